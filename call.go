@@ -1,0 +1,193 @@
+package resilience
+
+import (
+	"context"
+	"reflect"
+	"sync"
+)
+
+// A call is one call of an effector, or one fork of it, without the type of its value. One goroutine at a time holds it.
+type call interface {
+	start(ctx context.Context) error // runs the effector and keeps its value
+	fork() call
+	adopt(fork call)
+	discard()
+	keep(policy discarder) (end func(answered bool))
+	known() *facts
+}
+
+// facts are what policies may know of a call.
+type facts struct {
+	starts     int32 // of the effector, and one for each fork not adopted
+	effects    int32 // those of the starts that may have had an effect
+	inherited  int32 // a fork's: the effects of the call when it was forked
+	atMostOnce bool
+	adopted    bool // a fork's
+}
+
+
+func (f *facts) known() *facts { return f }
+
+func (f *facts) repeatable() bool { return !f.atMostOnce || f.effects+f.inherited == 0 }
+
+// result is the call with its value: the one object that a call through a pipeline allocates.
+type result[T any] struct {
+	facts
+	effector Effector[T]
+	parent   *result[T] // a fork's: what it was forked from
+	value    T
+	keeper   *keeper[T] // set by a Discard policy
+	holds    bool       // with a keeper, which guards it: value is one that nobody got yet
+}
+
+// do makes a call and returns the value that its caller is to get.
+func do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, error) {
+	if ctx.Err() != nil {
+		var zero T
+		return zero, ContextErr(ctx)
+	}
+	r := &result[T]{effector: effector}
+	err := policy.Run(ctx, Next{call: r})
+	if err != nil && r.keeper != nil {
+		r.discard() // a policy outside Discard made the error
+	}
+	return r.value, err
+}
+
+func (r *result[T]) start(ctx context.Context) error {
+	// Counted before the effector runs: a panic leaves a start that may have had its effect.
+	r.starts++
+	r.effects++
+	value, err := r.effector(ctx)
+	if _, ok := err.(*notMadeError); ok {
+		r.effects--
+	}
+	if r.keeper == nil {
+		r.value = value
+	} else {
+		r.keeper.put(r, value)
+	}
+	return err
+}
+
+func (r *result[T]) fork() call {
+	f := &result[T]{effector: r.effector, parent: r, keeper: r.keeper}
+	f.atMostOnce = r.atMostOnce
+	f.inherited = r.effects + r.inherited
+	r.starts++
+	r.effects++
+	if r.keeper != nil {
+		r.keeper.join(f)
+	}
+	return f
+}
+
+func (r *result[T]) adopt(fork call) {
+	f, ok := fork.(*result[T])
+	if !ok || f.parent != r {
+		panic("resilience: Adopt: fork is not a fork of this call")
+	}
+	if f.adopted {
+		return
+	}
+	f.adopted = true
+	r.starts += f.starts - 1
+	r.effects += f.effects - 1
+	r.atMostOnce = r.atMostOnce || f.atMostOnce
+	if f.keeper == nil {
+		if f.starts > 0 {
+			r.value = f.value
+		}
+		return
+	}
+	if r.keeper == nil { // a Discard policy inside the fork
+		r.keeper = &keeper[T]{drop: f.keeper.drop, owner: r}
+	}
+	if value, holds := f.keeper.take(f); holds {
+		r.keeper.put(r, value)
+	} else if f.starts > 0 {
+		r.discard() // the fork's last result was given up, and it is the call's last
+	}
+}
+
+func (r *result[T]) discard() {
+	if r.keeper == nil {
+		return
+	}
+	if value, holds := r.keeper.take(r); holds {
+		r.keeper.drop(value)
+	}
+}
+
+// A keeper sees to it that each value of a call and its forks is either the caller's or dropped, once. It lasts for one run
+// of the Discard policy.
+type keeper[T any] struct {
+	drop  func(T)
+	owner *result[T] // the call that the Discard policy got
+
+	mu    sync.Mutex   // guards gone, forks, and value and holds of the owner and its forks
+	gone  bool         // the policy has returned: what a fork still yields is nobody's
+	forks []*result[T] // all of them, at any depth
+}
+
+func (k *keeper[T]) join(fork *result[T]) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.forks = append(k.forks, fork)
+}
+
+// put makes value the one that r holds. What r held is dropped, or value itself if nobody will come for it.
+func (k *keeper[T]) put(r *result[T], value T) {
+	k.mu.Lock()
+	drop, holds := value, true
+	if !k.gone || r == k.owner {
+		drop, holds = r.value, r.holds
+		r.value, r.holds = value, true
+	}
+	k.mu.Unlock()
+	if holds {
+		k.drop(drop)
+	}
+}
+
+// take empties r and reports whether it held a value.
+func (k *keeper[T]) take(r *result[T]) (value T, holds bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	value, holds = r.value, r.holds
+	var zero T
+	r.value, r.holds = zero, false
+	return value, holds
+}
+
+// end gives up what the forks hold and, unless the caller is to get it, what the owner holds.
+func (k *keeper[T]) end(answered bool) {
+	k.mu.Lock()
+	k.gone = true
+	forks := k.forks
+	k.mu.Unlock()
+	if !answered {
+		defer k.owner.discard()
+	}
+	for _, f := range forks {
+		defer f.discard() // each, even if drop panics
+	}
+}
+
+// keep has the values of the call kept by a new keeper for a Discard policy, and returns what ends it; nil if they are kept
+// already, or if the policy is for values of another type.
+func (r *result[T]) keep(policy discarder) (end func(answered bool)) {
+	if r.keeper != nil && !r.keeper.gone {
+		return nil
+	}
+	var drop func(T)
+	if same, ok := policy.(*discard[T]); ok {
+		drop = same.drop
+	} else if policy.takes(reflect.TypeFor[T]()) {
+		drop = func(value T) { policy.dropAny(value) }
+	} else {
+		return nil
+	}
+	r.keeper = &keeper[T]{drop: drop, owner: r}
+	return r.keeper.end
+}

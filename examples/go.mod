@@ -1,0 +1,3 @@
+module github.com/effector-go/resilience/examples
+
+go 1.25.0
