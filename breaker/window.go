@@ -1,0 +1,349 @@
+package breaker
+
+import (
+	"fmt"
+	"math/bits"
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/effector-go/resilience/internal/clock"
+)
+
+// A window counts the calls of the last Config.Window, without a lock.
+//
+// Time is cut into epochs of a tenth of the window. A counter is one word for each class of calls and epoch, in a ring: the
+// epoch in the high bits, the count in the low. Booking is one compare-and-swap: in the same epoch it adds one, an older
+// epoch it replaces by (epoch, 1), which resets and counts in one step. So no call is lost or counted twice, and nothing has to
+// rotate the ring.
+//
+// The words begin as one stripe. When callers have got in each other's way often enough they become several, and a call takes
+// one by its goroutine.
+type window struct {
+	c     *Config
+	began int64
+	width int64 // of an epoch
+	fine  int64 // of an epoch of the running calls; 0 without SlowRate
+
+	// settled is 1 + the latest epoch in which the window was seen to hold MinCalls. Until the epoch ends it only gains, so
+	// that a fast success need not be judged. Whoever judges writes it; a stale value costs a judgement.
+	settled atomic.Int64
+	// judged is the pair of epochs in which the running calls were last judged at an admission. In between they only end.
+	judged atomic.Int64
+
+	carried atomic.Int64 // running calls whose words were reused: all of them slow
+	misses  atomic.Int32 // compare-and-swaps that another booker made fail
+	stripes atomic.Pointer[[]*stripe]
+}
+
+const (
+	span    = 10 // epochs in the window
+	buckets = 12 // in the ring: one ahead of the slowest booker, and one to spare
+
+	fineSpan    = 16 // fine epochs in SlowCall
+	fineBuckets = 20
+
+	missesToGrow = 32
+
+	countBits = 34
+	countMask = 1<<countBits - 1
+)
+
+// The classes of calls.
+const (
+	fastSuccess = iota
+	fastFailure
+	slowSuccess
+	slowFailure
+	slowIgnored
+	classes
+)
+
+type stripe struct {
+	ended   [classes][buckets]atomic.Uint64
+	running [fineBuckets]atomic.Uint64 // by the epoch of their admission
+}
+
+// A mark is where a running call is noted.
+type mark struct {
+	start int64
+	word  *atomic.Uint64
+	epoch int64
+}
+
+func newWindow(c *Config, began int64) *window {
+	w := &window{c: c, began: began, width: max(1, (int64(c.Window)+span-1)/span)}
+	if c.SlowRate > 0 {
+		w.fine = max(1, (int64(c.SlowCall)+fineSpan-1)/fineSpan)
+	}
+	w.stripes.Store(&[]*stripe{{}})
+	return w
+}
+
+// epoch is the number of the epoch that now is in. A clock that went back before the phase began stays in the first.
+func (w *window) epoch(now, width int64) int64 { return max(0, now-w.began) / width }
+
+// tag is what a word holds of an epoch, and age how many epochs a word is older than one: 30 bits, which at a window of 10
+// ms come round after 12 days.
+func tag(epoch int64) uint64 { return uint64(epoch) << countBits }
+
+func age(epoch int64, word uint64) int64 {
+	return int64(tag(epoch)-word&^countMask) >> countBits
+}
+
+// add books one call in the word of now's epoch, and returns that word and epoch, and the count that it held of an epoch
+// long past.
+func (w *window) add(ring []atomic.Uint64, now, width int64) (word *atomic.Uint64, epoch int64, left uint64) {
+	epoch = w.epoch(now, width)
+	for {
+		word = &ring[epoch%int64(len(ring))]
+		old := word.Load()
+		var next uint64
+		switch a := age(epoch, old); {
+		case a == 0:
+			next, left = old+1, 0
+			if old&countMask == countMask {
+				next = old // full: at this count one more call changes no share
+			}
+		case a > 0:
+			next, left = tag(epoch)|1, old&countMask
+		default:
+			// A newer epoch: this call stood still while the ring went round, or the clock went back, as it does when a breaker
+			// is used in a synctest bubble and then in another.
+			if again := w.epoch(clock.Now(), width); again > epoch {
+				epoch = again
+				continue
+			}
+			next, left = tag(epoch)|1, old&countMask
+		}
+		if word.CompareAndSwap(old, next) {
+			return word, epoch, left
+		}
+		if w.misses.Add(1) == missesToGrow {
+			w.grow()
+		}
+	}
+}
+
+func (w *window) grow() {
+	old := w.stripes.Load()
+	grown := make([]*stripe, 1<<bits.Len(uint(4*runtime.GOMAXPROCS(0)-1)))
+	copy(grown, *old)
+	for i := len(*old); i < len(grown); i++ {
+		grown[i] = new(stripe)
+	}
+	w.stripes.CompareAndSwap(old, &grown)
+}
+
+func (w *window) stripe() *stripe {
+	stripes := *w.stripes.Load()
+	if len(stripes) == 1 {
+		return stripes[0]
+	}
+	// The address of the stack tells goroutines apart, for 2 ns. It is never used as a pointer.
+	var here byte
+	hash := uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9e3779b97f4a7c15
+	return stripes[hash>>32&uint64(len(stripes)-1)]
+}
+
+// enter notes a call that begins now.
+func (w *window) enter(now int64) mark {
+	word, epoch, left := w.add(w.stripe().running[:], now, w.fine)
+	if left > 0 {
+		w.carried.Add(int64(left))
+	}
+	return mark{now, word, epoch}
+}
+
+// leave takes back what enter noted.
+func (w *window) leave(m mark) {
+	if m.word == nil {
+		return
+	}
+	for {
+		old := m.word.Load()
+		if age(m.epoch, old) != 0 {
+			w.carried.Add(-1) // the word was reused, and the call carried
+			return
+		}
+		if m.word.CompareAndSwap(old, old-1) {
+			return
+		}
+	}
+}
+
+// book counts a call that ended now, and returns why the breaker is to open, or "". It leaves first, so that no call counts
+// twice.
+func (w *window) book(m mark, outcome Outcome) (cause string) {
+	now := clock.Now()
+	class := fastSuccess
+	if m.word != nil {
+		w.leave(m)
+		if time.Duration(now-m.start) >= w.c.SlowCall {
+			class = slowSuccess
+		}
+	}
+	switch {
+	case outcome == Failure:
+		class++
+	case outcome == Ignored && class == fastSuccess:
+		return ""
+	case outcome == Ignored:
+		class = slowIgnored
+	}
+	// Booked first and judged second: of several at a time the last sees all.
+	_, epoch, _ := w.add(w.stripe().ended[class][:], now, w.width)
+	if class == fastSuccess && w.settled.Load() == epoch+1 {
+		return ""
+	}
+	return w.judge(now, epoch)
+}
+
+// judgeAdmission judges the running calls where time may have made some of them slow.
+func (w *window) judgeAdmission(now int64) (cause string) {
+	epoch := w.epoch(now, w.width)
+	pair := epoch<<32 + w.epoch(now, w.fine) + 1
+	if w.judged.Load() == pair {
+		return ""
+	}
+	cause = w.judge(now, epoch)
+	w.judged.Store(pair)
+	return cause
+}
+
+// sums are what the window holds.
+type sums struct{ calls, failures, slow, slowIgnored int64 }
+
+func (w *window) sum(epoch int64) (s sums) {
+	for _, stripe := range *w.stripes.Load() {
+		for class := range stripe.ended {
+			n := int64(0)
+			for i := range stripe.ended[class] {
+				word := stripe.ended[class][i].Load()
+				// One epoch ahead too: else an opening would wait where a booker is already there.
+				if a := age(epoch, word); a >= -1 && a < span {
+					n += int64(word & countMask)
+				}
+			}
+			if class == slowIgnored {
+				s.slowIgnored += n
+			} else {
+				s.calls += n
+			}
+			if class == fastFailure || class == slowFailure {
+				s.failures += n
+			}
+			if class >= slowSuccess {
+				s.slow += n
+			}
+		}
+	}
+	return s
+}
+
+// running counts the calls that have not ended, and those among them that are slow by now.
+func (w *window) running(now int64) (all, slow int64) {
+	if w.fine == 0 {
+		return 0, 0
+	}
+	all = w.carried.Load()
+	slow = all
+	epoch := w.epoch(now, w.fine)
+	for _, stripe := range *w.stripes.Load() {
+		for i := range stripe.running {
+			word := stripe.running[i].Load()
+			n := int64(word & countMask)
+			all += n
+			// Of a fine epoch all are slow when SlowCall has passed since its end.
+			if age(epoch, word) > fineSpan {
+				slow += n
+			}
+		}
+	}
+	return max(0, all), max(0, slow)
+}
+
+func (w *window) judge(now, epoch int64) (cause string) {
+	s := w.sum(epoch)
+	least := int64(w.c.MinCalls)
+	if s.calls >= least {
+		w.settled.Store(epoch + 1)
+		if w.c.FailureRate > 0 && float64(s.failures)/float64(s.calls) >= w.c.FailureRate {
+			return fmt.Sprintf("%d of %d calls failed in %v", s.failures, s.calls, w.c.Window)
+		}
+	}
+	if w.c.SlowRate > 0 {
+		_, hanging := w.running(now)
+		slow, all := s.slow+hanging, s.calls+s.slowIgnored+hanging
+		if all >= least && float64(slow)/float64(all) >= w.c.SlowRate {
+			return fmt.Sprintf("%d of %d calls took %v or longer in %v", slow, all, w.c.SlowCall, w.c.Window)
+		}
+	}
+	return ""
+}
+
+func (w *window) snapshot(s *Snapshot) {
+	now := clock.Now()
+	sum := w.sum(w.epoch(now, w.width))
+	all, hanging := w.running(now)
+	s.Calls, s.Failures = int(sum.calls), int(sum.failures)
+	s.Slow, s.Running = int(sum.slow+hanging), int(all)
+}
+
+// lastCalls counts the failures among the last so many calls, without a lock. Each call takes the next number; a slot
+// holds number<<1, plus one for a failure.
+type lastCalls struct {
+	limit    int64
+	number   atomic.Uint64 // of the latest call
+	failures atomic.Int64  // slots that hold a failure; a hint while calls are booked
+	slots    []atomic.Uint64
+}
+
+func newLastCalls(calls, failures int) *lastCalls {
+	return &lastCalls{limit: int64(failures), slots: make([]atomic.Uint64, calls)}
+}
+
+// book counts a call and reports whether the failures have reached the limit.
+func (l *lastCalls) book(failed bool) bool {
+	bit := uint64(0)
+	if failed {
+		bit = 1
+	}
+	for !l.put(l.number.Add(1), bit) {
+		// The call stood still while the others went round: it takes a new number.
+	}
+	if !failed || l.failures.Load() < l.limit {
+		return false
+	}
+	_, failures := l.held() // exactly: a slot whose new call has its number only still holds one that has gone
+	return int64(failures) >= l.limit
+}
+
+func (l *lastCalls) put(number, bit uint64) bool {
+	slot := &l.slots[number%uint64(len(l.slots))]
+	for {
+		old := slot.Load()
+		if old>>1 > number {
+			return false
+		}
+		if slot.CompareAndSwap(old, number<<1|bit) {
+			if delta := int64(bit) - int64(old&1); delta != 0 {
+				l.failures.Add(delta)
+			}
+			return true
+		}
+	}
+}
+
+// held counts the last calls and the failures among them.
+func (l *lastCalls) held() (calls, failures int) {
+	latest, size := l.number.Load(), uint64(len(l.slots))
+	for i := range l.slots {
+		if slot := l.slots[i].Load(); slot>>1 > 0 && slot>>1+size > latest {
+			calls++
+			failures += int(slot & 1)
+		}
+	}
+	return calls, failures
+}
