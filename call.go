@@ -25,7 +25,6 @@ type facts struct {
 	adopted    bool // a fork's
 }
 
-
 func (f *facts) known() *facts { return f }
 
 func (f *facts) repeatable() bool { return !f.atMostOnce || f.effects+f.inherited == 0 }
@@ -76,8 +75,11 @@ func (r *result[T]) fork() call {
 	f.inherited = r.effects + r.inherited
 	r.starts++
 	r.effects++
-	if r.keeper != nil {
-		r.keeper.join(f)
+	if r.ended() {
+		f.keeper = nil // a Discard policy within the fork begins anew
+	}
+	if f.keeper != nil {
+		f.keeper.join(f)
 	}
 	return f
 }
@@ -95,13 +97,15 @@ func (r *result[T]) adopt(fork call) {
 	r.effects += f.effects - 1
 	r.atMostOnce = r.atMostOnce || f.atMostOnce
 	if f.keeper == nil {
-		if f.starts > 0 {
+		if f.starts > 0 && r.keeper == nil {
 			r.value = f.value
+		} else if f.starts > 0 {
+			r.keeper.put(r, f.value)
 		}
 		return
 	}
-	if r.keeper == nil { // a Discard policy inside the fork
-		r.keeper = &keeper[T]{drop: f.keeper.drop, owner: r}
+	if r.keeper == nil { // a Discard policy inside the fork, which has returned
+		r.keeper = &keeper[T]{drop: f.keeper.drop, owner: r, gone: true}
 	}
 	if value, holds := f.keeper.take(f); holds {
 		r.keeper.put(r, value)
@@ -174,10 +178,14 @@ func (k *keeper[T]) end(answered bool) {
 	}
 }
 
+// ended reports whether r's own keeper has done its work. Only end writes gone, on the goroutine that holds the keeper's owner:
+// the owner may read it without the lock, a fork of the owner may not, and need not: what it yields then is dropped by put.
+func (r *result[T]) ended() bool { return r.keeper != nil && r.keeper.owner == r && r.keeper.gone }
+
 // keep has the values of the call kept by a new keeper for a Discard policy, and returns what ends it; nil if they are kept
 // already, or if the policy is for values of another type.
 func (r *result[T]) keep(policy discarder) (end func(answered bool)) {
-	if r.keeper != nil && !r.keeper.gone {
+	if r.keeper != nil && !r.ended() {
 		return nil
 	}
 	var drop func(T)

@@ -51,21 +51,43 @@ func New(c Config) *Breaker {
 // Do calls fn if b admits the call and returns what fn returns. If b refuses, it returns a zero T and [*OpenError]. A call
 // whose ctx is already done is not made and counts nowhere: its error is [resilience.ContextErr]. Do allocates nothing.
 func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, error)) (T, error) {
-	if ctx.Err() != nil {
-		var zero T
-		return zero, resilience.ContextErr(ctx)
+	p := b.phase.Load()
+	if ctx.Err() != nil || !p.simple {
+		return doNoted(ctx, p, fn)
 	}
-	t, refusal := b.admit()
-	if refusal != nil {
-		var zero T
-		return zero, refusal
-	}
-	defer func() {
-		if t.phase != nil {
-			t.unwound(ctx)
-		}
-	}()
+	returned := false
+	defer p.unwindUnless(&returned, ctx)
 	value, err := fn(ctx)
+	if err != nil || p.streak.Load() != 0 {
+		t := ticket{phase: p}
+		t.done(ctx, err)
+	}
+	returned = true
+	return value, err
+}
+
+// unwindUnless is ticket.unwind, when deferred, for a simple phase. It stands by itself so that Do is small.
+func (p *phase) unwindUnless(returned *bool, ctx context.Context) {
+	if !*returned {
+		t := ticket{phase: p}
+		t.unwind(ctx)
+	}
+}
+
+// doNoted is Do where more is to do than to load the phase.
+func doNoted[T any](ctx context.Context, p *phase, fn func(context.Context) (T, error)) (value T, err error) {
+	if ctx.Err() != nil {
+		return value, resilience.ContextErr(ctx)
+	}
+	if p.refusesAll {
+		return value, p.refusal
+	}
+	t, err := p.b.admitNoted(p)
+	if err != nil {
+		return value, err
+	}
+	defer t.unwind(ctx)
+	value, err = fn(ctx)
 	t.done(ctx, err)
 	return value, err
 }
@@ -84,7 +106,7 @@ func (b *Breaker) Run(ctx context.Context, next resilience.Next) error {
 		case next.Starts() == starts:
 			t.cancel()
 		default:
-			t.unwound(ctx)
+			t.unwind(ctx)
 		}
 	}()
 	err := next.Run(ctx)
@@ -125,12 +147,7 @@ func (p *Permit) Done(err error) {
 		return
 	}
 	t := p.ticket
-	defer func() {
-		if t.phase != nil {
-			t.unwound(p.ctx) // Classify panicked
-		}
-	}()
-	t.done(p.ctx, err)
+	t.finish(p.ctx, err)
 }
 
 // Cancel gives the permit back: the call counts nothing, neither as failed nor as slow.
@@ -193,15 +210,24 @@ func (t *ticket) done(ctx context.Context, err error) {
 	if p == nil {
 		return
 	}
-	if err == nil && p.simple && p.streak.Load() == 0 && p.leak.Load() == 0 {
+	if err == nil && p.simple && p.streak.Load() == 0 {
 		t.phase = nil
 		return
 	}
 	t.settle(p.b.cfg.Classify(ctx, err), err)
 }
 
-// unwound settles a call that ended by panic or runtime.Goexit.
-func (t *ticket) unwound(ctx context.Context) {
+// finish is done for a ticket whose unwind is not deferred.
+func (t *ticket) finish(ctx context.Context, err error) {
+	defer t.unwind(ctx)
+	t.done(ctx, err)
+}
+
+// unwind settles, when deferred, a call that ends by panic or runtime.Goexit.
+func (t *ticket) unwind(ctx context.Context) {
+	if t.phase == nil {
+		return
+	}
 	outcome := Failure
 	if ctx.Err() == context.Canceled {
 		outcome = Ignored

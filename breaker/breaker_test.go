@@ -666,6 +666,7 @@ func TestByHand(t *testing.T) {
 		run(t, b, "f")
 		time.Sleep(5 * time.Second)
 		b.ForceOpen() // the end of the open time comes first, even if its timer is late
+		synctest.Wait()
 		want := []string{
 			"closed to forced open: by hand", "forced open to disabled: by hand", "disabled to closed: by hand",
 			"closed to half-open: by hand", "half-open to open: 1 trial failed", "open to half-open: open time over",

@@ -16,7 +16,9 @@ type phase struct {
 	b      *Breaker
 	state  State
 	open   bool // admits every call, and has nothing to note before it: closed without SlowRate
-	simple bool // open, and a nil error changes streak and leak only
+	simple bool // open, and a nil error changes streak only
+
+	refusesAll bool // open or forced open, and no dry run
 
 	refusal error // *OpenError, what a call gets that is not admitted; nil if that cannot be
 
@@ -46,11 +48,12 @@ func newPhase(b *Breaker, state State) *phase {
 			p.window = newWindow(c, p.began)
 		}
 		p.open = c.SlowRate == 0
-		p.simple = p.open && p.window == nil && p.last == nil && b.defaultClassify
+		p.simple = p.open && p.window == nil && p.last == nil && c.Leaky == 0 && b.defaultClassify
 	case HalfOpen:
 		p.trials = &trials{}
 		p.refusal = &OpenError{Name: c.Name, State: state}
-	case ForcedOpen:
+	case Open, ForcedOpen:
+		p.refusesAll = !c.DryRun
 		p.refusal = &OpenError{Name: c.Name, State: state}
 	}
 	return p

@@ -1,0 +1,1050 @@
+package resilience_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+)
+
+// named is a policy that writes its name into log on the way in.
+func named(log *[]string, name string) resilience.Policy {
+	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		*log = append(*log, name)
+		return next.Run(ctx)
+	})
+}
+
+func TestPoliciesRunOutermostFirst(t *testing.T) {
+	var log []string
+	effector := resilience.Effector[int](func(context.Context) (int, error) {
+		log = append(log, "effector")
+		return 1, nil
+	})
+	a, b, c := named(&log, "a"), named(&log, "b"), named(&log, "c")
+	want := []string{"a", "b", "c", "effector"}
+	for name, call := range map[string]resilience.Effector[int]{
+		"Compose": resilience.Compose(effector, a, b, c),
+		"With":    effector.With(a, b, c),
+		"chained": effector.With(c).With(a, b),
+		"Do": func(ctx context.Context) (int, error) {
+			return resilience.Do(ctx, resilience.Pipeline{a, b, c}, effector)
+		},
+		"nested":  effector.With(resilience.Pipeline{a, resilience.Pipeline{}, resilience.Pipeline{b}}, c),
+		"nested2": effector.With(a, resilience.Pipeline{resilience.Pipeline{resilience.Pipeline{b}, c}}),
+		"Do, nested": func(ctx context.Context) (int, error) {
+			return resilience.Do(ctx, resilience.Pipeline{resilience.Pipeline{a, resilience.Pipeline{b}}, nilPipeline(), c}, effector)
+		},
+		"a pipeline behind a function": effector.With(resilience.PolicyFunc(resilience.Pipeline{a, b}.Run), c),
+	} {
+		log = nil
+		if value, err := call(t.Context()); value != 1 || err != nil {
+			t.Errorf("%s: got %d, %v; want 1, nil", name, value, err)
+		}
+		if !slices.Equal(log, want) {
+			t.Errorf("%s: ran %v, want %v", name, log, want)
+		}
+	}
+}
+
+// nilPipeline adds nothing and is no mistake.
+func nilPipeline() resilience.Pipeline { return nil }
+
+func TestPipelinesNestToAnyDepth(t *testing.T) {
+	var log []string
+	var want []string
+	pipeline := resilience.Pipeline{}
+	for i := range 100 {
+		name := fmt.Sprint(i)
+		pipeline = resilience.Pipeline{pipeline, named(&log, name)}
+		want = append(want, name)
+	}
+	if _, err := resilience.Do(t.Context(), pipeline, one); err != nil || !slices.Equal(log, want) {
+		t.Errorf("Do: ran %v (%v), want %v", log, err, want)
+	}
+	log = nil
+	if _, err := resilience.Compose(one, pipeline)(t.Context()); err != nil || !slices.Equal(log, want) {
+		t.Errorf("Compose: ran %v (%v), want %v", log, err, want)
+	}
+}
+
+func TestAPipelineMayRunSeveralTimesInACall(t *testing.T) {
+	var log []string
+	inner := resilience.Pipeline{named(&log, "a"), named(&log, "b")}
+	policy := resilience.Pipeline{twice, inner, named(&log, "c")}
+	if _, err := resilience.Do(t.Context(), policy, one); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"a", "b", "c", "a", "b", "c"}; !slices.Equal(log, want) {
+		t.Errorf("ran %v, want %v", log, want)
+	}
+}
+
+func TestComposeWithoutPoliciesIsTheEffector(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // only the bare effector is made on a dead ctx
+	for _, call := range []resilience.Effector[int]{
+		resilience.Compose(one),
+		resilience.Compose(one, resilience.Pipeline{}, resilience.Pipeline{resilience.Pipeline{}}),
+	} {
+		if value, err := call(ctx); value != 1 || err != nil {
+			t.Errorf("got %d, %v; want 1, nil", value, err)
+		}
+		if allocs := testing.AllocsPerRun(100, func() { _, _ = call(ctx) }); allocs != 0 {
+			t.Errorf("%v allocations, want 0", allocs)
+		}
+	}
+}
+
+func TestComposeKeepsACopyOfTheList(t *testing.T) {
+	var log []string
+	inner := resilience.Pipeline{named(&log, "b"), named(&log, "c")}
+	list := []resilience.Policy{named(&log, "a"), inner}
+	call := resilience.Compose(one, list...)
+	list[0], inner[0] = nil, nil
+	if _, err := call(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"a", "b", "c"}; !slices.Equal(log, want) {
+		t.Errorf("ran %v, want %v", log, want)
+	}
+}
+
+func TestRunningAPipelineLeavesTheCallersListAlone(t *testing.T) {
+	var log []string
+	a, b, c, spare := named(&log, "a"), named(&log, "b"), named(&log, "c"), named(&log, "spare")
+	inner := resilience.Pipeline{a, spare}[:1] // room for one more, which a careless append would take
+	outer := resilience.Pipeline{inner, b, c}
+	for range 2 {
+		log = nil
+		if _, err := resilience.Do(t.Context(), outer, one); err != nil {
+			t.Fatal(err)
+		}
+		if want := []string{"a", "b", "c"}; !slices.Equal(log, want) {
+			t.Errorf("ran %v, want %v", log, want)
+		}
+	}
+	log = nil
+	if _, err := resilience.Do(t.Context(), inner[:2], one); err != nil || !slices.Equal(log, []string{"a", "spare"}) {
+		t.Errorf("the list has changed: ran %v (%v)", log, err)
+	}
+}
+
+func TestConcurrentCallsShareAPipeline(t *testing.T) {
+	inner := resilience.Pipeline{pass, pass, pass}[:2]
+	pipeline := resilience.Pipeline{twice, inner, pass}
+	call := resilience.Compose(one, pipeline)
+	var g errgroup.Group
+	for i := range 8 {
+		g.Go(func() error {
+			for range 100 {
+				got, err := resilience.Do(t.Context(), pipeline, func(context.Context) (int, error) { return i, nil })
+				if got != i || err != nil {
+					return fmt.Errorf("got %d, %v; want %d, nil", got, err, i)
+				}
+				if got, err := call(t.Context()); got != 1 || err != nil {
+					return fmt.Errorf("got %d, %v; want 1, nil", got, err)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheValueBesideAnErrorIsTheEffectorsLast(t *testing.T) {
+	n := 0
+	count := func(context.Context) (int, error) { n++; return n, errDown }
+	wrap := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return fmt.Errorf("wrapped: %w", next.Run(ctx))
+	})
+	if value, err := resilience.Do(t.Context(), resilience.Pipeline{wrap, twice}, count); value != 2 || !errors.Is(err, errDown) {
+		t.Errorf("got %d, %v; want 2, %v", value, err, errDown)
+	}
+}
+
+func TestTheValueOfACallThatWasNotMadeIsZero(t *testing.T) {
+	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
+	if value, err := resilience.Do(t.Context(), refuse, one); value != 0 || err != resilience.ErrRefused {
+		t.Errorf("got %d, %v; want 0, %v", value, err, resilience.ErrRefused)
+	}
+}
+
+func TestRunYieldsTheError(t *testing.T) {
+	if err := resilience.Run(t.Context(), pass, func(context.Context) error { return errDown }); err != errDown {
+		t.Errorf("got %v, want %v", err, errDown)
+	}
+	if err := resilience.Run(t.Context(), resilience.Pipeline{}, func(context.Context) error { return nil }); err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+}
+
+func TestACallWithADeadCtxIsNotMade(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errCause)
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		t.Error("a policy ran")
+		return next.Run(ctx)
+	})
+	effector := func(context.Context) (int, error) { t.Error("the effector ran"); return 1, nil }
+
+	_, composed := resilience.Compose(effector, policy)(ctx)
+	value, done := resilience.Do(ctx, policy, effector)
+	run := resilience.Run(ctx, policy, func(ctx context.Context) error { _, err := effector(ctx); return err })
+	for _, err := range []error{composed, done, run} {
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, errCause) {
+			t.Errorf("%v does not match both context.Canceled and the cause", err)
+		}
+	}
+	if value != 0 {
+		t.Errorf("got value %d, want 0", value)
+	}
+}
+
+func TestTheEffectorGetsTheCtxOfTheInnermostPolicy(t *testing.T) {
+	type key struct{}
+	set := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return next.Run(context.WithValue(ctx, key{}, "set"))
+	})
+	_ = resilience.Run(t.Context(), set, func(ctx context.Context) error {
+		if ctx.Value(key{}) != "set" {
+			t.Error("the effector did not get the policy's ctx")
+		}
+		return nil
+	})
+}
+
+// checked runs a policy that is given as a function around an effector that counts its calls and yields the count.
+func checked(t *testing.T, outer resilience.Policy, policy func(ctx context.Context, next resilience.Next) error) (int, error) {
+	t.Helper()
+	var mu sync.Mutex
+	n := 0
+	return resilience.Do(t.Context(), resilience.Pipeline{outer, resilience.PolicyFunc(policy)}, func(context.Context) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		n++
+		return n, errDown
+	})
+}
+
+func wantStarts(t *testing.T, what string, n resilience.Next, want int) {
+	t.Helper()
+	if got := n.Starts(); got != want {
+		t.Errorf("%s: Starts() = %d, want %d", what, got, want)
+	}
+}
+
+func TestStartsCountsTheEffectorsStarts(t *testing.T) {
+	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
+		wantStarts(t, "before", next, 0)
+		_ = next.Run(ctx)
+		wantStarts(t, "after one", next, 1)
+		_ = next.Run(ctx)
+		wantStarts(t, "after two", next, 2)
+		return nil
+	})
+}
+
+func TestStartsCountsAnEffectorThatPanicked(t *testing.T) {
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = panicOf(func() { _ = next.Run(ctx) })
+		wantStarts(t, "after the panic", next, 1)
+		return nil
+	})
+	_, _ = resilience.Do(t.Context(), policy, panicker)
+}
+
+func TestAForkIsOneStartUntilItIsAdoptedThenItsOwn(t *testing.T) {
+	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		refused, run := next.Fork(), next.Fork()
+		wantStarts(t, "with two forks", next, 3)
+		wantStarts(t, "the fork before it ran", run, 0)
+
+		_ = run.Run(ctx)
+		_ = run.Run(ctx)
+		_ = run.Run(ctx)
+		wantStarts(t, "the fork", run, 3)
+		wantStarts(t, "before the fork is adopted", next, 3)
+
+		next.Adopt(run)
+		wantStarts(t, "with a fork of three adopted", next, 5)
+		next.Adopt(run)
+		wantStarts(t, "adopted again", next, 5)
+		next.Adopt(refused)
+		wantStarts(t, "with a fork adopted that never started", next, 4)
+		return nil
+	})
+}
+
+func TestStartsOfForksOfForksAddUp(t *testing.T) {
+	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
+		outer := next.Fork()
+		inner := outer.Fork()
+		_ = inner.Run(ctx)
+		_ = inner.Run(ctx)
+		outer.Adopt(inner)
+		next.Adopt(outer)
+		wantStarts(t, "in all", next, 2)
+		return nil
+	})
+}
+
+func TestAdoptTakesTheForksValue(t *testing.T) {
+	value, err := checked(t, pass, func(ctx context.Context, next resilience.Next) error {
+		first, second := next.Fork(), next.Fork()
+		_ = first.Run(ctx)
+		_ = second.Run(ctx)
+		next.Adopt(second)
+		next.Adopt(first)
+		return nil
+	})
+	if value != 1 || err != nil {
+		t.Errorf("got %d, %v; want 1, nil: the value of the fork adopted last", value, err)
+	}
+}
+
+func TestAForkThatNeverRanLeavesTheValue(t *testing.T) {
+	value, _ := checked(t, pass, func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		next.Adopt(next.Fork())
+		return nil
+	})
+	if value != 1 {
+		t.Errorf("got %d, want 1", value)
+	}
+}
+
+func TestAForkRunsTheRestOfThePipeline(t *testing.T) {
+	var log []string
+	fork := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		f := next.Fork()
+		err := f.Run(ctx)
+		next.Adopt(f)
+		return err
+	})
+	policy := resilience.Pipeline{named(&log, "outside"), fork, named(&log, "inside")}
+	if value, err := resilience.Do(t.Context(), policy, one); value != 1 || err != nil {
+		t.Errorf("got %d, %v; want 1, nil", value, err)
+	}
+	if want := []string{"outside", "inside"}; !slices.Equal(log, want) {
+		t.Errorf("ran %v, want %v", log, want)
+	}
+}
+
+func TestAdoptPanicsOnAForkOfAnotherCall(t *testing.T) {
+	const want = "resilience: Adopt: fork is not a fork of this call"
+	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
+		for name, other := range map[string]resilience.Next{
+			"itself": next, "a fork of a fork": next.Fork().Fork(), "no call": {},
+		} {
+			if got := panicOf(func() { next.Adopt(other) }); got != want {
+				t.Errorf("%s: got panic %v, want %q", name, got, want)
+			}
+		}
+		return nil
+	})
+}
+
+func TestDiscardWithoutADiscardPolicyDoesNothing(t *testing.T) {
+	value, _ := checked(t, pass, func(ctx context.Context, next resilience.Next) error {
+		next.Discard()
+		_ = next.Run(ctx)
+		next.Discard()
+		return nil
+	})
+	if value != 1 {
+		t.Errorf("got %d, want 1", value)
+	}
+}
+
+// both runs the rest of the call twice at the same time and takes both results, in order.
+var both = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+	forks := [2]resilience.Next{next.Fork(), next.Fork()}
+	var errs [2]error
+	var g errgroup.Group
+	for i, fork := range forks {
+		g.Go(func() error { errs[i] = fork.Run(ctx); return nil })
+	}
+	_ = g.Wait()
+	for _, fork := range forks {
+		next.Adopt(fork)
+	}
+	return errs[1]
+})
+
+func TestForksRunAtTheSameTime(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{
+		"plain":                  resilience.Pipeline{both, pass},
+		"in a fork":              resilience.Pipeline{both, both},
+		"under Discard":          resilience.Pipeline{resilience.Discard(func(int) {}), both, both},
+		"Discard within":         resilience.Pipeline{both, resilience.Discard(func(int) {}), both},
+		"Discard inside and out": resilience.Pipeline{resilience.Discard(func(int) {}), both, resilience.Discard(func(int) {}), pass},
+		"AtMostOnce within":      resilience.Pipeline{both, resilience.AtMostOnce},
+	} {
+		for range 20 {
+			if value, err := resilience.Do(t.Context(), policy, one); value != 1 || err != nil {
+				t.Errorf("%s: got %d, %v; want 1, nil", name, value, err)
+			}
+		}
+	}
+}
+
+func TestEveryCallMayBeRepeatedButThoseUnderAtMostOnce(t *testing.T) {
+	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		if !next.Repeatable() {
+			t.Error("a plain call is not repeatable")
+		}
+		return nil
+	})
+	_, _ = checked(t, resilience.AtMostOnce, func(ctx context.Context, next resilience.Next) error {
+		if !next.Repeatable() {
+			t.Error("a call that was not started is not repeatable")
+		}
+		_ = next.Run(ctx)
+		if next.Repeatable() {
+			t.Error("a call that was started is repeatable")
+		}
+		return nil
+	})
+}
+
+func TestAtMostOnceHoldsThroughNestedPipelines(t *testing.T) {
+	n := 0
+	count := func(context.Context) error { n++; return errDown }
+	reads := resilience.Pipeline{pass, resilience.Pipeline{again}}
+	writes := resilience.Pipeline{resilience.AtMostOnce, reads}
+	if err := resilience.Run(t.Context(), writes, count); err != errDown || n != 1 {
+		t.Errorf("a write: %v after %d starts, want %v after 1", err, n, errDown)
+	}
+	n = 0
+	if err := resilience.Run(t.Context(), reads, count); err != errDown || n != 2 {
+		t.Errorf("a read: %v after %d starts, want %v after 2", err, n, errDown)
+	}
+}
+
+func TestAtMostOnceIsNotPassedOnByTheCtx(t *testing.T) {
+	inner := 0
+	_ = resilience.Run(t.Context(), resilience.AtMostOnce, func(ctx context.Context) error {
+		return resilience.Run(ctx, again, func(context.Context) error { inner++; return errDown })
+	})
+	if inner != 2 {
+		t.Errorf("the call within was made %d times, want 2", inner)
+	}
+}
+
+func TestNotMadeCountsOnlyOutermost(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+		want int
+	}{
+		{"plain", errDown, 1},
+		{"success", nil, 1},
+		{"not made", resilience.NotMade(errDown), 2},
+		{"not made, of an error that wraps", resilience.NotMade(fmt.Errorf("dial: %w", errDown)), 2},
+		{"wrapped", fmt.Errorf("dial: %w", resilience.NotMade(errDown)), 1},
+		{"joined", errors.Join(resilience.NotMade(errDown)), 1},
+	} {
+		n := 0
+		run := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			err := next.Run(ctx)
+			if next.Repeatable() {
+				err = next.Run(ctx)
+			}
+			return err
+		})
+		_ = resilience.Run(t.Context(), resilience.Pipeline{resilience.AtMostOnce, run}, func(context.Context) error { n++; return c.err })
+		if n != c.want {
+			t.Errorf("%s: started %d times, want %d", c.name, n, c.want)
+		}
+	}
+}
+
+func TestOneEffectIsEnoughForAtMostOnce(t *testing.T) {
+	n := 0
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		for next.Repeatable() {
+			_ = next.Run(ctx)
+		}
+		_ = next.Run(ctx) // not made, which takes nothing back
+		if next.Repeatable() {
+			t.Error("repeatable after an effect")
+		}
+		return nil
+	})
+	_ = resilience.Run(t.Context(), resilience.Pipeline{resilience.AtMostOnce, policy}, func(context.Context) error {
+		n++
+		if n == 3 {
+			return errDown
+		}
+		return resilience.NotMade(errDown)
+	})
+	if n != 4 {
+		t.Errorf("started %d times, want 4", n)
+	}
+}
+
+func TestAPanicMayHaveHadAnEffect(t *testing.T) {
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = panicOf(func() { _ = next.Run(ctx) })
+		if next.Repeatable() {
+			t.Error("repeatable after a panic")
+		}
+		return nil
+	})
+	_, _ = resilience.Do(t.Context(), resilience.Pipeline{resilience.AtMostOnce, policy}, panicker)
+}
+
+func TestARunningForkMayHaveHadAnEffect(t *testing.T) {
+	_, _ = checked(t, resilience.AtMostOnce, func(ctx context.Context, next resilience.Next) error {
+		fork := next.Fork()
+		if !fork.Repeatable() {
+			t.Error("the first fork may not start the call")
+		}
+		if next.Repeatable() {
+			t.Error("repeatable while a fork may run")
+		}
+		if next.Fork().Repeatable() {
+			t.Error("a second fork may start the call beside the first")
+		}
+		_ = fork.Run(ctx)
+		if fork.Repeatable() {
+			t.Error("the fork may start the call again")
+		}
+		next.Adopt(fork)
+		if next.Repeatable() {
+			t.Error("repeatable after a fork that ran")
+		}
+		return nil
+	})
+}
+
+func TestAForkThatHadNoEffectLeavesTheCallRepeatable(t *testing.T) {
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		refused, notMade := next.Fork(), next.Fork()
+		_ = notMade.Run(ctx)
+		next.Adopt(refused)
+		next.Adopt(notMade)
+		if !next.Repeatable() {
+			t.Error("not repeatable, though neither fork had an effect")
+		}
+		return nil
+	})
+	_ = resilience.Run(t.Context(), resilience.Pipeline{resilience.AtMostOnce, policy}, func(context.Context) error {
+		return resilience.NotMade(errDown)
+	})
+}
+
+func TestTheMarkOfAForkHoldsOnceItIsAdopted(t *testing.T) {
+	fork := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		f := next.Fork()
+		_ = f.Run(ctx)
+		next.Adopt(f)
+		if next.Repeatable() {
+			t.Error("repeatable after AtMostOnce in a fork")
+		}
+		return nil
+	})
+	_, _ = resilience.Do(t.Context(), resilience.Pipeline{fork, resilience.AtMostOnce}, one)
+}
+
+// A ledger is a drop function that remembers, and an effector of numbered values: 1, 2, 3 ...
+type ledger struct {
+	mu      sync.Mutex
+	made    int
+	dropped []int
+}
+
+func (l *ledger) drop(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dropped = append(l.dropped, n)
+}
+
+func (l *ledger) next() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.made++
+	return l.made
+}
+
+func (l *ledger) fail(context.Context) (int, error)    { return l.next(), errDown }
+func (l *ledger) succeed(context.Context) (int, error) { return l.next(), nil }
+
+func (l *ledger) want(t *testing.T, dropped ...int) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	got := slices.Sorted(slices.Values(l.dropped))
+	if !slices.Equal(got, dropped) {
+		t.Errorf("dropped %v, want %v", got, dropped)
+	}
+}
+
+func TestDiscardLeavesTheCallersValue(t *testing.T) {
+	var l ledger
+	value, err := resilience.Do(t.Context(), resilience.Discard(l.drop), l.succeed)
+	if value != 1 || err != nil {
+		t.Errorf("got %d, %v; want 1, nil", value, err)
+	}
+	l.want(t)
+}
+
+func TestDiscardHearsAnOverwrittenValue(t *testing.T) {
+	var l ledger
+	value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), twice, twice}, l.succeed)
+	if value != 4 || err != nil {
+		t.Errorf("got %d, %v; want 4, nil", value, err)
+	}
+	l.want(t, 1, 2, 3)
+}
+
+func TestDiscardHearsTheValueBesideAnErrorAndTheCallerGetsZero(t *testing.T) {
+	var l ledger
+	value, err := resilience.Do(t.Context(), resilience.Discard(l.drop), l.fail)
+	if value != 0 || err != errDown {
+		t.Errorf("got %d, %v; want 0, %v", value, err, errDown)
+	}
+	l.want(t, 1)
+}
+
+func TestDiscardHearsTheValueBesideAnErrorOfAPolicy(t *testing.T) {
+	fail := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		return errDown
+	})
+	for _, inside := range []bool{true, false} {
+		var l ledger
+		policy := resilience.Pipeline{fail, resilience.Discard(l.drop)}
+		if inside {
+			slices.Reverse(policy)
+		}
+		if value, err := resilience.Do(t.Context(), policy, l.succeed); value != 0 || err != errDown {
+			t.Errorf("got %d, %v; want 0, %v", value, err, errDown)
+		}
+		l.want(t, 1)
+	}
+}
+
+func TestDiscardHearsNothingOfACallThatWasNotMade(t *testing.T) {
+	var l ledger
+	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
+	_, _ = resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), refuse}, l.succeed)
+	l.want(t)
+}
+
+func TestDiscardHearsAValueBeforeAPolicyWaits(t *testing.T) {
+	var l ledger
+	waits := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		next.Discard()
+		l.want(t, 1) // here retry would sleep
+		next.Discard()
+		l.want(t, 1)
+		return next.Run(ctx)
+	})
+	value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), waits}, l.succeed)
+	if value != 2 || err != nil {
+		t.Errorf("got %d, %v; want 2, nil", value, err)
+	}
+	l.want(t, 1)
+}
+
+func TestAValueGivenUpIsNotTheCallers(t *testing.T) {
+	var l ledger
+	gives := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		next.Discard()
+		return err
+	})
+	if value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), gives}, l.succeed); value != 0 || err != nil {
+		t.Errorf("got %d, %v; want 0, nil", value, err)
+	}
+	l.want(t, 1)
+}
+
+func TestDiscardHearsTheLoserOfTwoForks(t *testing.T) {
+	for range 50 {
+		var l ledger
+		value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), both}, l.succeed)
+		if err != nil || value != 1 && value != 2 {
+			t.Errorf("got %d, %v; want 1 or 2, nil", value, err)
+		}
+		l.want(t, 3-value)
+	}
+}
+
+func TestDiscardHearsAForkThatWasGivenUp(t *testing.T) {
+	var l ledger
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		loser, winner := next.Fork(), next.Fork()
+		_, err := loser.Run(ctx), winner.Run(ctx)
+		next.Adopt(winner)
+		loser.Discard()
+		l.want(t, 1)
+		return err
+	})
+	value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), policy}, l.succeed)
+	if value != 2 || err != nil {
+		t.Errorf("got %d, %v; want 2, nil", value, err)
+	}
+	l.want(t, 1)
+}
+
+func TestAForkAdoptedAfterItWasGivenUpYieldsZero(t *testing.T) {
+	var l ledger
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		fork := next.Fork()
+		err := fork.Run(ctx)
+		fork.Discard()
+		next.Adopt(fork)
+		return err
+	})
+	value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), policy}, l.succeed)
+	if value != 0 || err != nil {
+		t.Errorf("got %d, %v; want 0, nil", value, err)
+	}
+	l.want(t, 1, 2)
+}
+
+func TestDiscardHearsAForkThatNobodyAdopted(t *testing.T) {
+	var l ledger
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		fork := next.Fork()
+		_ = fork.Fork().Run(ctx)
+		_ = fork.Run(ctx)
+		return next.Run(ctx)
+	})
+	value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), policy}, l.succeed)
+	if value != 3 || err != nil {
+		t.Errorf("got %d, %v; want 3, nil", value, err)
+	}
+	l.want(t, 1, 2)
+}
+
+// leaves runs the rest of the call on a fork, waits until it has started and returns without it.
+func leaves(started <-chan struct{}) resilience.Policy {
+	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		fork := next.Fork()
+		go func() {
+			_ = fork.Run(ctx)
+			fork.Discard()
+		}()
+		<-started
+		return errDown
+	})
+}
+
+func TestDiscardHearsAForkThatEndsAfterItsCallerHasGone(t *testing.T) {
+	for name, policies := range map[string]func(l *ledger, started chan struct{}) resilience.Pipeline{
+		"outside": func(l *ledger, started chan struct{}) resilience.Pipeline {
+			return resilience.Pipeline{resilience.Discard(l.drop), leaves(started)}
+		},
+		"inside": func(l *ledger, started chan struct{}) resilience.Pipeline {
+			return resilience.Pipeline{leaves(started), resilience.Discard(l.drop)}
+		},
+		"outside, with a second one inside": func(l *ledger, started chan struct{}) resilience.Pipeline {
+			return resilience.Pipeline{resilience.Discard(l.drop), leaves(started), resilience.Discard(l.drop)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var l ledger
+				started, end := make(chan struct{}), make(chan struct{})
+				value, err := resilience.Do(t.Context(), policies(&l, started), func(context.Context) (int, error) {
+					close(started)
+					<-end
+					return l.next(), nil
+				})
+				if value != 0 || err != errDown {
+					t.Errorf("got %d, %v; want 0, %v", value, err, errDown)
+				}
+				l.want(t)
+				close(end)
+				synctest.Wait()
+				l.want(t, 1)
+			})
+		})
+	}
+}
+
+// A fork that starts an inner Discard policy just when its caller goes shares nothing with the caller unguarded: the race
+// detector is the judge.
+func TestAnInnerDiscardMayStartWhileItsCallerGoes(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			var l ledger
+			policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+				fork := next.Fork()
+				go func() {
+					_ = fork.Run(ctx)
+					fork.Discard()
+				}()
+				return errDown
+			})
+			_, _ = resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), policy, resilience.Discard(l.drop)}, l.succeed)
+			synctest.Wait()
+			l.want(t, 1)
+		})
+	}
+}
+
+func TestDiscardHearsTheValueOfACallThatPanicked(t *testing.T) {
+	for _, inside := range []bool{true, false} {
+		var l ledger
+		breaks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			_ = next.Run(ctx)
+			panic(errDown)
+		})
+		policy := resilience.Pipeline{resilience.Discard(l.drop), twice, breaks}
+		if !inside {
+			policy = resilience.Pipeline{resilience.Discard(l.drop), breaks, twice}
+		}
+		if got := panicOf(func() { _, _ = resilience.Do(t.Context(), policy, l.succeed) }); got != errDown {
+			t.Errorf("got panic %v, want %v", got, errDown)
+		}
+		if inside {
+			l.want(t, 1)
+		} else {
+			l.want(t, 1, 2)
+		}
+	}
+}
+
+func TestDiscardHearsTheValueBeforeAnEffectorThatPanicked(t *testing.T) {
+	var l ledger
+	_ = panicOf(func() {
+		_, _ = resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), twice}, func(context.Context) (int, error) {
+			if l.made > 0 {
+				panic(errDown)
+			}
+			return l.next(), nil
+		})
+	})
+	l.want(t, 1)
+}
+
+func TestDiscardHearsTheValueOfACallThatEndedItsGoroutine(t *testing.T) {
+	var l ledger
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		exits := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			_ = next.Run(ctx)
+			runtime.Goexit()
+			return nil
+		})
+		_, _ = resilience.Do(context.Background(), resilience.Pipeline{resilience.Discard(l.drop), exits}, l.succeed)
+	}()
+	<-done
+	l.want(t, 1)
+}
+
+func TestAPanicInDropLeavesNothingHeld(t *testing.T) {
+	var l ledger
+	drop := func(n int) {
+		l.drop(n)
+		panic(errDown)
+	}
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Fork().Run(ctx)
+		_ = next.Fork().Run(ctx)
+		_ = next.Run(ctx)
+		return io.EOF
+	})
+	got := panicOf(func() {
+		_, _ = resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(drop), policy}, l.succeed)
+	})
+	if got != errDown {
+		t.Errorf("got panic %v, want %v", got, errDown)
+	}
+	l.want(t, 1, 2, 3)
+}
+
+type closer struct{ closed int }
+
+func (c *closer) Close() error { c.closed++; return nil }
+
+func TestDiscardOfAnInterfaceHearsTheValuesThatImplementIt(t *testing.T) {
+	closing := resilience.Discard(func(c io.Closer) { _ = c.Close() })
+	c := new(closer)
+	got, err := resilience.Do(t.Context(), closing, func(context.Context) (*closer, error) { return c, errDown })
+	if got != nil || err != errDown || c.closed != 1 {
+		t.Errorf("a pointer: got %v, %v, closed %d times; want nil, %v, closed once", got, err, c.closed, errDown)
+	}
+	rc := &struct {
+		io.Reader
+		*closer
+	}{strings.NewReader(""), new(closer)}
+	_, _ = resilience.Do(t.Context(), closing, func(context.Context) (io.ReadCloser, error) { return rc, errDown })
+	if rc.closed != 1 {
+		t.Errorf("a wider interface: closed %d times, want once", rc.closed)
+	}
+	_, _ = resilience.Do(t.Context(), closing, func(context.Context) (io.Closer, error) { return c, errDown })
+	if c.closed != 2 {
+		t.Errorf("the interface itself: closed %d times in all, want 2", c.closed)
+	}
+}
+
+func TestDiscardHearsZeroValues(t *testing.T) {
+	var heard []any
+	anything := resilience.Discard(func(c io.Closer) { heard = append(heard, c) })
+	_, _ = resilience.Do(t.Context(), anything, func(context.Context) (io.ReadCloser, error) { return nil, errDown })
+	numbers := resilience.Discard(func(n int) { heard = append(heard, n) })
+	_, _ = resilience.Do(t.Context(), numbers, func(context.Context) (int, error) { return 0, errDown })
+	if want := []any{nil, 0}; !slices.Equal(heard, want) {
+		t.Errorf("drop heard %v, want %v", heard, want)
+	}
+}
+
+func TestDiscardIsNotConcernedWithOtherTypes(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{
+		"another type":            resilience.Discard(func(string) { t.Error("drop of a string was asked") }),
+		"an interface not met":    resilience.Discard(func(io.Closer) { t.Error("drop of a Closer was asked") }),
+		"a type of the same form": resilience.Discard(func(otherInt) { t.Error("drop of an otherInt was asked") }),
+	} {
+		value, err := resilience.Do(t.Context(), resilience.Pipeline{policy, twice}, func(context.Context) (int, error) { return 7, errDown })
+		if value != 7 || err != errDown {
+			t.Errorf("%s: got %d, %v; want 7, %v", name, value, err, errDown)
+		}
+	}
+	concrete := resilience.Discard(func(int) { t.Error("drop of an int was asked about an any") })
+	if value, _ := resilience.Do(t.Context(), concrete, func(context.Context) (any, error) { return 7, errDown }); value != 7 {
+		t.Errorf("got %v, want 7", value)
+	}
+}
+
+type otherInt int
+
+func TestOfSeveralDiscardsTheOutermostThatFitsHears(t *testing.T) {
+	var outer, inner ledger
+	other := resilience.Discard(func(string) { t.Error("drop of a string was asked") })
+	policy := resilience.Pipeline{other, resilience.Discard(outer.drop), twice, resilience.Discard(inner.drop)}
+	if value, err := resilience.Do(t.Context(), policy, inner.succeed); value != 2 || err != nil {
+		t.Errorf("got %d, %v; want 2, nil", value, err)
+	}
+	outer.want(t, 1)
+	inner.want(t)
+}
+
+func TestDiscardWithinARepeatingPolicyDropsEachValueOnce(t *testing.T) {
+	var l ledger
+	drop := resilience.Discard(l.drop)
+	if value, err := resilience.Do(t.Context(), resilience.Pipeline{twice, drop, twice}, l.succeed); value != 4 || err != nil {
+		t.Errorf("got %d, %v; want 4, nil", value, err)
+	}
+	l.want(t, 1, 2, 3)
+}
+
+func TestAForkAfterAnInnerDiscardHasEndedIsKeptAnew(t *testing.T) {
+	var l ledger
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		fork := next.Fork()
+		err := fork.Run(ctx)
+		next.Adopt(fork)
+		return err
+	})
+	value, err := resilience.Do(t.Context(), resilience.Pipeline{policy, resilience.Discard(l.drop), pass}, l.succeed)
+	if value != 2 || err != nil {
+		t.Errorf("got %d, %v; want 2, nil", value, err)
+	}
+	l.want(t, 1)
+}
+
+// Whatever the order in which values are made, overwritten, adopted and given up: each is the caller's or dropped, once.
+func TestEachValueIsTheCallersOrDroppedOnce(t *testing.T) {
+	left := func(wg *sync.WaitGroup) resilience.Policy {
+		return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			abandoned, kept := next.Fork(), next.Fork()
+			wg.Go(func() {
+				_ = abandoned.Run(ctx)
+				abandoned.Discard()
+			})
+			err := kept.Run(ctx)
+			next.Adopt(kept)
+			return err
+		})
+	}
+	for _, fails := range []bool{false, true} {
+		for i := range 99 {
+			var l ledger
+			var wg sync.WaitGroup
+			order := []resilience.Policy{both, twice, left(&wg), both, twice}[i%3:][:3]
+			policy := append(resilience.Pipeline{resilience.Discard(l.drop)}, order...)
+			effector := l.succeed
+			if fails {
+				effector = l.fail
+			}
+			value, _ := resilience.Do(context.Background(), policy, effector)
+			wg.Wait()
+			got := slices.Sorted(slices.Values(l.dropped))
+			if value != 0 {
+				got = slices.Sorted(slices.Values(append(got, value)))
+			}
+			if fails != (value == 0) {
+				t.Errorf("fails %t: the caller got %d", fails, value)
+			}
+			if len(got) != l.made {
+				t.Errorf("%d values made, accounted for %v", l.made, got)
+			}
+			for k, n := range got {
+				if n != k+1 {
+					t.Errorf("%d values made, accounted for %v", l.made, got)
+					break
+				}
+			}
+		}
+	}
+}
+
+func TestOnePolicyCostsOneAllocation(t *testing.T) {
+	ctx := t.Context()
+	call := resilience.Compose(one, pass)
+	if allocs := testing.AllocsPerRun(1000, func() { _, _ = call(ctx) }); allocs != 1 {
+		t.Errorf("%v allocations, want 1", allocs)
+	}
+	deep := resilience.Compose(one, resilience.Pipeline{pass, resilience.Pipeline{pass, pass}}, pass, pass)
+	if allocs := testing.AllocsPerRun(1000, func() { _, _ = deep(ctx) }); allocs != 1 {
+		t.Errorf("five policies: %v allocations, want 1", allocs)
+	}
+}
+
+func BenchmarkCompose(b *testing.B) {
+	nested := resilience.Pipeline{pass}
+	for range 9 {
+		nested = resilience.Pipeline{pass, nested}
+	}
+	for _, c := range []struct {
+		name     string
+		policies []resilience.Policy
+	}{
+		{"empty", nil},
+		{"one", []resilience.Policy{pass}},
+		{"nested10", []resilience.Policy{nested}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			ctx := b.Context()
+			call := resilience.Compose(one, c.policies...)
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = call(ctx)
+			}
+		})
+	}
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"fmt"
+	"image/color"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/effector-go/resilience/breaker"
+)
+
+// The colours tell apart for the colour-blind too, on the white page that the plots bring along.
+var (
+	clientColors = []color.Color{rgb(0xd5, 0x5e, 0x00), rgb(0x00, 0x72, 0xb2)}
+	phaseColors  = map[health]color.Color{healthy: color.White, slow: rgb(0xff, 0xf6, 0xd6), down: rgb(0xfb, 0xe3, 0xe1)}
+	stateColors  = map[breaker.State]color.Color{
+		breaker.Closed:   rgb(0x5a, 0xae, 0x61),
+		breaker.HalfOpen: rgb(0xf5, 0xc2, 0x11),
+		breaker.Open:     rgb(0xb2, 0x18, 0x2b),
+	}
+	gridColor = rgb(0xd0, 0xd0, 0xd0)
+	sans      = font.Font{Typeface: "Liberation", Variant: "Sans"}
+)
+
+func rgb(r, g, b uint8) color.Color { return color.RGBA{r, g, b, 0xff} }
+
+const width, height = 9 * vg.Inch, 7 * vg.Inch
+
+// savePlot draws the result into a file, as SVG or PNG by its name.
+func savePlot(path string, r *result) error {
+	var canvas interface {
+		vg.CanvasSizer
+		io.WriterTo
+	}
+	if filepath.Ext(path) == ".svg" {
+		canvas = vgsvg.New(width, height)
+	} else {
+		canvas = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(150))}
+	}
+	drawAll(draw.New(canvas), r)
+
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if _, err := canvas.WriteTo(file); err != nil {
+		file.Close()
+		return err
+	}
+	return file.Close()
+}
+
+// drawAll stacks title, legend, requests, breaker and latency, all but the first two over one time axis.
+func drawAll(page draw.Canvas, r *result) {
+	page.SetColor(color.White)
+	page.Fill(page.Rectangle.Path())
+	page = draw.Crop(page, 10, -16, 8, -10)
+
+	panels := []*plot.Plot{requestsPanel(r), breakerPanel(r), latencyPanel(r)}
+	high := page.Max.Y - page.Min.Y
+	header := vg.Length(46)
+	cut := []vg.Length{high - header, 0.55 * high, 0.50 * high, 0} // the panels' borders, from the bottom
+	var canvases []draw.Canvas
+	var left vg.Length
+	for i, p := range panels {
+		c := draw.Crop(page, 0, 0, cut[i+1], cut[i]-high)
+		canvases = append(canvases, c)
+		left = max(left, p.DataCanvas(c).Min.X-c.Min.X)
+	}
+	for i, p := range panels { // so that the same time is at the same place
+		c := canvases[i]
+		p.Draw(draw.Crop(c, left-(p.DataCanvas(c).Min.X-c.Min.X), 0, 0, 0))
+	}
+	drawHeader(draw.Crop(page, left, 0, high-header, 0), r)
+}
+
+// drawHeader writes the title and the legend, which is one for all panels.
+func drawHeader(c draw.Canvas, r *result) {
+	style := plot.New().Title.TextStyle
+	style.Font = font.From(sans, 13)
+	style.XAlign = draw.XLeft
+	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y}, fmt.Sprintf("An outage seen by two clients, %d calls/s each", r.cfg.rate))
+
+	style.Font = font.From(sans, 10)
+	style.YAlign = draw.YCenter
+	at := vg.Point{X: c.Min.X, Y: c.Max.Y - 28}
+	entry := func(name string, glyph draw.GlyphDrawer, colour color.Color) {
+		c.DrawGlyph(draw.GlyphStyle{Color: colour, Radius: 4, Shape: glyph}, vg.Point{X: at.X + 4, Y: at.Y})
+		c.FillText(style, vg.Point{X: at.X + 12, Y: at.Y}, name)
+		at.X += 12 + style.Width(name) + 16
+	}
+	for i, client := range r.clients {
+		entry(client.name, draw.BoxGlyph{}, clientColors[i])
+	}
+	entry("answer", draw.CircleGlyph{}, color.Black)
+	entry("error", draw.CrossGlyph{}, color.Black)
+	for _, state := range []breaker.State{breaker.Closed, breaker.HalfOpen, breaker.Open} {
+		entry("breaker "+state.String(), draw.BoxGlyph{}, stateColors[state])
+	}
+}
+
+// newPanel gives an empty panel over the time axis, its phases shaded.
+func newPanel(r *result, label string) *plot.Plot {
+	p := plot.New()
+	p.BackgroundColor = nil
+	p.X.Min, p.X.Max = 0, total(r.cfg.unit).Seconds()
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		axis.Padding = 0
+		axis.Label.TextStyle.Font = font.From(sans, 10)
+		axis.Label.Padding = 4
+		axis.Tick.Label.Font = font.From(sans, 9)
+	}
+	p.Y.Label.Text = label
+	p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
+		for i, phase := range script {
+			begin, end := span(i, r.cfg.unit)
+			fill(c, phaseColors[phase.health], x(begin.Seconds()), x(end.Seconds()), c.Min.Y, c.Max.Y)
+		}
+	}))
+	return p
+}
+
+// requestsPanel shows how many requests reached each server.
+func requestsPanel(r *result) *plot.Plot {
+	p := newPanel(r, "requests at the server, per second")
+	p.X.Tick.Marker = noLabels{}
+	addGrid(p)
+	for i, c := range r.clients {
+		line, err := plotter.NewLine(perSecond(c.requests, r.end, r.cfg.unit/4))
+		if err != nil {
+			continue // stopped before there was anything to draw
+		}
+		line.Color = clientColors[i]
+		line.Width = vg.Points(1.8)
+		line.StepStyle = plotter.PostStep
+		p.Add(line)
+	}
+	p.Y.Min = 0
+	p.Y.Max = max(p.Y.Max, float64(r.cfg.rate)) * 1.2 // room for the phases' names
+	style := p.X.Label.TextStyle
+	style.XAlign, style.YAlign = draw.XCenter, draw.YTop
+	p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
+		for i, phase := range script {
+			begin, end := span(i, r.cfg.unit)
+			c.FillText(style, vg.Point{X: x((begin + end).Seconds() / 2), Y: c.Max.Y - 4}, phase.name)
+		}
+	}))
+	return p
+}
+
+// perSecond counts the times in bins, and gives the rate at the beginning of each.
+func perSecond(times []time.Duration, end, bin time.Duration) plotter.XYs {
+	counts := make([]float64, end/bin) // whole bins only
+	for _, at := range times {
+		if i := int(at / bin); i < len(counts) {
+			counts[i]++
+		}
+	}
+	var rates plotter.XYs
+	for i, n := range counts {
+		rates = append(rates, plotter.XY{X: (time.Duration(i) * bin).Seconds(), Y: n / bin.Seconds()})
+	}
+	if n := len(counts); n > 0 { // to draw the last bin to its end
+		rates = append(rates, plotter.XY{X: (time.Duration(n) * bin).Seconds(), Y: rates[n-1].Y})
+	}
+	return rates
+}
+
+// breakerPanel is the strip of the breaker's states.
+func breakerPanel(r *result) *plot.Plot {
+	p := newPanel(r, "")
+	p.HideX()
+	p.NominalY("breaker")
+	p.Y.Min, p.Y.Max = -1, 1
+	p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
+		for i, change := range r.breaker {
+			until := r.end
+			if i+1 < len(r.breaker) {
+				until = min(until, r.breaker[i+1].at)
+			}
+			if change.at < until {
+				fill(c, stateColors[change.state], x(change.at.Seconds()), x(until.Seconds()), y(-0.7), y(0.7))
+			}
+		}
+	}))
+	return p
+}
+
+// fastest is where the latency axis begins; faster answers, refusals mostly, are drawn there.
+const fastest = 10 * time.Microsecond
+
+// latencyPanel shows each call at the time it was due.
+func latencyPanel(r *result) *plot.Plot {
+	p := newPanel(r, "time to an answer or error (log scale)")
+	p.X.Label.Text = "time since the start, seconds"
+	p.Y.Scale = plot.LogScale{}
+	p.Y.Tick.Marker = decades{}
+	p.Y.Min, p.Y.Max = fastest.Seconds(), 10*r.cfg.unit.Seconds()
+	addGrid(p)
+	for i, client := range r.clients {
+		p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
+			answer := draw.GlyphStyle{Color: clientColors[i], Radius: 1.5, Shape: draw.CircleGlyph{}}
+			failed := draw.GlyphStyle{Color: clientColors[i], Radius: 1.8, Shape: draw.CrossGlyph{}}
+			for _, call := range client.calls {
+				took := min(max(call.took.Seconds(), p.Y.Min), p.Y.Max)
+				style := failed
+				if call.ok {
+					style = answer
+				}
+				c.DrawGlyph(style, vg.Point{X: x(call.at.Seconds()), Y: y(took)})
+			}
+		}))
+	}
+	return p
+}
+
+// decades are the ticks of the latency axis, written as durations.
+type decades struct{}
+
+func (decades) Ticks(low, high float64) (ticks []plot.Tick) {
+	for d := fastest; d.Seconds() <= high; d *= 10 {
+		ticks = append(ticks, plot.Tick{Value: d.Seconds(), Label: d.String()})
+	}
+	return ticks
+}
+
+// noLabels are the default ticks, for a panel that has the axis of the one below.
+type noLabels struct{}
+
+func (noLabels) Ticks(low, high float64) []plot.Tick {
+	ticks := slices.DeleteFunc(plot.DefaultTicks{}.Ticks(low, high), plot.Tick.IsMinor)
+	for i := range ticks {
+		ticks[i].Label = " "
+	}
+	return ticks
+}
+
+func addGrid(p *plot.Plot) {
+	grid := plotter.NewGrid()
+	grid.Horizontal.Color, grid.Vertical.Color = gridColor, gridColor
+	grid.Horizontal.Width, grid.Vertical.Width = vg.Points(0.4), vg.Points(0.4)
+	p.Add(grid)
+}
+
+// A drawing is a function as a plot.Plotter; x and y give the place of a value.
+type drawing func(c draw.Canvas, x, y func(float64) vg.Length)
+
+func (d drawing) Plot(c draw.Canvas, p *plot.Plot) {
+	x, y := p.Transforms(&c)
+	d(c, x, y)
+}
+
+// fill paints a rectangle, clipped to the panel.
+func fill(c draw.Canvas, colour color.Color, left, right, bottom, top vg.Length) {
+	right = min(right, c.Max.X)
+	c.SetColor(colour)
+	c.Fill(vg.Rectangle{Min: vg.Point{X: left, Y: bottom}, Max: vg.Point{X: right, Y: top}}.Path())
+}

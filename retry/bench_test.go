@@ -1,0 +1,54 @@
+package retry_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/retry"
+)
+
+func succeed(context.Context) (int, error) { return 1, nil }
+
+// A call alone that succeeds at first.
+func BenchmarkDo(b *testing.B) {
+	r, ctx := retry.New(retry.Config{}), context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = retry.Do(ctx, r, succeed)
+	}
+}
+
+func BenchmarkDoBudget(b *testing.B) {
+	r, ctx := retry.New(retry.Config{Budget: budget.New(budget.Config{Ratio: 0.1})}), context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = retry.Do(ctx, r, succeed)
+	}
+}
+
+// The same in a pipeline, whose call is the one allocation.
+func BenchmarkRun(b *testing.B) {
+	call, ctx := resilience.Compose(succeed, retry.New(retry.Config{})), context.Background()
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = call(ctx)
+	}
+}
+
+// Two failures, then success, without a wait.
+func BenchmarkDoThirdTime(b *testing.B) {
+	r, ctx := retry.New(retry.Config{Backoff: retry.Constant(0)}), context.Background()
+	n := 0
+	fn := func(context.Context) (int, error) {
+		if n++; n%3 != 0 {
+			return 0, errBoom
+		}
+		return n, nil
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = retry.Do(ctx, r, fn)
+	}
+}

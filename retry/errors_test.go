@@ -1,0 +1,64 @@
+package retry_test
+
+import (
+	"errors"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/effector-go/resilience/retry"
+)
+
+func TestTextsNameTheReason(t *testing.T) {
+	for want, e := range map[string]*retry.ExhaustedError{
+		"retry p: gave up after 1 attempt: boom":                                                 {Name: "p", Attempts: 1, Reason: retry.ReasonAttempts, Err: errBoom},
+		"retry: gave up after 2 attempts, the schedule stopped: boom":                            {Attempts: 2, Reason: retry.ReasonSchedule, Err: errBoom},
+		"retry: gave up after 2 attempts, refused: boom":                                         {Attempts: 2, Reason: retry.ReasonRefused, Err: errBoom},
+		"retry: gave up after 2 attempts, context ended: boom":                                   {Attempts: 2, Reason: retry.ReasonContext, Err: errBoom},
+		"retry: gave up before the first attempt and 4.3s, a wait of 0s would be too long: boom": {Reason: retry.ReasonElapsed, Elapsed: 4321 * time.Millisecond, Err: errBoom},
+		"retry: gave up before the first attempt, Reason(0)":                                     {},
+	} {
+		if got := e.Error(); got != want {
+			t.Errorf("text %q, want %q", got, want)
+		}
+	}
+}
+
+func TestEveryReasonHasAName(t *testing.T) {
+	seen := make(map[string]bool)
+	for r := retry.ReasonAttempts; r <= retry.ReasonContext; r++ {
+		if s := r.String(); s == "" || seen[s] {
+			t.Errorf("reason %d is %q", int(r), s)
+		} else {
+			seen[s] = true
+		}
+	}
+	if retry.Reason(99).String() != "Reason(99)" || retry.Reason(-1).String() != "Reason(-1)" {
+		t.Error("unknown reasons")
+	}
+}
+
+func TestTimeoutIsTrueWhereAnUnwrappedErrorSaysSo(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want bool
+	}{
+		{errBoom, false},
+		{nil, false},
+		{os.ErrDeadlineExceeded, true},
+		{&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, true},
+		{&net.DNSError{Err: "no such host"}, false},
+	} {
+		var e error = &retry.ExhaustedError{Err: test.err}
+		var timeout net.Error
+		_ = timeout
+		teller, ok := e.(interface{ Timeout() bool })
+		if !ok || teller.Timeout() != test.want {
+			t.Errorf("%v: Timeout is not %v", test.err, test.want)
+		}
+		if test.err != nil && !errors.Is(e, test.err) {
+			t.Errorf("does not unwrap to %v", test.err)
+		}
+	}
+}

@@ -1,0 +1,784 @@
+package retry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/retry"
+)
+
+var (
+	errBoom   = errors.New("boom")
+	errClosed = errors.New("shop closed")
+)
+
+// refusal is what a policy returns that turns a call away.
+type refusal struct{ after time.Duration }
+
+func (refusal) Error() string                       { return "breaker payments: open" }
+func (refusal) Is(target error) bool                { return target == resilience.ErrRefused }
+func (r refusal) RetryAfter() time.Duration         { return r.after }
+func refuse(context.Context, resilience.Next) error { return refusal{} }
+
+// refuseFrom lets n runs through and refuses the later ones.
+func refuseFrom(n int, err error) resilience.Policy {
+	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		if n--; n < 0 {
+			return err
+		}
+		return next.Run(ctx)
+	})
+}
+
+// refuseFirst refuses n runs and lets the later ones through.
+func refuseFirst(n int, err error) resilience.Policy {
+	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		if n--; n >= 0 {
+			return err
+		}
+		return next.Run(ctx)
+	})
+}
+
+// failing gives a call that fails with err n times and then yields its number.
+func failing(n int, err error) (fn func(context.Context) (int, error), calls *int) {
+	calls = new(int)
+	return func(context.Context) (int, error) {
+		if *calls++; *calls <= n {
+			return *calls, err
+		}
+		return *calls, nil
+	}, calls
+}
+
+// both runs the test with Do alone and through a pipeline: what holds for one holds for the other.
+func both(t *testing.T, test func(t *testing.T, do func(context.Context, *retry.Retry, func(context.Context) (int, error)) (int, error))) {
+	t.Run("Do", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { test(t, retry.Do[int]) })
+	})
+	t.Run("Run", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			test(t, func(ctx context.Context, r *retry.Retry, fn func(context.Context) (int, error)) (int, error) {
+				return resilience.Do(ctx, r, fn)
+			})
+		})
+	})
+}
+
+type doer = func(context.Context, *retry.Retry, func(context.Context) (int, error)) (int, error)
+
+func exhausted(t *testing.T, err error, reason retry.Reason, attempts int) *retry.ExhaustedError {
+	t.Helper()
+	var e *retry.ExhaustedError
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v (%T), want an *ExhaustedError", err, err)
+	}
+	if e.Reason != reason || e.Attempts != attempts {
+		t.Fatalf("gave up with %v after %d attempts, want %v after %d: %v", e.Reason, e.Attempts, reason, attempts, err)
+	}
+	return e
+}
+
+var now = retry.Constant(0)
+
+func TestSuccessEndsTheCall(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		fn, calls := failing(2, errBoom)
+		value, err := do(t.Context(), retry.New(retry.Config{}), fn)
+		if value != 3 || err != nil || *calls != 3 {
+			t.Errorf("got %d, %v after %d calls, want 3, nil after 3", value, err, *calls)
+		}
+	})
+}
+
+func TestThreeAttemptsByDefault(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		fn, _ := failing(9, errBoom)
+		value, err := do(t.Context(), retry.New(retry.Config{Name: "payments"}), fn)
+		e := exhausted(t, err, retry.ReasonAttempts, 3)
+		if value != 3 || e.Err != errBoom || e.Name != "payments" || !errors.Is(err, errBoom) {
+			t.Errorf("got %d and %+v", value, e)
+		}
+		if got, want := err.Error(), "retry payments: gave up after 3 attempts: boom"; got != want {
+			t.Errorf("text %q, want %q", got, want)
+		}
+	})
+}
+
+func TestUnlimitedAttempts(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		fn, _ := failing(1000, errBoom)
+		if value, err := do(t.Context(), retry.New(retry.Config{MaxAttempts: retry.Unlimited}), fn); value != 1001 || err != nil {
+			t.Errorf("got %d, %v", value, err)
+		}
+	})
+}
+
+func TestDeadContextMakesNoCall(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errClosed)
+		b := budget.New(budget.Config{Ratio: 1})
+		fn, calls := failing(0, nil)
+		value, err := do(ctx, retry.New(retry.Config{Budget: b}), fn)
+		if value != 0 || *calls != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errClosed) {
+			t.Errorf("got %d, %v after %d calls", value, err, *calls)
+		}
+		if b.Withdraw() {
+			t.Error("the call that was not made filled the budget")
+		}
+	})
+}
+
+func TestErrorAfterContextEndedComesBackAsItIs(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := do(ctx, retry.New(retry.Config{}), func(context.Context) (int, error) { cancel(); return 0, errBoom })
+		if err != errBoom {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestPermanentIsNotRetried(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		wrapped := fmt.Errorf("wrapped: %w", retry.Permanent(errBoom))
+		for _, test := range []struct{ err, want error }{
+			{retry.Permanent(errBoom), errBoom}, // only the outermost mark is taken off
+			{backoff.Permanent(errBoom), errBoom},
+			{wrapped, wrapped},
+			{retry.Permanent(wrapped), wrapped},
+		} {
+			fn, calls := failing(9, test.err)
+			if _, err := do(t.Context(), retry.New(retry.Config{}), fn); err != test.want || *calls != 1 {
+				t.Errorf("%v: got %v after %d calls", test.err, err, *calls)
+			}
+		}
+		if retry.Permanent(nil) != nil {
+			t.Error("Permanent(nil) is an error")
+		}
+	})
+}
+
+func TestRetryIfNarrows(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		var asked []error
+		r := retry.New(retry.Config{Backoff: now, RetryIf: func(err error) bool { asked = append(asked, err); return err != errClosed }})
+		n := 0
+		_, err := do(t.Context(), r, func(context.Context) (int, error) {
+			if n++; n == 1 {
+				return 0, errBoom
+			}
+			return 0, errClosed
+		})
+		if err != errClosed || !slices.Equal(asked, []error{errBoom, errClosed}) {
+			t.Errorf("got %v, asked about %v", err, asked)
+		}
+		asked = nil
+		fn, _ := failing(9, retry.Permanent(errBoom))
+		_, _ = do(t.Context(), r, fn)
+		fn, _ = failing(9, errBoom)
+		_, err = do(t.Context(), retry.New(retry.Config{MaxAttempts: 1, RetryIf: func(error) bool { t.Error("asked at the end"); return true }}), fn)
+		exhausted(t, err, retry.ReasonAttempts, 1)
+		if asked != nil {
+			t.Errorf("asked about %v, which is not retried", asked)
+		}
+	})
+}
+
+// delays is a v4 schedule.
+type delays struct {
+	list   []time.Duration
+	n      int
+	resets int
+}
+
+func (d *delays) NextBackOff() time.Duration { d.n++; return d.list[d.n-1] }
+func (d *delays) Reset()                     { d.resets++; d.n = 0 }
+
+func TestScheduleIsMadeAtTheFirstFailureAndOnce(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		made := 0
+		schedule := &delays{list: []time.Duration{1, 2, 3}}
+		r := retry.New(retry.Config{MaxAttempts: 9, Backoff: func() backoff.BackOff { made++; return schedule }})
+		fn, _ := failing(0, nil)
+		_, _ = do(t.Context(), r, fn)
+		if made != 0 {
+			t.Error("made for a success")
+		}
+		fn, _ = failing(3, errBoom)
+		_, _ = do(t.Context(), r, fn)
+		if made != 1 || schedule.resets != 1 {
+			t.Errorf("made %d times, reset %d times", made, schedule.resets)
+		}
+	})
+}
+
+func TestScheduleStopEndsTheRetrying(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		for _, stop := range []time.Duration{backoff.Stop, -2, math.MinInt64} {
+			fn, _ := failing(9, errBoom)
+			r := retry.New(retry.Config{MaxAttempts: 9, Backoff: func() backoff.BackOff { return &delays{list: []time.Duration{1, stop}} }})
+			_, err := do(t.Context(), r, fn)
+			exhausted(t, err, retry.ReasonSchedule, 2)
+		}
+	})
+}
+
+func TestAnyV4ScheduleServes(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		fn, _ := failing(4, errBoom)
+		r := retry.New(retry.Config{MaxAttempts: 9, Backoff: func() backoff.BackOff { return backoff.NewExponentialBackOff() }})
+		if value, err := do(t.Context(), r, fn); value != 5 || err != nil {
+			t.Errorf("exponential: got %d, %v", value, err)
+		}
+		fn, _ = failing(9, errBoom)
+		r = retry.New(retry.Config{MaxAttempts: 9, Backoff: func() backoff.BackOff {
+			return backoff.WithMaxRetries(backoff.NewConstantBackOff(time.Second), 2)
+		}})
+		_, err := do(t.Context(), r, fn)
+		exhausted(t, err, retry.ReasonSchedule, 3)
+	})
+}
+
+func TestNilScheduleAndNilFnPanicClearly(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		defer func() {
+			if got, want := recover(), "retry x: Backoff returned nil, must return a backoff.BackOff"; got != want {
+				t.Errorf("panic %v, want %q", got, want)
+			}
+		}()
+		fn, _ := failing(9, errBoom)
+		_, _ = do(t.Context(), retry.New(retry.Config{Name: "x", Backoff: func() backoff.BackOff { return nil }}), fn)
+	})
+	defer func() {
+		if got, want := recover(), "retry: Do: fn is nil, must be a function"; got != want {
+			t.Errorf("panic %v, want %q", got, want)
+		}
+	}()
+	_, _ = retry.Do[int](t.Context(), retry.New(retry.Config{}), nil)
+}
+
+func TestWaitIsRetryAfterPlusDelay(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		start := time.Now()
+		fn, _ := failing(1, fmt.Errorf("busy: %w", resilience.WithRetryAfter(errBoom, 2*time.Second)))
+		_, err := do(t.Context(), retry.New(retry.Config{Backoff: retry.Constant(time.Second)}), fn)
+		if got := time.Since(start); err != nil || got != 3*time.Second {
+			t.Errorf("waited %v, %v, want 3 s", got, err)
+		}
+	})
+}
+
+func TestRetryAfterBeyondMaxEndsTheRetrying(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		for _, test := range []struct{ max, after time.Duration }{{0, time.Minute + 1}, {time.Second, time.Second + 1}} {
+			start := time.Now()
+			fn, _ := failing(9, resilience.WithRetryAfter(errBoom, test.after))
+			_, err := do(t.Context(), retry.New(retry.Config{MaxRetryAfter: test.max}), fn)
+			exhausted(t, err, retry.ReasonRetryAfter, 1)
+			if time.Since(start) != 0 {
+				t.Error("waited for nothing")
+			}
+		}
+		start := time.Now()
+		fn, _ := failing(1, resilience.WithRetryAfter(errBoom, time.Minute))
+		if _, err := do(t.Context(), retry.New(retry.Config{Backoff: now}), fn); err != nil || time.Since(start) != time.Minute {
+			t.Errorf("%v after %v, want the longest wait allowed", err, time.Since(start))
+		}
+	})
+}
+
+func TestEndlessWaitDoesNotOverflow(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		fn, _ := failing(9, resilience.WithRetryAfter(errBoom, math.MaxInt64))
+		_, err := do(ctx, retry.New(retry.Config{MaxRetryAfter: math.MaxInt64, Backoff: retry.Constant(math.MaxInt64)}), fn)
+		exhausted(t, err, retry.ReasonDeadline, 1)
+	})
+}
+
+func TestHundredCallersDoNotComeBackTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Minute})
+		var mu sync.Mutex
+		back := make(map[time.Duration]int)
+		var group errgroup.Group
+		for range 100 {
+			group.Go(func() error {
+				return resilience.Run(t.Context(), resilience.Pipeline{r, refuseFirst(1, refusal{5 * time.Second})}, func(context.Context) error {
+					mu.Lock()
+					defer mu.Unlock()
+					back[time.Since(start)]++
+					return nil
+				})
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		for at, callers := range back {
+			if at < 5*time.Second || callers > 2 {
+				t.Errorf("%d callers came back after %v", callers, at)
+			}
+		}
+	})
+}
+
+func TestMaxElapsedCountsFromTheFirstFailure(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		n := 0
+		r := retry.New(retry.Config{MaxAttempts: 9, MaxElapsed: 3 * time.Second, Backoff: retry.Constant(time.Second)})
+		start := time.Now()
+		_, err := do(t.Context(), r, func(context.Context) (int, error) {
+			if n++; n == 1 {
+				time.Sleep(time.Hour) // a slow first attempt costs no retries
+			}
+			return 0, errBoom
+		})
+		e := exhausted(t, err, retry.ReasonElapsed, 4) // at 0, 1, 2 and 3 s
+		if got := time.Since(start); got != time.Hour+3*time.Second || e.Elapsed != 3*time.Second {
+			t.Errorf("gave up after %v, Elapsed %v", got, e.Elapsed)
+		}
+	})
+}
+
+func TestWaitThatWouldOutlastTheDeadlineIsNotBegun(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		for limit, attempts := range map[time.Duration]int{time.Second: 1, 2 * time.Second: 1, 2*time.Second + 1: 2} {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			start := time.Now()
+			fn, _ := failing(9, errBoom)
+			_, err := do(ctx, retry.New(retry.Config{Backoff: retry.Constant(2 * time.Second)}), fn)
+			e := exhausted(t, err, retry.ReasonDeadline, attempts)
+			if got := time.Since(start); got != time.Duration(attempts-1)*2*time.Second {
+				t.Errorf("limit %v: came back after %v", limit, got)
+			}
+			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errBoom) || !e.Timeout() {
+				t.Errorf("got %v", err)
+			}
+			if attempts == 1 && err.Error() != "retry: gave up after 1 attempt, a wait of 2s would outlast the deadline: boom" {
+				t.Errorf("text %q", err)
+			}
+			cancel()
+		}
+	})
+}
+
+func TestLastErrorIsKeptWhenContextEndsWhileWaiting(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(errClosed) })
+		start := time.Now()
+		fn, _ := failing(9, errBoom)
+		value, err := do(ctx, retry.New(retry.Config{Backoff: retry.Constant(time.Hour)}), fn)
+		e := exhausted(t, err, retry.ReasonContext, 1)
+		if time.Since(start) != time.Second || e.Elapsed != time.Second || value != 1 || e.Err != errBoom {
+			t.Errorf("value %d, %+v after %v", value, e, time.Since(start))
+		}
+		for _, want := range []error{errBoom, context.Canceled, errClosed} {
+			if !errors.Is(err, want) {
+				t.Errorf("%v is not %v", err, want)
+			}
+		}
+		if e.Timeout() {
+			t.Error("a cancellation is no timeout")
+		}
+	})
+}
+
+func TestContextEndedAtTheWakingInstantMakesNoAttempt(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		for range 50 {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Second, cancel)
+			fn, calls := failing(9, errBoom)
+			r := retry.New(retry.Config{Backoff: retry.Constant(time.Second), MaxAttempts: 2})
+			_, err := do(ctx, r, fn)
+			var e *retry.ExhaustedError
+			if !errors.As(err, &e) && err != errBoom {
+				t.Fatalf("got %v", err)
+			}
+			if e != nil && e.Reason == retry.ReasonContext && *calls != 1 {
+				t.Fatalf("%d calls after the end of ctx", *calls)
+			}
+			cancel()
+		}
+	})
+}
+
+func TestContextEndedInOnRetryEndsTheCallWithoutAWait(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		ctx, cancel := context.WithCancel(t.Context())
+		fn, calls := failing(9, errBoom)
+		_, err := do(ctx, retry.New(retry.Config{Backoff: now, OnRetry: func(retry.Event) { cancel() }}), fn)
+		exhausted(t, err, retry.ReasonContext, 1)
+		if *calls != 1 {
+			t.Errorf("%d calls", *calls)
+		}
+	})
+}
+
+func TestOnRetryHearsEveryRetry(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		var events []retry.Event
+		fn, _ := failing(9, errBoom)
+		r := retry.New(retry.Config{Name: "x", Backoff: retry.Linear(time.Second, time.Hour), OnRetry: func(e retry.Event) { events = append(events, e) }})
+		_, _ = do(t.Context(), r, fn)
+		want := []retry.Event{{"x", 1, errBoom, time.Second, 0}, {"x", 2, errBoom, 2 * time.Second, time.Second}}
+		if !slices.Equal(events, want) {
+			t.Errorf("heard %v, want %v", events, want)
+		}
+	})
+}
+
+func TestBudgetIsSharedAndAskedLast(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		b := budget.New(budget.Config{Ratio: 0.5})
+		one := retry.New(retry.Config{Backoff: now, Budget: b})
+		two := retry.New(retry.Config{Backoff: now, Budget: b})
+		ok, _ := failing(0, nil)
+		_, _ = do(t.Context(), one, ok)
+		_, _ = do(t.Context(), two, ok)
+		_, _ = do(t.Context(), two, ok) // one token and a half
+
+		// Neither of these may take a token.
+		for _, config := range []retry.Config{
+			{MaxAttempts: 1},
+			{RetryIf: func(error) bool { return false }},
+			{Backoff: func() backoff.BackOff { return &backoff.StopBackOff{} }},
+			{Backoff: retry.Constant(time.Hour), MaxElapsed: time.Second},
+		} {
+			config.Budget = b
+			if config.Backoff == nil {
+				config.Backoff = now
+			}
+			fn, _ := failing(9, errBoom)
+			if _, err := do(t.Context(), retry.New(config), fn); err == nil {
+				t.Fatal("no error")
+			}
+		}
+		// 7 calls deposited 3.5 tokens.
+		fn, _ := failing(9, errBoom)
+		_, err := do(t.Context(), retry.New(retry.Config{Backoff: now, Budget: b, MaxAttempts: retry.Unlimited}), fn)
+		e := exhausted(t, err, retry.ReasonBudget, 5) // with its own half 4 tokens
+		if e.Error() != "retry: gave up after 5 attempts, the retry budget is empty: boom" {
+			t.Errorf("text %q", e)
+		}
+	})
+}
+
+func TestManyCallersNeverExceedTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := retry.New(retry.Config{Backoff: now, Budget: budget.New(budget.Config{Ratio: 0.1})})
+		var calls atomic.Int64
+		var group errgroup.Group
+		for range 1000 {
+			group.Go(func() error {
+				_, err := retry.Do(t.Context(), r, func(context.Context) (int, error) { calls.Add(1); return 0, errBoom })
+				if err == nil {
+					return errors.New("no error")
+				}
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if got := calls.Load(); got != 1100 {
+			t.Errorf("%d calls, want 1100", got)
+		}
+	})
+}
+
+func TestDepositsOnceACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{Ratio: 1})
+		outer, inner := retry.New(retry.Config{MaxAttempts: 2, Backoff: now}), retry.New(retry.Config{MaxAttempts: 1, Budget: b})
+		_ = resilience.Run(t.Context(), resilience.Pipeline{outer, inner}, func(context.Context) error { return errBoom })
+		if !b.Withdraw() || b.Withdraw() {
+			t.Error("not one deposit for one call with two attempts")
+		}
+	})
+}
+
+func TestFirstRefusalComesBackAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		err := resilience.Run(t.Context(), resilience.Pipeline{retry.New(retry.Config{}), resilience.PolicyFunc(refuse)}, func(context.Context) error { return nil })
+		if err != error(refusal{}) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestRefusalAfterAttemptsKeepsTheLastError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := retry.New(retry.Config{MaxAttempts: 9})
+		err := resilience.Run(t.Context(), resilience.Pipeline{r, refuseFrom(2, refusal{})}, func(context.Context) error { return errBoom })
+		e := exhausted(t, err, retry.ReasonRefused, 2)
+		if e.Err != errBoom || !errors.Is(err, errBoom) || !errors.Is(err, resilience.ErrRefused) {
+			t.Errorf("got %v", err)
+		}
+		if got, want := err.Error(), "retry: gave up after 2 attempts, then refused (breaker payments: open): boom"; got != want {
+			t.Errorf("text %q, want %q", got, want)
+		}
+	})
+}
+
+func TestRefusalAfterContextEndedTellsOfTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		n := 0
+		stop := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			if n++; n == 2 {
+				cancel(errClosed)
+				return refusal{}
+			}
+			return next.Run(ctx)
+		})
+		err := resilience.Run(ctx, resilience.Pipeline{retry.New(retry.Config{}), stop}, func(context.Context) error { return errBoom })
+		if e := exhausted(t, err, retry.ReasonContext, 1); e.Err != errBoom || !errors.Is(err, errClosed) || !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestForeignRefusalInAnEffectorsErrorIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		err := resilience.Run(t.Context(), retry.New(retry.Config{}), func(context.Context) error {
+			if n++; n < 3 {
+				return fmt.Errorf("my own dependency: %w", refusal{})
+			}
+			return nil
+		})
+		if err != nil || n != 3 {
+			t.Errorf("%v after %d calls", err, n)
+		}
+	})
+}
+
+func TestRefusalsAreWaitedOutAndAreNoAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{Ratio: 1})
+		var events []retry.Event
+		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Hour, MaxAttempts: 2, Backoff: retry.Constant(time.Second), Budget: b,
+			OnRetry: func(e retry.Event) { events = append(events, e) }})
+		n, calls := 0, 0
+		policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			n++
+			if n <= 3 || n >= 5 && n <= 7 { // three before each attempt
+				return refusal{4 * time.Second}
+			}
+			return next.Run(ctx)
+		})
+		start := time.Now()
+		err := resilience.Run(t.Context(), resilience.Pipeline{r, policy}, func(ctx context.Context) error {
+			if calls++; retry.Attempt(ctx) != calls {
+				t.Errorf("attempt %d has number %d", calls, retry.Attempt(ctx))
+			}
+			if calls == 1 {
+				return errBoom
+			}
+			return nil
+		})
+		if err != nil || calls != 2 || time.Since(start) != 31*time.Second {
+			t.Errorf("%v after %d calls and %v", err, calls, time.Since(start))
+		}
+		var attempts []int
+		for _, e := range events {
+			attempts = append(attempts, e.Attempt)
+		}
+		if !slices.Equal(attempts, []int{1, 1, 1, 1, 2, 2, 2}) {
+			t.Errorf("events of attempts %v", attempts)
+		}
+		if b.Withdraw() {
+			t.Error("the second attempt took no token")
+		}
+	})
+}
+
+func TestRefusalsThatOutlastMaxElapsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: 5 * time.Second, MaxAttempts: 9, Backoff: retry.Constant(2 * time.Second)})
+		err := resilience.Run(t.Context(), resilience.Pipeline{r, resilience.PolicyFunc(refuse)}, func(context.Context) error { return nil })
+		if e := exhausted(t, err, retry.ReasonElapsed, 0); e.Err != error(refusal{}) {
+			t.Errorf("got %v", err)
+		}
+		err = resilience.Run(t.Context(), resilience.Pipeline{r, refuseFrom(1, refusal{})}, func(context.Context) error { return errBoom })
+		if e := exhausted(t, err, retry.ReasonElapsed, 1); e.Err != errBoom || !errors.Is(err, resilience.ErrRefused) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestRefusalWithoutDelayIsNoBusyLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: 50 * time.Millisecond, Backoff: now})
+		asked := 0
+		err := resilience.Run(t.Context(), resilience.Pipeline{r, resilience.PolicyFunc(func(context.Context, resilience.Next) error {
+			asked++
+			return refusal{}
+		})}, func(context.Context) error { return nil })
+		exhausted(t, err, retry.ReasonElapsed, 0)
+		if asked > 60 {
+			t.Errorf("asked %d times in 50 ms", asked)
+		}
+	})
+}
+
+func TestRetryRefusedHonoursPermanentAndRetryIf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := retry.Config{RetryRefused: true, MaxElapsed: time.Hour}
+		err := resilience.Run(t.Context(), resilience.Pipeline{retry.New(config), refuseFrom(0, retry.Permanent(refusal{}))}, func(context.Context) error { return nil })
+		if err != error(refusal{}) {
+			t.Errorf("got %v", err)
+		}
+		config.RetryIf = func(err error) bool { return !errors.Is(err, resilience.ErrRefused) }
+		err = resilience.Run(t.Context(), resilience.Pipeline{retry.New(config), refuseFrom(1, refusal{})}, func(context.Context) error { return errBoom })
+		exhausted(t, err, retry.ReasonRefused, 1)
+	})
+}
+
+func TestAtMostOnceIsNotRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			err   error
+			calls int
+		}{
+			{errBoom, 1},
+			{retry.Permanent(errBoom), 1},
+			{fmt.Errorf("my own dependency: %w", resilience.ErrRefused), 1}, // it may have had its effect before
+			{fmt.Errorf("write: %w", resilience.NotMade(errBoom)), 1},
+			{resilience.NotMade(errBoom), 3},
+		} {
+			n := 0
+			err := resilience.Run(t.Context(), resilience.Pipeline{resilience.AtMostOnce, retry.New(retry.Config{Backoff: now})}, func(context.Context) error {
+				n++
+				return test.err
+			})
+			if n != test.calls || !errors.Is(err, errBoom) && !errors.Is(err, resilience.ErrRefused) {
+				t.Errorf("%v: %v after %d calls, want %d", test.err, err, n, test.calls)
+			}
+			var e *retry.ExhaustedError
+			if n == 1 && errors.As(err, &e) {
+				t.Errorf("%v did not come back as it is: %v", test.err, err)
+			}
+		}
+	})
+}
+
+func TestAttemptIsTheNearestRetrys(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		var seen []int
+		inner := retry.New(retry.Config{MaxAttempts: 2, Backoff: now})
+		outer := retry.New(retry.Config{MaxAttempts: 2, Backoff: now})
+		_, _ = do(t.Context(), outer, func(ctx context.Context) (int, error) {
+			seen = append(seen, retry.Attempt(ctx)*10)
+			return do(ctx, inner, func(ctx context.Context) (int, error) {
+				seen = append(seen, retry.Attempt(ctx))
+				return 0, errBoom
+			})
+		})
+		if !slices.Equal(seen, []int{10, 1, 2, 20, 1, 2}) {
+			t.Errorf("got %v", seen)
+		}
+		if got := retry.Attempt(t.Context()); got != 1 {
+			t.Errorf("outside of a retry: %d", got)
+		}
+	})
+}
+
+func TestValueIsDroppedBeforeTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		type drop struct {
+			value int
+			at    time.Duration
+		}
+		var drops []drop
+		fn, _ := failing(2, errBoom)
+		value, err := resilience.Do(t.Context(), resilience.Pipeline{
+			resilience.Discard(func(v int) { drops = append(drops, drop{v, time.Since(start)}) }),
+			retry.New(retry.Config{Backoff: retry.Constant(time.Second)}),
+		}, fn)
+		if value != 3 || err != nil || !slices.Equal(drops, []drop{{1, 0}, {2, time.Second}}) {
+			t.Errorf("got %d, %v, dropped %v", value, err, drops)
+		}
+	})
+}
+
+func TestPanicAndGoexitPassThrough(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		n := 0
+		func() {
+			defer func() {
+				if got := recover(); got != io.EOF {
+					t.Errorf("recovered %v", got)
+				}
+			}()
+			_, _ = do(t.Context(), retry.New(retry.Config{Backoff: now}), func(context.Context) (int, error) {
+				if n++; n == 1 {
+					return 0, errBoom
+				}
+				panic(io.EOF)
+			})
+		}()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = do(t.Context(), retry.New(retry.Config{}), func(context.Context) (int, error) { n++; runtime.Goexit(); return 0, nil })
+			t.Error("Goexit did not pass")
+		}()
+		<-done
+		if n != 3 {
+			t.Errorf("%d calls, want 3", n)
+		}
+	})
+}
+
+func TestSuccessAtFirstAllocatesNothing(t *testing.T) {
+	r := retry.New(retry.Config{})
+	ctx := t.Context()
+	fn := func(context.Context) (int, error) { return 1, nil }
+	if got := testing.AllocsPerRun(1000, func() { _, _ = retry.Do(ctx, r, fn) }); got != 0 {
+		t.Errorf("%v allocations", got)
+	}
+}
+
+func TestOneRetryServesManyCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := retry.New(retry.Config{Backoff: retry.Decorrelated(time.Second, time.Minute), MaxAttempts: 5})
+		var group errgroup.Group
+		for range 100 {
+			group.Go(func() error {
+				fn, calls := failing(4, errBoom)
+				value, err := resilience.Do(t.Context(), r, fn)
+				if value != 5 || *calls != 5 {
+					return fmt.Errorf("got %d after %d calls: %w", value, *calls, err)
+				}
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,137 @@
+package retry_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/effector-go/resilience/retry"
+)
+
+const sec = time.Second
+
+func TestSchedulesFollowTheirFormulas(t *testing.T) {
+	for name, test := range map[string]struct {
+		make      func() backoff.BackOff
+		low, high []time.Duration
+	}{
+		"Constant":    {make: retry.Constant(sec), high: []time.Duration{sec, sec, sec}},
+		"Linear":      {make: retry.Linear(2*sec, 5*sec), high: []time.Duration{2 * sec, 4 * sec, 5 * sec, 5 * sec}},
+		"Exponential": {make: retry.Exponential(sec, 10*sec), high: []time.Duration{sec, 2 * sec, 4 * sec, 8 * sec, 10 * sec, 10 * sec}},
+		"Fibonacci":   {make: retry.Fibonacci(sec, 7*sec), high: []time.Duration{sec, sec, 2 * sec, 3 * sec, 5 * sec, 7 * sec, 7 * sec}},
+		"FullJitter":  {retry.FullJitter(sec, 3*sec), []time.Duration{0, 0, 0, 0}, []time.Duration{sec, 2 * sec, 3 * sec, 3 * sec}},
+		"EqualJitter": {retry.EqualJitter(sec, 3*sec), []time.Duration{sec / 2, sec, 3 * sec / 2}, []time.Duration{sec, 2 * sec, 3 * sec}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			schedule := test.make()
+			for range 200 { // a new start each
+				schedule.Reset()
+				for i, high := range test.high {
+					low := high
+					if test.low != nil {
+						low = test.low[i]
+					}
+					if got := schedule.NextBackOff(); got < low || got > high {
+						t.Fatalf("delay %d is %v, want from %v to %v", i, got, low, high)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestDecorrelatedStaysWithinThreeTimesTheLast(t *testing.T) {
+	schedule := retry.Decorrelated(sec, 20*sec)()
+	longest := time.Duration(0)
+	for range 200 {
+		schedule.Reset()
+		last := sec
+		for range 20 {
+			got := schedule.NextBackOff()
+			if got < sec || got > min(20*sec, 3*last) {
+				t.Fatalf("%v after %v", got, last)
+			}
+			last, longest = got, max(longest, got)
+		}
+	}
+	if longest < 15*sec {
+		t.Errorf("longest of 4000 waits is %v", longest)
+	}
+}
+
+func TestJitterSpreads(t *testing.T) {
+	for name, schedule := range map[string]backoff.BackOff{
+		"FullJitter": retry.FullJitter(sec, 10*sec)(), "EqualJitter": retry.EqualJitter(sec, 10*sec)(), "Decorrelated": retry.Decorrelated(sec, 10*sec)(),
+	} {
+		seen := make(map[time.Duration]bool)
+		for range 100 {
+			schedule.Reset()
+			seen[schedule.NextBackOff()] = true
+		}
+		if len(seen) < 98 {
+			t.Errorf("%s: %d different of 100 first delays", name, len(seen))
+		}
+	}
+}
+
+func TestSchedulesAreIndependent(t *testing.T) {
+	factory := retry.Exponential(sec, time.Hour)
+	one, two := factory(), factory()
+	one.NextBackOff()
+	one.NextBackOff()
+	if got := two.NextBackOff(); got != sec {
+		t.Errorf("second schedule begins with %v", got)
+	}
+}
+
+func TestScheduleArgumentsOutOfRangePanic(t *testing.T) {
+	for want, make := range map[string]func(){
+		"retry: Constant: d is -1ns, must not be negative":             func() { retry.Constant(-1) },
+		"retry: Linear: step is 0s, must be positive":                  func() { retry.Linear(0, 1) },
+		"retry: Exponential: initial is -1s, must be positive":         func() { retry.Exponential(-sec, 1) },
+		"retry: FullJitter: max is 1s, must be at least initial, 2s":   func() { retry.FullJitter(2*sec, sec) },
+		"retry: EqualJitter: initial is 0s, must be positive":          func() { retry.EqualJitter(0, 0) },
+		"retry: Decorrelated: max is 0s, must be at least initial, 1s": func() { retry.Decorrelated(sec, 0) },
+		"retry: Fibonacci: initial is 0s, must be positive":            func() { retry.Fibonacci(0, sec) },
+	} {
+		func() {
+			defer func() {
+				if got := recover(); got != want {
+					t.Errorf("panic %v, want %q", got, want)
+				}
+			}()
+			make()
+		}()
+	}
+}
+
+func FuzzSchedulesStayInRange(f *testing.F) {
+	f.Add(int64(1), int64(math.MaxInt64), uint16(200))
+	f.Add(int64(math.MaxInt64), int64(math.MaxInt64), uint16(10))
+	f.Add(int64(math.MaxInt64/2), int64(math.MaxInt64-1), uint16(10))
+	f.Add(int64(100*time.Millisecond), int64(10*sec), uint16(50))
+	f.Fuzz(func(t *testing.T, low, high int64, calls uint16) {
+		if low <= 0 || high < low {
+			return
+		}
+		initial, max := time.Duration(low), time.Duration(high)
+		for name, make := range map[string]func() backoff.BackOff{
+			"Constant": retry.Constant(max), "Linear": retry.Linear(initial, max), "Exponential": retry.Exponential(initial, max),
+			"FullJitter": retry.FullJitter(initial, max), "EqualJitter": retry.EqualJitter(initial, max),
+			"Decorrelated": retry.Decorrelated(initial, max), "Fibonacci": retry.Fibonacci(initial, max),
+		} {
+			schedule := make()
+			for i := range int(calls) {
+				if got := schedule.NextBackOff(); got < 0 || got > max {
+					t.Fatalf("%s(%v, %v): delay %d is %v", name, initial, max, i, got)
+				}
+			}
+			if name == "Linear" && calls > 0 && schedule.NextBackOff() < initial || strings.HasSuffix(name, "related") && schedule.NextBackOff() < initial {
+				t.Fatalf("%s(%v, %v): below the minimum", name, initial, max)
+			}
+		}
+	})
+}

@@ -1,0 +1,207 @@
+package timeout
+
+import (
+	"context"
+	"reflect"
+	"runtime"
+	"sync/atomic"
+	"time"
+)
+
+// A limitCtx is what context.WithDeadline(parent, deadline) would be, but has no timer, channel or place among its parent's
+// children before somebody needs them. Then it is armed: it has an inner context made by the standard library, which
+// from then on answers for it. Until then it looks at its parent and the clock whenever it is asked.
+//
+// It ends once, for one of three reasons. The first of makeInner and end that changes state from live decides
+// which, so Err and Cause never change once they have been told.
+type limitCtx struct {
+	parent   context.Context
+	deadline time.Time // no later than the parent's
+
+	// inner and cancel are written once, by the one that made state publishing, and read by those that saw it armed.
+	inner  context.Context
+	cancel context.CancelFunc
+
+	state atomic.Uint32
+}
+
+// The states: live goes to armed (by makeInner) or to one of the ended states (by end), an ended one to armed (by makeInner,
+// with an inner context that has ended for the same reason), and armed stays. The way to armed leads through publishing, which lasts
+// for two assignments; a mutex in its place would cost a call that waits a twentieth of its time.
+const (
+	live        uint32 = iota // nobody needed an inner context, and the call runs
+	publishing                // inner and cancel are being written
+	armed                     // inner answers
+	canceled                  // the call returned
+	expired                   // the deadline had passed when the call returned
+	parentEnded               // the parent had ended when the call returned
+)
+
+func (c *limitCtx) Deadline() (deadline time.Time, ok bool) { return c.deadline, true }
+
+func (c *limitCtx) Done() <-chan struct{} { return c.arm().Done() }
+
+func (c *limitCtx) Err() error {
+	if c.state.Load() == live && c.parent.Err() == nil && time.Until(c.deadline) > 0 {
+		return nil
+	}
+	return c.arm().Err() // armed, so that Done is closed if this is an error
+}
+
+// cancelCtxKey is the key under which package context looks for its own kind of context: [context.Cause] asks it for the
+// cause, and a child for the list of children to join, so that it needs no goroutine. It is nil if package context has no such key;
+// then children work all the same, with a goroutine each.
+var cancelCtxKey = func() any {
+	var probe keyProbe
+	context.Cause(&probe)
+	return probe.key
+}()
+
+// A keyProbe is an ended context that remembers the key it was asked for.
+type keyProbe struct{ key any }
+
+func (*keyProbe) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
+func (*keyProbe) Done() <-chan struct{}                   { return nil }
+func (*keyProbe) Err() error                              { return context.Canceled }
+func (p *keyProbe) Value(key any) any {
+	p.key = key
+	return nil
+}
+
+func (c *limitCtx) Value(key any) any {
+	if key != cancelCtxKey || key == nil {
+		return c.parent.Value(key)
+	}
+	// A child asks after Done, which armed. Cause asks also while nothing has ended; with nil it gives Err, nil too. The
+	// parent's answer would be wrong: our end is not the parent's.
+	if c.Err() == nil && c.state.Load() != armed {
+		return nil
+	}
+	return c.arm().Value(key)
+}
+
+func (c *limitCtx) String() string {
+	parent := reflect.TypeOf(c.parent).String()
+	if s, ok := c.parent.(interface{ String() string }); ok {
+		parent = s.String()
+	}
+	return parent + ".WithDeadline(" + c.deadline.String() + " [" + time.Until(c.deadline).String() + "])"
+}
+
+// arm gives the inner context, made if need be.
+func (c *limitCtx) arm() context.Context {
+	if c.state.Load() != armed {
+		c.makeInner()
+	}
+	return c.inner
+}
+
+// makeInner makes the inner context and publishes it, unless another goroutine does so first, or end changes what it
+// must be.
+func (c *limitCtx) makeInner() {
+	for {
+		state := c.state.Load()
+		var inner context.Context
+		var cancel context.CancelFunc
+		switch {
+		case state == armed:
+			return
+		case state == publishing:
+			runtime.Gosched()
+			continue
+		case state != live:
+			inner, cancel = c.ended(state)
+		case c.parent.Err() != nil:
+			inner, cancel = c.ended(c.parentFate())
+		default:
+			inner, cancel = context.WithDeadline(c.parent, c.deadline) // has ended if the deadline has passed
+		}
+		if c.state.CompareAndSwap(state, publishing) {
+			c.inner, c.cancel = inner, cancel
+			c.state.Store(armed)
+			return
+		}
+		cancel()
+	}
+}
+
+// ended gives a context that has ended for the reason.
+func (c *limitCtx) ended(reason uint32) (context.Context, context.CancelFunc) {
+	switch reason {
+	case expired:
+		return context.WithDeadline(context.Background(), time.Unix(0, 0))
+	case parentEnded:
+		inner, cancel := context.WithCancel(c.parent)
+		if inner.Err() != nil {
+			return inner, cancel
+		}
+		// A parent of another kind, whose end its child has yet to hear of. It must not be told twice, in two ways.
+		cancel()
+		if c.parent.Err() == context.DeadlineExceeded {
+			return context.WithDeadlineCause(context.Background(), time.Unix(0, 0), context.Cause(c.parent))
+		}
+		inner, cancelCause := context.WithCancelCause(context.Background())
+		cancelCause(context.Cause(c.parent))
+		return inner, func() {}
+	}
+	inner, cancel := context.WithCancel(context.Background())
+	cancel()
+	return inner, cancel
+}
+
+// end ends the context with the call, if it has not ended, and releases the timer. It may be called again.
+func (c *limitCtx) end() {
+	if c.state.Load() == live && c.state.CompareAndSwap(live, c.fate()) {
+		return
+	}
+	for c.state.Load() == publishing {
+		runtime.Gosched()
+	}
+	if c.state.Load() == armed {
+		c.cancel()
+	}
+}
+
+// fate is the reason for which an unarmed context ends now. A parent that has ended goes first: where nobody looked, who
+// was first is not known, and a limit is blamed for nothing that may have been the caller's doing.
+func (c *limitCtx) fate() uint32 {
+	switch {
+	case c.parent.Err() != nil:
+		return c.parentFate()
+	case time.Until(c.deadline) <= 0:
+		return expired
+	}
+	return canceled
+}
+
+// parentFate is the fate under a parent that has ended: expired if the parent's end was a deadline later than ours.
+func (c *limitCtx) parentFate() uint32 {
+	if c.parent.Err() == context.DeadlineExceeded && c.first() {
+		return expired
+	}
+	return parentEnded
+}
+
+// first reports whether the parent has a deadline and ours is before it.
+func (c *limitCtx) first() bool {
+	parents, ok := c.parent.Deadline()
+	return ok && c.deadline.Before(parents)
+}
+
+// due reports whether the deadline has passed and the inner timer is only late to say so: an effector that keeps the deadline
+// by a timer of its own, as a net.Conn does, may return before it.
+func (c *limitCtx) due() bool {
+	return c.state.Load() == armed && c.inner.Err() == nil && c.parent.Err() == nil && time.Until(c.deadline) <= 0
+}
+
+// passed reports whether c, which has ended, did so because its own deadline passed.
+func (c *limitCtx) passed() bool {
+	switch c.state.Load() {
+	case expired:
+		return true
+	case canceled, parentEnded:
+		return false
+	}
+	// Either the inner timer fired, or the inner context heard of the parent's deadline: then the parent tells the same.
+	return c.arm().Err() == context.DeadlineExceeded && (c.parent.Err() != context.DeadlineExceeded || c.first())
+}

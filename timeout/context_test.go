@@ -1,0 +1,315 @@
+package timeout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience/timeout"
+)
+
+// limitedBy gives ways to make a context with a limit of a second, ours and the standard library's, for tests that hold one
+// against the other. cancel ends it as the end of the call does, and returns when it has.
+var limitedBy = []struct {
+	name string
+	make func(parent context.Context) (ctx context.Context, cancel func())
+}{
+	{"context.WithTimeout", func(parent context.Context) (context.Context, func()) {
+		ctx, cancel := context.WithTimeout(parent, time.Second)
+		return ctx, cancel
+	}},
+	{"timeout.Do", func(parent context.Context) (context.Context, func()) {
+		started, end, ended := make(chan context.Context), make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(ended)
+			timeout.Do(parent, timeout.After(time.Second), func(ctx context.Context) (int, error) {
+				started <- ctx
+				<-end
+				return 0, nil
+			})
+		}()
+		return <-started, func() { close(end); <-ended }
+	}},
+}
+
+type key struct{}
+
+var errBoss = errors.New("boss said no")
+
+// state is what a context tells of itself.
+func state(ctx context.Context) string {
+	before := ctx.Err()
+	closed := false
+	select {
+	case <-ctx.Done():
+		closed = true
+	default:
+	}
+	return fmt.Sprintf("err %v, cause %v, done %t, err %v, cause %v", before, context.Cause(ctx), closed, ctx.Err(), context.Cause(ctx))
+}
+
+// lazyState asks for the cause first and arms last.
+func lazyState(ctx context.Context) string {
+	return fmt.Sprintf("cause %v, err %v, then %s", context.Cause(ctx), ctx.Err(), state(ctx))
+}
+
+// TestContextKeepsWhatPackageContextPromises runs each row with our context and with the standard library's; what they tell
+// must be the same, before something ends the context and for ever after, whoever asked or did not ask meanwhile.
+func TestContextKeepsWhatPackageContextPromises(t *testing.T) {
+	ends := map[string]func(cancelParent context.CancelCauseFunc, cancel func()){
+		"nothing":                func(context.CancelCauseFunc, func()) {},
+		"the call":               func(_ context.CancelCauseFunc, cancel func()) { cancel() },
+		"the limit":              func(context.CancelCauseFunc, func()) { time.Sleep(time.Second + 1) },
+		"the limit, then call":   func(_ context.CancelCauseFunc, cancel func()) { time.Sleep(time.Second + 1); cancel() },
+		"the call, then limit":   func(_ context.CancelCauseFunc, cancel func()) { cancel(); time.Sleep(time.Second + 1) },
+		"the parent":             func(parent context.CancelCauseFunc, _ func()) { parent(errBoss); synctest.Wait() },
+		"the parent, then limit": func(parent context.CancelCauseFunc, _ func()) { parent(errBoss); time.Sleep(time.Second + 1) },
+		"the parent, then call":  func(parent context.CancelCauseFunc, cancel func()) { parent(errBoss); cancel() },
+		"the call, then parent":  func(parent context.CancelCauseFunc, cancel func()) { cancel(); parent(errBoss); synctest.Wait() },
+	}
+	promises := map[string]func(ctx context.Context, end func()) []any{
+		"state":        func(ctx context.Context, end func()) []any { end(); return []any{state(ctx)} },
+		"state, twice": func(ctx context.Context, end func()) []any { a := state(ctx); end(); return []any{a, state(ctx)} },
+		"cause unarmed": func(ctx context.Context, end func()) []any {
+			a := context.Cause(ctx)
+			end()
+			return []any{a, lazyState(ctx)}
+		},
+		"err unarmed": func(ctx context.Context, end func()) []any {
+			a := ctx.Err()
+			end()
+			return []any{a, ctx.Err(), state(ctx)}
+		},
+		"state, later": func(ctx context.Context, end func()) []any {
+			end()
+			a := state(ctx)
+			time.Sleep(time.Hour)
+			return []any{a, state(ctx)}
+		},
+		"same done": func(ctx context.Context, end func()) []any {
+			before := ctx.Done()
+			end()
+			return []any{before == ctx.Done(), ctx.Done() == ctx.Done()}
+		},
+		"deadline": func(ctx context.Context, end func()) []any {
+			before, ok := ctx.Deadline()
+			end()
+			after, _ := ctx.Deadline()
+			return []any{ok, before.Equal(after), before}
+		},
+		"value": func(ctx context.Context, end func()) []any {
+			before := ctx.Value(key{})
+			end()
+			return []any{before, ctx.Value(key{}), ctx.Value(0)}
+		},
+		"WithCancel child": func(ctx context.Context, end func()) []any {
+			child, cancel := context.WithCancel(ctx)
+			defer cancel()
+			end()
+			synctest.Wait()
+			return []any{state(child), state(ctx)}
+		},
+		"WithCancel child after": func(ctx context.Context, end func()) []any {
+			end()
+			child, cancel := context.WithCancel(ctx)
+			defer cancel()
+			return []any{state(child), state(ctx)}
+		},
+		"child's own cancel": func(ctx context.Context, end func()) []any {
+			child, cancel := context.WithCancelCause(ctx)
+			cancel(errDown)
+			a := state(ctx)
+			end()
+			return []any{a, state(child), state(ctx)}
+		},
+		"WithDeadline child": func(ctx context.Context, end func()) []any {
+			child, cancel := context.WithTimeoutCause(ctx, time.Minute, errDown)
+			defer cancel()
+			sooner, cancel := context.WithTimeoutCause(ctx, time.Millisecond, errDown)
+			defer cancel()
+			end()
+			synctest.Wait()
+			own, _ := child.Deadline()
+			return []any{state(child), state(sooner), own}
+		},
+		"WithoutCancel child": func(ctx context.Context, end func()) []any {
+			child := context.WithoutCancel(ctx)
+			end()
+			_, ok := child.Deadline()
+			return []any{child.Err(), context.Cause(child), child.Done() == nil, ok, child.Value(key{})}
+		},
+		"WithValue child": func(ctx context.Context, end func()) []any {
+			child := context.WithValue(ctx, 0, "zero")
+			a := context.Cause(child)
+			end()
+			return []any{a, lazyState(child), child.Value(0), child.Value(key{})}
+		},
+		"grandchild": func(ctx context.Context, end func()) []any {
+			child, cancel := context.WithCancel(context.WithValue(ctx, 0, 0))
+			defer cancel()
+			grandchild, cancel := context.WithCancel(child)
+			defer cancel()
+			end()
+			synctest.Wait()
+			return []any{state(grandchild), state(child)}
+		},
+		"AfterFunc": func(ctx context.Context, end func()) []any {
+			runs, stopped := make(chan string, 2), 0
+			stop := context.AfterFunc(ctx, func() { runs <- state(ctx) })
+			stopFirst := context.AfterFunc(ctx, func() { stopped++ })
+			a := stopFirst()
+			end()
+			synctest.Wait()
+			told := "did not run"
+			if len(runs) > 0 {
+				told = <-runs
+			}
+			return []any{a, stopped, told, stop(), len(runs)}
+		},
+		"AfterFunc after": func(ctx context.Context, end func()) []any {
+			end()
+			runs := 0
+			stop := context.AfterFunc(ctx, func() { runs++ })
+			synctest.Wait()
+			return []any{runs, stop()}
+		},
+		"String": func(ctx context.Context, end func()) []any {
+			child := context.WithValue(ctx, 0, 0)
+			text := func(v any) string { return regexp.MustCompile(`m=\S+`).ReplaceAllString(fmt.Sprint(v), "m") }
+			return []any{text(ctx), text(child)}
+		},
+	}
+	for promise, tell := range promises {
+		for ending, end := range ends {
+			t.Run(promise+"/ended by "+ending, func(t *testing.T) {
+				var told [2][]any
+				for i, by := range limitedBy {
+					synctest.Test(t, func(t *testing.T) {
+						parent, cancelParent := context.WithCancelCause(context.WithValue(context.Background(), key{}, "parent's"))
+						defer cancelParent(nil)
+						ctx, cancel := by.make(parent)
+						ended := false
+						told[i] = tell(ctx, func() { end(cancelParent, func() { cancel(); ended = true }) })
+						if !ended {
+							cancel()
+						}
+					})
+				}
+				if !reflect.DeepEqual(told[0], told[1]) {
+					t.Errorf("%s:\n\t%v\n%s:\n\t%v", limitedBy[0].name, told[0], limitedBy[1].name, told[1])
+				}
+			})
+		}
+	}
+}
+
+// TestUnseenParentsEndGoesFirst: where the parent was canceled after the limit, but nobody looked between, the parent's end is
+// told, with its cause.
+func TestUnseenParentsEndGoesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, cancelParent := context.WithCancelCause(context.Background())
+		ctx, cancel := limitedBy[1].make(parent)
+		time.Sleep(time.Minute)
+		cancelParent(errBoss)
+		cancel()
+		const want = "err context canceled, cause boss said no, done true, err context canceled, cause boss said no"
+		if got := state(ctx); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	})
+}
+
+// TestParentOfAnotherKind: a parent that package context does not know, and one that ends with no word to its children.
+func TestParentOfAnotherKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, err := range []error{context.Canceled, context.DeadlineExceeded} {
+			parent := &foreign{Context: context.Background()}
+			ctx, cancel := limitedBy[1].make(parent)
+			parent.err = err
+			cancel()
+			want := fmt.Sprintf("err %v, cause %[1]v, done true, err %[1]v, cause %[1]v", err)
+			if got := state(ctx); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		}
+	})
+}
+
+type foreign struct {
+	context.Context
+	err error
+}
+
+func (f *foreign) Err() error { return f.err }
+
+func TestChildNeedsNoGoroutine(t *testing.T) {
+	timeout.Do(context.Background(), timeout.After(time.Hour), func(ctx context.Context) (int, error) {
+		before := runtime.NumGoroutine()
+		for range 10 {
+			_, cancel := context.WithCancel(context.WithValue(ctx, 0, 0))
+			defer cancel()
+			stop := context.AfterFunc(ctx, func() {})
+			defer stop()
+		}
+		if after := runtime.NumGoroutine(); after != before {
+			t.Errorf("%d goroutines, %d before the children were made", after, before)
+		}
+		return 0, nil
+	})
+}
+
+// TestEndMeetsChildren has calls end while other goroutines make children and look: all agree on one end, for ever.
+func TestEndMeetsChildren(t *testing.T) {
+	for _, limit := range []time.Duration{time.Hour, 20 * time.Microsecond} {
+		for range 500 {
+			var group errgroup.Group
+			parent, cancelParent := context.WithCancelCause(context.Background())
+			var ctx context.Context
+			timeout.Do(parent, timeout.After(limit), func(inner context.Context) (int, error) {
+				ctx = inner
+				for range 2 {
+					group.Go(func() error {
+						child, cancel := context.WithCancel(inner)
+						defer cancel()
+						<-child.Done()
+						if child.Err() != inner.Err() || context.Cause(child) != context.Cause(inner) {
+							return fmt.Errorf("child tells %v, %v; its parent %v, %v", child.Err(), context.Cause(child), inner.Err(), context.Cause(inner))
+						}
+						return nil
+					})
+					group.Go(func() error {
+						for inner.Err() == nil {
+							if cause := context.Cause(inner); cause != nil && cause != inner.Err() && cause != errBoss {
+								return fmt.Errorf("cause %v", cause)
+							}
+							runtime.Gosched()
+						}
+						err, cause := inner.Err(), context.Cause(inner)
+						<-inner.Done()
+						if inner.Err() != err || context.Cause(inner) != cause {
+							return fmt.Errorf("told %v, %v, then %v, %v", err, cause, inner.Err(), context.Cause(inner))
+						}
+						return nil
+					})
+				}
+				group.Go(func() error { cancelParent(errBoss); return nil })
+				runtime.Gosched()
+				return 0, nil
+			})
+			if ctx.Err() == nil {
+				t.Error("call ended, its ctx has not")
+			}
+			if err := group.Wait(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
