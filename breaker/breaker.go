@@ -52,13 +52,13 @@ func New(c Config) *Breaker {
 // whose ctx is already done is not made and counts nowhere: its error is [resilience.ContextErr]. Do allocates nothing.
 func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, error)) (T, error) {
 	p := b.phase.Load()
-	if ctx.Err() != nil || !p.simple {
+	if ctx.Err() != nil || !p.open {
 		return doNoted(ctx, p, fn)
 	}
 	returned := false
 	defer p.unwindUnless(&returned, ctx)
 	value, err := fn(ctx)
-	if err != nil || p.streak.Load() != 0 {
+	if err != nil || !p.simple || p.streak.Load() != 0 {
 		t := ticket{phase: p}
 		t.done(ctx, err)
 	}
@@ -66,7 +66,8 @@ func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, err
 	return value, err
 }
 
-// unwindUnless is ticket.unwind, when deferred, for a simple phase. It stands by itself so that Do is small.
+// unwindUnless is ticket.unwind, when deferred, for a call that has no more of a ticket than its phase. So Do
+// stays small.
 func (p *phase) unwindUnless(returned *bool, ctx context.Context) {
 	if !*returned {
 		t := ticket{phase: p}
@@ -214,7 +215,11 @@ func (t *ticket) done(ctx context.Context, err error) {
 		t.phase = nil
 		return
 	}
-	t.settle(p.b.cfg.Classify(ctx, err), err)
+	outcome := Success
+	if err != nil || !p.b.defaultClassify {
+		outcome = p.b.cfg.Classify(ctx, err)
+	}
+	t.settle(outcome, err)
 }
 
 // finish is done for a ticket whose unwind is not deferred.

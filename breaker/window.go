@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"runtime"
 	"sync/atomic"
@@ -23,8 +24,8 @@ import (
 type window struct {
 	c     *Config
 	began int64
-	width int64 // of an epoch
-	fine  int64 // of an epoch of the running calls; 0 without SlowRate
+	width divisor // of an epoch
+	fine  divisor // of an epoch of the running calls; 0 without SlowRate
 
 	// settled is 1 + the latest epoch in which the window was seen to hold MinCalls. Until the epoch ends it only gains, so
 	// that a fast success need not be judged. Whoever judges writes it; a stale value costs a judgement.
@@ -41,8 +42,8 @@ const (
 	span    = 10 // epochs in the window
 	buckets = 12 // in the ring: one ahead of the slowest booker, and one to spare
 
-	fineSpan    = 16 // fine epochs in SlowCall
-	fineBuckets = 20
+	fineSpan    = 16          // fine epochs in SlowCall
+	fineBuckets = 2 * buckets // so that one remainder serves both rings
 
 	missesToGrow = 32
 
@@ -73,16 +74,38 @@ type mark struct {
 }
 
 func newWindow(c *Config, began int64) *window {
-	w := &window{c: c, began: began, width: max(1, (int64(c.Window)+span-1)/span)}
+	w := &window{c: c, began: began, width: divisorFor(c.Window, span)}
 	if c.SlowRate > 0 {
-		w.fine = max(1, (int64(c.SlowCall)+fineSpan-1)/fineSpan)
+		w.fine = divisorFor(c.SlowCall, fineSpan)
 	}
 	w.stripes.Store(&[]*stripe{{}})
 	return w
 }
 
+// A divisor is the length of an epoch, which time is divided by at every call, with its reciprocal: a multiplication takes a
+// tenth of the time of a division.
+type divisor struct {
+	by         int64
+	reciprocal uint64 // 2^64/by, rounded down, or one less
+}
+
+func divisorFor(d time.Duration, parts int64) divisor {
+	by := int64(d) / parts
+	if by*parts < int64(d) {
+		by++
+	}
+	return divisor{by, math.MaxUint64 / uint64(by)}
+}
+
 // epoch is the number of the epoch that now is in. A clock that went back before the phase began stays in the first.
-func (w *window) epoch(now, width int64) int64 { return max(0, now-w.began) / width }
+func (w *window) epoch(now int64, width divisor) int64 {
+	t := max(0, now-w.began)
+	hi, _ := bits.Mul64(uint64(t), width.reciprocal) // the quotient, or one less
+	if e := int64(hi); t-e*width.by < width.by {
+		return e
+	}
+	return int64(hi) + 1
+}
 
 // tag is what a word holds of an epoch, and age how many epochs a word is older than one: 30 bits, which at a window of 10
 // ms come round after 12 days.
@@ -94,10 +117,14 @@ func age(epoch int64, word uint64) int64 {
 
 // add books one call in the word of now's epoch, and returns that word and epoch, and the count that it held of an epoch
 // long past.
-func (w *window) add(ring []atomic.Uint64, now, width int64) (word *atomic.Uint64, epoch int64, left uint64) {
+func (w *window) add(ring []atomic.Uint64, now int64, width divisor) (word *atomic.Uint64, epoch int64, left uint64) {
 	epoch = w.epoch(now, width)
 	for {
-		word = &ring[epoch%int64(len(ring))]
+		i := epoch % fineBuckets // of a constant: no division
+		if i >= int64(len(ring)) {
+			i -= buckets
+		}
+		word = &ring[i]
 		old := word.Load()
 		var next uint64
 		switch a := age(epoch, old); {
@@ -244,7 +271,7 @@ func (w *window) sum(epoch int64) (s sums) {
 
 // running counts the calls that have not ended, and those among them that are slow by now.
 func (w *window) running(now int64) (all, slow int64) {
-	if w.fine == 0 {
+	if w.fine.by == 0 {
 		return 0, 0
 	}
 	all = w.carried.Load()

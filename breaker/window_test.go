@@ -111,3 +111,17 @@ func TestAgeComesRoundWithoutASign(t *testing.T) {
 		}
 	}
 }
+
+func TestEpochIsTheQuotient(t *testing.T) {
+	for _, d := range []time.Duration{1, 3, 10, 11, time.Microsecond, 999_999, time.Second, time.Hour, math.MaxInt64} {
+		w := newWindow(&Config{Window: d}, 0)
+		by := w.width.by
+		for _, k := range []int64{0, 1, 2, 9, 10, 12345, math.MaxInt64/by - 1, math.MaxInt64 / by} {
+			for _, off := range []int64{0, 1, by / 2, by - 1} {
+				if now := k*by + off; now >= 0 && w.epoch(now, w.width) != now/by {
+					t.Errorf("epoch(%d) of %d = %d, want %d", now, by, w.epoch(now, w.width), now/by)
+				}
+			}
+		}
+	}
+}
