@@ -804,6 +804,111 @@ func TestAnInnerDiscardMayStartWhileItsCallerGoes(t *testing.T) {
 	}
 }
 
+// A policy that forgets to discard the fork it left behind leaks nothing either, under an outermost Discard.
+func TestDiscardHearsAForkThatWasLeftBehindUndiscarded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l ledger
+		end := make(chan struct{})
+		forgets := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			fork := next.Fork()
+			go func() { _ = fork.Run(ctx) }()
+			synctest.Wait()
+			return nil
+		})
+		value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), forgets, twice}, func(context.Context) (int, error) {
+			<-end
+			return l.next(), nil
+		})
+		if value != 0 || err != nil {
+			t.Errorf("got %d, %v; want 0, nil", value, err)
+		}
+		close(end)
+		synctest.Wait()
+		l.want(t, 1, 2)
+	})
+}
+
+func TestAnInnerDiscardBeginsAnewAfterAForkWithOneWasAdopted(t *testing.T) {
+	var l ledger
+	outside := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		fork := next.Fork()
+		_ = fork.Run(ctx)
+		next.Adopt(fork)
+		return next.Run(ctx)
+	})
+	runs := 0
+	breaks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		if runs++; runs == 2 {
+			panic(errDown)
+		}
+		return err
+	})
+	policy := resilience.Pipeline{outside, resilience.Discard(l.drop), breaks}
+	if got := panicOf(func() { _, _ = resilience.Do(t.Context(), policy, l.succeed) }); got != errDown {
+		t.Errorf("got panic %v, want %v", got, errDown)
+	}
+	l.want(t, 1, 2)
+}
+
+func TestAValueThatPassedADiscardByReplacesTheKeptOne(t *testing.T) {
+	var l ledger
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		fork := next.Fork()
+		err := fork.Run(ctx)
+		next.Adopt(fork)
+		return err
+	})
+	inner := resilience.Discard(l.drop)
+	first := true
+	bypass := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		if first {
+			first = false
+			return inner.Run(ctx, next)
+		}
+		return next.Run(ctx)
+	})
+	value, err := resilience.Do(t.Context(), resilience.Pipeline{policy, bypass}, l.succeed)
+	if value != 2 || err != nil {
+		t.Errorf("got %d, %v; want 2, nil", value, err)
+	}
+	l.want(t, 1)
+}
+
+func TestADropThatTakesLongHoldsUpNoOtherFork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l ledger
+		release := make(chan struct{})
+		drop := func(n int) {
+			if n == 1 {
+				<-release
+			}
+			l.drop(n)
+		}
+		policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			slow, quick := next.Fork(), next.Fork()
+			var g errgroup.Group
+			g.Go(func() error {
+				_ = slow.Run(ctx)
+				return slow.Run(ctx) // overwrites 1
+			})
+			synctest.Wait()
+			err := quick.Run(ctx)
+			close(release)
+			_ = g.Wait()
+			next.Adopt(slow)
+			next.Adopt(quick)
+			return err
+		})
+		value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(drop), policy}, l.succeed)
+		if value != 3 || err != nil {
+			t.Errorf("got %d, %v; want 3, nil", value, err)
+		}
+		l.want(t, 1, 2)
+	})
+}
+
 func TestDiscardHearsTheValueOfACallThatPanicked(t *testing.T) {
 	for _, inside := range []bool{true, false} {
 		var l ledger

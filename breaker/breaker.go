@@ -51,8 +51,16 @@ func New(c Config) *Breaker {
 // Do calls fn if b admits the call and returns what fn returns. If b refuses, it returns a zero T and [*OpenError]. A call
 // whose ctx is already done is not made and counts nowhere: its error is [resilience.ContextErr]. Do allocates nothing.
 func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, error)) (T, error) {
+	if ctx.Err() != nil {
+		var zero T
+		return zero, resilience.ContextErr(ctx)
+	}
 	p := b.phase.Load()
-	if ctx.Err() != nil || !p.open {
+	if !p.open {
+		if p.refusesAll {
+			var zero T
+			return zero, p.refusal
+		}
 		return doNoted(ctx, p, fn)
 	}
 	returned := false
@@ -77,12 +85,6 @@ func (p *phase) unwindUnless(returned *bool, ctx context.Context) {
 
 // doNoted is Do where more is to do than to load the phase.
 func doNoted[T any](ctx context.Context, p *phase, fn func(context.Context) (T, error)) (value T, err error) {
-	if ctx.Err() != nil {
-		return value, resilience.ContextErr(ctx)
-	}
-	if p.refusesAll {
-		return value, p.refusal
-	}
 	t, err := p.b.admitNoted(p)
 	if err != nil {
 		return value, err

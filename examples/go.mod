@@ -5,6 +5,7 @@ go 1.25.0
 require (
 	github.com/effector-go/resilience v0.0.0
 	github.com/schollz/progressbar/v3 v3.19.1
+	go.uber.org/goleak v1.3.0
 	golang.org/x/term v0.44.0
 	gonum.org/v1/plot v0.17.0
 )

@@ -577,7 +577,7 @@ func TestForeignRefusalInAnEffectorsErrorIsAnError(t *testing.T) {
 
 func TestRefusalsAreWaitedOutAndAreNoAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := budget.New(budget.Config{Ratio: 1})
+		b := budget.New(budget.Config{Ratio: 1, TTL: time.Hour})
 		var events []retry.Event
 		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Hour, MaxAttempts: 2, Backoff: retry.Constant(time.Second), Budget: b,
 			OnRetry: func(e retry.Event) { events = append(events, e) }})

@@ -11,10 +11,10 @@ import (
 
 // script is the health of the servers over time.
 var script = []phase{
-	{"healthy", healthy, 4},
-	{"slow", slow, 4},
-	{"hanging and failing", down, 6},
-	{"healthy again", healthy, 6},
+	{"healthy", healthy, 3},
+	{"slow", slow, 5},
+	{"hanging and failing", down, 7},
+	{"healthy again", healthy, 5},
 }
 
 type phase struct {
@@ -27,7 +27,7 @@ type health int
 
 const (
 	healthy health = iota // answers in about 40 ms (times are those of the full run)
-	slow                  // answers in about 1.2 s
+	slow                  // answers in 1 to 3 s
 	down                  // every other request hangs for 3 s, all fail
 )
 
@@ -129,12 +129,12 @@ func (s *server) arrived() (luck float64) {
 
 // health says how a request that gets its worker now will fare.
 func (s *server) health(luck float64) (status int, work time.Duration) {
-	about := func(units float64) time.Duration { // half to one and a half of it
+	about := func(units float64) time.Duration { // half of it to one and a half
 		return time.Duration((0.5 + luck) * units * float64(s.unit))
 	}
 	switch script[phaseAt(time.Since(s.start), s.unit)].health {
 	case slow:
-		return http.StatusOK, about(1.2)
+		return http.StatusOK, about(2)
 	case down:
 		if luck < 0.5 {
 			return http.StatusServiceUnavailable, 3 * s.unit
