@@ -51,8 +51,6 @@ func TestTimeoutIsTrueWhereAnUnwrappedErrorSaysSo(t *testing.T) {
 		{&net.DNSError{Err: "no such host"}, false},
 	} {
 		var e error = &retry.ExhaustedError{Err: test.err}
-		var timeout net.Error
-		_ = timeout
 		teller, ok := e.(interface{ Timeout() bool })
 		if !ok || teller.Timeout() != test.want {
 			t.Errorf("%v: Timeout is not %v", test.err, test.want)

@@ -155,7 +155,7 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 	if s.first.IsZero() {
 		s.first = now
 	}
-	if made && config.MaxAttempts != Unlimited && s.attempts >= config.MaxAttempts {
+	if config.MaxAttempts != Unlimited && s.attempts >= config.MaxAttempts {
 		return 0, s.exhausted(ReasonAttempts, now, 0, nil)
 	}
 	if config.RetryIf != nil && !config.RetryIf(err) {

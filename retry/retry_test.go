@@ -542,6 +542,24 @@ func TestRefusalAfterAttemptsKeepsTheLastError(t *testing.T) {
 	})
 }
 
+func TestRefusalThatWasWaitedOutIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Hour, MaxAttempts: 2})
+		n := 0
+		second := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			if n++; n == 2 {
+				return refusal{}
+			}
+			return next.Run(ctx)
+		})
+		err := resilience.Run(t.Context(), resilience.Pipeline{r, second}, func(context.Context) error { return errBoom })
+		exhausted(t, err, retry.ReasonAttempts, 2)
+		if errors.Is(err, resilience.ErrRefused) {
+			t.Errorf("tells of a refusal that did not end it: %v", err)
+		}
+	})
+}
+
 func TestRefusalAfterContextEndedTellsOfTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())

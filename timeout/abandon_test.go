@@ -190,6 +190,28 @@ func TestAbandonedValueIsDroppedOnce(t *testing.T) {
 	})
 }
 
+// TestAbandonedValueIsDroppedWhenItsEffectorEnds: not only when the call does, which may go on for long.
+func TestAbandonedValueIsDroppedWhenItsEffectorEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dropped := 0
+		goOn := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			err := next.Run(ctx)
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if dropped != 1 {
+				t.Errorf("dropped %d while the call goes on, want 1", dropped)
+			}
+			return err
+		})
+		call := resilience.Compose(sleeps(time.Minute, nil),
+			resilience.Discard(func(string) { dropped++ }), goOn, abandoning(1))
+		call(t.Context())
+		if dropped != 1 {
+			t.Errorf("dropped %d, want 1", dropped)
+		}
+	})
+}
+
 func TestFinishedValueIsNotDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		call := resilience.Compose(sleeps(0, nil),
@@ -232,7 +254,8 @@ func TestEndMeetsTheLimit(t *testing.T) {
 		runtime.Gosched()
 	}
 	if policy.Abandoned() != 0 || made.Load() != 1600 || got.Load()+dropped.Load() != 1600 {
-		t.Errorf("made %d, got %d, dropped %d, abandoned %d, want 1600 made, each got or dropped", made.Load(), got.Load(), dropped.Load(), policy.Abandoned())
+		t.Errorf("made %d, got %d, dropped %d, abandoned %d, want 1600 made, each got or dropped",
+			made.Load(), got.Load(), dropped.Load(), policy.Abandoned())
 	}
 }
 

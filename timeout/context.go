@@ -27,7 +27,7 @@ type limitCtx struct {
 
 // The states: live goes to armed (by makeInner) or to one of the ended states (by end), an ended one to armed (by makeInner,
 // with an inner context that has ended for the same reason), and armed stays. The way to armed leads through publishing, which lasts
-// for two assignments; a mutex in its place would cost a call that waits a twentieth of its time.
+// for two assignments; that is cheaper than a mutex.
 const (
 	live        uint32 = iota // nobody needed an inner context, and the call runs
 	publishing                // inner and cancel are being written
@@ -49,8 +49,8 @@ func (c *limitCtx) Err() error {
 }
 
 // cancelCtxKey is the key under which package context looks for its own kind of context: [context.Cause] asks it for the
-// cause, and a child for the list of children to join, so that it needs no goroutine. It is nil if package context has no such key;
-// then children work all the same, with a goroutine each.
+// cause, and a child for the list of children to join, so that it needs no goroutine. It is nil if
+// package context has no such key; then children work all the same, with a goroutine each.
 var cancelCtxKey = func() any {
 	var probe keyProbe
 	context.Cause(&probe)

@@ -227,20 +227,56 @@ func TestUnseenParentsEndGoesFirst(t *testing.T) {
 	})
 }
 
-// TestParentOfAnotherKind: a parent that package context does not know, and one that ends with no word to its children.
-func TestParentOfAnotherKind(t *testing.T) {
+// TestLimitThatPassedFirstIsTheCause: where both the limit and the parent's later deadline passed and nobody looked between, the
+// limit was first, whether the call still runs or not.
+func TestLimitThatPassedFirstIsTheCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, err := range []error{context.Canceled, context.DeadlineExceeded} {
-			parent := &foreign{Context: context.Background()}
-			ctx, cancel := limitedBy[1].make(parent)
-			parent.err = err
-			cancel()
-			want := fmt.Sprintf("err %v, cause %[1]v, done true, err %[1]v, cause %[1]v", err)
-			if got := state(ctx); got != want {
-				t.Errorf("got %s, want %s", got, want)
+		parent, stop := context.WithTimeoutCause(context.Background(), time.Minute, errBoss)
+		defer stop()
+		inCall, cancel := limitedBy[1].make(parent)
+		afterCall, cancelAfter := limitedBy[1].make(parent)
+		time.Sleep(time.Hour)
+		cancelAfter()
+		for _, ctx := range []context.Context{inCall, afterCall} {
+			if ctx.Err() != context.DeadlineExceeded || context.Cause(ctx) != context.DeadlineExceeded {
+				t.Errorf("got %s, want DeadlineExceeded without the parent's cause", state(ctx))
 			}
 		}
+		cancel()
 	})
+}
+
+// TestParentOfAnotherKind: a parent that package context does not know, and that ends with no word to its children. Its end
+// is told, while the call runs and after it, and is not blamed on the limit.
+func TestParentOfAnotherKind(t *testing.T) {
+	for _, parentErr := range []error{context.Canceled, context.DeadlineExceeded} {
+		want := fmt.Sprintf("err %v, cause %[1]v, done true, err %[1]v, cause %[1]v", parentErr)
+		for name, during := range map[string]func(context.Context){
+			"looked at in the call": func(ctx context.Context) {
+				if got := state(ctx); got != want {
+					t.Errorf("got %s, want %s", got, want)
+				}
+			},
+			"looked at after it": func(context.Context) {},
+		} {
+			t.Run(fmt.Sprint(parentErr, " ", name), func(t *testing.T) {
+				parent := &foreign{Context: context.Background()}
+				var kept context.Context
+				_, err := timeout.Do(parent, timeout.After(time.Hour), func(ctx context.Context) (int, error) {
+					kept = ctx
+					parent.err = parentErr
+					during(ctx)
+					return 0, errDown
+				})
+				if err != errDown {
+					t.Errorf("error %v, want errDown itself", err)
+				}
+				if got := state(kept); got != want {
+					t.Errorf("got %s, want %s", got, want)
+				}
+			})
+		}
+	}
 }
 
 type foreign struct {

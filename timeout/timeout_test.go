@@ -250,7 +250,7 @@ func TestContextEndsWithTheCall(t *testing.T) {
 		"panic":  func() { panic("oops") },
 		"goexit": func() { runtime.Goexit() },
 	} {
-		for _, way := range []string{"Do", "Run"} {
+		for _, way := range []string{"Do", "Run", "Abandon"} {
 			t.Run(name+"/"+way, func(t *testing.T) {
 				var idle, armed context.Context
 				call := func(kept *context.Context, arm bool) {
@@ -264,13 +264,20 @@ func TestContextEndsWithTheCall(t *testing.T) {
 							leave()
 							return 0, nil
 						}
-						if way == "Do" {
+						switch way {
+						case "Do":
 							timeout.Do(context.Background(), timeout.After(time.Hour), fn)
-						} else {
+						case "Run":
 							resilience.Do(context.Background(), timeout.After(time.Hour), fn)
+						case "Abandon":
+							timeout.Do(context.Background(), timeout.New(timeout.Config{Limit: time.Hour, Abandon: 1}), fn)
 						}
 					}()
-					if value := <-ended; (value != nil) != (name == "panic") || value != nil && value != "oops" {
+					value := <-ended
+					if apart, ok := value.(*resilience.PanicError); ok && way == "Abandon" {
+						value = apart.Value
+					}
+					if (value != nil) != (name == "panic") || value != nil && value != "oops" {
 						t.Errorf("recovered %v", value)
 					}
 				}
@@ -332,7 +339,7 @@ func TestLongestLimitNeverPasses(t *testing.T) {
 
 func TestSuccessAllocatesOnlyTheContext(t *testing.T) {
 	policy := timeout.After(time.Hour)
-	fn := func(ctx context.Context) (int, error) { return 0, ctx.Err() }
+	fn := func(ctx context.Context) (int, error) { return 0, errors.Join(ctx.Err(), context.Cause(ctx)) } // neither arms
 	if n := testing.AllocsPerRun(100, func() { timeout.Do(context.Background(), policy, fn) }); n != 1 {
 		t.Errorf("%v allocations, want 1", n)
 	}

@@ -13,6 +13,9 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
+// patience is how many units a user waits for an answer that is still of use.
+const patience = 3
+
 // naive gives the client that many programs have: a long timeout, and up to three retries at once after a failure.
 func naive(transport http.RoundTripper, url string, unit time.Duration) func(context.Context) error {
 	client := &http.Client{Transport: transport, Timeout: 2 * unit}
@@ -38,7 +41,7 @@ func guarded(transport http.RoundTripper, url string, unit time.Duration, onStat
 	})
 
 	call := getPage.Check(checkStatus).With( // outermost first
-		timeout.After(3*unit), // the whole call
+		timeout.After(patience*unit), // the whole call
 		retry.New(retry.Config{
 			MaxAttempts: 3,
 			Backoff:     retry.FullJitter(unit/10, unit),

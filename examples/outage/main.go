@@ -97,12 +97,14 @@ func parse(args []string, stderr io.Writer) (config, error) {
 // show measures both clients, prints the table and writes the plots.
 func show(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	fmt.Fprintf(stderr, "%d calls/s from each of two clients for %v; Ctrl-C stops early\n", cfg.rate, total(cfg.unit))
-	result, err := measure(ctx, cfg, progress(cfg, stderr))
+	tell, done := progress(cfg, stderr)
+	result, err := measure(ctx, cfg, tell)
+	done()
 	if err != nil {
 		return err
 	}
 	if result.end < total(cfg.unit) {
-		fmt.Fprintf(stdout, "stopped after %v of %v\n", result.end.Round(cfg.unit/10), total(cfg.unit))
+		fmt.Fprintf(stdout, "stopped after %v of %v; calls that were still running are left out\n", result.end.Round(cfg.unit/10), total(cfg.unit))
 	}
 	if err := printTable(stdout, result); err != nil {
 		return err
@@ -117,8 +119,9 @@ func show(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// progress gives a function that shows how far the run is: a bar on a terminal, else a line for each phase.
-func progress(cfg config, stderr io.Writer) func(elapsed time.Duration) {
+// progress gives a function that shows how far the run is, by a bar on a terminal, else by a line for each phase, and one that
+// clears the bar.
+func progress(cfg config, stderr io.Writer) (tell func(elapsed time.Duration), done func()) {
 	if file, ok := stderr.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		bar := progressbar.NewOptions64(int64(total(cfg.unit)/time.Millisecond),
 			progressbar.OptionSetWriter(stderr),
@@ -126,21 +129,19 @@ func progress(cfg config, stderr io.Writer) func(elapsed time.Duration) {
 			progressbar.OptionThrottle(50*time.Millisecond),
 			progressbar.OptionSetElapsedTime(false),
 			progressbar.OptionSetPredictTime(false),
-			progressbar.OptionClearOnFinish(),
 		)
-		return func(elapsed time.Duration) {
+		tell = func(elapsed time.Duration) { // an error of the bar is one of stderr: nothing to do about it
 			bar.Describe(fmt.Sprintf("%-20s", script[phaseAt(elapsed, cfg.unit)].name))
-			bar.Set64(elapsed.Milliseconds()) // an error here is stderr's: nothing to do about it
-			if elapsed >= total(cfg.unit) {
-				bar.Finish()
-			}
+			bar.Set64(elapsed.Milliseconds())
 		}
+		return tell, func() { bar.Clear() }
 	}
 	last := -1
-	return func(elapsed time.Duration) {
+	tell = func(elapsed time.Duration) {
 		if i := phaseAt(elapsed, cfg.unit); i != last {
 			last = i
 			fmt.Fprintf(stderr, "%7v  %s\n", elapsed.Round(100*time.Millisecond), script[i].name)
 		}
 	}
+	return tell, func() {}
 }

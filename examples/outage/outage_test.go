@@ -28,7 +28,7 @@ func TestPipelineAnswersFasterAndSparesTheServer(t *testing.T) {
 	}
 	begin, _ := span(1, short.unit)
 	_, end := span(2, short.unit)
-	naive, pipeline := summarize(result.clients[0], begin, end), summarize(result.clients[1], begin, end)
+	naive, pipeline := summarize(result.clients[0], begin, end, short.unit), summarize(result.clients[1], begin, end, short.unit)
 	if naive.calls != pipeline.calls {
 		t.Errorf("naive made %d calls and the pipeline %d, must be the same load", naive.calls, pipeline.calls)
 	}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -50,15 +52,15 @@ func savePlot(path string, r *result) error {
 	}
 	drawAll(draw.New(canvas), r)
 
-	file, err := os.Create(path)
-	if err != nil {
+	var file bytes.Buffer
+	if _, err := canvas.WriteTo(&file); err != nil {
 		return err
 	}
-	if _, err := canvas.WriteTo(file); err != nil {
-		file.Close()
-		return err
+	data := file.Bytes()
+	if filepath.Ext(path) == ".svg" { // for readers without that font, others of the same widths
+		data = bytes.ReplaceAll(data, []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;"))
 	}
-	return file.Close()
+	return os.WriteFile(path, data, 0o666)
 }
 
 // drawAll stacks title, legend, requests, breaker and latency, all but the first two over one time axis.
@@ -70,17 +72,19 @@ func drawAll(page draw.Canvas, r *result) {
 	panels := []*plot.Plot{requestsPanel(r), breakerPanel(r), latencyPanel(r)}
 	high := page.Max.Y - page.Min.Y
 	header := vg.Length(46)
-	cut := []vg.Length{high - header, 0.55 * high, 0.50 * high, 0} // the panels' borders, from the bottom
+	cut := []vg.Length{high - header, 0.54 * high, 0.50 * high, 0} // the panels' borders, from the bottom
 	var canvases []draw.Canvas
-	var left vg.Length
+	var left, right vg.Length
 	for i, p := range panels {
-		c := draw.Crop(page, 0, 0, cut[i+1], cut[i]-high)
+		c := draw.Crop(page, 0, 0, cut[i+1]+3, cut[i]-high-3)
 		canvases = append(canvases, c)
-		left = max(left, p.DataCanvas(c).Min.X-c.Min.X)
+		data := p.DataCanvas(c)
+		left, right = max(left, data.Min.X-c.Min.X), max(right, c.Max.X-data.Max.X)
 	}
 	for i, p := range panels { // so that the same time is at the same place
 		c := canvases[i]
-		p.Draw(draw.Crop(c, left-(p.DataCanvas(c).Min.X-c.Min.X), 0, 0, 0))
+		data := p.DataCanvas(c)
+		p.Draw(draw.Crop(c, left-(data.Min.X-c.Min.X), (c.Max.X-data.Max.X)-right, 0, 0))
 	}
 	drawHeader(draw.Crop(page, left, 0, high-header, 0), r)
 }
@@ -115,6 +119,7 @@ func newPanel(r *result, label string) *plot.Plot {
 	p := plot.New()
 	p.BackgroundColor = nil
 	p.X.Min, p.X.Max = 0, total(r.cfg.unit).Seconds()
+	p.X.Tick.Marker = tenths{labels: true}
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Padding = 0
 		axis.Label.TextStyle.Font = font.From(sans, 10)
@@ -134,10 +139,10 @@ func newPanel(r *result, label string) *plot.Plot {
 // requestsPanel shows how many requests reached each server.
 func requestsPanel(r *result) *plot.Plot {
 	p := newPanel(r, "requests at the server, per second")
-	p.X.Tick.Marker = noLabels{}
+	p.X.Tick.Marker = tenths{labels: false} // the panels below have them
 	addGrid(p)
 	for i, c := range r.clients {
-		line, err := plotter.NewLine(perSecond(c.requests, r.end, r.cfg.unit/4))
+		line, err := plotter.NewLine(perSecond(c.requests, r.end, r.cfg.unit/2))
 		if err != nil {
 			continue // stopped before there was anything to draw
 		}
@@ -190,30 +195,29 @@ func breakerPanel(r *result) *plot.Plot {
 				until = min(until, r.breaker[i+1].at)
 			}
 			if change.at < until {
-				fill(c, stateColors[change.state], x(change.at.Seconds()), x(until.Seconds()), y(-0.7), y(0.7))
+				fill(c, stateColors[change.state], x(change.at.Seconds()), x(until.Seconds()), c.Min.Y, c.Max.Y)
 			}
 		}
 	}))
 	return p
 }
 
-// fastest is where the latency axis begins; faster answers, refusals mostly, are drawn there.
+// fastest is where the latency axis begins; a faster answer is drawn there.
 const fastest = 10 * time.Microsecond
 
 // latencyPanel shows each call at the time it was due.
 func latencyPanel(r *result) *plot.Plot {
 	p := newPanel(r, "time to an answer or error (log scale)")
 	p.X.Label.Text = "time since the start, seconds"
-	p.Y.Scale = plot.LogScale{}
-	p.Y.Tick.Marker = decades{}
-	p.Y.Min, p.Y.Max = fastest.Seconds(), 10*r.cfg.unit.Seconds()
+	p.Y.Tick.Marker = decades{} // the values are logarithms: with plot.LogScale the long label takes room from the data
+	p.Y.Min, p.Y.Max = math.Log10(fastest.Seconds()), math.Log10(10*r.cfg.unit.Seconds())
 	addGrid(p)
 	for i, client := range r.clients {
 		p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
 			answer := draw.GlyphStyle{Color: clientColors[i], Radius: 1.5, Shape: draw.CircleGlyph{}}
 			failed := draw.GlyphStyle{Color: clientColors[i], Radius: 1.8, Shape: draw.CrossGlyph{}}
 			for _, call := range client.calls {
-				took := min(max(call.took.Seconds(), p.Y.Min), p.Y.Max)
+				took := min(max(math.Log10(call.took.Seconds()), p.Y.Min), p.Y.Max)
 				style := failed
 				if call.ok {
 					style = answer
@@ -229,19 +233,22 @@ func latencyPanel(r *result) *plot.Plot {
 type decades struct{}
 
 func (decades) Ticks(low, high float64) (ticks []plot.Tick) {
-	for d := fastest; d.Seconds() <= high; d *= 10 {
-		ticks = append(ticks, plot.Tick{Value: d.Seconds(), Label: d.String()})
+	for d := fastest; math.Log10(d.Seconds()) <= high; d *= 10 {
+		ticks = append(ticks, plot.Tick{Value: math.Log10(d.Seconds()), Label: d.String()})
 	}
 	return ticks
 }
 
-// noLabels are the default ticks, for a panel that has the axis of the one below.
-type noLabels struct{}
+// tenths are the ticks of the time axis: eleven, over its whole length.
+type tenths struct{ labels bool }
 
-func (noLabels) Ticks(low, high float64) []plot.Tick {
-	ticks := slices.DeleteFunc(plot.DefaultTicks{}.Ticks(low, high), plot.Tick.IsMinor)
-	for i := range ticks {
-		ticks[i].Label = " "
+func (t tenths) Ticks(low, high float64) (ticks []plot.Tick) {
+	for i := range 11 {
+		tick := plot.Tick{Value: low + (high-low)*float64(i)/10, Label: " "}
+		if t.labels {
+			tick.Label = strconv.FormatFloat(tick.Value, 'g', 4, 64)
+		}
+		ticks = append(ticks, tick)
 	}
 	return ticks
 }

@@ -12,21 +12,25 @@ import (
 // A row is what the table tells of a client in a phase.
 type row struct {
 	calls    int
-	answered float64       // share
+	answered float64       // share with a good answer
+	inTime   float64       // share with a good answer while the user still waited
 	p50, p99 time.Duration // time to an answer or error
 	requests int           // that reached the server
 }
 
 // summarize looks at the calls that were due, and the requests that arrived, from begin to end.
-func summarize(c *client, begin, end time.Duration) row {
+func summarize(c *client, begin, end, unit time.Duration) row {
 	var r row
 	var took []time.Duration
-	answered := 0
+	answered, inTime := 0, 0
 	for _, call := range c.calls {
 		if begin <= call.at && call.at < end {
 			took = append(took, call.took)
 			if call.ok {
 				answered++
+				if call.took <= patience*unit {
+					inTime++
+				}
 			}
 		}
 	}
@@ -38,6 +42,7 @@ func summarize(c *client, begin, end time.Duration) row {
 	if r.calls = len(took); r.calls > 0 {
 		slices.Sort(took)
 		r.answered = float64(answered) / float64(r.calls)
+		r.inTime = float64(inTime) / float64(r.calls)
 		r.p50, r.p99 = quantile(took, 50), quantile(took, 99)
 	}
 	return r
@@ -73,7 +78,7 @@ func printTable(w io.Writer, r *result) error {
 	unit := r.cfg.unit
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table)
-	fmt.Fprintln(table, "phase\tclient\tcalls\tanswered\tp50\tp99\trequests at server\trecovered after\t")
+	fmt.Fprintln(table, "phase\tclient\tcalls\tanswered\tin "+readable(patience*unit)+"\tp50\tp99\trequests at server\trecovered after\t")
 	for i, p := range script {
 		begin, end := span(i, unit)
 		if begin >= r.end {
@@ -99,18 +104,21 @@ func printTable(w io.Writer, r *result) error {
 	return err
 }
 
-const notes = `answered: share of the calls that got a good answer. p50, p99: time until the caller had an answer or an error.
+const notes = `answered: share of the calls that got a good answer, however late; then of those that got it in time for a user who waits.
+p50, p99: time until the caller had an answer or an error. Calls belong to the phase they began in, requests to that they came in.
 recovered after: from the end of the outage until calls were answered, and fast, again.
-While its breaker is open the pipeline answers with an error at once: it gives up slow answers for a fast word and a spared server.
+While its breaker is open the pipeline answers with an error at once: it gives up late answers for a fast word and a spared server.
+The naive client's late answers are those of retries that outlived the outage.
 
 `
 
 // cells are a table row without its titles.
 func cells(c *client, phase int, begin, end, unit time.Duration) string {
-	s := summarize(c, begin, end)
-	answered, p50, p99, recovered := "-", "-", "-", ""
+	s := summarize(c, begin, end, unit)
+	answered, inTime, p50, p99, recovered := "-", "-", "-", "-", ""
 	if s.calls > 0 {
 		answered = fmt.Sprintf("%.0f %%", 100*s.answered)
+		inTime = fmt.Sprintf("%.0f %%", 100*s.inTime)
 		p50, p99 = readable(s.p50), readable(s.p99)
 	}
 	if phase == len(script)-1 {
@@ -119,7 +127,7 @@ func cells(c *client, phase int, begin, end, unit time.Duration) string {
 			recovered = readable(after)
 		}
 	}
-	return fmt.Sprintf("%d\t%s\t%s\t%s\t%d\t%s", s.calls, answered, p50, p99, s.requests, recovered)
+	return fmt.Sprintf("%d\t%s\t%s\t%s\t%s\t%d\t%s", s.calls, answered, inTime, p50, p99, s.requests, recovered)
 }
 
 // readable rounds to what a reader wants to know.

@@ -12,8 +12,8 @@ import (
 // script is the health of the servers over time.
 var script = []phase{
 	{"healthy", healthy, 3},
-	{"slow", slow, 5},
-	{"hanging and failing", down, 7},
+	{"slow", slow, 4},
+	{"hanging and failing", down, 8},
 	{"healthy again", healthy, 5},
 }
 
@@ -150,4 +150,3 @@ func (s *server) arrivals() []time.Duration {
 	defer s.mu.Unlock()
 	return append([]time.Duration(nil), s.requests...)
 }
-

@@ -1,0 +1,83 @@
+package budget
+
+import (
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/effector-go/resilience/internal/clock"
+)
+
+// The plain form: a list of every deposit's epoch, the oldest first.
+func TestAgreesWithAPlainListOfDeposits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const ttl = time.Second
+		pauses := []time.Duration{1, 3 * time.Millisecond, 40 * time.Millisecond, 110 * time.Millisecond, 650 * time.Millisecond, 1700 * time.Millisecond, time.Hour}
+		for seed := range uint64(20) {
+			b := New(Config{Ratio: 1, TTL: ttl})
+			rng := rand.New(rand.NewPCG(seed, 0))
+			var deposits []int64
+			for i := range 5000 {
+				if rng.IntN(4) == 0 {
+					time.Sleep(1 + time.Duration(rng.Int64N(int64(pauses[rng.IntN(len(pauses))]))))
+				}
+				epoch := clock.Now() / b.width
+				if rng.IntN(3) > 0 {
+					b.Deposit()
+					deposits = append(deposits, epoch)
+					continue
+				}
+				for len(deposits) > 0 && deposits[0] <= epoch-lifetime {
+					deposits = deposits[1:]
+				}
+				if got, want := b.Withdraw(), len(deposits) > 0; got != want {
+					t.Fatalf("seed %d, step %d: Withdraw is %v with %d deposits", seed, i, got, len(deposits))
+				}
+				if len(deposits) > 0 {
+					deposits = deposits[1:]
+				}
+			}
+		}
+	})
+}
+
+func TestCountersMayWrap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Ratio: 1})
+		const near = ^uint64(0) - 3*token // the fourth deposit wraps
+		b.deposited.Store(near)
+		b.spent.Store(near)
+		for i := range b.marks {
+			b.marks[i].Store(near)
+		}
+		for range 3 {
+			for range 10 {
+				b.Deposit()
+			}
+			for i := range 10 {
+				if !b.Withdraw() {
+					t.Fatalf("withdrew %d of 10", i)
+				}
+			}
+			if b.Withdraw() {
+				t.Fatal("withdrew more than was deposited")
+			}
+			time.Sleep(3 * time.Second)
+		}
+	})
+}
+
+func TestDepositsThatNobodyWithdrawsExpireAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Ratio: 1})
+		b.deposited.Add(crowded)
+		if b.Deposit(); b.deposited.Load() != crowded {
+			t.Error("a deposit was counted beyond the bound")
+		}
+		time.Sleep(10 * time.Second)
+		if b.Deposit(); !b.Withdraw() || b.Withdraw() {
+			t.Error("not one token after a long time without a withdrawal")
+		}
+	})
+}

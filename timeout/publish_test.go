@@ -1,0 +1,41 @@
+package timeout
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// TestEveryoneWaitsForTheOneThatPublishes: neither Done nor the end of the call takes another inner context than the one that is
+// being written.
+func TestEveryoneWaitsForTheOneThatPublishes(t *testing.T) {
+	for name, meet := range map[string]func(c *limitCtx){
+		"Done": func(c *limitCtx) { c.Done() },
+		"end":  func(c *limitCtx) { c.end() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &limitCtx{parent: context.Background(), deadline: time.Now().Add(time.Hour)}
+			inner, cancel := context.WithCancel(context.Background())
+			c.state.Store(publishing)
+			met := make(chan struct{})
+			go func() {
+				defer close(met)
+				meet(c)
+			}()
+			for range 100 {
+				runtime.Gosched()
+			}
+			c.inner, c.cancel = inner, cancel
+			c.state.Store(armed)
+			<-met
+			if c.Done() != inner.Done() {
+				t.Error("another inner context was taken")
+			}
+			if ended := inner.Err() != nil; ended != (name == "end") {
+				t.Errorf("ended: %t", ended)
+			}
+			cancel()
+		})
+	}
+}
