@@ -103,7 +103,7 @@ func TestWindowForgets(t *testing.T) {
 		if s := b.Snapshot(); s.Calls != 3 || s.Failures != 3 {
 			t.Errorf("just before the window is over: %+v, want 3 calls, 3 failures", s)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if s := b.Snapshot(); s.Calls != 0 {
 			t.Errorf("after the window: %+v, want no calls", s)
 		}
@@ -269,7 +269,7 @@ func TestOpenTurnsHalfOpenWithoutTraffic(t *testing.T) {
 		run(t, b, "fffff")
 		time.Sleep(5*time.Second - 1)
 		wantState(t, b, breaker.Open)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if fmt.Sprint(told) != "[open half-open]" {
 			t.Errorf("told %v", told)
@@ -358,7 +358,7 @@ func TestTrialsThatComeAndGoShareOneTimer(t *testing.T) {
 		b.Acquire(t.Context())
 		time.Sleep(time.Second - 1)
 		wantState(t, b, breaker.HalfOpen)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		wantState(t, b, breaker.Open)
 	})

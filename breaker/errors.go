@@ -6,6 +6,7 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/errtext"
 )
 
 // ErrOpen is matched under [errors.Is] by every [*OpenError], of a half-open breaker too.
@@ -27,7 +28,7 @@ func (e *OpenError) Error() string {
 		return text + ", on trial"
 	}
 	if left := e.RetryAfter(); left > 0 {
-		text += ", retry in " + rounded(left).String()
+		text += ", retry in " + errtext.Round(left).String()
 	}
 	return text
 }
@@ -45,19 +46,4 @@ func (e *OpenError) RetryAfter() time.Duration {
 	return max(0, time.Duration(e.until-clock.Now()))
 }
 
-func title(name string) string {
-	if name == "" {
-		return "breaker"
-	}
-	return "breaker " + name
-}
-
-// rounded is d to two digits, or to the second.
-func rounded(d time.Duration) time.Duration {
-	for unit := time.Second; unit > 1; unit /= 10 {
-		if d >= 10*unit {
-			return d.Round(unit)
-		}
-	}
-	return d
-}
+func title(name string) string { return errtext.Title("breaker", name) }

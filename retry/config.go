@@ -8,6 +8,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/internal/errtext"
 )
 
 // Unlimited as MaxAttempts sets no limit to the number of attempts.
@@ -90,10 +91,5 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// text begins every text of the package.
-func text(name string) string {
-	if name == "" {
-		return "retry: "
-	}
-	return "retry " + name + ": "
-}
+// text is what messages begin with.
+func text(name string) string { return errtext.Title("retry", name) + ": " }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/effector-go/resilience/internal/errtext"
 )
 
 // A Reason is why the retrying ended.
@@ -83,11 +85,11 @@ func (e *ExhaustedError) why() string {
 	case ReasonAttempts:
 		return ""
 	case ReasonElapsed:
-		return fmt.Sprintf(" and %v, a wait of %v would be too long", short(e.Elapsed), short(e.wait))
+		return fmt.Sprintf(" and %v, a wait of %v would be too long", errtext.Round(e.Elapsed), errtext.Round(e.wait))
 	case ReasonDeadline:
-		return fmt.Sprintf(", a wait of %v would outlast the deadline", short(e.wait))
+		return fmt.Sprintf(", a wait of %v would outlast the deadline", errtext.Round(e.wait))
 	case ReasonRetryAfter:
-		return fmt.Sprintf(", asked to wait %v, which is too long", short(e.wait))
+		return fmt.Sprintf(", asked to wait %v, which is too long", errtext.Round(e.wait))
 	case ReasonBudget:
 		return ", the retry budget is empty"
 	case ReasonSchedule:
@@ -124,17 +126,4 @@ func (e *ExhaustedError) Timeout() bool {
 		}
 	}
 	return false
-}
-
-// short rounds d for a reader.
-func short(d time.Duration) time.Duration {
-	switch {
-	case d >= 10*time.Second:
-		return d.Round(time.Second)
-	case d >= time.Second:
-		return d.Round(100 * time.Millisecond)
-	case d >= time.Millisecond:
-		return d.Round(time.Millisecond)
-	}
-	return d.Round(time.Microsecond)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/errtext"
 )
 
 // ErrTimeout is what every [*Error] is under [errors.Is]: the limit of a timeout passed, not the caller's own deadline.
@@ -62,14 +63,9 @@ func (e *AbandonedError) Error() string {
 func (e *AbandonedError) Is(target error) bool { return target == resilience.ErrRefused }
 
 // title is what error texts begin with.
-func title(name string) string {
-	if name == "" {
-		return "timeout"
-	}
-	return "timeout " + name
-}
+func title(name string) string { return errtext.Title("timeout", name) }
 
-// rounded is d to about three digits, for a reader.
+// rounded is a limit, which somebody chose and may look for, to three digits or more.
 func rounded(d time.Duration) time.Duration {
 	switch {
 	case d >= time.Minute:
