@@ -192,7 +192,7 @@ func TestHungDependencyOpensWhileItsCallsHang(t *testing.T) {
 		}
 		time.Sleep(160*time.Millisecond - 1)
 		run(t, b, "s") // not slow yet
-		time.Sleep(10*time.Millisecond + 1)
+		time.Sleep(time.Nanosecond)
 		if s := b.Snapshot(); s.Slow != 10 || s.Running != 10 {
 			t.Fatalf("%+v, want 10 slow and running", s)
 		}
@@ -205,6 +205,47 @@ func TestHungDependencyOpensWhileItsCallsHang(t *testing.T) {
 			t.Error(err)
 		}
 		wantState(t, b, breaker.Open)
+	})
+}
+
+func TestRunningCallsAreSlowAnEighthAfterSlowCallAtTheLatestAndNeverBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{SlowRate: 1, SlowCall: 80 * time.Millisecond, MinCalls: 1000})
+		var starts []time.Time
+		for i := range 300 {
+			b.Acquire(t.Context())
+			starts = append(starts, time.Now())
+			time.Sleep(time.Duration(i%7) * time.Millisecond)
+			least, most := 0, 0
+			for _, start := range starts {
+				if took := time.Since(start); took >= 90*time.Millisecond {
+					least++
+					most++
+				} else if took >= 80*time.Millisecond {
+					most++
+				}
+			}
+			if s := b.Snapshot(); s.Slow < least || s.Slow > most || s.Running != len(starts) {
+				t.Fatalf("%d slow of %d, want %d to %d of %d", s.Slow, s.Running, least, most, len(starts))
+			}
+		}
+	})
+}
+
+func TestHangingCallIsJudgedAtEveryAdmissionAfterSlowCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{SlowRate: 0.3, SlowCall: 80 * time.Millisecond, MinCalls: 3})
+		time.Sleep(5 * time.Millisecond)
+		b.Acquire(t.Context())
+		b.Acquire(t.Context())
+		time.Sleep(76 * time.Millisecond)
+		run(t, b, "sss") // judged in the same part of time, and not slow yet
+		time.Sleep(4*time.Millisecond - 1)
+		run(t, b, "s")
+		time.Sleep(time.Nanosecond)
+		if _, err := b.Acquire(t.Context()); !errors.Is(err, breaker.ErrOpen) {
+			t.Errorf("got %v of %+v", err, b.Snapshot())
+		}
 	})
 }
 

@@ -26,7 +26,7 @@ type Config struct {
 	// FailureRate opens at this share of failures among the calls that ended in Window. Above 0, at most 1; 0 is off.
 	FailureRate float64
 	// SlowRate opens at this share of slow calls in Window: those that took SlowCall or longer, whatever their outcome, and
-	// those that still run after SlowCall (noticed up to a sixteenth of SlowCall later, at the next call). Above 0, at most 1; 0
+	// those that still run after SlowCall (noticed at the next call, up to an eighth of SlowCall late). Above 0, at most 1; 0
 	// is off.
 	SlowRate float64
 	// SlowCall is how long a slow call takes. Above 0, and set together with SlowRate.

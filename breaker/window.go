@@ -42,8 +42,7 @@ const (
 	span    = 10 // epochs in the window
 	buckets = 12 // in the ring: one ahead of the slowest booker, and one to spare
 
-	fineSpan    = 16          // fine epochs in SlowCall
-	fineBuckets = 2 * buckets // so that one remainder serves both rings
+	fineSpan = 8 // fine epochs in SlowCall
 
 	missesToGrow = 32
 
@@ -63,7 +62,11 @@ const (
 
 type stripe struct {
 	ended   [classes][buckets]atomic.Uint64
-	running [fineBuckets]atomic.Uint64 // by the epoch of their admission
+	running [buckets]atomic.Uint64 // by the fine epoch of their admission
+
+	// instant is when the calls of a running word were admitted, if all were in one instant; negative if there were several. It
+	// is of the word's epoch, or stale. Whoever begins a word writes it, and whoever finds it another's.
+	instant [buckets]atomic.Int64
 }
 
 // A mark is where a running call is noted.
@@ -115,16 +118,12 @@ func age(epoch int64, word uint64) int64 {
 	return int64(tag(epoch)-word&^countMask) >> countBits
 }
 
-// add books one call in the word of now's epoch, and returns that word and epoch, and the count that it held of an epoch
-// long past.
-func (w *window) add(ring []atomic.Uint64, now int64, width divisor) (word *atomic.Uint64, epoch int64, left uint64) {
+// add books one call in the word of now's epoch, and returns that epoch, and the count that the word held of an epoch long
+// past.
+func (w *window) add(ring *[buckets]atomic.Uint64, now int64, width divisor) (epoch int64, left uint64) {
 	epoch = w.epoch(now, width)
 	for {
-		i := epoch % fineBuckets // of a constant: no division
-		if i >= int64(len(ring)) {
-			i -= buckets
-		}
-		word = &ring[i]
+		word := &ring[epoch%buckets]
 		old := word.Load()
 		var next uint64
 		switch a := age(epoch, old); {
@@ -145,7 +144,7 @@ func (w *window) add(ring []atomic.Uint64, now int64, width divisor) (word *atom
 			next, left = tag(epoch)|1, old&countMask
 		}
 		if word.CompareAndSwap(old, next) {
-			return word, epoch, left
+			return epoch, left
 		}
 		if w.misses.Add(1) == missesToGrow {
 			w.grow()
@@ -176,9 +175,19 @@ func (w *window) stripe() *stripe {
 
 // enter notes a call that begins now.
 func (w *window) enter(now int64) mark {
-	word, epoch, left := w.add(w.stripe().running[:], now, w.fine)
+	s := w.stripe()
+	epoch, left := w.add(&s.running, now, w.fine)
 	if left > 0 {
 		w.carried.Add(int64(left))
+	}
+	word, instant := &s.running[epoch%buckets], &s.instant[epoch%buckets]
+	switch old := instant.Load(); {
+	case old == now:
+	case word.Load()&countMask == 1:
+		// The only call in the word. One that comes between finds the instant another's and changes it, so this fails.
+		instant.CompareAndSwap(old, now)
+	case old > 0 || w.epoch(-old, w.fine) != epoch:
+		instant.Store(-now)
 	}
 	return mark{now, word, epoch}
 }
@@ -220,7 +229,7 @@ func (w *window) book(m mark, outcome Outcome) (cause string) {
 		class = slowIgnored
 	}
 	// Booked first and judged second: of several at a time the last sees all.
-	_, epoch, _ := w.add(w.stripe().ended[class][:], now, w.width)
+	epoch, _ := w.add(&w.stripe().ended[class], now, w.width)
 	if class == fastSuccess && w.settled.Load() == epoch+1 {
 		return ""
 	}
@@ -229,14 +238,31 @@ func (w *window) book(m mark, outcome Outcome) (cause string) {
 
 // judgeAdmission judges the running calls where time may have made some of them slow.
 func (w *window) judgeAdmission(now int64) (cause string) {
-	epoch := w.epoch(now, w.width)
-	pair := epoch<<32 + w.epoch(now, w.fine) + 1
+	epoch, fine := w.epoch(now, w.width), w.epoch(now, w.fine)
+	pair := epoch<<32 + fine + 1
 	if w.judged.Load() == pair {
 		return ""
 	}
 	cause = w.judge(now, epoch)
-	w.judged.Store(pair)
+	if !w.someSlowSoon(fine) {
+		w.judged.Store(pair)
+	}
 	return cause
+}
+
+// someSlowSoon reports whether calls may become slow within the fine epoch: those whose instant is known.
+func (w *window) someSlowSoon(epoch int64) bool {
+	if epoch < fineSpan {
+		return false
+	}
+	i := (epoch - fineSpan) % buckets
+	for _, stripe := range *w.stripes.Load() {
+		word := stripe.running[i].Load()
+		if word&countMask > 0 && age(epoch, word) == fineSpan && stripe.instant[i].Load() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // sums are what the window holds.
@@ -282,13 +308,21 @@ func (w *window) running(now int64) (all, slow int64) {
 			word := stripe.running[i].Load()
 			n := int64(word & countMask)
 			all += n
-			// Of a fine epoch all are slow when SlowCall has passed since its end.
-			if age(epoch, word) > fineSpan {
+			if n > 0 && w.allSlow(stripe.instant[i].Load(), age(epoch, word), epoch, now) {
 				slow += n
 			}
 		}
 	}
 	return max(0, all), max(0, slow)
+}
+
+// allSlow reports whether the calls of a running word are slow now: when SlowCall has passed since its epoch ended, or since
+// the instant in which all were admitted.
+func (w *window) allSlow(instant, age, epoch, now int64) bool {
+	if age == fineSpan && instant > 0 && w.epoch(instant, w.fine) == epoch-age {
+		return time.Duration(now-instant) >= w.c.SlowCall
+	}
+	return age > fineSpan
 }
 
 func (w *window) judge(now, epoch int64) (cause string) {

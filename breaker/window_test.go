@@ -72,10 +72,10 @@ func TestCallThatStoodStillForARingIsCountedAnew(t *testing.T) {
 	}
 
 	w := newWindow(&Config{Window: time.Second, FailureRate: 1, MinCalls: 1}, 0)
-	ring := (*w.stripes.Load())[0].ended[fastFailure][:]
+	ring := &(*w.stripes.Load())[0].ended[fastFailure]
 	w.add(ring, int64(time.Hour), w.width)
 	w.began = 0
-	_, epoch, _ := w.add(ring, int64(time.Hour)-int64(1200*time.Millisecond), w.width)
+	epoch, _ := w.add(ring, int64(time.Hour)-int64(1200*time.Millisecond), w.width)
 	if epoch < w.epoch(int64(time.Hour), w.width) {
 		t.Error("a call that stood still was booked in the past")
 	}
