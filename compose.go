@@ -65,7 +65,8 @@ func mustNotBeNil(path string, policy Policy) {
 }
 
 // Do makes one call of the effector inside the policy and returns its value and error as a composed effector does: see
-// [Compose]. It panics if the effector or the policy is nil, or a policy in a [Pipeline].
+// [Compose]. It panics if the effector or the policy is nil, or a policy in a [Pipeline]; where a policy is a nil pointer, only
+// when that is run.
 func Do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, error) {
 	if effector == nil {
 		panic("resilience: Do: effector is nil, must be a function")
@@ -127,8 +128,8 @@ func (atMostOnce) Run(ctx context.Context, next Next) error {
 //	resilience.Discard(func(r *http.Response) { if r != nil { r.Body.Close() } })
 //
 // It stands outermost. Each value is dropped at most once; drop hears zero values too, and may run on any goroutine, on
-// several at once for different calls. Calls whose value is not a D are not concerned; if D is an interface, those are whose
-// value implements it. Of several Discard policies the outermost that fits is the one that hears. Discard panics if drop is
+// several at once for different calls. Calls of a type T other than D are not concerned, whatever their values hold, unless D is an
+// interface that T implements. Of several Discard policies the outermost that fits is the one that hears. Discard panics if drop is
 // nil.
 func Discard[D any](drop func(D)) Policy {
 	if drop == nil {

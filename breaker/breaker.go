@@ -22,8 +22,9 @@ import (
 
 // A Breaker is a circuit breaker: a [resilience.Policy] that refuses calls while its dependency fails. [Do] uses it alone,
 // [Breaker.Acquire] in two steps. Every call counts in the phase that admitted it: a result that arrives after a change of
-// state changes nothing. A Breaker is made by [New] and safe for concurrent use; it holds no goroutine, and a timer only
-// while it is open or has a trial running.
+// state changes nothing. A Breaker is made by [New] and safe for concurrent use; it holds no goroutine. It has
+// a timer for each opening, and one while it has trials; they are never stopped, so that one may hold a breaker in memory
+// until the open time, or ProbeTimeout, is over.
 type Breaker struct {
 	// phase is the present stay in a state. A call loads it once. It is stored with mu held, by transition alone, so that one of
 	// any number of racing callers makes each transition and the events stand in the order of the transitions.

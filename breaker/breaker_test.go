@@ -1053,3 +1053,86 @@ func FuzzConfig(f *testing.F) {
 		})
 	})
 }
+
+// nilAsker is an error whose nil pointer panics when it is asked for a time.
+type nilAsker struct{ after time.Duration }
+
+func (e *nilAsker) Error() string             { return "asker" }
+func (e *nilAsker) RetryAfter() time.Duration { return e.after }
+
+func TestErrorThatPanicsWhenAskedIsCountedAllTheSame(t *testing.T) {
+	call := func(context.Context) (int, error) { return 0, (*nilAsker)(nil) }
+	for name, do := range map[string]func(*breaker.Breaker){
+		"Do":  func(b *breaker.Breaker) { breaker.Do(context.Background(), b, call) },
+		"Run": func(b *breaker.Breaker) { resilience.Do(context.Background(), b, call) },
+		"Acquire": func(b *breaker.Breaker) {
+			p, _ := b.Acquire(context.Background())
+			p.Done((*nilAsker)(nil))
+		},
+	} {
+		for _, state := range []breaker.State{breaker.Closed, breaker.HalfOpen} {
+			b := breaker.New(breaker.Config{Consecutive: 1})
+			if state == breaker.HalfOpen {
+				b.HalfOpen()
+			}
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Error("the panic is lost")
+					}
+				}()
+				do(b)
+			}()
+			if s := b.Snapshot(); s.State != breaker.Open || s.Openings != 1 {
+				t.Errorf("%s, %v: %+v, want open", name, state, s)
+			}
+		}
+	}
+}
+
+func TestOpeningsAreForgottenBeforeAByHandCallToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Consecutive: 1})
+		for range 3 {
+			run(t, b, "f")
+			time.Sleep(time.Until(b.Snapshot().Until))
+			synctest.Wait()
+		}
+		run(t, b, "s")
+		time.Sleep(time.Hour)
+		b.HalfOpen()
+		run(t, b, "f")
+		if s := b.Snapshot(); s.Until.Sub(s.Since) != 5*time.Second || s.Openings != 1 {
+			t.Errorf("%+v, want open for 5s", s)
+		}
+	})
+}
+
+func TestOnlyAFailuresRetryAfterExtendsTheOpenTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{SlowRate: 1, SlowCall: time.Second, MinCalls: 1,
+			Classify: func(context.Context, error) breaker.Outcome { return breaker.Success }})
+		breaker.Do(t.Context(), b, func(context.Context) (int, error) {
+			time.Sleep(2 * time.Second)
+			return 0, resilience.WithRetryAfter(errBoom, 50*time.Second)
+		})
+		if s := b.Snapshot(); s.State != breaker.Open || s.Until.Sub(s.Since) != 5*time.Second {
+			t.Errorf("%+v, want open for 5s", s)
+		}
+	})
+}
+
+func TestHungCallsStaySlowHoweverLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{SlowRate: 0.5, SlowCall: time.Millisecond, MinCalls: 30})
+		for range 20 {
+			b.Acquire(t.Context())
+		}
+		for range 5 {
+			time.Sleep(11 * time.Hour)
+			if s := b.Snapshot(); s.Slow != 20 || s.Running != 20 {
+				t.Errorf("%+v, want 20 slow", s)
+			}
+		}
+	})
+}

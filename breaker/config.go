@@ -91,12 +91,14 @@ func (c Config) Validate() error {
 	mistake(c.Leaky >= 0, "Leaky", c.Leaky, "at least 1, or 0 for off")
 	mistake(c.LastCalls >= 0 && c.LastCalls <= maxLastCalls, "LastCalls", c.LastCalls, "1 to 1000000, or 0 for off")
 	switch {
-	case c.Failures < 0 || c.LastCalls > 0 && c.Failures > c.LastCalls:
+	case c.Failures < 0:
+		mistake(false, "Failures", c.Failures, "1 to LastCalls, or 0 for off")
+	case c.LastCalls > 0 && c.Failures > c.LastCalls:
 		mistake(false, "Failures", c.Failures, fmt.Sprintf("1 to LastCalls (%d), or 0 for off", c.LastCalls))
 	case c.Failures > 0:
 		mistake(c.LastCalls != 0, "LastCalls", c.LastCalls, "set with Failures, 1 to 1000000")
 	case c.LastCalls > 0:
-		mistake(false, "Failures", c.Failures, fmt.Sprintf("set with LastCalls, 1 to %d", c.LastCalls))
+		mistake(false, "Failures", c.Failures, "set with LastCalls, 1 to LastCalls")
 	}
 	share("FailureRate", c.FailureRate)
 	share("SlowRate", c.SlowRate)

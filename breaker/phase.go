@@ -107,13 +107,16 @@ func (p *phase) count(t *ticket, outcome Outcome, err error) {
 	if p.window != nil {
 		cause = p.window.book(t.mark, outcome)
 	}
+	failed := outcome == Failure
+	if !failed {
+		err = nil // it may be slow, but asks for no time
+	}
 	if outcome == Ignored {
 		if cause != "" {
 			p.trip(cause, nil)
 		}
 		return
 	}
-	failed := outcome == Failure
 	if p.last != nil && p.last.book(failed) {
 		cause = fmt.Sprintf("%d failures among the last %d calls", c.Failures, c.LastCalls)
 	}
@@ -150,11 +153,14 @@ func addNotBelowZero(leak *atomic.Int64, failed bool) int64 {
 
 // trip opens the breaker from p, if it is still in p. err is that of the failure that did it.
 func (p *phase) trip(cause string, err error) {
-	after, _ := resilience.RetryAfter(err) // asks the user's error: not under the lock
-	p.b.mu.Lock()
-	p.reopen(cause, after)
-	p.b.mu.Unlock()
-	p.b.deliver()
+	after := time.Duration(0)
+	defer func() {
+		p.b.mu.Lock()
+		p.reopen(cause, after)
+		p.b.mu.Unlock()
+		p.b.deliver()
+	}()
+	after, _ = resilience.RetryAfter(err) // asks the user's error, which may panic: neither under the lock nor instead of the trip
 }
 
 // The following are every transition there is. All are made with b.mu held, and do nothing if p has ended.
@@ -208,7 +214,7 @@ func (b *Breaker) force(state State) {
 	p := b.phase.Load()
 	if p.state != state || state == Closed {
 		next := newPhase(b, state)
-		if state != Closed {
+		if state != Closed && (p.state != Closed || time.Duration(next.began-p.began) < p.openTime) {
 			next.openings, next.openTime = p.openings, p.openTime
 		}
 		p.change(next, "by hand")
@@ -309,17 +315,23 @@ func (p *phase) admitTrial() (t *trial, ok bool) {
 		p.watchTrials(now)
 	}
 	b.mu.Unlock()
-	b.deliver()
+	if !ok {
+		b.deliver() // what failOverdue did. A goroutine with a trial made no transition, and must not be held up by hooks.
+	}
 	return t, ok
 }
 
 // endTrial books a trial, unless it has failed by its deadline already.
 func (p *phase) endTrial(t *trial, outcome Outcome, err error) {
-	after := time.Duration(0)
+	after, now := time.Duration(0), clock.Now()
+	defer func() { p.bookTrial(t, outcome, after, now) }()
 	if outcome == Failure {
-		after, _ = resilience.RetryAfter(err)
+		after, _ = resilience.RetryAfter(err) // as in trip
 	}
-	b, now := p.b, clock.Now()
+}
+
+func (p *phase) bookTrial(t *trial, outcome Outcome, retryAfter time.Duration, now int64) {
+	b := p.b
 	b.mu.Lock()
 	p.failOverdue(now)
 	if b.phase.Load() == p && p.removeTrial(t) {
@@ -330,7 +342,7 @@ func (p *phase) endTrial(t *trial, outcome Outcome, err error) {
 				p.closeAgain(count(p.trials.succeeded, "trial") + " succeeded")
 			}
 		case Failure:
-			p.failTrial("failed", after)
+			p.failTrial("failed", retryAfter)
 		}
 	}
 	b.mu.Unlock()

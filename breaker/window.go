@@ -122,7 +122,7 @@ func age(epoch int64, word uint64) int64 {
 // past.
 func (w *window) add(ring *[buckets]atomic.Uint64, now int64, width divisor) (epoch int64, left uint64) {
 	epoch = w.epoch(now, width)
-	for {
+	for fresh := false; ; {
 		word := &ring[epoch%buckets]
 		old := word.Load()
 		var next uint64
@@ -135,10 +135,11 @@ func (w *window) add(ring *[buckets]atomic.Uint64, now int64, width divisor) (ep
 		case a > 0:
 			next, left = tag(epoch)|1, old&countMask
 		default:
-			// A newer epoch: this call stood still while the ring went round, or the clock went back, as it does when a breaker
-			// is used in a synctest bubble and then in another.
-			if again := w.epoch(clock.Now(), width); again > epoch {
-				epoch = again
+			// A newer epoch. Either this call stood still while the ring went round: then it counts now. Or the clock went back,
+			// as it does when a breaker is used in a synctest bubble and then in another, or the word is so old that its tag came
+			// round: then it is replaced.
+			if !fresh {
+				epoch, fresh = w.epoch(clock.Now(), width), true
 				continue
 			}
 			next, left = tag(epoch)|1, old&countMask
@@ -322,7 +323,7 @@ func (w *window) allSlow(instant, age, epoch, now int64) bool {
 	if age == fineSpan && instant > 0 && w.epoch(instant, w.fine) == epoch-age {
 		return time.Duration(now-instant) >= w.c.SlowCall
 	}
-	return age > fineSpan
+	return age > fineSpan || age < -buckets // so old that its tag came round
 }
 
 func (w *window) judge(now, epoch int64) (cause string) {

@@ -3,10 +3,14 @@ package breaker
 import (
 	"context"
 	"math"
+	"runtime"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience/internal/clock"
 )
 
 func TestContendedWindowGrowsStripesAndLosesNothing(t *testing.T) {
@@ -124,4 +128,41 @@ func TestEpochIsTheQuotient(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Virtual time stands still in a loop and would hide this one: the clock is real, the age of the word made up.
+func TestWordWhoseTagCameRoundIsReplacedAtOnce(t *testing.T) {
+	w := newWindow(&Config{Window: time.Microsecond, FailureRate: 1, MinCalls: 1}, clock.Now())
+	ring := &(*w.stripes.Load())[0].ended[fastFailure]
+	for i := range ring {
+		ring[i].Store(tag(1<<29) | 7) // newer than now, by its tag
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.add(ring, clock.Now(), w.width)
+	}()
+	for looks := 0; looks < 1_000_000; looks++ {
+		select {
+		case <-done:
+			return
+		default:
+			runtime.Gosched()
+		}
+	}
+	t.Error("a caller goes round and round")
+}
+
+func TestTrialRunsNobodyElsesHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{SlowRate: 0.5, SlowCall: time.Second, OnStateChange: func(Transition) { time.Sleep(2 * time.Second) }})
+		b.mu.Lock()
+		b.phase.Load().reopen("test", 0)
+		b.phase.Load().halfOpen()
+		b.mu.Unlock() // who made these has yet to deliver them
+		Do(t.Context(), b, func(context.Context) (int, error) { return 0, nil })
+		if s := b.State(); s != Closed {
+			t.Errorf("%v, want closed: the trial took no time", s)
+		}
+	})
 }

@@ -26,8 +26,9 @@ import (
 
 // A Budget is a token bucket that calls fill and extra calls empty: the retry budget of Twitter's Finagle. Each call
 // deposits Ratio tokens, each extra call withdraws one, and a token not withdrawn within TTL is gone; beside this stands a
-// reserve that fills by itself at MinPerSecond. So in any TTL the extra calls are at most Ratio of the calls made within it and within the TTL
-// before, plus what the reserve gave: never more, however many goroutines withdraw at once.
+// reserve that fills by itself at MinPerSecond. So in any TTL the tokens withdrawn are at most Ratio of the calls made within
+// it and within the TTL before, plus what the reserve gave: never more, however many goroutines withdraw at once. Retry
+// withdraws when it decides, before its wait, so the extra calls themselves can gather where waits are long.
 //
 // Most callers hand a Budget to a policy's Config and call no method. A Budget is made by [New] and safe for concurrent use.
 type Budget struct {

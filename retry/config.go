@@ -35,15 +35,16 @@ type Config struct {
 	// FullJitter(100*time.Millisecond, 10*time.Second).
 	Backoff func() backoff.BackOff
 
-	// RetryIf, if set, is asked whether to retry an error that would be retried else. It narrows and never widens.
+	// RetryIf, if set, is asked whether to retry an error that would be retried else: not about a permanent one, one of a
+	// call that must not be repeated, or that of the last attempt. It narrows and never widens.
 	RetryIf func(error) bool
 
 	// RetryRefused has also those runs repeated in which a policy further in, an open breaker say, turned the call away. They do not count
 	// as attempts, so MaxElapsed must be set.
 	RetryRefused bool
 
-	// Budget, if set, must yield a token for every attempt after the first. It is asked last, so that no token is spent in
-	// vain. Share one among all that call the same dependency.
+	// Budget, if set, must yield a token for every attempt after the first. It is asked last, but before the
+	// wait: the token is spent if ctx ends meanwhile. Share one among all that call the same dependency.
 	Budget *budget.Budget
 
 	// OnRetry, if set, is called when another attempt has been decided on, before the wait, on the goroutine of the call.

@@ -119,10 +119,24 @@ func (e *ExhaustedError) Unwrap() []error {
 
 // Timeout reports whether one of the errors that e unwraps to tells of a timeout.
 func (e *ExhaustedError) Timeout() bool {
-	for _, err := range e.Unwrap() {
-		var teller interface{ Timeout() bool }
-		if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &teller) && teller.Timeout() {
+	return errors.Is(e, context.DeadlineExceeded) || saysTimeout(e.Unwrap()...)
+}
+
+// saysTimeout reports whether an error in one of the trees has a method Timeout that says so.
+func saysTimeout(errs ...error) bool {
+	for _, err := range errs {
+		if teller, ok := err.(interface{ Timeout() bool }); ok && teller.Timeout() {
 			return true
+		}
+		switch parent := err.(type) {
+		case interface{ Unwrap() error }:
+			if saysTimeout(parent.Unwrap()) {
+				return true
+			}
+		case interface{ Unwrap() []error }:
+			if saysTimeout(parent.Unwrap()...) {
+				return true
+			}
 		}
 	}
 	return false

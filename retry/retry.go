@@ -53,6 +53,9 @@ func New(config Config) *Retry {
 // The values of attempts that failed are lost: where they hold resources, use a pipeline with [resilience.Discard].
 // Do panics if fn is nil.
 func Do[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, error)) (T, error) {
+	if r == nil {
+		panic("retry: Do: r is nil, must be a Retry made by New")
+	}
 	if fn == nil {
 		panic("retry: Do: fn is nil, must be a function")
 	}
@@ -60,10 +63,10 @@ func Do[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, e
 		var zero T
 		return zero, resilience.ContextErr(ctx)
 	}
+	value, err := fn(numbered(ctx, 1))
 	if r.config.Budget != nil {
 		r.config.Budget.Deposit()
 	}
-	value, err := fn(numbered(ctx, 1))
 	if err == nil {
 		return value, nil
 	}
@@ -92,10 +95,8 @@ func again[T any](ctx context.Context, r *Retry, fn func(context.Context) (T, er
 // in turned away is none. The value of a failed attempt is discarded before the wait ([resilience.Discard]).
 func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
 	starts := next.Starts()
-	if r.config.Budget != nil && starts == 0 {
-		r.config.Budget.Deposit()
-	}
 	err := next.Run(numbered(ctx, 1))
+	r.deposit(starts, next.Starts())
 	if err == nil {
 		return nil
 	}
@@ -116,9 +117,19 @@ func (r *Retry) again(ctx context.Context, next resilience.Next, starts int, err
 		if end := s.wait(ctx, delay); end != nil {
 			return end
 		}
-		if err = next.Run(numbered(ctx, s.attempts+1)); err == nil {
+		err = next.Run(numbered(ctx, s.attempts+1))
+		r.deposit(starts, next.Starts())
+		if err == nil {
 			return nil
 		}
+	}
+}
+
+// deposit pays into the budget for a call that a run made for the first time: one that an open breaker refuses gives the
+// dependency's retries nothing, and one of several retries around it is enough.
+func (r *Retry) deposit(before, after int) {
+	if r.config.Budget != nil && before == 0 && after > 0 {
+		r.config.Budget.Deposit()
 	}
 }
 
@@ -147,7 +158,7 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 		} else {
 			s.refusal = err
 		}
-		if ctx.Err() != nil || !config.RetryRefused || permanent(err) {
+		if ctx.Err() != nil || !repeatable || !config.RetryRefused || permanent(err) {
 			return 0, s.turnedAway(ctx, err)
 		}
 	}

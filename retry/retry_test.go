@@ -8,6 +8,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -799,4 +800,70 @@ func TestOneRetryServesManyCallers(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestCallThatWasRefusedDepositsNothing(t *testing.T) {
+	extra := budget.New(budget.Config{Ratio: 1})
+	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
+	retries := retry.New(retry.Config{Budget: extra})
+	fine := func(context.Context) error { return nil }
+	resilience.Run(t.Context(), resilience.Pipeline{retries, refuse}, fine)
+	if extra.Withdraw() {
+		t.Error("a refused call has paid for a retry")
+	}
+	resilience.Run(t.Context(), retries, fine)
+	if !extra.Withdraw() || extra.Withdraw() {
+		t.Error("a call that was made has not paid for one retry")
+	}
+}
+
+// A policy further out has started the effector on a fork: what is refused here has been made.
+func TestRefusalOfACallThatMayNotBeRepeatedIsNotWaitedOut(t *testing.T) {
+	calls, refuse := 0, true
+	pipeline := resilience.Pipeline{
+		resilience.AtMostOnce,
+		resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			one, other := next.Fork(), next.Fork()
+			one.Run(ctx)
+			return other.Run(ctx)
+		}),
+		retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Second, Backoff: retry.Constant(0)}),
+		resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			if calls > 0 && refuse {
+				refuse = false
+				return resilience.ErrRefused
+			}
+			return next.Run(ctx)
+		}),
+	}
+	resilience.Run(t.Context(), pipeline, func(context.Context) error { calls++; return errors.New("x") })
+	if calls != 1 {
+		t.Errorf("the effector ran %d times", calls)
+	}
+}
+
+type timeoutTeller bool
+
+func (timeoutTeller) Error() string   { return "told" }
+func (t timeoutTeller) Timeout() bool { return bool(t) }
+
+func TestTimeoutIsFoundBehindOneThatSaysNo(t *testing.T) {
+	for _, says := range []bool{true, false} {
+		_, err := retry.Do(t.Context(), retry.New(retry.Config{MaxAttempts: 1}), func(context.Context) (int, error) {
+			return 0, fmt.Errorf("joined: %w", errors.Join(timeoutTeller(false), timeoutTeller(says)))
+		})
+		var exhausted *retry.ExhaustedError
+		if !errors.As(err, &exhausted) || exhausted.Timeout() != says {
+			t.Errorf("%v: Timeout is not %v", err, says)
+		}
+	}
+}
+
+func TestDoNamesWhatIsNil(t *testing.T) {
+	defer func() {
+		if text, _ := recover().(string); !strings.Contains(text, "r is nil") {
+			t.Errorf("panicked with %q", text)
+		}
+	}()
+	retry.Do(t.Context(), nil, func(context.Context) (int, error) { return 0, nil })
 }

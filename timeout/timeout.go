@@ -10,7 +10,7 @@
 // error says whether this limit passed ([*Error]) or something of the caller's. A call that succeeds late has succeeded.
 //
 // An effector that ignores its ctx is not stopped by this, nor by anything else in Go. For such a one [Config].Abandon returns
-// at the limit and leaves it running, in a number that is bounded; better is an effector that heeds its ctx. Do not use
+// at the limit and leaves it running, and refuses calls while too many are; better is an effector that heeds its ctx. Do not use
 // a timeout where a plain context.WithTimeout in the caller says the same: its deadline is kept here as it is.
 //
 // The ctx arms its timer only when somebody waits for it: Done, a child context, context.AfterFunc. A call that never does
