@@ -23,6 +23,7 @@ type facts struct {
 	inherited  int32 // a fork's: the effects of the call when it was forked
 	atMostOnce bool
 	adopted    bool // a fork's
+	holds      bool // with a keeper, which guards it: the value is one that nobody got yet
 }
 
 func (f *facts) known() *facts { return f }
@@ -36,7 +37,6 @@ type result[T any] struct {
 	parent   *result[T] // a fork's: what it was forked from
 	value    T
 	keeper   *keeper[T] // set by a Discard policy
-	holds    bool       // with a keeper, which guards it: value is one that nobody got yet
 }
 
 // do makes a call and returns the value that its caller is to get.

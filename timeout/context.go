@@ -42,10 +42,22 @@ func (c *limitCtx) Deadline() (deadline time.Time, ok bool) { return c.deadline,
 func (c *limitCtx) Done() <-chan struct{} { return c.arm().Done() }
 
 func (c *limitCtx) Err() error {
-	if c.state.Load() == live && c.parent.Err() == nil && time.Until(c.deadline) > 0 {
+	if c.state.Load() == live && time.Until(c.deadline) > 0 && undueErr(c.parent) == nil {
 		return nil
 	}
 	return c.arm().Err() // armed, so that Done is closed if this is an error
+}
+
+// undueErr is parent.Err() for one who knows that no deadline of parent's has passed: a limitCtx need not read the clock.
+func undueErr(parent context.Context) error {
+	p, ok := parent.(*limitCtx)
+	switch {
+	case !ok:
+		return parent.Err()
+	case p.state.Load() == live:
+		return undueErr(p.parent)
+	}
+	return p.arm().Err()
 }
 
 // cancelCtxKey is the key under which package context looks for its own kind of context: [context.Cause] asks it for the
@@ -165,13 +177,16 @@ func (c *limitCtx) end() {
 // fate is the reason for which an unarmed context ends now. A parent that has ended goes first: where nobody looked, who
 // was first is not known, and a limit is blamed for nothing that may have been the caller's doing.
 func (c *limitCtx) fate() uint32 {
-	switch {
-	case c.parent.Err() != nil:
+	if time.Until(c.deadline) > 0 {
+		if undueErr(c.parent) == nil {
+			return canceled
+		}
 		return c.parentFate()
-	case time.Until(c.deadline) <= 0:
+	}
+	if c.parent.Err() == nil {
 		return expired
 	}
-	return canceled
+	return c.parentFate()
 }
 
 // parentFate is the fate under a parent that has ended: expired if the parent's end was a deadline later than ours.

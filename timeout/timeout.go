@@ -109,6 +109,14 @@ func panicForNil(t *Timeout) {
 
 // within gives a context with the deadline, nil if ctx has one that is no later.
 func (t *Timeout) within(ctx context.Context) *limitCtx {
+	if outer, ok := ctx.(*limitCtx); ok {
+		// Reckoned from the outer deadline: time.Until costs half of time.Now.
+		left := time.Until(outer.deadline)
+		if t.limit >= left {
+			return nil
+		}
+		return &limitCtx{parent: ctx, deadline: outer.deadline.Add(t.limit - left)}
+	}
 	deadline := time.Now().Add(t.limit)
 	if own, ok := ctx.Deadline(); ok && !own.After(deadline) {
 		return nil
