@@ -45,6 +45,7 @@ const (
 	fineSpan = 8 // fine epochs in SlowCall
 
 	missesToGrow = 32
+	missesToDeal = 1024
 
 	countBits = 34
 	countMask = 1<<countBits - 1
@@ -168,10 +169,12 @@ func (w *window) stripe() *stripe {
 	if len(stripes) == 1 {
 		return stripes[0]
 	}
-	// The address of the stack tells goroutines apart, for 2 ns. It is never used as a pointer.
+	// The address of the stack tells goroutines apart, for 2 ns. It is never used as a pointer. Those that meet on one stripe
+	// all the same are dealt anew after so many more misses.
 	var here byte
-	hash := uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9e3779b97f4a7c15
-	return stripes[hash>>32&uint64(len(stripes)-1)]
+	hash := (uint64(uintptr(unsafe.Pointer(&here))>>11) + uint64(w.misses.Load()/missesToDeal)<<32) * 0x9e3779b97f4a7c15
+	hash = (hash ^ hash>>29) * 0xbf58476d1ce4e5b9
+	return stripes[hash>>(64-bits.Len(uint(len(stripes)-1)))]
 }
 
 // enter notes a call that begins now.
