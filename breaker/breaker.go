@@ -218,6 +218,13 @@ func (t *ticket) done(ctx context.Context, err error) {
 		t.phase = nil
 		return
 	}
+	if err == nil && p.windowOnly {
+		t.phase = nil
+		if cause := p.window.book(t.mark, Success); cause != "" {
+			p.trip(cause, nil)
+		}
+		return
+	}
 	outcome := Success
 	if err != nil || !p.b.defaultClassify {
 		outcome = p.b.cfg.Classify(ctx, err)

@@ -18,6 +18,9 @@ type phase struct {
 	open   bool // admits every call, and has nothing to note before it: closed without SlowRate
 	simple bool // open, and a nil error changes streak only
 
+	// windowOnly: closed, and a nil error is a success that changes window only. The short way for it; that of count gives the same.
+	windowOnly bool
+
 	refusesAll bool // open or forced open, and no dry run
 
 	refusal error // *OpenError, what a call gets that is not admitted; nil if that cannot be
@@ -48,6 +51,7 @@ func newPhase(b *Breaker, state State) *phase {
 			p.window = newWindow(c, p.began)
 		}
 		p.open = c.SlowRate == 0
+		p.windowOnly = p.window != nil && p.last == nil && c.Leaky == 0 && c.Consecutive == 0 && b.defaultClassify
 		p.simple = p.open && p.window == nil && p.last == nil && c.Leaky == 0 && b.defaultClassify
 	case HalfOpen:
 		p.trials = &trials{}
