@@ -99,9 +99,12 @@ func doNoted[T any](ctx context.Context, p *phase, fn func(context.Context) (T, 
 // Run makes the call if b admits it: see [resilience.Policy]. A call that a policy further in turned away says nothing of the
 // dependency and is ignored, whatever its error.
 func (b *Breaker) Run(ctx context.Context, next resilience.Next) error {
-	t, refusal := b.admit()
-	if refusal != nil {
-		return refusal
+	t := ticket{phase: b.phase.Load()}
+	if !t.phase.open {
+		var refusal error
+		if t, refusal = b.admitNoted(t.phase); refusal != nil {
+			return refusal
+		}
 	}
 	starts := next.Starts()
 	defer func() {
@@ -130,7 +133,11 @@ func (b *Breaker) Acquire(ctx context.Context) (Permit, error) {
 	if ctx.Err() != nil {
 		return Permit{}, resilience.ContextErr(ctx)
 	}
-	t, refusal := b.admit()
+	p := b.phase.Load()
+	if p.open {
+		return Permit{ctx: ctx, ticket: ticket{phase: p}}, nil
+	}
+	t, refusal := b.admitNoted(p)
 	if refusal != nil {
 		return Permit{}, refusal
 	}
@@ -197,15 +204,6 @@ type ticket struct {
 	phase *phase // that admitted the call; nil: the call counts nowhere
 	trial *trial // in a half-open phase
 	mark  mark   // in a closed phase with a slow rate
-}
-
-// admit decides on one call.
-func (b *Breaker) admit() (ticket, error) {
-	p := b.phase.Load()
-	if p.open { // to all, with nothing to note before the call
-		return ticket{phase: p}, nil
-	}
-	return b.admitNoted(p)
 }
 
 // done settles the call by its error. A panic of Classify leaves it unsettled.

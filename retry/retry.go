@@ -96,7 +96,7 @@ func again[T any](ctx context.Context, r *Retry, fn func(context.Context) (T, er
 func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
 	starts := next.Starts()
 	err := next.Run(numbered(ctx, 1))
-	r.deposit(starts, next.Starts())
+	r.deposit(next, starts)
 	if err == nil {
 		return nil
 	}
@@ -118,17 +118,17 @@ func (r *Retry) again(ctx context.Context, next resilience.Next, starts int, err
 			return end
 		}
 		err = next.Run(numbered(ctx, s.attempts+1))
-		r.deposit(starts, next.Starts())
+		r.deposit(next, starts)
 		if err == nil {
 			return nil
 		}
 	}
 }
 
-// deposit pays into the budget for a call that a run made for the first time: one that an open breaker refuses gives the
-// dependency's retries nothing, and one of several retries around it is enough.
-func (r *Retry) deposit(before, after int) {
-	if r.config.Budget != nil && before == 0 && after > 0 {
+// deposit pays into the budget for a call that the last run made for the first time: one that an open breaker refuses gives
+// the dependency's retries nothing, and one of several retries around it is enough. before is Starts before the run.
+func (r *Retry) deposit(next resilience.Next, before int) {
+	if r.config.Budget != nil && before == 0 && next.Starts() > 0 {
 		r.config.Budget.Deposit()
 	}
 }
