@@ -22,11 +22,11 @@ import (
 
 // A Breaker is a circuit breaker: a [resilience.Policy] that refuses calls while its dependency fails. [Do] uses it alone,
 // [Breaker.Acquire] in two steps. Every call counts in the phase that admitted it: a result that arrives after a change of
-// state changes nothing. A Breaker is made by [New] and safe for concurrent use; it holds no goroutine. It has
-// a timer for each opening, and one while it has trials; they are never stopped, so that one may hold a breaker in memory
-// until the open time, or ProbeTimeout, is over.
+// state changes nothing. A Breaker is made by [New] and safe for concurrent use. It holds no goroutine. It has a timer for
+// each opening, and one while it has trials; they are never stopped, so one may hold a breaker in memory until the open time,
+// or ProbeTimeout, is over.
 type Breaker struct {
-	// phase is the present stay in a state. A call loads it once. It is stored with mu held, by transition alone, so that one of
+	// phase is the present stay in a state. A call loads it once. It is stored with mu held, by change alone, so that one of
 	// any number of racing callers makes each transition and the events stand in the order of the transitions.
 	phase atomic.Pointer[phase]
 
@@ -57,7 +57,7 @@ func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, err
 		return zero, resilience.ContextErr(ctx)
 	}
 	p := b.phase.Load()
-	if !p.open {
+	if !p.admitsAll {
 		if p.refusesAll {
 			var zero T
 			return zero, p.refusal
@@ -75,8 +75,7 @@ func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, err
 	return value, err
 }
 
-// unwindUnless is ticket.unwind, when deferred, for a call that has no more of a ticket than its phase. So Do
-// stays small.
+// unwindUnless is ticket.unwind, when deferred, for a call whose ticket holds its phase only: so Do need not keep one.
 func (p *phase) unwindUnless(returned *bool, ctx context.Context) {
 	if !*returned {
 		t := ticket{phase: p}
@@ -100,7 +99,7 @@ func doNoted[T any](ctx context.Context, p *phase, fn func(context.Context) (T, 
 // dependency and is ignored, whatever its error.
 func (b *Breaker) Run(ctx context.Context, next resilience.Next) error {
 	t := ticket{phase: b.phase.Load()}
-	if !t.phase.open {
+	if !t.phase.admitsAll {
 		var refusal error
 		if t, refusal = b.admitNoted(t.phase); refusal != nil {
 			return refusal
@@ -127,14 +126,14 @@ func (b *Breaker) Run(ctx context.Context, next resilience.Next) error {
 
 // Acquire asks for one call in two steps, for streams and callbacks: the holder of the permit makes the call and reports by
 // [Permit.Done], or gives it up by [Permit.Cancel]; `defer permit.Cancel()` is right. The error is [*OpenError] where the
-// call is refused, and [resilience.ContextErr] where ctx is done, by which Done also classifies. A stream is best reported once it is
-// established, by Done(nil), not at its end.
+// call is refused, and [resilience.ContextErr] where ctx is done. Done classifies by ctx too. A stream is best
+// reported once it is established, by Done(nil), not at its end.
 func (b *Breaker) Acquire(ctx context.Context) (Permit, error) {
 	if ctx.Err() != nil {
 		return Permit{}, resilience.ContextErr(ctx)
 	}
 	p := b.phase.Load()
-	if p.open {
+	if p.admitsAll {
 		return Permit{ctx: ctx, ticket: ticket{phase: p}}, nil
 	}
 	t, refusal := b.admitNoted(p)
@@ -158,7 +157,8 @@ func (p *Permit) Done(err error) {
 		return
 	}
 	t := p.ticket
-	t.finish(p.ctx, err)
+	defer t.unwind(p.ctx) // where Classify panics
+	t.done(p.ctx, err)
 }
 
 // Cancel gives the permit back: the call counts nothing, neither as failed nor as slow.
@@ -199,7 +199,7 @@ func (b *Breaker) Disable() { b.force(Disabled) }
 // phase, which is no transition for OnStateChange.
 func (b *Breaker) Reset() { b.force(Closed) }
 
-// A ticket is one admitted call. It is settled once, by done, cancel or unwound, which set phase to nil.
+// A ticket is one admitted call. It is settled once, by done, cancel or unwind, which set phase to nil.
 type ticket struct {
 	phase *phase // that admitted the call; nil: the call counts nowhere
 	trial *trial // in a half-open phase
@@ -228,12 +228,6 @@ func (t *ticket) done(ctx context.Context, err error) {
 		outcome = p.b.cfg.Classify(ctx, err)
 	}
 	t.settle(outcome, err)
-}
-
-// finish is done for a ticket whose unwind is not deferred.
-func (t *ticket) finish(ctx context.Context, err error) {
-	defer t.unwind(ctx)
-	t.done(ctx, err)
 }
 
 // unwind settles, when deferred, a call that ends by panic or runtime.Goexit.

@@ -13,15 +13,14 @@ import (
 // A phase is one stay in a state. An admitted call refers to its phase, so a result that comes after the phase has ended
 // finds that it is no longer the breaker's and falls away.
 type phase struct {
-	b      *Breaker
-	state  State
-	open   bool // admits every call, and has nothing to note before it: closed without SlowRate
-	simple bool // open, and a nil error changes streak only
+	b     *Breaker
+	state State
 
-	// windowOnly: closed, and a nil error is a success that changes window only. The short way for it; that of count gives the same.
-	windowOnly bool
-
+	// What a call may know at once, derived from state and Config.
+	admitsAll  bool // closed without SlowRate: there is nothing to note before a call
 	refusesAll bool // open or forced open, and no dry run
+	simple     bool // admitsAll, and a nil error is a success that changes streak only
+	windowOnly bool // closed, and a nil error is a success that changes window only: count would do the same, by a longer way
 
 	refusal error // *OpenError, what a call gets that is not admitted; nil if that cannot be
 
@@ -50,9 +49,9 @@ func newPhase(b *Breaker, state State) *phase {
 		if c.FailureRate > 0 || c.SlowRate > 0 {
 			p.window = newWindow(c, p.began)
 		}
-		p.open = c.SlowRate == 0
+		p.admitsAll = c.SlowRate == 0
 		p.windowOnly = p.window != nil && p.last == nil && c.Leaky == 0 && c.Consecutive == 0 && b.defaultClassify
-		p.simple = p.open && p.window == nil && p.last == nil && c.Leaky == 0 && b.defaultClassify
+		p.simple = p.admitsAll && p.window == nil && p.last == nil && c.Leaky == 0 && b.defaultClassify
 	case HalfOpen:
 		p.trials = &trials{}
 		p.refusal = &OpenError{Name: c.Name, State: state}
@@ -68,7 +67,7 @@ func (b *Breaker) admitNoted(p *phase) (ticket, error) {
 	for {
 		switch p.state {
 		case Closed:
-			if p.open { // the phase that came after p
+			if p.admitsAll { // the phase that came after p
 				return ticket{phase: p}, nil
 			}
 			now := clock.Now()

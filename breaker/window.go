@@ -44,8 +44,8 @@ const (
 
 	fineSpan = 8 // fine epochs in SlowCall
 
-	missesToGrow = 32
-	missesToDeal = 1024
+	missesToGrow = 32   // from one stripe to several
+	missesToDeal = 1024 // until callers are dealt to the stripes anew
 
 	countBits = 34
 	countMask = 1<<countBits - 1
@@ -86,8 +86,8 @@ func newWindow(c *Config, began int64) *window {
 	return w
 }
 
-// A divisor is the length of an epoch, which time is divided by at every call, with its reciprocal: a multiplication takes a
-// tenth of the time of a division.
+// A divisor is the length of an epoch, which time is divided by at every call, with its reciprocal: divisions
+// took a quarter of a call through a window.
 type divisor struct {
 	by         int64
 	reciprocal uint64 // 2^64/by, rounded down, or one less
