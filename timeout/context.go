@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"github.com/effector-go/resilience/internal/clock"
 )
 
 // A limitCtx is what context.WithDeadline(parent, deadline) would be, but has no timer, channel or place among its parent's
@@ -16,7 +18,7 @@ import (
 // which, so Err and Cause never change once they have been told.
 type limitCtx struct {
 	parent   context.Context
-	deadline time.Time // no later than the parent's
+	deadline uint64 // by internal/clock; no later than the parent's. Unsigned, since a limit may be 292 years
 
 	// inner and cancel are written once, by the one that made state publishing, and read by those that saw it armed.
 	inner  context.Context
@@ -37,12 +39,19 @@ const (
 	parentEnded               // the parent had ended when the call returned
 )
 
-func (c *limitCtx) Deadline() (deadline time.Time, ok bool) { return c.deadline, true }
+// Deadline reads the wall clock too: what it told when the process began may be wrong by now.
+func (c *limitCtx) Deadline() (deadline time.Time, ok bool) {
+	now := time.Now()
+	return now.Add(c.left(clock.Of(now))), true
+}
+
+// left is the time from now to the deadline.
+func (c *limitCtx) left(now int64) time.Duration { return time.Duration(c.deadline - uint64(now)) }
 
 func (c *limitCtx) Done() <-chan struct{} { return c.arm().Done() }
 
 func (c *limitCtx) Err() error {
-	if c.state.Load() == live && time.Until(c.deadline) > 0 && undueErr(c.parent) == nil {
+	if c.state.Load() == live && c.left(clock.Now()) > 0 && undueErr(c.parent) == nil {
 		return nil
 	}
 	return c.arm().Err() // armed, so that Done is closed if this is an error
@@ -97,7 +106,8 @@ func (c *limitCtx) String() string {
 	if s, ok := c.parent.(interface{ String() string }); ok {
 		parent = s.String()
 	}
-	return parent + ".WithDeadline(" + c.deadline.String() + " [" + time.Until(c.deadline).String() + "])"
+	deadline, _ := c.Deadline()
+	return parent + ".WithDeadline(" + deadline.String() + " [" + time.Until(deadline).String() + "])"
 }
 
 // arm gives the inner context, made if need be.
@@ -126,7 +136,7 @@ func (c *limitCtx) makeInner() {
 		case c.parent.Err() != nil:
 			inner, cancel = c.ended(c.parentFate())
 		default:
-			inner, cancel = context.WithDeadline(c.parent, c.deadline) // has ended if the deadline has passed
+			inner, cancel = context.WithDeadline(c.parent, c.timerTime()) // has ended if the deadline has passed
 		}
 		if c.state.CompareAndSwap(state, publishing) {
 			c.inner, c.cancel = inner, cancel
@@ -135,6 +145,15 @@ func (c *limitCtx) makeInner() {
 		}
 		cancel()
 	}
+}
+
+// timerTime is the deadline for a timer. It reads no clock where there is no other deadline to compare it with.
+func (c *limitCtx) timerTime() time.Time {
+	if _, ok := c.parent.Deadline(); !ok {
+		return clock.Monotonic(c.deadline)
+	}
+	deadline, _ := c.Deadline()
+	return deadline
 }
 
 // ended gives a context that has ended for the reason.
@@ -177,7 +196,7 @@ func (c *limitCtx) end() {
 // fate is the reason for which an unarmed context ends now. A parent that has ended goes first: where nobody looked, who
 // was first is not known, and a limit is blamed for nothing that may have been the caller's doing.
 func (c *limitCtx) fate() uint32 {
-	if time.Until(c.deadline) > 0 {
+	if c.left(clock.Now()) > 0 {
 		if undueErr(c.parent) == nil {
 			return canceled
 		}
@@ -199,14 +218,17 @@ func (c *limitCtx) parentFate() uint32 {
 
 // first reports whether the parent has a deadline and ours is before it.
 func (c *limitCtx) first() bool {
-	parents, ok := c.parent.Deadline()
-	return ok && c.deadline.Before(parents)
+	if parents, ok := c.parent.Deadline(); ok {
+		own, _ := c.Deadline()
+		return own.Before(parents)
+	}
+	return false
 }
 
 // due reports whether the deadline has passed and the inner timer is only late to say so: an effector that keeps the deadline
 // by a timer of its own, as a net.Conn does, may return before it.
 func (c *limitCtx) due() bool {
-	return c.state.Load() == armed && c.inner.Err() == nil && c.parent.Err() == nil && time.Until(c.deadline) <= 0
+	return c.state.Load() == armed && c.inner.Err() == nil && c.parent.Err() == nil && c.left(clock.Now()) <= 0
 }
 
 // passed reports whether c, which has ended, did so because its own deadline passed.

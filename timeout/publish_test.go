@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/effector-go/resilience/internal/clock"
 )
 
 // TestEveryoneWaitsForTheOneThatPublishes: neither Done nor the end of the call takes another inner context than the one that is
@@ -15,7 +17,7 @@ func TestEveryoneWaitsForTheOneThatPublishes(t *testing.T) {
 		"end":  func(c *limitCtx) { c.end() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &limitCtx{parent: context.Background(), deadline: time.Now().Add(time.Hour)}
+			c := &limitCtx{parent: context.Background(), deadline: uint64(clock.Now()) + uint64(time.Hour)}
 			inner, cancel := context.WithCancel(context.Background())
 			c.state.Store(publishing)
 			met := make(chan struct{})

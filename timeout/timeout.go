@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/clock"
 )
 
 // A Timeout limits how long a call may take: it gives the effector a ctx whose deadline is the limit from now. It is a
@@ -109,19 +110,20 @@ func panicForNil(t *Timeout) {
 
 // within gives a context with the deadline, nil if ctx has one that is no later.
 func (t *Timeout) within(ctx context.Context) *limitCtx {
+	var now int64
 	if outer, ok := ctx.(*limitCtx); ok {
-		// Reckoned from the outer deadline: time.Until costs half of time.Now.
-		left := time.Until(outer.deadline)
-		if t.limit >= left {
+		if now = clock.Now(); t.limit >= outer.left(now) {
 			return nil
 		}
-		return &limitCtx{parent: ctx, deadline: outer.deadline.Add(t.limit - left)}
+	} else if own, ok := ctx.Deadline(); ok {
+		at := time.Now()
+		if now = clock.Of(at); t.limit >= own.Sub(at) {
+			return nil
+		}
+	} else {
+		now = clock.Now() // half the cost of time.Now
 	}
-	deadline := time.Now().Add(t.limit)
-	if own, ok := ctx.Deadline(); ok && !own.After(deadline) {
-		return nil
-	}
-	return &limitCtx{parent: ctx, deadline: deadline}
+	return &limitCtx{parent: ctx, deadline: uint64(now) + uint64(t.limit)}
 }
 
 // blame ends the context of a call that failed with err, and gives the error to return.

@@ -14,6 +14,15 @@ var base = time.Now().Add(-100 * 365 * 24 * time.Hour)
 // the monotonic clock, in a testing/synctest bubble the bubble's.
 func Now() int64 { return int64(time.Since(base)) }
 
+// Of is the time t, which must have a monotonic reading, as time.Now's has.
+func Of(t time.Time) int64 { return int64(t.Sub(base)) }
+
+// Monotonic is t as a time.Time whose monotonic reading is right. Its wall clock is the one that was set when the process began, so
+// it is good for a timer, not for comparing with times that have no monotonic reading.
+func Monotonic(t uint64) time.Time {
+	return base.Add(time.Duration(t / 2)).Add(time.Duration(t - t/2)) // t may be beyond the largest Duration
+}
+
 // Add is t + d for d >= 0, held at the largest time there is.
 func Add(t int64, d time.Duration) int64 {
 	if sum := t + int64(d); sum >= t {

@@ -20,6 +20,26 @@ func TestNowIsPositiveAndMovesWithTheBubble(t *testing.T) {
 	})
 }
 
+func TestMonotonicIsTheInverseOfOf(t *testing.T) {
+	at := time.Now()
+	if back := Monotonic(uint64(Of(at))); !back.Equal(at) || back == back.Round(0) {
+		t.Errorf("%v became %v", at, back)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		at := time.Now()
+		if now := Now(); Of(at) != now {
+			t.Errorf("%d and %d in one instant", Of(at), now)
+		}
+		if left := time.Until(Monotonic(uint64(Now()) + uint64(time.Hour))); left != time.Hour {
+			t.Errorf("an hour from now is %v away", left)
+		}
+		// The longest limit there is.
+		if left := time.Until(Monotonic(uint64(Now()) + math.MaxInt64)); left < 250*365*24*time.Hour {
+			t.Errorf("292 years from now are %v away", left)
+		}
+	})
+}
+
 func TestAddHoldsAtTheLargestTime(t *testing.T) {
 	if Add(5, 7) != 12 || Add(Now(), math.MaxInt64) != math.MaxInt64 {
 		t.Error(Add(5, 7), Add(Now(), math.MaxInt64))
