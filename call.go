@@ -9,15 +9,15 @@ import (
 // A call is one call of an effector, or one fork of it, without the type of its value. One goroutine at a time holds it.
 type call interface {
 	start(ctx context.Context) error // runs the effector and keeps its value
-	fork() call
-	adopt(fork call)
+	fork() *facts
+	adopt(fork *facts)
 	discard()
 	keep(policy discarder) (end func(answered bool))
-	known() *facts
 }
 
 // facts are what policies may know of a call.
 type facts struct {
+	call       call  // that they are of
 	starts     int32 // of the effector, and one for each fork not adopted
 	effects    int32 // those of the starts that may have had an effect
 	inherited  int32 // a fork's: the effects of the call when it was forked
@@ -25,8 +25,6 @@ type facts struct {
 	adopted    bool // a fork's
 	holds      bool // with a keeper, which guards it: the value is one that nobody got yet
 }
-
-func (f *facts) known() *facts { return f }
 
 func (f *facts) repeatable() bool { return !f.atMostOnce || f.effects+f.inherited == 0 }
 
@@ -39,14 +37,15 @@ type result[T any] struct {
 	keeper   *keeper[T] // set by a Discard policy
 }
 
-// do makes a call and returns the value that its caller is to get.
-func do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, error) {
+// do makes a call inside the policy, the outermost, and the inner ones, and returns the value that its caller is to get.
+func do[T any](ctx context.Context, policy Policy, inner []Policy, effector Effector[T]) (T, error) {
 	if ctx.Err() != nil {
 		var zero T
 		return zero, ContextErr(ctx)
 	}
 	r := &result[T]{effector: effector}
-	err := policy.Run(ctx, Next{call: r})
+	r.call = r
+	err := policy.Run(ctx, Next{&r.facts, inner})
 	if err != nil && r.keeper != nil {
 		r.discard() // a policy outside Discard made the error
 	}
@@ -69,8 +68,9 @@ func (r *result[T]) start(ctx context.Context) error {
 	return err
 }
 
-func (r *result[T]) fork() call {
+func (r *result[T]) fork() *facts {
 	f := &result[T]{effector: r.effector, parent: r, keeper: r.keeper}
+	f.call = f
 	f.atMostOnce = r.atMostOnce
 	f.inherited = r.effects + r.inherited
 	r.starts++
@@ -81,12 +81,15 @@ func (r *result[T]) fork() call {
 	if f.keeper != nil {
 		f.keeper.join(f)
 	}
-	return f
+	return &f.facts
 }
 
-func (r *result[T]) adopt(fork call) {
-	f, ok := fork.(*result[T])
-	if !ok || f.parent != r {
+func (r *result[T]) adopt(fork *facts) {
+	var f *result[T]
+	if fork != nil {
+		f, _ = fork.call.(*result[T])
+	}
+	if f == nil || f.parent != r {
 		panic("resilience: Adopt: fork is not a fork of this call")
 	}
 	if f.adopted {

@@ -37,8 +37,7 @@ func Compose[T any](effector Effector[T], policies ...Policy) Effector[T] {
 	if len(flat) == 0 {
 		return effector
 	}
-	var policy Policy = Pipeline(flat)
-	return func(ctx context.Context) (T, error) { return do(ctx, policy, effector) }
+	return func(ctx context.Context) (T, error) { return do(ctx, flat[0], flat[1:], effector) }
 }
 
 // flatten appends policies to flat, those of nested pipelines in their place. It panics on a nil one, which it names by its
@@ -77,7 +76,7 @@ func Do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, err
 		}
 		mustNotBeNil("Do: policy", policy)
 	}
-	return do(ctx, policy, effector)
+	return do(ctx, policy, nil, effector)
 }
 
 // whole reports whether neither policy nor one nested in it is nil, as far as a look without reflection tells.
@@ -116,7 +115,7 @@ var AtMostOnce Policy = atMostOnce{}
 type atMostOnce struct{}
 
 func (atMostOnce) Run(ctx context.Context, next Next) error {
-	next.call.known().atMostOnce = true
+	next.facts.atMostOnce = true
 	return next.Run(ctx)
 }
 
@@ -147,7 +146,7 @@ type discarder interface {
 }
 
 func (d *discard[D]) Run(ctx context.Context, next Next) error {
-	end := next.call.keep(d)
+	end := next.facts.call.keep(d)
 	if end == nil {
 		return next.Run(ctx)
 	}

@@ -94,7 +94,7 @@ func (f PolicyFunc) Run(ctx context.Context, next Next) error { return f(ctx, ne
 // for the one call for which the policy got it. A Next is used by one goroutine at a time; to run the call twice at the same
 // time, see [Next.Fork]. The zero Next belongs to no call, and its methods panic.
 type Next struct {
-	call     call
+	facts    *facts // of the call, which they refer to
 	policies []Policy
 }
 
@@ -102,32 +102,32 @@ type Next struct {
 // the run that ended last, whether that failed or not.
 func (n Next) Run(ctx context.Context) error {
 	if len(n.policies) == 0 {
-		return n.call.start(ctx)
+		return n.facts.call.start(ctx)
 	}
-	return n.policies[0].Run(ctx, Next{n.call, n.policies[1:]})
+	return n.policies[0].Run(ctx, Next{n.facts, n.policies[1:]})
 }
 
 // Starts is how often the effector has been started in this call so far. A policy that compares it before and after
 // [Next.Run] knows whether the call was made or turned away further in. A fork counts from Fork on; in the Next it was
 // forked from it counts as one start until it is adopted, then as its own starts.
-func (n Next) Starts() int { return int(n.call.known().starts) }
+func (n Next) Starts() int { return int(n.facts.starts) }
 
 // Repeatable reports whether a policy may start the call again. It is true but for calls under [AtMostOnce] that may have
 // had an effect.
-func (n Next) Repeatable() bool { return n.call.known().repeatable() }
+func (n Next) Repeatable() bool { return n.facts.repeatable() }
 
 // Fork gives the same call with a result slot of its own, to run beside n on another goroutine: hedging, abandoning. Every
 // fork that ended is best adopted in turn, and one still running discarded when it ends. Fork and Adopt
 // belong to the goroutine that holds n.
-func (n Next) Fork() Next { return Next{n.call.fork(), n.policies} }
+func (n Next) Fork() Next { return Next{n.facts.call.fork(), n.policies} }
 
 // Adopt takes the result of a fork of n, once its Run has returned, as the result of n's last run, and its starts as n's.
 // Adopting a fork again does nothing. It panics if fork was not forked from n.
-func (n Next) Adopt(fork Next) { n.call.adopt(fork.call) }
+func (n Next) Adopt(fork Next) { n.facts.call.adopt(fork.facts) }
 
 // Discard gives up the result that n holds, a fork's or n's own: it goes to the call's [Discard] policy. Without one, and
 // where there is no result, Discard does nothing. A fork may be discarded on the goroutine that ran it.
-func (n Next) Discard() { n.call.discard() }
+func (n Next) Discard() { n.facts.call.discard() }
 
 // ErrRefused is wrapped by the error of a policy that turned the call away. It says nothing of earlier attempts at the same
 // call, which may have been made.

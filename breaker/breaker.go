@@ -98,27 +98,42 @@ func doNoted[T any](ctx context.Context, p *phase, fn func(context.Context) (T, 
 // Run makes the call if b admits it: see [resilience.Policy]. A call that a policy further in turned away says nothing of the
 // dependency and is ignored, whatever its error.
 func (b *Breaker) Run(ctx context.Context, next resilience.Next) error {
-	t := ticket{phase: b.phase.Load()}
-	if !t.phase.admitsAll {
-		var refusal error
-		if t, refusal = b.admitNoted(t.phase); refusal != nil {
+	p := b.phase.Load()
+	if !p.admitsAll {
+		t, refusal := b.admitNoted(p)
+		if refusal != nil {
 			return refusal
 		}
+		return t.run(ctx, next)
 	}
-	starts := next.Starts()
+	starts, returned := next.Starts(), false
 	defer func() {
-		switch {
-		case t.phase == nil:
-		case next.Starts() == starts:
-			t.cancel()
-		default:
+		if !returned && next.Starts() != starts {
+			t := ticket{phase: p}
 			t.unwind(ctx)
 		}
 	}()
 	err := next.Run(ctx)
-	if next.Starts() == starts {
-		t.cancel()
-	} else {
+	if (err != nil || !p.simple || p.streak.Load() != 0) && next.Starts() != starts {
+		t := ticket{phase: p}
+		t.done(ctx, err)
+	}
+	returned = true
+	return err
+}
+
+// run is the rest of Run for a ticket that must be given back if the call was not made.
+func (t *ticket) run(ctx context.Context, next resilience.Next) error {
+	starts := next.Starts()
+	defer func() {
+		if next.Starts() == starts {
+			t.cancel()
+		} else {
+			t.unwind(ctx)
+		}
+	}()
+	err := next.Run(ctx)
+	if next.Starts() != starts {
 		t.done(ctx, err)
 	}
 	return err
