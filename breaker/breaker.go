@@ -64,23 +64,32 @@ func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, err
 		}
 		return doNoted(ctx, p, fn)
 	}
-	returned := false
-	defer p.unwindUnless(&returned, ctx)
+	running := true
+	defer func() {
+		if running {
+			p.unwind(ctx)
+		}
+	}()
 	value, err := fn(ctx)
 	if err != nil || !p.simple || p.streak.Load() != 0 {
-		t := ticket{phase: p}
-		t.done(ctx, err)
+		p.done(ctx, err)
 	}
-	returned = true
+	running = false
 	return value, err
 }
 
-// unwindUnless is ticket.unwind, when deferred, for a call whose ticket holds its phase only: so Do need not keep one.
-func (p *phase) unwindUnless(returned *bool, ctx context.Context) {
-	if !*returned {
-		t := ticket{phase: p}
-		t.unwind(ctx)
-	}
+// done and unwind are those of a ticket that holds the phase only. They stand apart, so that Do's frame stays small.
+//
+//go:noinline
+func (p *phase) done(ctx context.Context, err error) {
+	t := ticket{phase: p}
+	t.done(ctx, err)
+}
+
+//go:noinline
+func (p *phase) unwind(ctx context.Context) {
+	t := ticket{phase: p}
+	t.unwind(ctx)
 }
 
 // doNoted is Do where more is to do than to load the phase.
@@ -106,19 +115,17 @@ func (b *Breaker) Run(ctx context.Context, next resilience.Next) error {
 		}
 		return t.run(ctx, next)
 	}
-	starts, returned := next.Starts(), false
+	starts, running := next.Starts(), true
 	defer func() {
-		if !returned && next.Starts() != starts {
-			t := ticket{phase: p}
-			t.unwind(ctx)
+		if running && next.Starts() != starts {
+			p.unwind(ctx)
 		}
 	}()
 	err := next.Run(ctx)
 	if (err != nil || !p.simple || p.streak.Load() != 0) && next.Starts() != starts {
-		t := ticket{phase: p}
-		t.done(ctx, err)
+		p.done(ctx, err)
 	}
-	returned = true
+	running = false
 	return err
 }
 
