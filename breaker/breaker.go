@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/clock"
 )
 
 // A Breaker is a circuit breaker: a [resilience.Policy] that refuses calls while its dependency fails. [Do] uses it alone,
@@ -82,6 +83,12 @@ func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, err
 //
 //go:noinline
 func (p *phase) done(ctx context.Context, err error) {
+	if err == nil && p.windowOnly {
+		if cause := p.window.count(fastSuccess, clock.Now()); cause != "" {
+			p.trip(cause, nil)
+		}
+		return
+	}
 	t := ticket{phase: p}
 	t.done(ctx, err)
 }

@@ -30,7 +30,8 @@ type window struct {
 	// settled is 1 + the latest epoch in which the window was seen to hold MinCalls. Until the epoch ends it only gains, so
 	// that a fast success need not be judged. Whoever judges writes it; a stale value costs a judgement.
 	settled atomic.Int64
-	// judged is the pair of epochs in which the running calls were last judged at an admission. In between they only end.
+	// judged is the end of the epoch, fine or not, in which the running calls were last judged at an admission. Until then they
+	// only end.
 	judged atomic.Int64
 
 	carried atomic.Int64 // running calls whose words were reused: all of them slow
@@ -66,7 +67,7 @@ type stripe struct {
 	running [buckets]atomic.Uint64 // by the fine epoch of their admission
 
 	// instant is when the calls of a running word were admitted, if all were in one instant; negative if there were several. It
-	// is of the word's epoch, or stale. Whoever begins a word writes it, and whoever finds it another's.
+	// is of the word's epoch, or stale. Each caller writes it after the word unless it is right already.
 	instant [buckets]atomic.Int64
 }
 
@@ -119,22 +120,20 @@ func age(epoch int64, word uint64) int64 {
 	return int64(tag(epoch)-word&^countMask) >> countBits
 }
 
-// add books one call in the word of now's epoch, and returns that epoch, and the count that the word held of an epoch long
-// past.
-func (w *window) add(ring *[buckets]atomic.Uint64, now int64, width divisor) (epoch int64, left uint64) {
+// add books one call in the word of now's epoch. It returns that epoch, what the word held before, and what it holds now.
+func (w *window) add(ring *[buckets]atomic.Uint64, now int64, width divisor) (epoch int64, old, next uint64) {
 	epoch = w.epoch(now, width)
 	for fresh := false; ; {
-		word := &ring[epoch%buckets]
-		old := word.Load()
-		var next uint64
+		word := &ring[uint64(epoch)%buckets]
+		old = word.Load()
 		switch a := age(epoch, old); {
 		case a == 0:
-			next, left = old+1, 0
+			next = old + 1
 			if old&countMask == countMask {
 				next = old // full: at this count one more call changes no share
 			}
 		case a > 0:
-			next, left = tag(epoch)|1, old&countMask
+			next = tag(epoch) | 1
 		default:
 			// A newer epoch. Either this call stood still while the ring went round: then it counts now. Or the clock went back,
 			// as it does when a breaker is used in a synctest bubble and then in another, or the word is so old that its tag came
@@ -143,10 +142,10 @@ func (w *window) add(ring *[buckets]atomic.Uint64, now int64, width divisor) (ep
 				epoch, fresh = w.epoch(clock.Now(), width), true
 				continue
 			}
-			next, left = tag(epoch)|1, old&countMask
+			next = tag(epoch) | 1
 		}
 		if word.CompareAndSwap(old, next) {
-			return epoch, left
+			return epoch, old, next
 		}
 		if w.misses.Add(1) == missesToGrow {
 			w.grow()
@@ -180,20 +179,35 @@ func (w *window) stripe() *stripe {
 // enter notes a call that begins now.
 func (w *window) enter(now int64) mark {
 	s := w.stripe()
-	epoch, left := w.add(&s.running, now, w.fine)
-	if left > 0 {
-		w.carried.Add(int64(left))
+	epoch, old, noted := w.add(&s.running, now, w.fine)
+	i := uint64(epoch) % buckets
+	alone := noted&countMask == 1
+	if left := old & countMask; alone && left > 0 {
+		w.carried.Add(int64(left)) // of an epoch long past
 	}
-	word, instant := &s.running[epoch%buckets], &s.instant[epoch%buckets]
-	switch old := instant.Load(); {
-	case old == now:
-	case word.Load()&countMask == 1:
-		// The only call in the word. One that comes between finds the instant another's and changes it, so this fails.
-		instant.CompareAndSwap(old, now)
-	case old > 0 || w.epoch(-old, w.fine) != epoch:
-		instant.Store(-now)
+	w.noteInstant(&s.instant[i], now, epoch, alone)
+	return mark{now, &s.running[i], epoch}
+}
+
+// noteInstant notes that a call was admitted now. alone says that the word held no other when the call was noted: then what is
+// known is of calls that have ended.
+func (w *window) noteInstant(instant *atomic.Int64, now, epoch int64, alone bool) {
+	for ; ; alone = false {
+		known, next := instant.Load(), now
+		switch {
+		case known == now:
+			return
+		case alone || known == 0 || w.epoch(max(known, -known), w.fine) != epoch:
+			// The call's own instant, unless another caller comes between.
+		case known < 0:
+			return
+		default:
+			next = -now
+		}
+		if instant.CompareAndSwap(known, next) {
+			return
+		}
 	}
-	return mark{now, word, epoch}
 }
 
 // leave takes back what enter noted.
@@ -232,8 +246,12 @@ func (w *window) book(m mark, outcome Outcome) (cause string) {
 	case outcome == Ignored:
 		class = slowIgnored
 	}
-	// Booked first and judged second: of several at a time the last sees all.
-	epoch, _ := w.add(&w.stripe().ended[class], now, w.width)
+	return w.count(class, now)
+}
+
+// count counts a call of a class that ended now. Booked first and judged second: of several at a time the last sees all.
+func (w *window) count(class int, now int64) (cause string) {
+	epoch, _, _ := w.add(&w.stripe().ended[class], now, w.width)
 	if class == fastSuccess && w.settled.Load() == epoch+1 {
 		return ""
 	}
@@ -242,14 +260,13 @@ func (w *window) book(m mark, outcome Outcome) (cause string) {
 
 // judgeAdmission judges the running calls where time may have made some of them slow.
 func (w *window) judgeAdmission(now int64) (cause string) {
-	epoch, fine := w.epoch(now, w.width), w.epoch(now, w.fine)
-	pair := epoch<<32 + fine + 1
-	if w.judged.Load() == pair {
+	if left := w.judged.Load() - now; 0 < left && left <= w.fine.by { // else the clock went back
 		return ""
 	}
+	epoch, fine := w.epoch(now, w.width), w.epoch(now, w.fine)
 	cause = w.judge(now, epoch)
 	if !w.someSlowSoon(fine) {
-		w.judged.Store(pair)
+		w.judged.Store(w.began + min((epoch+1)*w.width.by, (fine+1)*w.fine.by))
 	}
 	return cause
 }
