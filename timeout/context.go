@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/ctxkey"
 )
 
 // A limitCtx is what context.WithDeadline(parent, deadline) would be, but has no timer, channel or place among its parent's
@@ -69,28 +70,8 @@ func undueErr(parent context.Context) error {
 	return p.arm().Err()
 }
 
-// cancelCtxKey is the key under which package context looks for its own kind of context: [context.Cause] asks it for the
-// cause, and a child for the list of children to join, so that it needs no goroutine. It is nil if
-// package context has no such key; then children work all the same, with a goroutine each.
-var cancelCtxKey = func() any {
-	var probe keyProbe
-	context.Cause(&probe)
-	return probe.key
-}()
-
-// A keyProbe is an ended context that remembers the key it was asked for.
-type keyProbe struct{ key any }
-
-func (*keyProbe) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
-func (*keyProbe) Done() <-chan struct{}                   { return nil }
-func (*keyProbe) Err() error                              { return context.Canceled }
-func (p *keyProbe) Value(key any) any {
-	p.key = key
-	return nil
-}
-
 func (c *limitCtx) Value(key any) any {
-	if key != cancelCtxKey || key == nil {
+	if key != ctxkey.Cancel || key == nil {
 		return c.parent.Value(key)
 	}
 	// A child asks after Done, which armed. Cause asks also while nothing has ended; with nil it gives Err, nil too. The
