@@ -46,6 +46,9 @@ func (c *limitCtx) Deadline() (deadline time.Time, ok bool) {
 	return now.Add(c.left(clock.Of(now))), true
 }
 
+// Unlimited makes it a [ctxkey.Limited].
+func (c *limitCtx) Unlimited() context.Context { return c.parent }
+
 // left is the time from now to the deadline.
 func (c *limitCtx) left(now int64) time.Duration { return time.Duration(c.deadline - uint64(now)) }
 

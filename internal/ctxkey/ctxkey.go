@@ -1,4 +1,5 @@
-// Package ctxkey knows the key under which package context looks for contexts of its own kind.
+// Package ctxkey knows the key under which package context looks for contexts of its own kind, and what else contexts of this
+// module tell one another.
 package ctxkey
 
 import (
@@ -24,4 +25,22 @@ func (*keyProbe) Err() error                              { return context.Cance
 func (p *keyProbe) Value(key any) any {
 	p.key = key
 	return nil
+}
+
+// Limited is a context that ends with another, or when its deadline passes, and has the other's values.
+type Limited interface {
+	context.Context
+	Unlimited() context.Context
+}
+
+// Unlimited takes the limits off ctx, down to base if that is one of them, and reports whether there were any. ctx ends with
+// what is left, or at its deadline: one who keeps that deadline by a timer of his own need not wake all the limits' timers.
+func Unlimited(ctx, base context.Context) (left context.Context, limited bool) {
+	for {
+		limit, ok := ctx.(Limited)
+		if !ok || ctx == base {
+			return ctx, limited
+		}
+		ctx, limited = limit.Unlimited(), true
+	}
 }

@@ -1,0 +1,173 @@
+package keyed
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+func name(key int) (string, bool) { return fmt.Sprint(key), true }
+
+// use acquires and releases keys in turn.
+func use(s *Store[int, string], keys ...int) {
+	for _, key := range keys {
+		s.Release(s.Acquire(key, name))
+	}
+}
+
+func has(s *Store[int, string], key int) bool {
+	_, ok := s.Look(key)
+	return ok
+}
+
+func TestTheKeyIdleLongestFallsAway(t *testing.T) {
+	s := New[int, string](3, 0)
+	use(s, 1, 2, 3, 1, 4)
+	if !has(s, 1) || has(s, 2) || !has(s, 3) || !has(s, 4) || s.Len() != 3 {
+		t.Error("1 was used after 2, and 2 should have made room for 4")
+	}
+}
+
+func TestKeysInUseStay(t *testing.T) {
+	s := New[int, string](1, 0)
+	held := []*Entry[int, string]{s.Acquire(1, name), s.Acquire(2, name), s.Acquire(1, name)}
+	if s.Len() != 2 {
+		t.Errorf("%d keys, 2 are in use", s.Len())
+	}
+	s.Release(held[0])
+	use(s, 3)
+	if !has(s, 1) || !has(s, 2) || has(s, 3) {
+		t.Error("a key in use fell away, or an idle one did not")
+	}
+	s.Release(held[2])
+	s.Release(held[1])
+	if s.Len() != 1 || !has(s, 2) {
+		t.Errorf("%d keys after the last release, want only the one released last", s.Len())
+	}
+}
+
+func TestIdleKeysFallAwayInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](10, time.Minute)
+		use(s, 1)
+		time.Sleep(30 * time.Second)
+		use(s, 2)
+		long := s.Acquire(3, name)
+		time.Sleep(30*time.Second - 1)
+		if s.Len() != 3 {
+			t.Errorf("%d keys a nanosecond early", s.Len())
+		}
+		time.Sleep(1)
+		if has(s, 1) || !has(s, 2) {
+			t.Error("1 was idle for a minute, 2 was not")
+		}
+		time.Sleep(time.Hour)
+		if s.Len() != 1 || !has(s, 3) {
+			t.Error("a key in use fell away with time")
+		}
+		s.Release(long)
+		time.Sleep(time.Minute - 1)
+		if !has(s, 3) {
+			t.Error("idle time counts from the last release")
+		}
+	})
+}
+
+func TestManyKeysLeaveMaxBehind(t *testing.T) {
+	s := New[int, string](100, 0)
+	for key := range 100_000 {
+		s.Release(s.Acquire(key, func(int) (string, bool) { return "", true }))
+	}
+	if s.Len() != 100 {
+		t.Errorf("%d keys, want 100", s.Len())
+	}
+}
+
+func TestRacingUsersShareOneValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](10, 0)
+		var made atomic.Int32
+		var g errgroup.Group
+		for range 20 {
+			g.Go(func() error {
+				e := s.Acquire(1, func(key int) (string, bool) {
+					time.Sleep(time.Second)
+					made.Add(1)
+					return "one", true
+				})
+				defer s.Release(e)
+				if e.Value() != "one" {
+					return fmt.Errorf("%q", e.Value())
+				}
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil || made.Load() != 1 {
+			t.Errorf("made %d times, %v", made.Load(), err)
+		}
+	})
+}
+
+// TestAFailedMakeIsMadeAnewByThoseWhoWaited: neither a refusal nor a panic leaves a key behind.
+func TestAFailedMakeIsMadeAnewByThoseWhoWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](10, 0)
+		var calls atomic.Int32
+		make := func(key int) (string, bool) {
+			time.Sleep(time.Second)
+			switch calls.Add(1) {
+			case 1:
+				panic("first")
+			case 2:
+				return "", false
+			}
+			return "third", true
+		}
+		var g errgroup.Group
+		var panicked, refused, got atomic.Int32
+		for range 5 {
+			g.Go(func() error {
+				defer func() {
+					if recover() == "first" {
+						panicked.Add(1)
+					}
+				}()
+				if e := s.Acquire(1, make); e == nil {
+					refused.Add(1)
+				} else if e.Value() == "third" {
+					got.Add(1)
+					s.Release(e)
+				}
+				return nil
+			})
+		}
+		g.Wait()
+		if panicked.Load() != 1 || refused.Load() != 1 || got.Load() != 3 || calls.Load() != 3 || s.Len() != 1 {
+			t.Errorf("%d panicked, %d refused, %d got it, %d calls", panicked.Load(), refused.Load(), got.Load(), calls.Load())
+		}
+	})
+}
+
+func TestAForgottenKeyIsMadeAnew(t *testing.T) {
+	s := New[int, string](10, time.Minute)
+	old := s.Acquire(1, func(int) (string, bool) { return "old", true })
+	s.Forget(1)
+	s.Forget(1)
+	now := s.Acquire(1, func(int) (string, bool) { return "new", true })
+	if old.Value() != "old" || now.Value() != "new" {
+		t.Errorf("%q and %q", old.Value(), now.Value())
+	}
+	s.Release(old)
+	s.Release(now)
+	if value, ok := s.Look(1); value != "new" || !ok || s.Len() != 1 {
+		t.Errorf("%q", value)
+	}
+	s.Forget(1)
+	if s.Len() != 0 || s.oldest.next != &s.oldest {
+		t.Error("a forgotten idle key is still in the ring")
+	}
+}
