@@ -13,12 +13,47 @@ type Pipeline []Policy
 // Run runs next inside the policies of p.
 func (p Pipeline) Run(ctx context.Context, next Next) error {
 	switch {
-	case len(next.policies) == 0:
+	case len(next.policies) == 0 && !p.nests():
 		next.policies = p
-	case len(p) > 0:
-		next.policies = append(p[:len(p):len(p)], next.policies...)
+	case len(p) > 0: // the caller's list must not change
+		flat := make([]Policy, 0, p.count()+len(next.policies))
+		next.policies = append(p.unnested(flat), next.policies...)
 	}
 	return next.Run(ctx)
+}
+
+// nests reports whether a pipeline is among the policies, but for the last. All are laid flat at once then: one after another
+// would copy the rest at each level.
+func (p Pipeline) nests() bool {
+	for i := range len(p) - 1 {
+		if _, ok := p[i].(Pipeline); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// count is how many policies p has, with those of nested pipelines.
+func (p Pipeline) count() int {
+	n := len(p)
+	for _, policy := range p {
+		if pipeline, ok := policy.(Pipeline); ok {
+			n += pipeline.count() - 1
+		}
+	}
+	return n
+}
+
+// unnested appends the policies to flat, those of nested pipelines in their place.
+func (p Pipeline) unnested(flat []Policy) []Policy {
+	for _, policy := range p {
+		if pipeline, ok := policy.(Pipeline); ok {
+			flat = pipeline.unnested(flat)
+		} else {
+			flat = append(flat, policy)
+		}
+	}
+	return flat
 }
 
 // Compose gives an effector that runs the given one inside the policies, the outermost first. It keeps a copy of the list,

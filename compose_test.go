@@ -1130,6 +1130,20 @@ func TestOnePolicyCostsOneAllocation(t *testing.T) {
 	}
 }
 
+// TestNestedPipelinesAreLaidFlatAtOnce where they run: copies at each level would grow with the square of the depth.
+func TestNestedPipelinesAreLaidFlatAtOnce(t *testing.T) {
+	allocations := func(depth int) float64 {
+		nested := resilience.Pipeline{pass}
+		for range depth {
+			nested = resilience.Pipeline{nested, pass}
+		}
+		return testing.AllocsPerRun(100, func() { _, _ = resilience.Do(t.Context(), nested, one) })
+	}
+	if ten, hundred := allocations(10), allocations(100); ten != hundred {
+		t.Errorf("%v allocations for 10 levels, %v for 100", ten, hundred)
+	}
+}
+
 func BenchmarkCompose(b *testing.B) {
 	nested := resilience.Pipeline{pass}
 	for range 9 {

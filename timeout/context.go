@@ -18,7 +18,11 @@ import (
 // It ends once, for one of three reasons. The first of makeInner and end that changes state from live decides
 // which, so Err and Cause never change once they have been told.
 type limitCtx struct {
-	parent   context.Context
+	// outer is the parent if that is a limitCtx, else root is; root is the nearest one around that is none, in either case. So what
+	// only root can tell, one that ends at once in a deep nest need not ask for through all between.
+	outer *limitCtx
+	root  context.Context
+
 	deadline uint64 // by internal/clock; no later than the parent's. Unsigned, since a limit may be 292 years
 
 	// inner and cancel are written once, by the one that made state publishing, and read by those that saw it armed.
@@ -47,7 +51,14 @@ func (c *limitCtx) Deadline() (deadline time.Time, ok bool) {
 }
 
 // Unlimited makes it a [ctxkey.Limited].
-func (c *limitCtx) Unlimited() context.Context { return c.parent }
+func (c *limitCtx) Unlimited() context.Context { return c.parent() }
+
+func (c *limitCtx) parent() context.Context {
+	if c.outer != nil {
+		return c.outer
+	}
+	return c.root
+}
 
 // left is the time from now to the deadline.
 func (c *limitCtx) left(now int64) time.Duration { return time.Duration(c.deadline - uint64(now)) }
@@ -55,27 +66,25 @@ func (c *limitCtx) left(now int64) time.Duration { return time.Duration(c.deadli
 func (c *limitCtx) Done() <-chan struct{} { return c.arm().Done() }
 
 func (c *limitCtx) Err() error {
-	if c.state.Load() == live && c.left(clock.Now()) > 0 && undueErr(c.parent) == nil {
+	if c.state.Load() == live && c.left(clock.Now()) > 0 && c.undueErr() == nil {
 		return nil
 	}
 	return c.arm().Err() // armed, so that Done is closed if this is an error
 }
 
-// undueErr is parent.Err() for one who knows that no deadline of parent's has passed: a limitCtx need not read the clock.
-func undueErr(parent context.Context) error {
-	p, ok := parent.(*limitCtx)
-	switch {
-	case !ok:
-		return parent.Err()
-	case p.state.Load() == live:
-		return undueErr(p.parent)
+// undueErr is the parent's Err for one who knows that no deadline of the parent's has passed, so that the clock need not be read.
+func (c *limitCtx) undueErr() error {
+	for outer := c.outer; outer != nil; outer = outer.outer {
+		if outer.state.Load() != live {
+			return outer.arm().Err()
+		}
 	}
-	return p.arm().Err()
+	return c.root.Err()
 }
 
 func (c *limitCtx) Value(key any) any {
 	if key != ctxkey.Cancel || key == nil {
-		return c.parent.Value(key)
+		return c.root.Value(key) // a limit has no values
 	}
 	// A child asks after Done, which armed. Cause asks also while nothing has ended; with nil it gives Err, nil too. The
 	// parent's answer would be wrong: our end is not the parent's.
@@ -86,8 +95,8 @@ func (c *limitCtx) Value(key any) any {
 }
 
 func (c *limitCtx) String() string {
-	parent := reflect.TypeOf(c.parent).String()
-	if s, ok := c.parent.(interface{ String() string }); ok {
+	parent := reflect.TypeOf(c.parent()).String()
+	if s, ok := c.parent().(interface{ String() string }); ok {
 		parent = s.String()
 	}
 	deadline, _ := c.Deadline()
@@ -117,10 +126,10 @@ func (c *limitCtx) makeInner() {
 			continue
 		case state != live:
 			inner, cancel = c.ended(state)
-		case c.parent.Err() != nil:
+		case c.parent().Err() != nil:
 			inner, cancel = c.ended(c.parentFate())
 		default:
-			inner, cancel = context.WithDeadline(c.parent, c.timerTime()) // has ended if the deadline has passed
+			inner, cancel = context.WithDeadline(c.parent(), c.timerTime()) // has ended if the deadline has passed
 		}
 		if c.state.CompareAndSwap(state, publishing) {
 			c.inner, c.cancel = inner, cancel
@@ -133,7 +142,7 @@ func (c *limitCtx) makeInner() {
 
 // timerTime is the deadline for a timer. It reads no clock where there is no other deadline to compare it with.
 func (c *limitCtx) timerTime() time.Time {
-	if _, ok := c.parent.Deadline(); !ok {
+	if _, ok := c.parent().Deadline(); !ok {
 		return clock.Monotonic(c.deadline)
 	}
 	deadline, _ := c.Deadline()
@@ -146,17 +155,17 @@ func (c *limitCtx) ended(reason uint32) (context.Context, context.CancelFunc) {
 	case expired:
 		return context.WithDeadline(context.Background(), time.Unix(0, 0))
 	case parentEnded:
-		inner, cancel := context.WithCancel(c.parent)
+		inner, cancel := context.WithCancel(c.parent())
 		if inner.Err() != nil {
 			return inner, cancel
 		}
 		// A parent of another kind, whose end its child has yet to hear of. It must not be told twice, in two ways.
 		cancel()
-		if c.parent.Err() == context.DeadlineExceeded {
-			return context.WithDeadlineCause(context.Background(), time.Unix(0, 0), context.Cause(c.parent))
+		if c.parent().Err() == context.DeadlineExceeded {
+			return context.WithDeadlineCause(context.Background(), time.Unix(0, 0), context.Cause(c.parent()))
 		}
 		inner, cancelCause := context.WithCancelCause(context.Background())
-		cancelCause(context.Cause(c.parent))
+		cancelCause(context.Cause(c.parent()))
 		return inner, func() {}
 	}
 	inner, cancel := context.WithCancel(context.Background())
@@ -181,12 +190,13 @@ func (c *limitCtx) end() {
 // was first is not known, and a limit is blamed for nothing that may have been the caller's doing.
 func (c *limitCtx) fate() uint32 {
 	if c.left(clock.Now()) > 0 {
-		if undueErr(c.parent) == nil {
+		// Whether an outer call has returned meanwhile does not matter: that, too, is a cancellation.
+		if c.root.Err() == nil {
 			return canceled
 		}
 		return c.parentFate()
 	}
-	if c.parent.Err() == nil {
+	if c.parent().Err() == nil {
 		return expired
 	}
 	return c.parentFate()
@@ -194,7 +204,7 @@ func (c *limitCtx) fate() uint32 {
 
 // parentFate is the fate under a parent that has ended: expired if the parent's end was a deadline later than ours.
 func (c *limitCtx) parentFate() uint32 {
-	if c.parent.Err() == context.DeadlineExceeded && c.first() {
+	if c.parent().Err() == context.DeadlineExceeded && c.first() {
 		return expired
 	}
 	return parentEnded
@@ -202,7 +212,7 @@ func (c *limitCtx) parentFate() uint32 {
 
 // first reports whether the parent has a deadline and ours is before it.
 func (c *limitCtx) first() bool {
-	if parents, ok := c.parent.Deadline(); ok {
+	if parents, ok := c.parent().Deadline(); ok {
 		own, _ := c.Deadline()
 		return own.Before(parents)
 	}
@@ -212,7 +222,7 @@ func (c *limitCtx) first() bool {
 // due reports whether the deadline has passed and the inner timer is only late to say so: an effector that keeps the deadline
 // by a timer of its own, as a net.Conn does, may return before it.
 func (c *limitCtx) due() bool {
-	return c.state.Load() == armed && c.inner.Err() == nil && c.parent.Err() == nil && c.left(clock.Now()) <= 0
+	return c.state.Load() == armed && c.inner.Err() == nil && c.parent().Err() == nil && c.left(clock.Now()) <= 0
 }
 
 // passed reports whether c, which has ended, did so because its own deadline passed.
@@ -224,5 +234,5 @@ func (c *limitCtx) passed() bool {
 		return false
 	}
 	// Either the inner timer fired, or the inner context heard of the parent's deadline: then the parent tells the same.
-	return c.arm().Err() == context.DeadlineExceeded && (c.parent.Err() != context.DeadlineExceeded || c.first())
+	return c.arm().Err() == context.DeadlineExceeded && (c.parent().Err() != context.DeadlineExceeded || c.first())
 }

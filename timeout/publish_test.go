@@ -17,7 +17,7 @@ func TestEveryoneWaitsForTheOneThatPublishes(t *testing.T) {
 		"end":  func(c *limitCtx) { c.end() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &limitCtx{parent: context.Background(), deadline: uint64(clock.Now()) + uint64(time.Hour)}
+			c := &limitCtx{root: context.Background(), deadline: uint64(clock.Now()) + uint64(time.Hour)}
 			inner, cancel := context.WithCancel(context.Background())
 			c.state.Store(publishing)
 			met := make(chan struct{})

@@ -110,12 +110,15 @@ func panicForNil(t *Timeout) {
 
 // within gives a context with the deadline, nil if ctx has one that is no later.
 func (t *Timeout) within(ctx context.Context) *limitCtx {
-	var now int64
 	if outer, ok := ctx.(*limitCtx); ok {
-		if now = clock.Now(); t.limit >= outer.left(now) {
+		now := clock.Now()
+		if t.limit >= outer.left(now) {
 			return nil
 		}
-	} else if own, ok := ctx.Deadline(); ok {
+		return &limitCtx{outer: outer, root: outer.root, deadline: uint64(now) + uint64(t.limit)}
+	}
+	var now int64
+	if own, ok := ctx.Deadline(); ok {
 		at := time.Now()
 		if now = clock.Of(at); t.limit >= own.Sub(at) {
 			return nil
@@ -123,7 +126,7 @@ func (t *Timeout) within(ctx context.Context) *limitCtx {
 	} else {
 		now = clock.Now() // half the cost of time.Now
 	}
-	return &limitCtx{parent: ctx, deadline: uint64(now) + uint64(t.limit)}
+	return &limitCtx{root: ctx, deadline: uint64(now) + uint64(t.limit)}
 }
 
 // blame ends the context of a call that failed with err, and gives the error to return.

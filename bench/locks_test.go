@@ -1,0 +1,425 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// admits reports whether f lets a call through, whose error is then err.
+func admits(f lockForm, err error) bool {
+	ran := false
+	f.Do(ctx, func(context.Context) (int, error) {
+		ran = true
+		return 1, err
+	})
+	return ran
+}
+
+// check makes calls on f by a script: s succeeds, f fails, x is refused, w waits for the open time and h for half of it.
+func check(t *testing.T, f lockForm, r rules, script string) {
+	t.Helper()
+	for i, step := range script {
+		var err error
+		switch step {
+		case 'w', 'h':
+			wait := r.openFor
+			if step == 'h' {
+				wait /= 2
+			}
+			time.Sleep(wait)
+			synctest.Wait()
+			continue
+		case 'f':
+			err = errBoom
+		}
+		if got, want := admits(f, err), step != 'x'; got != want {
+			t.Fatalf("step %d of %q: admitted is %v, want %v", i, script, got, want)
+		}
+	}
+}
+
+// fillUp makes n calls that f must let through and that are running when it returns. Each ends with the given error once
+// the channel is closed.
+func fillUp(t *testing.T, f lockForm, n int, err error) (calls *errgroup.Group, end chan struct{}) {
+	t.Helper()
+	calls, end = &errgroup.Group{}, make(chan struct{})
+	var running atomic.Int64
+	for range n {
+		calls.Go(func() error {
+			f.Do(ctx, func(context.Context) (int, error) {
+				running.Add(1)
+				<-end
+				return 1, err
+			})
+			return nil
+		})
+	}
+	synctest.Wait()
+	if got := running.Load(); got != int64(n) {
+		t.Fatalf("%d calls are running, want %d", got, n)
+	}
+	return calls, end
+}
+
+// Serially, forms that are wrong under races do what the others do: such tests do not find them.
+func TestEveryLockFormIsABreakerForOneCaller(t *testing.T) {
+	r := rules{failures: 3, openFor: time.Second, trials: 2}
+	for _, form := range append(lockForms[:len(lockForms):len(lockForms)], wrongForms...) {
+		for _, promise := range []struct{ name, script string }{
+			{"failures in a row open it", "fffx"},
+			{"a success between failures forgets them", "ffsffsfffx"},
+			{"it is open for the open time", "fffxxws"},
+			{"so many successful trials close it", "fffwssfffx"},
+			{"fewer do not", "fffwsfx"},
+			{"a failed trial opens it for the whole open time", "fffwfxxws"},
+			{"once closed it counts from zero", "fffwssffsfffx"},
+		} {
+			t.Run(form.name+"/"+promise.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					check(t, form.make(r), r, promise.script)
+				})
+			})
+		}
+	}
+}
+
+// forms runs a test for each form that is right, with a breaker that counts how often it opens.
+func forms(t *testing.T, r rules, test func(t *testing.T, f lockForm, opened *atomic.Int64)) {
+	for _, form := range lockForms {
+		t.Run(form.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var opened atomic.Int64
+				r.opened = func() { opened.Add(1) }
+				test(t, form.make(r), &opened)
+			})
+		})
+	}
+}
+
+func TestHalfOpenMakesOneTrialAtATime(t *testing.T) {
+	r := rules{failures: 1, openFor: time.Second, trials: 3}
+	forms(t, r, func(t *testing.T, f lockForm, opened *atomic.Int64) {
+		check(t, f, r, "fxw")
+		for trial := range r.trials {
+			var callers errgroup.Group
+			var running, refused atomic.Int64
+			end := make(chan struct{})
+			for range 64 {
+				callers.Go(func() error {
+					ran := false
+					f.Do(ctx, func(context.Context) (int, error) {
+						ran = true
+						running.Add(1)
+						<-end
+						return 1, nil
+					})
+					if !ran {
+						refused.Add(1)
+					}
+					return nil
+				})
+			}
+			synctest.Wait()
+			if running.Load() != 1 || refused.Load() != 63 {
+				t.Fatalf("trial %d: %d of 64 callers are on trial and %d refused, want 1 and 63", trial, running.Load(), refused.Load())
+			}
+			close(end)
+			callers.Wait()
+		}
+		calls, end := fillUp(t, f, 64, nil) // closed
+		close(end)
+		calls.Wait()
+		if opened.Load() != 1 {
+			t.Errorf("it opened %d times, want 1", opened.Load())
+		}
+	})
+}
+
+// abreast makes n calls that wait for each other and then all end with err at once, on as many processors as there are.
+func abreast(f lockForm, n int64, err error) {
+	var callers errgroup.Group
+	var entered atomic.Int64
+	for range n {
+		callers.Go(func() error {
+			f.Do(ctx, func(context.Context) (int, error) {
+				for entered.Add(1); entered.Load() < n; {
+					runtime.Gosched()
+				}
+				return 1, err
+			})
+			return nil
+		})
+	}
+	callers.Wait()
+}
+
+func TestNoFailureIsLost(t *testing.T) {
+	const rounds, callers = 2000, 8
+	for _, form := range lockForms {
+		t.Run(form.name, func(t *testing.T) {
+			opened := 0
+			f := form.make(rules{failures: rounds*callers + 1, openFor: time.Hour, trials: 1, opened: func() { opened++ }})
+			for range rounds {
+				abreast(f, callers, errBoom)
+			}
+			if opened != 0 {
+				t.Fatalf("open before the limit of %d failures", rounds*callers+1)
+			}
+			if f.Do(ctx, fail); opened != 1 {
+				t.Errorf("closed after %d failures", rounds*callers+1)
+			}
+		})
+	}
+}
+
+func TestCallersThatFailTogetherOpenItOnce(t *testing.T) {
+	const rounds, callers = 2000, 8
+	for _, form := range lockForms {
+		for _, limit := range []int{1, 4} {
+			t.Run(fmt.Sprintf("%s/%d", form.name, limit), func(t *testing.T) {
+				var opened atomic.Int64
+				f := form.make(rules{failures: limit, openFor: time.Hour, trials: 1, opened: func() { opened.Add(1) }})
+				for round := range int64(rounds) {
+					abreast(f, callers, errBoom)
+					if opened.Load() != round+1 {
+						t.Fatalf("round %d: it has opened %d times", round, opened.Load())
+					}
+					f.Reset()
+				}
+			})
+		}
+	}
+}
+
+func TestLateResultsChangeNothing(t *testing.T) {
+	r := rules{failures: 2, openFor: time.Second, trials: 2}
+	for _, late := range []struct {
+		name          string
+		err           error
+		before, after string // the results of calls that were admitted before the one come before the other
+	}{
+		{"failures while open do not lengthen the open time", errBoom, "ffxh", "xhss"},
+		{"successes while half-open are no trials", nil, "ffxws", "fx"},
+		{"nor are failures", errBoom, "ffxws", "sffx"},
+		{"successes while open do not close it", nil, "ffxh", "xhsfx"},
+		{"failures of one closed stay do not count in the next", errBoom, "ffxwss", "fsfsffx"},
+		{"successes of one closed stay do not count in the next", nil, "ffxwssf", "fx"},
+	} {
+		t.Run(late.name, func(t *testing.T) {
+			forms(t, r, func(t *testing.T, f lockForm, opened *atomic.Int64) {
+				calls, end := fillUp(t, f, 8, late.err)
+				check(t, f, r, late.before)
+				times := opened.Load()
+				close(end)
+				calls.Wait()
+				if opened.Load() != times {
+					t.Error("the late results opened it")
+				}
+				check(t, f, r, late.after)
+			})
+		})
+	}
+}
+
+func TestAResetClosesItForCallersOfBefore(t *testing.T) {
+	r := rules{failures: 2, openFor: time.Second, trials: 1}
+	forms(t, r, func(t *testing.T, f lockForm, opened *atomic.Int64) {
+		calls, end := fillUp(t, f, 8, errBoom)
+		check(t, f, r, "f")
+		f.Reset()
+		close(end)
+		calls.Wait()
+		check(t, f, r, "fsffx")
+		f.Reset()
+		check(t, f, r, "sffx")
+	})
+}
+
+func TestHalfOpenMakesOneTrialAtATimeUnderLoad(t *testing.T) {
+	for _, form := range lockForms {
+		t.Run(form.name, func(t *testing.T) {
+			f := form.make(rules{failures: 1, openFor: 1, trials: 1 << 62})
+			var callers errgroup.Group
+			var running, beside atomic.Int64
+			for range 4 {
+				callers.Go(func() error {
+					for i := range 20_000 {
+						if i%100 == 0 { // the step from open to half-open, too, is for one
+							f.Do(ctx, fail)
+						}
+						f.Do(ctx, func(context.Context) (int, error) {
+							if running.Add(1) > 1 {
+								beside.Add(1)
+							}
+							running.Add(-1)
+							return 1, nil
+						})
+					}
+					return nil
+				})
+			}
+			callers.Wait()
+			if n := beside.Load(); n != 0 {
+				t.Errorf("%d trials were made beside another", n)
+			}
+		})
+	}
+}
+
+// Where callers meet, the forms that are right do one thing and each of the others something else. The table of
+// docs/locks.md is what is computed here.
+func TestDocsSayWhatLockFormsDoWhereCallersMeet(t *testing.T) {
+	const right = " 8 | 1 | 2 | 1 |"
+	table := "| form | calls at a time, of 8 | trials at a time, of 8 callers | failures counted, of 2 | openings by 8 failures |\n" +
+		"| --- | --- | --- | --- | --- |\n"
+	for _, form := range lockForms {
+		row := meetings(form.make)
+		if row != right {
+			t.Errorf("%s is %q, want %q", form.name, row, right)
+		}
+		table += "| " + form.name + " |" + row + "\n"
+	}
+	for _, form := range wrongForms {
+		row := meetings(form.make)
+		if row == right {
+			t.Errorf("%s is not wrong", form.name)
+		}
+		table += "| " + form.name + " |" + row + "\n"
+	}
+	page, err := os.ReadFile("../docs/locks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "<!-- races:begin -->\n\n" + table + "\n<!-- races:end -->"; !strings.Contains(string(page), want) {
+		t.Errorf("docs/locks.md does not hold this table:\n%s", want)
+	}
+}
+
+// meetings is a form's row of the table.
+func meetings(form func(rules) lockForm) string {
+	calls := atATime(form(rules{failures: 1, openFor: time.Hour, trials: 1}), 8, nil)
+
+	halfOpen := form(rules{failures: 1, openFor: 1, trials: 100})
+	makeHalfOpen(halfOpen)
+	trials := trialsAtATime(halfOpen)
+
+	var opened atomic.Int64
+	told := func() { opened.Add(1) }
+	const limit = 5
+	counting := form(rules{failures: limit, openFor: time.Hour, trials: 1, opened: told})
+	failTogether(counting)
+	missing := 0 // failures to the limit
+	for opened.Load() == 0 {
+		admits(counting, errBoom)
+		missing++
+	}
+
+	opened.Store(0)
+	atATime(form(rules{failures: 1, openFor: time.Hour, trials: 1, opened: told}), 8, errBoom)
+	return fmt.Sprintf(" %d | %d | %d | %d |", calls, trials, limit-missing, opened.Load())
+}
+
+// makeHalfOpen opens a breaker of one failure, whose open time is as good as none.
+func makeHalfOpen(f lockForm) {
+	f.Do(ctx, fail)
+	if f, ok := f.(*library); ok {
+		f.b.HalfOpen() // or its timer would
+	}
+}
+
+// atATime makes n calls that wait for each other and tells how many ran at a time at most. They end one after the other.
+func atATime(f lockForm, n int64, err error) int64 {
+	var callers errgroup.Group
+	var entered, refused, ended, most atomic.Int64
+	for range n {
+		callers.Go(func() error {
+			ran := false
+			f.Do(ctx, func(context.Context) (int, error) {
+				ran = true
+				number := entered.Add(1)
+				// In vain where callers wait for a lock until this one has ended.
+				for range 100_000 {
+					if entered.Load()+refused.Load() == n {
+						break
+					}
+					runtime.Gosched()
+				}
+				if running := entered.Load() - ended.Load(); running > most.Load() {
+					most.Store(running)
+				}
+				for ended.Load() != number-1 {
+					runtime.Gosched()
+				}
+				return 1, err
+			})
+			if ran {
+				ended.Add(1)
+			} else {
+				refused.Add(1)
+			}
+			return nil
+		})
+	}
+	callers.Wait()
+	return most.Load()
+}
+
+// trialsAtATime tells how many of 8 callers are on trial at a time. Of readLocks a second caller arrives after the first has
+// looked and before it has taken the place.
+func trialsAtATime(f lockForm) int64 {
+	p, ok := f.(*readLocks)
+	if !ok {
+		return atATime(f, 8, nil)
+	}
+	var second errgroup.Group
+	trials, decided, end := int64(0), make(chan struct{}), make(chan struct{})
+	p.pause = func() {
+		second.Go(func() error {
+			if !admitsThen(p, func() { trials++; close(decided); <-end }) {
+				close(decided)
+			}
+			return nil
+		})
+		<-decided
+	}
+	admitsThen(p, func() { trials++ })
+	close(end)
+	second.Wait()
+	return trials
+}
+
+// admitsThen is admits, with a call that runs f and succeeds.
+func admitsThen(f lockForm, then func()) (ran bool) {
+	f.Do(ctx, func(context.Context) (int, error) {
+		ran = true
+		then()
+		return 1, nil
+	})
+	return ran
+}
+
+// failTogether has two calls fail. Of readLocks one fails after the other has read the count and before it has written it.
+func failTogether(f lockForm) {
+	if f, ok := f.(*readLocks); ok {
+		f.pause = func() { admits(f, errBoom) }
+		admits(f, errBoom)
+		return
+	}
+	var callers errgroup.Group
+	for range 2 {
+		callers.Go(func() error {
+			admits(f, errBoom)
+			return nil
+		})
+	}
+	callers.Wait()
+}

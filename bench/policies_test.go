@@ -1,0 +1,356 @@
+package bench
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// ask needs its ctx's channel, as an effector does that waits for anything.
+func ask(ctx context.Context) (int, error) {
+	ctx.Done()
+	return 1, nil
+}
+
+// failTwice makes an effector for one goroutine: it fails twice, then succeeds, and so on.
+func failTwice() effector {
+	n := 0
+	return func(context.Context) (int, error) {
+		if n++; n%3 != 0 {
+			return 0, errBoom
+		}
+		return 1, nil
+	}
+}
+
+func always(fn effector) func() effector { return func() effector { return fn } }
+
+// whole is the pipeline of the package's documentation.
+func whole() resilience.Pipeline {
+	return resilience.Pipeline{
+		timeout.After(3 * time.Second),
+		retry.New(retry.Config{}),
+		breaker.New(breaker.Config{}),
+		timeout.After(time.Second),
+	}
+}
+
+// nested puts a breaker in a pipeline in a pipeline, with a breaker before each, depth deep.
+func nested(depth int) resilience.Pipeline {
+	p := resilience.Pipeline{breaker.New(breaker.Config{})}
+	for range depth - 1 {
+		p = resilience.Pipeline{breaker.New(breaker.Config{}), p}
+	}
+	return p
+}
+
+// BenchmarkPipeline is a call of a composed effector: the pipeline alone, with each policy, and all together. The effector
+// succeeds at once, if not said otherwise.
+func BenchmarkPipeline(b *testing.B) {
+	extra := budget.New(budget.Config{Ratio: 0.1})
+	atOnce := retry.Config{Backoff: retry.Constant(0)}
+	for _, bench := range []struct {
+		name     string
+		effector func() effector
+		policies resilience.Pipeline
+	}{
+		{"none", always(succeed), nil}, // Compose gives the effector itself
+		{"pass", always(succeed), resilience.Pipeline{resilience.PolicyFunc(pass)}},
+		{"at-most-once", always(succeed), resilience.Pipeline{resilience.AtMostOnce}},
+		{"discard", always(succeed), resilience.Pipeline{resilience.Discard(func(int) {})}},
+		{"breaker", always(succeed), resilience.Pipeline{breaker.New(breaker.Config{})}},
+		{"breaker-rate", always(succeed), resilience.Pipeline{breaker.New(breaker.Config{FailureRate: 0.5})}},
+		{"breaker-open", always(succeed), resilience.Pipeline{forcedOpen()}},
+		{"retry", always(succeed), resilience.Pipeline{retry.New(retry.Config{})}},
+		{"retry-budget", always(succeed), resilience.Pipeline{retry.New(retry.Config{Budget: extra})}},
+		{"retry-third-time", failTwice, resilience.Pipeline{retry.New(atOnce)}},
+		{"timeout", always(succeed), resilience.Pipeline{timeout.After(time.Second)}},
+		{"timeout-done", always(ask), resilience.Pipeline{timeout.After(time.Second)}},
+		{"abandon", always(succeed), resilience.Pipeline{timeout.New(timeout.Config{Limit: time.Second, Abandon: 100})}},
+		{"whole", always(succeed), whole()},
+		{"whole-done", always(ask), whole()},
+		{"nested-10", always(succeed), nested(10)},
+	} {
+		serialAndParallel(b, "pipeline="+bench.name, func() effector {
+			return resilience.Compose(bench.effector(), bench.policies...)
+		})
+	}
+	check := resilience.Effector[int](succeed).Check(func(int) error { return nil })
+	serialAndParallel(b, "pipeline=check", always(check))
+	instead := resilience.Effector[int](fail).OrElse(func(context.Context, error) (int, error) { return 1, nil })
+	serialAndParallel(b, "pipeline=or-else", always(instead))
+}
+
+func pass(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+
+func forcedOpen() *breaker.Breaker {
+	b := breaker.New(breaker.Config{})
+	b.ForceOpen()
+	return b
+}
+
+// serialAndParallel measures calls of an effector; calls makes one for each goroutine.
+func serialAndParallel(b *testing.B, name string, calls func() effector) {
+	b.Run(name+"/callers=serial", func(b *testing.B) {
+		call := calls()
+		b.ReportAllocs()
+		for b.Loop() {
+			call(ctx)
+		}
+	})
+	b.Run(name+"/callers=parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			call := calls()
+			for pb.Next() {
+				call(ctx)
+			}
+		})
+	})
+}
+
+// BenchmarkDo is a call by resilience.Do of a pipeline that is not composed before.
+func BenchmarkDo(b *testing.B) {
+	for _, bench := range []struct {
+		name     string
+		pipeline resilience.Pipeline
+	}{
+		{"none", nil}, {"whole", whole()}, {"nested-10", nested(10)},
+	} {
+		b.Run("pipeline="+bench.name+"/callers=serial", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				resilience.Do(ctx, bench.pipeline, succeed)
+			}
+		})
+		b.Run("pipeline="+bench.name+"/callers=parallel", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					resilience.Do(ctx, bench.pipeline, succeed)
+				}
+			})
+		})
+	}
+}
+
+var breakerRules = []struct {
+	name string
+	c    breaker.Config
+}{
+	{"consecutive", breaker.Config{}},
+	{"leaky", breaker.Config{Leaky: 5}},
+	{"last-calls", breaker.Config{Failures: 50, LastCalls: 100}},
+	{"rate", breaker.Config{FailureRate: 0.5}},
+	{"slow", breaker.Config{FailureRate: 0.5, SlowRate: 0.5, SlowCall: time.Second}},
+}
+
+// BenchmarkBreaker is a call through a breaker alone: closed, by each kind of rule, with success and with failures that open
+// nothing; open; in two steps; and with a Snapshot after each. All callers share it.
+func BenchmarkBreaker(b *testing.B) {
+	for _, rule := range breakerRules {
+		b.Run("call=success/rule="+rule.name, func(b *testing.B) { doBreaker(b, breaker.New(rule.c), always(succeed)) })
+		b.Run("call=1-in-100-fails/rule="+rule.name, func(b *testing.B) {
+			doBreaker(b, breaker.New(neverOpens(rule.c)), failOneIn100)
+		})
+	}
+	// Its window's tenth is 100 ns, so that most calls begin another.
+	turning := breaker.Config{FailureRate: 1, MinCalls: 1, Window: time.Microsecond}
+	b.Run("call=success/rule=rate-turning", func(b *testing.B) { doBreaker(b, breaker.New(turning), always(succeed)) })
+	// As long as the window holds fewer calls than MinCalls, each call sums it up.
+	young := breaker.Config{FailureRate: 0.5, MinCalls: 1 << 40}
+	b.Run("call=success/rule=rate-below-min-calls", func(b *testing.B) { doBreaker(b, breaker.New(young), always(succeed)) })
+	b.Run("call=refused/rule=consecutive", func(b *testing.B) { doBreaker(b, forcedOpen(), always(succeed)) })
+	for _, rule := range breakerRules {
+		b.Run("call=acquire-done/rule="+rule.name, func(b *testing.B) { acquireBreaker(b, breaker.New(rule.c)) })
+		b.Run("call=success-and-snapshot/rule="+rule.name, func(b *testing.B) { snapshotBreaker(b, breaker.New(rule.c)) })
+	}
+}
+
+// neverOpens is c with limits that 1 failure in 100 calls does not reach, not even where many goroutines fail together.
+func neverOpens(c breaker.Config) breaker.Config {
+	switch {
+	case c.Leaky > 0:
+		c.Leaky = 1 << 40
+	case c.Failures > 0:
+		c.Failures = c.LastCalls
+	case c.FailureRate > 0:
+		c.FailureRate = 1
+	default:
+		c.Consecutive = 1 << 40
+	}
+	return c
+}
+
+func doBreaker(b *testing.B, brk *breaker.Breaker, calls func() effector) {
+	b.Run("callers=serial", func(b *testing.B) {
+		fn := calls()
+		b.ReportAllocs()
+		for b.Loop() {
+			breaker.Do(ctx, brk, fn)
+		}
+	})
+	b.Run("callers=parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			fn := calls()
+			for pb.Next() {
+				breaker.Do(ctx, brk, fn)
+			}
+		})
+	})
+}
+
+func acquireBreaker(b *testing.B, brk *breaker.Breaker) {
+	b.Run("callers=serial", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			permit, _ := brk.Acquire(ctx)
+			permit.Done(nil)
+		}
+	})
+	b.Run("callers=parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				permit, _ := brk.Acquire(ctx)
+				permit.Done(nil)
+			}
+		})
+	})
+}
+
+func snapshotBreaker(b *testing.B, brk *breaker.Breaker) {
+	b.Run("callers=serial", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			breaker.Do(ctx, brk, succeed)
+			brk.Snapshot()
+		}
+	})
+	b.Run("callers=parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				breaker.Do(ctx, brk, succeed)
+				brk.Snapshot()
+			}
+		})
+	})
+}
+
+// BenchmarkRetry is a call by retry.Do: without a failure, and with two and no wait.
+func BenchmarkRetry(b *testing.B) {
+	for _, bench := range []struct {
+		name  string
+		c     retry.Config
+		calls func() effector
+	}{
+		{"success", retry.Config{}, always(succeed)},
+		{"success-budget", retry.Config{Budget: budget.New(budget.Config{Ratio: 0.1})}, always(succeed)},
+		{"third-time", retry.Config{Backoff: retry.Constant(0)}, failTwice},
+		{"third-time-budget", retry.Config{Backoff: retry.Constant(0), Budget: budget.New(budget.Config{Ratio: 10})}, failTwice},
+		{"refused-by-budget", retry.Config{Budget: empty()}, always(fail)},
+	} {
+		r := retry.New(bench.c)
+		b.Run("call="+bench.name+"/callers=serial", func(b *testing.B) {
+			fn := bench.calls()
+			b.ReportAllocs()
+			for b.Loop() {
+				retry.Do(ctx, r, fn)
+			}
+		})
+		b.Run("call="+bench.name+"/callers=parallel", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				fn := bench.calls()
+				for pb.Next() {
+					retry.Do(ctx, r, fn)
+				}
+			})
+		})
+	}
+}
+
+// empty is a budget that has as good as no tokens.
+func empty() *budget.Budget { return budget.New(budget.Config{Ratio: 1e-6}) }
+
+// BenchmarkTimeout is a call by timeout.Do, whose effector needs Done or not.
+func BenchmarkTimeout(b *testing.B) {
+	sooner, cancel := context.WithTimeout(ctx, time.Hour)
+	defer cancel()
+	for _, bench := range []struct {
+		name string
+		ctx  context.Context
+		c    timeout.Config
+		fn   effector
+	}{
+		{"success", ctx, timeout.Config{Limit: time.Minute}, succeed},
+		{"done", ctx, timeout.Config{Limit: time.Minute}, ask},
+		{"under-a-deadline", sooner, timeout.Config{Limit: time.Minute}, succeed},
+		{"under-a-sooner-deadline", sooner, timeout.Config{Limit: 24 * time.Hour}, succeed},
+		{"abandon", ctx, timeout.Config{Limit: time.Minute, Abandon: 100}, succeed},
+	} {
+		t := timeout.New(bench.c)
+		b.Run("call="+bench.name+"/callers=serial", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				timeout.Do(bench.ctx, t, bench.fn)
+			}
+		})
+		b.Run("call="+bench.name+"/callers=parallel", func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					timeout.Do(bench.ctx, t, bench.fn)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkBudget is one budget that all callers share: deposits, withdrawals that find a token or none, and both.
+func BenchmarkBudget(b *testing.B) {
+	for _, bench := range []struct {
+		name                string
+		c                   budget.Config
+		deposits, withdraws int // of one step
+	}{
+		{"deposit", budget.Config{Ratio: 0.1}, 1, 0},
+		{"withdraw-none", budget.Config{Ratio: 1e-6}, 0, 1},
+		{"withdraw-reserve", budget.Config{MinPerSecond: 1e6, TTL: time.Hour}, 0, 1},
+		{"deposit-and-withdraw", budget.Config{Ratio: 1}, 1, 1},
+		{"ten-deposits-and-withdraw", budget.Config{Ratio: 0.1}, 10, 1},
+	} {
+		b.Run("step="+bench.name+"/callers=serial", func(b *testing.B) {
+			x := budget.New(bench.c)
+			for b.Loop() {
+				for range bench.deposits {
+					x.Deposit()
+				}
+				for range bench.withdraws {
+					x.Withdraw()
+				}
+			}
+		})
+		b.Run("step="+bench.name+"/callers=parallel", func(b *testing.B) {
+			x := budget.New(bench.c)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					for range bench.deposits {
+						x.Deposit()
+					}
+					for range bench.withdraws {
+						x.Withdraw()
+					}
+				}
+			})
+		})
+	}
+}

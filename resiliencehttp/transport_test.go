@@ -1,0 +1,830 @@
+package resiliencehttp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/resiliencehttp"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// roundTripper is a Base in a test's own words.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// trackedBody tells whether it was read to its end, and how often it was closed.
+type trackedBody struct {
+	io.Reader
+	ended  atomic.Bool
+	closed atomic.Int32
+}
+
+func (b *trackedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err == io.EOF {
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+func (b *trackedBody) Close() error {
+	b.closed.Add(1)
+	return nil
+}
+
+// answers is a Base that gives one response after another, the last again and again, and keeps their bodies.
+type answers struct {
+	statuses []int
+	header   http.Header
+	bodies   []*trackedBody
+	requests []*http.Request
+	sent     []string // request bodies
+}
+
+func (a *answers) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		sent, err := io.ReadAll(req.Body)
+		if err != nil {
+			return nil, err
+		}
+		req.Body.Close()
+		a.sent = append(a.sent, string(sent))
+	}
+	status := a.statuses[min(len(a.bodies), len(a.statuses)-1)]
+	body := &trackedBody{Reader: strings.NewReader(fmt.Sprint("answer ", len(a.bodies)+1))}
+	a.bodies, a.requests = append(a.bodies, body), append(a.requests, req)
+	return &http.Response{
+		StatusCode: status, Status: fmt.Sprint(status, " ", http.StatusText(status)),
+		Header: a.header.Clone(), Body: body, ContentLength: -1, Request: req,
+	}, nil
+}
+
+// through makes a transport with one policy for all.
+func through(base http.RoundTripper, policy resilience.Policy) *resiliencehttp.Transport {
+	return resiliencehttp.NewTransport(resiliencehttp.Config{Base: base, Policies: func(string) resilience.Policy { return policy }})
+}
+
+func newRequest(t *testing.T, method, url, body string) *http.Request {
+	t.Helper()
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, url, reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return req
+}
+
+func readAll(t *testing.T, response *http.Response) string {
+	t.Helper()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	return string(body)
+}
+
+func retries(config retry.Config) resilience.Policy {
+	if config.Backoff == nil {
+		config.Backoff = retry.Constant(0)
+	}
+	return retry.New(config)
+}
+
+// checkClosed checks that each body was closed once.
+func checkClosed(t *testing.T, bodies []*trackedBody) {
+	t.Helper()
+	for i, body := range bodies {
+		if n := body.closed.Load(); n != 1 {
+			t.Errorf("body %d was closed %d times", i+1, n)
+		}
+	}
+}
+
+func TestTheLastFailedResponseIsTheAnswer(t *testing.T) {
+	base := &answers{statuses: []int{503, 502, 500}}
+	req := newRequest(t, "GET", "http://example.com/a", "")
+	response, err := through(base, retries(retry.Config{MaxAttempts: 3})).RoundTrip(req)
+	if err != nil || response.StatusCode != 500 || response.Request != req {
+		t.Fatalf("%v, %v", response, err)
+	}
+	if body := base.bodies[2]; body.ended.Load() || body.closed.Load() != 0 {
+		t.Error("the body of the answer has been touched")
+	}
+	if text := readAll(t, response); text != "answer 3" {
+		t.Errorf("%q", text)
+	}
+	for _, body := range base.bodies[:2] {
+		if !body.ended.Load() {
+			t.Error("a response that was given up has not been drained, so its connection is lost")
+		}
+	}
+	checkClosed(t, base.bodies)
+}
+
+// TestAForbiddenWaitLeavesTheResponse: whatever forbids the wait, the server's answer is the caller's, at once.
+func TestAForbiddenWaitLeavesTheResponse(t *testing.T) {
+	year := http.Header{"Retry-After": {"31536000"}}
+	soon := http.Header{"Retry-After": {"1"}}
+	for name, c := range map[string]struct {
+		header http.Header
+		policy resilience.Policy
+		limit  time.Duration
+		calls  int
+	}{
+		"deadline":                     {soon, retries(retry.Config{}), 500 * time.Millisecond, 1},
+		"MaxRetryAfter":                {year, retries(retry.Config{}), 0, 1},
+		"a year, and a deadline of 2s": {year, retries(retry.Config{MaxRetryAfter: 1 << 62}), 2 * time.Second, 1},
+		"budget":                       {soon, retries(retry.Config{Budget: budget.New(budget.Config{Ratio: 0.01})}), 0, 1},
+		"attempts":                     {soon, retries(retry.Config{MaxAttempts: 2}), 0, 2},
+		"MaxElapsed":                   {soon, retries(retry.Config{MaxElapsed: 500 * time.Millisecond}), 0, 1},
+		"schedule":                     {soon, retries(retry.Config{Backoff: func() backoff.BackOff { return &backoff.StopBackOff{} }}), 0, 1},
+		"limit of the pipeline":        {soon, resilience.Pipeline{timeout.After(time.Millisecond), retries(retry.Config{})}, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				base := &answers{statuses: []int{503}, header: c.header}
+				req := newRequest(t, "GET", "http://example.com/", "")
+				if c.limit > 0 {
+					ctx, cancel := context.WithTimeout(t.Context(), c.limit)
+					defer cancel()
+					req = req.WithContext(ctx)
+				}
+				began := time.Now()
+				response, err := through(base, c.policy).RoundTrip(req)
+				if err != nil || response.StatusCode != 503 || len(base.bodies) != c.calls {
+					t.Fatalf("%v, %v after %d calls, want %d", response, err, len(base.bodies), c.calls)
+				}
+				if waited := time.Since(began); waited != time.Duration(c.calls-1)*time.Second {
+					t.Errorf("waited %v", waited)
+				}
+				if text := readAll(t, response); text != fmt.Sprint("answer ", c.calls) {
+					t.Errorf("%q", text)
+				}
+				checkClosed(t, base.bodies)
+			})
+		})
+	}
+}
+
+func TestStatusErrorsGivesTheErrorAndDropsTheBody(t *testing.T) {
+	base := &answers{statuses: []int{429}, header: http.Header{"Retry-After": {"7"}}}
+	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+		Base: base, StatusErrors: true,
+		Policies: func(string) resilience.Policy { return resilience.Pipeline{} },
+	})
+	response, err := transport.RoundTrip(newRequest(t, "", "http://me:secret@example.com/a/b?token=secret#x", ""))
+	var status *resiliencehttp.StatusError
+	if response != nil || !errors.As(err, &status) {
+		t.Fatalf("%v, %v", response, err)
+	}
+	if status.StatusCode != 429 || status.Method != "GET" || status.URL != "http://example.com/a/b" || status.RetryAfter() != 7*time.Second {
+		t.Errorf("%+v, %v", status, status.RetryAfter())
+	}
+	if text := err.Error(); text != "resiliencehttp: GET http://example.com/a/b: 429 Too Many Requests" {
+		t.Errorf("%s", text)
+	}
+	checkClosed(t, base.bodies)
+}
+
+func TestAnotherCallsStatusErrorIsAnErrorAndDropsTheResponse(t *testing.T) {
+	another := &resiliencehttp.StatusError{StatusCode: 500, Status: "500 Internal Server Error", Method: "GET", URL: "http://other/"}
+	base := &answers{statuses: []int{500}}
+	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		next.Run(ctx)
+		return fmt.Errorf("wrapped: %w", another)
+	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+	if response != nil || !errors.Is(err, another) {
+		t.Fatalf("%v, %v", response, err)
+	}
+	checkClosed(t, base.bodies)
+}
+
+func TestAStatusErrorFoundDeepInTheTreeLeavesTheResponse(t *testing.T) {
+	base := &answers{statuses: []int{500}}
+	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return errors.Join(errors.New("other"), fmt.Errorf("wrapped: %w", next.Run(ctx)))
+	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+	if err != nil || readAll(t, response) != "answer 1" {
+		t.Fatalf("%v, %v", response, err)
+	}
+}
+
+func TestACallerWhoWentGetsTheError(t *testing.T) {
+	base := &answers{statuses: []int{500}}
+	ctx, cancel := context.WithCancel(t.Context())
+	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		defer cancel()
+		return next.Run(ctx)
+	})).RoundTrip(newRequest(t, "GET", "http://example.com/", "").WithContext(ctx))
+	if response != nil || err == nil {
+		t.Fatalf("%v, %v", response, err)
+	}
+	checkClosed(t, base.bodies)
+}
+
+func TestARefusalAfterAnAttemptIsTheError(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{
+		"after a wait": resilience.Pipeline{retries(retry.Config{}), breaker.New(breaker.Config{Consecutive: 1})},
+		"at once": resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			return errors.Join(next.Run(ctx), resilience.ErrRefused)
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := &answers{statuses: []int{500}}
+			response, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+			if response != nil || !errors.Is(err, resilience.ErrRefused) {
+				t.Fatalf("%v, %v", response, err)
+			}
+			checkClosed(t, base.bodies)
+		})
+	}
+}
+
+// TestAPolicyThatGivesTheResponseUpGetsItsError: the error's response is no longer held.
+func TestAPolicyThatGivesTheResponseUpGetsItsError(t *testing.T) {
+	base := &answers{statuses: []int{500}}
+	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		next.Discard()
+		return err
+	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+	var status *resiliencehttp.StatusError
+	if response != nil || !errors.As(err, &status) {
+		t.Fatalf("%v, %v", response, err)
+	}
+	checkClosed(t, base.bodies)
+}
+
+func TestAPolicyWithoutErrorAndResponseIsAnError(t *testing.T) {
+	body := &trackedBody{Reader: strings.NewReader("x")}
+	req := newRequest(t, "POST", "http://example.com/", "")
+	req.Body = body
+	response, err := through(&answers{}, resilience.PolicyFunc(func(context.Context, resilience.Next) error { return nil })).RoundTrip(req)
+	if response != nil || err == nil || !strings.Contains(err.Error(), "http://example.com:80") {
+		t.Fatalf("%v, %v", response, err)
+	}
+	checkClosed(t, []*trackedBody{body})
+}
+
+// TestOnlyRepeatableRequestsAreSentAgain by a retry of three attempts that are all answered 500.
+func TestOnlyRepeatableRequestsAreSentAgain(t *testing.T) {
+	plain := func(req *http.Request) *http.Request { return req }
+	header := func(name string) func(*http.Request) *http.Request {
+		return func(req *http.Request) *http.Request {
+			req.Header[name] = nil
+			return req
+		}
+	}
+	allow := func(repeatable bool) func(*http.Request) *http.Request {
+		return func(req *http.Request) *http.Request {
+			return req.WithContext(resiliencehttp.AllowRepeat(req.Context(), repeatable))
+		}
+	}
+	for _, c := range []struct {
+		name, method, body string
+		change             func(*http.Request) *http.Request
+		want               int
+	}{
+		{"GET", "GET", "", plain, 3},
+		{"no method", "", "", plain, 3},
+		{"HEAD", "HEAD", "", plain, 3},
+		{"OPTIONS", "OPTIONS", "", plain, 3},
+		{"TRACE", "TRACE", "", plain, 3},
+		{"PUT", "PUT", "x", plain, 3},
+		{"DELETE", "DELETE", "", plain, 3},
+		{"POST", "POST", "x", plain, 1},
+		{"POST without body", "POST", "", plain, 1},
+		{"PATCH", "PATCH", "x", plain, 1},
+		{"an unknown method", "MOVE", "", plain, 1},
+		{"POST with an idempotency key", "POST", "x", header("Idempotency-Key"), 3},
+		{"POST with an x-idempotency key", "POST", "x", header("X-Idempotency-Key"), 3},
+		{"POST that may", "POST", "x", allow(true), 3},
+		{"GET that may not", "GET", "", allow(false), 1},
+		{"PUT whose body cannot be replayed", "PUT", "x", func(req *http.Request) *http.Request {
+			req.GetBody = nil
+			return req
+		}, 1},
+		{"POST that may, whose body cannot be replayed", "POST", "x", func(req *http.Request) *http.Request {
+			req.GetBody = nil
+			return allow(true)(req)
+		}, 1},
+		{"PUT with NoBody", "PUT", "", func(req *http.Request) *http.Request {
+			req.Body = http.NoBody
+			return req
+		}, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			base := &answers{statuses: []int{500}}
+			req := newRequest(t, c.method, "http://example.com/", c.body)
+			req.Method = c.method
+			response, err := through(base, retries(retry.Config{})).RoundTrip(c.change(req))
+			if err != nil || response.StatusCode != 500 || len(base.requests) != c.want {
+				t.Fatalf("%v, %v, sent %d times, want %d", response, err, len(base.requests), c.want)
+			}
+			for _, sent := range base.sent {
+				if sent != c.body {
+					t.Errorf("sent %q, want %q", sent, c.body)
+				}
+			}
+			for i, sent := range base.requests {
+				for _, other := range base.requests[:i] {
+					if sent == other || sent == req {
+						t.Error("two attempts share a request")
+					}
+				}
+			}
+			response.Body.Close()
+			checkClosed(t, base.bodies)
+		})
+	}
+}
+
+func TestAllowRepeatIsTakenOffTheCtxOfBase(t *testing.T) {
+	base := &answers{statuses: []int{500}}
+	outer := through(through(base, retries(retry.Config{MaxAttempts: 2})), retries(retry.Config{MaxAttempts: 2}))
+	req := newRequest(t, "POST", "http://example.com/", "x")
+	response, err := outer.RoundTrip(req.WithContext(resiliencehttp.AllowRepeat(req.Context(), true)))
+	if err != nil || len(base.requests) != 2 {
+		t.Fatalf("%v, sent %d times: the inner transport should have sent each of the outer's two attempts once", err, len(base.requests))
+	}
+	response.Body.Close()
+}
+
+func TestTheCallersRequestIsNotModified(t *testing.T) {
+	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+		Base: &answers{statuses: []int{500, 500, 200}},
+		Policies: func(string) resilience.Policy {
+			return resilience.Pipeline{timeout.After(time.Minute), retries(retry.Config{})}
+		},
+		DeadlineHeader: "X-Deadline",
+	})
+	req := newRequest(t, "PUT", "http://example.com/a?b=c", "body")
+	req.Header.Set("X-Own", "1")
+	before, header := *req, req.Header.Clone()
+	response, err := transport.RoundTrip(req)
+	if err != nil || response.StatusCode != 200 || response.Request != req {
+		t.Fatalf("%v, %v", response, err)
+	}
+	response.Body.Close()
+	if req.Body != before.Body || req.URL != before.URL || req.Context() != before.Context() || fmt.Sprint(req.Header) != fmt.Sprint(header) {
+		t.Errorf("%+v became %+v", before, *req)
+	}
+}
+
+// TestTheRequestBodyIsClosedOnce on every path on which Base does not get it.
+func TestTheRequestBodyIsClosedOnce(t *testing.T) {
+	forced := breaker.New(breaker.Config{})
+	forced.ForceOpen()
+	for name, c := range map[string]resiliencehttp.Config{
+		"refused":         {Policies: func(string) resilience.Policy { return forced }},
+		"no policy":       {Policies: func(string) resilience.Policy { return nil }},
+		"Policies panics": {Policies: func(string) resilience.Policy { panic("boom") }},
+		"Key panics": {
+			Policies: func(string) resilience.Policy { return resilience.Pipeline{} },
+			Key:      func(*http.Request) string { panic("boom") },
+		},
+		"Repeatable panics": {
+			Policies:   func(string) resilience.Policy { return resilience.Pipeline{} },
+			Repeatable: func(*http.Request) bool { panic("boom") },
+		},
+		"a nil policy within": {Policies: func(string) resilience.Policy { return resilience.Pipeline{nil} }},
+		"a policy panics": {Policies: func(string) resilience.Policy {
+			return resilience.PolicyFunc(func(context.Context, resilience.Next) error { panic("boom") })
+		}},
+		"sent, and closed by Base": {Policies: func(string) resilience.Policy { return resilience.Pipeline{} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.Base = &answers{statuses: []int{200}}
+			body := &trackedBody{Reader: strings.NewReader("x")}
+			req := newRequest(t, "POST", "http://example.com/", "x")
+			req.Body = body
+			panicked := func() (value any) {
+				defer func() { value = recover() }()
+				response, err := resiliencehttp.NewTransport(c).RoundTrip(req)
+				if (response == nil) != (err != nil) || err == nil && !strings.HasPrefix(name, "sent") {
+					t.Errorf("%v, %v", response, err)
+				}
+				return nil
+			}()
+			if (panicked != nil) != (strings.Contains(name, "panics") || strings.Contains(name, "nil policy within")) {
+				t.Errorf("panicked with %v", panicked)
+			}
+			checkClosed(t, []*trackedBody{body})
+		})
+	}
+	t.Run("already canceled", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		body := &trackedBody{Reader: strings.NewReader("x")}
+		req := newRequest(t, "POST", "http://example.com/", "x").WithContext(ctx)
+		req.Body = body
+		if _, err := through(&answers{}, resilience.Pipeline{}).RoundTrip(req); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		checkClosed(t, []*trackedBody{body})
+	})
+}
+
+func TestAGetBodyThatFailsIsTheError(t *testing.T) {
+	boom := errors.New("boom")
+	base := &answers{statuses: []int{500}}
+	req := newRequest(t, "PUT", "http://example.com/", "x")
+	req.GetBody = func() (io.ReadCloser, error) { return nil, boom }
+	response, err := through(base, retries(retry.Config{})).RoundTrip(req)
+	if response != nil || !errors.Is(err, boom) || len(base.requests) != 1 {
+		t.Fatalf("%v, %v", response, err)
+	}
+	checkClosed(t, base.bodies)
+}
+
+// TestTheBodyOutlivesTheAttemptsLimit, and still ends with the request's own ctx.
+func TestTheBodyOutlivesTheAttemptsLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent context.Context
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			sent = req.Context()
+			return &http.Response{StatusCode: 200, Body: &trackedBody{Reader: strings.NewReader("slow")}}, nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		policy := resilience.Pipeline{timeout.After(10 * time.Second), retries(retry.Config{}), timeout.After(time.Second)}
+		response, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", "").WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Minute)
+		own, _ := ctx.Deadline()
+		if deadline, ok := sent.Deadline(); sent.Err() != nil || !ok || deadline != own {
+			t.Errorf("Base's ctx: %v, deadline %v, want the request's %v", sent.Err(), deadline, own)
+		}
+		if text := readAll(t, response); text != "slow" || sent.Err() == nil {
+			t.Errorf("%q, and Base's ctx outlives the body: %v", text, sent.Err())
+		}
+
+		response, err = through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", "").WithContext(ctx))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if !errors.Is(sent.Err(), context.DeadlineExceeded) {
+			t.Errorf("the request's ctx has ended, Base's tells %v", sent.Err())
+		}
+		response.Body.Close()
+	})
+}
+
+func TestBaseIsCanceledWhenAnAttemptsLimitPasses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var causes []error
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			<-req.Context().Done()
+			causes = append(causes, context.Cause(req.Context()))
+			return nil, req.Context().Err()
+		})
+		began := time.Now()
+		response, err := through(base, resilience.Pipeline{
+			timeout.After(10 * time.Second), retries(retry.Config{MaxAttempts: 2}), timeout.After(time.Second),
+		}).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+		var limit *timeout.Error
+		if response != nil || !errors.As(err, &limit) || limit.Limit != time.Second || time.Since(began) != 2*time.Second {
+			t.Errorf("%v, %v after %v", response, err, time.Since(began))
+		}
+		if fmt.Sprint(causes) != fmt.Sprint([]error{context.DeadlineExceeded, context.DeadlineExceeded}) {
+			t.Error(causes)
+		}
+		if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() {
+			t.Errorf("%T does not tell of a timeout", err)
+		}
+	})
+}
+
+func TestBaseGetsTheValuesOfThePoliciesCtx(t *testing.T) {
+	type key struct{}
+	var attempts []int
+	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		if req.Context().Value(key{}) != "own" {
+			t.Error("the request's own value is lost")
+		}
+		attempts = append(attempts, retry.Attempt(req.Context()))
+		return nil, errors.New("boom")
+	})
+	req := newRequest(t, "GET", "http://example.com/", "")
+	through(base, retries(retry.Config{})).RoundTrip(req.WithContext(context.WithValue(req.Context(), key{}, "own")))
+	if fmt.Sprint(attempts) != "[1 2 3]" {
+		t.Error(attempts)
+	}
+}
+
+// TestAnErrorTellsOfATimeoutDeepInIt to net/http, which looks at the outermost error only.
+func TestAnErrorTellsOfATimeoutDeepInIt(t *testing.T) {
+	deep := fmt.Errorf("wrapped: %w", &url.Error{Op: "Get", URL: "x", Err: context.DeadlineExceeded})
+	base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, deep })
+	client := &http.Client{Transport: through(base, resilience.Pipeline{})}
+	_, err := client.Get("http://example.com/")
+	if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() || !errors.Is(err, deep) {
+		t.Errorf("%v does not tell of a timeout", err)
+	}
+}
+
+func TestABaseThatBreaksItsContractIsAnError(t *testing.T) {
+	for name, response := range map[string]*http.Response{
+		"neither response nor error": nil,
+		"both":                       {StatusCode: 200, Body: &trackedBody{Reader: strings.NewReader("x")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base := roundTripper(func(*http.Request) (*http.Response, error) {
+				if response != nil {
+					return response, errors.New("boom")
+				}
+				return nil, nil
+			})
+			got, err := through(base, resilience.Pipeline{}).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+			if got != nil || err == nil {
+				t.Fatalf("%v, %v", got, err)
+			}
+			if response != nil {
+				checkClosed(t, []*trackedBody{response.Body.(*trackedBody)})
+			}
+		})
+	}
+}
+
+// TestADroppedBodyIsReadForAWhile: up to DrainLimit of what comes within 100 ms.
+func TestADroppedBodyIsReadForAWhile(t *testing.T) {
+	for name, c := range map[string]struct {
+		size   int
+		length int64
+		drip   time.Duration // before each byte
+		read   int
+		takes  time.Duration
+	}{
+		"short":                 {size: 10, length: -1, read: 10},
+		"as long as the limit":  {size: 100, length: -1, read: 100},
+		"longer than the limit": {size: 1000, length: -1, read: 100},
+		"longer, and says so":   {size: 1000, length: 1000, read: 0},
+		"slow":                  {size: 50, length: -1, drip: 30 * time.Millisecond, read: 3, takes: 100 * time.Millisecond},
+		"slow, and short":       {size: 2, length: -1, drip: 30 * time.Millisecond, read: 2, takes: 90 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				read := 0
+				closed := make(chan struct{})
+				body := &dripping{size: c.size, drip: c.drip, read: &read, closed: closed}
+				transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+					Base: roundTripper(func(*http.Request) (*http.Response, error) {
+						return &http.Response{StatusCode: 500, Body: body, ContentLength: c.length}, nil
+					}),
+					Policies:     func(string) resilience.Policy { return resilience.Pipeline{} },
+					StatusErrors: true, DrainLimit: 100,
+				})
+				began := time.Now()
+				if _, err := transport.RoundTrip(newRequest(t, "GET", "http://example.com/", "")); err == nil {
+					t.Fatal("no error")
+				}
+				if took := time.Since(began); read != c.read || took != c.takes {
+					t.Errorf("read %d bytes in %v, want %d in %v", read, took, c.read, c.takes)
+				}
+				<-closed
+			})
+		})
+	}
+}
+
+type dripping struct {
+	size   int
+	drip   time.Duration
+	read   *int
+	closed chan struct{}
+}
+
+func (d *dripping) Read(p []byte) (int, error) {
+	if d.drip > 0 {
+		select {
+		case <-time.After(d.drip):
+		case <-d.closed:
+			return 0, errors.New("closed")
+		}
+	}
+	n := min(len(p), d.size)
+	if d.drip > 0 {
+		n = min(n, 1)
+	}
+	d.size -= n
+	*d.read += n
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (d *dripping) Close() error {
+	close(d.closed)
+	return nil
+}
+
+// TestADropNeverFallsInsideTheNextAttemptsLimit: an overwritten response is drained beside the attempt that overwrote it.
+func TestADropNeverFallsInsideTheNextAttemptsLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		read, calls := 0, 0
+		base := roundTripper(func(*http.Request) (*http.Response, error) {
+			if calls++; calls == 1 {
+				body := &dripping{size: 50, drip: 30 * time.Millisecond, read: &read, closed: make(chan struct{})}
+				return &http.Response{StatusCode: 500, Body: body, ContentLength: -1}, nil
+			}
+			return &http.Response{StatusCode: 500, Body: http.NoBody}, nil
+		})
+		twice := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			next.Run(ctx)
+			return next.Run(ctx)
+		})
+		began := time.Now()
+		response, err := through(base, resilience.Pipeline{twice, timeout.After(50 * time.Millisecond)}).
+			RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+		if err != nil || response.StatusCode != 500 || time.Since(began) != 0 {
+			t.Errorf("%v, %v after %v", response, err, time.Since(began))
+		}
+		time.Sleep(100 * time.Millisecond)
+		if synctest.Wait(); read != 3 {
+			t.Errorf("%d bytes were read", read)
+		}
+	})
+}
+
+func TestEachKeyHasItsPolicies(t *testing.T) {
+	made := map[string]int{}
+	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+		Base: &answers{statuses: []int{200}},
+		Policies: func(key string) resilience.Policy {
+			made[key]++
+			return breaker.New(breaker.Config{Name: key})
+		},
+	})
+	for _, u := range []string{
+		"http://Example.COM/a", "http://example.com:80/b", "HTTP://example.com", "https://example.com", "https://EXAMPLE.com:443/x",
+		"http://example.com:8080/", "http://[::1]/", "http://[::1]:80/", "http://user:pw@example.com/",
+	} {
+		parsed, err := url.Parse(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := transport.RoundTrip((&http.Request{Method: "GET", URL: parsed, Header: http.Header{}}).WithContext(t.Context()))
+		if err != nil {
+			t.Fatal(u, err)
+		}
+		response.Body.Close()
+	}
+	want := "map[http://[::1]:80:1 http://example.com:80:1 http://example.com:8080:1 https://example.com:443:1]"
+	if got := fmt.Sprint(made); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if policy, ok := transport.Policy("http://example.com:80"); !ok || policy.(*breaker.Breaker).Name() != "http://example.com:80" {
+		t.Error(policy, ok)
+	}
+	if policy, ok := transport.Policy("http://nobody:80"); ok || policy != nil {
+		t.Error("a policy for a key that was never used")
+	}
+}
+
+func TestTwoRequestsForANewKeyMakeOnePolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var made atomic.Int32
+		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+			Base: roundTripper(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+			}),
+			Policies: func(string) resilience.Policy {
+				time.Sleep(time.Second)
+				made.Add(1)
+				return resilience.Pipeline{}
+			},
+		})
+		var g errgroup.Group
+		for range 10 {
+			g.Go(func() error {
+				_, err := transport.RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil || made.Load() != 1 {
+			t.Error(err, made.Load())
+		}
+	})
+}
+
+// TestKeysFallAway: those idle too long, and those beyond MaxKeys, never one in use.
+func TestKeysFallAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+			Base: roundTripper(func(req *http.Request) (*http.Response, error) {
+				if req.URL.Path == "/hold" {
+					<-hold
+				}
+				return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+			}),
+			Policies: func(string) resilience.Policy { return resilience.Pipeline{} },
+			Key:      func(req *http.Request) string { return req.URL.Host },
+			MaxKeys:  2, IdleAfter: time.Minute,
+		})
+		get := func(url string) {
+			if _, err := transport.RoundTrip(newRequest(t, "GET", url, "")); err != nil {
+				t.Error(err)
+			}
+		}
+		there := func(key string) bool {
+			_, ok := transport.Policy(key)
+			return ok
+		}
+		var g errgroup.Group
+		g.Go(func() error { get("http://held/hold"); return nil })
+		synctest.Wait()
+		get("http://a/")
+		get("http://b/")
+		if !there("held") || there("a") || !there("b") {
+			t.Error("with two keys, a should have made room for b")
+		}
+		time.Sleep(time.Minute)
+		if !there("held") || there("b") {
+			t.Error("b was idle for a minute, held was not")
+		}
+		close(hold)
+		g.Wait()
+	})
+}
+
+func TestAnEmptyHostGoesToBase(t *testing.T) {
+	base := &http.Transport{}
+	base.RegisterProtocol("file", http.NewFileTransport(http.Dir(".")))
+	client := &http.Client{Transport: through(base, resilience.PolicyFunc(func(context.Context, resilience.Next) error {
+		return errors.New("no policy should run")
+	}))}
+	response, err := client.Get("file:///config.go")
+	if err != nil || response.StatusCode != 200 {
+		t.Fatal(response, err)
+	}
+	response.Body.Close()
+	_, want := (&http.Client{Transport: &http.Transport{}}).Get("http:///x")
+	if _, err := client.Get("http:///x"); err == nil || err.Error() != want.Error() {
+		t.Errorf("%v, a plain client has %v", err, want)
+	}
+}
+
+func TestTheDeadlineHeaderTellsTheTimeLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			limit, own time.Duration
+			want       string
+		}{
+			{limit: 2 * time.Second, want: "2000"},
+			{limit: 2 * time.Second, own: 1500 * time.Millisecond, want: "1500"},
+			{limit: 10 * time.Microsecond, want: "1"},
+			{own: time.Second, want: "1000"},
+			{want: "left alone"},
+		} {
+			base := &answers{statuses: []int{200}}
+			pipeline := resilience.Pipeline{}
+			if c.limit > 0 {
+				pipeline = append(pipeline, timeout.After(c.limit))
+			}
+			transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+				Base: base, DeadlineHeader: "X-Time-Left", Policies: func(string) resilience.Policy { return pipeline },
+			})
+			req := newRequest(t, "GET", "http://example.com/", "")
+			req.Header.Set("X-Time-Left", "left alone")
+			if c.own > 0 {
+				ctx, cancel := context.WithTimeout(t.Context(), c.own)
+				defer cancel()
+				req = req.WithContext(ctx)
+			}
+			response, err := transport.RoundTrip(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response.Body.Close()
+			if got := base.requests[0].Header.Get("X-Time-Left"); got != c.want || req.Header.Get("X-Time-Left") != "left alone" {
+				t.Errorf("%+v: sent %q", c, got)
+			}
+		}
+	})
+}
