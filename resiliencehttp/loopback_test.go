@@ -1,0 +1,463 @@
+package resiliencehttp_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/resiliencehttp"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// A wire is a listener that answers each connection by the next of its scripts, the last again and again.
+type wire struct {
+	net.Listener
+	conns atomic.Int32
+}
+
+// newWire listens until the test ends.
+func newWire(t *testing.T, scripts ...func(net.Conn)) *wire {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{Listener: listener}
+	var g errgroup.Group
+	t.Cleanup(func() {
+		listener.Close()
+		g.Wait()
+	})
+	g.Go(func() error {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return nil
+			}
+			script := scripts[min(int(w.conns.Add(1)), len(scripts))-1]
+			g.Go(func() error {
+				defer conn.Close()
+				script(conn)
+				return nil
+			})
+		}
+	})
+	return w
+}
+
+func (w *wire) url() string { return "http://" + w.Addr().String() }
+
+// hearing reads one request, then does what follows.
+func hearing(then func(net.Conn)) func(net.Conn) {
+	return func(conn net.Conn) {
+		req, err := http.ReadRequest(bufio.NewReader(conn))
+		if err != nil {
+			return
+		}
+		io.Copy(io.Discard, req.Body)
+		then(conn)
+	}
+}
+
+func saying(text string) func(net.Conn) {
+	return hearing(func(conn net.Conn) { io.WriteString(conn, text) })
+}
+
+var (
+	hangUp    = func(net.Conn) {}
+	fine      = saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine")
+	midHeader = saying("HTTP/1.1 200 OK\r\nContent-Le")
+	truncated = saying("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
+)
+
+// trying gives a client that tries three times, through a transport of its own.
+func trying(t *testing.T, change func(*http.Transport)) *http.Client {
+	base := &http.Transport{}
+	if change != nil {
+		change(base)
+	}
+	t.Cleanup(base.CloseIdleConnections)
+	return &http.Client{Transport: wrapped(base, designed)}
+}
+
+// TestALostConnectionIsTriedAgain where the request may be repeated, and not where it may not.
+func TestALostConnectionIsTriedAgain(t *testing.T) {
+	for name, lost := range map[string]func(net.Conn){
+		"before the request was read": hangUp,
+		"before the headers":          hearing(hangUp),
+		"in the headers":              midHeader,
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWire(t, lost, lost, fine)
+			response, err := trying(t, nil).Get(w.url())
+			if err != nil || readAll(t, response) != "fine" || w.conns.Load() != 3 {
+				t.Errorf("GET: %v, %v after %d connections", response, err, w.conns.Load())
+			}
+			w = newWire(t, lost, fine)
+			response, err = trying(t, nil).Post(w.url(), "", strings.NewReader("body"))
+			if err == nil || w.conns.Load() != 1 {
+				t.Errorf("POST: %v, %v after %d connections: it was sent and must not be sent again", response, err, w.conns.Load())
+			}
+		})
+	}
+}
+
+// TestABodyThatEndsEarlyIsTheCallers: the headers came, so the attempt has succeeded.
+func TestABodyThatEndsEarlyIsTheCallers(t *testing.T) {
+	w := newWire(t, truncated, fine)
+	response, err := trying(t, nil).Get(w.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); string(text) != "short" || !errors.Is(err, io.ErrUnexpectedEOF) || w.conns.Load() != 1 {
+		t.Errorf("%q, %v after %d connections", text, err, w.conns.Load())
+	}
+}
+
+// TestARequestWithoutAConnectionIsSentAgain whatever its method: a refused dial, a TLS handshake that was not finished, a proxy that
+// refused. Only one whose body cannot be replayed is not.
+func TestARequestWithoutAConnectionIsSentAgain(t *testing.T) {
+	refused := func(fails int) (func(*http.Transport), *atomic.Int32) {
+		dials := new(atomic.Int32)
+		return func(base *http.Transport) {
+			base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if int(dials.Add(1)) <= fails {
+					return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+				}
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}
+		}, dials
+	}
+	post := func(client *http.Client, url string, body io.Reader) (*http.Response, error) {
+		return client.Post(url, "", body)
+	}
+	t.Run("refused dial", func(t *testing.T) {
+		change, dials := refused(2)
+		response, err := post(trying(t, change), newWire(t, fine).url(), strings.NewReader("body"))
+		if err != nil || readAll(t, response) != "fine" || dials.Load() != 3 {
+			t.Errorf("%v, %v after %d dials", response, err, dials.Load())
+		}
+	})
+	t.Run("refused dial, a body that cannot be replayed", func(t *testing.T) {
+		change, dials := refused(2)
+		_, err := post(trying(t, change), newWire(t, fine).url(), io.MultiReader(strings.NewReader("body")))
+		var op *net.OpError
+		if !errors.As(err, &op) || dials.Load() != 1 {
+			t.Errorf("%v after %d dials", err, dials.Load())
+		}
+	})
+	t.Run("the error carries no mark", func(t *testing.T) {
+		change, _ := refused(100)
+		base := &http.Transport{}
+		change(base)
+		transport := wrapped(base, func(string) resilience.Policy { return resilience.Pipeline{} })
+		again := resilience.Compose(func(context.Context) (*http.Response, error) {
+			return transport.RoundTrip(newRequest(t, "POST", "http://127.0.0.1:1/", "x"))
+		}, resilience.AtMostOnce, retry.New(retry.Config{Backoff: retry.Constant(0)}))
+		var exhausted *retry.ExhaustedError
+		if _, err := again(t.Context()); err == nil || errors.As(err, &exhausted) {
+			t.Errorf("%v: a retry around the transport took the mark for its own call's", err)
+		}
+	})
+	t.Run("unfinished TLS handshake", func(t *testing.T) {
+		var conns atomic.Int32
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "fine") }))
+		server.Config.ErrorLog = silent
+		server.Listener = &hangingUp{server.Listener, &conns, 2}
+		server.StartTLS()
+		defer server.Close()
+		client := trying(t, func(base *http.Transport) { base.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} })
+		response, err := post(client, server.URL, strings.NewReader("body"))
+		if err != nil || readAll(t, response) != "fine" || conns.Load() != 3 {
+			t.Errorf("%v, %v after %d connections", response, err, conns.Load())
+		}
+	})
+	t.Run("refusing proxy", func(t *testing.T) {
+		var asked atomic.Int32
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Add(1)
+			w.WriteHeader(http.StatusBadGateway)
+		}))
+		defer proxy.Close()
+		client := trying(t, func(base *http.Transport) {
+			base.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }
+		})
+		if _, err := post(client, "https://example.com/", strings.NewReader("body")); err == nil || asked.Load() != 3 {
+			t.Errorf("%v: the proxy was asked %d times", err, asked.Load())
+		}
+	})
+	t.Run("a Base without hooks proves nothing", func(t *testing.T) {
+		calls := 0
+		base := roundTripper(func(*http.Request) (*http.Response, error) {
+			calls++
+			return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+		})
+		if _, err := wrapped(base, designed).RoundTrip(newRequest(t, "POST", "http://example.com/", "x")); err == nil || calls != 1 {
+			t.Errorf("%v after %d calls", err, calls)
+		}
+	})
+}
+
+// hangingUp closes its first connections at once.
+type hangingUp struct {
+	net.Listener
+	conns *atomic.Int32
+	first int32
+}
+
+func (l *hangingUp) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil || l.conns.Add(1) > l.first {
+			return conn, err
+		}
+		conn.Close()
+	}
+}
+
+// TestDroppedResponsesLeaveTheirConnectionInUse: three attempts and one connection.
+func TestDroppedResponsesLeaveTheirConnectionInUse(t *testing.T) {
+	var conns, requests atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) < 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		io.WriteString(w, strings.Repeat("x", 50_000))
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	response, err := trying(t, nil).Get(server.URL)
+	if err != nil || len(readAll(t, response)) != 50_000 || requests.Load() != 3 || conns.Load() != 1 {
+		t.Errorf("%v, %v: %d requests over %d connections", response, err, requests.Load(), conns.Load())
+	}
+}
+
+// TestASlowBodyOutlivesTheLimits: each byte comes after the attempt's limit has passed.
+func TestASlowBodyOutlivesTheLimits(t *testing.T) {
+	limit := 50 * time.Millisecond
+	written := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.(http.Flusher).Flush()
+		<-written
+		io.WriteString(w, "slow")
+	}))
+	defer server.Close()
+	base := &http.Transport{}
+	defer base.CloseIdleConnections()
+	// The limit is raised until this machine answers in it.
+	for {
+		client := &http.Client{Transport: wrapped(base, func(string) resilience.Policy { return timeout.After(limit) })}
+		response, err := client.Get(server.URL)
+		if err != nil {
+			limit *= 2
+			continue
+		}
+		time.AfterFunc(2*limit, func() { close(written) })
+		if text := readAll(t, response); text != "slow" {
+			t.Errorf("%q", text)
+		}
+		return
+	}
+}
+
+// TestTwoHundredClientsThroughAnOutage leave no goroutine, no connection and no body behind, and each gets an answer.
+func TestTwoHundredClientsThroughAnOutage(t *testing.T) {
+	var open, calls atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch n := calls.Add(1); {
+		case n < 400: // well
+		case n < 600 && n%3 == 0:
+			panic(http.ErrAbortHandler)
+		case n < 600:
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		io.WriteString(w, "body")
+	}))
+	server.Config.ErrorLog = silent
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		}
+	}
+	server.Start()
+	before := runtime.NumGoroutine()
+	var bodies atomic.Int32
+	base := &http.Transport{MaxIdleConnsPerHost: 10}
+	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+		Base: roundTripper(func(req *http.Request) (*http.Response, error) {
+			response, err := base.RoundTrip(req)
+			if err == nil && response.Body != http.NoBody {
+				bodies.Add(1)
+				response.Body = &countedBody{ReadCloser: response.Body, open: &bodies}
+			}
+			return response, err
+		}),
+		Policies: func(key string) resilience.Policy {
+			return resilience.Pipeline{
+				timeout.After(time.Minute),
+				retry.New(retry.Config{Backoff: retry.FullJitter(time.Millisecond, 10*time.Millisecond)}),
+				breaker.New(breaker.Config{Name: key, Consecutive: 20, OpenFor: 5 * time.Millisecond, MaxOpenFor: 20 * time.Millisecond}),
+				timeout.After(30 * time.Second),
+			}
+		},
+	})
+	client := &http.Client{Transport: transport}
+	var g errgroup.Group
+	var answered, refused, failed atomic.Int32
+	for i := range 200 {
+		g.Go(func() error {
+			for j := range 10 {
+				var body io.Reader
+				method := "GET"
+				if (i+j)%2 == 0 {
+					method, body = "POST", strings.NewReader("x")
+				}
+				req, err := http.NewRequest(method, server.URL, body)
+				if err != nil {
+					return err
+				}
+				response, err := client.Do(req)
+				switch {
+				case errors.Is(err, resilience.ErrRefused):
+					refused.Add(1)
+				case err != nil:
+					failed.Add(1)
+				default:
+					text, err := io.ReadAll(response.Body)
+					response.Body.Close()
+					if err != nil || string(text) != "body" {
+						return fmt.Errorf("%s %q, %w", response.Status, text, err)
+					}
+					answered.Add(1)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d answered, %d refused, %d failed, %d requests reached the server", answered.Load(), refused.Load(), failed.Load(), calls.Load())
+	if sum := answered.Load() + refused.Load() + failed.Load(); sum != 2000 || answered.Load() == 0 || refused.Load() == 0 || failed.Load() == 0 {
+		t.Errorf("%d calls were answered, want 2000, in each of the three ways", sum)
+	}
+	if n := bodies.Load(); n != 0 {
+		t.Errorf("%d bodies are open", n)
+	}
+	client.CloseIdleConnections()
+	base.CloseIdleConnections() // the counting Base hides it from the client
+	server.Close()
+	if n := open.Load(); n != 0 {
+		t.Errorf("%d connections are open", n)
+	}
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+}
+
+type countedBody struct {
+	io.ReadCloser
+	open   *atomic.Int32
+	closed atomic.Bool
+}
+
+func (b *countedBody) Close() error {
+	if b.closed.CompareAndSwap(false, true) {
+		b.open.Add(-1)
+	}
+	return b.ReadCloser.Close()
+}
+
+// TestAHedgedRequestLeavesNoResponseOpen: two attempts beside each other, the loser's response comes late.
+func TestAHedgedRequestLeavesNoResponseOpen(t *testing.T) {
+	late, dropped := make(chan struct{}), make(chan struct{})
+	body := &trackedBody{Reader: strings.NewReader("x")}
+	var attempts atomic.Int32
+	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		if attempts.Add(1) == 1 {
+			<-late
+			return &http.Response{StatusCode: 200, Body: &signallingBody{closed: dropped}, ContentLength: -1}, nil
+		}
+		return &http.Response{StatusCode: 200, Body: body, ContentLength: -1}, nil
+	})
+	var g errgroup.Group
+	hedge := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		loser, winner := next.Fork(), next.Fork()
+		g.Go(func() error {
+			err := loser.Run(ctx)
+			loser.Discard()
+			return err
+		})
+		for attempts.Load() == 0 {
+			runtime.Gosched()
+		}
+		err := winner.Run(ctx)
+		next.Adopt(winner)
+		return err
+	})
+	response, err := through(base, hedge).RoundTrip(newRequest(t, "PUT", "http://example.com/", "body"))
+	if err != nil || readAll(t, response) != "x" {
+		t.Fatalf("%v, %v", response, err)
+	}
+	close(late)
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	<-dropped
+	checkClosed(t, []*trackedBody{body})
+}
+
+// TestAnAbandonedAttemptsResponseIsDropped when it comes after all.
+func TestAnAbandonedAttemptsResponseIsDropped(t *testing.T) {
+	late := make(chan struct{})
+	closed := make(chan struct{})
+	base := roundTripper(func(*http.Request) (*http.Response, error) { // deaf to its ctx
+		<-late
+		return &http.Response{StatusCode: 200, Body: &signallingBody{closed: closed}, ContentLength: -1}, nil
+	})
+	policy := timeout.New(timeout.Config{Limit: time.Millisecond, Abandon: 10})
+	response, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+	if response != nil || !errors.Is(err, timeout.ErrTimeout) || policy.Abandoned() != 1 {
+		t.Fatalf("%v, %v", response, err)
+	}
+	close(late)
+	<-closed
+}
+
+type signallingBody struct{ closed chan struct{} }
+
+func (*signallingBody) Read([]byte) (int, error) { return 0, io.EOF }
+func (b *signallingBody) Close() error {
+	close(b.closed)
+	return nil
+}

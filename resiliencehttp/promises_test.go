@@ -1,0 +1,503 @@
+package resiliencehttp_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/resiliencehttp"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// designed is the design page's pipeline, with limits that no loaded machine reaches and without waits.
+func designed(key string) resilience.Policy {
+	return resilience.Pipeline{
+		timeout.After(10 * time.Minute),
+		retry.New(retry.Config{Backoff: retry.Constant(0)}),
+		breaker.New(breaker.Config{Name: key, Consecutive: 1000}),
+		timeout.After(2 * time.Minute),
+	}
+}
+
+func wrapped(base http.RoundTripper, policies func(string) resilience.Policy) http.RoundTripper {
+	return resiliencehttp.NewTransport(resiliencehttp.Config{Base: base, Policies: policies})
+}
+
+// A place is a server on loopback with a transport to it, the same for the bare transport and the wrapped one.
+type place struct {
+	t         *testing.T
+	url       string
+	base      *http.Transport
+	transport http.RoundTripper
+	requests  atomic.Int32 // that reached the server
+	release   chan struct{}
+}
+
+func (p *place) client() *http.Client { return &http.Client{Transport: p.transport} }
+
+func (p *place) request(method, path string, body io.Reader) *http.Request {
+	req, err := http.NewRequestWithContext(p.t.Context(), method, p.url+path, body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return req
+}
+
+// tell tells what came of a request, body included.
+func (p *place) tell(response *http.Response, err error) string {
+	if err != nil {
+		return "error: " + p.strip(err.Error())
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return fmt.Sprintf("%s %q %v length %d %v, trailer %v", response.Status, p.strip(string(body)), err, response.ContentLength, response.TransferEncoding, response.Trailer)
+}
+
+// strip takes out what differs from place to place.
+func (p *place) strip(text string) string {
+	text = strings.ReplaceAll(text, strings.TrimPrefix(strings.TrimPrefix(p.url, "https://"), "http://"), "HOST")
+	if before, after, ok := strings.Cut(text, "127.0.0.1:"); ok {
+		text = before + "PEER" + strings.TrimLeft(after, "0123456789")
+		return p.strip(text)
+	}
+	return text
+}
+
+// serve is what the server does by the path.
+func (p *place) serve(w http.ResponseWriter, r *http.Request) {
+	p.requests.Add(1)
+	switch r.URL.Path {
+	case "/echo":
+		body, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %v expect %q", r.Method, body, err, r.Header.Get("Expect"))
+	case "/500", "/404":
+		var status int
+		fmt.Sscan(r.URL.Path[1:], &status)
+		w.Header().Set("X-Own", "1")
+		w.WriteHeader(status)
+		io.WriteString(w, "sorry")
+	case "/empty":
+		w.WriteHeader(http.StatusNoContent)
+	case "/hang":
+		<-p.release
+	case "/headers-then-hang":
+		io.WriteString(w, "begun ")
+		w.(http.Flusher).Flush()
+		<-p.release
+	case "/trailer":
+		w.Header().Set("Trailer", "X-Sum")
+		io.WriteString(w, "text")
+		w.Header().Set("X-Sum", "7")
+	case "/early":
+		w.Header().Set("Link", "</style.css>")
+		w.WriteHeader(http.StatusEarlyHints)
+		io.WriteString(w, "late")
+	case "/cookie":
+		cookie, err := r.Cookie("c")
+		http.SetCookie(w, &http.Cookie{Name: "c", Value: "1"})
+		fmt.Fprint(w, cookie, err)
+	case "/303":
+		http.Redirect(w, r, "/echo", http.StatusSeeOther)
+	case "/307":
+		http.Redirect(w, r, "/echo", http.StatusTemporaryRedirect)
+	case "/loop":
+		http.Redirect(w, r, "/loop", http.StatusFound)
+	case "/upgrade":
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			p.t.Error(err)
+			return
+		}
+		defer conn.Close()
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		text, _ := io.ReadAll(buffered) // until the client closes its half
+		fmt.Fprintf(conn, "got %s", text)
+	case "/truncated":
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			p.t.Error(err)
+			return
+		}
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
+		conn.Close()
+	case "/gzip":
+		fmt.Fprint(w, r.Header.Get("Accept-Encoding"))
+	case "/large-header":
+		w.Header().Set("X-Large", strings.Repeat("x", 100_000))
+	}
+}
+
+// promises are what net/http says of a Transport, and what clients have come to rely on. Each is observed as text.
+var promises = []struct {
+	name    string
+	observe func(p *place) string
+}{
+	{"GET", func(p *place) string { return p.tell(p.client().Get(p.url + "/echo")) }},
+	{"POST", func(p *place) string {
+		return p.tell(p.client().Post(p.url+"/echo", "text/plain", strings.NewReader("body")))
+	}},
+	{"POST of unknown length", func(p *place) string {
+		return p.tell(p.client().Do(p.request("POST", "/echo", io.MultiReader(strings.NewReader("a"), strings.NewReader("b")))))
+	}},
+	{"HEAD", func(p *place) string { return p.tell(p.client().Head(p.url + "/echo")) }},
+	{"failed status with its headers", func(p *place) string {
+		response, err := p.client().Get(p.url + "/500")
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprint(response.Header["X-Own"], p.tell(response, err))
+	}},
+	{"a POST answered 500 is sent once", func(p *place) string {
+		told := p.tell(p.client().Post(p.url+"/500", "", strings.NewReader("body")))
+		return fmt.Sprint(told, " requests: ", p.requests.Load())
+	}},
+	{"not found", func(p *place) string { return p.tell(p.client().Get(p.url + "/404")) }},
+	{"no content has NoBody", func(p *place) string {
+		response, err := p.client().Get(p.url + "/empty")
+		return fmt.Sprint(err, response.Body == http.NoBody)
+	}},
+	{"the response's request", func(p *place) string {
+		req := p.request("GET", "/echo", nil)
+		response, err := p.transport.RoundTrip(req)
+		if err == nil {
+			response.Body.Close()
+		}
+		return fmt.Sprint(err, response.Request == req)
+	}},
+	{"a request can be cloned and sent again", func(p *place) string {
+		req := p.request("GET", "/echo", nil)
+		return p.tell(p.client().Do(req)) + p.tell(p.client().Do(req.Clone(p.t.Context())))
+	}},
+	{"trailers", func(p *place) string { return p.tell(p.client().Get(p.url + "/trailer")) }},
+	{"1xx hooks", func(p *place) string {
+		var codes []int
+		ctx := httptrace.WithClientTrace(p.t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+			codes = append(codes, code)
+			return nil
+		}})
+		told := p.tell(p.client().Do(p.request("GET", "/early", nil).WithContext(ctx)))
+		return fmt.Sprint(codes, told)
+	}},
+	{"a 1xx hook's error", func(p *place) string {
+		ctx := httptrace.WithClientTrace(p.t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
+			return errors.New("hook")
+		}})
+		return p.tell(p.client().Do(p.request("POST", "/early", nil).WithContext(ctx)))
+	}},
+	{"trace hooks in their order", func(p *place) string {
+		var mu sync.Mutex
+		var hooks []string
+		heard := func(hook string) {
+			mu.Lock()
+			defer mu.Unlock()
+			hooks = append(hooks, hook)
+		}
+		ctx := httptrace.WithClientTrace(p.t.Context(), &httptrace.ClientTrace{
+			GetConn:              func(string) { heard("GetConn") },
+			ConnectStart:         func(string, string) { heard("ConnectStart") },
+			ConnectDone:          func(_, _ string, err error) { heard(fmt.Sprint("ConnectDone ", err)) },
+			GotConn:              func(info httptrace.GotConnInfo) { heard(fmt.Sprint("GotConn ", info.Reused)) },
+			WroteHeaders:         func() { heard("WroteHeaders") },
+			WroteRequest:         func(info httptrace.WroteRequestInfo) { heard(fmt.Sprint("WroteRequest ", info.Err)) },
+			GotFirstResponseByte: func() { heard("GotFirstResponseByte") },
+		})
+		for range 2 {
+			p.tell(p.client().Do(p.request("POST", "/echo", strings.NewReader("x")).WithContext(ctx)))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		return fmt.Sprint(hooks)
+	}},
+	{"Expect: 100-continue", func(p *place) string {
+		req := p.request("POST", "/echo", strings.NewReader("body"))
+		req.Header.Set("Expect", "100-continue")
+		return p.tell(p.client().Do(req))
+	}},
+	{"cookies", func(p *place) string {
+		client := p.client()
+		client.Jar, _ = cookiejar.New(nil)
+		return p.tell(client.Get(p.url+"/cookie")) + p.tell(client.Get(p.url+"/cookie"))
+	}},
+	{"303 after POST", func(p *place) string {
+		return p.tell(p.client().Post(p.url+"/303", "", strings.NewReader("body")))
+	}},
+	{"307 after POST sends the body again", func(p *place) string {
+		return p.tell(p.client().Post(p.url+"/307", "", strings.NewReader("body")))
+	}},
+	{"the redirected response's request", func(p *place) string {
+		response, err := p.client().Get(p.url + "/303")
+		if err != nil {
+			return err.Error()
+		}
+		response.Body.Close()
+		return fmt.Sprint(response.Request.URL.Path, response.Request.Response.StatusCode)
+	}},
+	{"too many redirects", func(p *place) string { return p.tell(p.client().Get(p.url + "/loop")) }},
+	{"101: a body to write and to half-close", func(p *place) string {
+		req := p.request("GET", "/upgrade", nil)
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "echo")
+		response, err := p.transport.RoundTrip(req)
+		if err != nil {
+			return err.Error()
+		}
+		conn, ok := response.Body.(io.ReadWriteCloser)
+		half, closes := response.Body.(interface{ CloseWrite() error })
+		if !ok || !closes {
+			return fmt.Sprintf("%d, writes: %v, half-closes: %v", response.StatusCode, ok, closes)
+		}
+		_, werr := io.WriteString(conn, "hello")
+		cerr := half.CloseWrite()
+		text, rerr := io.ReadAll(conn)
+		return fmt.Sprint(response.StatusCode, werr, cerr, string(text), rerr, conn.Close())
+	}},
+	{"truncated body", func(p *place) string { return p.tell(p.client().Get(p.url + "/truncated")) }},
+	{"gzip is asked for", func(p *place) string { return p.tell(p.client().Get(p.url + "/gzip")) }},
+	{"headers beyond the limit", func(p *place) string {
+		p.base.MaxResponseHeaderBytes = 1000
+		return p.tell(p.client().Post(p.url+"/large-header", "", nil))
+	}},
+	{"canceled before", func(p *place) string {
+		ctx, cancel := context.WithCancel(p.t.Context())
+		cancel()
+		_, err := p.client().Do(p.request("GET", "/echo", nil).WithContext(ctx))
+		return fmt.Sprint(errors.Is(err, context.Canceled), p.requests.Load())
+	}},
+	{"canceled while dialing", func(p *place) string {
+		ctx, cancel := context.WithCancel(p.t.Context())
+		p.base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			cancel()
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		_, err := p.client().Do(p.request("GET", "/echo", nil).WithContext(ctx))
+		return fmt.Sprint(errors.Is(err, context.Canceled), p.strip(err.Error()))
+	}},
+	{"canceled while waiting for headers", func(p *place) string {
+		ctx, cancel := context.WithCancel(p.t.Context())
+		go func() {
+			for p.requests.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			cancel()
+		}()
+		_, err := p.client().Do(p.request("GET", "/hang", nil).WithContext(ctx))
+		return fmt.Sprint(errors.Is(err, context.Canceled), p.strip(err.Error()))
+	}},
+	{"canceled while reading the body", func(p *place) string {
+		ctx, cancel := context.WithCancel(p.t.Context())
+		defer cancel()
+		response, err := p.client().Do(p.request("GET", "/headers-then-hang", nil).WithContext(ctx))
+		if err != nil {
+			return err.Error()
+		}
+		begun := make([]byte, 6)
+		_, err = io.ReadFull(response.Body, begun)
+		cancel()
+		_, after := io.ReadAll(response.Body)
+		return fmt.Sprint(string(begun), err, errors.Is(after, context.Canceled), after)
+	}},
+	{"canceled with a cause", func(p *place) string {
+		ctx, cancel := context.WithCancelCause(p.t.Context())
+		defer cancel(nil)
+		response, err := p.client().Do(p.request("GET", "/headers-then-hang", nil).WithContext(ctx))
+		if err != nil {
+			return err.Error()
+		}
+		cancel(errors.New("cause"))
+		_, err = io.ReadAll(response.Body)
+		return fmt.Sprint(err)
+	}},
+	{"the deadline passes while waiting for headers", func(p *place) string {
+		ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := p.client().Do(p.request("GET", "/hang", nil).WithContext(ctx))
+		told, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(errors.Is(err, context.DeadlineExceeded), ok && told.Timeout(), p.strip(err.Error()))
+	}},
+	{"Client.Timeout before the headers", func(p *place) string {
+		client := p.client()
+		client.Timeout = 20 * time.Millisecond
+		_, err := client.Get(p.url + "/hang")
+		told, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(ok && told.Timeout(), errors.Is(err, context.DeadlineExceeded)) // the text depends on which of two timers is first
+	}},
+	{"Client.Timeout while reading the body", func(p *place) string {
+		client := p.client()
+		client.Timeout = 200 * time.Millisecond
+		response, err := client.Get(p.url + "/headers-then-hang")
+		if err == nil { // else the machine stood still for so long
+			_, err = io.ReadAll(response.Body)
+		}
+		told, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(ok && told.Timeout())
+	}},
+	{"Request.Cancel", func(p *place) string {
+		req := p.request("GET", "/hang", nil)
+		cancel := make(chan struct{})
+		//lint:ignore SA1019 deprecated, and kept
+		req.Cancel = cancel
+		go func() {
+			for p.requests.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			close(cancel)
+		}()
+		// The policies may try again, which Base refuses: the channel stays closed.
+		_, err := p.transport.RoundTrip(req)
+		return fmt.Sprint(err != nil, p.requests.Load())
+	}},
+	{"CloseIdleConnections", func(p *place) string {
+		reused := func() (reused bool) {
+			ctx := httptrace.WithClientTrace(p.t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
+			p.tell(p.client().Do(p.request("GET", "/echo", nil).WithContext(ctx)))
+			return reused
+		}
+		first, second := reused(), reused()
+		p.client().CloseIdleConnections()
+		return fmt.Sprint(first, second, reused())
+	}},
+	{"a body that fails", func(p *place) string {
+		boom := errors.New("boom")
+		_, err := p.client().Do(p.request("POST", "/echo", io.MultiReader(strings.NewReader("x"), failingReader{boom})))
+		return fmt.Sprint(errors.Is(err, boom), p.strip(err.Error()))
+	}},
+	{"a refused dial", func(p *place) string {
+		p.base.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Err: errors.New("refused")}
+		}
+		_, err := p.client().Do(p.request("PATCH", "/echo", io.MultiReader(strings.NewReader("x"))))
+		var op *net.OpError
+		return fmt.Sprint(errors.As(err, &op), p.strip(err.Error()))
+	}},
+	{"a dial that times out", func(p *place) string {
+		p.base.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{IsTimeout: true}}
+		}
+		_, err := p.client().Do(p.request("GET", "/echo", nil))
+		told, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(ok && told.Timeout())
+	}},
+	{"http spoken to https", func(p *place) string {
+		_, err := p.client().Do(p.request("PATCH", "/echo", io.MultiReader(strings.NewReader("x"))).WithContext(p.t.Context()))
+		told := fmt.Sprint(err == nil)
+		_, err = p.client().Get(strings.Replace(p.url, "http:", "https:", 1) + "/echo")
+		return fmt.Sprint(told, errors.Is(err, http.ErrSchemeMismatch))
+	}},
+	{"no host", func(p *place) string { return p.tell(p.client().Get("http:///echo")) }},
+	{"an unknown scheme", func(p *place) string {
+		_, err := p.client().Get("gopher://host/echo")
+		return fmt.Sprint(strings.HasSuffix(err.Error(), `unsupported protocol scheme "gopher"`))
+	}},
+	{"a bad method", func(p *place) string {
+		req := p.request("GET", "/echo", nil)
+		req.Method = "a b"
+		_, err := p.transport.RoundTrip(req)
+		return fmt.Sprint(err)
+	}},
+	{"a bad header", func(p *place) string {
+		req := p.request("GET", "/echo", nil)
+		req.Header["a b"] = []string{"x"}
+		_, err := p.transport.RoundTrip(req)
+		return fmt.Sprint(strings.HasSuffix(err.Error(), `net/http: invalid header field name "a b"`))
+	}},
+}
+
+type failingReader struct{ err error }
+
+func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
+
+// TestTheTransportKeepsWhatNetHTTPPromises: beside a bare http.Transport, both columns agree.
+func TestTheTransportKeepsWhatNetHTTPPromises(t *testing.T) {
+	for _, promise := range promises {
+		t.Run(promise.name, func(t *testing.T) {
+			observe := func(wrap func(http.RoundTripper) http.RoundTripper) string {
+				p := &place{t: t, base: http.DefaultTransport.(*http.Transport).Clone(), release: make(chan struct{})}
+				server := httptest.NewServer(http.HandlerFunc(p.serve))
+				defer server.Close()
+				defer close(p.release)
+				defer p.base.CloseIdleConnections()
+				p.url, p.transport = server.URL, wrap(p.base)
+				return promise.observe(p)
+			}
+			bare := observe(func(base http.RoundTripper) http.RoundTripper { return base })
+			for name, policies := range map[string]func(string) resilience.Policy{
+				"empty": func(string) resilience.Policy { return resilience.Pipeline{} }, "designed": designed,
+			} {
+				told := observe(func(base http.RoundTripper) http.RoundTripper { return wrapped(base, policies) })
+				if told != bare {
+					t.Errorf("%s pipeline:\n\t%s\nbare:\n\t%s", name, told, bare)
+				}
+			}
+			t.Log(bare)
+		})
+	}
+}
+
+// TestHTTP2KeepsThePromises that are the same there: over TLS, several requests on one connection.
+func TestHTTP2KeepsThePromises(t *testing.T) {
+	p := &place{t: t, release: make(chan struct{})}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("%s", r.Proto)
+		}
+		p.serve(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	defer close(p.release)
+	p.url = server.URL
+	p.base = server.Client().Transport.(*http.Transport)
+	p.transport = wrapped(p.base, designed)
+	for _, path := range []string{"/echo", "/500", "/trailer", "/empty", "/303"} {
+		told := p.tell(p.client().Get(p.url + path))
+		if bare := p.tell(server.Client().Get(p.url + path)); told != bare {
+			t.Errorf("%s: %s, bare %s", path, told, bare)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	response, err := p.client().Do(p.request("GET", "/headers-then-hang", nil).WithContext(ctx))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := io.ReadAll(response.Body); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	response.Body.Close()
+}
+
+// TestASchemeMismatchIsFoundUnderARetry, where the error that net/http looks for is not the outermost.
+func TestASchemeMismatchIsFoundUnderARetry(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go http.Serve(listener, http.NotFoundHandler())
+	base := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer base.CloseIdleConnections()
+	client := &http.Client{Transport: wrapped(base, designed)}
+	_, err = client.Get("https://" + listener.Addr().String())
+	var exhausted *retry.ExhaustedError
+	if !errors.Is(err, http.ErrSchemeMismatch) || !errors.As(err, &exhausted) {
+		t.Errorf("%v", err)
+	}
+}
