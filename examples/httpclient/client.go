@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/resiliencehttp"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// newClient gives a client that tells out what its policies do. All of it but the telling is what a program would have.
+func newClient(out io.Writer) *http.Client {
+	retries := budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 10})
+	return &http.Client{Transport: resiliencehttp.NewTransport(resiliencehttp.Config{
+		Base: tellingTransport{http.DefaultTransport.(*http.Transport).Clone(), out},
+		Key:  func(req *http.Request) string { return req.URL.Path }, // each scene begins anew; the default is the host
+		Policies: func(key string) resilience.Policy {
+			return resilience.Pipeline{
+				timeout.After(10 * time.Second),
+				retry.New(retry.Config{
+					Budget:  retries,
+					Backoff: retry.Constant(10 * time.Millisecond),
+					OnRetry: func(e retry.Event) { fmt.Fprintf(out, "      retry: waits %v\n", e.Delay) },
+				}),
+				breaker.New(breaker.Config{
+					Name:          key,
+					OnStateChange: func(t breaker.Transition) { fmt.Fprintf(out, "      breaker: %v, %s\n", t.To, t.Cause) },
+				}),
+				timeout.After(200 * time.Millisecond),
+			}
+		},
+	})}
+}
+
+// tellingTransport tells of each attempt.
+type tellingTransport struct {
+	*http.Transport
+	out io.Writer
+}
+
+func (t tellingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	response, err := t.Transport.RoundTrip(req)
+	number := retry.Attempt(req.Context())
+	if err != nil {
+		fmt.Fprintf(t.out, "      attempt %d: %v\n", number, err)
+		return nil, err
+	}
+	fmt.Fprintf(t.out, "      attempt %d: %s\n", number, response.Status)
+	return response, nil
+}
