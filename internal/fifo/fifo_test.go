@@ -1,0 +1,56 @@
+package fifo
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// TestAQueueIsWhatAListIs for any order of pushes, pops and removals.
+func TestAQueueIsWhatAListIs(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var q Queue
+	var list, all []*Waiter
+	for range 10_000 {
+		switch n := random.IntN(4); {
+		case n < 2:
+			w := q.Push()
+			list, all = append(list, w), append(all, w)
+		case n == 2:
+			var popped *Waiter
+			if len(list) > 0 {
+				popped, list = list[0], list[1:]
+			}
+			q.Pop()
+			if popped != nil {
+				<-popped.Ready
+			}
+		default:
+			if len(all) == 0 {
+				continue
+			}
+			w := all[random.IntN(len(all))]
+			i := slices.Index(list, w)
+			if q.Remove(w) != (i >= 0) {
+				t.Fatal("Remove told the wrong thing")
+			}
+			if i >= 0 {
+				list = slices.Delete(list, i, i+1)
+			}
+		}
+		var first *Waiter
+		if len(list) > 0 {
+			first = list[0]
+		}
+		if q.Len() != len(list) || q.First() != first {
+			t.Fatalf("%d wait, want %d", q.Len(), len(list))
+		}
+	}
+	n := 0
+	for w := q.First(); w != nil; w = w.next {
+		if w != list[n] {
+			t.Fatalf("the order differs at %d", n)
+		}
+		n++
+	}
+}
