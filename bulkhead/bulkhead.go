@@ -30,13 +30,13 @@ type Bulkhead struct {
 	queue   int
 	maxWait time.Duration
 
-	// word holds the limit, how many calls run, and whether calls wait. While none waits anybody may change the count, by
-	// compare-and-swap; the rest, and the count while some wait, is changed with mu held. So a call that finds room and nobody waiting takes it, and
-	// a call that ends while others wait meets them.
+	// word holds the limit, how many calls run, and whether calls may wait. It is changed by compare-and-swap. Calls wait only while
+	// there is no room: whoever makes room while the mark is set does so with mu held, and gives it to those who wait in the same
+	// step. So one who finds room finds nobody waiting and takes it, and one who leaves while others wait meets them.
 	word atomic.Uint64
 
 	mu      sync.Mutex // guards waiters
-	waiters fifo.Queue // not empty only while word says that calls wait
+	waiters fifo.Queue // empty unless word has the mark
 }
 
 // The parts of word.
@@ -118,15 +118,7 @@ func (b *Bulkhead) Resize(limit int) {
 	if err := checkLimit(b.name, "Resize: limit", limit); err != nil {
 		panic(err.Error())
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for {
-		old := b.word.Load()
-		if b.word.CompareAndSwap(old, old&(1<<limitShift-1)|uint64(limit)<<limitShift) {
-			break
-		}
-	}
-	b.letIn()
+	b.change(func(word uint64) uint64 { return word&(1<<limitShift-1) | uint64(limit)<<limitShift })
 }
 
 // A Snapshot is what a bulkhead is like at one instant.
@@ -157,11 +149,11 @@ func (b *Bulkhead) enter(ctx context.Context) error {
 	return b.enterSlowly(ctx)
 }
 
-// enterAtOnce takes a place if there is room and nobody waits.
+// enterAtOnce takes a place if there is room.
 func (b *Bulkhead) enterAtOnce() bool {
 	for {
 		word := b.word.Load()
-		if word&waiting != 0 || !room(word) {
+		if !room(word) {
 			return false
 		}
 		if b.word.CompareAndSwap(word, word+one) {
@@ -206,7 +198,7 @@ func (b *Bulkhead) line() (*fifo.Waiter, error) {
 	for {
 		word := b.word.Load()
 		switch {
-		case word&waiting == 0 && room(word):
+		case room(word):
 			if b.word.CompareAndSwap(word, word+one) {
 				return nil, nil
 			}
@@ -222,11 +214,7 @@ func (b *Bulkhead) line() (*fifo.Waiter, error) {
 func (b *Bulkhead) stepOut(w *fifo.Waiter) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.waiters.Remove(w) {
-		return false
-	}
-	b.letIn() // the last one's leaving is to be seen in word
-	return true
+	return b.waiters.Remove(w) // if w was the last, the next one who leaves takes the mark away
 }
 
 // giveUp takes w out of the queue, or gives back the place that it got.
@@ -241,7 +229,7 @@ func (b *Bulkhead) leave() {
 	for {
 		word := b.word.Load()
 		if word&waiting != 0 {
-			b.leaveSlowly()
+			b.change(func(word uint64) uint64 { return word - one })
 			return
 		}
 		if b.word.CompareAndSwap(word, word-one) {
@@ -250,22 +238,15 @@ func (b *Bulkhead) leave() {
 	}
 }
 
-func (b *Bulkhead) leaveSlowly() {
+// change makes the change to word, which may make room, and gives the room to those who wait.
+func (b *Bulkhead) change(change func(word uint64) uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.word.Add(^uint64(0)) // one less: nobody else takes one while some wait, and if nobody waits any more, either is right
-	b.letIn()
-}
-
-// letIn gives places to waiters while there is room, and clears the mark when nobody waits. mu is held.
-func (b *Bulkhead) letIn() {
 	for {
 		word := b.word.Load()
-		next := word
-		for i := b.waiters.Len(); i > 0 && room(next); i-- {
-			next += one
-		}
-		let := running(next) - running(word)
+		next := change(word)
+		let := max(0, min(b.waiters.Len(), limitOf(next)-running(next)))
+		next += uint64(let) * one
 		if let == b.waiters.Len() {
 			next &^= waiting
 		}
