@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,9 +20,12 @@ import (
 	"github.com/effector-go/resilience/resiliencetest"
 )
 
-var errOwn = errors.New("own")
+var (
+	errOwn   = errors.New("own")
+	errCause = errors.New("cause")
+)
 
-// outcomes makes n calls and tells each: a value or an error.
+// outcomes makes n calls in turn and tells each: its value, or its error.
 func outcomes[T any](t *testing.T, e *resiliencetest.Effector[T], n int) string {
 	t.Helper()
 	var texts []string
@@ -29,209 +36,525 @@ func outcomes[T any](t *testing.T, e *resiliencetest.Effector[T], n int) string 
 			texts = append(texts, fmt.Sprint(value))
 		}
 	}
-	if e.Calls() != n || e.Running() != 0 || e.MostAtOnce() != min(n, 1) {
-		t.Errorf("%d calls, %d running, %d at once after %d in turn", e.Calls(), e.Running(), e.MostAtOnce(), n)
-	}
 	return strings.Join(texts, ", ")
 }
 
-func TestCallsSucceedAndFailByTheirNumber(t *testing.T) {
-	failed := resiliencetest.ErrFailed.Error()
-	for _, c := range []struct {
+// wantCounts compares what e has counted when nothing runs any more.
+func wantCounts[T any](t *testing.T, e *resiliencetest.Effector[T], calls, most int) {
+	t.Helper()
+	if e.Calls() != calls || e.Running() != 0 || e.MostAtOnce() != most {
+		t.Errorf("%d calls, %d running, at most %d at once; want %d, 0, %d", e.Calls(), e.Running(), e.MostAtOnce(), calls, most)
+	}
+}
+
+func TestCallsSucceedAndFailByTheirNumbers(t *testing.T) {
+	const failed = "resiliencetest: failed"
+	for _, test := range []struct {
 		name string
 		e    *resiliencetest.Effector[string]
 		want []string
 	}{
 		{"FailAfter", resiliencetest.FailAfter[string](2).Returning("v"), []string{"v", "v", failed, failed}},
-		{"FailAfter 0", resiliencetest.FailAfter[string](0), []string{failed, failed}},
+		{"FailAfter none", resiliencetest.FailAfter[string](0).Returning("v"), []string{failed, failed}},
+		{"FailAfter with an error of its own", resiliencetest.FailAfter[string](1).Failing(errOwn), []string{"", "own", "own"}},
 		{"FailFirst", resiliencetest.FailFirst[string](2).Returning("v"), []string{failed, failed, "v", "v"}},
-		{"FailFirst 0", resiliencetest.FailFirst[string](0), []string{"", ""}},
-		{"own error", resiliencetest.FailFirst[string](1).Failing(errOwn), []string{"own", ""}},
-		{"Flaky 0", resiliencetest.Flaky[string](0, 1).Returning("v"), []string{"v", "v", "v"}},
-		{"Flaky 1", resiliencetest.Flaky[string](1, 1), []string{failed, failed, failed}},
+		{"FailFirst none", resiliencetest.FailFirst[string](0), []string{"", ""}},
+		{"FailFirst with an error of its own", resiliencetest.FailFirst[string](1).Failing(errOwn), []string{"own", ""}},
+		{"Flaky never", resiliencetest.Flaky[string](0, 1).Returning("v"), []string{"v", "v", "v"}},
+		{"Flaky always", resiliencetest.Flaky[string](1, 1).Returning("v"), []string{failed, failed, failed}},
+		{"Flaky with an error of its own", resiliencetest.Flaky[string](1, 1).Failing(errOwn), []string{"own"}},
 	} {
-		if got, want := outcomes(t, c.e, len(c.want)), strings.Join(c.want, ", "); got != want {
-			t.Errorf("%s: %s, want %s", c.name, got, want)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			if got, want := outcomes(t, test.e, len(test.want)), strings.Join(test.want, ", "); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+			wantCounts(t, test.e, len(test.want), 1)
+		})
 	}
 }
 
-func TestFlakyFailsTheShareAndTheSameCallsForTheSameSeed(t *testing.T) {
+func TestFailedCallsReturnTheZeroValueAndTheErrorItself(t *testing.T) {
+	value, err := resiliencetest.FailFirst[string](1).Returning("v").Do(t.Context())
+	if value != "" || err != resiliencetest.ErrFailed {
+		t.Errorf("%q, %v", value, err)
+	}
+}
+
+// fates makes n calls in turn and tells which of them fail.
+func fates(ctx context.Context, e *resiliencetest.Effector[int], n int) (text string, failures int) {
+	fate := make([]byte, n)
+	for i := range fate {
+		fate[i] = '+'
+		if _, err := e.Do(ctx); err != nil {
+			fate[i] = '-'
+			failures++
+		}
+	}
+	return string(fate), failures
+}
+
+func TestFlakyFailsTheSameCallsForTheSameSeed(t *testing.T) {
+	// The tests of users hold by this order: it may not change from one release to the next.
+	if got, _ := fates(t.Context(), resiliencetest.Flaky[int](0.5, 1), 32); got != "-+++------++-++++++-+++---+-----" {
+		t.Errorf("the order of seed 1 is now %s", got)
+	}
+	one, _ := fates(t.Context(), resiliencetest.Flaky[int](0.3, 1), 1000)
+	if again, _ := fates(t.Context(), resiliencetest.Flaky[int](0.3, 1), 1000); again != one {
+		t.Error("the same seed failed other calls")
+	}
+	if other, _ := fates(t.Context(), resiliencetest.Flaky[int](0.3, 2), 1000); other == one {
+		t.Error("another seed failed the same calls")
+	}
+}
+
+func TestFlakyFailsAtItsRateAndEachCallByItself(t *testing.T) {
 	const n = 20_000
-	fates := func(seed uint64) (text string, failures int) {
-		e := resiliencetest.Flaky[int](0.3, seed)
-		fate := make([]byte, n)
-		for i := range fate {
-			fate[i] = '+'
-			if _, err := e.Do(t.Context()); err != nil {
-				fate[i] = '-'
-				failures++
+	for _, rate := range []float64{0.01, 0.3, 0.9} {
+		fate, failures := fates(t.Context(), resiliencetest.Flaky[int](rate, 1), n)
+		pairs := 0 // failures that follow a failure
+		for i := range n - 1 {
+			if fate[i:i+2] == "--" {
+				pairs++
 			}
 		}
-		return string(fate), failures
-	}
-	one, failures := fates(1)
-	if again, _ := fates(1); again != one {
-		t.Error("the same seed chose other calls")
-	}
-	if two, _ := fates(2); two == one {
-		t.Error("another seed chose the same calls")
-	}
-	// Five standard deviations of a binomial distribution.
-	if want, off := 0.3*n, 5*math.Sqrt(n*0.3*0.7); math.Abs(float64(failures)-want) > off {
-		t.Errorf("%d of %d calls failed", failures, n)
+		// Five standard deviations; neighbouring pairs share a call, hence the second term.
+		if off := 5 * math.Sqrt(n*rate*(1-rate)); math.Abs(float64(failures)-n*rate) > off {
+			t.Errorf("rate %v: %d of %d calls failed", rate, failures, n)
+		}
+		two := rate * rate
+		if off := 5 * math.Sqrt(n*(two*(1-two)+2*two*rate*(1-rate))); math.Abs(float64(pairs)-n*two) > off {
+			t.Errorf("rate %v: %d failures followed a failure", rate, pairs)
+		}
 	}
 }
 
-func TestSlowTakesItsTimeUnlessCtxIsDoneBefore(t *testing.T) {
+func TestSlowTakesItsTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.Slow[string](time.Second).Returning("v")
-		began := time.Now()
-		if value, err := e.Do(t.Context()); value != "v" || err != nil || time.Since(began) != time.Second {
-			t.Errorf("%q, %v after %v", value, err, time.Since(began))
+		for range 2 {
+			began := time.Now()
+			if value, err := e.Do(t.Context()); value != "v" || err != nil || time.Since(began) != time.Second {
+				t.Errorf("%q, %v after %v", value, err, time.Since(began))
+			}
 		}
-		cause := errors.New("cause")
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, cause)
-		defer cancel()
-		began = time.Now()
-		value, err := e.Do(ctx)
-		if value != "" || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, cause) || time.Since(began) != time.Millisecond {
-			t.Errorf("%q, %v after %v", value, err, time.Since(began))
+		wantCounts(t, e, 2, 1)
+	})
+}
+
+// ended is how an effector's call came back, and when.
+func ended(ctx context.Context, e *resiliencetest.Effector[string]) (value string, took time.Duration, err error) {
+	began := time.Now()
+	value, err = e.Do(ctx)
+	return value, time.Since(began), err
+}
+
+func TestCtxEndsSlowHangAndTheDelayOfAStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, e := range map[string]*resiliencetest.Effector[string]{
+			"Slow":   resiliencetest.Slow[string](time.Hour).Returning("v"),
+			"Hang":   resiliencetest.Hang[string](),
+			"Script": resiliencetest.Script(resiliencetest.Step[string]{Value: "v", Err: errOwn, Delay: time.Hour}),
+		} {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errCause)
+			value, took, err := ended(ctx, e)
+			cancel()
+			if value != "" || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errCause) || took != time.Second {
+				t.Errorf("%s at a deadline: %q, %v after %v", name, value, took, err)
+			}
+
+			canceled, cancelCause := context.WithCancelCause(t.Context())
+			time.AfterFunc(time.Minute, func() { cancelCause(errCause) })
+			value, took, err = ended(canceled, e)
+			if value != "" || !errors.Is(err, context.Canceled) || !errors.Is(err, errCause) || took != time.Minute {
+				t.Errorf("%s, canceled: %q, %v after %v", name, value, took, err)
+			}
+
+			value, took, err = ended(canceled, e)
+			if value != "" || !errors.Is(err, context.Canceled) || took != 0 {
+				t.Errorf("%s with a ctx done before: %q, %v after %v", name, value, took, err)
+			}
+			wantCounts(t, e, 3, 1)
 		}
 	})
 }
 
-func TestHangReturnsWhenCtxIsDone(t *testing.T) {
+// Two timers of one instant wake their goroutines in any order, so this would fail in half of the rounds.
+func TestADeadlineInTheInstantInWhichSlowEndsGoesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		began := time.Now()
-		if _, err := resiliencetest.Hang[int]().Do(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Hour {
-			t.Errorf("%v after %v", err, time.Since(began))
+		slow := resiliencetest.Slow[int](time.Second)
+		step := resiliencetest.Script(resiliencetest.Step[int]{Delay: time.Second})
+		for range 100 {
+			for _, e := range []*resiliencetest.Effector[int]{slow, step} {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				if _, err := e.Do(ctx); !errors.Is(err, context.DeadlineExceeded) {
+					t.Fatalf("returned %v", err)
+				}
+				cancel()
+				later, cancel := context.WithTimeout(t.Context(), time.Second+1)
+				if _, err := e.Do(later); err != nil {
+					t.Fatalf("with a later deadline: %v", err)
+				}
+				cancel()
+			}
+		}
+	})
+}
+
+// neverDone has a deadline, but nobody who waits for it is told.
+type neverDone struct{ context.Context }
+
+func (neverDone) Deadline() (time.Time, bool) { return time.Now(), true }
+func (neverDone) Done() <-chan struct{}       { return nil }
+
+func TestSlowEndsWithACtxThatIsNeverDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := resiliencetest.Slow[string](time.Second).Returning("v")
+		if value, took, err := ended(neverDone{context.Background()}, e); value != "v" || err != nil || took != time.Second {
+			t.Errorf("%q, %v after %v", value, took, err)
 		}
 	})
 }
 
 func TestDeafTakesItsTimeWhateverBecomesOfCtx(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		e := resiliencetest.Deaf[string](time.Minute).Returning("v")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		began := time.Now()
-		value, err := resiliencetest.Deaf[int](time.Minute).Returning(7).Do(ctx)
-		if value != 7 || err != nil || time.Since(began) != time.Minute {
-			t.Errorf("%v, %v after %v", value, err, time.Since(began))
+		for range 2 { // the ctx is done meanwhile, then before
+			if value, took, err := ended(ctx, e); value != "v" || err != nil || took != time.Minute {
+				t.Errorf("%q, %v after %v", value, took, err)
+			}
+		}
+		wantCounts(t, e, 2, 1)
+	})
+}
+
+func TestSlowDeafAndHangFailWithAnErrorThatIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, e := range map[string]*resiliencetest.Effector[string]{
+			"Slow": resiliencetest.Slow[string](time.Second).Returning("v").Failing(errOwn),
+			"Deaf": resiliencetest.Deaf[string](time.Second).Returning("v").Failing(errOwn),
+			"Hang": resiliencetest.Hang[string]().Failing(errOwn),
+		} {
+			ctx, cancel := context.WithCancel(t.Context())
+			if name == "Hang" {
+				time.AfterFunc(time.Second, cancel)
+			}
+			if value, took, err := ended(ctx, e); value != "" || err != errOwn || took != time.Second {
+				t.Errorf("%s: %q, %v after %v", name, value, took, err)
+			}
+			cancel()
+		}
+		slow := resiliencetest.Slow[string](time.Hour).Failing(errOwn)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := slow.Do(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errOwn) {
+			t.Errorf("Slow, ended by ctx: %v", err)
 		}
 	})
 }
 
-func TestPanicPanicsAndIsCounted(t *testing.T) {
-	e := resiliencetest.Panic[int]("boom")
-	func() {
-		defer func() {
-			if value := recover(); value != "boom" {
-				t.Errorf("panicked with %v", value)
-			}
+func TestPanicPanicsWithTheValueAndIsCounted(t *testing.T) {
+	e := resiliencetest.Panic[int](errOwn)
+	for range 2 {
+		func() {
+			defer func() {
+				if value := recover(); value != errOwn {
+					t.Errorf("panicked with %v", value)
+				}
+			}()
+			e.Do(t.Context())
 		}()
-		e.Do(t.Context())
-	}()
-	if e.Calls() != 1 || e.Running() != 0 {
-		t.Errorf("%d calls, %d running", e.Calls(), e.Running())
 	}
+	wantCounts(t, e, 2, 1)
 }
 
 func TestScriptTakesItsStepsInTurnAndStaysAtTheLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		steps := []resiliencetest.Step[string]{
-			{Value: "a"},
-			{Err: errOwn, Times: 2},
-			{Value: "b", Delay: time.Second},
-			{Value: "both", Err: errOwn},
-		}
-		e := resiliencetest.Script(steps...)
-		steps[0].Value = "changed by the caller"
+		e := resiliencetest.Script(
+			resiliencetest.Step[string]{Value: "a"},
+			resiliencetest.Step[string]{Err: errOwn, Times: 2},
+			resiliencetest.Step[string]{Value: "b", Delay: time.Second},
+			resiliencetest.Step[string]{Value: "c", Times: 2},
+		)
 		began := time.Now()
-		if got := outcomes(t, e, 6); got != "a, own, own, b, own, own" || time.Since(began) != time.Second {
+		if got := outcomes(t, e, 8); got != "a, own, own, b, c, c, c, c" || time.Since(began) != time.Second {
 			t.Errorf("%s after %v", got, time.Since(began))
 		}
-		if value, err := e.Do(t.Context()); value != "both" || err != errOwn {
-			t.Errorf("%q, %v", value, err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		long := resiliencetest.Script(resiliencetest.Step[string]{Value: "v", Delay: time.Hour})
-		if value, err := long.Do(ctx); value != "" || !errors.Is(err, context.Canceled) {
-			t.Errorf("%q, %v", value, err)
-		}
+		wantCounts(t, e, 8, 1)
 	})
 }
 
-// TestAnyNumberOfCallersAreCounted exactly: 100 at once, then 10 at once, and a script hands each of its steps out once.
-func TestAnyNumberOfCallersAreCounted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		steps := make([]resiliencetest.Step[int], 110)
-		for i := range steps {
-			steps[i] = resiliencetest.Step[int]{Value: i, Delay: time.Second}
-		}
-		e := resiliencetest.Script(steps...)
-		values := make(chan int, len(steps))
-		for _, n := range []int{100, 10} {
-			var g errgroup.Group
-			for range n {
-				g.Go(func() error {
-					value, err := e.Do(t.Context())
-					values <- value
-					return err
-				})
+func TestAStepMayGiveAValueBesideItsError(t *testing.T) {
+	e := resiliencetest.Script(resiliencetest.Step[string]{Value: "half", Err: errOwn})
+	if value, err := e.Do(t.Context()); value != "half" || err != errOwn {
+		t.Errorf("%q, %v", value, err)
+	}
+}
+
+func TestAStepWithoutDelayDoesNotAskCtx(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	e := resiliencetest.Script(resiliencetest.Step[string]{Value: "v"})
+	if value, err := e.Do(ctx); value != "v" || err != nil {
+		t.Errorf("%q, %v", value, err)
+	}
+}
+
+func TestScriptKeepsStepsOfItsOwn(t *testing.T) {
+	steps := []resiliencetest.Step[string]{{Value: "v"}}
+	e := resiliencetest.Script(steps...)
+	steps[0].Value = "changed"
+	if got := outcomes(t, e, 1); got != "v" {
+		t.Error(got)
+	}
+}
+
+func TestScriptDoesAsItsStepsWrittenOutOneByOne(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		var steps []resiliencetest.Step[int]
+		var want []string
+		for i := range 1 + random.IntN(5) {
+			times := random.IntN(4)
+			steps = append(steps, resiliencetest.Step[int]{Value: i, Times: times})
+			for range max(times, 1) {
+				want = append(want, fmt.Sprint(i))
 			}
-			synctest.Wait()
-			if e.Running() != n {
-				t.Errorf("%d running, want %d", e.Running(), n)
+		}
+		for range 3 {
+			want = append(want, want[len(want)-1])
+		}
+		if got, want := outcomes(t, resiliencetest.Script(steps...), len(want)), strings.Join(want, ", "); got != want {
+			t.Errorf("%+v: %s, want %s", steps, got, want)
+		}
+	}
+	endless := resiliencetest.Script(
+		resiliencetest.Step[int]{Value: 1, Times: math.MaxInt},
+		resiliencetest.Step[int]{Value: 2, Times: math.MaxInt},
+	)
+	if got := outcomes(t, endless, 3); got != "1, 1, 1" {
+		t.Errorf("a step for ever: %s", got)
+	}
+}
+
+func TestWhatIsSetLaterHoldsFromThenOn(t *testing.T) {
+	e := resiliencetest.FailFirst[string](2)
+	got := outcomes(t, e, 1)
+	e.Failing(errOwn)
+	got += ", " + outcomes(t, e, 1)
+	e.Returning("v")
+	got += ", " + outcomes(t, e, 1)
+	e.Returning("w")
+	got += ", " + outcomes(t, e, 1)
+	if want := "resiliencetest: failed, own, v, w"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestEveryCallerOfMakersByNumberIsCounted at full speed: of n calls exactly as many fail as would one after another.
+func TestEveryCallerOfMakersByNumberIsCounted(t *testing.T) {
+	const callers, each, n = 16, 250, 16 * 250
+	_, flaky := fates(t.Context(), resiliencetest.Flaky[int](0.3, 7), n)
+	for name, test := range map[string]struct {
+		e        *resiliencetest.Effector[int]
+		failures int
+	}{
+		"FailAfter": {resiliencetest.FailAfter[int](1000), n - 1000},
+		"FailFirst": {resiliencetest.FailFirst[int](1000), 1000},
+		"Flaky":     {resiliencetest.Flaky[int](0.3, 7), flaky},
+		"Script":    {resiliencetest.Script(resiliencetest.Step[int]{Err: errOwn, Times: 999}, resiliencetest.Step[int]{}), 999},
+		"Slow":      {resiliencetest.Slow[int](0), 0},
+		"Deaf":      {resiliencetest.Deaf[int](0), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var failures atomic.Int64
+			var g errgroup.Group
+			for range callers {
+				g.Go(func() error {
+					for range each {
+						if name != "Script" {
+							test.e.Returning(1) // may be called at any time
+						}
+						if _, err := test.e.Do(t.Context()); err != nil {
+							failures.Add(1)
+						}
+						if running := test.e.Running(); running < 0 || running > callers || test.e.MostAtOnce() > callers {
+							return fmt.Errorf("%d running, at most %d at once", running, test.e.MostAtOnce())
+						}
+					}
+					return nil
+				})
 			}
 			if err := g.Wait(); err != nil {
 				t.Error(err)
 			}
-		}
-		if e.Calls() != 110 || e.MostAtOnce() != 100 || e.Running() != 0 {
-			t.Errorf("%d calls, %d at once, %d running", e.Calls(), e.MostAtOnce(), e.Running())
-		}
-		close(values)
-		seen := map[int]bool{}
-		for value := range values {
-			if seen[value] {
-				t.Errorf("step %d was taken twice", value)
+			if int(failures.Load()) != test.failures || test.e.Calls() != n || test.e.Running() != 0 || test.e.MostAtOnce() < 1 {
+				t.Errorf("%d of %d calls failed, want %d; %d running, at most %d at once",
+					failures.Load(), test.e.Calls(), test.failures, test.e.Running(), test.e.MostAtOnce())
 			}
-			seen[value] = true
-		}
-	})
+		})
+	}
 }
 
-func TestMistakesPanicAndNameTheValue(t *testing.T) {
-	for want, make := range map[string]func(){
+func TestMostAtOnceIsExact(t *testing.T) {
+	for name, e := range map[string]*resiliencetest.Effector[int]{
+		"Slow":   resiliencetest.Slow[int](time.Second),
+		"Deaf":   resiliencetest.Deaf[int](time.Second),
+		"Hang":   resiliencetest.Hang[int](),
+		"Script": resiliencetest.Script(resiliencetest.Step[int]{Delay: time.Second}),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			most, calls := 0, 0
+			for _, n := range []int{3, 100, 10} { // fewer than before change nothing
+				ctx, cancel := context.WithCancel(t.Context())
+				var g errgroup.Group
+				for range n {
+					g.Go(func() error {
+						e.Do(ctx)
+						return nil
+					})
+				}
+				synctest.Wait()
+				if e.Running() != n {
+					t.Errorf("%s: %d running, want %d", name, e.Running(), n)
+				}
+				cancel() // for Hang
+				g.Wait()
+				calls, most = calls+n, max(most, n)
+				wantCounts(t, e, calls, most)
+			}
+		})
+	}
+}
+
+// meeting is a ctx that is done when so many calls wait for it at once: calls that must have begun by then.
+type meeting struct {
+	context.Context
+	wait   *sync.WaitGroup
+	cancel context.CancelFunc
+}
+
+func (m meeting) Done() <-chan struct{} {
+	m.wait.Done()
+	m.wait.Wait()
+	m.cancel()
+	return m.Context.Done()
+}
+
+func TestMostAtOnceIsExactOutsideABubble(t *testing.T) {
+	const n = 100
+	e := resiliencetest.Hang[int]()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wait sync.WaitGroup
+	wait.Add(n)
+	var g errgroup.Group
+	for range n {
+		g.Go(func() error {
+			_, err := e.Do(meeting{ctx, &wait, cancel})
+			return err
+		})
+	}
+	if err := g.Wait(); err != context.Canceled {
+		t.Error(err)
+	}
+	wantCounts(t, e, n, n)
+}
+
+func TestConcurrentCallsTakeEachStepOnce(t *testing.T) {
+	steps := make([]resiliencetest.Step[int], 1000)
+	for i := range steps {
+		steps[i].Value = i
+	}
+	e := resiliencetest.Script(steps...)
+	taken := make([]atomic.Int32, len(steps))
+	var g errgroup.Group
+	for range 10 {
+		g.Go(func() error {
+			for range 100 {
+				step, err := e.Do(t.Context())
+				if err != nil {
+					return err
+				}
+				taken[step].Add(1)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	for i := range taken {
+		if taken[i].Load() != 1 {
+			t.Errorf("step %d was taken %d times", i, taken[i].Load())
+		}
+	}
+}
+
+func TestACallThatEndsByGoexitRunsNoMore(t *testing.T) {
+	e := resiliencetest.Hang[int]()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		e.Do(exiting{t.Context()})
+	}()
+	<-ended
+	wantCounts(t, e, 1, 1)
+}
+
+// exiting is a ctx that ends the goroutine which waits for it.
+type exiting struct{ context.Context }
+
+func (exiting) Done() <-chan struct{} {
+	runtime.Goexit()
+	return nil
+}
+
+func TestMistakesPanicAndNameTheValueAndItsRange(t *testing.T) {
+	type step = resiliencetest.Step[int]
+	for want, mistake := range map[string]func(){
 		"resiliencetest: FailAfter: n is -1, must be 0 or more":             func() { resiliencetest.FailAfter[int](-1) },
 		"resiliencetest: FailFirst: n is -1, must be 0 or more":             func() { resiliencetest.FailFirst[int](-1) },
-		"resiliencetest: Flaky: share is 1.5, must be 0 to 1":               func() { resiliencetest.Flaky[int](1.5, 0) },
-		"resiliencetest: Flaky: share is NaN, must be 0 to 1":               func() { resiliencetest.Flaky[int](math.NaN(), 0) },
+		"resiliencetest: Flaky: rate is 1.5, must be 0 to 1":                func() { resiliencetest.Flaky[int](1.5, 0) },
+		"resiliencetest: Flaky: rate is -0.1, must be 0 to 1":               func() { resiliencetest.Flaky[int](-0.1, 0) },
+		"resiliencetest: Flaky: rate is NaN, must be 0 to 1":                func() { resiliencetest.Flaky[int](math.NaN(), 0) },
 		"resiliencetest: Slow: d is -1s, must be 0 or more":                 func() { resiliencetest.Slow[int](-time.Second) },
 		"resiliencetest: Deaf: d is -1s, must be 0 or more":                 func() { resiliencetest.Deaf[int](-time.Second) },
-		"resiliencetest: Script: there are no steps, must be at least 1":    func() { resiliencetest.Script[int]() },
-		"resiliencetest: Script: steps[1].Times is -1, must be 0 or more":   func() { resiliencetest.Script(resiliencetest.Step[int]{}, resiliencetest.Step[int]{Times: -1}) },
-		"resiliencetest: Script: steps[0].Delay is -1ns, must be 0 or more": func() { resiliencetest.Script(resiliencetest.Step[int]{Delay: -1}) },
+		"resiliencetest: Script: there are 0 steps, must be at least 1":     func() { resiliencetest.Script[int]() },
+		"resiliencetest: Script: steps[1].Times is -1, must be 0 or more":   func() { resiliencetest.Script(step{}, step{Times: -1}) },
+		"resiliencetest: Script: steps[0].Delay is -1ns, must be 0 or more": func() { resiliencetest.Script(step{Delay: -1}) },
 		"resiliencetest: Failing: err is nil, must be an error":             func() { resiliencetest.FailAfter[int](0).Failing(nil) },
+		"resiliencetest: Failing: a Panic takes no error":                   func() { resiliencetest.Panic[int](1).Failing(errOwn) },
+		"resiliencetest: Failing: a Script takes no error":                  func() { resiliencetest.Script(step{}).Failing(errOwn) },
+		"resiliencetest: Returning: a Hang takes no value":                  func() { resiliencetest.Hang[int]().Returning(1) },
+		"resiliencetest: Returning: a Panic takes no value":                 func() { resiliencetest.Panic[int](1).Returning(1) },
+		"resiliencetest: Returning: a Script takes no value":                func() { resiliencetest.Script(step{}).Returning(1) },
 	} {
-		func() {
+		t.Run(want, func(t *testing.T) {
 			defer func() {
 				if value := recover(); value != want {
-					t.Errorf("panicked with %v, want %s", value, want)
+					t.Errorf("panicked with %v", value)
 				}
 			}()
-			make()
-		}()
+			mistake()
+		})
 	}
 }
 
-func TestEffectorsFitAPipeline(t *testing.T) {
-	call := resilience.Compose(resiliencetest.FailFirst[string](0).Returning("v").Do, &resiliencetest.Recorder{})
-	if value, err := call(t.Context()); value != "v" || err != nil {
-		t.Errorf("%q, %v", value, err)
+func TestAnEffectorFitsWhereverOneIsTaken(t *testing.T) {
+	e := resiliencetest.FailFirst[string](0).Returning("v")
+	var policy resilience.Policy = &resiliencetest.Recorder{}
+	outcomes := map[string]resilience.Effector[string]{
+		"Effector": e.Do,
+		"Compose":  resilience.Compose(e.Do, policy),
+		"With":     resilience.Effector[string](e.Do).With(policy),
+		"Do":       func(ctx context.Context) (string, error) { return resilience.Do(ctx, policy, e.Do) },
 	}
+	for name, call := range outcomes {
+		if value, err := call(t.Context()); value != "v" || err != nil {
+			t.Errorf("%s: %q, %v", name, value, err)
+		}
+	}
+	wantCounts(t, e, len(outcomes), 1)
 }

@@ -11,40 +11,39 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// A Recorder is a policy that changes nothing and records what passes through it. Where it stands in a pipeline says what it
-// sees: outside of retry the calls, inside of it the attempts. The zero Recorder, with or without a Name, is ready; a
-// pointer to it is the policy. It is safe for concurrent use.
+// A Recorder is a policy that changes nothing and records what passes through it. Where it stands in a pipeline is what it
+// sees: outside of retry the calls, inside of it the attempts. It does not see values: no policy does.
+//
+// The zero Recorder is ready, and a pointer to it is the policy. It is safe for concurrent use. It keeps all that it has
+// recorded, and takes a panic up and panics again with the same value, on top of the same stack.
 type Recorder struct {
-	Name string // stands in String
+	Name string // what its lines in String begin with
 
 	mu    sync.Mutex // guards the following
-	first time.Time
-	runs  []Run
+	first time.Time  // when runs[0] began
+	runs  []Run      // in the order in which they began
 }
 
 // A Run is one run of the rest of a pipeline, as a [Recorder] saw it.
 type Run struct {
-	Began  time.Duration // after the recorder's first run began
+	Began  time.Duration // since the recorder's first run began
+	Ended  bool          // false while it is running; the rest is zero then
 	Took   time.Duration
-	Ended  bool  // or it runs still, and what follows is not known
-	Starts int   // of the effector, in this run
+	Starts int   // how often it started the effector; 0: the call was turned away further in
 	Err    error // what it returned
-	Panic  any   // what it panicked with
-	Goexit bool  // it ended by runtime.Goexit
+	Panic  any   // what it panicked with, nil if it did not
+	Goexit bool  // whether it ended by runtime.Goexit, as with t.FailNow
 }
 
-// Run runs next and records it.
+// Run runs next, records it and returns its error.
 func (r *Recorder) Run(ctx context.Context, next resilience.Next) (err error) {
-	i, began, starts := r.begin(), time.Now(), next.Starts()
-	returned := false
+	i := r.begin()
+	starts, returned := next.Starts(), false
 	defer func() {
 		value := recover()
-		r.end(i, Run{
-			Took: time.Since(began), Ended: true, Starts: next.Starts() - starts,
-			Err: err, Panic: value, Goexit: !returned && value == nil,
-		})
+		r.end(i, Run{Starts: next.Starts() - starts, Err: err, Panic: value, Goexit: !returned && value == nil})
 		if value != nil {
-			panic(value) // on top of the stack that it came from
+			panic(value)
 		}
 	}()
 	err = next.Run(ctx)
@@ -53,10 +52,10 @@ func (r *Recorder) Run(ctx context.Context, next resilience.Next) (err error) {
 }
 
 func (r *Recorder) begin() (i int) {
-	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.runs == nil {
+	now := time.Now() // under mu, so that the runs are in order
+	if len(r.runs) == 0 {
 		r.first = now
 	}
 	r.runs = append(r.runs, Run{Began: now.Sub(r.first)})
@@ -66,42 +65,53 @@ func (r *Recorder) begin() (i int) {
 func (r *Recorder) end(i int, run Run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	run.Ended = true
 	run.Began = r.runs[i].Began
+	run.Took = time.Since(r.first) - run.Began
 	r.runs[i] = run
 }
 
-// Runs gives what was recorded so far, in the order in which the runs began.
+// Runs gives what was recorded so far, in the order in which the runs began. It may be called while calls are running.
 func (r *Recorder) Runs() []Run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.runs)
 }
 
-// String tells the runs, a line for each.
+// String tells the runs in the order in which they began, a line for each, as in "attempt 2 at 1.1s: error after 100ms: EOF".
 func (r *Recorder) String() string {
 	var text strings.Builder
 	for i, run := range r.Runs() {
 		if r.Name != "" {
-			fmt.Fprintf(&text, "%s ", r.Name)
+			text.WriteString(r.Name + " ")
 		}
 		fmt.Fprintf(&text, "%d at %v: %v\n", i+1, run.Began, run)
 	}
 	return text.String()
 }
 
-// String tells how the run ended.
+// String tells how the run ended, in one line: "ok after 2s".
 func (r Run) String() string {
 	switch {
 	case !r.Ended:
 		return "still running"
 	case r.Panic != nil:
-		return fmt.Sprintf("panic after %v: %v", r.Took, r.Panic)
+		value := r.Panic
+		if elsewhere, ok := value.(*resilience.PanicError); ok {
+			value = elsewhere.Value // without the stack
+		}
+		return fmt.Sprintf("panic after %v: %s", r.Took, oneLine(value))
 	case r.Goexit:
 		return fmt.Sprintf("Goexit after %v", r.Took)
-	case r.Starts == 0 && r.Err != nil:
-		return fmt.Sprintf("turned away after %v: %v", r.Took, r.Err)
+	case r.Err != nil && r.Starts == 0:
+		return fmt.Sprintf("turned away after %v: %s", r.Took, oneLine(r.Err))
 	case r.Err != nil:
-		return fmt.Sprintf("error after %v: %v", r.Took, r.Err)
+		return fmt.Sprintf("error after %v: %s", r.Took, oneLine(r.Err))
 	}
 	return fmt.Sprintf("ok after %v", r.Took)
+}
+
+// oneLine is the text of an error or another value; that of errors.Join has a line for each error.
+func oneLine(value any) string {
+	return strings.ReplaceAll(fmt.Sprint(value), "\n", "; ")
 }

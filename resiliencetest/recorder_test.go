@@ -2,8 +2,12 @@ package resiliencetest_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"reflect"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,101 +19,206 @@ import (
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/resiliencetest"
 	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
 )
 
 func TestTheRecorderSeesWhatPassesWhereItStands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls := &resiliencetest.Recorder{Name: "calls"}
-		attempts := &resiliencetest.Recorder{Name: "attempts"}
-		slow := resiliencetest.Script(
+		calls := &resiliencetest.Recorder{Name: "call"}
+		attempts := &resiliencetest.Recorder{}
+		script := resiliencetest.Script(
 			resiliencetest.Step[int]{Err: errOwn, Delay: time.Second},
 			resiliencetest.Step[int]{Value: 1, Delay: 2 * time.Second},
 		)
-		call := resilience.Compose(slow.Do, calls, retry.New(retry.Config{Backoff: retry.Constant(time.Minute)}), attempts)
+		call := resilience.Compose(script.Do, calls, retry.New(retry.Config{Backoff: retry.Constant(time.Minute)}), attempts)
+		time.Sleep(time.Hour) // Began counts from the first run
 		if value, err := call(t.Context()); value != 1 || err != nil {
 			t.Errorf("%v, %v", value, err)
 		}
-		if got, want := calls.String(), "calls 1 at 0s: ok after 1m3s\n"; got != want {
+		for _, test := range []struct {
+			recorder *resiliencetest.Recorder
+			runs     []resiliencetest.Run
+			text     string
+		}{
+			{calls, []resiliencetest.Run{{Ended: true, Took: 63 * time.Second, Starts: 2}}, "call 1 at 0s: ok after 1m3s\n"},
+			{attempts, []resiliencetest.Run{
+				{Ended: true, Took: time.Second, Starts: 1, Err: errOwn},
+				{Began: 61 * time.Second, Ended: true, Took: 2 * time.Second, Starts: 1},
+			}, "1 at 0s: error after 1s: own\n2 at 1m1s: ok after 2s\n"},
+		} {
+			if got := test.recorder.Runs(); !reflect.DeepEqual(got, test.runs) {
+				t.Errorf("%+v\nwant %+v", got, test.runs)
+			}
+			if got := test.recorder.String(); got != test.text {
+				t.Errorf("%swant %s", got, test.text)
+			}
+		}
+	})
+}
+
+func TestTheRecorderChangesNothing(t *testing.T) {
+	type key struct{}
+	ctx := context.WithValue(t.Context(), key{}, "v")
+	e := func(inner context.Context) (string, error) {
+		if inner != ctx {
+			t.Error("the effector got another ctx")
+		}
+		return "value", errOwn
+	}
+	if value, err := resilience.Compose(e, &resiliencetest.Recorder{})(ctx); value != "value" || err != errOwn {
+		t.Errorf("%q, %v", value, err)
+	}
+}
+
+func TestTheRecorderOfNothingIsEmpty(t *testing.T) {
+	var r resiliencetest.Recorder
+	if len(r.Runs()) != 0 || r.String() != "" {
+		t.Errorf("%v, %q", r.Runs(), r.String())
+	}
+}
+
+func TestTheRecorderTellsRefusalsFromErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		forced := breaker.New(breaker.Config{})
+		forced.ForceOpen()
+		var r resiliencetest.Recorder
+		resilience.Compose(resiliencetest.FailAfter[int](0).Do, &r, forced)(t.Context())
+		// The effector's own error says that another dependency refused: this call was made.
+		resilience.Compose(resiliencetest.FailAfter[int](0).Failing(breaker.ErrOpen).Do, &r)(t.Context())
+		want := "1 at 0s: turned away after 0s: breaker: forced open\n2 at 0s: error after 0s: breaker: open\n"
+		if got := r.String(); got != want {
 			t.Errorf("%swant %s", got, want)
 		}
-		if got, want := attempts.String(), "attempts 1 at 0s: error after 1s: own\nattempts 2 at 1m1s: ok after 2s\n"; got != want {
-			t.Errorf("%swant %s", got, want)
-		}
-		if runs := calls.Runs(); runs[0].Starts != 2 || runs[0].Err != nil || !runs[0].Ended {
+		if runs := r.Runs(); runs[0].Starts != 0 || !errors.Is(runs[0].Err, breaker.ErrOpen) || runs[1].Starts != 1 {
 			t.Errorf("%+v", runs)
 		}
 	})
 }
 
-func TestTheRecorderTellsRefusalsAndRunsThatGoOn(t *testing.T) {
+func TestTheRecorderTellsWhatIsStillRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		forced := breaker.New(breaker.Config{})
-		forced.ForceOpen()
-		var r resiliencetest.Recorder
-		resilience.Compose(resiliencetest.Hang[int]().Do, &r, forced)(t.Context())
-		ctx, cancel := context.WithCancel(t.Context())
-		var g errgroup.Group
-		g.Go(func() error {
-			_, err := resilience.Compose(resiliencetest.Hang[int]().Do, &r)(ctx)
-			return err
-		})
-		synctest.Wait()
-		if got, want := r.String(), "1 at 0s: turned away after 0s: breaker: forced open\n2 at 0s: still running\n"; got != want {
+		var outside, inside resiliencetest.Recorder
+		apart := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
+		call := resilience.Compose(resiliencetest.Deaf[int](time.Minute).Do, &outside, apart, &inside)
+		if _, err := call(t.Context()); !errors.Is(err, timeout.ErrTimeout) {
+			t.Error(err)
+		}
+		if got, want := inside.String(), "1 at 0s: still running\n"; got != want {
 			t.Errorf("%swant %s", got, want)
 		}
-		cancel()
-		if err := g.Wait(); r.Runs()[1].Err != err || err == nil {
-			t.Errorf("%+v", r.Runs()[1])
+		if got := inside.Runs(); !reflect.DeepEqual(got, []resiliencetest.Run{{}}) {
+			t.Errorf("%+v", got)
+		}
+		before := inside.Runs()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got, want := inside.String(), "1 at 0s: ok after 1m0s\n"; got != want {
+			t.Errorf("%swant %s", got, want)
+		}
+		if got, want := outside.String(), "1 at 0s: error after 1s: timeout: limit of 1s passed\n"; got != want {
+			t.Errorf("%swant %s", got, want)
+		}
+		if before[0].Ended {
+			t.Error("Runs changed after it was given")
 		}
 	})
 }
 
-// TestPanicAndGoexitPassTheRecorder with the stack that they came from.
-func TestPanicAndGoexitPassTheRecorder(t *testing.T) {
+func explode(context.Context) (int, error) { panic(errOwn) }
+
+func TestAPanicPassesTheRecorderWithItsStack(t *testing.T) {
 	var r resiliencetest.Recorder
 	func() {
 		defer func() {
-			if value, stack := recover(), string(debug.Stack()); value != "boom" || !strings.Contains(stack, "resiliencetest/effector.go") {
+			value, stack := recover(), string(debug.Stack())
+			if value != errOwn || !strings.Contains(stack, "resiliencetest_test.explode(") {
 				t.Errorf("panicked with %v at %s", value, stack)
 			}
 		}()
-		resilience.Compose(resiliencetest.Panic[int]("boom").Do, &r)(t.Context())
+		resilience.Compose(explode, &r)(t.Context())
 	}()
-	ended := make(chan bool)
+	run := r.Runs()[0]
+	if !run.Ended || run.Panic != errOwn || run.Goexit || run.Err != nil || run.Starts != 1 {
+		t.Errorf("%+v", run)
+	}
+	if !strings.HasPrefix(run.String(), "panic after ") || !strings.HasSuffix(run.String(), ": own") {
+		t.Error(run)
+	}
+}
+
+func TestGoexitPassesTheRecorder(t *testing.T) {
+	var r resiliencetest.Recorder
+	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		resilience.Compose(func(context.Context) (int, error) { runtime.Goexit(); return 0, nil }, &r)(t.Context())
 		t.Error("Goexit did not end the goroutine")
 	}()
 	<-ended
-	if runs := r.Runs(); len(runs) != 2 || runs[0].Panic != "boom" || runs[0].Goexit || !runs[1].Goexit || runs[1].Panic != nil || runs[0].Starts != 1 {
-		t.Errorf("%+v", runs)
+	run := r.Runs()[0]
+	if !run.Ended || !run.Goexit || run.Panic != nil || run.Err != nil || run.Starts != 1 {
+		t.Errorf("%+v", run)
 	}
-	if text := r.String(); !strings.Contains(text, ": panic after ") || !strings.Contains(text, ": Goexit after ") {
-		t.Error(text)
+	if !strings.HasPrefix(run.String(), "Goexit after ") {
+		t.Error(run)
 	}
 }
 
-func TestTheRecorderIsSafeForManyCallers(t *testing.T) {
-	var r resiliencetest.Recorder
-	call := resilience.Compose(resiliencetest.Flaky[int](0.5, 1).Do, &r)
+func TestARunIsToldInOneLine(t *testing.T) {
+	elsewhere := &resilience.PanicError{Value: errOwn, Stack: []byte("goroutine 1")}
+	for want, run := range map[string]resiliencetest.Run{
+		"still running":              {},
+		"ok after 1s":                {Ended: true, Took: time.Second, Starts: 1},
+		"ok after 0s":                {Ended: true}, // a policy further in answered without a call
+		"error after 1s: own; cause": {Ended: true, Took: time.Second, Starts: 1, Err: errors.Join(errOwn, errCause)},
+		"turned away after 1s: own":  {Ended: true, Took: time.Second, Err: errOwn},
+		"panic after 1s: a; b":       {Ended: true, Took: time.Second, Panic: "a\nb"},
+		"panic after 1s: own":        {Ended: true, Took: time.Second, Panic: elsewhere},
+		"Goexit after 1s":            {Ended: true, Took: time.Second, Starts: 1, Goexit: true},
+	} {
+		if got := run.String(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+func TestTheRecorderKeepsEveryRunOfManyCallersInOrder(t *testing.T) {
+	const callers, each = 16, 40
+	r := &resiliencetest.Recorder{Name: "call"}
+	e := resiliencetest.Flaky[int](0.3, 7)
+	call := resilience.Compose(e.Do, r)
+	_, want := fates(t.Context(), resiliencetest.Flaky[int](0.3, 7), callers*each)
 	var g errgroup.Group
-	for range 10 {
+	for range callers {
 		g.Go(func() error {
-			for range 100 {
+			for range each {
 				call(t.Context())
-				_ = r.Runs()
+				if runs := r.Runs(); !slices.ContainsFunc(runs, func(run resiliencetest.Run) bool { return run.Ended }) {
+					return fmt.Errorf("none of %d runs has ended", len(runs))
+				}
 			}
 			return nil
 		})
 	}
-	g.Wait()
-	if n := len(r.Runs()); n != 1000 {
-		t.Errorf("%d runs", n)
+	if err := g.Wait(); err != nil {
+		t.Error(err)
 	}
-	for _, run := range r.Runs() {
-		if !run.Ended || run.Starts != 1 {
+	runs, failures := r.Runs(), 0
+	for _, run := range runs {
+		if !run.Ended || run.Starts != 1 || run.Began < 0 || run.Took < 0 {
 			t.Fatalf("%+v", run)
 		}
+		if run.Err != nil {
+			failures++
+		}
+	}
+	if len(runs) != callers*each || failures != want {
+		t.Errorf("%d runs, %d failures; want %d", len(runs), failures, want)
+	}
+	if !slices.IsSortedFunc(runs, func(a, b resiliencetest.Run) int { return int(a.Began - b.Began) }) {
+		t.Error("the runs are not in the order in which they began")
+	}
+	if lines := strings.Count(r.String(), "\n"); lines != len(runs) {
+		t.Errorf("%d lines for %d runs", lines, len(runs))
 	}
 }

@@ -1,0 +1,33 @@
+package resiliencetest_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestTheGuideShowsTestsThatRun: every test function of docs/testing.md is one of example_test.go, to the letter.
+func TestTheGuideShowsTestsThatRun(t *testing.T) {
+	guide, err := os.ReadFile("../docs/testing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := os.ReadFile("example_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := 0
+	for _, block := range strings.Split(string(guide), "```go\n")[1:] {
+		block, _, _ = strings.Cut(block, "```")
+		if !strings.HasPrefix(block, "func Test") {
+			continue
+		}
+		shown++
+		if !strings.Contains(string(run), "\n"+block) {
+			t.Errorf("not in example_test.go:\n%s", block)
+		}
+	}
+	if shown < 5 {
+		t.Errorf("found %d test functions", shown)
+	}
+}
