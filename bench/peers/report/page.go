@@ -1,0 +1,417 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	_ "embed"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/effector-go/resilience/bench/peers/internal/behaviour"
+)
+
+// confidence is that of the page's intervals.
+const confidence = 0.95
+
+// A path is what the calls of one benchmark of bench/peers meet.
+type path struct {
+	benchmark string
+	title     string
+	text      string
+	suffix    string   // of the rows that belong to it, cut off
+	not       []string // suffixes of rows that do not
+}
+
+// breakerPaths is how many of paths, the first ones, are of a breaker alone.
+const breakerPaths = 4
+
+var paths = []path{
+	{benchmark: "Closed", title: "Closed breaker",
+		text: "A call that succeeds, through a breaker that opens after 5 failures in a row."},
+	{benchmark: "RateWindow", title: "Breaker with a window",
+		text: "A call that succeeds, through a breaker that opens by the share of failures in the last 10 s. ours-slow counts slow " +
+			"calls as well, and those that hang."},
+	{benchmark: "Open", title: "Open breaker",
+		text: "A call that is refused. aegis and gozero have no open state: they refuse nearly every call after ten thousand failures."},
+	{benchmark: "Trip", title: "Tripping breaker",
+		text: "A breaker is made, and five failing calls open it; what that leaves behind, a timer or a goroutine, is paid for " +
+			"within a millisecond."},
+	{benchmark: "Retry", title: "Retry, first try", text: "A call that succeeds at first."},
+	{benchmark: "RetryTwice", title: "Retry, third try", text: "A call that fails twice and then succeeds, without waits."},
+	{benchmark: "Timeout", title: "Timeout, ctx not waited for", not: []string{"-done"},
+		text: "An effector that does not ask for the end of its ctx. ours-abandon and goroutine run it on a goroutine of its own."},
+	{benchmark: "Timeout", title: "Timeout, ctx waited for", suffix: "-done", text: "An effector that asks for its ctx's Done."},
+	{benchmark: "Pipeline", title: "Pipeline, first try",
+		text: "A call that succeeds at first, through a timeout for the whole, retry, breaker and a timeout for each attempt."},
+	{benchmark: "PipelineOpen", title: "Pipeline, refused", text: "The same, with the breaker open."},
+	{benchmark: "PipelineTwice", title: "Pipeline, third try",
+		text: "The same, with a call that fails twice and then succeeds, without waits."},
+}
+
+// sides are the libraries that were measured on the path, by the name in the row.
+func (p path) sides(r *results) []string {
+	var sides []string
+	for _, key := range r.rows {
+		parts := strings.Split(key.name, "/")
+		if key.pkg != "peers" || len(parts) != 3 || parts[0] != p.benchmark {
+			continue
+		}
+		side, ok := strings.CutSuffix(parts[1], p.suffix)
+		if !ok || slices.ContainsFunc(p.not, func(s string) bool { return strings.HasSuffix(side, s) }) {
+			continue
+		}
+		if !slices.Contains(sides, side) {
+			sides = append(sides, side)
+		}
+	}
+	return sides
+}
+
+func (p path) row(side, callers string) string {
+	return p.benchmark + "/" + side + p.suffix + "/" + callers
+}
+
+//go:embed page.md.tmpl
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Option("missingkey=error").Parse(pageText))
+
+// page is the text of the page.
+func page(r *results, answers []behaviour.Answer, hand string) (string, error) {
+	pathTables, err := pathTables(r)
+	if err != nil {
+		return "", err
+	}
+	var w bytes.Buffer
+	err = pageTemplate.Execute(&w, map[string]any{
+		"Where":            where(r),
+		"Peers":            peersText(),
+		"Confidence":       100 * confidence,
+		"Bounds":           boundsTable(r),
+		"Paths":            pathTables,
+		"Processors":       r.machineProcs(),
+		"ProcessorsTable":  processorsTable(r),
+		"LengthTable":      lengthTable(r),
+		"Behaviour":        behaviourTables(answers),
+		"Begin":            begin(byHand),
+		"Hand":             cmp.Or(hand, "Nothing yet."),
+		"End":              end(byHand),
+		"Stages":           stageTables(r),
+		"Locks":            locksName,
+		"FigureBreakers":   figureBreakers,
+		"FigureCalls":      figureCalls,
+		"FigureProcessors": figureProcessors,
+		"FigureLength":     figureLength,
+	})
+	return strings.TrimRight(w.String(), "\n") + "\n", err
+}
+
+// where tells what was measured on, when and how.
+func where(r *results) string {
+	return fmt.Sprintf("Measured on %s with %s, on %s, %d processors, %s/%s:\n%d rounds of everything, %s for each row.",
+		r.config["date"], r.config["toolchain"], cmp.Or(r.config["cpu"], "an unnamed processor"), r.machineProcs(),
+		r.config["goos"], r.config["goarch"], r.rounds(), r.config["benchtime"])
+}
+
+// peerModules are what this library is measured beside.
+var peerModules = []string{
+	"github.com/avast/retry-go/v4", "github.com/cenkalti/backoff/v4", "github.com/cenkalti/backoff/v5",
+	"github.com/eapache/go-resiliency", "github.com/failsafe-go/failsafe-go", "github.com/go-kratos/aegis",
+	"github.com/sethvargo/go-retry", "github.com/sony/gobreaker/v2", "github.com/zeromicro/go-zero",
+}
+
+// peersText names the peers, a line each, with the versions that are compiled in.
+func peersText() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
+	}
+	var w strings.Builder
+	w.WriteString("The peers, beside what the standard library has:\n\n")
+	for _, path := range peerModules {
+		version := ""
+		if i := slices.IndexFunc(info.Deps, func(m *debug.Module) bool { return m.Path == path }); i >= 0 {
+			version = " " + info.Deps[i].Version
+		}
+		fmt.Fprintf(&w, "- %s%s\n", path, version)
+	}
+	w.WriteString("\ncep21/circuit v4 is missing: the module proxy did not serve it.")
+	return w.String()
+}
+
+func boundsTable(r *results) string {
+	var w bytes.Buffer
+	w.WriteString("| | ratio | bound | | compared with |\n| --- | ---: | ---: | --- | --- |\n")
+	for _, b := range bounds {
+		f, err := b.find(r, confidence)
+		if err != nil {
+			fmt.Fprintf(&w, "| %s | | %s | not measured: %v | |\n", b.name, short(b.most), err)
+			continue
+		}
+		met := map[standing]string{within: "met", undecided: "undecided", over: "**missed**"}[f.standing()]
+		fmt.Fprintf(&w, "| %s | %s | %s | %s | %s |\n", b.name, withInterval(f.ratio), short(b.most), met, f.against)
+	}
+	return w.String()
+}
+
+// pathTables are the tables of all paths.
+func pathTables(r *results) (string, error) {
+	var w bytes.Buffer
+	for _, p := range paths {
+		if err := pathTable(&w, r, p); err != nil {
+			return "", err
+		}
+	}
+	return w.String(), nil
+}
+
+func pathTable(w *bytes.Buffer, r *results, p path) error {
+	fmt.Fprintf(w, "\n### %s\n\n%s\n\n", p.title, p.text)
+	w.WriteString("| | serial, to ours | parallel, to ours | serial | parallel | allocations | bytes |\n")
+	w.WriteString("| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n")
+	for _, side := range p.sides(r) {
+		fmt.Fprintf(w, "| %s |", side)
+		for _, callers := range []string{"serial", "parallel"} {
+			to, err := compare(r.seconds("peers", p.row(side, callers), 0), r.seconds("peers", p.row("ours", callers), 0), confidence)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.row(side, callers), err)
+			}
+			if side == "ours" {
+				w.WriteString(" 1 |")
+			} else {
+				fmt.Fprintf(w, " %s |", withInterval(to))
+			}
+		}
+		for _, callers := range []string{"serial", "parallel"} {
+			fmt.Fprintf(w, " %s |", duration(r.seconds("peers", p.row(side, callers), 0)))
+		}
+		c := r.cost("peers", p.row(side, "serial"), 0)
+		fmt.Fprintf(w, " %.0f | %.0f |\n", median(c["allocs/op"], confidence).Center, median(c["B/op"], confidence).Center)
+	}
+	return nil
+}
+
+func processorsTable(r *results) string {
+	var w bytes.Buffer
+	procs := r.procs("peers", "Closed/ours/parallel")
+	head, line := "| |", "| --- |"
+	for _, n := range procs {
+		head += fmt.Sprintf(" %d |", n)
+		line += " ---: |"
+	}
+	fmt.Fprintf(&w, "%s\n%s\n", head, line)
+	for _, l := range processorLines {
+		fmt.Fprintf(&w, "| %s |", l.label)
+		for _, n := range procs {
+			fmt.Fprintf(&w, " %s |", duration(r.seconds("peers", l.row, n)))
+		}
+		w.WriteString("\n")
+	}
+	return w.String()
+}
+
+func lengthTable(r *results) string {
+	var w bytes.Buffer
+	w.WriteString("| policies | ours |")
+	line := "| ---: | ---: |"
+	for _, side := range lengthSides[1:] {
+		fmt.Fprintf(&w, " %s, to ours |", side)
+		line += " ---: |"
+	}
+	fmt.Fprintf(&w, "\n%s\n", line)
+	for _, n := range lengths(r) {
+		ours := r.seconds("peers", lengthRow(n, "ours"), 0)
+		fmt.Fprintf(&w, "| %d | %s |", n, duration(ours))
+		for _, side := range lengthSides[1:] {
+			to, err := compare(r.seconds("peers", lengthRow(n, side), 0), ours, confidence)
+			if err != nil {
+				w.WriteString(" |")
+				continue
+			}
+			fmt.Fprintf(&w, " %s |", withInterval(to))
+		}
+		w.WriteString("\n")
+	}
+	return w.String()
+}
+
+// behaviourTables are the answers of all kinds, and what was asked.
+func behaviourTables(answers []behaviour.Answer) string {
+	var w bytes.Buffer
+	asked := map[string]bool{}
+	for _, kind := range behaviour.Kinds {
+		behaviourTable(&w, kind, answers)
+		whatWasAsked(&w, behaviour.Probes(kind), asked)
+	}
+	return w.String()
+}
+
+// behaviourTable is the answers of a kind: a row for each library, a column for each probe.
+func behaviourTable(w *bytes.Buffer, kind behaviour.Kind, answers []behaviour.Answer) {
+	probes := behaviour.Probes(kind)
+	fmt.Fprintf(w, "\n### Of a %s\n\nDoes it\n\n|", kind)
+	for _, p := range probes {
+		fmt.Fprintf(w, " | %s", p.Name)
+	}
+	w.WriteString(" |\n| ---" + strings.Repeat(" | :---:", len(probes)) + " |\n")
+	var reasons []string
+	for _, s := range behaviour.Subjects(kind) {
+		fmt.Fprintf(w, "| %s |", s.Name)
+		for _, p := range probes {
+			fmt.Fprintf(w, " %s |", cell(answers, kind, s.Name, p.ID, &reasons))
+		}
+		w.WriteString("\n")
+	}
+	for i, why := range reasons {
+		if i == 0 {
+			w.WriteString("\n")
+		}
+		fmt.Fprintf(w, "%d. It %s.\n", i+1, why)
+	}
+}
+
+// whatWasAsked lists the probes that were not listed before.
+func whatWasAsked(w *bytes.Buffer, probes []behaviour.Probe, asked map[string]bool) {
+	head := "\nWhat was asked:\n\n"
+	for _, p := range probes {
+		if asked[p.Asks] {
+			continue
+		}
+		asked[p.Asks] = true
+		fmt.Fprintf(w, "%s- *%s*: %s\n", head, p.Name, p.Asks)
+		head = ""
+	}
+	if head != "" {
+		w.WriteString("\nAll was asked as above.\n")
+	}
+}
+
+// cell is an answer; where the library cannot, it refers to the reason, which is added to reasons if it is new.
+func cell(answers []behaviour.Answer, kind behaviour.Kind, subject, probe string, reasons *[]string) string {
+	i := slices.IndexFunc(answers, func(a behaviour.Answer) bool {
+		return a.Kind == kind && a.Subject == subject && a.Probe == probe
+	})
+	if i < 0 {
+		return "not asked"
+	}
+	if answers[i].Verdict != behaviour.Cannot {
+		return string(answers[i].Verdict)
+	}
+	at := slices.Index(*reasons, answers[i].Why)
+	if at < 0 {
+		*reasons = append(*reasons, answers[i].Why)
+		at = len(*reasons) - 1
+	}
+	return fmt.Sprintf("cannot (%d)", at+1)
+}
+
+// stageTables are all rows of bench but those of locks, a table for each benchmark.
+func stageTables(r *results) string {
+	var w bytes.Buffer
+	benchmark := ""
+	for _, key := range r.rows {
+		first, rest, _ := strings.Cut(key.name, "/")
+		if key.pkg != "bench" || first == "Locks" {
+			continue
+		}
+		name, parallel := strings.CutSuffix(key.name, "callers=parallel")
+		serial := name + "callers=serial"
+		if parallel {
+			if r.seconds("bench", serial, 0) != nil {
+				continue // it stands in the row of the serial one
+			}
+		}
+		if first != benchmark {
+			benchmark = first
+			fmt.Fprintf(&w, "\n### %s\n\n| | serial | parallel | allocations | bytes | |\n", first)
+			w.WriteString("| --- | ---: | ---: | ---: | ---: | --- |\n")
+		}
+		stageRow(&w, r, key, rest)
+	}
+	return w.String()
+}
+
+func stageRow(w *bytes.Buffer, r *results, key row, rest string) {
+	c := r.costs[key]
+	label, beside := rest, ""
+	if base, ok := strings.CutSuffix(rest, "callers=serial"); ok {
+		label = strings.TrimSuffix(base, "/")
+		base, _ := strings.CutSuffix(key.name, "callers=serial")
+		beside = duration(r.seconds("bench", base+"callers=parallel", 0))
+	}
+	fmt.Fprintf(w, "| %s | %s | %s |", strings.ReplaceAll(label, "/", " "), duration(c["sec/op"]), beside)
+	for _, unit := range []string{"allocs/op", "B/op"} {
+		if values := c[unit]; values != nil {
+			fmt.Fprintf(w, " %.0f |", median(values, confidence).Center)
+		} else {
+			w.WriteString(" |")
+		}
+	}
+	var others []string
+	for unit, values := range c {
+		if unit != "sec/op" && unit != "B/op" && unit != "allocs/op" {
+			others = append(others, fmt.Sprintf("%s %s", short(median(values, confidence).Center), unit))
+		}
+	}
+	slices.Sort(others)
+	fmt.Fprintf(w, " %s |\n", strings.Join(others, ", "))
+}
+
+// locksTables are the costs of the lock forms, to the library's.
+func locksTables(r *results) string {
+	var w bytes.Buffer
+	fmt.Fprintf(&w, "A call's time as a multiple of the library's on the same path, whose time stands below. %s\n", where(r))
+	for _, callers := range []struct{ name, text string }{
+		{"serial", "One caller:"},
+		{"parallel", fmt.Sprintf("A caller on each of %d processors:", r.machineProcs())},
+	} {
+		fmt.Fprintf(&w, "\n%s\n\n", callers.text)
+		locksTable(&w, r, callers.name)
+	}
+	return w.String()
+}
+
+func locksTable(w *bytes.Buffer, r *results, callers string) {
+	paths, forms := lockNames(r)
+	name := func(path, form string) string { return "Locks/path=" + path + "/form=" + form + "/callers=" + callers }
+	fmt.Fprintf(w, "| form | %s |\n| ---%s |\n", strings.Join(paths, " | "), strings.Repeat(" | ---:", len(paths)))
+	for _, form := range forms {
+		fmt.Fprintf(w, "| %s |", form)
+		for _, path := range paths {
+			to, err := compare(r.seconds("bench", name(path, form), 0), r.seconds("bench", name(path, "library"), 0), confidence)
+			switch {
+			case err != nil:
+				w.WriteString(" |")
+			case form == "library":
+				w.WriteString(" 1 |")
+			default:
+				fmt.Fprintf(w, " %s |", short(to.Center))
+			}
+		}
+		w.WriteString("\n")
+	}
+	w.WriteString("| *the library's time* |")
+	for _, path := range paths {
+		fmt.Fprintf(w, " %s |", duration(r.seconds("bench", name(path, "library"), 0)))
+	}
+	w.WriteString("\n")
+}
+
+// lockNames are the paths and the forms of BenchmarkLocks, in its order.
+func lockNames(r *results) (paths, forms []string) {
+	add := func(list []string, part, prefix string) []string {
+		if name, ok := strings.CutPrefix(part, prefix); ok && !slices.Contains(list, name) {
+			return append(list, name)
+		}
+		return list
+	}
+	for _, key := range r.rows {
+		if parts := strings.Split(key.name, "/"); key.pkg == "bench" && len(parts) == 4 && parts[0] == "Locks" {
+			paths, forms = add(paths, parts[1], "path="), add(forms, parts[2], "form=")
+		}
+	}
+	return paths, forms
+}

@@ -1,0 +1,437 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"image/color"
+	"math"
+	"strconv"
+	"strings"
+
+	"golang.org/x/perf/benchmath"
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+)
+
+// The figures' files, without their ending.
+const (
+	figureBreakers   = "performance-breakers"
+	figureCalls      = "performance-calls"
+	figureProcessors = "performance-processors"
+	figureLength     = "performance-length"
+)
+
+// A figure is a plot with its legend beside it, where it covers no point.
+type figure struct {
+	name          string
+	width, height vg.Length
+	plot          *plot.Plot
+	legend        plot.Legend
+	legendWidth   vg.Length
+}
+
+// figures are the figures for which r holds measurements.
+func figures(r *results) []figure {
+	var figures []figure
+	for _, f := range []figure{
+		pathsFigure(r, figureBreakers, "Time of a call through a breaker", paths[:breakerPaths]),
+		pathsFigure(r, figureCalls, "Time of a call through retry, timeout and pipelines", paths[breakerPaths:]),
+		processorsFigure(r),
+		lengthFigure(r),
+	} {
+		if f.plot != nil {
+			figures = append(figures, f)
+		}
+	}
+	return figures
+}
+
+// render draws the figure as a file of the format, "svg" or "png".
+func (f figure) render(format string) ([]byte, error) {
+	canvas, err := draw.NewFormattedCanvas(f.width, f.height, format)
+	if err != nil {
+		return nil, err
+	}
+	c := draw.New(canvas)
+	c.SetColor(color.White)
+	c.Fill(c.Rectangle.Path())
+	const margin = 8
+	c = draw.Crop(c, margin, -margin, margin, -margin)
+	f.plot.Draw(draw.Crop(c, 0, -f.legendWidth, 0, 0))
+	legend := draw.Crop(c, f.width-2*margin-f.legendWidth+margin, 0, 0, 0)
+	f.legend.Draw(legend)
+	var out bytes.Buffer
+	if _, err := canvas.WriteTo(&out); err != nil {
+		return nil, err
+	}
+	// Viewers that have no Liberation Sans find letters of the same width by these names.
+	return bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans;"),
+		[]byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")), nil
+}
+
+var (
+	ink    = color.Gray{0x33}
+	faint  = color.Gray{0xdd}
+	orange = color.RGBA{0xd9, 0x5f, 0x02, 0xff}
+	blue   = color.RGBA{0x45, 0x75, 0xb4, 0xff}
+)
+
+// palette tells lines apart, also for those who do not tell red from green, together with their glyphs.
+var palette = []color.Color{
+	orange, color.RGBA{0xe6, 0xab, 0x02, 0xff}, blue, color.RGBA{0x1b, 0x9e, 0x77, 0xff}, color.RGBA{0x75, 0x70, 0xb3, 0xff},
+	color.RGBA{0x99, 0x99, 0x99, 0xff}, color.RGBA{0xa6, 0x76, 0x1d, 0xff}, color.RGBA{0xe7, 0x29, 0x8a, 0xff},
+}
+
+var glyphs = []draw.GlyphDrawer{
+	draw.CircleGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{},
+	draw.RingGlyph{}, draw.BoxGlyph{}, draw.CrossGlyph{}, draw.PlusGlyph{},
+}
+
+// setSans sets the font of all texts, leaving a style's alignment as it is.
+func setSans(s *text.Style, size vg.Length) {
+	s.Color = ink
+	s.Font = font.Font{Typeface: "Liberation", Variant: "Sans", Size: size}
+	s.Handler = plot.DefaultTextHandler
+}
+
+// newPlot is an empty plot in the manner of all figures.
+func newPlot(title string) *plot.Plot {
+	p := plot.New()
+	p.BackgroundColor = nil
+	p.Title.Text = title
+	setSans(&p.Title.TextStyle, 12)
+	p.Title.Padding = 8
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		setSans(&axis.Label.TextStyle, 10)
+		setSans(&axis.Tick.Label, 9)
+		axis.Color, axis.Tick.Color = ink, ink
+	}
+	return p
+}
+
+func newLegend() plot.Legend {
+	l := plot.NewLegend()
+	setSans(&l.TextStyle, 9)
+	l.Left, l.Top = true, true
+	l.Padding = 4
+	return l
+}
+
+// times are the ticks of a logarithmic axis of nanoseconds: a label for each power of ten, a mark for each multiple.
+type times struct{}
+
+func (times) Ticks(low, high float64) []plot.Tick {
+	var ticks []plot.Tick
+	for e := math.Floor(math.Log10(low)); e <= math.Ceil(math.Log10(high)); e++ {
+		for m := range 9 {
+			v := math.Pow(10, e) * float64(m+1)
+			if v < low*0.999 || v > high*1.001 {
+				continue
+			}
+			tick := plot.Tick{Value: v}
+			if m == 0 {
+				tick.Label = timeLabel(v)
+			}
+			ticks = append(ticks, tick)
+		}
+	}
+	return ticks
+}
+
+// timeLabel is a round number of nanoseconds, as "10 ns" or "1 µs".
+func timeLabel(ns float64) string {
+	for _, unit := range []string{"ns", "µs", "ms"} {
+		if ns < 1000 {
+			return strconv.FormatFloat(ns, 'g', 3, 64) + " " + unit
+		}
+		ns /= 1000
+	}
+	return strconv.FormatFloat(ns, 'g', 3, 64) + " s"
+}
+
+// decades are the powers of ten around low and high, at least one decade apart.
+func decades(low, high float64) (float64, float64) {
+	from, to := math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
+	return math.Pow(10, from), math.Pow(10, max(to, from+1))
+}
+
+// nanoseconds is the median and interval of times, in nanoseconds.
+func nanoseconds(seconds []float64) benchmath.Summary {
+	s := median(seconds, confidence)
+	s.Center, s.Lo, s.Hi = s.Center*1e9, s.Lo*1e9, s.Hi*1e9
+	return s
+}
+
+// A mark is one point of pathsFigure.
+type mark struct {
+	y    float64
+	time benchmath.Summary
+}
+
+// A series is the marks of a kind: of this library or of the peers, serial or parallel.
+type series struct {
+	ours    bool
+	callers string
+	shift   float64 // of the marks above their row, so that the interval of the one hides no other
+	glyph   draw.GlyphStyle
+	marks   []mark
+}
+
+func newSeries() []*series {
+	glyph := func(c color.Color, shape draw.GlyphDrawer) draw.GlyphStyle {
+		return draw.GlyphStyle{Color: c, Radius: 3, Shape: shape}
+	}
+	return []*series{
+		{true, "serial", 0.15, glyph(orange, draw.CircleGlyph{}), nil},
+		{true, "parallel", -0.15, glyph(orange, draw.RingGlyph{}), nil},
+		{false, "serial", 0.15, glyph(blue, draw.CircleGlyph{}), nil},
+		{false, "parallel", -0.15, glyph(blue, draw.RingGlyph{}), nil},
+	}
+}
+
+func (s *series) name() string {
+	if s.ours {
+		return "ours, " + s.callers
+	}
+	return "peers, " + s.callers
+}
+
+// A chart is the rows of pathsFigure, from top to bottom, row y being y below zero.
+type chart struct {
+	names     []plot.Tick
+	heads     plotter.XYLabels
+	series    []*series
+	low, high float64 // of the times
+	bottom    float64
+}
+
+// chartOf lays out a row for each library on each path.
+func chartOf(r *results, paths []path) chart {
+	c := chart{series: newSeries(), low: math.Inf(1)}
+	for _, p := range paths {
+		sides := p.sides(r)
+		if len(sides) == 0 {
+			continue
+		}
+		c.bottom -= 1.2
+		c.heads.XYs = append(c.heads.XYs, plotter.XY{Y: c.bottom})
+		c.heads.Labels = append(c.heads.Labels, p.title)
+		for _, side := range sides {
+			c.bottom--
+			c.names = append(c.names, plot.Tick{Value: c.bottom, Label: side})
+			for _, s := range c.series {
+				if s.ours == strings.HasPrefix(side, "ours") {
+					c.add(s, r.seconds("peers", p.row(side, s.callers), 0))
+				}
+			}
+		}
+	}
+	return c
+}
+
+// add marks the times in the lowest row.
+func (c *chart) add(s *series, seconds []float64) {
+	if len(seconds) == 0 {
+		return
+	}
+	t := nanoseconds(seconds)
+	c.low, c.high = min(c.low, t.Center), max(c.high, t.Center)
+	s.marks = append(s.marks, mark{c.bottom + s.shift, t})
+}
+
+// pathsFigure has a row for each library on each path, with the time of a call to its right, on a logarithmic axis.
+func pathsFigure(r *results, name, title string, paths []path) figure {
+	c := chartOf(r, paths)
+	if c.high == 0 {
+		return figure{}
+	}
+	p := newPlot(title)
+	p.Y.Min, p.Y.Max = c.bottom-0.8, -0.4
+	p.Y.Tick.Marker, p.Y.Tick.Length, p.Y.LineStyle.Width = plot.ConstantTicks(c.names), 0, 0
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, times{}
+	p.X.Min, p.X.Max = decades(c.low, c.high)
+	p.X.Padding = 4
+	drawHeads(p, c.heads)
+	legend := newLegend()
+	for _, s := range c.series {
+		drawMarks(p, s.marks, s.glyph)
+		legend.Add(s.name(), &plotter.Scatter{GlyphStyle: s.glyph})
+	}
+	return figure{name, 620, vg.Length(-c.bottom)*13 + 70, p, legend, 110}
+}
+
+// drawHeads draws the lines of the powers of ten and, from the left edge, the names of the paths.
+func drawHeads(p *plot.Plot, heads plotter.XYLabels) {
+	for i := range heads.XYs {
+		heads.XYs[i].X = p.X.Min
+	}
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = faint, nil
+	p.Add(grid)
+	labels, err := plotter.NewLabels(heads)
+	if err != nil {
+		panic(err) // as many labels as points, by construction
+	}
+	for i := range labels.TextStyle {
+		setSans(&labels.TextStyle[i], 10)
+		labels.TextStyle[i].Font.Weight = 3 // bold
+		labels.TextStyle[i].YAlign = draw.YCenter
+	}
+	labels.Offset.X = 3
+	p.Add(labels)
+}
+
+// drawMarks draws each mark and a line over its interval.
+func drawMarks(p *plot.Plot, marks []mark, glyph draw.GlyphStyle) {
+	var points plotter.XYs
+	for _, m := range marks {
+		points = append(points, plotter.XY{X: m.time.Center, Y: m.y})
+		if low, high := max(m.time.Lo, p.X.Min), min(m.time.Hi, p.X.Max); !math.IsInf(m.time.Lo, 0) && high > low {
+			line, err := plotter.NewLine(plotter.XYs{{X: low, Y: m.y}, {X: high, Y: m.y}})
+			if err != nil {
+				panic(err) // both are finite
+			}
+			line.Color, line.Width = glyph.Color, 1
+			p.Add(line)
+		}
+	}
+	if len(points) > 0 {
+		scatter, err := plotter.NewScatter(points)
+		if err != nil {
+			panic(err) // medians of finite times
+		}
+		scatter.GlyphStyle = glyph
+		p.Add(scatter)
+	}
+}
+
+// A line is a row of bench/peers with its name in the figure.
+type line struct{ label, row string }
+
+// processorLines are what the figure and the table of processors show.
+var processorLines = []line{
+	{"ours", "Closed/ours/parallel"},
+	{"ours, window", "RateWindow/ours/parallel"},
+	{"eapache", "Closed/eapache/parallel"},
+	{"gobreaker", "Closed/gobreaker/parallel"},
+	{"failsafe two-step", "Closed/failsafe-two-step/parallel"},
+	{"failsafe two-step, window", "RateWindow/failsafe-two-step/parallel"},
+	{"aegis, window", "RateWindow/aegis/parallel"},
+	{"gozero, window", "RateWindow/gozero/parallel"},
+}
+
+func processorsFigure(r *results) figure {
+	p := newPlot("Time of a call through one breaker, by processors")
+	p.X.Label.Text = "processors, each with a goroutine that calls"
+	procs := r.procs("peers", processorLines[0].row)
+	var ticks []plot.Tick
+	for _, n := range procs {
+		ticks = append(ticks, plot.Tick{Value: float64(n), Label: strconv.Itoa(n)})
+	}
+	legend := newLegend()
+	var lines []plotted
+	for _, l := range processorLines {
+		one := plotted{label: l.label}
+		for _, n := range procs {
+			one.add(float64(n), r.seconds("peers", l.row, n))
+		}
+		lines = append(lines, one)
+	}
+	if !drawLines(p, &legend, lines, ticks) {
+		return figure{}
+	}
+	return figure{figureProcessors, 620, 360, p, legend, 165}
+}
+
+// lengthSides are the libraries in pipelines of growing length, this one first.
+var lengthSides = []string{"ours", "failsafe", "backoff-v5"}
+
+func lengthRow(policies int, side string) string {
+	return fmt.Sprintf("Length/policies=%d/%s", policies, side)
+}
+
+// lengths are the lengths that were measured.
+func lengths(r *results) []int {
+	var lengths []int
+	for _, key := range r.rows {
+		parts := strings.Split(key.name, "/")
+		if key.pkg != "peers" || len(parts) != 3 || parts[0] != "Length" || parts[2] != lengthSides[0] {
+			continue
+		}
+		if n, err := strconv.Atoi(strings.TrimPrefix(parts[1], "policies=")); err == nil {
+			lengths = append(lengths, n)
+		}
+	}
+	return lengths
+}
+
+func lengthFigure(r *results) figure {
+	p := newPlot("Time of a call, by the length of its pipeline")
+	p.X.Label.Text = "policies"
+	var ticks []plot.Tick
+	for _, n := range lengths(r) {
+		ticks = append(ticks, plot.Tick{Value: float64(n), Label: strconv.Itoa(n)})
+	}
+	legend := newLegend()
+	var lines []plotted
+	for _, side := range lengthSides {
+		one := plotted{label: side}
+		for _, n := range lengths(r) {
+			one.add(float64(n), r.seconds("peers", lengthRow(n, side), 0))
+		}
+		lines = append(lines, one)
+	}
+	if !drawLines(p, &legend, lines, ticks) {
+		return figure{}
+	}
+	return figure{figureLength, 620, 320, p, legend, 165}
+}
+
+// plotted is a line of points, in nanoseconds.
+type plotted struct {
+	label  string
+	points plotter.XYs
+}
+
+func (l *plotted) add(x float64, seconds []float64) {
+	if len(seconds) > 0 {
+		l.points = append(l.points, plotter.XY{X: x, Y: nanoseconds(seconds).Center})
+	}
+}
+
+// drawLines draws the lines on two logarithmic axes and names them in the legend. It reports whether there was something to draw.
+func drawLines(p *plot.Plot, legend *plot.Legend, lines []plotted, ticks []plot.Tick) bool {
+	low, high := math.Inf(1), 0.0
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = nil, faint
+	p.Add(grid)
+	for i, l := range lines {
+		if len(l.points) == 0 {
+			continue
+		}
+		for _, point := range l.points {
+			low, high = min(low, point.Y), max(high, point.Y)
+		}
+		line, points, err := plotter.NewLinePoints(l.points)
+		if err != nil {
+			panic(err) // medians of finite times
+		}
+		line.Color, line.Width = palette[i%len(palette)], 1.5
+		points.GlyphStyle = draw.GlyphStyle{Color: palette[i%len(palette)], Radius: 3.5, Shape: glyphs[i%len(glyphs)]}
+		p.Add(line, points)
+		legend.Add(l.label, line, points)
+	}
+	if high == 0 || len(ticks) == 0 {
+		return false
+	}
+	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.ConstantTicks(ticks)
+	p.X.Min, p.X.Max = ticks[0].Value, max(ticks[len(ticks)-1].Value, ticks[0].Value*2)
+	p.X.Padding, p.Y.Padding = 6, 6
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, times{}
+	p.Y.Min, p.Y.Max = decades(low, high)
+	return true
+}

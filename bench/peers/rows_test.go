@@ -1,0 +1,92 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+// The rows of a table are comparable only if each makes the call, as often as the table says.
+
+// eachSide runs test for each side, with the number of calls of the effector since the test began.
+func eachSide(t *testing.T, sides func(effector) []side, fn effector, test func(t *testing.T, s side, n *int)) {
+	n := 0
+	for _, s := range sides(func(ctx context.Context) (int, error) { n++; return fn(ctx) }) {
+		t.Run(s.name, func(t *testing.T) {
+			n = 0
+			test(t, s, &n)
+		})
+	}
+}
+
+func TestEverySideMakesTheCallOnce(t *testing.T) {
+	for name, sides := range map[string]func(effector) []side{
+		"Closed":     func(fn effector) []side { return counting(fn, time.Hour) },
+		"RateWindow": windowed,
+		"Retry":      retrying,
+		"Timeout":    limiting,
+		"Pipeline":   piped,
+		"Length":     func(fn effector) []side { return lengthened(fn, 4) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachSide(t, sides, succeed, func(t *testing.T, s side, n *int) {
+				for i := range 100 {
+					if err := s.call(); err != nil || *n != i+1 {
+						t.Fatalf("call %d: error %v, %d calls of the effector", i+1, err, *n)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestEveryOpenSideRefuses(t *testing.T) {
+	for name, sides := range map[string]func(effector) []side{"Open": opened, "PipelineOpen": pipedOpen} {
+		t.Run(name, func(t *testing.T) {
+			eachSide(t, sides, fail, func(t *testing.T, s side, n *int) {
+				refusals := 0
+				for range 1000 {
+					if err := s.call(); err != nil && !errors.Is(err, errBoom) {
+						refusals++
+					}
+				}
+				atRandom := s.name == "aegis" || s.name == "gozero"
+				if refusals+*n != 1000 || *n > 0 && !atRandom || *n > 50 {
+					t.Errorf("of 1000 calls %d were refused and %d made", refusals, *n)
+				}
+			})
+		})
+	}
+}
+
+func TestEverySideRetriesTwice(t *testing.T) {
+	for name, sides := range map[string]func(func()) []side{"RetryTwice": retryingAtOnce, "PipelineTwice": pipedTwice} {
+		t.Run(name, func(t *testing.T) {
+			n := 0
+			for _, s := range sides(func() { n++ }) {
+				n = 0
+				if err := s.call(); err != nil || n != 3 {
+					t.Errorf("%s: error %v, %d calls of the effector, want 3", s.name, err, n)
+				}
+			}
+		})
+	}
+}
+
+func TestTheLastFailureTrips(t *testing.T) {
+	eachSide(t, tripping, fail, func(t *testing.T, s side, n *int) {
+		if err := s.call(); !errors.Is(err, errBoom) || *n != failures {
+			t.Errorf("error %v, %d calls of the effector, want %d", err, *n, failures)
+		}
+	})
+	// Those of tripping are configured as those of counting, which refuse the next call.
+	eachSide(t, func(fn effector) []side { return counting(fn, time.Hour) }, fail, func(t *testing.T, s side, n *int) {
+		for range failures + 1 {
+			s.call()
+		}
+		if s.name != "ours-two-step" && *n != failures { // it shares the breaker of ours
+			t.Errorf("%d calls of the effector, want %d", *n, failures)
+		}
+	})
+}
