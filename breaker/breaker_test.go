@@ -1136,3 +1136,31 @@ func TestHungCallsStaySlowHoweverLong(t *testing.T) {
 		}
 	})
 }
+
+// TestFastSuccessSeesWhatHasBecomeSlowSince the window was judged: a result is a time at which hanging calls are judged, whatever it is.
+func TestFastSuccessSeesWhatHasBecomeSlowSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{SlowRate: 0.5, SlowCall: 2 * time.Second, Window: 10 * time.Second, MinCalls: 2})
+		acquire := func() *breaker.Permit {
+			p, err := b.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &p
+		}
+		for range 5 {
+			acquire() // hang from 0 s on, not of one instant
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(295 * time.Millisecond)
+		first, second, third := acquire(), acquire(), acquire()
+		time.Sleep(1700 * time.Millisecond) // 2 s: a new tenth of Window begins
+		first.Done(errors.New("fast failure"))
+		second.Done(nil)
+		time.Sleep(260 * time.Millisecond) // 2.26 s: the five are slow, at the latest since 2.25 s
+		third.Done(nil)                    // a fast success: 5 of 8 calls are slow
+		if b.State() != breaker.Open {
+			t.Fatalf("%+v, want open", b.Snapshot())
+		}
+	})
+}

@@ -30,8 +30,8 @@ type window struct {
 	// settled is 1 + the latest epoch in which the window was seen to hold MinCalls. Until the epoch ends it only gains, so
 	// that a fast success need not be judged. Whoever judges writes it; a stale value costs a judgement.
 	settled atomic.Int64
-	// judged is the end of the epoch, fine or not, in which the running calls were last judged at an admission. Until then they
-	// only end.
+	// judged is the end of the epoch, fine or not, in which the running calls were last judged. Until then they only end. Whoever
+	// judges writes it; a stale value costs a judgement.
 	judged atomic.Int64
 
 	carried atomic.Int64 // running calls whose words were reused: all of them slow
@@ -252,7 +252,7 @@ func (w *window) book(m mark, outcome Outcome) (cause string) {
 // count counts a call of a class that ended now. Booked first and judged second: of several at a time the last sees all.
 func (w *window) count(class int, now int64) (cause string) {
 	epoch, _, _ := w.add(&w.stripe().ended[class], now, w.width)
-	if class == fastSuccess && w.settled.Load() == epoch+1 {
+	if class == fastSuccess && w.settled.Load() == epoch+1 && (w.fine.by == 0 || w.noneSlower(now)) {
 		return ""
 	}
 	return w.judge(now, epoch)
@@ -260,15 +260,16 @@ func (w *window) count(class int, now int64) (cause string) {
 
 // judgeAdmission judges the running calls where time may have made some of them slow.
 func (w *window) judgeAdmission(now int64) (cause string) {
-	if left := w.judged.Load() - now; 0 < left && left <= w.fine.by { // else the clock went back
+	if w.noneSlower(now) {
 		return ""
 	}
-	epoch, fine := w.epoch(now, w.width), w.epoch(now, w.fine)
-	cause = w.judge(now, epoch)
-	if !w.someSlowSoon(fine) {
-		w.judged.Store(w.began + min((epoch+1)*w.width.by, (fine+1)*w.fine.by))
-	}
-	return cause
+	return w.judge(now, w.epoch(now, w.width))
+}
+
+// noneSlower reports whether no running call has become slow since they were last judged.
+func (w *window) noneSlower(now int64) bool {
+	left := w.judged.Load() - now
+	return 0 < left && left <= w.fine.by // else the clock went back
 }
 
 // someSlowSoon reports whether calls may become slow within the fine epoch: those whose instant is known.
@@ -356,6 +357,9 @@ func (w *window) judge(now, epoch int64) (cause string) {
 		}
 	}
 	if w.c.SlowRate > 0 {
+		if fine := w.epoch(now, w.fine); !w.someSlowSoon(fine) {
+			w.judged.Store(w.began + min((epoch+1)*w.width.by, (fine+1)*w.fine.by))
+		}
 		_, hanging := w.running(now)
 		slow, all := s.slow+hanging, s.calls+s.slowIgnored+hanging
 		if all >= least && float64(slow)/float64(all) >= w.c.SlowRate {
