@@ -122,7 +122,7 @@ func TestWindowForgets(t *testing.T) {
 }
 
 func TestWindowForgetsAfterAnyIdleTime(t *testing.T) {
-	for _, idle := range []time.Duration{time.Second, 1100 * time.Millisecond, 1200 * time.Millisecond, 1300 * time.Millisecond, time.Minute, 30 * 24 * time.Hour} {
+	for _, idle := range []time.Duration{time.Second, 1100 * time.Millisecond, 1200 * time.Millisecond, 1300 * time.Millisecond, 1600 * time.Millisecond, time.Minute, 30 * 24 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			b := breaker.New(breaker.Config{FailureRate: 0.5, MinCalls: 100, Window: time.Second})
 			run(t, b, "ffffff")

@@ -41,7 +41,7 @@ type window struct {
 
 const (
 	span    = 10 // epochs in the window
-	buckets = 12 // in the ring: one ahead of the slowest booker, and one to spare
+	buckets = 16 // in the ring: one ahead of the slowest booker, and to spare; a power of two, since an index is taken at every call
 
 	fineSpan = 8 // fine epochs in SlowCall
 

@@ -79,7 +79,7 @@ func TestCallThatStoodStillForARingIsCountedAnew(t *testing.T) {
 	ring := &(*w.stripes.Load())[0].ended[fastFailure]
 	w.add(ring, int64(time.Hour), w.width)
 	w.began = 0
-	epoch, _, _ := w.add(ring, int64(time.Hour)-int64(1200*time.Millisecond), w.width)
+	epoch, _, _ := w.add(ring, int64(time.Hour)-buckets*int64(100*time.Millisecond), w.width)
 	if epoch < w.epoch(int64(time.Hour), w.width) {
 		t.Error("a call that stood still was booked in the past")
 	}
