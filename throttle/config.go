@@ -1,0 +1,37 @@
+package throttle
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config says what a [Throttle] lets through. All but Name must be set.
+type Config struct {
+	// Name stands in errors. Default none.
+	Name string
+
+	// Max is how many tokens the bucket holds, and so how many calls may start at once. From 1 to 1,000,000,000.
+	Max int
+
+	// Refill is how many tokens come every Every. From 1 to 1,000,000,000; those beyond Max are lost.
+	Refill int
+
+	// Every is the time between refills. At least 1 µs.
+	Every time.Duration
+}
+
+// Validate reports all mistakes of c at once, joined by [errors.Join], each naming the field, its value and the allowed range;
+// nil if there is none.
+func (c Config) Validate() error {
+	var mistakes []error
+	mistake := func(ok bool, field string, value any, allowed string) {
+		if !ok {
+			mistakes = append(mistakes, fmt.Errorf("%s: %s is %v, must be %s", title(c.Name), field, value, allowed))
+		}
+	}
+	mistake(c.Max >= 1 && c.Max <= maxTokens, "Max", c.Max, "1 to 1000000000")
+	mistake(c.Refill >= 1 && c.Refill <= maxTokens, "Refill", c.Refill, "1 to 1000000000")
+	mistake(c.Every >= earliest, "Every", c.Every, "at least 1µs")
+	return errors.Join(mistakes...)
+}

@@ -1,0 +1,173 @@
+package throttle_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/resiliencetest"
+	"github.com/effector-go/resilience/throttle"
+)
+
+// TestTokensComeAsFromTheBooksTicker, for any times of calls: a plain counter that is refilled at each tick.
+func TestTokensComeAsFromTheBooksTicker(t *testing.T) {
+	for _, c := range []throttle.Config{
+		{Max: 1, Refill: 1, Every: time.Second},
+		{Max: 10, Refill: 3, Every: time.Second},
+		{Max: 5, Refill: 100, Every: 7 * time.Millisecond},
+		{Max: 1e9, Refill: 1e9, Every: time.Microsecond},
+		{Max: 100, Refill: 1, Every: time.Hour},
+	} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(1, 2))
+				th := throttle.New(c)
+				tokens, next := c.Max, time.Now().Add(c.Every)
+				call := resilience.Compose(resiliencetest.FailFirst[int](0).Do, th)
+				for range 2000 {
+					switch random.IntN(10) {
+					case 0: // a burst
+					case 1:
+						time.Sleep(time.Until(next)) // to the instant
+					case 2:
+						time.Sleep(c.Every * time.Duration(random.IntN(20)))
+					default:
+						time.Sleep(time.Duration(random.Int64N(int64(c.Every))))
+					}
+					for !next.After(time.Now()) {
+						tokens, next = min(c.Max, tokens+c.Refill), next.Add(c.Every)
+					}
+					if s := th.Snapshot(); s.Available != tokens || s.Max != c.Max {
+						t.Fatalf("%+v, want %d", s, tokens)
+					}
+					_, err := call(t.Context())
+					if (err == nil) != (tokens > 0) {
+						t.Fatalf("%v with %d tokens", err, tokens)
+					}
+					if err == nil {
+						tokens--
+						continue
+					}
+					if after, ok := resilience.RetryAfter(err); !ok || after != time.Until(next) {
+						t.Fatalf("retry after %v, tokens come in %v", after, time.Until(next))
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestARefusalIsARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := throttle.New(throttle.Config{Name: "api", Max: 1, Refill: 1, Every: 2 * time.Second})
+		one := resiliencetest.FailFirst[int](0).Returning(1)
+		if value, err := throttle.Do(t.Context(), th, one.Do); value != 1 || err != nil {
+			t.Error(value, err)
+		}
+		time.Sleep(800 * time.Millisecond)
+		_, err := throttle.Do(t.Context(), th, one.Do)
+		var refused *throttle.Error
+		if !errors.As(err, &refused) || !errors.Is(err, throttle.ErrThrottled) || !errors.Is(err, resilience.ErrRefused) || refused.HTTPStatus() != 429 {
+			t.Fatal(err)
+		}
+		if err.Error() != "throttle api: no tokens, retry in 1.2s" || one.Calls() != 1 {
+			t.Error(err, one.Calls())
+		}
+		time.Sleep(2 * time.Second)
+		if err.Error() != "throttle api: no tokens" {
+			t.Error(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := throttle.Do(ctx, th, one.Do); !errors.Is(err, context.Canceled) || th.Snapshot().Available != 1 {
+			t.Error(err)
+		}
+	})
+}
+
+func TestEveryTokenIsTakenOnce(t *testing.T) {
+	th := throttle.New(throttle.Config{Max: 5000, Refill: 1, Every: 1 << 62})
+	one := resiliencetest.FailFirst[int](0)
+	var refused atomic.Int32
+	var g errgroup.Group
+	for range 8 {
+		g.Go(func() error {
+			for range 1000 {
+				if _, err := throttle.Do(t.Context(), th, one.Do); err != nil {
+					refused.Add(1)
+				}
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	if one.Calls() != 5000 || refused.Load() != 3000 {
+		t.Errorf("%d calls, %d refused", one.Calls(), refused.Load())
+	}
+}
+
+var global = throttle.New(throttle.Config{Max: 1, Refill: 1, Every: time.Hour})
+
+// TestTimeThatJumpsBackBlocksForOneRefill: a package's throttle is used in a bubble and then outside of it, decades away, and in a bubble again.
+func TestTimeThatJumpsBackBlocksForOneRefill(t *testing.T) {
+	refusals := 0
+	use := func(t *testing.T) {
+		for range 2 {
+			_, err := throttle.Do(t.Context(), global, resiliencetest.FailFirst[int](0).Do)
+			if after, ok := resilience.RetryAfter(err); ok {
+				refusals++
+				if after > time.Hour {
+					t.Errorf("blocked for %v", after)
+				}
+			}
+		}
+	}
+	synctest.Test(t, use)
+	use(t)
+	synctest.Test(t, use)
+	if refusals < 3 {
+		t.Errorf("%d refusals of 6 calls", refusals)
+	}
+}
+
+func TestMistakesAreToldAllAtOnce(t *testing.T) {
+	const want = "throttle api: Max is 0, must be 1 to 1000000000\nthrottle api: Refill is -1, must be 1 to 1000000000\nthrottle api: Every is 1ns, must be at least 1µs"
+	bad := throttle.Config{Name: "api", Refill: -1, Every: 1}
+	if err := bad.Validate(); err == nil || err.Error() != want {
+		t.Error(err)
+	}
+	good := throttle.New(throttle.Config{Max: 1, Refill: 1, Every: time.Second})
+	for text, mistake := range map[string]func(){
+		want: func() { throttle.New(bad) },
+		"throttle: Do: fn is nil, must be a function": func() { throttle.Do[int](t.Context(), good, nil) },
+	} {
+		func() {
+			defer func() {
+				if value := recover(); value != text {
+					t.Errorf("panicked with %v, want %s", value, text)
+				}
+			}()
+			mistake()
+		}()
+	}
+	if good.Name() != "" {
+		t.Error(good.Name())
+	}
+}
+
+func BenchmarkDo(b *testing.B) {
+	th := throttle.New(throttle.Config{Max: 1e9, Refill: 1e9, Every: time.Second})
+	ctx := b.Context()
+	b.ReportAllocs()
+	for b.Loop() {
+		throttle.Do(ctx, th, func(context.Context) (int, error) { return 1, nil })
+	}
+}
