@@ -18,7 +18,6 @@ import (
 	"sync/atomic"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/clock"
 )
 
 // A Breaker is a circuit breaker: a [resilience.Policy] that refuses calls while its dependency fails. [Do] uses it alone,
@@ -84,7 +83,7 @@ func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, err
 //go:noinline
 func (p *phase) done(ctx context.Context, err error) {
 	if err == nil && p.windowOnly {
-		if cause := p.window.count(fastSuccess, clock.Now()); cause != "" {
+		if cause := p.window.succeed(); cause != "" {
 			p.trip(cause, nil)
 		}
 		return
