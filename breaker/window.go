@@ -400,59 +400,74 @@ func (w *window) snapshot(s *Snapshot) {
 	s.Slow, s.Running = int(sum.slow+hanging), int(all)
 }
 
-// lastCalls counts the failures among the last so many calls, without a lock. Each call takes the next number; a slot
-// holds number<<1, plus one for a failure.
+// lastCalls counts the failures among the last so many calls, without a lock. One word holds the number of the latest call and how many
+// of the last calls failed; a compare-and-swap of it books a call, so calls stand in one order, and whoever books one knows the exact
+// count at its place. How each call ended is then written into a ring, for the one whose call pushes it out.
+//
+// That one must find it: where a caller stood still between the two writes, while all the rest of the ring was filled, the next one
+// waits for it.
 type lastCalls struct {
-	limit    int64
-	number   atomic.Uint64 // of the latest call
-	failures atomic.Int64  // slots that hold a failure; a hint while calls are booked
-	slots    []atomic.Uint64
+	size  uint64
+	limit uint64
+	word  atomic.Uint64   // number of the latest call, whether the ring has been full, failures
+	ring  []atomic.Uint64 // number<<1 of a call, plus one if it failed; a power of two long, so that numbers may come round
 }
+
+// The parts of lastCalls.word. Failures are at most LastCalls, which is at most 1,000,000.
+const (
+	failureBits = 20
+	failureMask = 1<<failureBits - 1
+	filled      = 1 << failureBits
+	numberShift = failureBits + 1
+	numberMask  = math.MaxUint64 >> numberShift
+)
 
 func newLastCalls(calls, failures int) *lastCalls {
-	return &lastCalls{limit: int64(failures), slots: make([]atomic.Uint64, calls)}
+	l := &lastCalls{size: uint64(calls), limit: uint64(failures), ring: make([]atomic.Uint64, 1<<bits.Len(uint(calls-1)))}
+	for i := range l.size { // as many successes before the first call, which are not counted as calls
+		number := (i - l.size + 1) & numberMask
+		l.slot(number).Store(number << 1)
+	}
+	return l
 }
 
-// book counts a call and reports whether the failures have reached the limit.
+func (l *lastCalls) slot(number uint64) *atomic.Uint64 { return &l.ring[number%uint64(len(l.ring))] }
+
+// book counts a call and reports whether it is a failure with which the failures have reached the limit.
 func (l *lastCalls) book(failed bool) bool {
 	bit := uint64(0)
 	if failed {
 		bit = 1
 	}
-	for !l.put(l.number.Add(1), bit) {
-		// The call stood still while the others went round: it takes a new number.
-	}
-	if !failed || l.failures.Load() < l.limit {
-		return false
-	}
-	_, failures := l.held() // exactly: a slot whose new call has its number only still holds one that has gone
-	return int64(failures) >= l.limit
-}
-
-func (l *lastCalls) put(number, bit uint64) bool {
-	slot := &l.slots[number%uint64(len(l.slots))]
 	for {
-		old := slot.Load()
-		if old>>1 > number {
-			return false
-		}
-		if slot.CompareAndSwap(old, number<<1|bit) {
-			if delta := int64(bit) - int64(old&1); delta != 0 {
-				l.failures.Add(delta)
+		word := l.word.Load()
+		number := (word>>numberShift + 1) & numberMask
+		gone := (number - l.size) & numberMask
+		pushed := l.slot(gone).Load()
+		if pushed>>1 != gone {
+			if l.word.Load() == word {
+				runtime.Gosched() // the call that is to go has its number and not yet its slot
 			}
-			return true
+			continue
+		}
+		failures := word&failureMask + bit - pushed&1
+		next := number<<numberShift | word&filled | failures
+		if number == l.size {
+			next |= filled
+		}
+		if l.word.CompareAndSwap(word, next) {
+			l.slot(number).Store(number<<1 | bit)
+			return failed && failures >= l.limit
 		}
 	}
 }
 
 // held counts the last calls and the failures among them.
 func (l *lastCalls) held() (calls, failures int) {
-	latest, size := l.number.Load(), uint64(len(l.slots))
-	for i := range l.slots {
-		if slot := l.slots[i].Load(); slot>>1 > 0 && slot>>1+size > latest {
-			calls++
-			failures += int(slot & 1)
-		}
+	word := l.word.Load()
+	calls = int(l.size)
+	if word&filled == 0 {
+		calls = int(word >> numberShift)
 	}
-	return calls, failures
+	return calls, int(word & failureMask)
 }

@@ -3,7 +3,9 @@ package breaker
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,19 +64,6 @@ func TestFullCounterStaysFull(t *testing.T) {
 }
 
 func TestCallThatStoodStillForARingIsCountedAnew(t *testing.T) {
-	l := newLastCalls(4, 4)
-	stalled := l.number.Add(1)
-	for range 8 {
-		l.book(false)
-	}
-	if l.put(stalled, 1) {
-		t.Error("an old number took a slot of a newer call")
-	}
-	l.book(true)
-	if calls, failures := l.held(); calls != 4 || failures != 1 {
-		t.Errorf("%d calls, %d failures, want 4 and 1", calls, failures)
-	}
-
 	w := newWindow(&Config{Window: time.Second, FailureRate: 1, MinCalls: 1}, 0)
 	ring := &(*w.stripes.Load())[0].ended[fastFailure]
 	w.add(ring, int64(time.Hour), w.width)
@@ -82,6 +71,39 @@ func TestCallThatStoodStillForARingIsCountedAnew(t *testing.T) {
 	epoch, _, _ := w.add(ring, int64(time.Hour)-buckets*int64(100*time.Millisecond), w.width)
 	if epoch < w.epoch(int64(time.Hour), w.width) {
 		t.Error("a call that stood still was booked in the past")
+	}
+}
+
+// TestLastCallsCountTheLast beside a plain list, also where the numbers come round.
+func TestLastCallsCountTheLast(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, size := range []int{1, 2, 3, 7, 64, 100} {
+		for _, first := range []uint64{0, numberMask - 150} {
+			l := newLastCalls(size, size/2+1)
+			l.word.Store(first << numberShift)
+			for i := range l.size {
+				number := (first - i) & numberMask
+				l.slot(number).Store(number << 1)
+			}
+			var list []bool
+			for range 400 {
+				failed := random.IntN(2) == 0
+				list = append(list, failed)
+				list = list[max(0, len(list)-size):]
+				failures := 0
+				for _, failed := range list {
+					if failed {
+						failures++
+					}
+				}
+				if opens := l.book(failed); opens != (failed && failures > size/2) {
+					t.Fatalf("%d of the last %d failed: %v", failures, size, opens)
+				}
+				if calls, got := l.held(); got != failures || first == 0 && calls != len(list) {
+					t.Fatalf("%d calls, %d failures, want %d and %d", calls, got, len(list), failures)
+				}
+			}
+		}
 	}
 }
 
@@ -98,8 +120,38 @@ func TestLastCallsUnderRaceHoldExactlyTheLast(t *testing.T) {
 	}
 	g.Wait()
 	calls, failures := l.held()
-	if calls != 64 || int64(failures) != l.failures.Load() {
-		t.Errorf("%d calls, %d failures, counter %d", calls, failures, l.failures.Load())
+	in := 0
+	for i := range l.ring {
+		in += int(l.ring[i].Load() & 1)
+	}
+	if calls != 64 || failures != in || l.word.Load()>>numberShift != 8*2000 {
+		t.Errorf("%d calls, %d failures, %d in the ring", calls, failures, in)
+	}
+}
+
+// TestACallThatIsBookedBetweenOthersHidesNone: two of the last two calls open, and among three failures in turn with one success beside them
+// are two in a row, whatever the order.
+func TestACallThatIsBookedBetweenOthersHidesNone(t *testing.T) {
+	for round := range 20_000 {
+		l := newLastCalls(2, 2)
+		opened := l.book(true)
+		var g errgroup.Group
+		var ready atomic.Bool
+		g.Go(func() error {
+			ready.Store(true)
+			l.book(false)
+			return nil
+		})
+		for !ready.Load() {
+			runtime.Gosched()
+		}
+		for range 2 {
+			opened = l.book(true) || opened
+		}
+		g.Wait()
+		if !opened {
+			t.Fatalf("round %d: the failures were not seen", round)
+		}
 	}
 }
 
