@@ -113,6 +113,16 @@ func (s *Store[K, V]) Release(e *Entry[K, V]) {
 	s.shrink()
 }
 
+// ReleaseUnneeded ends one use of the entry. If it was the last, and unneeded says so of the value, the key falls away at once.
+func (s *Store[K, V]) ReleaseUnneeded(e *Entry[K, V], unneeded func(V) bool) {
+	s.mu.Lock()
+	if e.users == 1 && s.entries[e.key] == e && unneeded(e.value) {
+		delete(s.entries, e.key)
+	}
+	s.mu.Unlock()
+	s.Release(e)
+}
+
 // Look gives the value of a key that is there, without using it.
 func (s *Store[K, V]) Look(key K) (value V, ok bool) {
 	s.mu.Lock()
