@@ -63,14 +63,23 @@ func Do[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, e
 		var zero T
 		return zero, resilience.ContextErr(ctx)
 	}
-	value, err := fn(numbered(ctx, 1))
-	if r.config.Budget != nil {
-		r.config.Budget.Deposit()
+	var value T
+	var err error
+	if r.config.Budget == nil {
+		value, err = fn(numbered(ctx, 1))
+	} else {
+		value, err = paying(ctx, r, fn)
 	}
 	if err == nil {
 		return value, nil
 	}
 	return again(ctx, r, fn, value, err)
+}
+
+// paying makes the first call and pays for it into the budget, also where it panics.
+func paying[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, error)) (T, error) {
+	defer r.config.Budget.Deposit()
+	return fn(numbered(ctx, 1))
 }
 
 // again is Do from the first failure on.
@@ -95,8 +104,7 @@ func again[T any](ctx context.Context, r *Retry, fn func(context.Context) (T, er
 // in turned away is none. The value of a failed attempt is discarded before the wait ([resilience.Discard]).
 func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
 	starts := next.Starts()
-	err := next.Run(numbered(ctx, 1))
-	r.deposit(next, starts)
+	err := r.run(ctx, next, starts, 1)
 	if err == nil {
 		return nil
 	}
@@ -117,18 +125,30 @@ func (r *Retry) again(ctx context.Context, next resilience.Next, starts int, err
 		if end := s.wait(ctx, delay); end != nil {
 			return end
 		}
-		err = next.Run(numbered(ctx, s.attempts+1))
-		r.deposit(next, starts)
-		if err == nil {
+		if err = r.run(ctx, next, starts, s.attempts+1); err == nil {
 			return nil
 		}
 	}
 }
 
+// run runs next for attempt n. starts is how often the effector had been started before.
+func (r *Retry) run(ctx context.Context, next resilience.Next, starts, n int) error {
+	ctx = numbered(ctx, n)
+	if r.config.Budget == nil {
+		return next.Run(ctx)
+	}
+	return r.runPaying(ctx, next, starts)
+}
+
+func (r *Retry) runPaying(ctx context.Context, next resilience.Next, starts int) error {
+	defer r.deposit(next, starts) // panics too
+	return next.Run(ctx)
+}
+
 // deposit pays into the budget for a call that the last run made for the first time: one that an open breaker refuses gives
 // the dependency's retries nothing, and one of several retries around it is enough. before is Starts before the run.
 func (r *Retry) deposit(next resilience.Next, before int) {
-	if r.config.Budget != nil && before == 0 && next.Starts() > 0 {
+	if before == 0 && next.Starts() > 0 {
 		r.config.Budget.Deposit()
 	}
 }

@@ -867,3 +867,22 @@ func TestDoNamesWhatIsNil(t *testing.T) {
 	}()
 	retry.Do(t.Context(), nil, func(context.Context) (int, error) { return 0, nil })
 }
+
+// TestACallThatPanicsHasPaidForARetry, as any call that was made.
+func TestACallThatPanicsHasPaidForARetry(t *testing.T) {
+	b := budget.New(budget.Config{Ratio: 1})
+	r := retry.New(retry.Config{Budget: b})
+	boom := func(context.Context) (int, error) { panic("boom") }
+	for name, call := range map[string]func(){
+		"Do":  func() { retry.Do(t.Context(), r, boom) },
+		"Run": func() { resilience.Compose(boom, r)(t.Context()) },
+	} {
+		func() {
+			defer func() { recover() }()
+			call()
+		}()
+		if !b.Withdraw() || b.Withdraw() {
+			t.Errorf("%s: a call that panicked should have paid for one retry", name)
+		}
+	}
+}
