@@ -72,6 +72,10 @@ func TestEachRuleOpensAtItsLimitAndNotBefore(t *testing.T) {
 		{"rate of one", breaker.Config{FailureRate: 1, MinCalls: 3}, "sfffff"[:1] + "ffff", "", ""},
 		{"a rule of several is enough", breaker.Config{Consecutive: 9, Leaky: 9, Failures: 9, LastCalls: 20, FailureRate: 0.5, MinCalls: 4}, "sff", "f", "3 of 4 calls failed in 10s"},
 		{"another of several", breaker.Config{Consecutive: 3, Leaky: 9, Failures: 9, LastCalls: 20, FailureRate: 0.9}, "fsff", "f", "3 failures in a row"},
+		{"in a row, beside a rate", breaker.Config{Consecutive: 3, FailureRate: 0.9, MinCalls: 99}, "ffsff", "f", "3 failures in a row"},
+		{"a caller that went away ends no row", breaker.Config{Consecutive: 2}, "fc", "f", "2 failures in a row"},
+		{"a caller that went away is no success for leaky", breaker.Config{Leaky: 2}, "fc", "f", "2 failures more than successes"},
+		{"a caller that went away is none of the last calls", breaker.Config{Failures: 2, LastCalls: 2}, "fc", "f", "2 failures among the last 2 calls"},
 		{"a caller that went away counts in no rule", breaker.Config{Consecutive: 2, Leaky: 2, Failures: 2, LastCalls: 5, FailureRate: 0.9, MinCalls: 2}, "fcccccc", "f", "2 of 2 calls failed in 10s"},
 	}
 	for _, test := range tests {
@@ -1161,6 +1165,300 @@ func TestFastSuccessSeesWhatHasBecomeSlowSince(t *testing.T) {
 		third.Done(nil)                    // a fast success: 5 of 8 calls are slow
 		if b.State() != breaker.Open {
 			t.Fatalf("%+v, want open", b.Snapshot())
+		}
+	})
+}
+
+func TestClassifyIsAskedAboutCallsWithoutErrorToo(t *testing.T) {
+	classify := func(context.Context, error) breaker.Outcome { return breaker.Failure } // a dependency that ought to be dead
+	succeed := func(context.Context) (int, error) { return 1, nil }
+	for _, config := range []breaker.Config{
+		{Consecutive: 1, Classify: classify},
+		{FailureRate: 1, MinCalls: 1, Classify: classify},
+		{FailureRate: 1, SlowRate: 1, SlowCall: time.Hour, MinCalls: 1, Classify: classify},
+	} {
+		for name, call := range map[string]func(*breaker.Breaker){
+			"Do":  func(b *breaker.Breaker) { breaker.Do(t.Context(), b, succeed) },
+			"Run": func(b *breaker.Breaker) { resilience.Do(t.Context(), b, succeed) },
+			"Acquire": func(b *breaker.Breaker) {
+				p, _ := b.Acquire(t.Context())
+				p.Done(nil)
+			},
+		} {
+			b := breaker.New(config)
+			if call(b); b.State() != breaker.Open {
+				t.Errorf("%s, %+v: %v, want open", name, config, b.State())
+			}
+		}
+	}
+}
+
+func TestPanicBeforeTheCallWasMadeCountsNothing(t *testing.T) {
+	panics := resilience.PolicyFunc(func(context.Context, resilience.Next) error { panic("further in") })
+	for _, halfOpen := range []bool{false, true} {
+		b := breaker.New(breaker.Config{Consecutive: 1})
+		if halfOpen {
+			b.HalfOpen()
+		}
+		want := b.State()
+		func() {
+			defer func() {
+				if v := recover(); v != "further in" {
+					t.Errorf("recovered %v", v)
+				}
+			}()
+			resilience.Do(t.Context(), resilience.Pipeline{b, panics}, fail)
+		}()
+		if s := b.Snapshot(); s.State != want || s.Running+s.Failures+s.Consecutive != 0 {
+			t.Errorf("%+v, want %v and nothing counted", s, want)
+		}
+	}
+}
+
+func TestTrialThatWasTurnedAwayFurtherInGivesItsPlaceBack(t *testing.T) {
+	b := breaker.New(breaker.Config{})
+	b.HalfOpen()
+	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
+	resilience.Do(t.Context(), resilience.Pipeline{b, refuse}, fail)
+	if s := b.Snapshot(); s.State != breaker.HalfOpen || s.Running+s.Calls != 0 {
+		t.Errorf("%+v, want half-open, no trial", s)
+	}
+	run(t, b, "s")
+	wantState(t, b, breaker.Closed)
+}
+
+func TestPanicAfterTheCallersDeadlineIsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, test := range []struct {
+			name string
+			end  func(context.Context) context.Context
+			want breaker.State
+		}{
+			{"deadline", func(ctx context.Context) context.Context {
+				ctx, cancel := context.WithTimeout(ctx, time.Second)
+				context.AfterFunc(ctx, cancel)
+				return ctx
+			}, breaker.Open},
+			{"cancellation", func(ctx context.Context) context.Context {
+				ctx, cancel := context.WithCancel(ctx)
+				time.AfterFunc(time.Second, cancel)
+				return ctx
+			}, breaker.Closed},
+		} {
+			b := breaker.New(breaker.Config{Consecutive: 1})
+			func() {
+				defer func() { recover() }()
+				breaker.Do(test.end(t.Context()), b, func(ctx context.Context) (int, error) {
+					<-ctx.Done()
+					panic("late")
+				})
+			}()
+			if b.State() != test.want {
+				t.Errorf("%s: %v, want %v", test.name, b.State(), test.want)
+			}
+		}
+	})
+}
+
+func TestPermitIsGivenBackOnce(t *testing.T) {
+	b := breaker.New(breaker.Config{SlowRate: 1, SlowCall: time.Hour})
+	p, _ := b.Acquire(t.Context())
+	b.Acquire(t.Context())
+	p.Done(nil)
+	p.Cancel()
+	p.Done(errBoom)
+	if s := b.Snapshot(); s.Running != 1 || s.Calls != 1 || s.Failures != 0 {
+		t.Errorf("%+v, want one running, one success", s)
+	}
+}
+
+func TestOfDoneAndDoneAtTheSameTimeOneCounts(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: math.MaxInt})
+	const rounds = 20_000
+	permits := make([]breaker.Permit, rounds)
+	for i := range permits {
+		permits[i], _ = b.Acquire(t.Context())
+	}
+	var g errgroup.Group
+	var turn [2]atomic.Int32 // each waits for the other before every round
+	for me := range turn {
+		g.Go(func() error {
+			for i := range permits {
+				turn[me].Store(int32(i + 1))
+				for spins := 0; turn[1-me].Load() < int32(i+1); spins++ {
+					if spins > 1000 {
+						runtime.Gosched()
+					}
+				}
+				permits[i].Done(errBoom)
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	if s := b.Snapshot(); s.Consecutive != rounds {
+		t.Errorf("%d failures, want %d", s.Consecutive, rounds)
+	}
+}
+
+func TestLeakyLosesNoFailureToASuccess(t *testing.T) {
+	const callers, each, before = 8, 20_000, 1000
+	b := breaker.New(breaker.Config{Leaky: math.MaxInt})
+	for range before {
+		run(t, b, "f")
+	}
+	var g errgroup.Group
+	for range callers {
+		g.Go(func() error {
+			for range each {
+				fails, _ := b.Acquire(t.Context())
+				succeeds, _ := b.Acquire(t.Context())
+				fails.Done(errBoom)
+				succeeds.Done(nil)
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	if s := b.Snapshot(); s.Leak != before {
+		t.Errorf("%d failures more than successes, want %d", s.Leak, before)
+	}
+}
+
+func TestByHandTwiceChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{ProbeTimeout: 2 * time.Hour})
+		for _, byHand := range []func(){b.HalfOpen, b.ForceOpen, b.Disable} {
+			byHand()
+			before := b.Snapshot()
+			b.Acquire(t.Context()) // the trial, where there is one
+			time.Sleep(time.Hour)
+			byHand()
+			if s := b.Snapshot(); s.State != before.State || s.Since != before.Since {
+				t.Errorf("%+v, before %+v", s, before)
+			}
+		}
+	})
+}
+
+func TestByHandKeepsTheOpenings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Consecutive: 1})
+		run(t, b, "f")
+		b.HalfOpen()
+		run(t, b, "f")
+		if s := b.Snapshot(); s.Until.Sub(s.Since) != 10*time.Second || s.Openings != 2 {
+			t.Errorf("%+v, want open for 10s", s)
+		}
+	})
+}
+
+// A breaker that is used in one bubble and then elsewhere has lost the timer of its trials.
+func TestTrialsAreJudgedByTheClockWhereATimerIsDead(t *testing.T) {
+	for name, look := range map[string]func(*breaker.Breaker, *breaker.Permit){
+		"State": func(*breaker.Breaker, *breaker.Permit) {},
+		"Acquire": func(b *breaker.Breaker, _ *breaker.Permit) {
+			if _, err := b.Acquire(context.Background()); err == nil {
+				t.Error("a place beside one that is lost")
+			}
+		},
+		"Done": func(_ *breaker.Breaker, p *breaker.Permit) { p.Done(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b *breaker.Breaker
+			var lost breaker.Permit
+			synctest.Test(t, func(t *testing.T) {
+				b = breaker.New(breaker.Config{Probes: 2, ProbeSuccesses: 2})
+				b.HalfOpen()
+				lost, _ = b.Acquire(t.Context())
+			})
+			look(b, &lost)
+			wantState(t, b, breaker.Open)
+		})
+	}
+}
+
+func TestProbesMustAllSucceedByDefault(t *testing.T) {
+	b := breaker.New(breaker.Config{Probes: 2})
+	b.HalfOpen()
+	run(t, b, "s")
+	wantState(t, b, breaker.HalfOpen)
+	run(t, b, "s")
+	wantState(t, b, breaker.Closed)
+}
+
+func TestOpenTimeIsDoubledToTheNanosecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second, MaxOpenFor: 2*time.Second + 1})
+		for _, want := range []time.Duration{time.Second, 2 * time.Second, 2*time.Second + 1} {
+			run(t, b, "f")
+			s := b.Snapshot()
+			if got := s.Until.Sub(s.Since); got != want {
+				t.Errorf("open for %v, want %v", got, want)
+			}
+			time.Sleep(want)
+			synctest.Wait()
+		}
+	})
+}
+
+func TestRefusalThatIsKeptTellsNoTimeOnceItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Consecutive: 1})
+		run(t, b, "f")
+		_, err := b.Acquire(t.Context())
+		time.Sleep(time.Hour)
+		if refusal := err.(*breaker.OpenError); refusal.RetryAfter() != 0 || refusal.Error() != "breaker: open" {
+			t.Errorf("%v, %v", refusal.RetryAfter(), refusal)
+		}
+	})
+}
+
+func TestSuccessIsSuccessThoughItsCallerHasGone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got := breaker.DefaultClassify(ctx, nil); got != breaker.Success {
+		t.Errorf("%v, want success", got)
+	}
+}
+
+func TestSuccessIsJudgedInEachTenthOfTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{FailureRate: 0.5, MinCalls: 4})
+		run(t, b, "ssss")
+		time.Sleep(9 * time.Second)
+		run(t, b, "fff") // 3 of 7
+		time.Sleep(time.Second)
+		wantState(t, b, breaker.Closed)
+		run(t, b, "s") // 3 of 4: the first four have been forgotten
+		wantState(t, b, breaker.Open)
+	})
+}
+
+func TestSlowCallsCountByTheirOutcomeToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{SlowRate: 1, SlowCall: time.Second, FailureRate: 1, MinCalls: 9})
+		for _, end := range []struct {
+			cancel bool
+			err    error
+			want   breaker.Snapshot
+		}{
+			{true, errBoom, breaker.Snapshot{Slow: 1}}, // ignored
+			{false, errBoom, breaker.Snapshot{Slow: 2, Calls: 1, Failures: 1}},
+			{false, nil, breaker.Snapshot{Slow: 3, Calls: 2, Failures: 1}},
+		} {
+			ctx, cancel := context.WithCancel(t.Context())
+			p, _ := b.Acquire(ctx)
+			time.Sleep(time.Second)
+			if end.cancel {
+				cancel()
+			}
+			p.Done(end.err)
+			cancel()
+			s := b.Snapshot()
+			if s.Slow != end.want.Slow || s.Calls != end.want.Calls || s.Failures != end.want.Failures {
+				t.Errorf("%+v, want the counts of %+v", s, end.want)
+			}
 		}
 	})
 }

@@ -158,11 +158,15 @@ func (w *window) missed() {
 	}
 }
 
+// grow makes several stripes of one. It may be called again, when misses has come round.
 func (w *window) grow() {
 	old := w.stripes.Load()
+	if len(*old) > 1 {
+		return
+	}
 	grown := make([]*stripe, 1<<bits.Len(uint(4*runtime.GOMAXPROCS(0)-1)))
-	copy(grown, *old)
-	for i := len(*old); i < len(grown); i++ {
+	grown[0] = (*old)[0]
+	for i := 1; i < len(grown); i++ {
 		grown[i] = new(stripe)
 	}
 	w.stripes.CompareAndSwap(old, &grown)

@@ -218,3 +218,30 @@ func TestTrialRunsNobodyElsesHook(t *testing.T) {
 		}
 	})
 }
+
+func TestCallIsSeenByOneWhoseClockIsAnEpochBehind(t *testing.T) {
+	w := newWindow(&Config{Window: time.Second, FailureRate: 1, MinCalls: 1}, 0)
+	w.add(&(*w.stripes.Load())[0].ended[fastFailure], int64(100*time.Millisecond), w.width)
+	if s := w.sum(0); s.calls != 1 || s.failures != 1 {
+		t.Errorf("%+v, want the call of epoch 1 in epoch 0", s)
+	}
+}
+
+// TestNoStripeIsLostWhereProcessorsAre: a container's limit may be lowered, and the count of misses comes round.
+func TestNoStripeIsLostWhenProcessorsAre(t *testing.T) {
+	before := runtime.GOMAXPROCS(8)
+	defer runtime.GOMAXPROCS(before)
+	b := New(Config{FailureRate: 1, Window: time.Hour, MinCalls: 1000})
+	w := b.phase.Load().window
+	w.grow()
+	stripes := *w.stripes.Load()
+	stripes[len(stripes)-1].ended[fastFailure][0].Store(100)
+	runtime.GOMAXPROCS(1)
+	w.misses.Store(missesToGrow - 1)
+	w.misses.Add(1)
+	w.grow() // as add does then
+	Do(t.Context(), b, func(context.Context) (int, error) { return 0, context.DeadlineExceeded })
+	if s := b.Snapshot(); s.Failures != 101 {
+		t.Errorf("%d failures, want 101", s.Failures)
+	}
+}
