@@ -75,7 +75,7 @@ func (p plan) String() string {
 }
 
 var kinds = []string{
-	"sleep", "sleep", "sleep", "err", "err", "cause", "deadline", "value", "done",
+	"sleep", "sleep", "sleep", "sleep to the deadline", "err", "err", "cause", "deadline", "value", "done",
 	"WithCancel", "WithCancelCause", "WithDeadline", "WithDeadlineCause", "WithTimeout", "WithoutCancel", "WithValue", "AfterFunc",
 	"cancel", "stop",
 }
@@ -262,6 +262,10 @@ func (w *world) do(s step, looks bool) {
 	switch s.kind {
 	case "sleep":
 		w.wait(s.d)
+	case "sleep to the deadline":
+		if deadline, ok := ctx.Deadline(); ok {
+			w.wait(time.Until(deadline))
+		}
 	case "err":
 		w.say("%v at %v: %v", s, time.Since(w.began), ctx.Err())
 	case "cause":
