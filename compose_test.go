@@ -533,6 +533,30 @@ func TestARunningForkMayHaveHadAnEffect(t *testing.T) {
 	})
 }
 
+func TestAForkOfAForkKnowsOfTheEffectsBeforeBoth(t *testing.T) {
+	_, _ = checked(t, resilience.AtMostOnce, func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		if next.Fork().Fork().Repeatable() {
+			t.Error("a fork of a fork may start the call again")
+		}
+		return nil
+	})
+}
+
+func TestAForkOfAForkKnowsOfTheCallsEffects(t *testing.T) {
+	var repeatable []bool
+	forks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		fork := next.Fork()
+		repeatable = append(repeatable, fork.Repeatable(), fork.Fork().Repeatable())
+		return err
+	})
+	resilience.Do(t.Context(), resilience.Pipeline{resilience.AtMostOnce, forks}, one)
+	if slices.Contains(repeatable, true) || len(repeatable) != 2 {
+		t.Errorf("a fork and its fork may be repeated: %v, though the call was made", repeatable)
+	}
+}
+
 func TestAForkThatHadNoEffectLeavesTheCallRepeatable(t *testing.T) {
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		refused, notMade := next.Fork(), next.Fork()
