@@ -1,0 +1,150 @@
+// Package budget holds the real budget against a plain list of tokens: one that lose them as early as the budget may, one as late.
+package budget
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"pgregory.net/rapid"
+
+	"github.com/effector-go/resilience/budget"
+)
+
+// A list is deposits with what is left of each, oldest first, in millionths of a token, and a reserve that fills by itself.
+type list struct {
+	lives    time.Duration // how long a deposit does
+	deposits []deposit
+}
+
+type deposit struct {
+	at   time.Time
+	left int64
+}
+
+func (l *list) expire() {
+	for len(l.deposits) > 0 && time.Since(l.deposits[0].at) >= l.lives {
+		l.deposits = l.deposits[1:]
+	}
+}
+
+func (l *list) tokens() (sum int64) {
+	l.expire()
+	for _, d := range l.deposits {
+		sum += d.left
+	}
+	return sum
+}
+
+const token = 1_000_000
+
+// withdraw takes a token from the oldest deposits, or what there is of one.
+func (l *list) withdraw() {
+	l.expire()
+	for need := int64(token); need > 0 && len(l.deposits) > 0; {
+		take := min(need, l.deposits[0].left)
+		need -= take
+		if l.deposits[0].left -= take; l.deposits[0].left == 0 {
+			l.deposits = l.deposits[1:]
+		}
+	}
+}
+
+// TestDepositsAreAsDesigned: where both lists agree on whether there is a token, the budget says the same.
+func TestDepositsAreAsDesigned(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		ratio := rapid.SampledFrom([]int64{50_000, 100_000, 333_333, 500_000, 1_000_000, 2_500_000}).Draw(rt, "ratio")
+		ttl := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 10 * time.Second, time.Hour}).Draw(rt, "TTL")
+		steps := rapid.SliceOfN(rapid.IntRange(0, 30), 1, 200).Draw(rt, "steps")
+		synctest.Test(t, func(*testing.T) {
+			b := budget.New(budget.Config{Ratio: float64(ratio) / token, TTL: ttl})
+			early, late := &list{lives: ttl * 9 / 10}, &list{lives: ttl}
+			decided := 0
+			for n, s := range steps {
+				switch {
+				case s < 12:
+					b.Deposit()
+					early.deposits = append(early.deposits, deposit{time.Now(), ratio})
+					late.deposits = append(late.deposits, deposit{time.Now(), ratio})
+				case s < 20:
+					time.Sleep(ttl * time.Duration(s-11) / 40)
+				default:
+					least, most := early.tokens(), late.tokens()
+					granted := b.Withdraw()
+					// A token in parts may be had or not: what is older than the early list's life goes first, and is gone for it.
+					if least >= token && !granted || most < token && granted {
+						rt.Fatalf("step %d: granted %v with %d to %d millionths", n, granted, least, most)
+					}
+					if granted {
+						decided++
+						late.withdraw()
+						early.withdraw()
+					}
+				}
+			}
+		})
+	})
+}
+
+// TestTheReserveIsAsDesigned: it starts full, with MinPerSecond*TTL tokens, and gives MinPerSecond a second.
+func TestTheReserveIsAsDesigned(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		rate := rapid.SampledFrom([]int{1, 2, 10, 1000}).Draw(rt, "MinPerSecond")
+		seconds := rapid.IntRange(1, 20).Draw(rt, "TTL")
+		steps := rapid.SliceOfN(rapid.IntRange(0, 20), 1, 200).Draw(rt, "steps")
+		synctest.Test(t, func(*testing.T) {
+			b := budget.New(budget.Config{MinPerSecond: float64(rate), TTL: time.Duration(seconds) * time.Second})
+			full := int64(rate*seconds) * token
+			tokens := full
+			for n, s := range steps {
+				if s < 10 {
+					d := time.Duration(s) * 50 * time.Millisecond
+					time.Sleep(d)
+					tokens = min(full, tokens+int64(d.Seconds()*float64(rate)*token+0.5))
+					continue
+				}
+				for range s {
+					granted := b.Withdraw()
+					if want := tokens >= token; granted != want && tokens%token > 10 && tokens%token < token-10 {
+						rt.Fatalf("step %d: granted %v with %d millionths", n, granted, tokens)
+					}
+					if granted {
+						tokens = max(0, tokens-token)
+					}
+				}
+			}
+		})
+	})
+}
+
+// TestNoTokenIsMadeByRacing: any number of callers withdraw what was deposited, and no more.
+func TestNoTokenIsMadeByRacing(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		callers := rapid.IntRange(1, 8).Draw(rt, "callers")
+		each := rapid.IntRange(1, 200).Draw(rt, "deposits")
+		b := budget.New(budget.Config{Ratio: 0.25, TTL: time.Hour})
+		var granted atomic.Int64
+		var g errgroup.Group
+		for range callers {
+			g.Go(func() error {
+				for range each {
+					b.Deposit()
+					if b.Withdraw() {
+						granted.Add(1)
+					}
+				}
+				return nil
+			})
+		}
+		g.Wait()
+		for b.Withdraw() {
+			granted.Add(1)
+		}
+		if want := int64(callers * each / 4); granted.Load() != want {
+			rt.Fatal(fmt.Sprintf("%d tokens granted of %d deposits of a quarter", granted.Load(), callers*each))
+		}
+	})
+}
