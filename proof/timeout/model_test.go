@@ -64,6 +64,8 @@ func (s scenario) expected() (at time.Duration, what string) {
 		return s.takes, "ok"
 	case whose == "caller":
 		return s.takes, "own"
+	case s.outer > 0 && s.outer < s.takes && (s.ends == "never" || s.outer < s.endsAt): // both have passed, and the outer one tells of both
+		return s.takes, "limit outer"
 	}
 	return s.takes, whose
 }
