@@ -55,17 +55,21 @@ func (c ServerConfig) Validate() error {
 // Middleware gives what puts the policy around a handler. It panics with the text of [ServerConfig.Validate]'s error if there is one.
 //
 // A request that the policy refuses is answered 503, or with what the error's HTTPStatus() int says, and with Retry-After where the
-// error has a [resilience.RetryAfter], in whole seconds, rounded up. Another error of a policy that did not run the handler is answered 500,
-// or with its HTTPStatus. What a handler has written and returned from stands. A handler that wrote nothing until its ctx ended, and
-// returned or was abandoned, is answered for with 503; one that was abandoned after it had begun to write is aborted, as by
-// [http.ErrAbortHandler].
+// error has a [resilience.RetryAfter], in whole seconds, rounded up. So is one whose time passed before the handler ran. If the policy
+// ends without the handler having run for any other reason, the answer is its error's HTTPStatus, or 500. Such answers have none of
+// the handler's headers.
+//
+// What a handler has written and returned from stands, however late. A handler that wrote nothing until its ctx ended, and returned or
+// was abandoned, is answered for with 503; informational statuses (1xx) are not counted as written. One that was abandoned after
+// it had begun to write is aborted, as by [http.ErrAbortHandler].
 //
 // A failed status is a [*StatusError] for the policy. A handler's panic with [http.ErrAbortHandler] is no failure, nor is a client that went
-// away or whose deadline passed.
+// away or whose deadline passed. Other panics go on to the server, where the policy ran the handler on a goroutine of its own as
+// [*resilience.PanicError].
 //
 // A handler that timeout's Abandon left behind keeps a writer of its own, whose writes return [http.ErrHandlerTimeout]; its panic is
-// logged by the server, as any handler's is. The writer has Flush, Hijack where the server's has it, and Unwrap for
-// [http.ResponseController].
+// logged where the server logs. It must heed that r.Body fails as well by then. The writer has Flush, Hijack where the server's has it, what
+// [http.ResponseController] sets, and Unwrap.
 func Middleware(config ServerConfig) func(http.Handler) http.Handler {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -73,46 +77,44 @@ func Middleware(config ServerConfig) func(http.Handler) http.Handler {
 	if config.Failed == nil {
 		config.Failed = serverFailed
 	}
-	// The pipeline is flat and whole, or this panics.
+	// Compose panics where a policy in a pipeline is nil; what it gives is not needed.
 	resilience.Compose(func(context.Context) (struct{}, error) { return struct{}{}, nil }, config.Policy)
-	pipeline := resilience.Pipeline{resilience.AtMostOnce, config.Policy}
 	return func(next http.Handler) http.Handler {
 		if next == nil {
 			panic("resiliencehttp: Middleware: the handler is nil, must be a Handler")
 		}
-		return &guarded{config, pipeline, next}
+		return &guarded{config, next}
 	}
 }
 
 // guarded is a handler inside a policy.
 type guarded struct {
-	config   ServerConfig
-	pipeline resilience.Policy
-	next     http.Handler
+	config ServerConfig
+	next   http.Handler
 }
 
 // ServeHTTP makes one call of the handler inside the policy.
 func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if ctx, cancel := g.withDeadline(r); cancel != nil {
-		defer cancel()
-		r = r.WithContext(ctx)
-	}
-	s := &serving{g, r, newWriter(w)}
-	err := resilience.Run(r.Context(), g.pipeline, s.handle)
-	s.finish(err)
+	ctx, cancel := g.withDeadline(r)
+	defer cancel()
+	s := &serving{guarded: g, request: r, writer: newWriter(w)}
+	defer s.writer.leave() // also when a policy panics: it may have left the handler behind
+	err := resilience.Run(ctx, s, s.handle)
+	s.finish(ctx, err)
 }
 
-// withDeadline gives the request's ctx with the deadline of its header; a nil cancel if there is none, or an earlier one.
+// withDeadline gives the request's ctx, with the deadline of its header if that has one, and it is the first.
 func (g *guarded) withDeadline(r *http.Request) (ctx context.Context, cancel func()) {
+	ctx = r.Context()
 	left, ok := g.clientWaits(r)
 	if !ok {
-		return nil, nil
+		return ctx, func() {}
 	}
 	deadline := time.Now().Add(left)
-	if own, ok := r.Context().Deadline(); ok && !deadline.Before(own) {
-		return nil, nil
+	if own, ok := ctx.Deadline(); ok && !deadline.Before(own) {
+		return ctx, func() {}
 	}
-	ctx, cancelCause := context.WithCancelCause(r.Context())
+	ctx, cancelCause := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(left, func() { cancelCause(context.DeadlineExceeded) })
 	return &clientContext{ctx, deadline}, func() {
 		timer.Stop()
@@ -147,22 +149,39 @@ type clientContext struct {
 
 func (c *clientContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
-// A serving is one request with its writer.
+// A serving is one request on its way through the policy.
 type serving struct {
 	*guarded
 	request *http.Request
 	writer  *writer
+	call    resilience.Next // as the outermost policy has it
+	apart   bool            // the handler runs on a fork of the call, on a goroutine of its own: nobody would recover its panic
+}
+
+// Run is the outermost policy of the request's own call.
+func (s *serving) Run(ctx context.Context, next resilience.Next) error {
+	s.call = next
+	return resilience.Pipeline{resilience.AtMostOnce, s.config.Policy, resilience.PolicyFunc(s.admit)}.Run(ctx, next)
+}
+
+// admit is the innermost policy. It keeps policies that do not ask Repeatable from running the handler again. A fork counts as a
+// start where it was forked from, so the numbers differ if next is one.
+func (s *serving) admit(ctx context.Context, next resilience.Next) error {
+	if !s.writer.begin() {
+		return errors.New("resiliencehttp: the handler is not run again")
+	}
+	s.apart = next.Starts() != s.call.Starts()
+	return next.Run(ctx)
 }
 
 // handle runs the handler: the effector of the call. Its error is what the policy hears.
 func (s *serving) handle(ctx context.Context) (err error) {
-	s.writer.begin()
 	defer func() {
 		if value := recover(); value != nil {
-			err = s.panicked(ctx, value)
+			err = s.panicked(value)
 		}
 	}()
-	s.next.ServeHTTP(s.writer.face(), s.request.WithContext(ctx))
+	s.serve(ctx)
 	status := s.writer.end(ctx.Err() != nil)
 	switch {
 	case status == 0:
@@ -173,22 +192,38 @@ func (s *serving) handle(ctx context.Context) (err error) {
 	return nil
 }
 
+// serve gives the handler a copy of the request, and sees to what net/http would find on its own: the pattern that a ServeMux
+// notes, and the files of a form.
+func (s *serving) serve(ctx context.Context) {
+	r := s.request.WithContext(ctx)
+	form := r.MultipartForm
+	defer func() {
+		if !s.apart {
+			s.request.Pattern = r.Pattern
+		}
+		if r.MultipartForm != nil && r.MultipartForm != form {
+			r.MultipartForm.RemoveAll()
+		}
+	}()
+	s.next.ServeHTTP(s.writer.face(), r)
+}
+
 // panicked decides on a panic of the handler. It goes on as it is, on top of the stack it came from, unless it is
-// http.ErrAbortHandler, which is no failure, or the ctx has ended: then the policy may have left the handler behind, on a
-// goroutine where nobody would recover.
-func (s *serving) panicked(ctx context.Context, value any) error {
+// http.ErrAbortHandler, which is no failure, or the handler runs apart: its caller may leave it at any instant, and the panic would
+// be the program's end. Then finish goes on with it, if the request is not over.
+func (s *serving) panicked(value any) error {
 	if value == http.ErrAbortHandler {
 		s.writer.panicked(value)
 		return nil
 	}
-	if ctx.Err() == nil {
+	if !s.apart {
 		panic(value)
 	}
 	p, ok := value.(*resilience.PanicError)
 	if !ok {
 		p = &resilience.PanicError{Value: value, Stack: debug.Stack()}
 	}
-	if left := s.writer.panicked(p); left {
+	if over := s.writer.panicked(p); over {
 		s.log("resiliencehttp: panic serving %v after the handler was left behind: %v\n%s", s.request.RemoteAddr, p.Value, p.Stack)
 	}
 	return p
@@ -204,34 +239,45 @@ func (s *serving) log(format string, args ...any) {
 }
 
 // finish ends the request after the policy returned err.
-func (s *serving) finish(err error) {
+func (s *serving) finish(ctx context.Context, err error) {
 	fate, panicked := s.writer.leave()
+	status := http.StatusServiceUnavailable
 	switch {
 	case panicked != nil:
 		panic(panicked)
 	case fate == answered:
+		return
 	case fate == cutOff:
 		panic(http.ErrAbortHandler)
-	case fate == silent || s.request.Context().Err() != nil:
-		s.refuse(http.StatusServiceUnavailable, err)
-	case errors.Is(err, resilience.ErrRefused):
-		s.refuse(statusOf(err, http.StatusServiceUnavailable), err)
-	default:
-		s.refuse(statusOf(err, http.StatusInternalServerError), err)
+	case fate == leftSilent:
+		// The server sends no answer while the handler waits for the request's body.
+		http.NewResponseController(s.writer.server).SetReadDeadline(past)
+	case fate == notRun && !tooLate(ctx, err) && !errors.Is(err, resilience.ErrRefused):
+		status = statusOf(err, http.StatusInternalServerError)
+	case fate == notRun:
+		status = statusOf(err, status)
 	}
+	s.answer(status, err)
+}
+
+// tooLate reports whether a handler was not run because there was no time left.
+func tooLate(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)
 }
 
 // statusOf is what the error says, or else the status given.
 func statusOf(err error, status int) int {
-	var told interface{ HTTPStatus() int }
-	if errors.As(err, &told) && told.HTTPStatus() >= 200 && told.HTTPStatus() <= 999 {
-		return told.HTTPStatus()
+	var teller interface{ HTTPStatus() int }
+	if errors.As(err, &teller) {
+		if told := teller.HTTPStatus(); 200 <= told && told <= 999 {
+			return told
+		}
 	}
 	return status
 }
 
-// refuse answers in the handler's place.
-func (s *serving) refuse(status int, err error) {
+// answer answers in the handler's place.
+func (s *serving) answer(status int, err error) {
 	w := s.writer.server
 	if after, ok := resilience.RetryAfter(err); ok {
 		seconds := after / time.Second

@@ -1,0 +1,124 @@
+package breaker_test
+
+import (
+	"slices"
+	"time"
+
+	"github.com/effector-go/resilience/breaker"
+)
+
+// choices are what the documents leave open, decided as the real breaker decided it: the reference asks only where two answers
+// are lawful, and takes only a lawful one.
+type choices struct {
+	opened  func() bool // whether it opened at this call
+	lasting func(shortest, longest time.Duration) time.Duration
+}
+
+// A result is a call that ended.
+type result struct {
+	at      time.Time
+	outcome breaker.Outcome
+	slow    bool
+}
+
+// A told is what OnStateChange has to hear, with one of the snapshots.
+type told struct {
+	from, to  breaker.State
+	at        time.Time
+	snapshots []breaker.Snapshot
+}
+
+// A reading of the window. Slow calls are a share of all calls, which ignored ones and running ones may be among.
+type reading struct{ calls, failures, slow, all int }
+
+// window gives every lawful reading. A call leaves the window when it is between nine tenths of it and the whole old. One that
+// runs is found slow when it has run for between SlowCall and an eighth more. There is one border for all calls in each.
+func (r *reference) window(now time.Time) (readings []reading) {
+	ended := make([]time.Time, len(r.ended))
+	for i, e := range r.ended {
+		ended[i] = e.at
+	}
+	started := make([]time.Time, 0, len(r.running))
+	if r.c.SlowRate > 0 {
+		for _, c := range r.running {
+			started = append(started, c.start)
+		}
+	}
+	for _, left := range borders(now, ended, r.c.Window/10*9, r.c.Window+1) {
+		for _, hanging := range borders(now, started, r.c.SlowCall, r.c.SlowCall+r.c.SlowCall/8) {
+			n := reading{slow: hanging, all: hanging}
+			for _, e := range r.ended[left:] {
+				n.all++
+				if e.outcome != breaker.Ignored {
+					n.calls++
+				}
+				if e.outcome == breaker.Failure {
+					n.failures++
+				}
+				if e.slow {
+					n.slow++
+				}
+			}
+			if !slices.Contains(readings, n) {
+				readings = append(readings, n)
+			}
+		}
+	}
+	return readings
+}
+
+// borders gives every number of times that may count as old, oldest first: none before young, all from old on.
+func borders(now time.Time, times []time.Time, young, old time.Duration) (lawful []int) {
+	for n := range len(times) + 1 {
+		tooEarly := n > 0 && now.Sub(times[n-1]) < young
+		tooLate := n < len(times) && now.Sub(times[n]) >= old
+		torn := n > 0 && n < len(times) && times[n].Equal(times[n-1])
+		if !tooEarly && !tooLate && !torn {
+			lawful = append(lawful, n)
+		}
+	}
+	return lawful
+}
+
+// snapshots gives every lawful Snapshot.
+func (r *reference) snapshots(now time.Time) (lawful []breaker.Snapshot) {
+	s := breaker.Snapshot{Name: r.c.Name, State: r.state, Since: r.since.Round(0), Until: r.until.Round(0), Openings: r.inARow(now)}
+	if r.state == breaker.HalfOpen {
+		s.Calls, s.Failures, s.Running = r.succeeded+r.failed, r.failed, len(r.running)
+	}
+	if r.state != breaker.Closed {
+		return []breaker.Snapshot{s}
+	}
+	if r.c.Consecutive > 0 {
+		s.Consecutive = r.row
+	}
+	if r.c.Leaky > 0 {
+		s.Leak = r.leak
+	}
+	if r.c.SlowRate > 0 {
+		s.Running = len(r.running)
+	}
+	if r.c.FailureRate == 0 && r.c.SlowRate == 0 {
+		if r.c.Failures > 0 {
+			s.Calls, s.Failures = len(r.last), count(r.last)
+		}
+		return []breaker.Snapshot{s}
+	}
+	for _, n := range r.window(now) {
+		s.Calls, s.Failures = n.calls, n.failures
+		if r.c.SlowRate > 0 {
+			s.Slow = n.slow
+		}
+		lawful = append(lawful, s)
+	}
+	return lawful
+}
+
+func count(failed []bool) (n int) {
+	for _, f := range failed {
+		if f {
+			n++
+		}
+	}
+	return n
+}

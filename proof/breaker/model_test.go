@@ -1,0 +1,551 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"runtime"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := make(map[string]bool)
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for name, value := range map[string]string{"rapid.checks": "1200", "rapid.steps": "60", "rapid.nofailfile": "true"} {
+		if !given[name] {
+			flag.Set(name, value)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// In these tests the documents determine every answer, to the nanosecond.
+
+func TestConsecutiveIsAsDesigned(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		drive(t, drawConfig(t, func(c *breaker.Config) { c.Consecutive = rapid.IntRange(0, 4).Draw(t, "Consecutive") }), exact)
+	})
+}
+
+func TestLeakyIsAsDesigned(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, leaky(t)), exact) })
+}
+
+func TestLastCallsIsAsDesigned(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, lastCalls(t)), exact) })
+}
+
+func TestFailureRateIsAsDesigned(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), failureRate(t)), exact) })
+}
+
+func TestSlowRateIsAsDesigned(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), slowRate(t)), exact) })
+}
+
+func TestRulesTogetherAreAsDesigned(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), anyRules(t)), exact) })
+}
+
+// Here open times are drawn at random, within the bounds that Jitter sets.
+func TestJitterKeepsItsBounds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		drive(t, drawConfig(t, func(c *breaker.Config) {
+			c.Jitter = rapid.SampledFrom([]float64{0.1, 0.5, 1}).Draw(t, "Jitter")
+		}), exact)
+	})
+}
+
+// Here any time may pass, and the window must give one of the lawful answers.
+func TestWindowKeepsItsBounds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), anyRules(t)), bounded) })
+}
+
+type rule = func(c *breaker.Config)
+
+func leaky(t *rapid.T) rule {
+	return func(c *breaker.Config) { c.Leaky = rapid.IntRange(1, 4).Draw(t, "Leaky") }
+}
+
+func lastCalls(t *rapid.T) rule {
+	return func(c *breaker.Config) {
+		c.Failures = rapid.IntRange(1, 4).Draw(t, "Failures")
+		c.LastCalls = c.Failures + rapid.IntRange(0, 4).Draw(t, "LastCalls more")
+	}
+}
+
+func window(t *rapid.T) rule {
+	return func(c *breaker.Config) {
+		c.Window = rapid.SampledFrom([]time.Duration{0, time.Second, time.Minute, 10 * time.Microsecond}).Draw(t, "Window")
+		c.MinCalls = rapid.IntRange(1, 5).Draw(t, "MinCalls")
+	}
+}
+
+func failureRate(t *rapid.T) rule {
+	return func(c *breaker.Config) { c.FailureRate = drawRate(t, "FailureRate") }
+}
+
+func slowRate(t *rapid.T) rule {
+	return func(c *breaker.Config) {
+		c.SlowRate = drawRate(t, "SlowRate")
+		// These lie so that on the grid of drive no running call is between SlowCall and an eighth more.
+		share := rapid.SampledFrom([]time.Duration{200, 600, 944, 1300, 1696}).Draw(t, "SlowCall by mille of Window")
+		c.SlowCall = windowOf(*c) / 1000 * share
+	}
+}
+
+func windowOf(c breaker.Config) time.Duration {
+	if c.Window == 0 {
+		return 10 * time.Second
+	}
+	return c.Window
+}
+
+func anyRules(t *rapid.T) rule {
+	return func(c *breaker.Config) {
+		consecutive := func(c *breaker.Config) { c.Consecutive = rapid.IntRange(1, 4).Draw(t, "Consecutive") }
+		for i, rule := range []rule{failureRate(t), slowRate(t), lastCalls(t), leaky(t), consecutive} {
+			if rapid.Bool().Draw(t, fmt.Sprintf("rule %d", i)) {
+				rule(c)
+			}
+		}
+	}
+}
+
+func drawRate(t *rapid.T, label string) float64 {
+	return rapid.SampledFrom([]float64{1, 0.5, 0.25, 0.1, 0.3, 1. / 3, 0.6, 0.7, 0.75, 0.9}).Draw(t, label)
+}
+
+func drawConfig(t *rapid.T, rules ...rule) breaker.Config {
+	seconds := func(most int, label string) time.Duration {
+		return time.Duration(rapid.IntRange(0, most).Draw(t, label)) * time.Second
+	}
+	c := breaker.Config{
+		Name:          rapid.SampledFrom([]string{"", "payments"}).Draw(t, "Name"),
+		OpenFor:       seconds(12, "OpenFor"),
+		Probes:        rapid.IntRange(0, 3).Draw(t, "Probes"),
+		ProbeFailures: rapid.IntRange(0, 3).Draw(t, "ProbeFailures"),
+		ProbeTimeout:  seconds(9, "ProbeTimeout"),
+		DryRun:        rapid.IntRange(0, 7).Draw(t, "DryRun if 7") == 7,
+	}
+	if rapid.Bool().Draw(t, "MaxOpenFor set") {
+		c.MaxOpenFor = max(c.OpenFor, 5*time.Second) + seconds(30, "MaxOpenFor more")
+	}
+	if rapid.Bool().Draw(t, "ProbeSuccesses set") {
+		c.ProbeSuccesses = max(1, c.Probes) + rapid.IntRange(0, 2).Draw(t, "ProbeSuccesses more")
+	}
+	if rapid.Bool().Draw(t, "Classify set") {
+		c.Classify = classifyVerdict
+	}
+	for _, rule := range rules {
+		rule(&c)
+	}
+	return c
+}
+
+// A verdict is an error that says its own outcome to classifyVerdict, and how long to wait if that is not 0.
+type verdict struct {
+	outcome breaker.Outcome
+	after   time.Duration
+}
+
+func (v verdict) Error() string             { return v.outcome.String() }
+func (v verdict) RetryAfter() time.Duration { return v.after }
+
+func classifyVerdict(_ context.Context, err error) breaker.Outcome {
+	v := verdict{outcome: breaker.Success}
+	errors.As(err, &v)
+	return v.outcome
+}
+
+const (
+	exact   = true
+	bounded = false
+)
+
+// A machine drives a breaker and the reference with the same commands.
+type machine struct {
+	config  breaker.Config
+	exact   bool
+	real    *breaker.Breaker
+	ref     *reference
+	heard   []breaker.Transition
+	checked int           // of heard
+	horizon int           // how much of heard is not later than what the reference is doing
+	offset  time.Duration // of the grid
+	calls   []*both
+}
+
+// both are one call of the breaker and of the reference.
+type both struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	permit breaker.Permit
+	ref    *call
+}
+
+func drive(t *rapid.T, c breaker.Config, exact bool) {
+	rapid.SyncTest(t, func(t *rapid.T) {
+		m := &machine{config: c, exact: exact, horizon: math.MaxInt}
+		m.offset = windowOf(c) / 100 * time.Duration(rapid.IntRange(0, 9).Draw(t, "grid offset"))
+		c.OnStateChange = func(tr breaker.Transition) { m.heard = append(m.heard, tr) }
+		m.real = breaker.New(c)
+		m.ref = newReference(c, choices{
+			opened: func() bool {
+				if exact {
+					t.Fatal("the test is to blame: the design does not determine whether the breaker opens")
+				}
+				return len(m.ref.told) < min(len(m.heard), m.horizon)
+			},
+			lasting: func(shortest, longest time.Duration) time.Duration { return m.lasting(t, shortest, longest) },
+		})
+		t.Repeat(map[string]func(*rapid.T){
+			"":                m.check,
+			"acquire":         m.acquire,
+			"acquire too":     m.acquire,
+			"dead on arrival": m.deadOnArrival,
+			"do":              m.do,
+			"do too":          m.do,
+			"run":             m.run,
+			"done":            m.done,
+			"done too":        m.done,
+			"cancel":          m.cancel,
+			"lose":            m.lose,
+			"wait":            m.wait,
+			"wait until due":  m.waitUntilDue,
+			"by hand":         m.byHand,
+		})
+		// Whatever happened, time heals a breaker that nobody forced.
+		if s := m.real.State(); s == breaker.Open || s == breaker.HalfOpen {
+			time.Sleep(24 * time.Hour)
+			m.check(t)
+		}
+	})
+}
+
+// check compares all that can be seen.
+func (m *machine) check(t *rapid.T) {
+	synctest.Wait()
+	if early := m.offset - time.Since(m.real.Snapshot().Since); m.gridded() && early > 0 {
+		time.Sleep(early)
+	}
+	now := m.ref.now()
+	defer m.ref.Unlock()
+	if len(m.heard) != len(m.ref.told) {
+		t.Fatalf("%v heard %v, want %v", now, m.heard, m.ref.told)
+	}
+	for ; m.checked < len(m.heard); m.checked++ {
+		got, want := m.heard[m.checked], m.ref.told[m.checked]
+		if got.Name != m.config.Name || got.From != want.from || got.To != want.to || !got.At.Equal(want.at) || got.Cause == "" {
+			t.Fatalf("transition %d is %+v, want %+v", m.checked, got, want)
+		}
+		m.compare(t, fmt.Sprintf("with transition %d", m.checked), got.Snapshot, want.snapshots)
+	}
+	if got := m.real.State(); got != m.ref.state {
+		t.Fatalf("state %v, want %v", got, m.ref.state)
+	}
+	m.compare(t, "now", m.real.Snapshot(), m.ref.snapshots(now))
+}
+
+func (m *machine) compare(t *rapid.T, when string, got breaker.Snapshot, lawful []breaker.Snapshot) {
+	t.Helper()
+	got.Since, got.Until = got.Since.Round(0), got.Until.Round(0)
+	if m.exact && len(lawful) > 1 {
+		t.Fatalf("the test is to blame: the design does not determine the snapshot: %+v", lawful)
+	}
+	if !slices.Contains(lawful, got) {
+		t.Fatalf("snapshot %s\n%+v, want\n%+v", when, got, lawful)
+	}
+}
+
+// lasting is the time that the real breaker drew for the opening that the reference makes now.
+func (m *machine) lasting(t *rapid.T, shortest, longest time.Duration) time.Duration {
+	if len(m.heard) < len(m.ref.told) {
+		t.Fatalf("no opening was heard, want %v", m.ref.told[len(m.heard):])
+	}
+	open := m.real.Snapshot()
+	if after := m.heard[len(m.ref.told):]; len(after) > 0 {
+		open = after[0].Snapshot
+	}
+	lasted := open.Until.Sub(open.Since)
+	if lasted < shortest || lasted > longest {
+		t.Fatalf("the breaker opened for %v, want %v to %v", lasted, shortest, longest)
+	}
+	return lasted
+}
+
+// admitted compares what both said of one call, and reports whether it is to be made.
+func (m *machine) admitted(t *rapid.T, b *both, err error) bool {
+	t.Helper()
+	var by breaker.State
+	var left time.Duration
+	b.ref, by, left = m.ref.acquire()
+	m.horizon = math.MaxInt
+	if b.ref == nil {
+		m.refused(t, err, by, left)
+		return false
+	}
+	if err != nil {
+		t.Fatalf("refused with %v, want the call to be admitted", err)
+	}
+	return true
+}
+
+func (m *machine) refused(t *rapid.T, err error, by breaker.State, left time.Duration) {
+	t.Helper()
+	var e *breaker.OpenError
+	if !errors.As(err, &e) || e.Name != m.config.Name || e.State != by || e.RetryAfter() != left {
+		t.Fatalf("got %v, want a refusal of state %v with %v left", err, by, left)
+	}
+	if !errors.Is(err, breaker.ErrOpen) || !errors.Is(err, resilience.ErrRefused) {
+		t.Fatalf("%v does not match ErrOpen and ErrRefused", err)
+	}
+}
+
+func (m *machine) acquire(t *rapid.T) {
+	b := &both{}
+	b.ctx, b.cancel = context.WithCancel(t.Context())
+	var err error
+	b.permit, err = m.real.Acquire(b.ctx)
+	if m.admitted(t, b, err) {
+		m.calls = append(m.calls, b)
+	}
+}
+
+func (m *machine) deadOnArrival(t *rapid.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.real.Acquire(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, resilience.ErrRefused) {
+		t.Fatalf("Acquire with a done ctx returned %v", err)
+	}
+}
+
+// drawEnd draws how a call ends. A nil error is a success; the ctx is to be canceled where that makes the outcome.
+func (m *machine) drawEnd(t *rapid.T) (err error, outcome breaker.Outcome, cancel bool) {
+	outcome = rapid.SampledFrom([]breaker.Outcome{breaker.Failure, breaker.Success, breaker.Ignored}).Draw(t, "outcome")
+	after := time.Duration(0)
+	if rapid.IntRange(0, 3).Draw(t, "RetryAfter if 3") == 3 {
+		after = time.Duration(rapid.IntRange(1, 90).Draw(t, "RetryAfter")) * time.Second
+	}
+	err = verdict{outcome, after}
+	if m.config.Classify != nil {
+		return err, outcome, false
+	}
+	if outcome == breaker.Success {
+		return nil, outcome, rapid.Bool().Draw(t, "ctx canceled")
+	}
+	return err, outcome, outcome == breaker.Ignored
+}
+
+func (m *machine) draw(t *rapid.T) (i int, b *both) {
+	if len(m.calls) == 0 {
+		t.Skip("no call")
+	}
+	i = rapid.IntRange(0, len(m.calls)-1).Draw(t, "call")
+	return i, m.calls[i]
+}
+
+// done ends a call that may have ended before, or been admitted by an earlier phase.
+func (m *machine) done(t *rapid.T) {
+	_, b := m.draw(t)
+	err, outcome, cancel := m.drawEnd(t)
+	if cancel {
+		b.cancel()
+	}
+	b.permit.Done(err)
+	m.ref.done(b.ref, false, outcome, err)
+}
+
+func (m *machine) cancel(t *rapid.T) {
+	_, b := m.draw(t)
+	b.permit.Cancel()
+	m.ref.done(b.ref, true, breaker.Ignored, nil)
+}
+
+func (m *machine) lose(t *rapid.T) {
+	i, _ := m.draw(t)
+	m.calls = slices.Delete(m.calls, i, i+1)
+}
+
+// do makes a call that ends at once, in any way a function can.
+func (m *machine) do(t *rapid.T) {
+	ctx, cancelCtx := context.WithCancel(t.Context())
+	defer cancelCtx()
+	err, outcome, cancel := m.drawEnd(t)
+	way := rapid.SampledFrom([]string{"return", "return", "panic", "Goexit"}).Draw(t, "way")
+	if way != "return" {
+		if outcome = breaker.Failure; cancel {
+			outcome = breaker.Ignored
+		}
+	}
+	var got error
+	made, returned := false, false
+	var panicked any
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		defer func() { panicked = recover() }()
+		_, got = breaker.Do(ctx, m.real, func(context.Context) (int, error) {
+			made, m.horizon = true, len(m.heard)
+			if cancel {
+				cancelCtx()
+			}
+			switch way {
+			case "panic":
+				panic("boom")
+			case "Goexit":
+				runtime.Goexit()
+			}
+			return 0, err
+		})
+		returned = true
+	}()
+	<-finished
+	b := &both{}
+	if !made {
+		m.admitted(t, b, got)
+		return
+	}
+	if !m.admitted(t, b, nil) {
+		return
+	}
+	if way == "return" && (!returned || got != err) || way == "panic" && panicked != "boom" || way != "return" && returned {
+		t.Fatalf("Do did not pass on a %s: %v, %v", way, got, panicked)
+	}
+	if way != "return" {
+		err = nil
+	}
+	m.ref.done(b.ref, false, outcome, err)
+}
+
+// run makes a call in a pipeline, where a policy further in may turn it away.
+func (m *machine) run(t *rapid.T) {
+	err, outcome, cancel := m.drawEnd(t)
+	ctx, cancelCtx := context.WithCancel(t.Context())
+	defer cancelCtx()
+	turnedAway := rapid.Bool().Draw(t, "turned away")
+	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		if turnedAway {
+			return err
+		}
+		return next.Run(ctx)
+	})
+	b := &both{}
+	asked := false
+	got := resilience.Run(ctx, resilience.Pipeline{m.real, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		asked, m.horizon = true, len(m.heard)
+		return next.Run(ctx)
+	}), inner}, func(context.Context) error {
+		if cancel {
+			cancelCtx()
+		}
+		return err
+	})
+	if !asked {
+		m.admitted(t, b, got)
+		return
+	}
+	if !m.admitted(t, b, nil) {
+		return
+	}
+	if got != err {
+		t.Fatalf("Run returned %v, want %v", got, err)
+	}
+	if turnedAway {
+		outcome = breaker.Ignored
+	}
+	m.ref.done(b.ref, false, outcome, err)
+}
+
+func (m *machine) byHand(t *rapid.T) {
+	switch to := rapid.SampledFrom([]breaker.State{breaker.Closed, breaker.HalfOpen, breaker.ForcedOpen, breaker.Disabled}).Draw(t, "to"); to {
+	case breaker.Closed:
+		m.real.Reset()
+		m.ref.byHand(to)
+	case breaker.HalfOpen:
+		m.real.HalfOpen()
+		m.ref.byHand(to)
+	case breaker.ForcedOpen:
+		m.real.ForceOpen()
+		m.ref.byHand(to)
+	case breaker.Disabled:
+		m.real.Disable()
+		m.ref.byHand(to)
+	}
+}
+
+// gridded tells whether only some times leave the design no choice: those of four tenths of Window after the closed phase
+// began, shifted by offset, and nine hundredths after each. Calls that are not more than two of these apart are then surely in
+// one window, those further apart surely not.
+func (m *machine) gridded() bool {
+	return m.exact && m.real.State() == breaker.Closed && (m.config.FailureRate > 0 || m.config.SlowRate > 0)
+}
+
+func (m *machine) wait(t *rapid.T) {
+	w := windowOf(m.config)
+	if m.gridded() {
+		step, noise := w/10*4, w/100*9
+		at := time.Since(m.real.Snapshot().Since) - m.offset
+		n := at/step + time.Duration(rapid.SampledFrom([]int{1, 0, 2, 3, 4, 20}).Draw(t, "steps"))
+		to := n*step + time.Duration(rapid.Int64Range(0, int64(noise)).Draw(t, "noise"))
+		time.Sleep(to - at)
+		return
+	}
+	times := []time.Duration{
+		time.Second, 1, 2 * time.Second, 5 * time.Second, time.Minute, time.Hour,
+		w / 10, w/10 - 1, w / 2, w/10*9 - 1, w / 10 * 9, w, w + 1,
+		m.config.SlowCall, m.config.SlowCall + 1, m.config.SlowCall / 8, m.config.SlowCall / 2,
+	}
+	some := rapid.Int64Range(0, int64(2*w))
+	time.Sleep(rapid.OneOf(rapid.SampledFrom(times), rapid.Map(some, func(n int64) time.Duration { return time.Duration(n) })).Draw(t, "time"))
+}
+
+// waitUntilDue waits for a moment at which something ends, or one shortly before or after.
+func (m *machine) waitUntilDue(t *rapid.T) {
+	if m.gridded() {
+		t.Skip("not on the grid")
+	}
+	due := m.due()
+	if len(due) == 0 {
+		t.Skip("nothing is due")
+	}
+	at := rapid.SampledFrom(due).Draw(t, "due")
+	beside := rapid.SampledFrom([]time.Duration{0, -1, 1, -m.config.SlowCall / 16}).Draw(t, "beside")
+	time.Sleep(time.Until(at) + beside)
+}
+
+// due gives every moment still to come at which the documents have something change.
+func (m *machine) due() (at []time.Time) {
+	r := m.ref
+	now := r.now()
+	defer r.Unlock()
+	switch r.state {
+	case breaker.Open:
+		at = append(at, r.until)
+	case breaker.HalfOpen:
+		for _, c := range r.running {
+			at = append(at, c.start.Add(r.c.ProbeTimeout))
+		}
+	case breaker.Closed:
+		at = append(at, r.since.Add(r.openTime))
+		for _, c := range r.running {
+			at = append(at, c.start.Add(r.c.SlowCall), c.start.Add(r.c.SlowCall+r.c.SlowCall/8))
+		}
+		for _, e := range r.ended {
+			at = append(at, e.at.Add(r.c.Window/10*9), e.at.Add(r.c.Window))
+		}
+	}
+	return slices.DeleteFunc(at, func(t time.Time) bool { return !t.After(now) })
+}

@@ -1,0 +1,208 @@
+package breaker_test
+
+import (
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"github.com/effector-go/resilience/breaker"
+)
+
+// A verb is what a command does.
+type verb int
+
+const (
+	acquire verb = iota
+	claim        // the moment at which a done or cancel becomes the one that counts; its effect comes later
+	done         // the later moment at which it has its effect
+	trip         // the still later one at which a closed breaker opens, if a done decided so; other calls may go on between
+	cancel
+	halfOpen
+	reset
+	forceOpen
+	disable
+	look  // at State
+	sumUp // Snapshot and all that was told, when nobody races any more
+)
+
+var byHand = map[verb]breaker.State{
+	reset: breaker.Closed, halfOpen: breaker.HalfOpen, forceOpen: breaker.ForcedOpen, disable: breaker.Disabled,
+}
+
+// A command is one operation of a history.
+type command struct {
+	verb    verb
+	permit  int8 // that it asks for or ends
+	ending  int8 // which done or cancel of the history this is of, from 1
+	outcome breaker.Outcome
+}
+
+func (c command) String() string {
+	switch c.verb {
+	case acquire:
+		return fmt.Sprintf("acquire %d", c.permit)
+	case claim:
+		return fmt.Sprintf("  claim %d", c.permit)
+	case trip:
+		return fmt.Sprintf("  trip by %d", c.permit)
+	case done:
+		return fmt.Sprintf("done %d: %v", c.permit, c.outcome)
+	case cancel:
+		return fmt.Sprintf("cancel %d", c.permit)
+	case look:
+		return "look"
+	case sumUp:
+		return "sum up"
+	}
+	return "by hand " + byHand[c.verb].String()
+}
+
+// An answer is what a command returned.
+type answer struct {
+	refused bool
+	state   breaker.State // that refused, or was seen
+	sum     summary
+}
+
+func (a answer) String() string {
+	switch {
+	case a.refused:
+		return "refused, " + a.state.String()
+	case a.sum != summary{}:
+		return fmt.Sprintf("%v %+v", a.state, a.sum)
+	}
+	return a.state.String()
+}
+
+type summary struct {
+	calls, failures, row, leak, running, openings int
+
+	told string // every transition
+}
+
+// A spec is the specification of a breaker in which no time passes: a value that can be compared.
+type spec struct {
+	state     breaker.State
+	live      uint32     // the permits that count in this phase
+	claimed   [most]int8 // by the ending
+	ended     uint32     // the endings that have had their effect
+	decided   int8       // the ending that will open this phase
+	row, leak int
+	last      string // the last calls, oldest first
+	successes int    // in the window, or trials
+	failures  int
+	openings  int // in a row
+	told      string
+}
+
+func (s spec) fresh(to breaker.State) spec {
+	return spec{state: to, claimed: s.claimed, ended: s.ended, openings: s.openings, told: s.told}
+}
+
+func (s spec) become(to breaker.State) spec {
+	s.told += transition(s.state, to)
+	if to == breaker.Open {
+		s.openings++
+	}
+	return s.fresh(to)
+}
+
+func transition(from, to breaker.State) string { return fmt.Sprintf("%v > %v; ", from, to) }
+
+// step is what a command makes of s, and what it answers.
+func (s spec) step(c *breaker.Config, of command) (spec, answer) {
+	switch of.verb {
+	case acquire:
+		if s.state == breaker.Open || s.state == breaker.ForcedOpen ||
+			s.state == breaker.HalfOpen && bits.OnesCount32(s.live) >= c.Probes {
+			return s, answer{refused: true, state: s.state}
+		}
+		s.live |= 1 << of.permit
+	case claim:
+		if s.claimed[of.permit] == 0 {
+			s.claimed[of.permit] = of.ending
+		}
+	case done, cancel:
+		claimed := s.claimed[of.permit]
+		s.ended |= 1 << of.ending
+		if claimed != of.ending {
+			return s, answer{refused: claimed == 0} // never before a claim
+		}
+		counts := s.live&(1<<of.permit) != 0
+		s.live &^= 1 << of.permit
+		if counts && of.verb == done {
+			s = s.count(c, of)
+		}
+	case trip:
+		if s.ended&(1<<of.ending) == 0 {
+			return s, answer{refused: true} // never before its done
+		}
+		if s.decided == of.ending {
+			return s.become(breaker.Open), answer{}
+		}
+	case look:
+		return s, answer{state: s.state}
+	case sumUp:
+		return s, answer{state: s.state, sum: s.summary(c)}
+	default:
+		switch to := byHand[of.verb]; {
+		case s.state != to:
+			s = s.become(to)
+		case to == breaker.Closed:
+			s = s.fresh(to)
+		}
+		if of.verb == reset {
+			s.openings = 0
+		}
+	}
+	return s, answer{}
+}
+
+func (s spec) count(c *breaker.Config, of command) spec {
+	switch of.outcome {
+	case breaker.Success:
+		s.successes, s.row, s.leak, s.last = s.successes+1, 0, max(0, s.leak-1), s.last+"s"
+	case breaker.Failure:
+		s.failures, s.row, s.leak, s.last = s.failures+1, s.row+1, s.leak+1, s.last+"f"
+	default:
+		return s
+	}
+	s.last = s.last[max(0, len(s.last)-c.LastCalls):]
+	switch {
+	case s.state == breaker.HalfOpen && of.outcome == breaker.Success && s.successes == c.ProbeSuccesses:
+		return s.become(breaker.Closed)
+	case s.state == breaker.HalfOpen && of.outcome == breaker.Failure && s.failures == c.ProbeFailures:
+		return s.become(breaker.Open)
+	case s.state == breaker.Closed && s.trips(c) && s.decided == 0:
+		s.decided = of.ending
+	}
+	return s
+}
+
+func (s spec) trips(c *breaker.Config) bool {
+	calls := s.successes + s.failures
+	return c.Consecutive > 0 && s.row >= c.Consecutive || c.Leaky > 0 && s.leak >= c.Leaky ||
+		c.Failures > 0 && strings.Count(s.last, "f") >= c.Failures ||
+		c.FailureRate > 0 && calls >= c.MinCalls && float64(s.failures)/float64(calls) >= c.FailureRate
+}
+
+func (s spec) summary(c *breaker.Config) summary {
+	sum := summary{openings: s.openings, told: s.told}
+	windowed := c.FailureRate > 0 || c.SlowRate > 0
+	switch {
+	case s.state == breaker.HalfOpen || s.state == breaker.Closed && windowed:
+		sum.calls, sum.failures = s.successes+s.failures, s.failures
+	case s.state == breaker.Closed && c.Failures > 0:
+		sum.calls, sum.failures = len(s.last), strings.Count(s.last, "f")
+	}
+	if s.state == breaker.Closed && c.Consecutive > 0 {
+		sum.row = s.row
+	}
+	if s.state == breaker.Closed && c.Leaky > 0 {
+		sum.leak = s.leak
+	}
+	if s.state == breaker.HalfOpen || s.state == breaker.Closed && c.SlowRate > 0 {
+		sum.running = bits.OnesCount32(s.live)
+	}
+	return sum
+}

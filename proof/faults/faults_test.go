@@ -1,0 +1,625 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// A fault is one thing that goes wrong in a scene.
+type fault struct {
+	name    string
+	at      site
+	applies func(order []kind) bool // nil: to every order
+
+	effect func(s *scene, ctx context.Context, n int) error // what the effector does at its nth start
+	strike func(s *scene)                                   // what happens at any other site
+
+	delay time.Duration // the schedule's; 0: a second
+
+	ctx    func() (context.Context, context.CancelFunc) // the caller's; nil: one that can be canceled
+	dead   bool                                         // it has ended before the call
+	nearer bool                                         // its deadline is nearer than any limit, so that the effector gets it as it is
+	leaves bool                                         // effectors ignore their context for hours
+	want   func(s *scene, end ending)                   // of a call that returned; nil: it returned
+}
+
+func (f fault) context() (context.Context, context.CancelFunc) {
+	if f.ctx == nil {
+		return context.WithCancel(context.Background())
+	}
+	return f.ctx()
+}
+
+var errDown = errors.New("down")
+
+func TestEveryOrderOutlivesEveryFault(t *testing.T) {
+	neverHappened(t, play(t, orders(), inTurn))
+}
+
+// inTurn sends every order and every fault through every shape.
+func inTurn(order, fault int) int { return (order + fault) % shapes }
+
+func neverHappened(t *testing.T, faults []string) {
+	if len(faults) > 0 {
+		t.Errorf("these happened nowhere: %q", faults)
+	}
+}
+
+func TestAllPoliciesAtOnceOutliveEveryFault(t *testing.T) {
+	var all [][]kind
+	for i := range kinds {
+		order := slices.Concat(kinds[i:], kinds[:i])
+		back := slices.DeleteFunc(slices.Clone(order), func(k kind) bool { return k == atMostOnce }) // with it nothing is retried
+		slices.Reverse(back)
+		all = append(all, order, back)
+	}
+	neverHappened(t, play(t, all, inTurn))
+}
+
+func TestEveryDoOutlivesEveryFault(t *testing.T) {
+	var all [][]kind
+	for _, k := range kinds {
+		if k != atMostOnce && k != discarding {
+			all = append(all, []kind{k})
+		}
+	}
+	play(t, all, func(int, int) int { return byDo })
+}
+
+func TestEveryPermitOutlivesEveryFault(t *testing.T) {
+	var all [][]kind
+	for _, k := range kinds {
+		if k.breaks() {
+			all = append(all, []kind{k})
+		}
+	}
+	play(t, all, func(int, int) int { return byPermit })
+}
+
+// play runs every fault that applies in every order, each a scene of its own in a bubble of its own. It returns the faults that never
+// happened, of those of which no scene was left out.
+func play(t *testing.T, orders [][]kind, shape func(order, fault int) int) (never []string) {
+	all := faults()
+	wanted, ran, struck := map[string]int{}, map[string]int{}, map[string]int{}
+	sum := 0
+	for i, order := range orders {
+		applies := func(j int) bool {
+			return (all[j].applies == nil || all[j].applies(order)) && (!thinned || len(order) != 3 || (i+j)%thin == 0)
+		}
+		t.Run(name(order), func(t *testing.T) {
+			for j, f := range all {
+				if !applies(j) {
+					continue
+				}
+				t.Run(f.name, func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						s := newScene(t, order, f)
+						s.run(shape(i, j))
+						struck[f.name] += s.struck
+						ran[f.name]++
+						sum++
+					})
+				})
+			}
+		})
+		for j, f := range all {
+			if applies(j) {
+				wanted[f.name]++
+			}
+		}
+	}
+	t.Logf("%d orders, %d faults: %d combinations", len(orders), len(all), sum)
+	for _, f := range all {
+		if wanted[f.name] > 0 && ran[f.name] == wanted[f.name] && struck[f.name] == 0 && !f.dead {
+			never = append(never, f.name)
+		}
+	}
+	return never
+}
+
+// thin is the share of the faults that an order of three meets under the race detector, each another one: there all would take
+// minutes, and but for abandon a scene has one goroutine at a time.
+const thin = 8
+
+// orders are the policies alone, by two and by three, in every order.
+func orders() (all [][]kind) {
+	for _, a := range kinds {
+		all = append(all, []kind{a})
+	}
+	for n := 1; n < 3; n++ {
+		for _, order := range slices.Clone(all) {
+			for _, k := range kinds {
+				if len(order) == n && !slices.Contains(order, k) {
+					all = append(all, append(slices.Clone(order), k))
+				}
+			}
+		}
+	}
+	return all
+}
+
+func name(order []kind) string {
+	var names []string
+	for _, k := range order {
+		names = append(names, string(k))
+	}
+	return strings.Join(names, ">")
+}
+
+func faults() []fault {
+	return slices.Concat(panics(), exits(), badErrors(), badMethods(), callsBack(), hours(), contexts(), callbacks())
+}
+
+// goWrong stands in the stack of every panic.
+//
+//go:noinline
+func goWrong(how func()) { how() }
+
+// The ways to end that are no return.
+
+func (s *scene) panics(value any) {
+	s.throws(func(got any) bool { return reflect.DeepEqual(got, value) })
+	goWrong(func() { panic(value) })
+}
+
+func (s *scene) exit() {
+	s.exits()
+	goWrong(runtime.Goexit)
+}
+
+func panics() []fault {
+	at := func(name string, effect func(s *scene, ctx context.Context, n int)) fault {
+		return fault{name: "effector panics " + name, at: atEffector, effect: func(s *scene, ctx context.Context, n int) error {
+			if name != "at its second start" || n == 2 {
+				s.hit(len(s.order))
+			}
+			effect(s, ctx, n)
+			return errDown
+		}}
+	}
+	all := []fault{
+		at("with nil", func(s *scene, _ context.Context, _ int) {
+			s.throws(func(got any) bool { _, ok := got.(*runtime.PanicNilError); return ok })
+			goWrong(func() { panic(nil) })
+		}),
+		at("by a mistake", func(s *scene, _ context.Context, _ int) {
+			s.throws(isMistake)
+			var m map[int]int
+			goWrong(func() { m[1] = 1 })
+		}),
+		at("at its second start", func(s *scene, _ context.Context, n int) {
+			if n == 2 {
+				s.panics("second")
+			}
+		}),
+		at("with children of its context", func(s *scene, ctx context.Context, _ int) { withChildren(ctx); s.panics("children") }),
+		at("having asked how its context is", func(s *scene, ctx context.Context, _ int) {
+			if err := ctx.Err(); err != nil {
+				s.t.Error(err)
+			}
+			s.panics("asked")
+		}),
+	}
+	for name, value := range map[string]any{
+		"with a string":             "string",
+		"with an error":             errDown,
+		"with what is not equal":    []int{1},
+		"with a PanicError":         &resilience.PanicError{Value: "inner", Stack: []byte("goWrong")},
+		"with a refusal":            &breaker.OpenError{},
+		"with a permanent error":    retry.Permanent(errDown),
+		"with an effect's NotMade":  resilience.NotMade(errDown),
+		"with an error of contexts": context.Canceled,
+	} {
+		all = append(all, at(name, func(s *scene, _ context.Context, _ int) { s.panics(value) }))
+	}
+	slices.SortFunc(all, func(a, b fault) int { return strings.Compare(a.name, b.name) })
+	return all
+}
+
+// withChildren hangs on ctx what a careless effector leaves there.
+func withChildren(ctx context.Context) {
+	child, cancel := context.WithTimeout(ctx, 10000*time.Hour)
+	_ = cancel
+	context.AfterFunc(child, func() {})
+	ctx.Done()
+}
+
+func exits() []fault {
+	return []fault{
+		{name: "effector exits", at: atEffector, effect: func(s *scene, _ context.Context, _ int) error {
+			s.hit(len(s.order))
+			s.exit()
+			return nil
+		}},
+		{name: "effector exits with children of its context", at: atEffector, effect: func(s *scene, ctx context.Context, _ int) error {
+			s.hit(len(s.order))
+			withChildren(ctx)
+			s.exit()
+			return nil
+		}},
+		{name: "effector exits at its second start", at: atEffector, effect: func(s *scene, _ context.Context, n int) error {
+			if n == 2 {
+				s.hit(len(s.order))
+				s.exit()
+			}
+			return errDown
+		}},
+	}
+}
+
+// returns is an effector that fails with err.
+func returns(name string, err error, want func(s *scene, end ending)) fault {
+	return fault{name: "effector fails with " + name, at: atEffector, want: want, effect: func(s *scene, _ context.Context, _ int) error {
+		s.hit(len(s.order))
+		return err
+	}}
+}
+
+func failed(s *scene, end ending) {
+	if end.err == nil {
+		s.t.Error("the error is lost")
+	}
+}
+
+func failedWith(err error) func(s *scene, end ending) {
+	return func(s *scene, end ending) {
+		if !errors.Is(end.err, err) {
+			s.t.Errorf("%v is not %v", end.err, err)
+		}
+	}
+}
+
+// A quietNil is an error of a pointer's type that does without what it points to.
+type quietNil struct{}
+
+func (*quietNil) Error() string { return "nil" }
+
+// A touchyNil is one that does not.
+type touchyNil struct{ after time.Duration }
+
+func (e *touchyNil) Error() string                 { return e.after.String() }
+func (e *touchyNil) RetryAfter() (d time.Duration) { goWrong(func() { d = e.after }); return d }
+
+// An unequal cannot be compared.
+type unequal []error
+
+func (unequal) Error() string     { return "unequal" }
+func (e unequal) Unwrap() []error { return e }
+
+// A blunt error asks for a time that is none.
+type blunt time.Duration
+
+func (blunt) Error() string               { return "blunt" }
+func (b blunt) RetryAfter() time.Duration { return time.Duration(b) }
+
+func badErrors() []fault {
+	touchy := returns("a nil pointer that panics when asked", (*touchyNil)(nil), failed)
+	touchy.effect = func(s *scene, _ context.Context, _ int) error {
+		s.hit(-1)
+		s.touchy = true
+		return (*touchyNil)(nil)
+	}
+	return []fault{
+		returns("an error", errDown, failedWith(errDown)),
+		returns("a nil pointer", (*quietNil)(nil), func(s *scene, end ending) {
+			var got *quietNil
+			if !errors.As(end.err, &got) || got != nil {
+				s.t.Errorf("%v holds %v", end.err, got)
+			}
+		}),
+		touchy,
+		returns("what is not equal", unequal{errDown, nil, unequal{}}, failedWith(errDown)),
+		returns("a wait below zero", blunt(math.MinInt64), failed),
+		returns("a wait without end", blunt(math.MaxInt64), failed),
+		returns("a permanent nil", retry.Permanent((*quietNil)(nil)), failed),
+		returns("a permanent error", retry.Permanent(errDown), failedWith(errDown)),
+		returns("NotMade", resilience.NotMade(errDown), failedWith(errDown)),
+		returns("another's refusal", fmt.Errorf("other: %w", &breaker.OpenError{Name: "other"}), failedWith(breaker.ErrOpen)),
+		returns("another's end of retrying", &retry.ExhaustedError{}, failed),
+		returns("another's timeout", &timeout.Error{}, failedWith(timeout.ErrTimeout)),
+		returns("a canceled context that is another's", context.Canceled, failedWith(context.Canceled)),
+	}
+}
+
+// A bad error does the wrong thing when one of its methods is called.
+type bad struct {
+	method string
+	do     func()
+}
+
+func (e *bad) call(method string) {
+	if e.method == method {
+		e.do()
+	}
+}
+
+func (e *bad) Error() string             { e.call("Error"); return "bad" }
+func (e *bad) Is(error) bool             { e.call("Is"); return false }
+func (e *bad) As(any) bool               { e.call("As"); return false }
+func (e *bad) Timeout() bool             { e.call("Timeout"); return false }
+func (e *bad) Temporary() bool           { e.call("Temporary"); return false }
+func (e *bad) RetryAfter() time.Duration { e.call("RetryAfter"); return 0 }
+func (e *bad) Unwrap() error             { e.call("Unwrap"); return nil }
+
+// A badTree is a bad error with many below.
+type badTree struct{ *bad }
+
+func (e badTree) Unwrap() []error { e.call("Unwrap []error"); return []error{errDown} }
+
+func badMethods() (all []fault) {
+	for _, method := range []string{"Error", "Is", "As", "Timeout", "Temporary", "RetryAfter", "Unwrap", "Unwrap []error"} {
+		for _, w := range ways() {
+			all = append(all, fault{
+				name: "effector fails with an error whose " + method + " " + w.name, at: atEffector, want: failed,
+				effect: func(s *scene, _ context.Context, _ int) error {
+					s.hit(-1) // which policy asks, and whether one does, is theirs to choose
+					e := &bad{method, func() { w.do(s) }}
+					if method == "Unwrap []error" {
+						return badTree{e}
+					}
+					return e
+				},
+			})
+		}
+	}
+	return all
+}
+
+// A way is one of the things that functions do wrong.
+type way struct {
+	name string
+	do   func(s *scene)
+}
+
+func ways() []way {
+	return []way{
+		{"panics", func(s *scene) { s.panics("way") }},
+		{"exits", (*scene).exit},
+	}
+}
+
+func callsBack() []fault {
+	fails := func(*scene) {}
+	withCallers := append(ways(), way{"fails", fails})
+	breaks := func(order []kind) bool { return slices.ContainsFunc(order, kind.breaks) }
+	var all []fault
+	for _, w := range withCallers {
+		all = append(all, fault{name: "effector calls back and " + w.name, at: atEffector, effect: func(s *scene, _ context.Context, _ int) error {
+			s.hit(len(s.order))
+			s.callFromWithin()
+			w.do(s)
+			return errDown
+		}})
+		for _, state := range []breaker.State{breaker.Closed, breaker.ForcedOpen, breaker.HalfOpen, breaker.Disabled} {
+			all = append(all, fault{
+				name: fmt.Sprintf("effector makes breakers %v and %s", state, w.name), at: atEffector, applies: breaks,
+				effect: func(s *scene, _ context.Context, _ int) error {
+					s.hit(len(s.order))
+					s.byHand(state)
+					w.do(s)
+					return errDown
+				},
+			})
+		}
+	}
+	return all
+}
+
+// hours are effectors that take hours, during which the clock steps.
+func hours() []fault {
+	late := func(name string, ends func(s *scene) error) fault {
+		return fault{name: "effector " + name + " after hours", at: atEffector, leaves: true, effect: func(s *scene, _ context.Context, _ int) error {
+			s.hit(len(s.order))
+			time.Sleep(5 * time.Hour)
+			return ends(s)
+		}}
+	}
+	attended := func(order []kind) bool { return !slices.Contains(order, abandoning) }
+	timedOut := func(s *scene, end ending) {
+		if len(s.timeouts) > 0 && !errors.Is(end.err, timeout.ErrTimeout) {
+			s.t.Errorf("%v is not %v", end.err, timeout.ErrTimeout)
+		}
+		if end.err == nil || attended(s.order) && !errors.Is(end.err, errDown) {
+			s.t.Errorf("%v is not %v", end.err, errDown)
+		}
+	}
+
+	fails := late("fails", func(*scene) error { return errDown })
+	fails.want = timedOut
+	succeeds := late("succeeds", func(*scene) error { return nil })
+	succeeds.want = func(s *scene, end ending) {
+		if attended(s.order) && (end.value != 1 || end.err != nil) {
+			s.t.Errorf("%v, %v, want the late value", end.value, end.err)
+		}
+		if !attended(s.order) && !errors.Is(end.err, timeout.ErrTimeout) {
+			s.t.Errorf("%v is not %v", end.err, timeout.ErrTimeout)
+		}
+	}
+	exits := late("exits", func(s *scene) error {
+		if attended(s.order) {
+			s.exit()
+		}
+		goWrong(runtime.Goexit) // nobody is there to hear of it
+		return nil
+	})
+	panics := late("panics", func(s *scene) error { s.panics("late"); return nil })
+	panics.applies = attended // else it is the program's
+	hangs := fault{
+		name: "effector hangs until its context is done", at: atEffector, want: failed, ctx: endsIn(2 * limit),
+		effect: func(s *scene, ctx context.Context, _ int) error {
+			s.hit(len(s.order))
+			<-ctx.Done()
+			return ctx.Err()
+		},
+	}
+	return []fault{fails, succeeds, exits, panics, hangs}
+}
+
+var errCause = errors.New("cause")
+
+func endsIn(d time.Duration) func() (context.Context, context.CancelFunc) {
+	return func() (context.Context, context.CancelFunc) {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		time.AfterFunc(d, func() { cancel(errCause) })
+		return ctx, func() { cancel(nil) }
+	}
+}
+
+// A foreign context is none of package context's, and may have no Done.
+type foreign struct {
+	context.Context
+	done  chan struct{}
+	ended atomic.Bool
+}
+
+func (c *foreign) Done() <-chan struct{} { return c.done }
+
+func (c *foreign) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+func (c *foreign) end() {
+	c.ended.Store(true)
+	if c.done != nil {
+		close(c.done)
+	}
+}
+func (c *foreign) Value(any) any { return nil }
+
+func contexts() []fault {
+	retries := func(order []kind) bool { return slices.ContainsFunc(order, kind.retries) }
+	unmade := func(name string, ctx func() (context.Context, context.CancelFunc)) fault {
+		return fault{name: name, at: atEffector, ctx: ctx, dead: true, effect: func(s *scene, _ context.Context, _ int) error { return errDown }}
+	}
+	gone := func(s *scene, end ending) {
+		if !errors.Is(end.err, errDown) && !(s.holds(abandoning) && errors.Is(end.err, context.Canceled)) {
+			s.t.Error(end.err)
+		}
+	}
+	all := []fault{
+		unmade("context canceled before", func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			return ctx, cancel
+		}),
+		unmade("context canceled before for a cause", func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancelCause(context.Background())
+			cancel(errCause)
+			return ctx, func() {}
+		}),
+		unmade("deadline hours ago", func() (context.Context, context.CancelFunc) {
+			return context.WithDeadline(context.Background(), time.Now().Add(-5*time.Hour))
+		}),
+		unmade("deadline hours ago for a cause", func() (context.Context, context.CancelFunc) {
+			return context.WithDeadlineCause(context.Background(), time.Unix(0, 0), errCause)
+		}),
+		unmade("foreign context that has ended", func() (context.Context, context.CancelFunc) {
+			c := &foreign{Context: context.Background()}
+			c.end()
+			return c, func() {}
+		}),
+		{name: "foreign context", at: atEffector, want: failedWith(errDown), ctx: func() (context.Context, context.CancelFunc) {
+			c := &foreign{Context: context.Background(), done: make(chan struct{})}
+			return c, c.end
+		}, effect: func(s *scene, ctx context.Context, _ int) error {
+			s.hit(len(s.order))
+			if len(s.timeouts) > 0 { // else nobody ends the goroutine that a child of such a context has
+				withChildren(ctx)
+			}
+			return errDown
+		}},
+		{name: "context canceled during the wait", at: atEffector, applies: retries, want: gone, ctx: endsIn(time.Second / 2),
+			effect: func(s *scene, _ context.Context, _ int) error { s.hit(len(s.order)); return errDown }},
+		{name: "schedule that stops", at: atEffector, applies: retries, delay: backoff.Stop, want: failedWith(errDown),
+			effect: func(s *scene, _ context.Context, _ int) error { s.hit(len(s.order)); return errDown }},
+		{name: "schedule that waits for ever", at: atEffector, applies: retries, delay: math.MaxInt64, want: gone, ctx: endsIn(2 * limit),
+			effect: func(s *scene, _ context.Context, _ int) error { s.hit(len(s.order)); return errDown }},
+		{name: "deadline too near for the wait", at: atEffector, applies: retries, nearer: true, want: failedWith(errDown),
+			ctx: func() (context.Context, context.CancelFunc) {
+				return context.WithTimeout(context.Background(), time.Second/2)
+			},
+			effect: func(s *scene, _ context.Context, _ int) error { s.hit(len(s.order)); return errDown }},
+	}
+	for _, w := range append(ways(), way{"fails", func(*scene) {}}) {
+		all = append(all, fault{name: "effector cancels its caller and " + w.name, at: atEffector, want: gone, ctx: cancelable,
+			effect: func(s *scene, ctx context.Context, _ int) error {
+				s.hit(len(s.order))
+				ctx.Value(cancelKey{}).(context.CancelFunc)()
+				if s.holds(abandoning) {
+					return errDown // the caller goes, or hears of this: what is thrown may be the program's
+				}
+				w.do(s)
+				return errDown
+			}})
+	}
+	return all
+}
+
+type cancelKey struct{}
+
+// cancelable is a context that its holder can cancel.
+func cancelable() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	return context.WithValue(ctx, cancelKey{}, cancel), cancel
+}
+
+// callbacks are the functions that users give to policies, each doing each wrong thing, while the effector fails; and OnStateChange
+// while it succeeds too.
+func callbacks() (all []fault) {
+	needs := func(does func(kind) bool) func([]kind) bool {
+		return func(order []kind) bool { return slices.ContainsFunc(order, does) }
+	}
+	owners := map[site]func(kind) bool{
+		atClassify:      kind.breaks,
+		atOnStateChange: func(k kind) bool { return k == tripping || k == deciding },
+		atRetryIf:       kind.retries,
+		atOnRetry:       kind.retries,
+		atBackoff:       kind.retries,
+		atNextBackOff:   kind.retries,
+		atReset:         kind.retries,
+		atDrop:          func(k kind) bool { return k == discarding },
+	}
+	down := func(*scene, context.Context, int) error { return errDown }
+	wrong := append(ways(), way{"calls back", (*scene).callFromWithin})
+	for _, at := range []site{atClassify, atOnStateChange, atRetryIf, atOnRetry, atBackoff, atNextBackOff, atReset, atDrop} {
+		for _, w := range wrong {
+			all = append(all, fault{name: string(at) + " " + w.name, at: at, applies: needs(owners[at]), effect: down, strike: w.do})
+		}
+	}
+	for _, w := range wrong {
+		all = append(all, fault{
+			name: "OnStateChange at closing " + w.name, at: atOnStateChange, applies: needs(func(k kind) bool { return k == deciding }),
+			effect: func(*scene, context.Context, int) error { return nil }, strike: w.do,
+		})
+	}
+	for _, state := range []breaker.State{breaker.Closed, breaker.ForcedOpen} {
+		for _, at := range []site{atClassify, atOnStateChange, atRetryIf, atOnRetry, atDrop} {
+			all = append(all, fault{
+				name: fmt.Sprintf("%s makes breakers %v", at, state), at: at, effect: down,
+				applies: func(order []kind) bool { return needs(owners[at])(order) && needs(kind.breaks)(order) },
+				strike:  func(s *scene) { s.byHand(state) },
+			})
+		}
+	}
+	return all
+}

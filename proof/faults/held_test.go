@@ -1,0 +1,187 @@
+package faults
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"weak"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience/breaker"
+)
+
+// What a call was made with is garbage right after the call, while the caller's own context, the policies and their timers go on: no timer,
+// no goroutine and no list of children refers to it.
+func TestNothingHoldsACallThatWentWrong(t *testing.T) {
+	for _, order := range orders() {
+		if len(order) > 2 {
+			continue
+		}
+		t.Run(name(order), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var scenes []*scene
+				var held []weak.Pointer[cargo]
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				for _, f := range faults() {
+					if endsWithItsCall(f, order) {
+						s := newScene(t, order, f)
+						scenes, held = append(scenes, s), append(held, callWith(s, ctx))
+					}
+				}
+				time.Sleep(time.Nanosecond) // a timer that was stopped leaves the runtime's list when the next one is due
+				runtime.GC()
+				for i, s := range scenes {
+					// A goroutine that has ended for synctest may still have its stack.
+					for tries := 0; held[i].Value() != nil && tries < 20; tries++ {
+						runtime.Gosched()
+						runtime.GC()
+					}
+					if held[i].Value() != nil {
+						t.Errorf("%s: the call is held", s.fault.name)
+					}
+				}
+			})
+		})
+	}
+}
+
+func endsWithItsCall(f fault, order []kind) bool {
+	if f.leaves || f.dead || f.ctx != nil || f.applies != nil && !f.applies(order) {
+		return false
+	}
+	// Without a limit the children that an effector makes are its own affair.
+	return !strings.Contains(f.name, "children") || slices.Contains(order, limited) || slices.Contains(order, abandoning)
+}
+
+type cargo [64]byte
+
+type cargoKey struct{}
+
+//go:noinline
+func callWith(s *scene, ctx context.Context) weak.Pointer[cargo] {
+	c := new(cargo)
+	s.call(context.WithValue(ctx, cargoKey{}, c), flat)
+	synctest.Wait()
+	s.contexts = nil
+	return weak.Make(c)
+}
+
+// A hundred callers at once, each with another fault: what each breaker counts is what passed, and afterwards nothing is held.
+func TestManyCallersAtOnceOutliveTheirFaults(t *testing.T) {
+	var all [][]kind
+	for i, k := range kinds {
+		all = append(all, []kind{k}, slices.Concat(kinds[i:], kinds[:i]))
+	}
+	for _, order := range all {
+		t.Run(name(order), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				goroutines := runtime.NumGoroutine()
+				s := newScene(t, order, fault{at: atEffector, effect: func(_ *scene, ctx context.Context, n int) error {
+					time.Sleep(time.Duration(n%7) * time.Second)
+					switch n % 11 {
+					case 0, 1, 2:
+						goWrong(func() { panic(n) })
+					case 3, 4:
+						goWrong(runtime.Goexit)
+					case 5, 6:
+						ctx.Value(cancelKey{}).(context.CancelFunc)()
+						return ctx.Err()
+					case 7, 8:
+						return errDown
+					}
+					return nil
+				}})
+				var g errgroup.Group
+				for range 100 {
+					g.Go(func() error {
+						ctx, cancel := cancelable()
+						defer cancel()
+						s.call(ctx, flat)
+						return nil
+					})
+				}
+				g.Wait()
+				synctest.Wait()
+				s.checkContexts()
+				s.checkGoroutines(goroutines)
+				for _, l := range s.ledgers {
+					l.checkSums(t)
+				}
+				s.checkValues(ending{returned: true})
+				s.checkHealth(flat, goroutines)
+			})
+		})
+	}
+}
+
+// The clock goes hours back: each bubble begins in the same instant, and the policies go from one, at its end, to another. The timers
+// of the first are dead.
+func TestFaultsAcrossAClockThatGoesBack(t *testing.T) {
+	for _, order := range orders() {
+		if len(order) > 2 {
+			continue
+		}
+		t.Run(name(order), func(t *testing.T) {
+			for _, f := range faults() {
+				if f.name != "effector fails with an error" && f.name != "effector panics with a string" && f.name != "effector exits" {
+					continue
+				}
+				s := newScene(t, order, f)
+				wrong := func(t *testing.T, at time.Duration) {
+					synctest.Test(t, func(t *testing.T) {
+						time.Sleep(at)
+						s.t, s.thrown, s.exited = t, nil, false
+						ctx, cancel := s.fault.context()
+						defer cancel()
+						end := s.call(ctx, flat)
+						if s.holds(tripping) || s.holds(deciding) {
+							return // the calls after the first are refused
+						}
+						s.checkEnding(ctx, end)
+						s.checkContexts()
+						s.contexts = nil
+					})
+				}
+				wrong(t, 100*time.Hour)
+				wrong(t, 0)
+				wrong(t, 50*time.Hour)
+				synctest.Test(t, func(t *testing.T) {
+					s.t, s.fault.ctx = t, nil
+					time.Sleep(200*time.Hour + openFor)
+					for _, l := range s.ledgers {
+						if got := l.breaker.Snapshot(); got.State == breaker.Open || got.Running != 0 {
+							t.Errorf("%s: %+v", f.name, got)
+						}
+					}
+					s.checkHealth(flat, runtime.NumGoroutine())
+				})
+			}
+		})
+	}
+}
+
+// A deadline, or a limit, so far away that sums overflow is none.
+func TestEndlessTimesAreOutlived(t *testing.T) {
+	for _, order := range orders() {
+		if len(order) > 1 {
+			continue
+		}
+		t.Run(name(order), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene(t, order, fault{at: atEffector})
+				s.healed = true
+				ctx, cancel := context.WithDeadline(context.Background(), time.Unix(1<<40, 0))
+				defer cancel()
+				if end := s.call(ctx, flat); end.err != nil || !end.returned {
+					t.Errorf("%+v", end)
+				}
+			})
+		})
+	}
+}

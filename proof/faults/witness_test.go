@@ -1,0 +1,220 @@
+package faults
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/retry"
+)
+
+// A ledger stands right inside a breaker and writes down what the breaker must count, by the rules of its documentation: what passes
+// through is the breaker's only source, too.
+type ledger struct {
+	breaker *breaker.Breaker
+	config  breaker.Config
+	told    breaker.State // by the latest event; written by OnStateChange, one call of which runs at a time
+
+	mu     sync.Mutex // guards the following
+	byHand bool
+	state  breaker.State
+	stay   int // the number of the stay in a state: a call that began in another one counts nothing
+
+	calls, failures, slow, streak, leak int
+
+	// classifies says that the breaker asks a Classify, in which further calls may end: they count before the one it was asked about,
+	// which is pending until then.
+	classifies bool
+	pending    func()
+
+	cancels bool // a call that does not return is given back, and counts nothing
+}
+
+func (l *ledger) Run(ctx context.Context, next resilience.Next) error {
+	l.mu.Lock()
+	stay := l.stay
+	l.mu.Unlock()
+	starts, began := next.Starts(), time.Now()
+	failed, returned := true, false // panics and Goexit fail too
+	defer func() {
+		outcome := breaker.Success
+		switch {
+		case next.Starts() == starts: // turned away further in
+			return
+		case l.cancels && !returned:
+			return
+		case failed && ctx.Err() == context.Canceled:
+			outcome = breaker.Ignored
+		case failed:
+			outcome = breaker.Failure
+		}
+		took := time.Since(began)
+		if l.classifies && returned {
+			l.pending = func() { l.book(stay, outcome, took) }
+		} else {
+			l.book(stay, outcome, took)
+		}
+	}()
+	err := next.Run(ctx)
+	failed, returned = err != nil, true
+	return err
+}
+
+// takePending gives what there is to book.
+func (l *ledger) takePending() func() {
+	book := l.pending
+	l.pending = nil
+	if book == nil {
+		return func() {}
+	}
+	return book
+}
+
+func (l *ledger) book(stay int, outcome breaker.Outcome, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if stay != l.stay || l.state == breaker.Disabled {
+		return
+	}
+	if l.config.SlowRate > 0 && l.state == breaker.Closed && took >= l.config.SlowCall {
+		l.slow++
+	}
+	switch outcome {
+	case breaker.Success:
+		l.calls++
+		l.streak, l.leak = 0, max(0, l.leak-1)
+	case breaker.Failure:
+		l.calls++
+		l.failures++
+		l.streak++
+		l.leak++
+	}
+	switch {
+	case l.state == breaker.Closed && l.config.Consecutive > 0 && l.streak >= l.config.Consecutive:
+		l.enter(breaker.Open)
+	case l.state == breaker.HalfOpen && l.failures >= l.config.ProbeFailures:
+		l.enter(breaker.Open)
+	case l.state == breaker.HalfOpen && l.calls-l.failures >= l.config.ProbeSuccesses:
+		l.enter(breaker.Closed)
+	}
+}
+
+func (l *ledger) enter(state breaker.State) {
+	l.stay++
+	l.state = state
+	l.calls, l.failures, l.slow, l.streak, l.leak = 0, 0, 0, 0, 0
+}
+
+// force does to the breaker by hand what leads to the state.
+func (l *ledger) force(state breaker.State) {
+	l.mu.Lock()
+	l.byHand = true
+	if l.state != state || state == breaker.Closed {
+		l.enter(state)
+	}
+	l.mu.Unlock()
+	switch state {
+	case breaker.Closed:
+		l.breaker.Reset()
+	case breaker.ForcedOpen:
+		l.breaker.ForceOpen()
+	case breaker.HalfOpen:
+		l.breaker.HalfOpen()
+	case breaker.Disabled:
+		l.breaker.Disable()
+	}
+}
+
+// check compares the breaker with the ledger.
+func (l *ledger) check(t *testing.T) {
+	l.takePending()()
+	got := l.breaker.Snapshot()
+	want := breaker.Snapshot{Name: l.config.Name, State: l.state, Since: got.Since, Until: got.Until, Openings: got.Openings}
+	counts := l.config.LastCalls > 0 || l.config.FailureRate > 0 || l.config.SlowRate > 0
+	if l.state == breaker.HalfOpen || l.state == breaker.Closed && counts {
+		want.Calls, want.Failures = l.calls, l.failures
+	}
+	if l.state == breaker.Closed {
+		if l.config.Consecutive > 0 {
+			want.Consecutive = l.streak
+		}
+		if l.config.Leaky > 0 {
+			want.Leak = l.leak
+		}
+		want.Slow = l.slow
+	}
+	if got != want {
+		t.Errorf("the breaker %s counts\n%+v, but there were\n%+v", l.config.Name, got, want)
+	}
+}
+
+// checkSums compares what does not depend on the order in which calls at the same time end.
+func (l *ledger) checkSums(t *testing.T) {
+	got := l.breaker.Snapshot()
+	if got.Running != 0 {
+		t.Errorf("the breaker %s has calls that run: %+v", l.config.Name, got)
+	}
+	if l.config.LastCalls == 0 && l.config.FailureRate == 0 && l.config.SlowRate == 0 && l.config.Name != string(trial) {
+		return
+	}
+	if got.Calls != l.calls || got.Failures != l.failures || got.Slow != l.slow {
+		t.Errorf("the breaker %s counts\n%+v, but there were %d calls, %d failed, %d slow", l.config.Name, got, l.calls, l.failures, l.slow)
+	}
+}
+
+// checkTrials takes all places of a half-open breaker, so that none is held, and gives them back.
+func (l *ledger) checkTrials(t *testing.T) {
+	if l.breaker.State() != breaker.HalfOpen {
+		return
+	}
+	permits := make([]breaker.Permit, l.config.Probes)
+	for i := range permits {
+		var err error
+		if permits[i], err = l.breaker.Acquire(context.Background()); err != nil {
+			t.Errorf("trial %d of %d: %v", i+1, len(permits), err)
+		}
+	}
+	if _, err := l.breaker.Acquire(context.Background()); err == nil {
+		t.Errorf("more than %d trials", len(permits))
+	}
+	for i := range permits {
+		permits[i].Cancel()
+	}
+}
+
+// An account stands right inside a retry and writes down what its budget must hold.
+type account struct {
+	retry   *retry.Retry
+	budget  *budget.Budget // nil without one
+	paid    atomic.Int64   // calls, each of which pays once, however its first attempt ends
+	decided atomic.Int64   // attempts that were decided on, each for a token
+}
+
+func (a *account) Run(ctx context.Context, next resilience.Next) error {
+	first := next.Starts() == 0
+	defer func() {
+		if first && next.Starts() > 0 {
+			a.paid.Add(1)
+		}
+	}()
+	return next.Run(ctx)
+}
+
+// check empties the budget.
+func (a *account) check(t *testing.T) {
+	if a.budget == nil {
+		return
+	}
+	tokens, want := int64(0), a.paid.Load()-a.decided.Load()
+	for a.budget.Withdraw() {
+		tokens++
+	}
+	if tokens != want {
+		t.Errorf("the budget holds %d tokens, want %d: %d calls paid, %d attempts took one", tokens, want, a.paid.Load(), a.decided.Load())
+	}
+}

@@ -1,0 +1,285 @@
+package main
+
+var timeoutTable = table{"timeout/timeout.go", []fault{
+	{
+		what: "the ctx lives on after a successful call in a pipeline",
+		old:  "defer limited.end() // panics and Goexit too\n\terr := next.Run(limited)",
+		new:  "err := next.Run(limited)",
+	},
+	{
+		what: "a late success in a pipeline is an error",
+		old:  "err := next.Run(limited)\n\tif err != nil {",
+		new:  "err := next.Run(limited)\n\tif true {",
+	},
+	{
+		what: "Do makes a call whose ctx is done",
+		old:  "if ctx.Err() != nil {\n\t\tvar zero T",
+		new:  "if false {\n\t\tvar zero T",
+	},
+	{
+		what: "Do takes no notice of Abandon",
+		old:  "if t.abandon > 0 {\n\t\treturn resilience.Do(ctx, t, fn)",
+		new:  "if false {\n\t\treturn resilience.Do(ctx, t, fn)",
+	},
+	{
+		what: "the ctx lives on after a successful Do",
+		old:  "defer limited.end() // panics and Goexit too\n\tvalue, err := fn(limited)",
+		new:  "value, err := fn(limited)",
+	},
+	{
+		what: "a late success of Do is an error",
+		old:  "value, err := fn(limited)\n\tif err != nil {",
+		new:  "value, err := fn(limited)\n\tif true {",
+	},
+	{
+		what: "of two equal limits the inner one has a ctx of its own",
+		old:  `if t.limit >= outer.left(now) {`,
+		new:  `if t.limit > outer.left(now) {`,
+	},
+	{
+		what: "a limit that ends with the caller's deadline has a ctx of its own",
+		old:  `t.limit >= own.Sub(at) {`,
+		new:  `t.limit > own.Sub(at) {`,
+	},
+	{
+		what: "an inner limit may be later than the outer one",
+		old:  `if t.limit >= outer.left(now) {`,
+		new:  `if t.limit < 0 {`,
+	},
+	{
+		what: "a limit may be later than the caller's deadline",
+		old:  `t.limit >= own.Sub(at) {`,
+		new:  `own.Before(at) {`,
+	},
+	{
+		what: "a deadline within another limit is late by a nanosecond",
+		old:  `root: outer.root, deadline: uint64(now) + uint64(t.limit)}`,
+		new:  `root: outer.root, deadline: uint64(now) + uint64(t.limit) + 1}`,
+	},
+	{
+		what: "a deadline is late by a nanosecond",
+		old:  `root: ctx, deadline: uint64(now) + uint64(t.limit)}`,
+		new:  `root: ctx, deadline: uint64(now) + uint64(t.limit) + 1}`,
+	},
+	{
+		what: "whether the limit is due is asked when the ctx has ended",
+		old:  "due := limited.due()\n\tlimited.end()",
+		new:  "limited.end()\n\tdue := limited.due()",
+	},
+	{
+		what: "the limit is blamed for each error",
+		old:  `if due || limited.passed() {`,
+		new:  `if due || !limited.passed() || true {`,
+	},
+}}
+
+var contextTable = table{"timeout/context.go", []fault{
+	{
+		what: "a ctx that nobody waits for lives at its deadline",
+		old:  `c.left(clock.Now()) > 0 && c.undueErr() == nil {`,
+		new:  `c.left(clock.Now()) >= 0 && c.undueErr() == nil {`,
+	},
+	{
+		what: "a ctx that nobody waits for does not hear of its parent's end",
+		old:  `c.left(clock.Now()) > 0 && c.undueErr() == nil {`,
+		new:  `c.left(clock.Now()) > 0 {`,
+	},
+	{
+		what: "a ctx does not hear that a limit around it has ended",
+		old:  `if outer.state.Load() != live {`,
+		new:  `if false {`,
+	},
+	{
+		what: "the cause is asked of the parent",
+		old:  `if key != ctxkey.Cancel || key == nil {`,
+		new:  `if key != ctxkey.Cancel || key != nil {`,
+	},
+	{
+		what: "two goroutines publish an inner context",
+		old:  `if c.state.CompareAndSwap(state, publishing) {`,
+		new:  `if c.state.Store(publishing); true {`,
+	},
+	{
+		what: "the inner context is published before it is written",
+		old: `if c.state.CompareAndSwap(state, publishing) {
+			c.inner, c.cancel = inner, cancel
+			c.state.Store(armed)`,
+		new: `if c.state.CompareAndSwap(state, armed) {
+			c.inner, c.cancel = inner, cancel`,
+	},
+	{
+		what: "a parent that ended unseen does not go first",
+		old:  `case c.parent().Err() != nil:`,
+		new:  `case false:`,
+	},
+	{
+		what: "a call that returned leaves its inner context as it is",
+		old:  "if c.state.Load() == armed {\n\t\tc.cancel()",
+		new:  "if c.state.Load() == armed {\n\t\t_ = c.cancel",
+	},
+	{
+		what: "a call that returns does not wait for the one that publishes",
+		old:  `for c.state.Load() == publishing {`,
+		new:  `for false {`,
+	},
+	{
+		what: "the end of the call is stored where it must be swapped",
+		old:  `if c.state.Load() == live && c.state.CompareAndSwap(live, c.fate()) {`,
+		new:  `if fate := c.fate(); c.state.Load() == live {` + "\n\t\tc.state.Store(fate)",
+	},
+	{
+		what: "a call that ended at its deadline was in time",
+		old:  `if c.left(clock.Now()) > 0 {` + "\n\t\t// Whether",
+		new:  `if c.left(clock.Now()) >= 0 {` + "\n\t\t// Whether",
+	},
+	{
+		what: "a parent that ended is not told of once the call has returned",
+		old:  "if c.root.Err() == nil {\n\t\t\treturn canceled",
+		new:  "if true {\n\t\t\treturn canceled",
+	},
+	{
+		what: "a limit is blamed although its parent had ended",
+		old:  "if c.parent().Err() == nil {\n\t\treturn expired",
+		new:  "if true {\n\t\treturn expired",
+	},
+	{
+		what: "a limit that was first is not blamed",
+		old:  `if c.parent().Err() == context.DeadlineExceeded && c.first() {`,
+		new:  `if false {`,
+	},
+	{
+		what: "a limit is blamed for a cancellation",
+		old:  `if c.parent().Err() == context.DeadlineExceeded && c.first() {`,
+		new:  `if c.first() {`,
+	},
+	{
+		what:       "a deadline at the same time as the parent's is first",
+		old:        `return own.Before(parents)`,
+		new:        `return !own.After(parents)`,
+		equivalent: "a limit that is not before the parent's deadline has no context",
+	},
+	{
+		what: "an inner timer that is late hides the limit",
+		old:  `c.left(clock.Now()) <= 0`,
+		new:  `c.left(clock.Now()) < 0`,
+	},
+	{
+		what: "a limit is due although its parent has ended",
+		old:  `c.inner.Err() == nil && c.parent().Err() == nil &&`,
+		new:  `c.inner.Err() == nil &&`,
+	},
+	{
+		what: "a limit is blamed for its parent's deadline",
+		old:  `return c.arm().Err() == context.DeadlineExceeded && (c.parent().Err() != context.DeadlineExceeded || c.first())`,
+		new:  `return c.arm().Err() == context.DeadlineExceeded`,
+	},
+	{
+		what: "a limit that was first is not blamed once its parent's deadline has passed",
+		old:  `(c.parent().Err() != context.DeadlineExceeded || c.first())`,
+		new:  `c.parent().Err() != context.DeadlineExceeded`,
+	},
+	{
+		what: "the cause of a parent of another kind is lost",
+		old:  `cancelCause(context.Cause(c.parent()))`,
+		new:  `cancelCause(nil)`,
+	},
+	{
+		what: "the inner context that lost the race keeps its timer",
+		old:  "c.state.Store(armed)\n\t\t\treturn\n\t\t}\n\t\tcancel()",
+		new:  "c.state.Store(armed)\n\t\t\treturn\n\t\t}\n\t\t_ = cancel",
+	},
+}}
+
+var abandonTable = table{"timeout/abandon.go", []fault{
+	{
+		what: "one call more than Abandon is admitted",
+		old:  `int64(n) >= t.abandon {`,
+		new:  `int64(n) > t.abandon {`,
+	},
+	{
+		what: "an effector's ctx lives on after its caller has gone",
+		old:  "defer limited.end()\n\t\tinside = limited",
+		new:  "inside = limited",
+	},
+	{
+		what: "the caller leaves though the effector has ended",
+		old:  `if a.state.CompareAndSwap(running, left) {`,
+		new:  `if a.state.Store(left); true {`,
+	},
+	{
+		what: "an effector left behind is not counted",
+		old:  `t.left.n.Add(1)`,
+		new:  `t.left.n.Add(0)`,
+	},
+	{
+		what: "the limit is blamed for the caller's end",
+		old:  `if limited != nil && limited.passed() {`,
+		new:  `if limited != nil {`,
+	},
+	{
+		what: "the effector's value is lost",
+		old:  `next.Adopt(a.fork)`,
+		new:  ``,
+	},
+	{
+		what: "Goexit does not reach the caller",
+		old:  `case !a.returned:`,
+		new:  `case false:`,
+	},
+	{
+		what: "an error after the limit is left as it is",
+		old:  `case a.err != nil && limited != nil:`,
+		new:  `case false:`,
+	},
+	{
+		what: "an effector that ends after its caller takes itself for the first",
+		old:  `if !a.state.CompareAndSwap(running, finished) {`,
+		new:  `if a.state.Store(finished); false {`,
+	},
+	{
+		what: "an effector left behind counts for ever",
+		old:  `defer a.timeout.left.n.Add(-1)`,
+		new:  ``,
+	},
+	{
+		what: "the value of an effector left behind is kept",
+		old:  `a.fork.Discard()`,
+		new:  ``,
+	},
+	{
+		what: "a panic is written after the caller was told of the end",
+		old:  `defer close(a.done)`,
+		new:  `close(a.done)`,
+	},
+	{
+		what: "a PanicError is put into another",
+		old:  `value.(*resilience.PanicError); ok {`,
+		new:  `value.(*resilience.PanicError); ok && false {`,
+	},
+	{
+		what: "fewer than none are left behind for a moment",
+		old:  `return int(max(0, l.n.Load()))`,
+		new:  `return int(l.n.Load())`,
+	},
+}}
+
+var clockTable = table{"internal/clock/clock.go", []fault{
+	{
+		what: "the end of time overflows",
+		old:  `if sum := t + int64(d); sum >= t {`,
+		new:  `if sum := t + int64(d); true {`,
+	},
+	{
+		what: "Monotonic loses half of an odd nanosecond",
+		old:  `Add(time.Duration(t - t/2))`,
+		new:  `Add(time.Duration(t / 2))`,
+	},
+}}
+
+var ctxkeyTable = table{"internal/ctxkey/ctxkey.go", []fault{
+	{
+		what: "limits within the base are taken off too",
+		old:  `if !ok || ctx == base {`,
+		new:  `if !ok {`,
+	},
+}}

@@ -1,0 +1,722 @@
+package resiliencehttp_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/resiliencehttp"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// A site is a server on loopback, with what it logs and how many connections it has and had.
+type site struct {
+	*httptest.Server
+	log          lockedLog
+	opened, open atomic.Int32
+}
+
+func newSite(t *testing.T, protocol int, handler http.Handler) *site {
+	t.Helper()
+	s := &site{Server: httptest.NewUnstartedServer(handler)}
+	s.Config.ErrorLog = s.log.logger()
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			s.opened.Add(1)
+			s.open.Add(1)
+		case http.StateClosed, http.StateHijacked:
+			s.open.Add(-1)
+		}
+	}
+	if protocol == 2 {
+		s.EnableHTTP2 = true
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// do sends a request and gives the answer, whose protocol it checks.
+func (s *site) do(t *testing.T, protocol int, req *http.Request) *http.Response {
+	t.Helper()
+	response, err := s.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.ProtoMajor != protocol {
+		t.Fatalf("%s, want HTTP/%d", response.Proto, protocol)
+	}
+	t.Cleanup(func() { response.Body.Close() })
+	return response
+}
+
+// protocols runs a test with HTTP/1.1 and HTTP/2.
+func protocols(t *testing.T, test func(t *testing.T, protocol int)) {
+	for _, protocol := range []int{1, 2} {
+		t.Run(fmt.Sprintf("HTTP%d", protocol), func(t *testing.T) { test(t, protocol) })
+	}
+}
+
+// eventually waits until something of another goroutine has happened.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(time.Minute); !happened(); {
+		select {
+		case <-tick.C:
+		case <-limit:
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("not so within a minute: %s\n%s", what, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+}
+
+// TestAHandlerInTheMiddleIsAborted: the client gets the headers and sees that the body is not whole; the connection of HTTP/1.1 is closed.
+func TestAHandlerInTheMiddleIsAborted(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		leave, end, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "begun")
+			w.(http.Flusher).Flush()
+			<-end
+			_, err := io.WriteString(w, "too late")
+			ended <- err
+		}))
+		response := s.do(t, protocol, newRequest(t, "GET", s.URL, ""))
+		leave <- struct{}{}
+		text, err := io.ReadAll(response.Body)
+		if string(text) != "begun" || err == nil {
+			t.Errorf("%q, %v, want an unexpected end", text, err)
+		}
+		if protocol == 1 {
+			eventually(t, "the connection is closed", func() bool { return s.open.Load() == 0 })
+		}
+		close(end)
+		if err := <-ended; err != http.ErrHandlerTimeout {
+			t.Errorf("a write after the end: %v", err)
+		}
+		if text := s.log.String(); text != "" {
+			t.Errorf("logged %q", text)
+		}
+	})
+}
+
+// TestAConnectionServesOnAfterA503, whether the handler was refused, left behind or late, with a body or without.
+func TestAConnectionServesOnAfterA503(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		leave, end := make(chan struct{}, 1), make(chan struct{})
+		defer close(end)
+		policies := map[string]resilience.Policy{
+			"/refused": says(resilience.ErrRefused),
+			"/late":    timeout.After(time.Microsecond),
+			"/left":    leaving(leave, leftErr),
+			"/well":    resilience.Pipeline{},
+		}
+		mux := http.NewServeMux()
+		for path, policy := range policies {
+			mux.Handle(path, guard(policy, func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				switch path {
+				case "/late":
+					<-r.Context().Done()
+				case "/left":
+					leave <- struct{}{}
+					<-end
+				}
+			}))
+		}
+		s := newSite(t, protocol, mux)
+		for _, body := range []string{"", "a body"} {
+			for path := range policies {
+				response := s.do(t, protocol, newRequest(t, "POST", s.URL+path, body))
+				readAll(t, response)
+				if (response.StatusCode == 503) == (path == "/well") {
+					t.Errorf("%s: %d", path, response.StatusCode)
+				}
+			}
+		}
+		if n := s.opened.Load(); n != 1 {
+			t.Errorf("%d connections, want 1", n)
+		}
+	})
+}
+
+// TestEarlyHintsAreNotAnAnswer: what follows may still be 503, without their headers.
+func TestEarlyHintsAreNotAnAnswer(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Millisecond), "abandoning": abandoning(time.Millisecond)} {
+			end := make(chan struct{})
+			s := newSite(t, protocol, guard(policy, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Link", "</style.css>")
+				w.WriteHeader(103)
+				<-r.Context().Done()
+				if name == "abandoning" {
+					<-end
+				}
+			}))
+			hints := make(chan string, 1)
+			req := newRequest(t, "GET", s.URL, "")
+			req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+				Got1xxResponse: func(status int, header textproto.MIMEHeader) error {
+					hints <- fmt.Sprint(status, header.Get("Link"))
+					return nil
+				},
+			}))
+			response := s.do(t, protocol, req)
+			if response.StatusCode != 503 || response.Header.Get("Link") != "" || readAll(t, response) != "Service Unavailable\n" {
+				t.Errorf("%s: %s, %v", name, response.Status, response.Header)
+			}
+			select {
+			case hint := <-hints:
+				if hint != "103</style.css>" {
+					t.Errorf("%s: hint %s", name, hint)
+				}
+			default:
+				t.Errorf("%s: no hint came", name)
+			}
+			close(end)
+		}
+	})
+}
+
+// TestHintsInALoopEndIn503: the writer is nearly always in use when the handler is left.
+func TestHintsInALoopEndIn503(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		leave, end := make(chan struct{}), make(chan struct{})
+		hints := 0
+		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+			for range 20 {
+				w.WriteHeader(103)
+			}
+			close(leave)
+			for {
+				w.WriteHeader(103)
+				select {
+				case <-end:
+					return
+				default:
+				}
+			}
+		}))
+		defer close(end)
+		req := newRequest(t, "GET", s.URL, "")
+		req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+			Got1xxResponse: func(int, textproto.MIMEHeader) error { hints++; return nil },
+		}))
+		if response := s.do(t, protocol, req); response.StatusCode != 503 || hints < 20 {
+			t.Errorf("%s after %d hints", response.Status, hints)
+		}
+	})
+}
+
+// TestAWriteToAClientThatReadsNothingIsEnded once the handler is left behind, and so is the request.
+func TestAWriteToAClientThatReadsNothingIsEnded(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		over, ended := make(chan any, 1), make(chan error, 1)
+		inner := guard(abandoning(100*time.Millisecond), func(w http.ResponseWriter, r *http.Request) {
+			chunk := make([]byte, 1<<20)
+			for {
+				if _, err := w.Write(chunk); err != nil { // the client holds some MB, and then it blocks
+					ended <- err
+					return
+				}
+			}
+		})
+		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() {
+				value := recover()
+				over <- value
+				panic(value)
+			}()
+			inner.ServeHTTP(w, r)
+		}))
+		if protocol == 1 {
+			conn, err := net.Dial("tcp", s.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		} else {
+			s.do(t, protocol, newRequest(t, "GET", s.URL, ""))
+		}
+		if value := <-over; value != http.ErrAbortHandler {
+			t.Errorf("panic %v, want http.ErrAbortHandler", value)
+		}
+		if err := <-ended; err == nil {
+			t.Error("the handler's write had no error")
+		}
+	})
+}
+
+// TestAnAnswerDoesNotWaitForASlowUpload: a handler that is left behind while it reads the body holds up no 503.
+func TestAnAnswerDoesNotWaitForASlowUpload(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		leave, ended := make(chan struct{}), make(chan error, 1)
+		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+			io.ReadFull(r.Body, make([]byte, 5))
+			leave <- struct{}{}
+			_, err := io.ReadAll(r.Body)
+			ended <- err
+		}))
+		upload, client := io.Pipe()
+		defer client.Close()
+		var g errgroup.Group
+		g.Go(func() error { _, err := io.WriteString(client, "half "); return err })
+		req := newRequest(t, "POST", s.URL, "")
+		req.Body, req.ContentLength = upload, 1000
+		if response := s.do(t, protocol, req); response.StatusCode != 503 {
+			t.Errorf("%s, want 503", response.Status)
+		}
+		if err := <-ended; err == nil {
+			t.Error("the handler's read had no error")
+		}
+		client.Close()
+		g.Wait()
+	})
+}
+
+// TestAPanicIsTheServers: net/http logs its value and the handler's stack, and ends the request.
+func TestAPanicIsTheServers(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+			s := newSite(t, protocol, guard(policy, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/abort" {
+					panic(http.ErrAbortHandler)
+				}
+				panicDeepDown("thrown")
+			}))
+			if response, err := s.Client().Get(s.URL + "/abort"); err == nil {
+				t.Errorf("%s: aborted: %s", name, response.Status)
+			}
+			if text := s.log.String(); text != "" {
+				t.Errorf("%s: an abort is logged: %s", name, text)
+			}
+			if response, err := s.Client().Get(s.URL); err == nil {
+				t.Errorf("%s: %s", name, response.Status)
+			}
+			eventually(t, "the panic is logged", func() bool { return s.log.String() != "" })
+			text := s.log.String()
+			if !strings.Contains(text, "panic serving") || !strings.Contains(text, "thrown") || !strings.Contains(text, "panicDeepDown") {
+				t.Errorf("%s: logged %q, want the value and the handler's stack", name, text)
+			}
+		}
+	})
+}
+
+func TestAPanicOfAHandlerLeftBehindIsLoggedByTheServer(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		leave, end := make(chan struct{}), make(chan struct{})
+		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(http.ResponseWriter, *http.Request) {
+			leave <- struct{}{}
+			<-end
+			panicDeepDown("thrown")
+		}))
+		if response := s.do(t, protocol, newRequest(t, "GET", s.URL, "")); response.StatusCode != 503 {
+			t.Errorf("%s, want 503", response.Status)
+		}
+		close(end)
+		eventually(t, "the panic is logged", func() bool { return s.log.String() != "" })
+		if text := s.log.String(); !strings.Contains(text, "thrown") || !strings.Contains(text, "panicDeepDown") {
+			t.Errorf("logged %q, want the value and the handler's stack", text)
+		}
+	})
+}
+
+func TestGoexitEndsTheConnection(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+		s := newSite(t, 1, guard(policy, func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "begun")
+			runtime.Goexit()
+		}))
+		if response, err := s.Client().Get(s.URL); err == nil {
+			t.Errorf("%s: %s", name, response.Status)
+		}
+		eventually(t, "the connection is closed", func() bool { return s.open.Load() == 0 })
+	}
+}
+
+func TestTrailersReachTheClient(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+			s := newSite(t, protocol, guard(policy, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Trailer", "X-Sum")
+				io.WriteString(w, "body")
+				w.(http.Flusher).Flush()
+				w.Header().Set("X-Sum", "4")
+				w.Header().Set(http.TrailerPrefix+"X-Late", "1")
+				w.Header().Set("X-No-Trailer", "1")
+			}))
+			response := s.do(t, protocol, newRequest(t, "GET", s.URL, ""))
+			if text := readAll(t, response); text != "body" {
+				t.Errorf("%s: %q", name, text)
+			}
+			if len(response.Trailer) != 2 || response.Trailer.Get("X-Sum") != "4" || response.Trailer.Get("X-Late") != "1" {
+				t.Errorf("%s: trailer %v", name, response.Trailer)
+			}
+		}
+	})
+}
+
+// TestFlushedDataArrivesWhileTheHandlerRuns, by http.Flusher and by http.ResponseController.
+func TestFlushedDataArrivesWhileTheHandlerRuns(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		heard := make(chan struct{})
+		s := newSite(t, protocol, guard(abandoning(time.Hour), func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "one\n")
+			w.(http.Flusher).Flush()
+			<-heard
+			io.WriteString(w, "two\n")
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				t.Error(err)
+			}
+			<-heard
+		}))
+		response := s.do(t, protocol, newRequest(t, "GET", s.URL, ""))
+		lines := bufio.NewReader(response.Body)
+		for _, want := range []string{"one\n", "two\n"} {
+			if line, err := lines.ReadString('\n'); line != want {
+				t.Errorf("%q, %v, want %q", line, err, want)
+			}
+			heard <- struct{}{}
+		}
+	})
+}
+
+func TestHEADHasTheHeadersOfGET(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		s := newSite(t, protocol, guard(timeout.After(time.Hour), func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/fails" {
+				w.WriteHeader(500)
+			}
+			if n, err := io.WriteString(w, "body"); n != 4 || err != nil && err != http.ErrBodyNotAllowed {
+				t.Errorf("wrote %d, %v", n, err)
+			}
+		}))
+		for path, want := range map[string]int{"/": 200, "/fails": 500} {
+			response := s.do(t, protocol, newRequest(t, "HEAD", s.URL+path, ""))
+			if response.StatusCode != want || response.ContentLength != 4 || readAll(t, response) != "" {
+				t.Errorf("%s, length %d", response.Status, response.ContentLength)
+			}
+		}
+	})
+}
+
+func TestASuperfluousStatusIsLoggedAndChangesNothing(t *testing.T) {
+	s := newSite(t, 1, guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(201)
+		w.WriteHeader(500)
+	}))
+	if response := s.do(t, 1, newRequest(t, "GET", s.URL, "")); response.StatusCode != 201 {
+		t.Errorf("%s", response.Status)
+	}
+	if text := s.log.String(); !strings.Contains(text, "superfluous") {
+		t.Errorf("logged %q", text)
+	}
+}
+
+// TestAHijackedConnectionIsTheHandlers: it echoes as a websocket does, holds the half-open breaker's trial until it ends, and is
+// left alone by a policy that leaves its handler behind.
+func TestAHijackedConnectionIsTheHandlers(t *testing.T) {
+	for name, apart := range map[string]bool{"in time": false, "left behind": true} {
+		b := breaker.New(breaker.Config{Name: "echo"})
+		b.HalfOpen()
+		leave, over := make(chan struct{}), make(chan struct{})
+		inner := guard(resilience.Pipeline{b, leaving(leave, leftErr)}, func(w http.ResponseWriter, r *http.Request) {
+			conn, buffered, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+			if _, err := io.WriteString(w, "x"); err != http.ErrHijacked && err != http.ErrHandlerTimeout {
+				t.Errorf("a write beside it: %v", err)
+			}
+			io.Copy(conn, buffered)
+		})
+		s := newSite(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Upgrade") != "" {
+				defer close(over)
+			}
+			inner.ServeHTTP(w, r)
+		}))
+		req := newRequest(t, "GET", s.URL, "")
+		req.Header.Set("Connection", "Upgrade")
+		req.Header.Set("Upgrade", "echo")
+		response := s.do(t, 1, req)
+		if response.StatusCode != 101 {
+			t.Fatalf("%s: %s", name, response.Status)
+		}
+		echo := response.Body.(io.ReadWriteCloser)
+		say := func(text string) {
+			io.WriteString(echo, text)
+			got := make([]byte, len(text))
+			if _, err := io.ReadFull(echo, got); err != nil || string(got) != text {
+				t.Errorf("%s: echo %q, %v", name, got, err)
+			}
+		}
+		say("hello")
+		if refused := s.do(t, 1, newRequest(t, "GET", s.URL, "")); refused.StatusCode != 503 {
+			t.Errorf("%s: %s beside the trial, want 503", name, refused.Status)
+		}
+		if apart {
+			leave <- struct{}{}
+			<-over
+			say("still there")
+		}
+		echo.Close()
+		<-over
+		if want := map[bool]breaker.State{false: breaker.Closed, true: breaker.Open}[apart]; b.State() != want {
+			t.Errorf("%s: the breaker is %v, want %v", name, b.State(), want)
+		}
+	}
+}
+
+// TestTheResponseControllerReachesTheConnection through the writer, and through another middleware's.
+func TestTheResponseControllerReachesTheConnection(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
+			"directly":  func(w http.ResponseWriter) http.ResponseWriter { return w },
+			"by Unwrap": func(w http.ResponseWriter) http.ResponseWriter { return wrappedWriter{w} },
+		} {
+			writeErr := make(chan error, 1)
+			inner := guard(abandoning(time.Hour), func(w http.ResponseWriter, r *http.Request) {
+				controller := http.NewResponseController(w)
+				if err := controller.EnableFullDuplex(); err != nil {
+					t.Errorf("%s: EnableFullDuplex: %v", name, err)
+				}
+				if err := controller.SetReadDeadline(time.Now().Add(-time.Hour)); err != nil {
+					t.Errorf("%s: SetReadDeadline: %v", name, err)
+				}
+				if _, err := io.ReadAll(r.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("%s: read: %v, want a deadline's error", name, err)
+				}
+				if err := controller.SetWriteDeadline(time.Now().Add(-time.Hour)); err != nil {
+					t.Errorf("%s: SetWriteDeadline: %v", name, err)
+				}
+				io.WriteString(w, "x")
+				writeErr <- controller.Flush()
+			})
+			s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { inner.ServeHTTP(wrap(w), r) }))
+			upload, client := io.Pipe()
+			if response, err := s.Client().Post(s.URL, "text/plain", upload); err == nil {
+				t.Errorf("%s: %s after the write deadline", name, response.Status)
+			}
+			if err := <-writeErr; err == nil {
+				t.Errorf("%s: the write had no error", name)
+			}
+			client.Close()
+		}
+	})
+}
+
+// TestDeadlinesOfAHandlerLeftBehindRaceWithNothing: setting one before each write is how streams are written. The race detector watches.
+func TestDeadlinesOfAHandlerLeftBehindRaceWithNothing(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		leave, ended := make(chan struct{}, 1), make(chan error, 1)
+		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+			controller := http.NewResponseController(w)
+			for i := 0; ; i++ {
+				if err := controller.SetWriteDeadline(time.Now().Add(time.Hour)); err != nil {
+					ended <- err
+					return
+				}
+				if i == 100 {
+					leave <- struct{}{}
+				}
+			}
+		}))
+		for range 10 {
+			if response := s.do(t, protocol, newRequest(t, "GET", s.URL, "")); response.StatusCode != 503 {
+				t.Errorf("%s, want 503", response.Status)
+			}
+			if err := <-ended; err != http.ErrHandlerTimeout {
+				t.Errorf("%v, want http.ErrHandlerTimeout", err)
+			}
+		}
+	})
+}
+
+// TestAClientThatGoesIsNoFailure, be it while it waits for the answer, reads it, or sends its body.
+func TestAClientThatGoesIsNoFailure(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		b := breaker.New(breaker.Config{Consecutive: 1})
+		running, served := make(chan struct{}), make(chan struct{})
+		inner := guard(resilience.Pipeline{b, timeout.After(time.Hour)}, func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Path {
+			case "/reads":
+				io.WriteString(w, "begun")
+				w.(http.Flusher).Flush()
+				close(running)
+				<-r.Context().Done()
+			case "/sends":
+				close(running)
+				if _, err := io.ReadAll(r.Body); err != nil {
+					w.WriteHeader(500)
+				}
+			case "/waits":
+				close(running)
+				<-r.Context().Done()
+				w.WriteHeader(500)
+			}
+		})
+		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() { served <- struct{}{} }()
+			inner.ServeHTTP(w, r)
+		}))
+		for _, path := range []string{"/waits", "/reads", "/sends"} {
+			running = make(chan struct{})
+			ctx, cancel := context.WithCancel(t.Context())
+			req := newRequest(t, "POST", s.URL+path, "").WithContext(ctx)
+			upload, client := io.Pipe()
+			if path == "/sends" {
+				req.Body, req.ContentLength = upload, 1000
+			}
+			var g errgroup.Group
+			g.Go(func() error {
+				response, err := s.Client().Do(req)
+				if err == nil {
+					defer response.Body.Close()
+					_, err = io.ReadAll(response.Body)
+				}
+				return err
+			})
+			<-running
+			cancel()
+			if err := g.Wait(); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: the client got %v", path, err)
+			}
+			client.Close()
+			<-served
+			if b.State() != breaker.Closed {
+				t.Errorf("%s: the breaker is %v", path, b.State())
+				b.Reset()
+			}
+		}
+	})
+}
+
+// TestTheTransportsDeadlineHeaderIsKept: the server's ctx ends when the client's limit passes, and its breaker stays closed.
+func TestTheTransportsDeadlineHeaderIsKept(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: 1})
+	served := make(chan error, 1)
+	s := newSite(t, 1, listening(b, func(w http.ResponseWriter, r *http.Request) {
+		if deadline, ok := r.Context().Deadline(); !ok || time.Until(deadline) > time.Hour {
+			t.Errorf("the deadline is %v, %v", deadline, ok)
+		}
+		<-r.Context().Done()
+		served <- r.Context().Err()
+	}))
+	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+		Base:           s.Client().Transport,
+		Policies:       func(string) resilience.Policy { return timeout.After(20 * time.Millisecond) },
+		DeadlineHeader: patience,
+	})
+	response, err := (&http.Client{Transport: transport}).Get(s.URL)
+	if err == nil { // the server may be first
+		response.Body.Close()
+	}
+	if err := <-served; err != context.Canceled {
+		t.Errorf("the handler's ctx ended with %v", err)
+	}
+	s.Close()
+	if b.State() != breaker.Closed {
+		t.Errorf("the breaker is %v", b.State())
+	}
+}
+
+// TestAHundredClientsOfAHandlerThatIsAbandoned: each gets an answer of the handler's or in its place, never a mix, and no goroutine stays.
+func TestAHundredClientsOfAHandlerThatIsAbandoned(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		before := runtime.NumGoroutine()
+		end := make(chan struct{})
+		limit := timeout.New(timeout.Config{Limit: 5 * time.Millisecond, Abandon: 10000})
+		var n atomic.Int32
+		s := newSite(t, protocol, guard(limit, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Handler", "1")
+			switch n.Add(1) % 5 {
+			case 0: // hangs in silence
+				<-end
+			case 1: // hangs in its answer
+				io.WriteString(w, "answer")
+				w.(http.Flusher).Flush()
+				<-end
+				io.WriteString(w, "too late")
+			case 2: // ends at about the limit
+				<-r.Context().Done()
+			case 3: // writes on
+				for _, err := io.WriteString(w, "answer\n"); err == nil; {
+					w.Header().Set("X-Handler", "2")
+					_, err = io.WriteString(w, "answer\n")
+				}
+				<-end
+				panic("left behind")
+			}
+			io.WriteString(w, "answer")
+		}))
+		client := s.Client()
+		var g errgroup.Group
+		var answered, unavailable, aborted atomic.Int32
+		for range 100 {
+			g.Go(func() error {
+				for range 5 {
+					response, err := client.Post(s.URL, "text/plain", strings.NewReader("a body"))
+					if err != nil {
+						aborted.Add(1)
+						continue
+					}
+					text, err := io.ReadAll(response.Body)
+					response.Body.Close()
+					handlers := response.Header.Get("X-Handler") != ""
+					switch {
+					case response.StatusCode == 503 && !handlers && string(text) == "Service Unavailable\n" && err == nil:
+						unavailable.Add(1)
+					case response.StatusCode == 200 && handlers && strings.HasPrefix(string(text), "answer") && err == nil:
+						answered.Add(1)
+					case response.StatusCode == 200 && handlers && err != nil:
+						aborted.Add(1)
+					default:
+						return fmt.Errorf("%s, %v, %.100q, %w", response.Status, response.Header, text, err)
+					}
+				}
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		t.Logf("%d answered, %d in its place, %d aborted, %d are still running", answered.Load(), unavailable.Load(), aborted.Load(), limit.Abandoned())
+		if unavailable.Load() == 0 || aborted.Load() == 0 || limit.Abandoned() == 0 {
+			t.Error("not all happened that was to be tried")
+		}
+		close(end)
+		client.CloseIdleConnections()
+		s.Close()
+		eventually(t, "no goroutine stays", func() bool { return runtime.NumGoroutine() <= before })
+		if n := limit.Abandoned(); n != 0 {
+			t.Errorf("%d are counted as running", n)
+		}
+	})
+}

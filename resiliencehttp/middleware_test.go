@@ -1,0 +1,917 @@
+package resiliencehttp_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/bulkhead"
+	"github.com/effector-go/resilience/ratelimit"
+	"github.com/effector-go/resilience/resiliencehttp"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// guard puts the policy around the handler.
+func guard(policy resilience.Policy, handler http.HandlerFunc) http.Handler {
+	return resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: policy})(handler)
+}
+
+// record serves a request and gives the answer.
+func record(handler http.Handler, r *http.Request) *http.Response {
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, r)
+	return recorder.Result()
+}
+
+// panicOf gives what f panics with.
+func panicOf(f func()) (value any) {
+	defer func() { value = recover() }()
+	f()
+	return nil
+}
+
+func get() *http.Request { return httptest.NewRequest("GET", "/path?query", nil) }
+
+// hears gives a policy that keeps the error that it hears.
+func hears(err *error) resilience.Policy {
+	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		*err = next.Run(ctx)
+		return *err
+	})
+}
+
+// says gives a policy that runs nothing.
+func says(err error) resilience.Policy {
+	return resilience.PolicyFunc(func(context.Context, resilience.Next) error { return err })
+}
+
+// leaving gives a policy that runs the handler as timeout's Abandon does, and leaves it behind once told to.
+func leaving(when <-chan struct{}, end func() error) resilience.Policy {
+	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		fork := next.Fork()
+		done := make(chan error, 1)
+		go func() { done <- fork.Run(ctx) }()
+		select {
+		case err := <-done:
+			next.Adopt(fork)
+			return err
+		case <-when:
+			return end()
+		}
+	})
+}
+
+func abandoning(limit time.Duration) *timeout.Timeout {
+	return timeout.New(timeout.Config{Limit: limit, Abandon: 1000})
+}
+
+var errLeft = errors.New("left behind")
+
+func leftErr() error { return errLeft }
+
+func untouched(t *testing.T) http.HandlerFunc {
+	return func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }
+}
+
+type statusTeller int
+
+func (s statusTeller) Error() string   { return "an error with a status" }
+func (s statusTeller) HTTPStatus() int { return int(s) }
+
+func TestARefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
+	for _, row := range []struct {
+		after time.Duration
+		want  string
+	}{
+		{-time.Second, ""},
+		{0, ""},
+		{1, "1"},
+		{time.Second - 1, "1"},
+		{time.Second, "1"},
+		{time.Second + 1, "2"},
+		{4200 * time.Millisecond, "5"},
+		{math.MaxInt64, "9223372037"},
+	} {
+		refusal := resilience.WithRetryAfter(fmt.Errorf("too much: %w", resilience.ErrRefused), row.after)
+		answer := record(guard(says(refusal), untouched(t)), get())
+		if answer.StatusCode != 503 || answer.Header.Get("Retry-After") != row.want {
+			t.Errorf("%v: %d, Retry-After %q, want %q", row.after, answer.StatusCode, answer.Header.Get("Retry-After"), row.want)
+		}
+		if text := readAll(t, answer); text != "Service Unavailable\n" {
+			t.Errorf("%v: body %q", row.after, text)
+		}
+	}
+}
+
+func TestAnOpenBreakerTellsTheTimeLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: 10 * time.Second})
+		handler := guard(b, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
+		record(handler, get())
+		time.Sleep(3500 * time.Millisecond)
+		if answer := record(handler, get()); answer.StatusCode != 503 || answer.Header.Get("Retry-After") != "7" {
+			t.Errorf("%d, Retry-After %q, want 503 and 7", answer.StatusCode, answer.Header.Get("Retry-After"))
+		}
+		time.Sleep(10 * time.Second)
+	})
+}
+
+func TestARefusalIsWhatItsHTTPStatusSays(t *testing.T) {
+	for told, want := range map[int]int{429: 429, 599: 599, 999: 999, 200: 200, 199: 503, 101: 503, 0: 503, -1: 503, 1000: 503} {
+		refusal := fmt.Errorf("%w, %w", resilience.ErrRefused, statusTeller(told))
+		if answer := record(guard(says(refusal), untouched(t)), get()); answer.StatusCode != want {
+			t.Errorf("%d for HTTPStatus %d, want %d", answer.StatusCode, told, want)
+		}
+	}
+}
+
+func TestARateLimitIs429(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := ratelimit.New(ratelimit.Config{Rate: 1 / 1.5, Burst: 1})
+		handler := guard(limit, func(http.ResponseWriter, *http.Request) {})
+		if answer := record(handler, get()); answer.StatusCode != 200 {
+			t.Errorf("first: %d", answer.StatusCode)
+		}
+		if answer := record(handler, get()); answer.StatusCode != 429 || answer.Header.Get("Retry-After") != "2" {
+			t.Errorf("%d, Retry-After %q, want 429 and 2", answer.StatusCode, answer.Header.Get("Retry-After"))
+		}
+	})
+}
+
+func TestAnotherErrorThatRanNoHandlerIs500OrItsHTTPStatus(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		err  error
+		want int
+	}{
+		{"an error", errors.New("broken"), 500},
+		{"an error with a status", fmt.Errorf("login: %w", statusTeller(401)), 401},
+		{"an error with a status that is none", statusTeller(42), 500},
+		{"no error", nil, 500},
+		{"a limit that passed", &timeout.Error{}, 503},
+	} {
+		if answer := record(guard(says(row.err), untouched(t)), get()); answer.StatusCode != row.want {
+			t.Errorf("%s: %d, want %d", row.name, answer.StatusCode, row.want)
+		}
+	}
+}
+
+func TestARequestWhoseTimePassesInAQueueIs503(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		room := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1})
+		handler := guard(resilience.Pipeline{timeout.After(time.Second), room}, func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(2 * time.Second)
+			io.WriteString(w, "done")
+		})
+		var g errgroup.Group
+		g.Go(func() error {
+			if answer := record(handler, get()); answer.StatusCode != 200 {
+				t.Errorf("first: %d", answer.StatusCode)
+			}
+			return nil
+		})
+		synctest.Wait()
+		if answer := record(handler, get()); answer.StatusCode != 503 {
+			t.Errorf("second: %d, want 503", answer.StatusCode)
+		}
+		g.Wait()
+	})
+}
+
+// TestAnswersInItsPlaceHaveNoneOfTheHandlersHeaders, whether the handler ran or not, and keep those of other middleware.
+func TestAnswersInItsPlaceHaveNoneOfTheHandlersHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
+			inner := guard(policy, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("X-Handler", "1")
+				w.Header().Set("Content-Type", "image/png")
+				w.Header().Set("Content-Length", "1000")
+				w.Header().Add("X-Outer", "handler's")
+				w.Header().Del("X-Request-Id")
+				time.Sleep(2 * time.Second)
+			})
+			recorder := httptest.NewRecorder()
+			recorder.Header().Set("X-Outer", "outer's")
+			recorder.Header().Set("X-Request-Id", "7")
+			inner.ServeHTTP(recorder, get())
+			header := recorder.Result().Header
+			if recorder.Code != 503 || header.Get("X-Handler") != "" || header.Get("Content-Length") != "" ||
+				header.Get("Content-Type") != "text/plain; charset=utf-8" {
+				t.Errorf("%s: %d, %v", name, recorder.Code, header)
+			}
+			if len(header["X-Outer"]) != 1 || header.Get("X-Outer") != "outer's" || header.Get("X-Request-Id") != "7" {
+				t.Errorf("%s: the outer headers became %v", name, header)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+func TestTheHandlersHeadersAreThoseOfItsAnswer(t *testing.T) {
+	recorder := httptest.NewRecorder()
+	recorder.Header().Set("X-Outer", "1")
+	recorder.Header().Set("X-Removed", "1")
+	recorder.Header().Set("X-Changed", "1")
+	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Del("X-Removed")
+		w.Header().Add("X-Changed", "2")
+		w.Header()["X-Empty"] = nil
+		w.WriteHeader(201)
+		w.Header().Set("X-Late", "1")
+		io.WriteString(w, "body")
+	}).ServeHTTP(recorder, get())
+	answer := recorder.Result()
+	if answer.StatusCode != 201 || readAll(t, answer) != "body" {
+		t.Errorf("status %d", answer.StatusCode)
+	}
+	want := http.Header{"X-Outer": {"1"}, "X-Changed": {"1", "2"}, "X-Empty": nil}
+	if fmt.Sprint(answer.Header) != fmt.Sprint(want) {
+		t.Errorf("header %v, want %v", answer.Header, want)
+	}
+}
+
+func TestAHandlerThatWritesNothingInTimeIs200(t *testing.T) {
+	var heard error
+	answer := record(guard(hears(&heard), func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Handler", "1") }), get())
+	if answer.StatusCode != 200 || answer.Header.Get("X-Handler") != "1" || heard != nil {
+		t.Errorf("%d, %v, %v", answer.StatusCode, answer.Header, heard)
+	}
+}
+
+// TestSilenceUntilTheTimeoutIs503 and an error for the policy, whether the handler returns or is abandoned.
+func TestSilenceUntilTheTimeoutIs503(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
+			var heard error
+			began := time.Now()
+			answer := record(guard(resilience.Pipeline{hears(&heard), policy}, func(w http.ResponseWriter, r *http.Request) {
+				<-r.Context().Done()
+				if name == "abandoning" {
+					time.Sleep(time.Hour)
+				}
+			}), get())
+			if answer.StatusCode != 503 || !errors.Is(heard, timeout.ErrTimeout) || time.Since(began) != time.Second {
+				t.Errorf("%s: %d, the policy heard %v after %v", name, answer.StatusCode, heard, time.Since(began))
+			}
+			time.Sleep(2 * time.Hour)
+			synctest.Wait()
+		}
+	})
+}
+
+func TestWhatAHandlerWroteThatReturnedLateStands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, write := range map[string]func(w http.ResponseWriter){
+			"a body":   func(w http.ResponseWriter) { w.WriteHeader(202); io.WriteString(w, "late") },
+			"a status": func(w http.ResponseWriter) { w.WriteHeader(202) },
+		} {
+			for when, early := range map[string]bool{"before the limit": true, "after": false} {
+				var heard error
+				policy := resilience.Pipeline{hears(&heard), timeout.After(time.Second)}
+				answer := record(guard(policy, func(w http.ResponseWriter, r *http.Request) {
+					if early {
+						write(w)
+					}
+					time.Sleep(2 * time.Second)
+					if !early {
+						write(w)
+					}
+				}), get())
+				if answer.StatusCode != 202 || heard != nil {
+					t.Errorf("%s %s: %d, the policy heard %v", name, when, answer.StatusCode, heard)
+				}
+			}
+		}
+	})
+}
+
+func TestAnErrorAfterTheAnswerChangesNothing(t *testing.T) {
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		next.Run(ctx)
+		return fmt.Errorf("afterthought: %w", resilience.ErrRefused)
+	})
+	answer := record(guard(policy, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "done") }), get())
+	if answer.StatusCode != 200 || readAll(t, answer) != "done" {
+		t.Errorf("%d", answer.StatusCode)
+	}
+}
+
+func TestAHandlerLeftAfterItBeganToWriteIsAborted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, write := range map[string]func(w http.ResponseWriter){
+			"a body":   func(w http.ResponseWriter) { io.WriteString(w, "begun") },
+			"a status": func(w http.ResponseWriter) { w.WriteHeader(204) },
+			"a flush":  func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		} {
+			handler := guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
+				write(w)
+				time.Sleep(time.Minute)
+			})
+			if value := panicOf(func() { record(handler, get()) }); value != http.ErrAbortHandler {
+				t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+			}
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
+func TestAFailedStatusIsAStatusErrorForThePolicy(t *testing.T) {
+	var heard error
+	handler := guard(hears(&heard), func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "17")
+		w.WriteHeader(503)
+		w.Header().Set("Retry-After", "18")
+		io.WriteString(w, "sorry")
+	})
+	answer := record(handler, get())
+	if answer.StatusCode != 503 || answer.Header.Get("Retry-After") != "17" || readAll(t, answer) != "sorry" {
+		t.Errorf("the client got %d, %v", answer.StatusCode, answer.Header)
+	}
+	var status *resiliencehttp.StatusError
+	if !errors.As(heard, &status) || status.StatusCode != 503 || status.Method != "GET" || status.URL != "/path" {
+		t.Fatalf("the policy heard %v", heard)
+	}
+	if after, _ := resilience.RetryAfter(heard); after == 0 {
+		t.Errorf("the policy heard of no Retry-After")
+	}
+	if text := heard.Error(); text != "resiliencehttp: GET /path: 503 Service Unavailable" {
+		t.Errorf("it reads %q", text)
+	}
+}
+
+func TestFailedStatusesOpenTheBreaker(t *testing.T) {
+	for _, row := range []struct {
+		status int
+		failed func(int) bool
+		want   breaker.State
+	}{
+		{500, nil, breaker.Open},
+		{502, nil, breaker.Open},
+		{599, nil, breaker.Open},
+		{501, nil, breaker.Closed},
+		{505, nil, breaker.Closed},
+		{404, nil, breaker.Closed},
+		{429, nil, breaker.Closed},
+		{600, nil, breaker.Closed},
+		{404, func(status int) bool { return status == 404 }, breaker.Open},
+		{500, func(status int) bool { return status == 404 }, breaker.Closed},
+		{200, func(status int) bool { return status == 200 }, breaker.Open}, // also where the handler writes none
+	} {
+		b := breaker.New(breaker.Config{Consecutive: 1})
+		handler := resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: b, Failed: row.failed})(
+			http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if row.status != 200 {
+					w.WriteHeader(row.status)
+				}
+			}))
+		if answer := record(handler, get()); answer.StatusCode != row.status || b.State() != row.want {
+			t.Errorf("%d, want %d: the breaker is %v, want %v", answer.StatusCode, row.status, b.State(), row.want)
+		}
+	}
+}
+
+// TestAHandlerIsNeverRunTwice, by a retry, or by a policy that does not ask whether it may.
+func TestAHandlerIsNeverRunTwice(t *testing.T) {
+	again := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		next.Run(ctx)
+		return next.Run(ctx)
+	})
+	forked := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		var g errgroup.Group
+		forks := []resilience.Next{next.Fork(), next.Fork()}
+		for _, fork := range forks {
+			g.Go(func() error { return fork.Run(ctx) })
+		}
+		err := g.Wait()
+		for _, fork := range forks {
+			next.Adopt(fork)
+		}
+		return err
+	})
+	for name, policy := range map[string]resilience.Policy{
+		"retry":                          retry.New(retry.Config{MaxAttempts: 5, Backoff: retry.Constant(0)}),
+		"a policy that runs it again":    again,
+		"a policy that runs forks of it": forked,
+		"retry around a breaker": resilience.Pipeline{
+			retry.New(retry.Config{MaxAttempts: 5, Backoff: retry.Constant(0)}), breaker.New(breaker.Config{}),
+		},
+	} {
+		runs := 0
+		answer := record(guard(policy, func(w http.ResponseWriter, r *http.Request) {
+			runs++
+			w.WriteHeader(500)
+			fmt.Fprint(w, "run ", runs)
+		}), get())
+		if text := readAll(t, answer); runs != 1 || answer.StatusCode != 500 || text != "run 1" {
+			t.Errorf("%s: %d runs, %d, %q", name, runs, answer.StatusCode, text)
+		}
+	}
+}
+
+func TestARefusedHandlerMayStillRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second})
+		policy := resilience.Pipeline{retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Minute}), b}
+		handler := guard(policy, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "done") })
+		permit, err := b.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		permit.Done(errors.New("failed"))
+		if answer := record(handler, get()); answer.StatusCode != 200 {
+			t.Errorf("%d, want 200 after the wait", answer.StatusCode)
+		}
+	})
+}
+
+func TestAnAbortedHandlerHasNotFailed(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+		b := breaker.New(breaker.Config{Consecutive: 1})
+		handler := guard(resilience.Pipeline{b, policy}, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+		if value := panicOf(func() { record(handler, get()) }); value != http.ErrAbortHandler {
+			t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+		}
+		if b.State() != breaker.Closed {
+			t.Errorf("%s: the breaker is %v", name, b.State())
+		}
+	}
+}
+
+// TestAPanicGoesOnWithItsValue and its stack, and is a failure.
+func TestAPanicGoesOnWithItsValue(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: 1})
+	thrown := []int{1} // not comparable
+	handler := guard(b, func(http.ResponseWriter, *http.Request) { panicDeepDown(thrown) })
+	var stack []byte
+	func() {
+		defer func() {
+			value, ok := recover().([]int)
+			if !ok || len(value) != 1 {
+				t.Errorf("panic %v", value)
+			}
+			stack = stackHere()
+		}()
+		record(handler, get())
+	}()
+	if !bytes.Contains(stack, []byte("panicDeepDown")) {
+		t.Errorf("the stack of the panic is lost:\n%s", stack)
+	}
+	if b.State() != breaker.Open {
+		t.Errorf("the breaker is %v", b.State())
+	}
+}
+
+//go:noinline
+func panicDeepDown(value any) { panic(value) }
+
+func stackHere() []byte {
+	stack := make([]byte, 1<<16)
+	return stack[:runtime.Stack(stack, false)]
+}
+
+func TestAPanicApartGoesOnWithItsValueAndStack(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: 1})
+	handler := guard(resilience.Pipeline{b, abandoning(time.Hour)}, func(http.ResponseWriter, *http.Request) { panicDeepDown("thrown") })
+	value := panicOf(func() { record(handler, get()) })
+	p, ok := value.(*resilience.PanicError)
+	if !ok || p.Value != "thrown" || !bytes.Contains(p.Stack, []byte("panicDeepDown")) {
+		t.Errorf("panic %v", value)
+	}
+	if b.State() != breaker.Open {
+		t.Errorf("the breaker is %v", b.State())
+	}
+
+	inner := &resilience.PanicError{Value: "inner", Stack: []byte("of the inner")}
+	handler = guard(abandoning(time.Hour), func(http.ResponseWriter, *http.Request) { panic(inner) })
+	if value := panicOf(func() { record(handler, get()) }); value != inner {
+		t.Errorf("panic %v, want the one that holds a stack already", value)
+	}
+}
+
+// TestAPanicOfAHandlerLeftBehindDoesNotEndTheProcess, even if its ctx is not done: the limit may pass while it unwinds.
+func TestAPanicOfAHandlerLeftBehindDoesNotEndTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leave := make(chan struct{})
+		alive := false
+		handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+			leave <- struct{}{}
+			time.Sleep(time.Hour) // the request is over by then
+			alive = r.Context().Err() == nil
+			panic("thrown")
+		})
+		log := &lockedLog{}
+		server := &http.Server{ErrorLog: log.logger()}
+		r := get().WithContext(context.WithValue(t.Context(), http.ServerContextKey, server))
+		if answer := record(handler, r); answer.StatusCode != 503 {
+			t.Errorf("%d, want 503", answer.StatusCode)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if !alive {
+			t.Error("the handler's ctx has ended, and the test holds nothing")
+		}
+		if text := log.String(); !strings.Contains(text, "thrown") || !strings.Contains(text, "middleware_test.go") {
+			t.Errorf("logged %q, want the value and the stack", text)
+		}
+	})
+}
+
+func TestAnAbortOfAHandlerLeftBehindIsNotLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		handler := guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Minute)
+			panic(http.ErrAbortHandler)
+		})
+		log := &lockedLog{}
+		server := &http.Server{ErrorLog: log.logger()}
+		record(handler, get().WithContext(context.WithValue(t.Context(), http.ServerContextKey, server)))
+		time.Sleep(time.Hour)
+		if text := log.String(); text != "" {
+			t.Errorf("logged %q", text)
+		}
+	})
+}
+
+// TestAPolicyThatPanicsLeavesNoWriterBehind: the handler that it had left writes no more.
+func TestAPolicyThatPanicsLeavesNoWriterBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leave := make(chan struct{})
+		var written error
+		handler := guard(leaving(leave, func() error { panic("the policy's") }), func(w http.ResponseWriter, r *http.Request) {
+			leave <- struct{}{}
+			time.Sleep(time.Hour)
+			_, written = io.WriteString(w, "too late")
+		})
+		recorder := httptest.NewRecorder()
+		if value := panicOf(func() { handler.ServeHTTP(recorder, get()) }); value != "the policy's" {
+			t.Errorf("panic %v", value)
+		}
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if written != http.ErrHandlerTimeout || recorder.Body.Len() > 0 {
+			t.Errorf("the handler wrote %q, %v", recorder.Body, written)
+		}
+	})
+}
+
+func TestGoexitPassesThrough(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+		b := breaker.New(breaker.Config{Consecutive: 1})
+		handler := guard(resilience.Pipeline{b, policy}, func(http.ResponseWriter, *http.Request) { runtime.Goexit() })
+		recorder := httptest.NewRecorder()
+		returned := false
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			handler.ServeHTTP(recorder, get())
+			returned = true
+		}()
+		<-done
+		if returned || len(recorder.Result().Header) > 0 {
+			t.Errorf("%s: ServeHTTP returned: %v, wrote %v", name, returned, recorder.Result().Header)
+		}
+		if b.State() != breaker.Open {
+			t.Errorf("%s: the breaker is %v", name, b.State())
+		}
+	}
+}
+
+func TestAClientThatWentAwayHasNotFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, answer := range map[string]http.HandlerFunc{
+			"silence":       func(http.ResponseWriter, *http.Request) {},
+			"a failure":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+			"a panic":       func(http.ResponseWriter, *http.Request) { panic("thrown") },
+			"a late return": func(http.ResponseWriter, *http.Request) { time.Sleep(time.Hour) },
+		} {
+			for place, policy := range map[string]resilience.Policy{"here": timeout.After(time.Minute), "apart": abandoning(time.Minute)} {
+				b := breaker.New(breaker.Config{Consecutive: 1})
+				ctx, cancel := context.WithCancel(t.Context())
+				handler := guard(resilience.Pipeline{b, policy}, func(w http.ResponseWriter, r *http.Request) {
+					cancel()
+					answer(w, r)
+				})
+				value := panicOf(func() { record(handler, get().WithContext(ctx)) })
+				if value != nil && name != "a panic" {
+					t.Errorf("%s %s: panic %v", name, place, value)
+				}
+				if b.State() != breaker.Closed {
+					t.Errorf("%s %s: the breaker is %v", name, place, b.State())
+				}
+				time.Sleep(2 * time.Hour)
+				synctest.Wait()
+			}
+		}
+	})
+}
+
+const patience = "X-Patience-Ms"
+
+func withPatience(text string) *http.Request {
+	r := get()
+	r.Header.Set(patience, text)
+	return r
+}
+
+func TestTheDeadlineHeaderBecomesTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const none = time.Duration(-1)
+		century := time.Duration(math.MaxInt64)
+		for _, row := range []struct {
+			text      string
+			max, want time.Duration
+		}{
+			{"1500", 0, 1500 * time.Millisecond},
+			{"1", 0, time.Millisecond},
+			{"0042", 0, 42 * time.Millisecond},
+			{"1500", time.Second, time.Second},
+			{"1000", time.Second, time.Second},
+			{"999", time.Second, 999 * time.Millisecond},
+			{"9223372036855", time.Minute, time.Minute}, // more ms than a Duration holds
+			{"9223372036855", 0, century},
+			{"99999999999999999999999999", time.Minute, time.Minute}, // more than an int64 holds
+			{"", time.Minute, none},
+			{"0", time.Minute, none},
+			{"000", time.Minute, none},
+			{"-5", time.Minute, none},
+			{"+5", time.Minute, none},
+			{"1.5", time.Minute, none},
+			{"1e3", time.Minute, none},
+			{"0x10", time.Minute, none},
+			{"5 ms", time.Minute, none},
+			{"1_000", time.Minute, none},
+			{"٣", time.Minute, none}, // a digit, though not of ASCII
+			{"NaN", time.Minute, none},
+			{"soon", time.Minute, none},
+		} {
+			got := none
+			resiliencehttp.Middleware(resiliencehttp.ServerConfig{
+				Policy: resilience.Pipeline{}, DeadlineHeader: strings.ToLower(patience), MaxDeadline: row.max,
+			})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if deadline, ok := r.Context().Deadline(); ok {
+					got = time.Until(deadline)
+				}
+			})).ServeHTTP(httptest.NewRecorder(), withPatience(row.text))
+			if got != row.want {
+				t.Errorf("%q, at most %v: %v left, want %v", row.text, row.max, got, row.want)
+			}
+		}
+	})
+}
+
+func TestWithoutDeadlineHeaderNoHeaderIsADeadline(t *testing.T) {
+	resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: resilience.Pipeline{}, MaxDeadline: time.Second})(
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, ok := r.Context().Deadline(); ok {
+				t.Error("there is a deadline")
+			}
+		})).ServeHTTP(httptest.NewRecorder(), withPatience("5"))
+}
+
+// listening is a middleware with the header.
+func listening(policy resilience.Policy, handler http.HandlerFunc) http.Handler {
+	return resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: policy, DeadlineHeader: patience})(handler)
+}
+
+func TestTheMiddlewareNeverExtendsADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for text, want := range map[string]time.Duration{"400": 400 * time.Millisecond, "1000": time.Second, "5000": time.Second} {
+			listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+				if deadline, ok := r.Context().Deadline(); !ok || time.Until(deadline) != want {
+					t.Errorf("%s: %v left, want %v", text, time.Until(deadline), want)
+				}
+			}).ServeHTTP(httptest.NewRecorder(), withPatience(text).WithContext(ctx))
+		}
+		listening(timeout.After(100*time.Millisecond), func(w http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			if r.Context().Err() != context.DeadlineExceeded {
+				t.Errorf("%v, want the policy's limit", r.Context().Err())
+			}
+		}).ServeHTTP(httptest.NewRecorder(), withPatience("400").WithContext(ctx))
+	})
+}
+
+// TestAClientsDeadlineEndsTheCtxAsACancellation whose cause is the deadline.
+func TestAClientsDeadlineEndsTheCtxAsACancellation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		handler := listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+			ctx := r.Context()
+			child, cancel := context.WithTimeout(ctx, time.Hour)
+			defer cancel()
+			if ctx.Err() != nil || context.Cause(ctx) != nil {
+				t.Errorf("begun with %v, %v", ctx.Err(), context.Cause(ctx))
+			}
+			<-child.Done()
+			if time.Since(began) != 1500*time.Millisecond {
+				t.Errorf("ended after %v", time.Since(began))
+			}
+			for name, ctx := range map[string]context.Context{"the ctx": ctx, "a child": child} {
+				if ctx.Err() != context.Canceled || context.Cause(ctx) != context.DeadlineExceeded {
+					t.Errorf("%s ended with %v, cause %v", name, ctx.Err(), context.Cause(ctx))
+				}
+				if deadline, ok := ctx.Deadline(); !ok || !deadline.Equal(began.Add(1500*time.Millisecond)) {
+					t.Errorf("the deadline of %s is %v, %v", name, deadline, ok)
+				}
+			}
+		})
+		if answer := record(handler, withPatience("1500")); answer.StatusCode != 503 {
+			t.Errorf("%d, want 503", answer.StatusCode)
+		}
+	})
+}
+
+func TestTinyClientDeadlinesOpenNoBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, limit := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
+			b := breaker.New(breaker.Config{Consecutive: 1, FailureRate: 0.01, MinCalls: 1})
+			handler := listening(resilience.Pipeline{timeout.After(time.Minute), b, limit}, func(w http.ResponseWriter, r *http.Request) {
+				time.Sleep(10 * time.Millisecond)
+				if r.Context().Err() != nil {
+					w.WriteHeader(504)
+				}
+			})
+			for range 20 {
+				if answer := record(handler, withPatience("1")); answer.StatusCode < 500 {
+					t.Errorf("%s: %d", name, answer.StatusCode)
+				}
+				time.Sleep(time.Second)
+			}
+			if b.State() != breaker.Closed {
+				t.Errorf("%s: the breaker is %v", name, b.State())
+			}
+			if answer := record(handler, withPatience("100")); answer.StatusCode != 200 {
+				t.Errorf("%s: %d with enough time", name, answer.StatusCode)
+			}
+		}
+	})
+}
+
+func TestChildrenOfAClientsDeadlineStartNoGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+			before := runtime.NumGoroutine()
+			for range 10 {
+				child, cancel := context.WithCancel(r.Context())
+				defer cancel()
+				defer context.AfterFunc(child, func() {})()
+			}
+			if n := runtime.NumGoroutine(); n != before {
+				t.Errorf("%d goroutines, %d before", n, before)
+			}
+		}).ServeHTTP(httptest.NewRecorder(), withPatience("1500"))
+	})
+}
+
+// TestARequestThatIsOverLeavesNoTimer: the bubble's clock stands still once all have ended.
+func TestTheCtxOfAClientsDeadlineEndsWithTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ctx context.Context
+		listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) { ctx = r.Context() }).
+			ServeHTTP(httptest.NewRecorder(), withPatience("1500"))
+		if ctx.Err() != context.Canceled || context.Cause(ctx) != context.Canceled {
+			t.Errorf("%v, cause %v", ctx.Err(), context.Cause(ctx))
+		}
+	})
+}
+
+func TestADeadCtxRunsNoHandler(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if answer := record(guard(resilience.Pipeline{}, untouched(t)), get().WithContext(ctx)); answer.StatusCode != 503 {
+		t.Errorf("%d, want 503", answer.StatusCode)
+	}
+}
+
+func TestTheHandlerGetsTheValuesOfThePoliciesCtx(t *testing.T) {
+	type key struct{}
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return next.Run(context.WithValue(ctx, key{}, "policy's"))
+	})
+	record(guard(policy, func(w http.ResponseWriter, r *http.Request) {
+		if r.Context().Value(key{}) != "policy's" {
+			t.Error("the value is lost")
+		}
+	}), get())
+}
+
+// TestNestedMiddlewaresEachKeepTheirWord: what the inner one says is the outer one's answer.
+func TestNestedMiddlewaresEachKeepTheirWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.RawQuery == "begun" {
+				io.WriteString(w, "begun")
+			}
+			time.Sleep(time.Hour)
+			w.Header().Set("X-Handler", "1")
+			if _, err := io.WriteString(w, "too late"); err != http.ErrHandlerTimeout {
+				t.Errorf("a write after the end: %v", err)
+			}
+		}
+		for name, row := range map[string]struct{ outer, inner time.Duration }{
+			"the inner limit first": {time.Minute, time.Second},
+			"the outer limit first": {time.Second, time.Minute},
+		} {
+			b := breaker.New(breaker.Config{Consecutive: 2})
+			handler := guard(resilience.Pipeline{b, abandoning(row.outer)}, guard(abandoning(row.inner), slow).ServeHTTP)
+			if answer := record(handler, httptest.NewRequest("GET", "/?silent", nil)); answer.StatusCode != 503 || answer.Header.Get("X-Handler") != "" {
+				t.Errorf("%s: %d, %v", name, answer.StatusCode, answer.Header)
+			}
+			value := panicOf(func() { record(handler, httptest.NewRequest("GET", "/?begun", nil)) })
+			if value != http.ErrAbortHandler {
+				t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+			}
+			time.Sleep(2 * time.Hour)
+			synctest.Wait()
+		}
+	})
+}
+
+func TestAMuxInsideTellsItsPatternOutside(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /users/{id}", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.PathValue("id")) })
+	r := httptest.NewRequest("GET", "/users/7", nil)
+	r.Header.Set(patience, "60000")
+	if answer := record(listening(timeout.After(time.Minute), mux.ServeHTTP), r); readAll(t, answer) != "7" || r.Pattern != "GET /users/{id}" {
+		t.Errorf("%d, pattern %q", answer.StatusCode, r.Pattern)
+	}
+}
+
+// TestTheFilesOfAFormAreRemoved: net/http knows only of those that were parsed by its own request, not by a copy.
+func TestTheFilesOfAFormAreRemoved(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+		dir := t.TempDir()
+		t.Setenv("TMPDIR", dir)
+		var body bytes.Buffer
+		form := multipart.NewWriter(&body)
+		file, err := form.CreateFormFile("file", "name")
+		if err != nil {
+			t.Fatal(err)
+		}
+		file.Write(make([]byte, 1<<20))
+		form.Close()
+		r := httptest.NewRequest("POST", "/", &body)
+		r.Header.Set("Content-Type", form.FormDataContentType())
+		record(guard(policy, func(w http.ResponseWriter, r *http.Request) {
+			if err := r.ParseMultipartForm(1); err != nil {
+				t.Error(err)
+			}
+			if files, _ := os.ReadDir(dir); len(files) != 1 {
+				t.Errorf("%s: %d files while the handler runs, and the test holds nothing", name, len(files))
+			}
+		}), r)
+		if files, _ := os.ReadDir(dir); len(files) != 0 {
+			t.Errorf("%s: %d files are left", name, len(files))
+		}
+	}
+}
+
+func TestMistakesOfAServerConfigAreToldAllAtOnce(t *testing.T) {
+	if err := (resiliencehttp.ServerConfig{Policy: resilience.Pipeline{}}).Validate(); err != nil {
+		t.Error(err)
+	}
+	config := resiliencehttp.ServerConfig{DeadlineHeader: "Time Left", MaxDeadline: -time.Second}
+	want := `resiliencehttp: Policy is nil, must be a Policy
+resiliencehttp: DeadlineHeader is "Time Left", must be a header name, or empty for none
+resiliencehttp: MaxDeadline is -1s, must be positive, or 0 for no limit`
+	if err := config.Validate(); err == nil || err.Error() != want {
+		t.Errorf("%v\nwant\n%s", err, want)
+	}
+	if value := panicOf(func() { resiliencehttp.Middleware(config) }); value != want {
+		t.Errorf("Middleware panics with %v", value)
+	}
+}
+
+func TestANilPolicyInAPipelineAndANilHandlerPanic(t *testing.T) {
+	nested := resilience.Pipeline{timeout.After(time.Second), resilience.Pipeline{nil}}
+	value := panicOf(func() { resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: nested}) })
+	if text := fmt.Sprint(value); !strings.Contains(text, "[1][0] is nil") {
+		t.Errorf("panic %q", text)
+	}
+	value = panicOf(func() {
+		guard(nested[:1], nil)
+		resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: nested[:1]})(nil)
+	})
+	if value != "resiliencehttp: Middleware: the handler is nil, must be a Handler" {
+		t.Errorf("panic %v", value)
+	}
+}

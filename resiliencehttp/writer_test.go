@@ -1,0 +1,406 @@
+package resiliencehttp_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+)
+
+// lockedLog is a log that may be read while it is written.
+type lockedLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *lockedLog) logger() *log.Logger { return log.New(l, "", 0) }
+
+// bare is a server's writer that can do nothing else.
+type bare struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func newBare() *bare                            { return &bare{header: make(http.Header)} }
+func (b *bare) Header() http.Header             { return b.header }
+func (b *bare) WriteHeader(status int)          { b.status = status }
+func (b *bare) Write(p []byte) (n int, e error) { return b.body.Write(p) }
+
+// wrapped is another middleware's writer, which hides what the server's can do but for Unwrap.
+type wrappedWriter struct{ server http.ResponseWriter }
+
+func (w wrappedWriter) Header() http.Header         { return w.server.Header() }
+func (w wrappedWriter) WriteHeader(status int)      { w.server.WriteHeader(status) }
+func (w wrappedWriter) Write(p []byte) (int, error) { return w.server.Write(p) }
+func (w wrappedWriter) Unwrap() http.ResponseWriter { return w.server }
+
+// able is a server's writer that can do all, and notes it.
+type able struct {
+	*bare
+	did []string
+}
+
+func (a *able) Flush()                           { a.did = append(a.did, "flush") }
+func (a *able) SetReadDeadline(time.Time) error  { a.did = append(a.did, "read deadline"); return nil }
+func (a *able) SetWriteDeadline(time.Time) error { a.did = append(a.did, "write deadline"); return nil }
+func (a *able) EnableFullDuplex() error          { a.did = append(a.did, "full duplex"); return nil }
+func (a *able) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	a.did = append(a.did, "hijack")
+	return nil, nil, nil
+}
+
+// everything tries all that a writer can do, and gives the errors.
+func everything(w http.ResponseWriter) map[string]error {
+	controller := http.NewResponseController(w)
+	_, written := io.WriteString(w, "x")
+	_, _, hijacked := controller.Hijack()
+	return map[string]error{
+		"Write":            written,
+		"Flush":            controller.Flush(),
+		"SetReadDeadline":  controller.SetReadDeadline(time.Now().Add(time.Hour)),
+		"SetWriteDeadline": controller.SetWriteDeadline(time.Now().Add(time.Hour)),
+		"EnableFullDuplex": controller.EnableFullDuplex(),
+		"Hijack":           hijacked,
+	}
+}
+
+func TestAHandlerLeftBehindReachesNothingOfTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &able{bare: newBare()}
+		guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Hour)
+			for name, err := range everything(w) {
+				if err != http.ErrHandlerTimeout {
+					t.Errorf("%s: %v, want http.ErrHandlerTimeout", name, err)
+				}
+			}
+			w.WriteHeader(200)
+			w.Header().Set("X-Handler", "1")
+			w.(http.Flusher).Flush()
+			unwrapped := w.(interface{ Unwrap() http.ResponseWriter }).Unwrap()
+			unwrapped.Header().Set("X-Handler", "1")
+			unwrapped.WriteHeader(200)
+			if _, err := io.WriteString(unwrapped, "x"); err != http.ErrHandlerTimeout {
+				t.Errorf("Write of the unwrapped: %v", err)
+			}
+		}).ServeHTTP(server, get())
+		server.did = nil
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if server.did != nil || server.header.Get("X-Handler") != "" {
+			t.Errorf("it reached %v, %v", server.did, server.header)
+		}
+		if server.status != 503 || server.body.String() != "Service Unavailable\n" {
+			t.Errorf("%d, %q", server.status, server.body.String())
+		}
+	})
+}
+
+// TestTheHeaderMapIsTheHandlersOwn: one that was left behind may use it while the server uses its own.
+func TestTheHeaderMapIsTheHandlersOwn(t *testing.T) {
+	leave, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	recorder := httptest.NewRecorder()
+	recorder.Header()["X-Outer"] = []string{"1"}
+	guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		leave <- struct{}{}
+		for {
+			w.Header().Set("X-Handler", "1")
+			w.Header()["X-Outer"][0] = "2" // the values are its own, too
+			select {
+			case <-end:
+				return
+			default:
+			}
+		}
+	}).ServeHTTP(recorder, get())
+	for range 1000 {
+		recorder.Header().Set("X-After", "1")
+		if got := recorder.Header(); got.Get("X-Outer") != "1" || got.Get("X-Handler") != "" {
+			t.Fatalf("header %v", got)
+		}
+	}
+	close(end)
+	<-ended
+}
+
+func TestTheServersWriterIsReached(t *testing.T) {
+	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
+		"directly":    func(w http.ResponseWriter) http.ResponseWriter { return w },
+		"by Unwrap":   func(w http.ResponseWriter) http.ResponseWriter { return wrappedWriter{wrappedWriter{w}} },
+		"through two": func(w http.ResponseWriter) http.ResponseWriter { return nil },
+	} {
+		server := &able{bare: newBare()}
+		handler := guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+			if _, ok := w.(http.Hijacker); !ok {
+				t.Errorf("%s: no Hijacker", name)
+			}
+			for method, err := range everything(w) {
+				if err != nil {
+					t.Errorf("%s: %s: %v", name, method, err)
+				}
+			}
+		})
+		if w := wrap(server); w != nil {
+			handler.ServeHTTP(w, get())
+		} else {
+			guard(resilience.Pipeline{}, handler.ServeHTTP).ServeHTTP(server, get())
+		}
+		if len(server.did) != 5 {
+			t.Errorf("%s: it did %q", name, server.did)
+		}
+	}
+}
+
+func TestAWriterHasNoMoreThanTheServers(t *testing.T) {
+	server := newBare()
+	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := w.(http.Hijacker); ok {
+			t.Error("it is a Hijacker")
+		}
+		w.Header().Set("X-Handler", "1")
+		controller := http.NewResponseController(w)
+		for name, err := range map[string]error{
+			"Flush":            controller.Flush(),
+			"SetReadDeadline":  controller.SetReadDeadline(time.Time{}),
+			"SetWriteDeadline": controller.SetWriteDeadline(time.Time{}),
+			"EnableFullDuplex": controller.EnableFullDuplex(),
+		} {
+			if !errors.Is(err, http.ErrNotSupported) {
+				t.Errorf("%s: %v, want http.ErrNotSupported", name, err)
+			}
+		}
+		if server.status != 0 || len(server.header) != 0 {
+			t.Errorf("what is not supported wrote %d, %v", server.status, server.header)
+		}
+		if unwrapped := w.(interface{ Unwrap() http.ResponseWriter }).Unwrap(); unwrapped != server {
+			t.Errorf("Unwrap gives %v", unwrapped)
+		}
+	}).ServeHTTP(server, get())
+}
+
+func TestAnInvalidStatusPanics(t *testing.T) {
+	for _, status := range []int{-1, 0, 99, 1000} {
+		recorder := httptest.NewRecorder()
+		var server any = panicOf(func() { recorder.WriteHeader(status) })
+		recorder = httptest.NewRecorder()
+		value := panicOf(func() {
+			guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("X-Handler", "1")
+				w.WriteHeader(status)
+			}).ServeHTTP(recorder, get())
+		})
+		if value == nil || value != server || len(recorder.Header()) != 0 {
+			t.Errorf("%d: panic %v, want %v; header %v", status, value, server, recorder.Header())
+		}
+	}
+	answer := record(guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		panicOf(func() { w.WriteHeader(0) })
+		w.WriteHeader(204) // nothing is held
+	}), get())
+	if answer.StatusCode != 204 {
+		t.Errorf("%d after a recovered panic", answer.StatusCode)
+	}
+}
+
+// hooking is another middleware's writer, which sets a header when the status is written.
+type hooking struct{ *httptest.ResponseRecorder }
+
+func (h hooking) WriteHeader(status int) {
+	h.Header().Set("X-Hook", "1")
+	h.Header().Del("Content-Length")
+	h.ResponseRecorder.WriteHeader(status)
+}
+
+func TestHeadersOfOtherMiddlewareStay(t *testing.T) {
+	recorder := httptest.NewRecorder()
+	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Sum")
+		w.Header().Set("Content-Length", "4")
+		w.WriteHeader(200)
+		io.WriteString(w, "body")
+		w.Header().Set("X-Sum", "1")
+		w.Header().Del("Trailer")
+	}).ServeHTTP(hooking{recorder}, get())
+	header := recorder.Header()
+	if header.Get("X-Hook") != "1" || header.Get("Content-Length") != "" || header.Get("X-Sum") != "1" || header.Get("Trailer") != "" {
+		t.Errorf("header %v", header)
+	}
+}
+
+// informed is a server's writer for a test's own hooks: inform is called for a 1xx.
+type informed struct {
+	*bare
+	inform   func(header http.Header)
+	deadline func()
+}
+
+func (i *informed) WriteHeader(status int) {
+	if status < 200 {
+		i.inform(i.header)
+		return
+	}
+	i.bare.WriteHeader(status)
+}
+
+func (i *informed) SetWriteDeadline(time.Time) error {
+	i.deadline()
+	return nil
+}
+
+func TestInformationalHeadersAreTakenBack(t *testing.T) {
+	told := 0
+	server := &informed{bare: newBare(), inform: func(header http.Header) {
+		told++
+		if header.Get("Link") != "style" || header.Get("X-Outer") != "1" {
+			t.Errorf("told %v", header)
+		}
+	}}
+	server.header.Set("X-Outer", "1")
+	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "style")
+		w.WriteHeader(103)
+		w.WriteHeader(103)
+		if server.header.Get("Link") != "" {
+			t.Errorf("it stays: %v", server.header)
+		}
+		w.WriteHeader(200)
+	}).ServeHTTP(server, get())
+	if told != 2 || server.header.Get("Link") != "style" || server.header.Get("X-Outer") != "1" {
+		t.Errorf("told %d times, at last %v", told, server.header)
+	}
+}
+
+// TestAWriteBeforeTheAnswerMayEnd: where a handler is left in a 1xx, 503 can still be sent.
+func TestAWriteBeforeTheAnswerMayEnd(t *testing.T) {
+	leave, informing, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var face http.ResponseWriter
+	server := &informed{bare: newBare(), inform: func(http.Header) { close(informing); <-release }, deadline: func() { t.Error("it was cut") }}
+	handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+		face = w
+		w.WriteHeader(103)
+	})
+	var g errgroup.Group
+	g.Go(func() error {
+		handler.ServeHTTP(server, get())
+		return nil
+	})
+	<-informing
+	leave <- struct{}{}
+	for http.NewResponseController(face).SetReadDeadline(time.Time{}) != http.ErrHandlerTimeout { // until the request is over
+		runtime.Gosched()
+	}
+	close(release)
+	g.Wait()
+	if server.status != 503 {
+		t.Errorf("%d, want 503", server.status)
+	}
+}
+
+// TestAWriteThatBlocksIsCut by a write deadline, in the answer or before it.
+func TestAWriteThatBlocksIsCut(t *testing.T) {
+	for name, write := range map[string]func(w http.ResponseWriter){
+		"a 1xx":  func(w http.ResponseWriter) { w.WriteHeader(103) },
+		"a body": func(w http.ResponseWriter) { io.WriteString(w, "body") },
+		"a flush": func(w http.ResponseWriter) {
+			w.WriteHeader(200)
+			w.(http.Flusher).Flush()
+		},
+	} {
+		leave, writing, cut := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		block := func() { close(writing); <-cut }
+		server := &blocking{informed{newBare(), func(http.Header) { block() }, func() { close(cut) }}, block}
+		handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) { write(w) })
+		var g errgroup.Group
+		var value any
+		g.Go(func() error {
+			value = panicOf(func() { handler.ServeHTTP(server, get()) })
+			return nil
+		})
+		<-writing
+		leave <- struct{}{}
+		g.Wait()
+		if value != http.ErrAbortHandler {
+			t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+		}
+	}
+}
+
+type blocking struct {
+	informed
+	block func()
+}
+
+func (b *blocking) Write(p []byte) (int, error) { b.block(); return 0, io.ErrShortWrite }
+func (b *blocking) Flush()                      { b.block() }
+
+// TestDeadlinesCanBeSetDuringAWrite, as on the server's writer: so one goroutine of a handler ends another's write.
+func TestDeadlinesCanBeSetDuringAWrite(t *testing.T) {
+	writing, cut := make(chan struct{}), make(chan struct{})
+	server := &blocking{informed{bare: newBare(), deadline: func() { close(cut) }}, func() { close(writing); <-cut }}
+	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		var g errgroup.Group
+		g.Go(func() error { _, err := io.WriteString(w, "body"); return err })
+		<-writing
+		if err := http.NewResponseController(w).SetWriteDeadline(time.Now()); err != nil {
+			t.Error(err)
+		}
+		if err := g.Wait(); err != io.ErrShortWrite {
+			t.Errorf("the write: %v", err)
+		}
+	}).ServeHTTP(server, get())
+}
+
+// TestAHandlersGoroutinesMayWriteAtOnce: the writer is safe for concurrent use, and each write is whole.
+func TestAHandlersGoroutinesMayWriteAtOnce(t *testing.T) {
+	var calls atomic.Int32
+	answer := record(guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		var g errgroup.Group
+		for range 10 {
+			g.Go(func() error {
+				for range 100 {
+					calls.Add(1)
+					if _, err := io.WriteString(w, "ab"); err != nil {
+						return err
+					}
+					w.(http.Flusher).Flush()
+				}
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	}), get())
+	text := readAll(t, answer)
+	if text != string(bytes.Repeat([]byte("ab"), int(calls.Load()))) {
+		t.Errorf("%d bytes", len(text))
+	}
+}
