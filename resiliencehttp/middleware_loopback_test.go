@@ -521,13 +521,18 @@ func TestTheResponseControllerReachesTheConnection(t *testing.T) {
 			})
 			s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { inner.ServeHTTP(wrap(w), r) }))
 			upload, client := io.Pipe()
-			if response, err := s.Client().Post(s.URL, "text/plain", upload); err == nil {
-				t.Errorf("%s: %s after the write deadline", name, response.Status)
-			}
+			var g errgroup.Group
+			g.Go(func() error {
+				if response, err := s.Client().Post(s.URL, "text/plain", upload); err == nil {
+					t.Errorf("%s: %s after the write deadline", name, response.Status)
+				}
+				return nil
+			})
 			if err := <-writeErr; err == nil {
 				t.Errorf("%s: the write had no error", name)
 			}
-			client.Close()
+			client.Close() // the client waits for the end of its own body
+			g.Wait()
 		}
 	})
 }

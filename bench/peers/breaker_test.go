@@ -1,9 +1,13 @@
 package peers
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	"github.com/cep21/circuit/v4"
+	"github.com/cep21/circuit/v4/closers/hystrix"
+	"github.com/cep21/circuit/v4/closers/simplelogic"
 	eapache "github.com/eapache/go-resiliency/breaker"
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -20,6 +24,7 @@ const failures = 5 // in a row: what opens the breakers that count so
 func counting(fn effector, openFor time.Duration) []side {
 	call := func() (int, error) { return fn(ctx) }
 	run := func() error { _, err := fn(ctx); return err }
+	runIn := func(ctx context.Context) error { _, err := fn(ctx); return err }
 
 	ours := breaker.New(breaker.Config{Consecutive: failures, OpenFor: openFor})
 	resiliency := eapache.New(failures, 1, openFor)
@@ -32,6 +37,7 @@ func counting(fn effector, openFor time.Duration) []side {
 	config := circuitbreaker.NewBuilder[int]().WithFailureThreshold(failures).WithSuccessThreshold(1).WithDelay(openFor)
 	executor := failsafe.With(config.Build())
 	twoStep := config.Build()
+	cep21 := circuit.NewCircuitFromConfig("", cep21Config(inARow, openFor))
 
 	return []side{
 		{"ours", func() error { _, err := breaker.Do(ctx, ours, fn); return err }},
@@ -57,6 +63,20 @@ func counting(fn effector, openFor time.Duration) []side {
 		}},
 		{"failsafe", func() error { _, err := executor.Get(call); return err }},
 		{"failsafe-two-step", failsafeTwoStep(twoStep, fn)},
+		{"cep21", func() error { return cep21.Run(ctx, runIn) }},
+	}
+}
+
+var inARow = simplelogic.ConsecutiveErrOpenerFactory(simplelogic.ConfigConsecutiveErrOpener{ErrorThreshold: failures})
+
+// cep21Config leaves out what the others do not do either: a limit of time and one of calls at once.
+func cep21Config(opener func() circuit.ClosedToOpen, openFor time.Duration) circuit.Config {
+	return circuit.Config{
+		General: circuit.GeneralConfig{
+			ClosedToOpenFactory: opener,
+			OpenToClosedFactory: hystrix.CloserFactory(hystrix.ConfigureCloser{SleepWindow: openFor}),
+		},
+		Execution: circuit.ExecutionConfig{Timeout: -1, MaxConcurrentRequests: -1},
 	}
 }
 
@@ -86,6 +106,7 @@ func windowed(fn effector) []side {
 	)
 	call := func() (int, error) { return fn(ctx) }
 	run := func() error { _, err := fn(ctx); return err }
+	runIn := func(ctx context.Context) error { _, err := fn(ctx); return err }
 
 	ours := breaker.New(breaker.Config{FailureRate: rate, MinCalls: minCalls, Window: window, OpenFor: openFor})
 	slow := breaker.New(breaker.Config{FailureRate: rate, MinCalls: minCalls, Window: window, OpenFor: openFor,
@@ -101,6 +122,9 @@ func windowed(fn effector) []side {
 	twoStep := config.Build()
 	aegis := sre.NewBreaker(sre.WithWindow(window), sre.WithRequest(minCalls))
 	zero := gozero.NewBreaker()
+	cep21 := circuit.NewCircuitFromConfig("", cep21Config(hystrix.OpenerFactory(hystrix.ConfigureOpener{
+		ErrorThresholdPercentage: 100 * rate, RequestVolumeThreshold: minCalls, RollingDuration: window,
+	}), openFor))
 
 	return []side{
 		{"ours", func() error { _, err := breaker.Do(ctx, ours, fn); return err }},
@@ -108,6 +132,7 @@ func windowed(fn effector) []side {
 		{"gobreaker", func() error { _, err := sony.Execute(call); return err }},
 		{"failsafe", func() error { _, err := executor.Get(call); return err }},
 		{"failsafe-two-step", failsafeTwoStep(twoStep, fn)},
+		{"cep21", func() error { return cep21.Run(ctx, runIn) }},
 		{"aegis", func() error {
 			if err := aegis.Allow(); err != nil {
 				aegis.MarkFailed()
@@ -148,6 +173,7 @@ func tripping(fn effector) []side {
 	const openFor = time.Millisecond
 	call := func() (int, error) { return fn(ctx) }
 	run := func() error { _, err := fn(ctx); return err }
+	runIn := func(ctx context.Context) error { _, err := fn(ctx); return err }
 	settings := gobreaker.Settings{
 		Timeout:     openFor,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= failures },
@@ -186,6 +212,13 @@ func tripping(fn effector) []side {
 			do := failsafeTwoStep(config.Build(), fn)
 			for range failures {
 				err = do()
+			}
+			return err
+		}},
+		{"cep21", func() (err error) {
+			b := circuit.NewCircuitFromConfig("", cep21Config(inARow, openFor))
+			for range failures {
+				err = b.Run(ctx, runIn)
 			}
 			return err
 		}},

@@ -1,11 +1,10 @@
-// Package peers measures what this library costs beside what a user would take instead: the same effector through each, the
-// rows of one table in one run. Compare within a run: absolute times move with the machine.
+// Package peers measures what this library costs beside what a user would take instead: the same effector, or the same HTTP
+// request, through each, the rows of one table in one run. Compare within a run: absolute times move with the machine.
 //
 //	go test -bench . -count 10 ./bench/peers
 //
 // Every library is used as its documentation says, and as fast as it can be used: what may be made once and shared is made
 // outside of the loop, what a call needs for itself within it. Where a library has no context to hand on, none is handed on.
-// cep21/circuit v4 is missing: the module proxy did not serve it.
 //
 // What the libraries do, and what each cannot do, is in the table of TestBehaviour. docs/performance.md is made of both by
 //

@@ -40,7 +40,7 @@ func rows(names ...string) []sum {
 
 func closed(callers string) []sum {
 	var names []string
-	for _, peer := range []string{"eapache", "gobreaker", "gobreaker-two-step", "failsafe", "failsafe-two-step"} {
+	for _, peer := range []string{"eapache", "gobreaker", "gobreaker-two-step", "failsafe", "failsafe-two-step", "cep21"} {
 		names = append(names, "Closed/"+peer+"/"+callers)
 	}
 	return rows(names...)
@@ -65,6 +65,9 @@ var bounds = []bound{
 	{"timeout without Done, to context.WithTimeout", one("Timeout/ours/serial"), rows("Timeout/context/serial"), 0.4},
 	{"timeout with Done, to context.WithTimeout", one("Timeout/ours-done/serial"), rows("Timeout/context-done/serial"), 1.1},
 	{"pipeline, to failsafe-go's", one("Pipeline/ours/serial"), rows("Pipeline/failsafe/serial"), 0.12},
+	{"HTTP with an empty pipeline, to the bare transport", one("HTTP/ours-empty/serial"), rows("HTTP/bare/serial"), 1.25},
+	{"HTTP with a whole pipeline, network apart, to failsafehttp's", one("HTTPAlone/ours/serial"),
+		rows("HTTPAlone/failsafe/serial"), 1},
 }
 
 // A finding is what the measurements say of a bound.

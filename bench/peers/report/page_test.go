@@ -208,6 +208,13 @@ func TestAReasonStandsOnce(t *testing.T) {
 	}
 }
 
+func TestWhatAProbeFoundStandsBesideTheVerdict(t *testing.T) {
+	answers := []behaviour.Answer{{Kind: behaviour.Client, Subject: "a", Probe: "x", Verdict: behaviour.No, Found: "sent 4×"}}
+	if got := cell(answers, behaviour.Client, "a", "x", nil); got != "no: sent 4×" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestAnswersAreReadFromTheTestsOutput(t *testing.T) {
 	answer, ok, err := answerOf("=== ATTR  TestBehaviour/retry/a_b/x behaviour " +
 		`{"Kind":"retry","Subject":"a b","Probe":"x","Verdict":"cannot","Why":"is deaf"}`)

@@ -39,7 +39,7 @@ func figures(r *results) []figure {
 	var figures []figure
 	for _, f := range []figure{
 		pathsFigure(r, figureBreakers, "Time of a call through a breaker", paths[:breakerPaths]),
-		pathsFigure(r, figureCalls, "Time of a call through retry, timeout and pipelines", paths[breakerPaths:]),
+		pathsFigure(r, figureCalls, "Time of a call through retry, timeout, pipelines and HTTP", paths[breakerPaths:]),
 		processorsFigure(r),
 		lengthFigure(r),
 	} {

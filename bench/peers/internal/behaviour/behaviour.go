@@ -18,10 +18,11 @@ const (
 	Retry    Kind = "retry"
 	Timeout  Kind = "timeout"
 	Pipeline Kind = "pipeline"
+	Client   Kind = "client for HTTP"
 )
 
 // Kinds are all of them, in the order of the tables.
-var Kinds = []Kind{Breaker, Retry, Timeout, Pipeline}
+var Kinds = []Kind{Breaker, Retry, Timeout, Pipeline, Client}
 
 // A call is what the subjects guard.
 type call[T any] = func(context.Context) (T, error)
@@ -47,6 +48,7 @@ type Subject struct {
 
 	share func(want) (guard[int], guard[string]) // of one policy
 	make  func(want) guard[int]                  // where share is nil, or where alone the policy is used in another way
+	over  transport                              // of a client for HTTP, in place of both
 	lacks map[string]string                      // by the probe's ID, why the subject has no place for what it asks
 }
 
@@ -65,7 +67,8 @@ type Probe struct {
 	Name string // the column's head, read after "does it"
 	Asks string // what is done, and what counts as yes
 
-	ask func(Subject) bool
+	ask  func(Subject) bool
+	tell func(Subject) (found string, ok bool) // in place of ask, where more can be told than yes or no
 }
 
 // An Answer is what a probe found of a subject.
@@ -74,6 +77,7 @@ type Answer struct {
 	Subject string // its Name
 	Probe   string // its ID
 	Verdict Verdict
+	Found   string // more than Yes or No tells, if anything
 	Why     string // of Cannot
 }
 
@@ -95,7 +99,13 @@ func (p Probe) Run(t *testing.T, s Subject) Answer {
 		return answer
 	}
 	synctest.Test(t, func(*testing.T) {
-		if p.ask(s) {
+		ok := false
+		if p.tell != nil {
+			answer.Found, ok = p.tell(s)
+		} else {
+			ok = p.ask(s)
+		}
+		if ok {
 			answer.Verdict = Yes
 		}
 		time.Sleep(100 * time.Hour) // what subjects left asleep ends
@@ -113,6 +123,9 @@ func Probes(k Kind) []Probe {
 		return []Probe{sparesVainWait, keepsLastError, waitsOutRetryAfter, sharedRetry}
 	case Timeout:
 		return []Probe{tellsOwnLimit, keepsOwnError, returnsFromHungCall, sharedTimeout}
+	case Client:
+		return []Probe{sparesPost, handsOnAnswer, sparesVainRetryAfter, repeatsRefusedPost, leavesBody, keepsErrorOfAttempt,
+			reusesConnection}
 	default:
 		return []Probe{limitsTrials, survivesLostTrial, ignoresStale, ignoresCancellation, ignoresAnyErrorOfCancelled,
 			opensOnHungCalls, sparesVainWait, keepsLastError, waitsOutRetryAfter, sharedRetry}
@@ -128,6 +141,8 @@ func Subjects(k Kind) []Subject {
 		return retries()
 	case Timeout:
 		return timeouts()
+	case Client:
+		return clients()
 	default:
 		return pipelines()
 	}

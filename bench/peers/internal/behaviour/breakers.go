@@ -5,6 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/cep21/circuit/v4"
+	"github.com/cep21/circuit/v4/closers/hystrix"
+	"github.com/cep21/circuit/v4/closers/simplelogic"
 	eapache "github.com/eapache/go-resiliency/breaker"
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
@@ -60,6 +63,7 @@ func breakers() []Subject {
 			Kind: Breaker, Name: "eapache go-resiliency", share: eapacheShared,
 			lacks: map[string]string{"hung": noSlowRule, "retry-after": fixedTime},
 		},
+		{Kind: Breaker, Name: "cep21 circuit", share: cep21Shared, lacks: map[string]string{"retry-after": fixedTime}},
 		{
 			Kind: Breaker, Name: "aegis sre", share: aegisShared,
 			lacks: map[string]string{
@@ -175,6 +179,39 @@ func failsafeTwoStep[T any](b circuitbreaker.CircuitBreaker[any]) guard[T] {
 func eapacheShared(w want) (guard[int], guard[string]) {
 	b := eapache.New(w.failures, 1, w.openFor)
 	return byRun[int](b.Run), byRun[string](b.Run)
+}
+
+// cep21Shared lets calls that hang run on goroutines of their own, within the time from which on a call is slow.
+func cep21Shared(w want) (guard[int], guard[string]) {
+	config := circuit.Config{
+		General: circuit.GeneralConfig{
+			ClosedToOpenFactory: simplelogic.ConsecutiveErrOpenerFactory(
+				simplelogic.ConfigConsecutiveErrOpener{ErrorThreshold: int64(w.failures)}),
+			OpenToClosedFactory: hystrix.CloserFactory(hystrix.ConfigureCloser{SleepWindow: w.openFor}),
+		},
+		Execution: circuit.ExecutionConfig{Timeout: -1, MaxConcurrentRequests: -1},
+	}
+	if w.slowCall > 0 {
+		config.Execution.Timeout = w.slowCall
+	}
+	b := circuit.NewCircuitFromConfig("", config)
+	run := b.Run
+	if w.hangs {
+		run = func(ctx context.Context, fn func(context.Context) error) error { return b.Go(ctx, fn, nil) }
+	}
+	return byRunContext[int](run), byRunContext[string](run)
+}
+
+// byRunContext is byRun with a ctx. Of a call that failed there is no value: it may run still.
+func byRunContext[T any](run func(context.Context, func(context.Context) error) error) guard[T] {
+	return func(ctx context.Context, fn call[T]) (T, error) {
+		var value T
+		err := run(ctx, func(ctx context.Context) (err error) { value, err = fn(ctx); return err })
+		if err != nil {
+			return *new(T), err
+		}
+		return value, nil
+	}
 }
 
 func gozeroShared(want) (guard[int], guard[string]) {

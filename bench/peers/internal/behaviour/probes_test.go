@@ -3,7 +3,10 @@ package behaviour
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -196,6 +199,91 @@ func standInTimeout(d defect) Subject {
 	return Subject{make: func(w want) guard[int] { return limitThrough[int](w, d) }, share: share}
 }
 
+// standInClient sends requests and does all that the probes of clients ask for, but for its defect.
+type standInClient struct {
+	want
+	defect
+	base http.RoundTripper
+}
+
+func (c *standInClient) RoundTrip(req *http.Request) (*http.Response, error) {
+	for attempt := 1; ; attempt++ {
+		response, err := c.send(req)
+		repeatable := req.Method == http.MethodGet || c.defect == "post" || errors.Is(err, syscall.ECONNREFUSED) && c.defect != "refused"
+		if err == nil && response.StatusCode < 500 || !repeatable {
+			return response, err
+		}
+		delay := c.delay
+		if err == nil && response.Header.Get("Retry-After") != "" {
+			delay = 365 * 24 * time.Hour
+		}
+		deadline, limited := req.Context().Deadline()
+		vain := limited && time.Until(deadline) < delay && c.defect != "deadline"
+		if vain || attempt == c.attempts {
+			return c.last(response, err)
+		}
+		if response != nil {
+			c.drop(response.Body)
+		}
+		select {
+		case <-time.After(delay):
+		case <-req.Context().Done():
+			return nil, c.interrupted(req.Context().Err(), err)
+		}
+	}
+}
+
+// send makes an attempt with a body of its own, limited to the way to the headers.
+func (c *standInClient) send(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(req.Context())
+	timer := time.AfterFunc(c.limit, cancel)
+	copied := req.WithContext(ctx)
+	if req.GetBody != nil {
+		copied.Body, _ = req.GetBody()
+	}
+	response, err := c.base.RoundTrip(copied)
+	if c.defect != "body" {
+		timer.Stop()
+	}
+	return response, err
+}
+
+// last is what becomes of the last attempt's answer.
+func (c *standInClient) last(response *http.Response, err error) (*http.Response, error) {
+	switch {
+	case err != nil:
+		return nil, err
+	case c.defect == "answer":
+		response.Body.Close()
+		return nil, errBoom
+	case c.defect == "answer without body":
+		response.Body.Close()
+		response.Body = http.NoBody
+	}
+	return response, nil
+}
+
+func (c *standInClient) drop(body io.ReadCloser) {
+	if c.defect != "reuse" {
+		io.Copy(io.Discard, body)
+	}
+	body.Close()
+}
+
+func (c *standInClient) interrupted(end, err error) error {
+	switch c.defect {
+	case "last-error":
+		return end
+	case "last-error late":
+		time.Sleep(c.delay)
+	}
+	return err
+}
+
+func standInClientSubject(d defect) Subject {
+	return Subject{over: func(base http.RoundTripper, w want) http.RoundTripper { return &standInClient{w, d, base} }}
+}
+
 func TestEachProbeTellsTheOneDefectItAsksFor(t *testing.T) {
 	for _, test := range []struct {
 		kind    Kind
@@ -214,6 +302,10 @@ func TestEachProbeTellsTheOneDefectItAsksFor(t *testing.T) {
 		}},
 		{Timeout, standInTimeout, map[defect]string{
 			"cancelled": "cancelled", "last-error": "last-error", "hung": "hung", "share": "share",
+		}},
+		{Client, standInClientSubject, map[defect]string{
+			"post": "post", "answer": "answer", "answer without body": "answer", "deadline": "deadline", "refused": "refused",
+			"body": "body", "last-error": "last-error", "last-error late": "last-error", "reuse": "reuse",
 		}},
 	} {
 		t.Run(string(test.kind), func(t *testing.T) {
@@ -238,6 +330,17 @@ func TestEachProbeTellsTheOneDefectItAsksFor(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAnAnswerHasWhatTheProbeFound(t *testing.T) {
+	for d, want := range map[defect]Answer{
+		"":     {Probe: "post", Verdict: Yes, Found: "sent 1×"},
+		"post": {Probe: "post", Verdict: No, Found: "sent 4×"},
+	} {
+		if answer := sparesPost.Run(t, standInClientSubject(d)); answer != want {
+			t.Errorf("%+v, want %+v", answer, want)
+		}
 	}
 }
 
