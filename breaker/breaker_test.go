@@ -883,6 +883,33 @@ func TestNoFailureIsLostAndNoTransitionMadeTwice(t *testing.T) {
 	}
 }
 
+func TestNoSuccessIsLost(t *testing.T) {
+	const callers, each = 8, 5000
+	b := breaker.New(breaker.Config{FailureRate: 1, Window: time.Hour})
+	var g errgroup.Group
+	for range callers {
+		g.Go(func() error {
+			for range each {
+				p, err := b.Acquire(t.Context())
+				if err != nil {
+					return err
+				}
+				p.Done(nil)
+				if _, err := breaker.Do(t.Context(), b, func(context.Context) (int, error) { return 0, nil }); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	if s := b.Snapshot(); s.Calls != 2*callers*each {
+		t.Errorf("%d calls, want %d", s.Calls, 2*callers*each)
+	}
+}
+
 func TestRacingCallersOpenOnce(t *testing.T) {
 	for range 50 {
 		var opened atomic.Int32
@@ -1302,7 +1329,7 @@ func TestOfDoneAndDoneAtTheSameTimeOneCounts(t *testing.T) {
 }
 
 func TestLeakyLosesNoFailureToASuccess(t *testing.T) {
-	const callers, each, before = 8, 20_000, 1000
+	const callers, each, before = 8, 5000, 1000
 	b := breaker.New(breaker.Config{Leaky: math.MaxInt})
 	for range before {
 		run(t, b, "f")

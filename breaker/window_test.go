@@ -155,6 +155,25 @@ func TestACallThatIsBookedBetweenOthersHidesNone(t *testing.T) {
 	}
 }
 
+// TestOneWhoseCallPushesOutAnotherWaitsForIt, where that has been counted and not yet written into the ring.
+func TestOneWhoseCallPushesOutAnotherWaitsForIt(t *testing.T) {
+	l := newLastCalls(1, 1)
+	l.word.Store(1<<numberShift | filled | 1) // the first call, a failure
+	booked := make(chan struct{})
+	go func() {
+		defer close(booked)
+		l.book(false)
+	}()
+	for range 100 {
+		runtime.Gosched()
+	}
+	l.slot(1).Store(1<<1 | 1)
+	<-booked
+	if calls, failures := l.held(); calls != 1 || failures != 0 {
+		t.Errorf("%d calls, %d failures, want one success", calls, failures)
+	}
+}
+
 func TestAgeComesRoundWithoutASign(t *testing.T) {
 	for _, epoch := range []int64{0, 5, 1 << 29, 1<<30 - 1, 1 << 30, 1<<31 + 7} {
 		for _, d := range []int64{-3, -1, 0, 1, 11, 1000} {

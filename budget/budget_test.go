@@ -1,6 +1,7 @@
 package budget_test
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"sync/atomic"
@@ -118,8 +119,9 @@ func TestDepositsAreUsedBeforeTheReserve(t *testing.T) {
 		for range 5 {
 			b.Withdraw()
 		}
+		time.Sleep(5 * time.Second) // a reserve from which five were taken is full again, and five deposits still live
 		if got := withdrawAll(b); got != 10 {
-			t.Fatalf("reserve holds %d tokens, want all 10", got)
+			t.Fatalf("%d tokens, want the reserve's 10", got)
 		}
 	})
 }
@@ -149,6 +151,25 @@ func TestNeverOverspendsUnderConcurrency(t *testing.T) {
 		if total != want {
 			t.Errorf("ratio %v: %d tokens for %d deposits, want %d", ratio, total, goroutines*each, want)
 		}
+	}
+}
+
+// TestADepositIsWorthAWithdrawalUnderConcurrency: whoever withdraws after his own deposit finds a token, since all others do the same.
+func TestADepositIsWorthAWithdrawalUnderConcurrency(t *testing.T) {
+	b := budget.New(budget.Config{Ratio: 1, TTL: time.Hour})
+	var group errgroup.Group
+	for range 8 {
+		group.Go(func() error {
+			for i := range 50_000 {
+				if b.Deposit(); !b.Withdraw() {
+					return fmt.Errorf("withdrawal %d: no token", i)
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -272,6 +293,30 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 			budget.New(test.config)
 		}()
 	}
+}
+
+func TestValidateAcceptsTheEndsOfItsRanges(t *testing.T) {
+	for _, config := range []budget.Config{
+		{Ratio: 1e-6},
+		{Ratio: 1000},
+		{MinPerSecond: 0.1}, // one token in the default TTL
+		{MinPerSecond: 1e6},
+		{Ratio: 1, TTL: time.Millisecond},
+		{Ratio: 1, TTL: 8760 * time.Hour},
+	} {
+		if err := config.Validate(); err != nil {
+			t.Errorf("%+v: %v", config, err)
+		}
+	}
+}
+
+func TestReserveHoldsWholeTokensThoughBinaryDoesNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{MinPerSecond: 0.29, TTL: 100 * time.Second}) // 28.999999999999996 in binary
+		if got := withdrawAll(b); got != 29 {
+			t.Errorf("%d tokens, want 29", got)
+		}
+	})
 }
 
 func FuzzWhatValidateAcceptsRuns(f *testing.F) {

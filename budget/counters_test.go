@@ -81,3 +81,32 @@ func TestDepositsThatNobodyWithdrawsExpireAllTheSame(t *testing.T) {
 		}
 	})
 }
+
+func TestAShareIsExactToTheMillionth(t *testing.T) {
+	for ratio, want := range map[float64]uint64{
+		0.000123: 123, // in binary a little more
+		0.07:     70_000,
+		1. / 3:   333_334, // so that three of them make a token
+		1e-6:     1,
+		1000:     1_000_000_000,
+	} {
+		if b := New(Config{Ratio: ratio}); b.share != want {
+			t.Errorf("ratio %v: %d millionths, want %d", ratio, b.share, want)
+		}
+	}
+}
+
+// TestWhatHasExpiredIsNotWithdrawn where the one that moves the epochs has yet to spend what expires.
+func TestWhatHasExpiredIsNotWithdrawn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Ratio: 1})
+		b.Deposit()
+		time.Sleep(10 * time.Second)
+		for target := clock.Now() / b.width; b.epoch.Load() < target; {
+			b.step(b.epoch.Load(), target)
+		}
+		if b.Withdraw() {
+			t.Error("an expired deposit was withdrawn")
+		}
+	})
+}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"math"
 	"net/http"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/effector-go/resilience"
@@ -68,7 +70,7 @@ func (c ServerConfig) Validate() error {
 // [*resilience.PanicError].
 //
 // A handler that timeout's Abandon left behind keeps a writer of its own, whose writes return [http.ErrHandlerTimeout]; its panic is
-// logged where the server logs. It must heed that r.Body fails as well by then. The writer has Flush, Hijack where the server's has it, what
+// logged where the server logs. Reads of the body fail by then. The writer has Flush, Hijack where the server's has it, what
 // [http.ResponseController] sets, and Unwrap.
 func Middleware(config ServerConfig) func(http.Handler) http.Handler {
 	if err := config.Validate(); err != nil {
@@ -98,6 +100,9 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := g.withDeadline(r)
 	defer cancel()
 	s := &serving{guarded: g, request: r, writer: newWriter(w)}
+	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody {
+		s.upload = &upload{ReadCloser: r.Body}
+	}
 	defer s.writer.leave() // also when a policy panics: it may have left the handler behind
 	err := resilience.Run(ctx, s, s.handle)
 	s.finish(ctx, err)
@@ -154,6 +159,7 @@ type serving struct {
 	*guarded
 	request *http.Request
 	writer  *writer
+	upload  *upload         // nil if the request has no body, or if HTTP/2 brings it
 	call    resilience.Next // as the outermost policy has it
 	apart   bool            // the handler runs on a fork of the call, on a goroutine of its own: nobody would recover its panic
 }
@@ -196,6 +202,9 @@ func (s *serving) handle(ctx context.Context) (err error) {
 // notes, and the files of a form.
 func (s *serving) serve(ctx context.Context) {
 	r := s.request.WithContext(ctx)
+	if s.upload != nil {
+		r.Body = s.upload
+	}
 	form := r.MultipartForm
 	defer func() {
 		if !s.apart {
@@ -206,6 +215,20 @@ func (s *serving) serve(ctx context.Context) {
 		}
 	}()
 	s.next.ServeHTTP(s.writer.face(), r)
+}
+
+// An upload is a request's body that knows whether there is more to read.
+type upload struct {
+	io.ReadCloser
+	ended atomic.Bool
+}
+
+func (u *upload) Read(p []byte) (n int, err error) {
+	n, err = u.ReadCloser.Read(p)
+	if err != nil {
+		u.ended.Store(true)
+	}
+	return n, err
 }
 
 // panicked decides on a panic of the handler. It goes on as it is, on top of the stack it came from, unless it is
@@ -249,9 +272,10 @@ func (s *serving) finish(ctx context.Context, err error) {
 		return
 	case fate == cutOff:
 		panic(http.ErrAbortHandler)
-	case fate == leftSilent:
-		// The server sends no answer while the handler waits for the request's body.
-		http.NewResponseController(s.writer.server).SetReadDeadline(past)
+	case fate == leftSilent && s.upload != nil && !s.upload.ended.Load():
+		// The handler may be waiting for the body of a slow client. To use the connection again the server would wait, too, before it
+		// sends the answer.
+		s.writer.server.Header().Set("Connection", "close")
 	case fate == notRun && !tooLate(ctx, err) && !errors.Is(err, resilience.ErrRefused):
 		status = statusOf(err, http.StatusInternalServerError)
 	case fate == notRun:

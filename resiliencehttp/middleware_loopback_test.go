@@ -610,10 +610,10 @@ func TestAClientThatGoesIsNoFailure(t *testing.T) {
 			})
 			<-running
 			cancel()
+			client.CloseWithError(context.Canceled)
 			if err := g.Wait(); !errors.Is(err, context.Canceled) {
 				t.Errorf("%s: the client got %v", path, err)
 			}
-			client.Close()
 			<-served
 			if b.State() != breaker.Closed {
 				t.Errorf("%s: the breaker is %v", path, b.State())

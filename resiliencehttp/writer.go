@@ -158,7 +158,7 @@ func (w *writer) lockAfterLastWrite() (cut bool) {
 		w.mu.Lock()
 		return true
 	}
-	timer := time.AfterFunc(100*time.Millisecond, end)
+	timer := time.AfterFunc(time.Second, end)
 	w.mu.Lock()
 	return !timer.Stop()
 }

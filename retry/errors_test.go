@@ -60,3 +60,17 @@ func TestTimeoutIsTrueWhereAnUnwrappedErrorSaysSo(t *testing.T) {
 		}
 	}
 }
+
+// hasty is an error that is no timeout, but says nothing of what it holds.
+type hasty struct{ error }
+
+func (hasty) Timeout() bool   { return false }
+func (e hasty) Unwrap() error { return e.error }
+
+func TestTimeoutIsFoundWithinAnErrorThatIsNone(t *testing.T) {
+	for err, want := range map[error]bool{hasty{errBoom}: false, hasty{os.ErrDeadlineExceeded}: true, hasty{hasty{os.ErrDeadlineExceeded}}: true} {
+		if e := (&retry.ExhaustedError{Err: err}); e.Timeout() != want {
+			t.Errorf("%#v: Timeout is not %v", err, want)
+		}
+	}
+}

@@ -45,7 +45,7 @@ func TestSchedulesFollowTheirFormulas(t *testing.T) {
 
 func TestDecorrelatedStaysWithinThreeTimesTheLast(t *testing.T) {
 	schedule := retry.Decorrelated(sec, 20*sec)()
-	longest := time.Duration(0)
+	longest, shorter := time.Duration(0), 0
 	for range 200 {
 		schedule.Reset()
 		last := sec
@@ -54,11 +54,17 @@ func TestDecorrelatedStaysWithinThreeTimesTheLast(t *testing.T) {
 			if got < sec || got > min(20*sec, 3*last) {
 				t.Fatalf("%v after %v", got, last)
 			}
+			if got < last {
+				shorter++
+			}
 			last, longest = got, max(longest, got)
 		}
 	}
 	if longest < 15*sec {
 		t.Errorf("longest of 4000 waits is %v", longest)
+	}
+	if shorter < 1000 {
+		t.Errorf("%d of 4000 waits are shorter than the one before", shorter)
 	}
 }
 
@@ -73,6 +79,28 @@ func TestJitterSpreads(t *testing.T) {
 		}
 		if len(seen) < 98 {
 			t.Errorf("%s: %d different of 100 first delays", name, len(seen))
+		}
+	}
+}
+
+func TestJitterReachesBothItsBounds(t *testing.T) {
+	for name, test := range map[string]struct {
+		schedule  backoff.BackOff
+		low, high time.Duration
+	}{
+		"FullJitter":              {retry.FullJitter(1, 1)(), 0, 1},
+		"EqualJitter":             {retry.EqualJitter(2, 2)(), 1, 2},
+		"EqualJitter, half of 1":  {retry.EqualJitter(1, 1)(), 1, 1}, // half is rounded up
+		"Decorrelated":            {retry.Decorrelated(1, 2)(), 1, 2},
+		"Decorrelated, no choice": {retry.Decorrelated(1, 1)(), 1, 1},
+	} {
+		shortest, longest := test.schedule.NextBackOff(), time.Duration(0)
+		for range 1000 {
+			got := test.schedule.NextBackOff()
+			shortest, longest = min(shortest, got), max(longest, got)
+		}
+		if shortest != test.low || longest != test.high {
+			t.Errorf("%s: from %v to %v, want from %v to %v", name, shortest, longest, test.low, test.high)
 		}
 	}
 }

@@ -259,6 +259,28 @@ func TestEndMeetsTheLimit(t *testing.T) {
 	}
 }
 
+// TestErrorAtTheLimitIsError whichever of the two is first, the effector or its caller.
+func TestErrorAtTheLimitIsError(t *testing.T) {
+	policy := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
+	for name, fn := range map[string]func(context.Context) (string, error){
+		"heeds its ctx": obedient,
+		"by its own timer": func(ctx context.Context) (string, error) {
+			time.Sleep(time.Second)
+			return "", errDown
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 200 {
+				synctest.Test(t, func(t *testing.T) {
+					if _, err := timeout.Do(t.Context(), policy, fn); !errors.Is(err, timeout.ErrTimeout) {
+						t.Errorf("error %v, want ErrTimeout", err)
+					}
+				})
+			}
+		})
+	}
+}
+
 func TestAbandonedCallCountsAsAStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts []int

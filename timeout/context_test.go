@@ -289,6 +289,79 @@ type foreign struct {
 
 func (f *foreign) Err() error { return f.err }
 
+// TestCauseOfAParentOfAnotherKind is kept, where that has ended and has yet to tell its children.
+func TestCauseOfAParentOfAnotherKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended, cancel := context.WithCancelCause(context.Background())
+		cancel(errBoss)
+		parent := &tardy{Context: ended}
+		timeout.Do(parent, timeout.After(time.Hour), func(ctx context.Context) (int, error) {
+			parent.ended = true
+			const want = "err context canceled, cause boss said no, done true, err context canceled, cause boss said no"
+			if got := state(ctx); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+			return 0, nil
+		})
+	})
+}
+
+// tardy is an ended context that tells so by Err once ended is set, and never by Done.
+type tardy struct {
+	context.Context
+	ended bool
+}
+
+func (c *tardy) Done() <-chan struct{} { return make(chan struct{}) }
+
+func (c *tardy) Err() error {
+	if c.ended {
+		return c.Context.Err()
+	}
+	return nil
+}
+
+// TestLimitEndsWithALimitAroundIt, although it began on another goroutine and goes on when the outer call has returned.
+func TestLimitEndsWithALimitAroundIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn, ended := make(chan struct{}), make(chan struct{})
+		timeout.Do(t.Context(), timeout.After(time.Minute), func(outer context.Context) (int, error) {
+			inside := make(chan struct{})
+			go func() {
+				defer close(ended)
+				timeout.Do(outer, timeout.After(time.Second), func(ctx context.Context) (int, error) {
+					close(inside)
+					<-goOn
+					if ctx.Err() != context.Canceled {
+						t.Errorf("error %v, want Canceled", ctx.Err())
+					}
+					return 0, nil
+				})
+			}()
+			<-inside
+			return 0, nil
+		})
+		close(goOn)
+		<-ended
+	})
+}
+
+func TestContextThatNobodyWaitsForEndsAtItsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		timeout.Do(t.Context(), timeout.After(time.Second), func(ctx context.Context) (int, error) {
+			time.Sleep(time.Second - 1)
+			if ctx.Err() != nil {
+				t.Errorf("error %v before the deadline", ctx.Err())
+			}
+			time.Sleep(1)
+			if ctx.Err() != context.DeadlineExceeded {
+				t.Errorf("error %v at the deadline", ctx.Err())
+			}
+			return 0, nil
+		})
+	})
+}
+
 func TestChildNeedsNoGoroutine(t *testing.T) {
 	timeout.Do(context.Background(), timeout.After(time.Hour), func(ctx context.Context) (int, error) {
 		before := runtime.NumGoroutine()

@@ -106,7 +106,11 @@ func TestLateSuccessIsSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		value, err := timeout.Do(t.Context(), timeout.After(time.Second), sleeps(time.Hour, nil))
 		if value != "slept" || err != nil {
-			t.Errorf("got %q, %v, want success", value, err)
+			t.Errorf("Do: got %q, %v, want success", value, err)
+		}
+		value, err = resilience.Do(t.Context(), timeout.After(time.Second), sleeps(time.Hour, nil))
+		if value != "slept" || err != nil {
+			t.Errorf("Run: got %q, %v, want success", value, err)
 		}
 	})
 }
@@ -206,6 +210,62 @@ func TestLimitBeforeTheCallersDeadlineIsBlamedThoughBothPassed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCancellationBeforeTheLimitIsNotBlamedThoughACallersDeadlinePassedToo later than the limit, before anybody looked.
+func TestCancellationBeforeTheLimitIsNotBlamedThoughACallersDeadlinePassedToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		time.AfterFunc(time.Millisecond, cancel)
+		_, err := timeout.Do(ctx, timeout.After(time.Second), sleeps(time.Hour, errDown))
+		if err != errDown {
+			t.Errorf("error %v, want errDown itself", err)
+		}
+	})
+}
+
+func TestFailureAtTheLimitIsErrorThoughNobodyWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, err := timeout.Do(t.Context(), timeout.After(time.Second), sleeps(time.Second, errDown))
+		if !errors.Is(err, timeout.ErrTimeout) {
+			t.Errorf("error %v, want ErrTimeout", err)
+		}
+	})
+}
+
+func TestInnerLimitThatIsNoEarlierCostsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, limit := range []time.Duration{time.Second, time.Minute} { // as long as the outer, and longer
+			timeout.Do(t.Context(), timeout.After(time.Second), func(outer context.Context) (int, error) {
+				return timeout.Do(outer, timeout.After(limit), func(inner context.Context) (int, error) {
+					if inner != outer {
+						t.Errorf("%v: ctx is %v, want the outer one as it is", limit, inner)
+					}
+					return 0, nil
+				})
+			})
+		}
+	})
+}
+
+func TestDeadlineIsTheLimitFromNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		within := func(ctx context.Context, limit time.Duration, fn func(context.Context)) {
+			timeout.Do(ctx, timeout.After(limit), func(ctx context.Context) (int, error) {
+				if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) != limit {
+					t.Errorf("deadline in %v, %t, want %v", time.Until(deadline), ok, limit)
+				}
+				fn(ctx)
+				return 0, nil
+			})
+		}
+		within(t.Context(), time.Minute, func(ctx context.Context) {
+			time.Sleep(time.Second)
+			within(ctx, time.Second, func(ctx context.Context) {
+				within(ctx, time.Millisecond, func(context.Context) {})
+			})
+		})
+	})
 }
 
 func TestNestedTimeoutsBlameTheOneThatPassed(t *testing.T) {

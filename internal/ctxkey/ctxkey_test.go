@@ -21,3 +21,30 @@ func TestContextsAnswerTheKey(t *testing.T) {
 		t.Errorf("a context without cancel answers %v", found)
 	}
 }
+
+// limited is a context with a limit.
+type limited struct{ context.Context }
+
+func (l limited) Unlimited() context.Context { return l.Context }
+
+// TestLimitsAreTakenOffDownToTheBase: what is within a context of another kind stays, and so do the base and what is around it.
+func TestLimitsAreTakenOffDownToTheBase(t *testing.T) {
+	root := context.Background()
+	base := limited{limited{root}}
+	within := limited{plain{limited{root}}}
+	for _, test := range []struct {
+		name            string
+		ctx, base, want context.Context
+		wantLimited     bool
+	}{
+		{"no limit", root, nil, root, false},
+		{"all", limited{base}, nil, root, true},
+		{"down to the base", limited{limited{base}}, base, base, true},
+		{"the base itself", base, base, base, false},
+		{"down to another kind", within, nil, plain{limited{root}}, true},
+	} {
+		if left, limited := Unlimited(test.ctx, test.base); left != test.want || limited != test.wantLimited {
+			t.Errorf("%s: %v, %v, want %v, %v", test.name, left, limited, test.want, test.wantLimited)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+package budget
+
+import (
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// The counters hold what was ever deposited and spent. Here they start at every point at which such a sum could go wrong.
+
+func TestShareIsKeptWhereverTheCountersStand(t *testing.T) {
+	for _, start := range []uint64{1e9 * token, 1 << 62, 1<<63 - 3*token, 1 << 63, math.MaxUint64 - 3*token, math.MaxUint64} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New(Config{Ratio: 0.1})
+			b.deposited.Store(start)
+			b.spent.Store(start)
+			for i := range b.marks {
+				b.marks[i].Store(start)
+			}
+			for range 30 { // three times over every epoch
+				var g errgroup.Group
+				for range 4 {
+					g.Go(func() error {
+						for range 25 {
+							b.Deposit()
+						}
+						return nil
+					})
+				}
+				g.Wait()
+				withdrawn := 0
+				for b.Withdraw() {
+					withdrawn++
+				}
+				if withdrawn != 10 {
+					t.Fatalf("from %d: withdrew %d tokens for 100 calls at a tenth", start, withdrawn)
+				}
+				time.Sleep(time.Second)
+			}
+		})
+	}
+}
+
+func TestDepositsExpireWhereverTheCountersStand(t *testing.T) {
+	for _, start := range []uint64{1<<63 - 3*token, math.MaxUint64 - 3*token} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New(Config{Ratio: 1})
+			b.deposited.Store(start)
+			b.spent.Store(start)
+			for i := range b.marks {
+				b.marks[i].Store(start)
+			}
+			for range 10 {
+				b.Deposit()
+			}
+			time.Sleep(10 * time.Second)
+			if b.Withdraw() {
+				t.Errorf("from %d: withdrew what had expired", start)
+			}
+		})
+	}
+}
+
+// The reserve's time may be as late as there is: its sums do not run over, and what it gives stays bounded.
+func TestReserveIsBoundedAtTheEndOfTime(t *testing.T) {
+	b := New(Config{MinPerSecond: 1, TTL: 3 * time.Second})
+	const end = math.MaxInt64 - int64(time.Minute)
+	taken := 0
+	for range 10 {
+		if b.withdrawReserve(end) {
+			taken++
+		}
+	}
+	if taken != 3 || b.full.Load() != end+3*int64(time.Second) {
+		t.Errorf("took %d of 3, full at %d", taken, b.full.Load())
+	}
+}
