@@ -104,10 +104,13 @@ func TestAHandlerInTheMiddleIsAborted(t *testing.T) {
 			ended <- err
 		}))
 		response := s.do(t, protocol, newRequest(t, "GET", s.URL, ""))
+		text := make([]byte, 5)
+		if _, err := io.ReadFull(response.Body, text); string(text) != "begun" {
+			t.Errorf("%q, %v", text, err)
+		}
 		leave <- struct{}{}
-		text, err := io.ReadAll(response.Body)
-		if string(text) != "begun" || err == nil {
-			t.Errorf("%q, %v, want an unexpected end", text, err)
+		if rest, err := io.ReadAll(response.Body); len(rest) != 0 || err == nil {
+			t.Errorf("%q, %v, want an unexpected end", rest, err)
 		}
 		if protocol == 1 {
 			eventually(t, "the connection is closed", func() bool { return s.open.Load() == 0 })

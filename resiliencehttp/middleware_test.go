@@ -782,7 +782,6 @@ func TestChildrenOfAClientsDeadlineStartNoGoroutine(t *testing.T) {
 	})
 }
 
-// TestARequestThatIsOverLeavesNoTimer: the bubble's clock stands still once all have ended.
 func TestTheCtxOfAClientsDeadlineEndsWithTheRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ctx context.Context

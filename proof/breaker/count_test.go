@@ -17,63 +17,73 @@ import (
 
 const (
 	callers = 4
-	calls   = 100_000 // of a caller
+	calls   = 50_000 // of a caller
 )
 
-// tally is what callers did.
+// A tally is what callers did.
 type tally struct{ failures, successes, left atomic.Int64 }
 
-// callAll has callers make and end all calls at once: failed of ten fail, and each caller leaves one call running.
-func callAll(t *testing.T, b *breaker.Breaker, failed int) *tally {
+// callAll has callers make and end all calls at once, so many times: failed of ten fail, and each caller leaves one call running.
+func callAll(t *testing.T, b *breaker.Breaker, times, failed int) (failures, successes, left int) {
+	t.Helper()
 	var sums tally
-	race := newStart(callers)
-	var g errgroup.Group
-	for range callers {
-		g.Go(func() error {
-			race.wait()
-			for range calls {
-				p, err := b.Acquire(context.Background())
-				if err != nil {
-					return err
-				}
-				if rand.IntN(10) < failed {
-					p.Done(failure{})
-					sums.failures.Add(1)
-				} else {
-					p.Done(nil)
-					sums.successes.Add(1)
-				}
-			}
-			_, err := b.Acquire(context.Background())
-			sums.left.Add(1)
+	for range times {
+		race := newStart(callers)
+		var g errgroup.Group
+		for range callers {
+			g.Go(func() error {
+				race.wait()
+				return callSome(b, failed, &sums)
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return int(sums.failures.Load()), int(sums.successes.Load()), int(sums.left.Load())
+}
+
+func callSome(b *breaker.Breaker, failed int, sums *tally) error {
+	failures := 0
+	for range calls {
+		p, err := b.Acquire(context.Background())
+		if err != nil {
 			return err
-		})
+		}
+		if rand.IntN(10) < failed {
+			failures++
+			p.Done(failure{})
+		} else {
+			p.Done(nil)
+		}
 	}
-	if err := g.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	return &sums
+	sums.failures.Add(int64(failures))
+	sums.successes.Add(int64(calls - failures))
+	sums.left.Add(1)
+	_, err := b.Acquire(context.Background())
+	return err
 }
 
 func TestNoFailureInARowIsLost(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1e9})
-	if sums, s := callAll(t, b, 10), b.Snapshot(); int64(s.Consecutive) != sums.failures.Load() {
-		t.Fatalf("%+v after %d failures", s, sums.failures.Load())
+	failures, _, _ := callAll(t, b, 10, 10)
+	if s := b.Snapshot(); s.Consecutive != failures {
+		t.Fatalf("%+v after %d failures", s, failures)
 	}
 }
 
-func TestNothingLeaksFromLeaky(t *testing.T) {
+func TestNothingIsLostFromTheLeak(t *testing.T) {
 	b := breaker.New(breaker.Config{Leaky: 1e9})
-	before := callAll(t, b, 10)
-	sums, s := callAll(t, b, 5), b.Snapshot()
-	if want := before.failures.Load() + sums.failures.Load() - sums.successes.Load(); int64(s.Leak) != want {
+	before, _, _ := callAll(t, b, 2, 10)
+	failures, successes, _ := callAll(t, b, 8, 5)
+	if s, want := b.Snapshot(), before+failures-successes; s.Leak != want {
 		t.Fatalf("%+v, want a leak of %d", s, want)
 	}
 }
 
 func TestLastCallsForgetWhatHasGone(t *testing.T) {
 	b := breaker.New(breaker.Config{Failures: 100, LastCalls: 100})
-	callAll(t, b, 5)
+	callAll(t, b, 5, 1)
 	for range 100 {
 		p, err := b.Acquire(context.Background())
 		if err != nil {
@@ -90,33 +100,38 @@ func TestNoCallOfTheWindowIsLost(t *testing.T) {
 	b := breaker.New(breaker.Config{
 		FailureRate: 1, SlowRate: 1, SlowCall: 10 * time.Hour, MinCalls: 1e9, Window: 100 * time.Hour,
 	})
-	sums, s := callAll(t, b, 3), b.Snapshot()
-	if int64(s.Calls) != sums.failures.Load()+sums.successes.Load() || int64(s.Failures) != sums.failures.Load() ||
-		int64(s.Running) != sums.left.Load() || s.Slow != 0 {
-		t.Fatalf("%+v after %d failures and %d successes, %d running", s, sums.failures.Load(), sums.successes.Load(), sums.left.Load())
+	failures, successes, left := callAll(t, b, 2, 3)
+	if s := b.Snapshot(); s.Calls != failures+successes || s.Failures != failures || s.Running != left || s.Slow != 0 {
+		t.Fatalf("%+v after %d failures and %d successes, %d running", s, failures, successes, left)
 	}
 }
 
-func TestPermitEndedByManyCountsOnce(t *testing.T) {
+// Two goroutines end the same permits in the same order: who is behind is quicker, so they keep meeting.
+func TestPermitEndedByTwoCountsOnce(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1e9})
-	for n := range calls / 5 {
-		p, err := b.Acquire(context.Background())
-		if err != nil {
+	permits := make([]breaker.Permit, 10*calls)
+	for i := range permits {
+		var err error
+		if permits[i], err = b.Acquire(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		race := newStart(2)
-		var g errgroup.Group
-		for range 2 {
-			g.Go(func() error {
-				race.wait()
-				p.Done(failure{})
-				return nil
-			})
-		}
-		g.Wait()
-		if s := b.Snapshot(); s.Consecutive != n+1 {
-			t.Fatalf("%+v after %d failures", s, n+1)
-		}
+	}
+	race := newStart(2)
+	var g errgroup.Group
+	for range 2 {
+		g.Go(func() error {
+			race.wait()
+			for i := range permits {
+				permits[i].Done(failure{})
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.Snapshot(); s.Consecutive != len(permits) {
+		t.Fatalf("%+v after %d failures", s, len(permits))
 	}
 }
 

@@ -73,6 +73,21 @@ func TestWindowKeepsItsBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), anyRules(t)), bounded) })
 }
 
+// Here calls begin and end about when the first ones become slow.
+func TestSlowCallsKeepTheirBounds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := drawConfig(t, window(t), slowRate(t))
+		rapid.SyncTest(t, func(t *rapid.T) {
+			m := newMachine(t, c, bounded)
+			m.beginSome(t)
+			t.Repeat(map[string]func(*rapid.T){
+				"": m.check, "acquire": m.acquire, "done": m.done, "succeed": m.succeed,
+				"wait a little": m.waitALittle, "wait until due": m.waitUntilDue,
+			})
+		})
+	})
+}
+
 type rule = func(c *breaker.Config)
 
 func leaky(t *rapid.T) rule {
@@ -196,21 +211,10 @@ type both struct {
 	ref    *call
 }
 
+// drive does every command. In an exact test the documents determine every answer.
 func drive(t *rapid.T, c breaker.Config, exact bool) {
 	rapid.SyncTest(t, func(t *rapid.T) {
-		m := &machine{config: c, exact: exact, horizon: math.MaxInt}
-		m.offset = windowOf(c) / 100 * time.Duration(rapid.IntRange(0, 9).Draw(t, "grid offset"))
-		c.OnStateChange = func(tr breaker.Transition) { m.heard = append(m.heard, tr) }
-		m.real = breaker.New(c)
-		m.ref = newReference(c, choices{
-			opened: func() bool {
-				if exact {
-					t.Fatal("the test is to blame: the design does not determine whether the breaker opens")
-				}
-				return len(m.ref.told) < min(len(m.heard), m.horizon)
-			},
-			lasting: func(shortest, longest time.Duration) time.Duration { return m.lasting(t, shortest, longest) },
-		})
+		m := newMachine(t, c, exact)
 		t.Repeat(map[string]func(*rapid.T){
 			"":                m.check,
 			"acquire":         m.acquire,
@@ -233,6 +237,23 @@ func drive(t *rapid.T, c breaker.Config, exact bool) {
 			m.check(t)
 		}
 	})
+}
+
+func newMachine(t *rapid.T, c breaker.Config, exact bool) *machine {
+	m := &machine{config: c, exact: exact, horizon: math.MaxInt}
+	m.offset = windowOf(c) / 100 * time.Duration(rapid.IntRange(0, 9).Draw(t, "grid offset"))
+	c.OnStateChange = func(tr breaker.Transition) { m.heard = append(m.heard, tr) }
+	m.real = breaker.New(c)
+	m.ref = newReference(c, choices{
+		opened: func() bool {
+			if exact {
+				t.Fatal("the test is to blame: the design does not determine whether the breaker opens")
+			}
+			return len(m.ref.told) < min(len(m.heard), m.horizon)
+		},
+		lasting: func(shortest, longest time.Duration) time.Duration { return m.lasting(t, shortest, longest) },
+	})
+	return m
 }
 
 // check compares all that can be seen.
@@ -324,6 +345,24 @@ func (m *machine) acquire(t *rapid.T) {
 	}
 }
 
+// beginSome leaves calls that will soon be slow, and some that will not.
+func (m *machine) beginSome(t *rapid.T) {
+	for _, some := range []string{"old calls", "young calls"} {
+		for range rapid.IntRange(1, 5).Draw(t, some) {
+			m.acquire(t)
+			m.waitALittle(t)
+		}
+		m.check(t)
+		if some == "old calls" {
+			time.Sleep(m.config.SlowCall * 3 / 4)
+		}
+	}
+}
+
+func (m *machine) waitALittle(t *rapid.T) {
+	time.Sleep(m.config.SlowCall / 32 * time.Duration(rapid.IntRange(0, 3).Draw(t, "32nds of SlowCall")))
+}
+
 func (m *machine) deadOnArrival(t *rapid.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -366,6 +405,16 @@ func (m *machine) done(t *rapid.T) {
 	}
 	b.permit.Done(err)
 	m.ref.done(b.ref, false, outcome, err)
+}
+
+func (m *machine) succeed(t *rapid.T) {
+	_, b := m.draw(t)
+	var err error
+	if m.config.Classify != nil {
+		err = verdict{outcome: breaker.Success}
+	}
+	b.permit.Done(err)
+	m.ref.done(b.ref, false, breaker.Success, err)
 }
 
 func (m *machine) cancel(t *rapid.T) {
@@ -506,7 +555,7 @@ func (m *machine) wait(t *rapid.T) {
 	times := []time.Duration{
 		time.Second, 1, 2 * time.Second, 5 * time.Second, time.Minute, time.Hour,
 		w / 10, w/10 - 1, w / 2, w/10*9 - 1, w / 10 * 9, w, w + 1,
-		m.config.SlowCall, m.config.SlowCall + 1, m.config.SlowCall / 8, m.config.SlowCall / 2,
+		m.config.SlowCall, m.config.SlowCall + 1, m.config.SlowCall / 2, m.config.SlowCall / 8, m.config.SlowCall / 16,
 	}
 	some := rapid.Int64Range(0, int64(2*w))
 	time.Sleep(rapid.OneOf(rapid.SampledFrom(times), rapid.Map(some, func(n int64) time.Duration { return time.Duration(n) })).Draw(t, "time"))
@@ -522,7 +571,7 @@ func (m *machine) waitUntilDue(t *rapid.T) {
 		t.Skip("nothing is due")
 	}
 	at := rapid.SampledFrom(due).Draw(t, "due")
-	beside := rapid.SampledFrom([]time.Duration{0, -1, 1, -m.config.SlowCall / 16}).Draw(t, "beside")
+	beside := rapid.SampledFrom([]time.Duration{0, -1, 1, -m.config.SlowCall / 16, m.config.SlowCall / 16}).Draw(t, "beside")
 	time.Sleep(time.Until(at) + beside)
 }
 

@@ -31,7 +31,8 @@ type fault struct {
 	effect func(s *scene, ctx context.Context, n int) error // what the effector does at its nth start
 	strike func(s *scene)                                   // what happens at any other site
 
-	delay time.Duration // the schedule's; 0: a second
+	notMade bool          // the effector says so
+	delay   time.Duration // the schedule's; 0: a second
 
 	ctx    func() (context.Context, context.CancelFunc) // the caller's; nil: one that can be canceled
 	dead   bool                                         // it has ended before the call
@@ -138,16 +139,21 @@ func play(t *testing.T, orders [][]kind, shape func(order, fault int) int) (neve
 // minutes, and but for abandon a scene has one goroutine at a time.
 const thin = 8
 
-// orders are the policies alone, by two and by three, in every order.
+// orders are the policies alone, by two and by three, in every order; and by two the same one twice.
 func orders() (all [][]kind) {
 	for _, a := range kinds {
 		all = append(all, []kind{a})
 	}
-	for n := 1; n < 3; n++ {
-		for _, order := range slices.Clone(all) {
-			for _, k := range kinds {
-				if len(order) == n && !slices.Contains(order, k) {
-					all = append(all, append(slices.Clone(order), k))
+	for _, a := range kinds {
+		for _, b := range kinds {
+			all = append(all, []kind{a, b})
+		}
+	}
+	for _, a := range kinds {
+		for _, b := range kinds {
+			for _, c := range kinds {
+				if a != b && b != c && c != a {
+					all = append(all, []kind{a, b, c})
 				}
 			}
 		}
@@ -316,6 +322,8 @@ func badErrors() []fault {
 		s.touchy = true
 		return (*touchyNil)(nil)
 	}
+	notMade := returns("NotMade", resilience.NotMade(errDown), failedWith(errDown))
+	notMade.notMade = true
 	return []fault{
 		returns("an error", errDown, failedWith(errDown)),
 		returns("a nil pointer", (*quietNil)(nil), func(s *scene, end ending) {
@@ -330,7 +338,7 @@ func badErrors() []fault {
 		returns("a wait without end", blunt(math.MaxInt64), failed),
 		returns("a permanent nil", retry.Permanent((*quietNil)(nil)), failed),
 		returns("a permanent error", retry.Permanent(errDown), failedWith(errDown)),
-		returns("NotMade", resilience.NotMade(errDown), failedWith(errDown)),
+		notMade,
 		returns("another's refusal", fmt.Errorf("other: %w", &breaker.OpenError{Name: "other"}), failedWith(breaker.ErrOpen)),
 		returns("another's end of retrying", &retry.ExhaustedError{}, failed),
 		returns("another's timeout", &timeout.Error{}, failedWith(timeout.ErrTimeout)),

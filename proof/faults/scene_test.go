@@ -112,6 +112,7 @@ type scene struct {
 	healed   bool       // nothing goes wrong any more
 	nested   bool       // a call that came from within is under way
 	starts   int        // of the effector
+	faulty   int        // those of them in the call at fault
 	struck   int        // how often the fault happened
 	thrown   func(value any) bool
 	exited   bool // by runtime.Goexit
@@ -243,6 +244,9 @@ func (s *scene) effect(ctx context.Context) (int, error) {
 	s.starts++
 	value := s.starts
 	healthy := s.healed || s.nested
+	if !healthy {
+		s.faulty++
+	}
 	s.contexts = append(s.contexts, ctx)
 	s.mu.Unlock()
 	var err error
@@ -438,9 +442,7 @@ func (s *scene) run(shape int) {
 		}
 	}
 	s.checkValues(end)
-	if s.fault.dead && s.starts != 0 {
-		s.t.Errorf("a call that was dead on arrival was made %d times", s.starts)
-	}
+	s.checkStarts()
 	s.checkHealth(shape, goroutines)
 }
 
@@ -533,6 +535,24 @@ func (s *scene) checkGoroutines(before int) {
 		if ours && !strings.Contains(state, "synctest.Run") && !strings.HasPrefix(frames, "testing/synctest.") {
 			s.t.Errorf("left behind: %s", stack)
 		}
+	}
+}
+
+// checkStarts says whether the effector was started as often as it may be.
+func (s *scene) checkStarts() {
+	most := 1
+	for _, k := range s.order {
+		if k.retries() {
+			most *= 3
+		}
+	}
+	if s.fault.dead {
+		most = 0
+	} else if s.order[0] == atMostOnce && !s.fault.notMade {
+		most = 1
+	}
+	if s.faulty > most {
+		s.t.Errorf("the effector was started %d times, want %d at most", s.faulty, most)
 	}
 }
 

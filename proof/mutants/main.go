@@ -113,7 +113,7 @@ func parse(args []string, stderr io.Writer) (cfg config, err error) {
 	flags.BoolVar(&cfg.list, "list", false, "list the mutants and run nothing")
 	flags.BoolVar(&cfg.verbose, "v", false, "print the patches too, and each result when it is known")
 	flags.BoolVar(&cfg.markdown, "markdown", false, "print the report as Markdown: counts for each file, and the survivors")
-	flags.DurationVar(&cfg.limit, "timeout", 30*time.Second, "`time` after which tests hang, beside ten times what they take without a fault")
+	flags.DurationVar(&cfg.limit, "timeout", 30*time.Second, "`time` after which tests hang, beside three times what they take without a fault")
 
 	err = flags.Parse(args)
 	switch {

@@ -125,7 +125,7 @@ var contextTable = table{"timeout/context.go", []fault{
 	{
 		what: "the end of the call is stored where it must be swapped",
 		old:  `if c.state.Load() == live && c.state.CompareAndSwap(live, c.fate()) {`,
-		new:  `if fate := c.fate(); c.state.Load() == live {` + "\n\t\tc.state.Store(fate)",
+		new:  `if c.state.Load() == live {` + "\n\t\tc.state.Store(c.fate())",
 	},
 	{
 		what: "a call that ended at its deadline was in time",

@@ -58,7 +58,7 @@ func suitesIn(root string) func(dir string) []suite {
 type lab struct {
 	root     string
 	scratch  string                   // a folder for what is built
-	limit    time.Duration            // after which tests hang, beside ten times their own time
+	limit    time.Duration            // after which tests hang, beside three times their own
 	suitesOf func(dir string) []suite // that may kill a mutant of a package, in their order
 
 	mu    sync.Mutex
@@ -129,7 +129,7 @@ func (l *lab) try(ctx context.Context, m mutant) result {
 			return result{mutant: m, broken: err}
 		}
 		l.mu.Lock()
-		limit := l.limit + 10*l.times[s]
+		limit := l.limit + 3*l.times[s]
 		l.mu.Unlock()
 		if by := l.test(ctx, s, dir, limit); by != "" {
 			return result{mutant: m, killedBy: fmt.Sprintf("%v %s", s, by)}
