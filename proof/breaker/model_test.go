@@ -73,18 +73,28 @@ func TestWindowKeepsItsBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), anyRules(t)), bounded) })
 }
 
-// Here calls begin and end about when the first ones become slow.
+// Here calls begin and end about when the first ones become slow. What could go wrong then needs many at the right moments.
 func TestSlowCallsKeepTheirBounds(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		c := drawConfig(t, window(t), slowRate(t))
-		rapid.SyncTest(t, func(t *rapid.T) {
-			m := newMachine(t, c, bounded)
-			m.beginSome(t)
-			t.Repeat(map[string]func(*rapid.T){
-				"": m.check, "acquire": m.acquire, "done": m.done, "succeed": m.succeed,
-				"wait a little": m.waitALittle, "wait until due": m.waitUntilDue,
+	for range 5 {
+		rapid.Check(t, func(t *rapid.T) {
+			c := drawConfig(t, window(t), slowRate(t), func(c *breaker.Config) {
+				c.SlowRate = rapid.SampledFrom([]float64{0.5, 0.4, 0.3}).Draw(t, "SlowRate that some calls keep")
 			})
+			rapid.SyncTest(t, func(t *rapid.T) { driveSlowCalls(t, c) })
 		})
+	}
+}
+
+func driveSlowCalls(t *rapid.T, c breaker.Config) {
+	m := newMachine(t, c, bounded)
+	m.beginSome(t)
+	t.Repeat(map[string]func(*rapid.T){
+		"":               m.check,
+		"acquire":        m.acquire,
+		"done":           m.done,
+		"succeed":        m.succeed,
+		"wait a little":  m.waitALittle,
+		"wait until due": m.waitUntilDue,
 	})
 }
 
@@ -347,20 +357,20 @@ func (m *machine) acquire(t *rapid.T) {
 
 // beginSome leaves calls that will soon be slow, and some that will not.
 func (m *machine) beginSome(t *rapid.T) {
-	for _, some := range []string{"old calls", "young calls"} {
-		for range rapid.IntRange(1, 5).Draw(t, some) {
-			m.acquire(t)
-			m.waitALittle(t)
-		}
-		m.check(t)
-		if some == "old calls" {
-			time.Sleep(m.config.SlowCall * 3 / 4)
-		}
+	for range rapid.IntRange(1, 4).Draw(t, "old calls") {
+		m.acquire(t)
+		m.waitALittle(t)
+	}
+	m.check(t)
+	time.Sleep(m.config.SlowCall * 3 / 4)
+	for range rapid.IntRange(2, 8).Draw(t, "young calls") {
+		m.acquire(t)
+		m.waitALittle(t)
 	}
 }
 
 func (m *machine) waitALittle(t *rapid.T) {
-	time.Sleep(m.config.SlowCall / 32 * time.Duration(rapid.IntRange(0, 3).Draw(t, "32nds of SlowCall")))
+	time.Sleep(m.config.SlowCall / 32 * time.Duration(rapid.IntRange(0, 2).Draw(t, "32nds of SlowCall")))
 }
 
 func (m *machine) deadOnArrival(t *rapid.T) {
@@ -372,6 +382,8 @@ func (m *machine) deadOnArrival(t *rapid.T) {
 }
 
 // drawEnd draws how a call ends. A nil error is a success; the ctx is to be canceled where that makes the outcome.
+//
+//lint:ignore ST1008 the error is what is drawn
 func (m *machine) drawEnd(t *rapid.T) (err error, outcome breaker.Outcome, cancel bool) {
 	outcome = rapid.SampledFrom([]breaker.Outcome{breaker.Failure, breaker.Success, breaker.Ignored}).Draw(t, "outcome")
 	after := time.Duration(0)

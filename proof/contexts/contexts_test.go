@@ -113,12 +113,14 @@ func drawPlan(t *rapid.T) plan {
 // A custom context is of a kind that package context does not know.
 type custom struct{ context.Context }
 
-func (c custom) Value(key any) any {
-	if name, ok := key.(string); ok && name == "custom" {
+func (c custom) Value(k any) any {
+	if k == key("custom") {
 		return "custom"
 	}
-	return c.Context.Value(key)
+	return c.Context.Value(k)
 }
+
+type key string
 
 // A world carries a plan out and writes down what it sees.
 type world struct {
@@ -137,7 +139,7 @@ func (w *world) say(format string, args ...any) { w.log = append(w.log, fmt.Spri
 // carryOut runs in a bubble.
 func carryOut(p plan, limit limiting) []string {
 	w := &world{began: time.Now(), fired: make(chan string, 1000)}
-	root := context.WithValue(context.Background(), "key", "root")
+	root := context.WithValue(context.Background(), key("key"), "root")
 	var cancels []func()
 	w.ends = func(error) {}
 	switch p.root {
@@ -174,7 +176,7 @@ func carryOut(p plan, limit limiting) []string {
 		l := levels[0]
 		w.wait(l.before)
 		if l.valued {
-			ctx = context.WithValue(ctx, fmt.Sprint("level", len(levels)), len(levels))
+			ctx = context.WithValue(ctx, key(fmt.Sprint("level", len(levels))), len(levels))
 		}
 		err := limit(ctx, l.limit, func(ctx context.Context) error {
 			w.add(ctx, nil)
@@ -243,8 +245,8 @@ func (w *world) tell(i int) {
 
 func values(ctx context.Context) []any {
 	var found []any
-	for _, key := range []string{"key", "level1", "level2", "level3", "own", "custom", "none"} {
-		found = append(found, ctx.Value(key))
+	for _, k := range []key{"key", "level1", "level2", "level3", "own", "custom", "none"} {
+		found = append(found, ctx.Value(k))
 	}
 	return found
 }
@@ -303,7 +305,7 @@ func (w *world) do(s step, looks bool) {
 	case "WithoutCancel":
 		w.add(context.WithoutCancel(ctx), nil)
 	case "WithValue":
-		w.add(context.WithValue(ctx, "own", len(w.nodes)), nil)
+		w.add(context.WithValue(ctx, key("own"), len(w.nodes)), nil)
 	case "AfterFunc":
 		n := len(w.stops)
 		began := w.began

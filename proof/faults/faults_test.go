@@ -560,8 +560,19 @@ func contexts() []fault {
 			effect: func(s *scene, _ context.Context, _ int) error { s.hit(len(s.order)); return errDown }},
 		{name: "schedule that stops", at: atEffector, applies: retries, delay: backoff.Stop, want: failedWith(errDown),
 			effect: func(s *scene, _ context.Context, _ int) error { s.hit(len(s.order)); return errDown }},
-		{name: "schedule that waits for ever", at: atEffector, applies: retries, delay: math.MaxInt64, want: gone, ctx: endsIn(2 * limit),
-			effect: func(s *scene, _ context.Context, _ int) error { s.hit(len(s.order)); return errDown }},
+		{
+			name: "schedule that waits for ever", at: atEffector, applies: retries, delay: math.MaxInt64, ctx: endsIn(2 * limit),
+			effect: func(s *scene, _ context.Context, _ int) error {
+				s.hit(len(s.order))
+				return resilience.WithRetryAfter(errDown, time.Minute) // which comes on top
+			},
+			want: func(s *scene, end ending) {
+				gone(s, end)
+				if s.faulty != 1 {
+					s.t.Errorf("started %d times, want no end to the first wait", s.faulty)
+				}
+			},
+		},
 		{name: "deadline too near for the wait", at: atEffector, applies: retries, nearer: true, want: failedWith(errDown),
 			ctx: func() (context.Context, context.CancelFunc) {
 				return context.WithTimeout(context.Background(), time.Second/2)

@@ -8,9 +8,9 @@
 //	go run ./proof/mutants -markdown           # the report as it stands in docs/reliability.md
 //
 // First the tests run as they are, and must pass. Then each fault, a mutant, is laid over its file by go's -overlay, so that
-// the tree is neither changed nor copied, and the tests of its package run; if they pass, again under the race detector; if they
-// pass again, those of proof/ that are about the package. A mutant is killed by a test that fails, panics or hangs. A mutant that does not
-// compile is a mistake in the table.
+// the tree is neither changed nor copied, and the tests of its package run; if they pass, those of proof/ that are about it; if they
+// pass too, those of its package under the race detector. A mutant is killed by a test that fails, panics or hangs. One that
+// does not compile is a mistake in the table.
 //
 // Some faults change nothing that anybody could see. The table gives the reason for each of these, and they must survive: one that
 // is killed has a wrong reason. The exit status is 0 if all is as the table says, 1 if not, 2 for a mistake in the flags.
