@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -206,7 +207,8 @@ type machine struct {
 	exact   bool
 	real    *breaker.Breaker
 	ref     *reference
-	heard   []breaker.Transition
+	mu      sync.Mutex // guards told: a timer may tell while a call asks
+	told    []breaker.Transition
 	checked int           // of heard
 	horizon int           // how much of heard is not later than what the reference is doing
 	offset  time.Duration // of the grid
@@ -252,18 +254,31 @@ func drive(t *rapid.T, c breaker.Config, exact bool) {
 func newMachine(t *rapid.T, c breaker.Config, exact bool) *machine {
 	m := &machine{config: c, exact: exact, horizon: math.MaxInt}
 	m.offset = windowOf(c) / 100 * time.Duration(rapid.IntRange(0, 9).Draw(t, "grid offset"))
-	c.OnStateChange = func(tr breaker.Transition) { m.heard = append(m.heard, tr) }
+	c.OnStateChange = m.hear
 	m.real = breaker.New(c)
 	m.ref = newReference(c, choices{
 		opened: func() bool {
 			if exact {
 				t.Fatal("the test is to blame: the design does not determine whether the breaker opens")
 			}
-			return len(m.ref.told) < min(len(m.heard), m.horizon)
+			return len(m.ref.told) < min(len(m.heard()), m.horizon)
 		},
 		lasting: func(shortest, longest time.Duration) time.Duration { return m.lasting(t, shortest, longest) },
 	})
 	return m
+}
+
+func (m *machine) hear(tr breaker.Transition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.told = append(m.told, tr)
+}
+
+// heard is what was told so far.
+func (m *machine) heard() []breaker.Transition {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.told
 }
 
 // check compares all that can be seen.
@@ -274,11 +289,11 @@ func (m *machine) check(t *rapid.T) {
 	}
 	now := m.ref.now()
 	defer m.ref.Unlock()
-	if len(m.heard) != len(m.ref.told) {
-		t.Fatalf("%v heard %v, want %v", now, m.heard, m.ref.told)
+	if len(m.heard()) != len(m.ref.told) {
+		t.Fatalf("%v heard %v, want %v", now, m.heard(), m.ref.told)
 	}
-	for ; m.checked < len(m.heard); m.checked++ {
-		got, want := m.heard[m.checked], m.ref.told[m.checked]
+	for ; m.checked < len(m.heard()); m.checked++ {
+		got, want := m.heard()[m.checked], m.ref.told[m.checked]
 		if got.Name != m.config.Name || got.From != want.from || got.To != want.to || !got.At.Equal(want.at) || got.Cause == "" {
 			t.Fatalf("transition %d is %+v, want %+v", m.checked, got, want)
 		}
@@ -303,11 +318,11 @@ func (m *machine) compare(t *rapid.T, when string, got breaker.Snapshot, lawful 
 
 // lasting is the time that the real breaker drew for the opening that the reference makes now.
 func (m *machine) lasting(t *rapid.T, shortest, longest time.Duration) time.Duration {
-	if len(m.heard) < len(m.ref.told) {
-		t.Fatalf("no opening was heard, want %v", m.ref.told[len(m.heard):])
+	if len(m.heard()) < len(m.ref.told) {
+		t.Fatalf("no opening was heard, want %v", m.ref.told[len(m.heard()):])
 	}
 	open := m.real.Snapshot()
-	if after := m.heard[len(m.ref.told):]; len(after) > 0 {
+	if after := m.heard()[len(m.ref.told):]; len(after) > 0 {
 		open = after[0].Snapshot
 	}
 	lasted := open.Until.Sub(open.Since)
@@ -459,7 +474,7 @@ func (m *machine) do(t *rapid.T) {
 		defer close(finished)
 		defer func() { panicked = recover() }()
 		_, got = breaker.Do(ctx, m.real, func(context.Context) (int, error) {
-			made, m.horizon = true, len(m.heard)
+			made, m.horizon = true, len(m.heard())
 			if cancel {
 				cancelCtx()
 			}
@@ -506,7 +521,7 @@ func (m *machine) run(t *rapid.T) {
 	b := &both{}
 	asked := false
 	got := resilience.Run(ctx, resilience.Pipeline{m.real, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		asked, m.horizon = true, len(m.heard)
+		asked, m.horizon = true, len(m.heard())
 		return next.Run(ctx)
 	}), inner}, func(context.Context) error {
 		if cancel {
