@@ -5,12 +5,12 @@
 //	go run ./proof/mutants -short              # every fourth, for CI
 //	go run ./proof/mutants -run 'budget|spent' # those whose line in the report matches
 //	go run ./proof/mutants -list -v            # the faults themselves; nothing runs
-//	go run ./proof/mutants -markdown           # the report as it stands in docs/reliability.md
+//	go run ./proof/mutants -markdown           # the report as Markdown
 //
 // First the tests run as they are, and must pass. Then each fault, a mutant, is laid over its file by go's -overlay, so that
-// the tree is neither changed nor copied, and the tests of its package run; if they pass, those of proof/ that are about it; if they
-// pass too, those of its package under the race detector. A mutant is killed by a test that fails, panics or hangs. One that
-// does not compile is a mistake in the table.
+// the tree is neither changed nor copied, and the tests of its package run; if they pass, those of proof/ that are about it; if
+// these pass too, those of its package under the race detector. A mutant is killed by a test that fails, panics or hangs. One
+// that does not compile is a mistake in the table.
 //
 // Some faults change nothing that anybody could see. The table gives the reason for each of these, and they must survive: one that
 // is killed has a wrong reason. The exit status is 0 if all is as the table says, 1 if not, 2 for a mistake in the flags.
@@ -113,7 +113,7 @@ func parse(args []string, stderr io.Writer) (cfg config, err error) {
 	flags.BoolVar(&cfg.list, "list", false, "list the mutants and run nothing")
 	flags.BoolVar(&cfg.verbose, "v", false, "print the patches too, and each result when it is known")
 	flags.BoolVar(&cfg.markdown, "markdown", false, "print the report as Markdown: counts for each file, and the survivors")
-	flags.DurationVar(&cfg.limit, "timeout", 30*time.Second, "`time` after which tests hang, beside three times what they take without a fault")
+	flags.DurationVar(&cfg.limit, "timeout", 30*time.Second, "`time` after which tests hang, and three times their own")
 
 	err = flags.Parse(args)
 	switch {
@@ -187,9 +187,12 @@ func tryAll(ctx context.Context, cfg config, root string, mutants []mutant, stde
 	for i, m := range mutants {
 		g.Go(func() error {
 			if ctx.Err() != nil {
-				return ctx.Err()
+				return nil
 			}
 			results[i] = l.try(ctx, m)
+			if ctx.Err() != nil {
+				return nil // whatever the result is, it is of the interruption
+			}
 			step(m.file)
 			if cfg.verbose {
 				fmt.Fprintln(stderr, results[i])

@@ -30,7 +30,7 @@ func (s suite) String() string {
 	return s.pkg
 }
 
-// others are the folders whose tests are about a package too. Those of proof/faults are not among them: they take as long as all the rest.
+// others are the folders whose tests are about a package too, but for proof/faults: that takes as long as all the rest.
 var others = map[string][]string{
 	".":               {"proof/pipeline"},
 	"breaker":         {"proof/breaker", "proof/others"},
@@ -172,7 +172,8 @@ func (l *lab) test(ctx context.Context, s suite, dir string, limit time.Duration
 	// The program ends itself at the limit. Where it cannot, it is killed.
 	ctx, cancel := context.WithTimeout(ctx, limit+10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(dir, "tests"), "-test.failfast",
+	// Short: the models in proof/ then try fewer cases, and the tests of the core are the same.
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "tests"), "-test.failfast", "-test.short",
 		fmt.Sprintf("-test.timeout=%v", limit), fmt.Sprintf("-test.count=%d", s.count))
 	cmd.Dir = filepath.Join(l.root, filepath.FromSlash(s.pkg))
 	cmd.WaitDelay = time.Second
