@@ -66,7 +66,7 @@ func callSome(b *breaker.Breaker, failed int, sums *tally) error {
 
 func TestNoFailureInARowIsLost(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1e9})
-	failures, _, _ := callAll(t, b, 10, 10)
+	failures, _, _ := callAll(t, b, 25, 10)
 	if s := b.Snapshot(); s.Consecutive != failures {
 		t.Fatalf("%+v after %d failures", s, failures)
 	}
@@ -75,7 +75,7 @@ func TestNoFailureInARowIsLost(t *testing.T) {
 func TestNothingIsLostFromTheLeak(t *testing.T) {
 	b := breaker.New(breaker.Config{Leaky: 1e9})
 	before, _, _ := callAll(t, b, 2, 10)
-	failures, successes, _ := callAll(t, b, 8, 5)
+	failures, successes, _ := callAll(t, b, 20, 5)
 	if s, want := b.Snapshot(), before+failures-successes; s.Leak != want {
 		t.Fatalf("%+v, want a leak of %d", s, want)
 	}
@@ -100,28 +100,29 @@ func TestNoCallOfTheWindowIsLost(t *testing.T) {
 	b := breaker.New(breaker.Config{
 		FailureRate: 1, SlowRate: 1, SlowCall: 10 * time.Hour, MinCalls: 1e9, Window: 100 * time.Hour,
 	})
-	failures, successes, left := callAll(t, b, 2, 3)
+	failures, successes, left := callAll(t, b, 4, 3)
 	if s := b.Snapshot(); s.Calls != failures+successes || s.Failures != failures || s.Running != left || s.Slow != 0 {
 		t.Fatalf("%+v after %d failures and %d successes, %d running", s, failures, successes, left)
 	}
 }
 
-// Two goroutines end the same permits in the same order: who is behind is quicker, so they keep meeting.
+// Two goroutines end the same permits in step, so that they meet at many.
 func TestPermitEndedByTwoCountsOnce(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1e9})
-	permits := make([]breaker.Permit, 10*calls)
+	permits := make([]breaker.Permit, 6*calls)
+	starts := make([]*start, len(permits))
 	for i := range permits {
 		var err error
 		if permits[i], err = b.Acquire(context.Background()); err != nil {
 			t.Fatal(err)
 		}
+		starts[i] = newStart(2)
 	}
-	race := newStart(2)
 	var g errgroup.Group
 	for range 2 {
 		g.Go(func() error {
-			race.wait()
 			for i := range permits {
+				starts[i].wait()
 				permits[i].Done(failure{})
 			}
 			return nil
