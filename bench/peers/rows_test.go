@@ -27,6 +27,10 @@ func TestEverySideMakesTheCallOnce(t *testing.T) {
 		"Retry":      retrying,
 		"Timeout":    limiting,
 		"Pipeline":   piped,
+		"Bulkhead":   func(fn effector) []side { return bulkheads(fn, 1) },
+		"Queue":      func(fn effector) []side { return queueing(fn, 1) },
+		"RateLimit":  limiters,
+		"Share":      sharing,
 		"Length":     func(fn effector) []side { return lengthened(fn, 4) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -42,7 +46,16 @@ func TestEverySideMakesTheCallOnce(t *testing.T) {
 }
 
 func TestEveryOpenSideRefuses(t *testing.T) {
-	for name, sides := range map[string]func(effector) []side{"Open": opened, "PipelineOpen": pipedOpen} {
+	for name, sides := range map[string]func(effector) []side{
+		"Open":         opened,
+		"PipelineOpen": pipedOpen,
+		"RateLimited":  limited,
+		"BulkheadFull": func(fn effector) []side {
+			sides, release := full(fn)
+			t.Cleanup(release)
+			return sides
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
 			eachSide(t, sides, fail, func(t *testing.T, s side, n *int) {
 				refusals := 0

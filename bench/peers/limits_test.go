@@ -1,0 +1,217 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go"
+	failsafebulkhead "github.com/failsafe-go/failsafe-go/bulkhead"
+	"github.com/failsafe-go/failsafe-go/ratelimiter"
+	uber "go.uber.org/ratelimit"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
+
+	"github.com/effector-go/resilience/bulkhead"
+	"github.com/effector-go/resilience/ratelimit"
+)
+
+var errFull = errors.New("full")
+
+// bulkheads let so many calls run at a time and refuse others.
+func bulkheads(fn effector, limit int) []side {
+	call := func() (int, error) { return fn(ctx) }
+	ours := bulkhead.New(bulkhead.Config{Limit: limit})
+	tries := semaphore.NewWeighted(int64(limit))
+	places := make(chan struct{}, limit)
+	executor := failsafe.With(failsafebulkhead.New[int](uint(limit)))
+	twoStep := failsafebulkhead.New[int](uint(limit))
+	return []side{
+		{"ours", func() error { _, err := bulkhead.Do(ctx, ours, fn); return err }},
+		{"ours-two-step", func() error {
+			permit, err := ours.Acquire(ctx)
+			if err != nil {
+				return err
+			}
+			defer permit.Release()
+			_, err = fn(ctx)
+			return err
+		}},
+		{"semaphore", func() error {
+			if !tries.TryAcquire(1) {
+				return errFull
+			}
+			defer tries.Release(1)
+			_, err := fn(ctx)
+			return err
+		}},
+		{"channel", func() error {
+			select {
+			case places <- struct{}{}:
+			default:
+				return errFull
+			}
+			defer func() { <-places }()
+			_, err := fn(ctx)
+			return err
+		}},
+		{"failsafe", func() error { _, err := executor.Get(call); return err }},
+		{"failsafe-two-step", func() error {
+			if !twoStep.TryAcquirePermit() {
+				return errFull
+			}
+			defer twoStep.ReleasePermit()
+			_, err := fn(ctx)
+			return err
+		}},
+	}
+}
+
+// queueing let so many calls run at a time and have the others wait until there is room or their ctx ends.
+func queueing(fn effector, limit int) []side {
+	ours := bulkhead.New(bulkhead.Config{Limit: limit, Queue: 1 << 20})
+	waits := semaphore.NewWeighted(int64(limit))
+	places := make(chan struct{}, limit)
+	call := func() (int, error) { return fn(ctx) }
+	executor := failsafe.With(failsafebulkhead.NewBuilder[int](uint(limit)).WithMaxWaitTime(time.Hour).Build())
+	twoStep := failsafebulkhead.New[int](uint(limit))
+	return []side{
+		{"ours", func() error { _, err := bulkhead.Do(ctx, ours, fn); return err }},
+		{"semaphore", func() error {
+			if err := waits.Acquire(ctx, 1); err != nil {
+				return err
+			}
+			defer waits.Release(1)
+			_, err := fn(ctx)
+			return err
+		}},
+		{"channel", func() error {
+			select {
+			case places <- struct{}{}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			defer func() { <-places }()
+			_, err := fn(ctx)
+			return err
+		}},
+		{"failsafe", func() error { _, err := executor.Get(call); return err }},
+		{"failsafe-two-step", func() error {
+			if err := twoStep.AcquirePermit(ctx); err != nil {
+				return err
+			}
+			defer twoStep.ReleasePermit()
+			_, err := fn(ctx)
+			return err
+		}},
+	}
+}
+
+// full are the bulkheads with no room left until release is called: each has let a call in that hangs.
+func full(fn effector) (sides []side, release func()) {
+	end, entered, hang := make(chan struct{}), make(chan struct{}), true
+	sides = bulkheads(func(ctx context.Context) (int, error) {
+		if !hang {
+			return fn(ctx)
+		}
+		entered <- struct{}{}
+		<-end
+		return 0, nil
+	}, 1)
+	var hanging errgroup.Group
+	for _, s := range sides {
+		if s.name != "ours-two-step" { // it shares the bulkhead of ours
+			hanging.Go(s.call)
+			<-entered
+		}
+	}
+	hang = false
+	return sides, func() { close(end); hanging.Wait() }
+}
+
+const plenty = 1 << 40 // tokens: more than are taken
+
+// limiters let so many calls through in a second. What they are set to, no call is refused or waits; uber's, which knows no
+// burst to speak of, to the shortest time between calls.
+func limiters(fn effector) []side {
+	const perSecond = 1e6
+	call := func() (int, error) { return fn(ctx) }
+	ours := ratelimit.New(ratelimit.Config{Rate: perSecond, Burst: plenty})
+	xtime := rate.NewLimiter(perSecond, plenty)
+	ubers := uber.New(1e9)
+	executor := failsafe.With(ratelimiter.NewBursty[int](plenty, time.Hour))
+	twoStep := ratelimiter.NewBursty[int](plenty, time.Hour)
+	return []side{
+		{"ours", func() error { _, err := ratelimit.Do(ctx, ours, fn); return err }},
+		{"ours-allow", allowing(ours.Allow, fn)},
+		{"x-time", allowing(xtime.Allow, fn)},
+		{"x-time-wait", func() error {
+			if err := xtime.Wait(ctx); err != nil {
+				return err
+			}
+			_, err := fn(ctx)
+			return err
+		}},
+		{"uber", func() error {
+			ubers.Take()
+			_, err := fn(ctx)
+			return err
+		}},
+		{"failsafe", func() error { _, err := executor.Get(call); return err }},
+		{"failsafe-two-step", allowing(twoStep.TryAcquirePermit, fn)},
+	}
+}
+
+// allowing makes the call if it may.
+func allowing(allow func() bool, fn effector) func() error {
+	return func() error {
+		if !allow() {
+			return errFull
+		}
+		_, err := fn(ctx)
+		return err
+	}
+}
+
+// limited are limiters whose only token in an hour has been taken. uber's refuses nothing.
+func limited(fn effector) []side {
+	call := func() (int, error) { return fn(ctx) }
+	ours := ratelimit.New(ratelimit.Config{Rate: 1.0 / 3600})
+	xtime := rate.NewLimiter(rate.Every(time.Hour), 1)
+	executor := failsafe.With(ratelimiter.NewBursty[int](1, time.Hour))
+	twoStep := ratelimiter.NewBursty[int](1, time.Hour)
+	sides := []side{
+		{"ours", func() error { _, err := ratelimit.Do(ctx, ours, fn); return err }},
+		{"ours-allow", allowing(ours.Allow, fn)},
+		{"x-time", allowing(xtime.Allow, fn)},
+		{"failsafe", func() error { _, err := executor.Get(call); return err }},
+		{"failsafe-two-step", allowing(twoStep.TryAcquirePermit, fn)},
+	}
+	for _, s := range sides {
+		s.call()
+	}
+	return sides
+}
+
+const someCallers = 1000 // more than call at once
+
+// BenchmarkBulkhead is a call for which there is room.
+func BenchmarkBulkhead(b *testing.B) { run(b, bulkheads(succeed, someCallers)) }
+
+// BenchmarkBulkheadFull is a call that is refused.
+func BenchmarkBulkheadFull(b *testing.B) {
+	sides, release := full(fail)
+	defer release()
+	run(b, sides)
+}
+
+// BenchmarkBulkheadQueue is a call that waits for its turn, if others run: one at a time.
+func BenchmarkBulkheadQueue(b *testing.B) { run(b, queueing(succeed, 1)) }
+
+// BenchmarkRateLimit is a call that is let through at once.
+func BenchmarkRateLimit(b *testing.B) { run(b, limiters(succeed)) }
+
+// BenchmarkRateLimited is a call that is refused.
+func BenchmarkRateLimited(b *testing.B) { run(b, limited(fail)) }

@@ -1,0 +1,36 @@
+package peers
+
+import (
+	"context"
+	"testing"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/effector-go/resilience/share"
+)
+
+// sharing are the ways to make one call of those that come at the same time. singleflight's Do has its callers wait however
+// their ctx fares; with DoChan they can leave.
+func sharing(fn effector) []side {
+	const key = 1
+	ours := share.Calls(fn)
+	keyed := share.NewGroup(share.Config{}, func(ctx context.Context, _ int) (int, error) { return fn(ctx) })
+	var waiting, leaving singleflight.Group
+	call := func() (any, error) { return fn(ctx) }
+	return []side{
+		{"ours", func() error { _, err := ours(ctx); return err }},
+		{"ours-group", func() error { _, err := keyed.Do(ctx, key); return err }},
+		{"singleflight", func() error { _, err, _ := waiting.Do("1", call); return err }},
+		{"singleflight-chan", func() error {
+			select {
+			case result := <-leaving.DoChan("1", call):
+				return result.Err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}},
+	}
+}
+
+// BenchmarkShare is a call that others may share: of one caller it is the whole call, of several it may be another's.
+func BenchmarkShare(b *testing.B) { run(b, sharing(succeed)) }
