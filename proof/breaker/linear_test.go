@@ -3,12 +3,10 @@ package breaker_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/proof/internal/cases"
 )
 
 // Each of these tests records what goroutines that race see of a breaker, and looks for one order of their commands, one after
@@ -69,13 +68,9 @@ func linearizable(t *testing.T, c breaker.Config, first ...verb) {
 			return want == output.(answer), next
 		},
 	}
-	rounds, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	traffic := []verb{acquire, acquire, done, done, done, done, done, done, look}
 	anything := slices.Concat(first, traffic, []verb{acquire, acquire, cancel, reset, halfOpen, forceOpen, disable})
-	for round := range rounds {
+	for round := range cases.Racing() {
 		verbs := anything
 		if round%2 == 0 {
 			verbs = traffic

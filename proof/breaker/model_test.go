@@ -3,10 +3,8 @@ package breaker_test
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"math"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -18,19 +16,10 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/proof/internal/cases"
 )
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	given := make(map[string]bool)
-	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	for name, value := range map[string]string{"rapid.checks": "1200", "rapid.steps": "60", "rapid.nofailfile": "true"} {
-		if !given[name] {
-			flag.Set(name, value)
-		}
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { cases.Main(m, 1200, 60) }
 
 // In these tests the documents determine every answer, to the nanosecond.
 

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/proof/internal/cases"
 )
 
 // A list is deposits with what is left of each, oldest first, in millionths of a token, and a reserve that fills by itself.
@@ -148,3 +149,5 @@ func TestNoTokenIsMadeByRacing(t *testing.T) {
 		}
 	})
 }
+
+func TestMain(m *testing.M) { cases.Main(m, 1500, 0) }

@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/effector-go/resilience/proof/internal/cases"
 	"github.com/effector-go/resilience/timeout"
 )
 
@@ -358,3 +359,5 @@ func TestTheTimeoutsContextTellsWhatTheStandardLibrarysTells(t *testing.T) {
 		}
 	})
 }
+
+func TestMain(m *testing.M) { cases.Main(m, 2000, 0) }

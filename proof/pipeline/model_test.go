@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/proof/internal/cases"
 	"github.com/effector-go/resilience/retry"
 	"github.com/effector-go/resilience/timeout"
 )
@@ -402,3 +403,5 @@ func TestAPipelineDoesWhatItsPoliciesSay(t *testing.T) {
 		}
 	})
 }
+
+func TestMain(m *testing.M) { cases.Main(m, 2000, 0) }

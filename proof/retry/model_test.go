@@ -15,6 +15,7 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/proof/internal/cases"
 	"github.com/effector-go/resilience/retry"
 )
 
@@ -343,3 +344,5 @@ func TestRetryIsAsDesigned(t *testing.T) {
 		}
 	})
 }
+
+func TestMain(m *testing.M) { cases.Main(m, 3000, 0) }

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/proof/internal/cases"
 	"github.com/effector-go/resilience/timeout"
 )
 
@@ -146,3 +147,5 @@ func TestTimeoutIsAsDesigned(t *testing.T) {
 		}
 	})
 }
+
+func TestMain(m *testing.M) { cases.Main(m, 3000, 0) }
