@@ -8,7 +8,10 @@ import (
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/bulkhead"
+	"github.com/effector-go/resilience/ratelimit"
 	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/throttle"
 	"github.com/effector-go/resilience/timeout"
 )
 
@@ -73,6 +76,9 @@ func BenchmarkPipeline(b *testing.B) {
 		{"timeout", always(succeed), resilience.Pipeline{timeout.After(time.Second)}},
 		{"timeout-done", always(ask), resilience.Pipeline{timeout.After(time.Second)}},
 		{"abandon", always(succeed), resilience.Pipeline{timeout.New(timeout.Config{Limit: time.Second, Abandon: 100})}},
+		{"bulkhead", always(succeed), resilience.Pipeline{bulkhead.New(bulkhead.Config{Limit: 1000})}},
+		{"ratelimit", always(succeed), resilience.Pipeline{ratelimit.New(ratelimit.Config{Rate: 1e6, Burst: plenty})}},
+		{"throttle", always(succeed), resilience.Pipeline{throttle.New(throttle.Config{Max: 1e9, Refill: 1e9, Every: time.Millisecond})}},
 		{"whole", always(succeed), whole()},
 		{"whole-done", always(ask), whole()},
 		{"nested-10", always(succeed), nested(10)},

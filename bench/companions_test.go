@@ -1,0 +1,116 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/effector-go/resilience/bulkhead"
+	"github.com/effector-go/resilience/debounce"
+	"github.com/effector-go/resilience/ratelimit"
+	"github.com/effector-go/resilience/share"
+	"github.com/effector-go/resilience/throttle"
+)
+
+// BenchmarkBulkhead is a call through a bulkhead: with room for it, refused, and in a queue where one runs at a time.
+func BenchmarkBulkhead(b *testing.B) {
+	roomy := bulkhead.New(bulkhead.Config{Limit: 1000})
+	serialAndParallel(b, "call=success", byBulkhead(roomy))
+	serialAndParallel(b, "call=acquire-release", always(func(ctx context.Context) (int, error) {
+		permit, err := roomy.Acquire(ctx)
+		permit.Release()
+		return 1, err
+	}))
+	full, empty := fullBulkhead()
+	defer empty()
+	serialAndParallel(b, "call=refused", byBulkhead(full))
+	serialAndParallel(b, "call=queued", byBulkhead(bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1 << 20})))
+}
+
+func byBulkhead(x *bulkhead.Bulkhead) func() effector {
+	return always(func(ctx context.Context) (int, error) { return bulkhead.Do(ctx, x, succeed) })
+}
+
+// fullBulkhead has no room until empty is called.
+func fullBulkhead() (full *bulkhead.Bulkhead, empty func()) {
+	full = bulkhead.New(bulkhead.Config{Limit: 1})
+	permit, err := full.Acquire(ctx)
+	if err != nil {
+		panic(err) // it was new
+	}
+	return full, permit.Release
+}
+
+const plenty = 1 << 40 // tokens: more than are taken
+
+// BenchmarkRateLimit is a call that is let through at once or refused, and the same asked by Allow.
+func BenchmarkRateLimit(b *testing.B) {
+	for _, bench := range []struct {
+		name string
+		c    ratelimit.Config
+	}{
+		{"success", ratelimit.Config{Rate: 1e6, Burst: plenty}},
+		{"refused", ratelimit.Config{Rate: 1e-6}},
+	} {
+		l := ratelimit.New(bench.c)
+		l.Allow() // the only token, where it is one
+		serialAndParallel(b, "call="+bench.name, always(func(ctx context.Context) (int, error) {
+			return ratelimit.Do(ctx, l, succeed)
+		}))
+		serialAndParallel(b, "call=allow-"+bench.name, always(func(context.Context) (int, error) {
+			l.Allow()
+			return 1, nil
+		}))
+	}
+}
+
+// BenchmarkThrottle is a call that is let through or refused.
+func BenchmarkThrottle(b *testing.B) {
+	for _, bench := range []struct {
+		name string
+		c    throttle.Config
+	}{
+		{"success", throttle.Config{Max: 1e9, Refill: 1e9, Every: time.Millisecond}},
+		{"refused", throttle.Config{Max: 1, Refill: 1, Every: 24 * time.Hour}},
+	} {
+		x := throttle.New(bench.c)
+		throttle.Do(ctx, x, succeed) // the only token, where it is one
+		serialAndParallel(b, "call="+bench.name, always(func(ctx context.Context) (int, error) {
+			return throttle.Do(ctx, x, succeed)
+		}))
+	}
+}
+
+// BenchmarkShare is a call that makes a run, or shares one where callers meet, and one that finds a value that is fresh: of one
+// effector, and of a group's one key or each of its many in turn.
+func BenchmarkShare(b *testing.B) {
+	serialAndParallel(b, "call=run", always(share.Calls(succeed)))
+	serialAndParallel(b, "call=fresh", always(share.Stale(succeed, time.Hour, 0)))
+	byKey := func(ctx context.Context, key int) (int, error) { return key, nil }
+	running := share.NewGroup(share.Config{}, byKey)
+	serialAndParallel(b, "call=run-of-group", always(func(ctx context.Context) (int, error) { return running.Do(ctx, 1) }))
+	keeping := share.NewGroup(share.Config{Fresh: time.Hour}, byKey)
+	for _, keys := range []int{1, 10_000} {
+		for key := range keys {
+			keeping.Do(ctx, key)
+		}
+		serialAndParallel(b, fmt.Sprintf("call=fresh-of-group/keys=%d", keys), func() effector {
+			key := 0
+			return func(ctx context.Context) (int, error) {
+				if key++; key == keys {
+					key = 0
+				}
+				return keeping.Do(ctx, key)
+			}
+		})
+	}
+}
+
+// BenchmarkDebounce is a call within a burst, which gets its first one's result; one that begins a burst; and one that is its
+// burst's last, alone, with a timer of no time.
+func BenchmarkDebounce(b *testing.B) {
+	serialAndParallel(b, "call=in-a-burst", always(debounce.First(succeed, time.Hour, 0)))
+	serialAndParallel(b, "call=first", always(debounce.First(succeed, 0, 0)))
+	serialAndParallel(b, "call=last", always(debounce.Last(succeed, 0, 0)))
+}
