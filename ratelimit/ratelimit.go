@@ -40,9 +40,9 @@ type Limiter struct {
 	// queued is how many calls wait. It is written with mu held. A newcomer that finds one does not ask the bucket.
 	queued atomic.Int32
 
-	mu      sync.Mutex    // guards waiters
+	mu      sync.Mutex    // guards the following
 	waiters fifo.Queue    // the first one's Ready is closed
-	changed chan struct{} // of capacity 1: tells the first in the queue that the rate has changed
+	changed chan struct{} // the first one's, of capacity 1: tells it that the rate has changed; nil until it asks the bucket
 }
 
 // New gives a Limiter. It panics with the text of [Config.Validate]'s error if there is one.
@@ -51,14 +51,24 @@ func New(config Config) *Limiter {
 		panic(err.Error())
 	}
 	config = config.withDefaults()
-	l := &Limiter{name: config.Name, wait: config.Wait, changed: make(chan struct{}, 1)}
-	l.bucket.Store(newBucket(config.Rate, config.Burst, clock.Now()))
+	return newLimiter(config, newPace(config.Rate, config.Burst), 0)
+}
+
+// newLimiter gives a limiter whose bucket is full at arrive.
+func newLimiter(config Config, p pace, arrive uint64) *Limiter {
+	l := &Limiter{name: config.Name, wait: config.Wait}
+	b := &bucket{pace: p}
+	b.arrive.Store(arrive)
+	l.bucket.Store(b)
 	return l
 }
 
 // Do calls fn when it is its turn and returns what fn returns. Its error is [*LimitedError] if the call is refused, and [resilience.ContextErr]
-// if ctx is done, before or while it waits. Do panics if fn is nil. It allocates nothing unless it waits or refuses.
+// if ctx is done, before or while it waits. Do panics if l or fn is nil. It allocates nothing unless it waits or refuses.
 func Do[T any](ctx context.Context, l *Limiter, fn func(context.Context) (T, error)) (T, error) {
+	if l == nil {
+		panic("ratelimit: Do: l is nil, must be a Limiter made by New")
+	}
 	if fn == nil {
 		panic("ratelimit: Do: fn is nil, must be a function")
 	}
@@ -81,32 +91,26 @@ func (l *Limiter) Run(ctx context.Context, next resilience.Next) error {
 }
 
 // Allow takes a token if there is one and nobody waits, and reports whether it did. It never waits.
-func (l *Limiter) Allow() bool {
-	if l.queued.Load() > 0 {
-		return false
-	}
-	return l.take() == 0
-}
+func (l *Limiter) Allow() bool { return l.queued.Load() == 0 && l.take() == 0 }
 
 // Name gives Config.Name.
 func (l *Limiter) Name() string { return l.name }
 
 // SetRate changes the rate and the burst. Tokens that were used stay used: where the bucket lacked three of the old burst it lacks three of the new
-// one, and a smaller burst may leave it below empty. Calls that wait go by the new rate at once. It panics if rate or burst is not what [Config]
-// allows.
+// one, at most all. Calls that wait go by the new rate at once; one whose turn has become too late is refused when it is the first of them, or
+// when it has waited for Config.Wait. SetRate panics if rate or burst is not what [Config] allows.
 func (l *Limiter) SetRate(rate float64, burst int) {
 	if err := checkRate(l.name, "SetRate: rate", rate, "SetRate: burst", burst); err != nil {
 		panic(err.Error())
 	}
+	b := &bucket{pace: newPace(rate, burst)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := clock.Now()
-	b := newBucket(rate, burst, now)
-	b.use(l.bucket.Load().close(now))
+	b.replace(l.bucket.Load())
 	l.bucket.Store(b)
 	select {
 	case l.changed <- struct{}{}:
-	default: // it has yet to hear of an earlier change
+	default: // nobody waits for a token, or the one who does has yet to hear of an earlier change
 	}
 }
 
@@ -130,12 +134,12 @@ func (l *Limiter) Snapshot() Snapshot {
 	return s
 }
 
-// take takes a token, or gives the time until there is one.
-func (l *Limiter) take() (wait time.Duration) {
+// take takes a token, and gives 0, or gives the time at which there will be one.
+func (l *Limiter) take() (at int64) {
 	for {
 		b := l.bucket.Load()
-		if wait, open := b.take(clock.Now()); open {
-			return wait
+		if at, open := b.take(clock.Now()); open {
+			return at
 		}
 		for l.bucket.Load() == b { // SetRate is about to replace it
 			runtime.Gosched()
@@ -146,12 +150,12 @@ func (l *Limiter) take() (wait time.Duration) {
 // admit takes a token for a call, waiting if it may.
 func (l *Limiter) admit(ctx context.Context) error {
 	if l.queued.Load() == 0 {
-		wait := l.take()
-		if wait == 0 {
+		at := l.take()
+		if at == 0 {
 			return nil
 		}
 		if l.wait == 0 {
-			return l.limited(wait)
+			return l.limited(at)
 		}
 	}
 	return l.admitInTurn(ctx)
@@ -160,66 +164,95 @@ func (l *Limiter) admit(ctx context.Context) error {
 // admitInTurn waits in the queue until the call is its first, then until there is a token. Nothing is taken before, so one who leaves costs
 // nobody anything.
 func (l *Limiter) admitInTurn(ctx context.Context) error {
-	latest := clock.Add(clock.Now(), l.wait)
-	w, err := l.line(ctx)
+	w, latest, err := l.line(ctx)
 	if err != nil {
 		return err
 	}
 	defer l.leave(w)
-	select {
-	case <-w.Ready:
-	default:
-		timer := time.NewTimer(l.wait)
-		defer timer.Stop()
-		select {
-		case <-w.Ready:
-		case <-ctx.Done():
-		case <-timer.C:
-		}
-	}
-	for {
-		select {
-		case <-w.Ready:
-		default:
-			if ctx.Err() == nil { // another change of the rate has made the queue too slow
-				return l.limited(l.turn())
-			}
-		}
+	if !l.first(ctx, w, latest) {
 		if ctx.Err() != nil {
 			return resilience.ContextErr(ctx)
 		}
-		wait := l.take()
-		switch {
-		case wait == 0:
-			return nil
-		case int64(wait) > latest-clock.Now():
-			return l.limited(wait)
+		return l.limited(l.turn()) // another rate has made the queue too slow
+	}
+	changed := l.lead()
+	for {
+		if ctx.Err() != nil {
+			return resilience.ContextErr(ctx)
 		}
-		timer := time.NewTimer(wait)
+		at := l.take()
+		if at == 0 {
+			return nil
+		}
+		if late(ctx, at, latest) {
+			return l.limited(at)
+		}
+		timer := time.NewTimer(time.Duration(at - clock.Now()))
 		select {
 		case <-timer.C:
-		case <-l.changed:
+		case <-changed:
 		case <-ctx.Done():
 		}
 		timer.Stop()
 	}
 }
 
-// line puts the caller into the queue, unless its turn would come too late.
-func (l *Limiter) line(ctx context.Context) (*fifo.Waiter, error) {
+// line puts the caller into the queue, unless its turn would come too late, and gives the latest time for it.
+func (l *Limiter) line(ctx context.Context) (w *fifo.Waiter, latest int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	turn := l.bucket.Load().turn(clock.Now(), l.waiters.Len())
-	deadline, ok := ctx.Deadline()
-	if turn > l.wait || ok && turn > time.Until(deadline) {
-		return nil, l.limited(turn)
+	now := clock.Now()
+	latest = clock.Add(now, l.wait)
+	if turn := l.bucket.Load().turn(now, l.waiters.Len()); late(ctx, turn, latest) {
+		return nil, 0, l.limited(turn)
 	}
-	w := l.waiters.Push()
+	w = l.waiters.Push()
 	if l.waiters.First() == w {
 		close(w.Ready)
 	}
 	l.queued.Store(int32(l.waiters.Len()))
-	return w, nil
+	return w, latest, nil
+}
+
+// late reports whether a turn at that time comes too late: after the latest time, or when the ctx's deadline will have ended the call.
+func late(ctx context.Context, at, latest int64) bool {
+	if at > latest {
+		return true
+	}
+	deadline, ok := ctx.Deadline()
+	return ok && time.Duration(at-clock.Now()) >= time.Until(deadline)
+}
+
+// first waits until w is the first in the queue, and reports whether it became so in time.
+func (l *Limiter) first(ctx context.Context, w *fifo.Waiter, latest int64) bool {
+	select {
+	case <-w.Ready:
+		return true
+	default:
+	}
+	timer := time.NewTimer(time.Duration(latest - clock.Now()))
+	defer timer.Stop()
+	select {
+	case <-w.Ready:
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	select {
+	case <-w.Ready: // of several at once
+		return true
+	default:
+		return false
+	}
+}
+
+// lead gives the first in the queue what tells it that the rate has changed. It must ask the bucket after that.
+func (l *Limiter) lead() <-chan struct{} {
+	// Made here, not by New: in a synctest bubble time stands still while somebody waits for a channel from outside.
+	changed := make(chan struct{}, 1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changed = changed
+	return changed
 }
 
 // leave takes w out of the queue.
@@ -229,18 +262,20 @@ func (l *Limiter) leave(w *fifo.Waiter) {
 	wasFirst := l.waiters.First() == w
 	l.waiters.Remove(w)
 	l.queued.Store(int32(l.waiters.Len()))
-	if first := l.waiters.First(); wasFirst && first != nil {
+	if !wasFirst {
+		return
+	}
+	l.changed = nil
+	if first := l.waiters.First(); first != nil {
 		close(first.Ready)
 	}
 }
 
-// turn is when it would be the turn of a call that came now.
-func (l *Limiter) turn() time.Duration {
+// turn is the time at which it would be the turn of one who waits, if it came last of all now.
+func (l *Limiter) turn() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.bucket.Load().turn(clock.Now(), l.waiters.Len())
+	return l.bucket.Load().turn(clock.Now(), l.waiters.Len()-1)
 }
 
-func (l *Limiter) limited(wait time.Duration) *LimitedError {
-	return &LimitedError{Name: l.name, until: clock.Add(clock.Now(), wait)}
-}
+func (l *Limiter) limited(at int64) *LimitedError { return &LimitedError{Name: l.name, until: at} }

@@ -244,6 +244,79 @@ func TestACallWhoseDeadlineIsBeforeItsTurnIsRefusedAtOnce(t *testing.T) {
 	})
 }
 
+// TestATurnAtTheDeadlineIsTooLate: the call would begin in the instant in which its ctx ends.
+func TestATurnAtTheDeadlineIsTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 20 { // else which of two timers goes first is chance
+			l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
+			l.Allow()
+			began := time.Now()
+			for limit, want := range map[time.Duration]error{time.Second: ratelimit.ErrLimited, time.Second + 1: nil} {
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				_, err := ratelimit.Do(ctx, l, resiliencetest.FailFirst[int](0).Do)
+				cancel()
+				if !errors.Is(err, want) {
+					t.Fatalf("%v of a turn in 1s: %v", limit, err)
+				}
+				if want != nil && time.Since(began) > 0 && time.Since(began) != time.Second {
+					t.Fatalf("refused after %v", time.Since(began))
+				}
+				time.Sleep(time.Until(began.Add(time.Second)))
+				l.SetRate(1, 1)
+				began = time.Now()
+			}
+		}
+	})
+}
+
+// TestAWaiterWhoseTurnIsMovedBeyondItsDeadlineIsRefusedAtOnce, as a newcomer would be.
+func TestAWaiterWhoseTurnIsMovedBeyondItsDeadlineIsRefusedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Hour})
+		l.Allow()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		began := time.Now()
+		var g errgroup.Group
+		g.Go(func() error {
+			_, err := ratelimit.Do(ctx, l, resiliencetest.FailFirst[int](0).Do)
+			if after, _ := resilience.RetryAfter(err); !errors.Is(err, ratelimit.ErrLimited) || time.Since(began) != time.Second/2 || after.Round(time.Microsecond) != 50*time.Second {
+				t.Errorf("%v after %v, retry in %v", err, time.Since(began), after)
+			}
+			return nil
+		})
+		time.Sleep(time.Second / 2)
+		l.SetRate(0.01, 1) // half a token is there
+		g.Wait()
+	})
+}
+
+// TestOneWhoWaitedInVainHearsOfItsOwnTurn: what it is told does not count itself.
+func TestOneWhoWaitedInVainHearsOfItsOwnTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: 10 * time.Second})
+		l.Allow()
+		var g errgroup.Group
+		for i := range 2 {
+			g.Go(func() error {
+				_, err := ratelimit.Do(t.Context(), l, resiliencetest.FailFirst[int](0).Do)
+				if i == 0 {
+					return err
+				}
+				if after, _ := resilience.RetryAfter(err); !errors.Is(err, ratelimit.ErrLimited) || after != 10*time.Second {
+					t.Errorf("%v, retry in %v", err, after)
+				}
+				return nil
+			})
+			synctest.Wait()
+		}
+		l.SetRate(0.1, 1) // the first one's turn comes in the instant in which the second has waited enough
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestSetRateMovesThoseWhoWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 0.001, Wait: time.Hour})
@@ -398,16 +471,62 @@ func TestTokensAreNotLostOrDoubledByRacingCallers(t *testing.T) {
 var global = ratelimit.New(ratelimit.Config{Rate: 1, Burst: 3})
 
 // TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes: a package's limiter is used in a bubble and then outside of it, where it is
-// decades earlier.
+// decades later, and in a bubble again.
 func TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	empty := func(t *testing.T) {
 		for range 4 {
 			global.Allow()
 		}
+		_, err := ratelimit.Do(t.Context(), global, resiliencetest.FailFirst[int](0).Do)
+		if after, ok := resilience.RetryAfter(err); !ok || after > time.Second {
+			t.Errorf("%v: retry in %v", err, after)
+		}
+	}
+	bubble := func(t *testing.T) {
+		empty(t)
+		time.Sleep(time.Second - 1)
+		if global.Allow() {
+			t.Error("a token came early")
+		}
+		time.Sleep(1)
+		if !global.Allow() || global.Allow() {
+			t.Error("a second brings one token")
+		}
+		time.Sleep(3 * time.Second)
+		if s := global.Snapshot(); s.Available != 3 {
+			t.Errorf("%d tokens after the time in which a bucket fills", s.Available)
+		}
+		empty(t)
+	}
+	synctest.Test(t, bubble)
+	empty(t)
+	synctest.Test(t, bubble)
+	synctest.Test(t, func(t *testing.T) { // SetRate and those who wait by the clock that went back
+		global.SetRate(1, 3)
+		if s := global.Snapshot(); s.Available != 0 {
+			t.Errorf("%+v", s)
+		}
+		bubble(t)
 	})
-	_, err := ratelimit.Do(t.Context(), global, resiliencetest.FailFirst[int](0).Do)
-	if after, ok := resilience.RetryAfter(err); ok && after > 3*time.Second {
-		t.Errorf("blocked for %v", after)
+}
+
+var globalWaiting = ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
+
+// TestAPackagesLimiterWaitsInABubble too: nobody waits for something that was made outside of it.
+func TestAPackagesLimiterWaitsInABubble(t *testing.T) {
+	for range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			globalWaiting.Allow()
+			began := time.Now()
+			for range 2 {
+				if _, err := ratelimit.Do(t.Context(), globalWaiting, resiliencetest.FailFirst[int](0).Do); err != nil {
+					t.Error(err)
+				}
+			}
+			if took := time.Since(began); took != 2*time.Second {
+				t.Errorf("two turns after %v", took)
+			}
+		})
 	}
 }
 
