@@ -62,8 +62,11 @@ func New(config Config) *Bulkhead {
 }
 
 // Do calls fn when there is room for it and returns what fn returns. Its error is [*FullError] if the call is refused, and
-// [resilience.ContextErr] if ctx is done, before or while it waits. Do panics if fn is nil. It allocates nothing unless it waits.
+// [resilience.ContextErr] if ctx is done, before or while it waits. Do panics if b or fn is nil. It allocates nothing unless it waits or refuses.
 func Do[T any](ctx context.Context, b *Bulkhead, fn func(context.Context) (T, error)) (T, error) {
+	if b == nil {
+		panic("bulkhead: Do: b is nil, must be a Bulkhead made by New")
+	}
 	if fn == nil {
 		panic("bulkhead: Do: fn is nil, must be a function")
 	}

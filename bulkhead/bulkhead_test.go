@@ -20,6 +20,7 @@ import (
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/bulkhead"
 	"github.com/effector-go/resilience/resiliencetest"
+	"github.com/effector-go/resilience/timeout"
 )
 
 // check compares a bulkhead's counts.
@@ -164,6 +165,176 @@ func TestTheLastWaiterThatGoesLeavesTheWayFree(t *testing.T) {
 		take(t, b).Release()
 		check(t, b, 0, 0)
 	})
+}
+
+// TestAWaiterWhoseCtxEndsAsItIsServedPassesThePlaceOn: of a cancellation and a release in one instant the cancellation counts, in whatever
+// order they come.
+func TestAWaiterWhoseCtxEndsAsItIsServedPassesThePlaceOn(t *testing.T) {
+	for _, cancelFirst := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 2})
+			held := take(t, b)
+			ctx, cancel := context.WithCancel(t.Context())
+			var g errgroup.Group
+			g.Go(func() error {
+				if permit, err := b.Acquire(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, bulkhead.ErrFull) {
+					permit.Release()
+					t.Errorf("the one whose ctx ended: %v", err)
+				}
+				return nil
+			})
+			synctest.Wait()
+			g.Go(func() error {
+				permit, err := b.Acquire(t.Context())
+				permit.Release()
+				return err
+			})
+			synctest.Wait()
+			if cancelFirst {
+				cancel()
+				held.Release()
+			} else {
+				held.Release() // the place is the waiter's now, who has yet to wake
+				cancel()
+			}
+			if err := g.Wait(); err != nil {
+				t.Error(err)
+			}
+			check(t, b, 0, 0)
+		})
+	}
+}
+
+// TestACtxWithALimitEndsTheWait also where it has no timer of its own: package timeout's is armed only when it is waited for.
+func TestACtxWithALimitEndsTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1, MaxWait: time.Minute})
+		held := take(t, b)
+		began := time.Now()
+		_, err := resilience.Compose(resiliencetest.FailFirst[int](0).Do, timeout.After(time.Second), b)(t.Context())
+		if !errors.Is(err, timeout.ErrTimeout) || errors.Is(err, bulkhead.ErrFull) || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		check(t, b, 1, 0)
+		held.Release()
+		check(t, b, 0, 0)
+	})
+}
+
+// TestMaxWaitBoundsTheWaitAlone: it counts from the call, not from the head of the queue, and does not cut the call itself short.
+func TestMaxWaitBoundsTheWaitAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 10, MaxWait: 2500 * time.Millisecond})
+		slow := resiliencetest.Slow[int](time.Second)
+		var ended, refused []time.Duration
+		began := time.Now()
+		var mu sync.Mutex
+		var g errgroup.Group
+		for range 5 {
+			g.Go(func() error {
+				_, err := bulkhead.Do(t.Context(), b, slow.Do)
+				mu.Lock()
+				defer mu.Unlock()
+				var full *bulkhead.FullError
+				if errors.As(err, &full) {
+					refused = append(refused, full.Waited)
+					return nil
+				}
+				ended = append(ended, time.Since(began))
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		if !slices.Equal(ended, []time.Duration{1e9, 2e9, 3e9}) || !slices.Equal(refused, []time.Duration{2.5e9, 2.5e9}) {
+			t.Errorf("ended at %v, refused after %v", ended, refused)
+		}
+		check(t, b, 0, 0)
+	})
+}
+
+// TestAPlaceThatComesAsTheWaitEndsIsNotLost: the call has it, or the next one does.
+func TestAPlaceThatComesAsTheWaitEndsIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1, MaxWait: time.Second})
+		for range 100 { // which of two timers goes first is chance
+			held := take(t, b)
+			var g errgroup.Group
+			g.Go(func() error {
+				permit, err := b.Acquire(t.Context())
+				defer permit.Release()
+				if err != nil && !errors.Is(err, bulkhead.ErrFull) {
+					return err
+				}
+				return nil
+			})
+			time.Sleep(time.Second)
+			held.Release()
+			if err := g.Wait(); err != nil {
+				t.Error(err)
+			}
+			check(t, b, 0, 0)
+		}
+	})
+}
+
+// TestResizeLetsWaitersInInTheirOrder, no more than there is room for.
+func TestResizeLetsWaitersInInTheirOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 10})
+		held := take(t, b)
+		var mu sync.Mutex
+		var order []int
+		end := make(chan struct{})
+		var g errgroup.Group
+		for i := range 6 {
+			g.Go(func() error {
+				_, err := bulkhead.Do(t.Context(), b, func(context.Context) (int, error) {
+					mu.Lock()
+					order = append(order, i)
+					mu.Unlock()
+					<-end
+					return 0, nil
+				})
+				return err
+			})
+			synctest.Wait()
+		}
+		for limit := 2; limit <= 7; limit++ {
+			b.Resize(limit)
+			synctest.Wait()
+			check(t, b, limit, 7-limit)
+		}
+		b.Resize(3)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := b.Acquire(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error("a newcomer found a place where more run than the limit allows")
+		}
+		close(end)
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		held.Release()
+		if !slices.Equal(order, []int{0, 1, 2, 3, 4, 5}) {
+			t.Errorf("%v", order)
+		}
+		check(t, b, 0, 0)
+	})
+}
+
+var global = bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1})
+
+// TestAPackagesBulkheadWaitsInABubble too: nobody waits for something that was made outside of it.
+func TestAPackagesBulkheadWaitsInABubble(t *testing.T) {
+	for range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			held := take(t, global)
+			time.AfterFunc(time.Hour, held.Release)
+			take(t, global).Release()
+		})
+	}
 }
 
 func TestAPlaceIsReleasedUnderPanicAndGoexit(t *testing.T) {
@@ -334,6 +505,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 		"bulkhead: Resize: limit is -1, must be 1 to 2147483647":         func() { good.Resize(-1) },
 		"bulkhead: Resize: limit is 2147483648, must be 1 to 2147483647": func() { good.Resize(math.MaxInt32 + 1) },
 		"bulkhead: Do: fn is nil, must be a function":                    func() { bulkhead.Do[int](t.Context(), good, nil) },
+		"bulkhead: Do: b is nil, must be a Bulkhead made by New":         func() { bulkhead.Do(t.Context(), nil, resiliencetest.FailFirst[int](0).Do) },
 	} {
 		func() {
 			defer func() {
@@ -352,10 +524,20 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 func TestARoomyBulkheadAllocatesNothing(t *testing.T) {
 	b := bulkhead.New(bulkhead.Config{Limit: 1})
 	ctx := t.Context()
-	if n := testing.AllocsPerRun(1000, func() {
-		bulkhead.Do(ctx, b, func(context.Context) (int, error) { return 1, nil })
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
+	one := func(context.Context) (int, error) { return 1, nil }
+	for name, call := range map[string]func(){
+		"Do": func() { bulkhead.Do(ctx, b, one) },
+		"Acquire": func() {
+			permit, _ := b.Acquire(ctx)
+			permit.Release()
+		},
+	} {
+		if n := testing.AllocsPerRun(1000, call); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+	if n := testing.AllocsPerRun(1000, func() { resilience.Do(ctx, b, one) }); n != 1 {
+		t.Errorf("%v allocations in a pipeline, must be the call's one", n)
 	}
 }
 
