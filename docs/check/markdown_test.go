@@ -1,0 +1,104 @@
+package check
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/yuin/goldmark"
+	"github.com/yuin/goldmark/ast"
+	"github.com/yuin/goldmark/extension"
+	"github.com/yuin/goldmark/text"
+)
+
+// root is the folder of the repository.
+const root = "../.."
+
+// A page is a file in Markdown.
+type page struct {
+	path   string // from the repository's root, with slashes
+	source []byte
+	tree   ast.Node
+}
+
+// line is the number of the line in which the byte stands.
+func (p *page) line(offset int) int { return 1 + bytes.Count(p.source[:offset], []byte("\n")) }
+
+// pages reads every page of the repository, by its path.
+func pages(t *testing.T) map[string]*page {
+	t.Helper()
+	markdown := goldmark.New(goldmark.WithExtensions(extension.GFM))
+	found := map[string]*page{}
+	err := walk(func(path string) error {
+		if !strings.HasSuffix(path, ".md") {
+			return nil
+		}
+		source, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			return err
+		}
+		found[path] = &page{path, source, markdown.Parser().Parse(text.NewReader(source))}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found["README.md"] == nil || found["docs/breaker.md"] == nil {
+		t.Fatalf("found %d pages without README.md or docs/breaker.md", len(found))
+	}
+	return found
+}
+
+// walk calls visit with the path of each file of the repository, from its root and with slashes.
+func walk(visit func(path string) error) error {
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != root && strings.HasPrefix(entry.Name(), "."):
+			return filepath.SkipDir
+		case entry.IsDir():
+			return nil
+		}
+		path, err = filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		return visit(filepath.ToSlash(path))
+	})
+}
+
+// each calls visit with every node of the page.
+func (p *page) each(visit func(ast.Node)) {
+	ast.Walk(p.tree, func(n ast.Node, entering bool) (ast.WalkStatus, error) { // visit makes no error
+		if entering {
+			visit(n)
+		}
+		return ast.WalkContinue, nil
+	})
+}
+
+// words is the text of a node without its marks.
+func (p *page) words(n ast.Node) string {
+	var b strings.Builder
+	ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
+		switch n := n.(type) {
+		case *ast.Text:
+			if entering {
+				b.Write(n.Segment.Value(p.source))
+				if n.SoftLineBreak() {
+					b.WriteByte(' ')
+				}
+			}
+		case *ast.String:
+			if entering {
+				b.Write(n.Value)
+			}
+		}
+		return ast.WalkContinue, nil
+	})
+	return b.String()
+}

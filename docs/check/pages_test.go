@@ -1,0 +1,144 @@
+package check
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	markdown "github.com/yuin/goldmark/ast"
+	tables "github.com/yuin/goldmark/extension/ast"
+)
+
+// policies are the packages whose pages have the common outline.
+var policies = []string{
+	"adaptive", "breaker", "budget", "bulkhead", "debounce", "hedge", "ratelimit", "retry", "share", "shed", "throttle", "timeout",
+}
+
+var outline = []string{"Usage", "Fields", "Errors", "Events", "Cost", "What people get wrong", "Sources"}
+
+func TestPolicyPagesHaveOneOutline(t *testing.T) {
+	all := pages(t)
+	for _, name := range policies {
+		t.Run(name, func(t *testing.T) {
+			p := all["docs/"+name+".md"]
+			if p == nil {
+				t.Fatalf("no page docs/%s.md", name)
+			}
+			var headings []string
+			diagram := false
+			p.each(func(n markdown.Node) {
+				switch n := n.(type) {
+				case *markdown.Heading:
+					if n.Level == 2 {
+						headings = append(headings, p.words(n))
+					}
+				case *markdown.Image:
+					diagram = diagram || string(n.Destination) == "diagrams/"+name+".svg"
+				}
+			})
+			common := slices.DeleteFunc(slices.Clone(headings), func(h string) bool { return !slices.Contains(outline, h) })
+			if !slices.Equal(common, outline) {
+				t.Errorf("headings are %q, must have %q in this order", headings, outline)
+			}
+			if !diagram {
+				t.Errorf("does not show diagrams/%s.svg", name)
+			}
+		})
+	}
+}
+
+var fieldsCell = regexp.MustCompile(`^[A-Z]\w*$`)
+
+// TestTablesOfFieldsAreThoseOfConfig compares the tables whose first column is "field" with the packages' exported structs: each field
+// of a Config stands in one, and what stands in one is a field.
+func TestTablesOfFieldsAreThoseOfConfig(t *testing.T) {
+	for _, p := range pages(t) {
+		dir := strings.TrimSuffix(strings.TrimPrefix(p.path, "docs/"), ".md")
+		switch dir {
+		case "http":
+			dir = "resiliencehttp"
+		case "testing":
+			dir = "resiliencetest"
+		}
+		if info, err := os.Stat(filepath.Join(root, dir)); !strings.HasPrefix(p.path, "docs/") || err != nil || !info.IsDir() {
+			continue
+		}
+		config, other, err := fields(filepath.Join(root, dir))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		told := map[string]bool{}
+		p.each(func(n markdown.Node) {
+			table, ok := n.(*tables.Table)
+			if !ok || p.words(table.FirstChild().FirstChild()) != "field" {
+				return
+			}
+			for row := table.FirstChild().NextSibling(); row != nil; row = row.NextSibling() {
+				for _, name := range strings.Split(p.words(row.FirstChild()), ", ") {
+					told[name] = true
+					if fieldsCell.MatchString(name) && !config[name] && !other[name] {
+						t.Errorf("%s: %s is no field", p.path, name)
+					}
+				}
+			}
+		})
+		for name := range config {
+			if !told[name] {
+				t.Errorf("%s: the field %s is in no table", p.path, name)
+			}
+		}
+	}
+}
+
+// fields are the names of the exported fields of a package's structs: of those whose name ends in Config, and of the others.
+func fields(dir string) (config, other map[string]bool, err error) {
+	config, other = map[string]bool{}, map[string]bool{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	isSource := func(entry fs.DirEntry) bool {
+		return strings.HasSuffix(entry.Name(), ".go") && !strings.HasSuffix(entry.Name(), "_test.go")
+	}
+	for _, entry := range entries {
+		if !isSource(entry) {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, entry.Name()), nil, parser.SkipObjectResolution)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", dir, err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok || !spec.Name.IsExported() {
+				return true
+			}
+			fields, ok := spec.Type.(*ast.StructType)
+			if !ok {
+				return true
+			}
+			set := other
+			if strings.HasSuffix(spec.Name.Name, "Config") {
+				set = config
+			}
+			for _, field := range fields.Fields.List {
+				for _, name := range field.Names {
+					if name.IsExported() {
+						set[name.Name] = true
+					}
+				}
+			}
+			return true
+		})
+	}
+	return config, other, nil
+}

@@ -1,0 +1,37 @@
+package check
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/golangci/misspell"
+)
+
+// TestWordsAreSpelledRight has misspell read every page, every Go file (its names too: they are words) and every diagram's source.
+func TestWordsAreSpelledRight(t *testing.T) {
+	spelling := misspell.New()
+	files := 0
+	err := walk(func(path string) error {
+		if !slices.Contains([]string{".md", ".go", ".d2", ".tmpl"}, filepath.Ext(path)) {
+			return nil
+		}
+		files++
+		text, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			return err
+		}
+		_, mistakes := spelling.Replace(string(text))
+		for _, m := range mistakes {
+			t.Errorf("%s:%d: %q, should be %q", path, m.Line, m.Original, m.Corrected)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 50 {
+		t.Errorf("read %d files", files)
+	}
+}

@@ -1,0 +1,9 @@
+package prelude
+
+import "net/http"
+
+var (
+	req       *http.Request
+	client    *http.Client
+	name, url string
+)
