@@ -20,7 +20,8 @@ func TestBehaviour(t *testing.T) {
 						t.Fatal(err)
 					}
 					t.Attr("behaviour", string(line))
-					if i == 0 && answer.Verdict != behaviour.Yes {
+					_, lacks := kind.Lacks(probe.ID)
+					if i == 0 && answer.Verdict != behaviour.Yes && !lacks {
 						t.Errorf("this library: %s %s", answer.Verdict, answer.Why)
 					}
 				})

@@ -249,7 +249,7 @@ func behaviourTables(answers []behaviour.Answer) string {
 	asked := map[string]bool{}
 	for _, kind := range behaviour.Kinds {
 		behaviourTable(&w, kind, answers)
-		whatWasAsked(&w, behaviour.Probes(kind), asked)
+		whatWasAsked(&w, kind, asked)
 	}
 	return w.String()
 }
@@ -278,11 +278,11 @@ func behaviourTable(w *bytes.Buffer, kind behaviour.Kind, answers []behaviour.An
 	}
 }
 
-// whatWasAsked lists the probes that were not listed before.
-func whatWasAsked(w *bytes.Buffer, probes []behaviour.Probe, asked map[string]bool) {
+// whatWasAsked lists the probes of the kind that were not listed before, but for those that it has no place for.
+func whatWasAsked(w *bytes.Buffer, kind behaviour.Kind, asked map[string]bool) {
 	head := "\nWhat was asked:\n\n"
-	for _, p := range probes {
-		if asked[p.Asks] {
+	for _, p := range behaviour.Probes(kind) {
+		if _, lacks := kind.Lacks(p.ID); lacks || asked[p.Asks] {
 			continue
 		}
 		asked[p.Asks] = true

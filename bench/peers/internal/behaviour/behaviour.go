@@ -94,7 +94,11 @@ const (
 // Run asks p of s, in a bubble of virtual time.
 func (p Probe) Run(t *testing.T, s Subject) Answer {
 	answer := Answer{Kind: s.Kind, Subject: s.Name, Probe: p.ID, Verdict: No}
-	if why, ok := s.lacks[p.ID]; ok {
+	why, ok := s.Kind.Lacks(p.ID)
+	if !ok {
+		why, ok = s.lacks[p.ID]
+	}
+	if ok {
 		answer.Verdict, answer.Why = Cannot, why
 		return answer
 	}
@@ -113,23 +117,46 @@ func (p Probe) Run(t *testing.T, s Subject) Answer {
 	return answer
 }
 
-// Probes are those of a kind, in the order of the table's columns.
+// Probes are those of a kind, in the order of the table's columns. Of every kind but Client the same is asked, be it that the kind as
+// such has no place for it: see [Kind.Lacks].
 func Probes(k Kind) []Probe {
 	switch k {
 	case Breaker:
 		return []Probe{limitsTrials, survivesLostTrial, ignoresStale, ignoresCancellation, ignoresAnyErrorOfCancelled,
-			opensOnHungCalls, opensForRetryAfter, sharedBreaker}
+			sparesVainWait, keepsLastError, opensOnHungCalls, opensForRetryAfter, sharedBreaker}
 	case Retry:
-		return []Probe{sparesVainWait, keepsLastError, waitsOutRetryAfter, sharedRetry}
+		return []Probe{limitsTrials, survivesLostTrial, ignoresStale, leavesCancelled,
+			sparesVainWait, keepsLastError, opensOnHungCalls, waitsOutRetryAfter, sharedRetry}
 	case Timeout:
-		return []Probe{tellsOwnLimit, keepsOwnError, returnsFromHungCall, sharedTimeout}
+		return []Probe{limitsTrials, survivesLostTrial, ignoresStale, tellsOwnLimit,
+			sparesVainWait, keepsOwnError, returnsFromHungCall, waitsOutRetryAfter, sharedTimeout}
 	case Client:
 		return []Probe{sparesPost, handsOnAnswer, sparesVainRetryAfter, repeatsRefusedPost, leavesBody, keepsErrorOfAttempt,
 			reusesConnection}
 	default:
 		return []Probe{limitsTrials, survivesLostTrial, ignoresStale, ignoresCancellation, ignoresAnyErrorOfCancelled,
-			opensOnHungCalls, sparesVainWait, keepsLastError, waitsOutRetryAfter, sharedRetry}
+			sparesVainWait, keepsLastError, opensOnHungCalls, waitsOutRetryAfter, sharedRetry}
 	}
+}
+
+const (
+	noAttempts = "makes a call once and waits for nothing before it"
+	noRefusals = "refuses no calls"
+)
+
+// Lacks tells why no subject of the kind has a place for what the probe of that ID asks.
+func (k Kind) Lacks(probe string) (why string, ok bool) {
+	switch k {
+	case Breaker:
+		why = map[string]string{"deadline": noAttempts, "last-error": noAttempts}[probe]
+	case Retry:
+		why = map[string]string{"trials": noRefusals, "lost": noRefusals, "stale": noRefusals, "hung": noRefusals}[probe]
+	case Timeout:
+		why = map[string]string{
+			"trials": noRefusals, "lost": noRefusals, "stale": noRefusals, "deadline": noAttempts, "retry-after": noAttempts,
+		}[probe]
+	}
+	return why, why != ""
 }
 
 // Subjects are those of a kind, this library's first.

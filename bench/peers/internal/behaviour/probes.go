@@ -296,6 +296,20 @@ var keepsLastError = Probe{
 	},
 }
 
+var leavesCancelled = Probe{
+	ID: "cancelled", Name: "ignore a caller's cancellation",
+	Asks: "The caller cancels while the call runs, which then returns an error of its driver's. Yes if it is not made again.",
+	ask: func(s Subject) bool {
+		w := usual
+		w.attempts, w.delay = 3, time.Millisecond
+		g := s.guard(w)
+		ctx, cancel := context.WithCancel(context.Background())
+		made := 0
+		_, err := g(ctx, func(context.Context) (int, error) { made++; cancel(); return 0, errAside })
+		return err != nil && made == 1
+	},
+}
+
 var waitsOutRetryAfter = Probe{
 	ID: "retry-after", Name: "wait out RetryAfter",
 	Asks: "The error asks for 30 s, the usual wait is 10 ms. Yes if the next attempt is made, no earlier than asked for.",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -148,6 +149,9 @@ func retryThrough[T any](w want, d defect) guard[T] {
 			select {
 			case <-time.After(delay):
 			case <-ctx.Done():
+				if d == "cancelled" {
+					continue
+				}
 				if d == "last-error" {
 					err = ctx.Err()
 				}
@@ -298,7 +302,7 @@ func TestEachProbeTellsTheOneDefectItAsksFor(t *testing.T) {
 		}},
 		{Retry, standInRetry, map[defect]string{
 			"deadline": "deadline", "last-error": "last-error", "last-error late": "last-error", "retry-after": "retry-after",
-			"share": "share",
+			"cancelled": "cancelled", "share": "share",
 		}},
 		{Timeout, standInTimeout, map[defect]string{
 			"cancelled": "cancelled", "last-error": "last-error", "hung": "hung", "share": "share",
@@ -314,6 +318,9 @@ func TestEachProbeTellsTheOneDefectItAsksFor(t *testing.T) {
 				found[id] = true
 			}
 			for _, probe := range Probes(test.kind) {
+				if _, lacks := test.kind.Lacks(probe.ID); lacks {
+					continue
+				}
 				if answer := probe.Run(t, test.standIn("")); answer.Verdict != Yes {
 					t.Errorf("%s: %s of a stand-in without defects", probe.ID, answer.Verdict)
 				}
@@ -348,6 +355,28 @@ func TestASubjectThatLacksWhatIsAskedIsNotRun(t *testing.T) {
 	s := Subject{lacks: map[string]string{"trials": "has no such state"}} // and nothing to run
 	if answer := limitsTrials.Run(t, s); answer.Verdict != Cannot || answer.Why != "has no such state" {
 		t.Errorf("%+v", answer)
+	}
+}
+
+func TestWhatAKindHasNoPlaceForIsNotRun(t *testing.T) {
+	answer := sparesVainWait.Run(t, Subject{Kind: Breaker}) // and nothing to run
+	if answer.Verdict != Cannot || answer.Why != noAttempts {
+		t.Errorf("%+v", answer)
+	}
+}
+
+func TestTheSameIsAskedOfEveryPolicy(t *testing.T) {
+	for _, kind := range []Kind{Breaker, Retry, Timeout, Pipeline} {
+		var ids []string
+		for _, p := range Probes(kind) {
+			if p.ID != "cancelled-any" {
+				ids = append(ids, p.ID)
+			}
+		}
+		want := []string{"trials", "lost", "stale", "cancelled", "deadline", "last-error", "hung", "retry-after", "share"}
+		if !slices.Equal(ids, want) {
+			t.Errorf("%s: %q, want %q", kind, ids, want)
+		}
 	}
 }
 
