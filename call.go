@@ -3,6 +3,7 @@ package resilience
 import (
 	"context"
 	"reflect"
+	"slices"
 	"sync"
 )
 
@@ -24,9 +25,46 @@ type facts struct {
 	atMostOnce bool
 	adopted    bool // a fork's
 	holds      bool // with a keeper, which guards it: the value is one that nobody got yet
+
+	// marks are the keys that Once was asked with: nil, the one key, or several. A list is never changed, so that forks share it.
+	marks any
 }
 
 func (f *facts) repeatable() bool { return !f.atMostOnce || f.effects+f.inherited == 0 }
+
+// several is the list of a call's keys, a type that no key has.
+type several []any
+
+func (f *facts) once(key any) bool {
+	switch marks := f.marks.(type) {
+	case nil:
+		f.marks = key
+	case several:
+		if slices.Contains(marks, key) {
+			return false
+		}
+		f.marks = append(slices.Clip(marks), key)
+	default:
+		if marks == key {
+			return false
+		}
+		f.marks = several{marks, key}
+	}
+	return true
+}
+
+// learn takes over the marks of a fork.
+func (f *facts) learn(marks any) {
+	switch marks := marks.(type) {
+	case nil:
+	case several:
+		for _, key := range marks {
+			f.once(key)
+		}
+	default:
+		f.once(marks)
+	}
+}
 
 // result is the call with its value: the one object that a call through a pipeline allocates.
 type result[T any] struct {
@@ -72,6 +110,7 @@ func (r *result[T]) fork() *facts {
 	f := &result[T]{effector: r.effector, parent: r, keeper: r.keeper}
 	f.call = f
 	f.atMostOnce = r.atMostOnce
+	f.marks = r.marks
 	f.inherited = r.effects + r.inherited
 	r.starts++
 	r.effects++
@@ -99,6 +138,7 @@ func (r *result[T]) adopt(fork *facts) {
 	r.starts += f.starts - 1
 	r.effects += f.effects - 1
 	r.atMostOnce = r.atMostOnce || f.atMostOnce
+	r.learn(f.marks)
 	if f.keeper == nil {
 		if f.starts > 0 && r.keeper == nil {
 			r.value = f.value

@@ -586,6 +586,84 @@ func TestTheMarkOfAForkHoldsOnceItIsAdopted(t *testing.T) {
 	_, _ = resilience.Do(t.Context(), resilience.Pipeline{fork, resilience.AtMostOnce}, one)
 }
 
+func TestOnceIsTrueOncePerKeyOfACall(t *testing.T) {
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		for _, key := range []any{"a", 1, "b", new(int)} {
+			if !next.Once(key) {
+				t.Errorf("%v: false at first", key)
+			}
+			_ = next.Run(ctx)
+			if next.Once(key) {
+				t.Errorf("%v: true again", key)
+			}
+		}
+		for _, key := range []any{"a", 1, "b"} {
+			if next.Once(key) {
+				t.Errorf("%v: true again after others", key)
+			}
+		}
+		return nil
+	})
+	for range 2 { // another call begins anew
+		_, _ = resilience.Do(t.Context(), policy, one)
+	}
+	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		if next.Once("a") {
+			t.Error("a policy further in does not know")
+		}
+		return next.Run(ctx)
+	})
+	_, _ = resilience.Do(t.Context(), resilience.Pipeline{policy, inner}, one)
+}
+
+func TestAForkKnowsWhatWasDoneOnceBeforeIt(t *testing.T) {
+	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		for _, key := range []any{1, 2, 3} {
+			next.Once(key)
+			fork := next.Fork()
+			if fork.Once(key) {
+				t.Errorf("a fork does not know of %v", key)
+			}
+		}
+		return nil
+	}), func(context.Context) error { return nil })
+}
+
+// TestForksShareNoListOfWhatWasDoneOnce: a list with room for more would be written by both.
+func TestForksShareNoListOfWhatWasDoneOnce(t *testing.T) {
+	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		for key := range 8 {
+			next.Once(key)
+			left, right := next.Fork(), next.Fork()
+			left.Once("left")
+			right.Once("right")
+			if left.Once("left") || right.Once("right") || !left.Once("right") {
+				t.Errorf("after %d keys a fork's key became its brother's", key+1)
+			}
+		}
+		return nil
+	}), func(context.Context) error { return nil })
+}
+
+func TestWhatAForkDidOnceIsKnownOnceItIsAdopted(t *testing.T) {
+	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		next.Once("before")
+		none, single, several := next.Fork(), next.Fork(), next.Fork()
+		single.Once(1)
+		several.Once(2)
+		several.Once(3)
+		for _, fork := range []resilience.Next{none, single, several} {
+			next.Adopt(fork)
+		}
+		for _, key := range []any{"before", 1, 2, 3} {
+			if next.Once(key) {
+				t.Errorf("%v: true again", key)
+			}
+		}
+		return nil
+	}), func(context.Context) error { return nil })
+}
+
 // A ledger is a drop function that remembers, and an effector of numbered values: 1, 2, 3 ...
 type ledger struct {
 	mu      sync.Mutex

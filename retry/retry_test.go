@@ -520,6 +520,17 @@ func TestDepositsOnceACall(t *testing.T) {
 	})
 }
 
+func TestRetriesThatShareABudgetDepositOnceACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{Ratio: 1})
+		outer, inner := retry.New(retry.Config{MaxAttempts: 1, Budget: b}), retry.New(retry.Config{MaxAttempts: 1, Budget: b})
+		_ = resilience.Run(t.Context(), resilience.Pipeline{outer, inner}, func(context.Context) error { return nil })
+		if !b.Withdraw() || b.Withdraw() {
+			t.Error("not one deposit for one call through two retries")
+		}
+	})
+}
+
 func TestFirstRefusalComesBackAsItIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		err := resilience.Run(t.Context(), resilience.Pipeline{retry.New(retry.Config{}), resilience.PolicyFunc(refuse)}, func(context.Context) error { return nil })

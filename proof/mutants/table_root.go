@@ -119,6 +119,36 @@ var callTable = table{"call.go", []fault{
 		new:  ``,
 	},
 	{
+		what: "a fork does not know what was done once in its call",
+		old:  `f.marks = r.marks`,
+		new:  ``,
+	},
+	{
+		what: "what a fork did once is not known of once it is adopted",
+		old:  `r.learn(f.marks)`,
+		new:  ``,
+	},
+	{
+		what: "a call knows two things that were done once, and no more",
+		old:  `f.marks = append(slices.Clip(marks), key)`,
+		new:  `f.marks = append(marks[:1:1], key)`,
+	},
+	{
+		what: "a list of what was done once is changed under a fork that shares it",
+		old:  `f.marks = append(slices.Clip(marks), key)`,
+		new:  `f.marks = append(marks, key)`,
+	},
+	{
+		what: "the last thing done once is forgotten for the next",
+		old:  `f.marks = several{marks, key}`,
+		new:  `f.marks = key`,
+	},
+	{
+		what: "a fork tells of the last thing only that it did once",
+		old:  `for _, key := range marks {`,
+		new:  `for _, key := range marks[len(marks)-1:] {`,
+	},
+	{
 		what: "a fork is no start until it is adopted",
 		old:  "r.starts++\n\tr.effects++\n\tif r.ended() {",
 		new:  "r.effects++\n\tif r.ended() {",
