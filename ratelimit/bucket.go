@@ -58,6 +58,9 @@ func (p *pace) clock(units uint64) int64 {
 	return int64(min(at, math.MaxInt64))
 }
 
+// fills is a time in which an empty bucket fills, whenever it begins.
+func (p *pace) fills() time.Duration { return time.Duration(p.clock(p.full)) }
+
 // A bucket is a token bucket in one word, by GCRA: the word is the theoretical arrival time, at which the bucket will be full. A call
 // moves it on by one token.
 type bucket struct {

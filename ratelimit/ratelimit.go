@@ -7,7 +7,7 @@
 //
 // Use one to keep to a limit that somebody else has set, or to give each customer a share. Do not use one to protect a dependency from
 // overload: how much it takes changes, and only its answers tell (packages breaker and adaptive), nor to limit how many calls run at once
-// (package bulkhead).
+// (package bulkhead). For a limit to each of many keys, customers or addresses, see [Keyed].
 //
 // The algorithm is GCRA, the generic cell rate algorithm (ITU-T I.371; as a leaky bucket also called a meter), which admits what a token bucket
 // admits. A decision costs a reading of the clock and one compare-and-swap (BenchmarkAllow).

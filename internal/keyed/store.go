@@ -14,6 +14,7 @@ import (
 type Store[K comparable, V any] struct {
 	max       int           // keys that may stay when idle keys are among them
 	idleAfter time.Duration // 0: no limit
+	evicted   func(V)       // hears of what falls away before its time; nil if nobody cares
 
 	mu      sync.Mutex // guards all of the following, and the fields of entries but for value
 	entries map[K]*Entry[K, V]
@@ -39,6 +40,10 @@ func New[K comparable, V any](limit int, idleAfter time.Duration) *Store[K, V] {
 	s.oldest.prev, s.oldest.next = &s.oldest, &s.oldest
 	return s
 }
+
+// OnEvict has evicted called with each value that falls away for lack of room alone, before another value can be made for its key. It is called
+// with the store's lock held, and must not use the store. OnEvict must be called before the store is used.
+func (s *Store[K, V]) OnEvict(evicted func(V)) { s.evicted = evicted }
 
 // Acquire gives the key's entry, whose value is made by make if the key is not there; callers that come meanwhile wait and
 // share it. The caller must Release the entry. If make panics, or says with ok that there is no value, nothing is kept, the
@@ -174,7 +179,11 @@ func (s *Store[K, V]) expire() {
 // shrink removes idle entries, the one that was idle longest first, while there are too many.
 func (s *Store[K, V]) shrink() {
 	for len(s.entries) > s.max && s.oldest.next != &s.oldest {
-		s.remove(s.oldest.next)
+		e := s.oldest.next
+		s.remove(e)
+		if s.evicted != nil {
+			s.evicted(e.value)
+		}
 	}
 }
 

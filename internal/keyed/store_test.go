@@ -2,6 +2,7 @@ package keyed
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -30,6 +31,24 @@ func TestTheKeyIdleLongestFallsAway(t *testing.T) {
 	if !has(s, 1) || has(s, 2) || !has(s, 3) || !has(s, 4) || s.Len() != 3 {
 		t.Error("1 was used after 2, and 2 should have made room for 4")
 	}
+}
+
+// TestWhatIsEvictedIsTold: what falls away for lack of room, but neither for its age nor because it is forgotten.
+func TestWhatIsEvictedIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](2, time.Minute)
+		var told []string
+		s.OnEvict(func(value string) { told = append(told, value) })
+		held := s.Acquire(1, name)
+		use(s, 2, 3, 4)
+		s.Forget(4)
+		s.Release(held)
+		time.Sleep(time.Minute)
+		use(s, 5)
+		if want := []string{"2", "3"}; !slices.Equal(told, want) {
+			t.Errorf("told of %v, want %v", told, want)
+		}
+	})
 }
 
 func TestKeysInUseStay(t *testing.T) {
