@@ -29,9 +29,10 @@ func File(ctx context.Context, path string) ([]byte, error) {
 		return nil, err
 	}
 	ctx = log.With(ctx, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	pad := int64(16)
+	pad, scale := int64(16), 0.75 // so that the text is as large as the page's
 	options := &d2svg.RenderOpts{
 		Pad:         &pad,
+		Scale:       &scale,
 		ThemeID:     &d2themescatalog.NeutralDefault.ID,
 		DarkThemeID: &d2themescatalog.DarkMauve.ID,
 	}
