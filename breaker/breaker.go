@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/outcome"
 )
 
 // A Breaker is a circuit breaker: a [resilience.Policy] that refuses calls while its dependency fails. [Do] uses it alone,
@@ -263,11 +264,7 @@ func (t *ticket) unwind(ctx context.Context) {
 	if t.phase == nil {
 		return
 	}
-	outcome := Failure
-	if ctx.Err() == context.Canceled {
-		outcome = Ignored
-	}
-	t.settle(outcome, nil)
+	t.settle(Outcome(outcome.OfUnwind(ctx)), nil)
 }
 
 func (t *ticket) settle(outcome Outcome, err error) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/effector-go/resilience/internal/outcome"
 )
 
 // Config says when a breaker opens, for how long, and what closes it. The zero Config opens after 5 failures in a row.
@@ -170,11 +172,11 @@ type Outcome int
 
 // The outcomes.
 const (
-	Success Outcome = iota // the dependency did its work
-	Failure                // it did not
-	Ignored                // the call tells nothing: a trial's place is given back
+	Success = Outcome(outcome.Success) // the dependency did its work
+	Failure = Outcome(outcome.Failure) // it did not
+	Ignored = Outcome(outcome.Ignored) // the call tells nothing: a trial's place is given back
 
-	cancelled // by Permit.Cancel: nor is it slow
+	cancelled Outcome = -1 // by Permit.Cancel: nor is it slow
 )
 
 // String names the outcome: success, failure, ignored.
@@ -193,12 +195,4 @@ func (o Outcome) String() string {
 // DefaultClassify is the Classify of a Config that has none. No error is a success. Any error is ignored while the caller's
 // own ctx.Err() is context.Canceled: the caller went away, and drivers return all sorts of errors then. Every other
 // error is a failure, that of an expired deadline too.
-func DefaultClassify(ctx context.Context, err error) Outcome {
-	switch {
-	case err == nil:
-		return Success
-	case ctx.Err() == context.Canceled:
-		return Ignored
-	}
-	return Failure
-}
+func DefaultClassify(ctx context.Context, err error) Outcome { return Outcome(outcome.Of(ctx, err)) }

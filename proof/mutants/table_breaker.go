@@ -74,14 +74,9 @@ var breakerTable = table{"breaker/breaker.go", []fault{
 		new:  "return p.snapshot()",
 	},
 	{
-		what: "a call that panics after its caller's deadline is ignored",
-		old:  `if ctx.Err() == context.Canceled {`,
-		new:  `if ctx.Err() != nil {`,
-	},
-	{
 		what: "a call that panics after its caller went away is a failure",
-		old:  `if ctx.Err() == context.Canceled {`,
-		new:  `if false {`,
+		old:  `Outcome(outcome.OfUnwind(ctx))`,
+		new:  `Outcome(outcome.OfUnwind(context.Background()))`,
 	},
 	{
 		what:       "a stale result is not turned away at once",
@@ -664,14 +659,9 @@ var breakerConfigTable = table{"breaker/config.go", []fault{
 		new:  `if longer < 0 {`,
 	},
 	{
-		what: "a caller's deadline is ignored",
-		old:  `case ctx.Err() == context.Canceled:`,
-		new:  `case ctx.Err() != nil:`,
-	},
-	{
-		what: "a success is ignored once its caller has gone",
-		old:  "case err == nil:\n\t\treturn Success\n\tcase ctx.Err() == context.Canceled:\n\t\treturn Ignored",
-		new:  "case ctx.Err() == context.Canceled:\n\t\treturn Ignored\n\tcase err == nil:\n\t\treturn Success",
+		what: "by default every call is judged as one that panicked",
+		old:  `return Outcome(outcome.Of(ctx, err))`,
+		new:  `return Outcome(outcome.OfUnwind(ctx))`,
 	},
 }}
 

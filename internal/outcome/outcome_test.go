@@ -1,0 +1,37 @@
+package outcome
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+)
+
+func TestACallerThatWentAwayTellsNothingOfTheDependency(t *testing.T) {
+	live := t.Context()
+	gone, cancel := context.WithCancel(live)
+	cancel()
+	late, cancel := context.WithDeadline(live, time.Unix(0, 0))
+	defer cancel()
+	boom := errors.New("boom")
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		err  error
+		want Outcome
+	}{
+		{"an answer", live, nil, Success},
+		{"an answer to one who has gone", gone, nil, Success},
+		{"an error", live, boom, Failure},
+		{"an error to one who has gone", gone, boom, Ignored},
+		{"an error after the deadline", late, boom, Failure},
+		{"an effector's own cancellation", live, context.Canceled, Failure},
+	} {
+		if got := Of(c.ctx, c.err); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+	if OfUnwind(live) != Failure || OfUnwind(late) != Failure || OfUnwind(gone) != Ignored {
+		t.Error("a panic is a failure, unless the caller has gone")
+	}
+}

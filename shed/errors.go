@@ -1,0 +1,36 @@
+package shed
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/errtext"
+)
+
+// ErrShed is matched under [errors.Is] by every [*Error].
+var ErrShed = errors.New("shed: refused")
+
+// Error is the error of a call that was refused. It matches [ErrShed] and [resilience.ErrRefused]. No time is known after which the call would be
+// made: a call that is made again has the same chance at once.
+type Error struct {
+	Name  string  // of the shedder
+	Share float64 // of calls that were refused at the time, above 0 and at most MaxShare
+}
+
+// Error reads like "shed search: refused, as are 83% of calls".
+func (e *Error) Error() string {
+	percent := math.Round(100 * e.Share)
+	if percent < 1 {
+		return title(e.Name) + ": refused, as are less than 1% of calls"
+	}
+	return fmt.Sprintf("%s: refused, as are %.0f%% of calls", title(e.Name), percent)
+}
+
+// Is reports whether target is [ErrShed] or [resilience.ErrRefused].
+func (e *Error) Is(target error) bool {
+	return target == ErrShed || target == resilience.ErrRefused
+}
+
+func title(name string) string { return errtext.Title("shed", name) }
