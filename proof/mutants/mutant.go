@@ -29,6 +29,7 @@ var tables = []table{
 	timeoutTable, contextTable, abandonTable,
 	budgetTable, budgetConfigTable,
 	clockTable, ctxkeyTable,
+	shedTable, shedWindowTable, shedConfigTable, shedErrorsTable, outcomeTable,
 }
 
 // A mutant is a fault in its place.

@@ -32,13 +32,14 @@ func (s suite) String() string {
 
 // others are the folders whose tests are about a package too, but for proof/faults: that takes as long as all the rest.
 var others = map[string][]string{
-	".":               {"proof/pipeline"},
-	"breaker":         {"proof/breaker", "proof/others"},
-	"retry":           {"proof/retry", "proof/others"},
-	"timeout":         {"proof/timeout", "proof/contexts"},
-	"budget":          {"proof/budget"},
-	"internal/clock":  {"budget", "breaker", "timeout"},
-	"internal/ctxkey": {"timeout"},
+	".":                {"proof/pipeline"},
+	"breaker":          {"proof/breaker", "proof/others"},
+	"retry":            {"proof/retry", "proof/others"},
+	"timeout":          {"proof/timeout", "proof/contexts"},
+	"budget":           {"proof/budget"},
+	"internal/clock":   {"budget", "breaker", "timeout"},
+	"internal/ctxkey":  {"timeout"},
+	"internal/outcome": {"shed", "breaker"},
 }
 
 // suites are the tests that may kill a mutant of the package in dir, the quickest first.
