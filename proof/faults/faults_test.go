@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math"
 	"reflect"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/proof/internal/cases"
 	"github.com/effector-go/resilience/retry"
 	"github.com/effector-go/resilience/timeout"
 )
@@ -71,7 +73,9 @@ func TestAllPoliciesAtOnceOutliveEveryFault(t *testing.T) {
 		slices.Reverse(back)
 		all = append(all, order, back)
 	}
-	neverHappened(t, play(t, all, inTurn))
+	if never := play(t, all, inTurn); !cases.Race { // a third of the faults is too little for some to happen
+		neverHappened(t, never)
+	}
 }
 
 func TestEveryDoOutlivesEveryFault(t *testing.T) {
@@ -87,7 +91,7 @@ func TestEveryDoOutlivesEveryFault(t *testing.T) {
 func TestEveryPermitOutlivesEveryFault(t *testing.T) {
 	var all [][]kind
 	for _, k := range kinds {
-		if k.breaks() {
+		if k.breaks() || k == bulkheading {
 			all = append(all, []kind{k})
 		}
 	}
@@ -102,7 +106,7 @@ func play(t *testing.T, orders [][]kind, shape func(order, fault int) int) (neve
 	sum := 0
 	for i, order := range orders {
 		applies := func(j int) bool {
-			return (all[j].applies == nil || all[j].applies(order)) && (!thinned || len(order) != 3 || (i+j)%thin == 0)
+			return (all[j].applies == nil || all[j].applies(order)) && (i+j)%oneOf(len(order)) == 0
 		}
 		t.Run(name(order), func(t *testing.T) {
 			for j, f := range all {
@@ -135,9 +139,27 @@ func play(t *testing.T, orders [][]kind, shape func(order, fault int) int) (neve
 	return never
 }
 
-// thin is the share of the faults that an order of three meets under the race detector, each another one: there all would take
-// minutes, and but for abandon a scene has one goroutine at a time.
-const thin = 8
+var every = flag.Bool("every", false, "every order meets every fault: takes minutes")
+
+// oneOf says which share of the faults an order of so many policies meets: one of so many, another one each. Without -every each
+// policy alone and each order of two meets all, each order of three some: so each two policies in each order meet all, with another
+// policy further in. The shares are primes, so that each fault meets each policy in each place. Under the race detector they are
+// smaller: but for what policies run on goroutines of their own, a scene has one goroutine at a time.
+func oneOf(policies int) int {
+	switch {
+	case *every || policies == 1:
+		return 1
+	case policies == 2 && cases.Race:
+		return 5
+	case policies == 3 && cases.Race:
+		return 79
+	case policies == 3:
+		return 11
+	case policies > 3 && cases.Race:
+		return 3
+	}
+	return 1
+}
 
 // orders are the policies alone, by two and by three, in every order; and by two the same one twice.
 func orders() (all [][]kind) {

@@ -42,14 +42,19 @@ const (
 	abandoning  kind = "abandon"  // leaves two effectors behind at most
 	atMostOnce  kind = "at-most-once"
 	discarding  kind = "discard"
+	bulkheading kind = "bulkhead"  // with two places, and two more to wait
+	rateLimited kind = "ratelimit" // with more tokens than any test takes, which come back in weeks
+	throttled   kind = "throttle"  // likewise
 )
 
 var kinds = []kind{
 	consecutive, leaky, lastCalls, rate, slow, tripping, trial, deciding, retrying, budgeted, limited, abandoning, atMostOnce, discarding,
+	bulkheading, rateLimited, throttled,
 }
 
 func (k kind) breaks() bool  { return k.breakerConfig() != nil }
 func (k kind) retries() bool { return k == retrying || k == budgeted }
+func (k kind) gates() bool   { return k == bulkheading || k == rateLimited || k == throttled }
 
 // What the policies are set to: limits of hours, for effectors that take hours, and an open time that none of them outlasts.
 const (
@@ -107,6 +112,7 @@ type scene struct {
 	ledgers  []*ledger
 	accounts []*account
 	timeouts []*timeout.Timeout
+	gates    []*gate
 
 	mu       sync.Mutex // guards the following
 	healed   bool       // nothing goes wrong any more
@@ -140,6 +146,10 @@ func (s *scene) newPolicies(k kind, depth int) []resilience.Policy {
 	case k.retries():
 		a := s.newAccount(k, depth)
 		return []resilience.Policy{a.retry, a}
+	case k.gates():
+		g := newGate(k)
+		s.gates = append(s.gates, g)
+		return []resilience.Policy{g.policy, g}
 	}
 	switch k {
 	case limited, abandoning:
@@ -364,12 +374,23 @@ func (s *scene) alone(ctx context.Context) (int, error) {
 			a.paid.Add(1) // there is no pipeline in which it could see for itself
 		}
 		return retry.Do(ctx, s.accounts[0].retry, s.effect)
+	case len(s.gates) > 0:
+		g := s.gates[0]
+		return g.do(ctx, func(ctx context.Context) (int, error) { return resilience.Do(ctx, g, s.effect) })
 	}
 	return timeout.Do(ctx, s.timeouts[0], s.effect)
 }
 
 // inTwoSteps makes a call by a permit, as users are told to.
 func (s *scene) inTwoSteps(ctx context.Context) (int, error) {
+	if len(s.gates) > 0 {
+		place, err := s.gates[0].acquire(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer place.Release()
+		return resilience.Do(ctx, s.gates[0], s.effect)
+	}
 	l := s.ledgers[0]
 	permit, err := l.breaker.Acquire(ctx)
 	if err != nil {
@@ -435,6 +456,9 @@ func (s *scene) run(shape int) {
 	}
 	for _, a := range s.accounts {
 		a.check(s.t)
+	}
+	for _, g := range s.gates {
+		g.check(s.t, int(g.passed.Load()))
 	}
 	for _, limit := range s.timeouts {
 		if n := limit.Abandoned(); n != 0 {

@@ -10,7 +10,10 @@ import (
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/bulkhead"
+	"github.com/effector-go/resilience/ratelimit"
 	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/throttle"
 )
 
 // A ledger stands right inside a breaker and writes down what the breaker must count, by the rules of its documentation: what passes
@@ -191,14 +194,14 @@ func (l *ledger) checkTrials(t *testing.T) {
 type account struct {
 	retry   *retry.Retry
 	budget  *budget.Budget // nil without one
-	paid    atomic.Int64   // calls, each of which pays once, however its first attempt ends
+	paid    atomic.Int64   // calls, each of which pays once, however its first attempt ends and however many policies are around it
 	decided atomic.Int64   // attempts that were decided on, each for a token
 }
 
 func (a *account) Run(ctx context.Context, next resilience.Next) error {
 	first := next.Starts() == 0
 	defer func() {
-		if first && next.Starts() > 0 {
+		if first && next.Starts() > 0 && next.Once(a) {
 			a.paid.Add(1)
 		}
 	}()
@@ -216,5 +219,67 @@ func (a *account) check(t *testing.T) {
 	}
 	if tokens != want {
 		t.Errorf("the budget holds %d tokens, want %d: %d calls paid, %d attempts took one", tokens, want, a.paid.Load(), a.decided.Load())
+	}
+}
+
+// A gate stands right inside a policy that lets through so many calls, and counts them.
+type gate struct {
+	policy  resilience.Policy
+	do      func(ctx context.Context, e resilience.Effector[int]) (int, error)
+	acquire func(ctx context.Context) (*bulkhead.Permit, error)
+	check   func(t *testing.T, passed int) // that nothing is held, and what has passed is counted
+	passed  atomic.Int64
+}
+
+func (g *gate) Run(ctx context.Context, next resilience.Next) error {
+	g.passed.Add(1)
+	return next.Run(ctx)
+}
+
+// tokens are those of a rate limiter or a throttle: more than any test takes, and none comes back while a scene is looked at.
+const tokens = 1000
+
+func newGate(k kind) *gate {
+	switch k {
+	case bulkheading:
+		return bulkheadGate(bulkhead.New(bulkhead.Config{Limit: 2, Queue: 2}))
+	case rateLimited:
+		const comesBack = 36 * 24 * time.Hour
+		l := ratelimit.New(ratelimit.Config{Rate: 1 / comesBack.Seconds(), Burst: tokens})
+		return &gate{
+			policy: l,
+			do:     func(ctx context.Context, e resilience.Effector[int]) (int, error) { return ratelimit.Do(ctx, l, e) },
+			check:  func(t *testing.T, passed int) { checkTokens(t, l.Snapshot().Available, passed) },
+		}
+	case throttled:
+		l := throttle.New(throttle.Config{Max: tokens, Refill: tokens, Every: 10 * openFor})
+		return &gate{
+			policy: l,
+			do:     func(ctx context.Context, e resilience.Effector[int]) (int, error) { return throttle.Do(ctx, l, e) },
+			check:  func(t *testing.T, passed int) { checkTokens(t, l.Snapshot().Available, passed) },
+		}
+	}
+	panic(k)
+}
+
+func checkTokens(t *testing.T, available, passed int) {
+	if available != tokens-passed {
+		t.Errorf("%d tokens are left of %d, but %d calls have passed", available, tokens, passed)
+	}
+}
+
+func bulkheadGate(b *bulkhead.Bulkhead) *gate {
+	return &gate{
+		policy: b,
+		do:     func(ctx context.Context, e resilience.Effector[int]) (int, error) { return bulkhead.Do(ctx, b, e) },
+		acquire: func(ctx context.Context) (*bulkhead.Permit, error) {
+			place, err := b.Acquire(ctx)
+			return &place, err
+		},
+		check: func(t *testing.T, _ int) {
+			if got := b.Snapshot(); got.Running != 0 || got.Waiting != 0 {
+				t.Errorf("places are held: %+v", got)
+			}
+		},
 	}
 }

@@ -1,11 +1,12 @@
-// Package retry holds the real retry against a plain function that says, from the design alone, what a call comes to: when each attempt begins, when the call
-// ends, and with what.
+// Package retry holds the real retry against a plain function that says, from the design alone, what calls come to: when each attempt begins, when the
+// call ends, and with what.
 package retry
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,23 +20,29 @@ import (
 	"github.com/effector-go/resilience/retry"
 )
 
-// An outcome is what a run of the call comes to.
+func TestMain(m *testing.M) { cases.Main(m, 4000, 0) }
+
+// An outcome is what a run of a call comes to.
 type outcome struct {
-	kind  string // ok, failed, permanent, rejected (by RetryIf), refused (by a policy further in)
+	kind  string // ok, failed, not made, permanent, rejected (by RetryIf), refused (by a policy further in), panics, exits
 	takes time.Duration
 	after time.Duration // RetryAfter
 }
 
-// A scenario is a retry, a call and a ctx.
+// A scenario is a retry, and calls that it makes one after another.
 type scenario struct {
 	attempts      int
 	elapsed       time.Duration
 	maxRetryAfter time.Duration
-	delays        []time.Duration // then the schedule stops
+	delays        []time.Duration // of each call, then the schedule stops
 	retryRefused  bool
-	tokens        int // of the budget; negative: no budget
+	tokens        int // of the budget, which the calls share; negative: no budget
 	once          bool
 
+	calls []call
+}
+
+type call struct {
 	outcomes []outcome // of the runs; the last one again and again
 	ends     string    // the ctx: never, canceled, deadline
 	endsAt   time.Duration
@@ -52,7 +59,6 @@ func draw(t *rapid.T) scenario {
 		retryRefused:  rapid.Bool().Draw(t, "RetryRefused"),
 		tokens:        rapid.IntRange(-3, 4).Draw(t, "tokens"),
 		once:          rapid.IntRange(0, 4).Draw(t, "once") == 0,
-		ends:          rapid.SampledFrom([]string{"never", "canceled", "deadline"}).Draw(t, "ends"),
 	}
 	if s.retryRefused || rapid.Bool().Draw(t, "elapsed") {
 		s.elapsed = time.Millisecond + ms(t, 200, "MaxElapsed")
@@ -60,70 +66,92 @@ func draw(t *rapid.T) scenario {
 	for range rapid.IntRange(0, 8).Draw(t, "delays") {
 		s.delays = append(s.delays, ms(t, 50, "delay"))
 	}
-	for range rapid.IntRange(1, 8).Draw(t, "runs") {
-		o := outcome{kind: rapid.SampledFrom([]string{"ok", "failed", "failed", "failed", "permanent", "rejected", "refused"}).Draw(t, "kind"), takes: ms(t, 30, "takes")}
-		if rapid.IntRange(0, 3).Draw(t, "asks") == 0 {
-			o.after = ms(t, 30, "after")
-		}
-		s.outcomes = append(s.outcomes, o)
+	for range rapid.IntRange(1, 4).Draw(t, "calls") {
+		s.calls = append(s.calls, drawCall(t))
 	}
-	// The ctx ends between the instants at which anything else happens: which of two is first in one instant is not said.
-	s.endsAt = ms(t, 300, "endsAt") - time.Millisecond/2
 	return s
 }
 
-// A verdict is what a call comes to.
+func drawCall(t *rapid.T) call {
+	kinds := []string{"failed", "failed", "failed", "failed", "ok", "not made", "permanent", "rejected", "refused", "panics", "exits"}
+	c := call{ends: rapid.SampledFrom([]string{"never", "canceled", "deadline"}).Draw(t, "ends")}
+	for range rapid.IntRange(1, 8).Draw(t, "runs") {
+		o := outcome{kind: rapid.SampledFrom(kinds).Draw(t, "kind"), takes: ms(t, 30, "takes")}
+		if rapid.IntRange(0, 3).Draw(t, "asks") == 0 {
+			o.after = ms(t, 30, "after")
+		}
+		c.outcomes = append(c.outcomes, o)
+	}
+	// The ctx ends between the instants at which anything else happens: which of two is first in one instant is not said.
+	c.endsAt = ms(t, 300, "endsAt") - time.Millisecond/2
+	return c
+}
+
+// A verdict is what a call comes to. Times are since its begin.
 type verdict struct {
-	begins []time.Duration // of runs
+	begins []string // of runs: when, and as which attempt
 	ends   time.Duration
-	err    string // nil, bare N (the error of run N), ctx, or exhausted REASON after N attempts: ERRORS
+	err    string // nil, bare N (the error of run N), ctx, panic N, exit N, or exhausted REASON after N attempts: ERRORS
+	value  int    // the number of the last start, from 1
 	events []string
 }
 
-func (s scenario) outcome(run int) outcome { return s.outcomes[min(run, len(s.outcomes)-1)] }
+func (c call) outcome(run int) outcome { return c.outcomes[min(run, len(c.outcomes)-1)] }
 
 // over reports whether the ctx has ended.
-func (s scenario) over(now time.Duration) bool { return s.ends != "never" && s.endsAt <= now }
+func (c call) over(now time.Duration) bool { return c.ends != "never" && c.endsAt <= now }
 
 // expected is the reference: the rules of retry, one after another.
-func (s scenario) expected() (v verdict) {
-	var now, first time.Duration
-	attempts, started, failed, last, refusal := 0, false, false, -1, -1
+func (s scenario) expected() (verdicts []verdict) {
 	tokens := s.tokens
+	for _, c := range s.calls {
+		verdicts = append(verdicts, s.expectedOf(c, &tokens))
+	}
+	return verdicts
+}
+
+func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
+	var now, first time.Duration
+	attempts, failed, last, refusal := 0, false, -1, -1
 	exhausted := func(reason retry.Reason) verdict {
 		v.ends = now
 		v.err = fmt.Sprintf("exhausted %v after %d attempts: last %d, refusal %d", reason, attempts, last, refusal)
 		return v
 	}
-	bare := func(err string) verdict {
+	end := func(err string) verdict {
 		v.ends, v.err = now, err
 		return v
 	}
-	if s.over(0) {
-		return bare("ctx")
+	if c.over(0) {
+		return end("ctx")
 	}
 	for run := 0; ; run++ {
-		v.begins = append(v.begins, now)
-		o := s.outcome(run)
+		v.begins = append(v.begins, fmt.Sprint(now, " attempt ", attempts+1))
+		o := c.outcome(run)
 		made := o.kind != "refused"
 		own := fmt.Sprint("bare ", run)
 		if made {
-			if !started {
-				started = true
-				tokens++ // the call has paid
-			}
 			attempts++
+			if attempts == 1 {
+				*tokens++ // the call has paid
+			}
 			last, refusal = run, -1
-			if s.ends != "never" && s.endsAt < now+o.takes {
-				now = max(now, s.endsAt)
-				return bare(own) // the effector heeds its ctx, and its error comes back as it is
+			if c.ends != "never" && c.endsAt < now+o.takes {
+				now, v.value = max(now, c.endsAt), attempts
+				return end(own) // the effector heeds its ctx, and its error comes back as it is
 			}
 			now += o.takes
-			if o.kind == "ok" {
-				return bare("nil")
+			switch o.kind {
+			case "panics", "exits":
+				v.value = 0 // nobody is there to get one
+				return end(fmt.Sprint(o.kind, " ", run))
 			}
-			if s.over(now) || o.kind == "permanent" || s.once {
-				return bare(own)
+			v.value = attempts
+			if o.kind == "ok" {
+				return end("nil")
+			}
+			if c.over(now) || o.kind == "permanent" || s.once && o.kind != "not made" {
+				return end(own)
 			}
 		} else {
 			if attempts == 0 {
@@ -132,8 +160,8 @@ func (s scenario) expected() (v verdict) {
 				refusal = run
 			}
 			switch {
-			case s.over(now) && attempts == 0, attempts == 0 && !(s.retryRefused && !(s.once && started)):
-				return bare(own)
+			case attempts == 0 && (c.over(now) || !s.retryRefused):
+				return end(own)
 			case !s.retryRefused:
 				return exhausted(retry.ReasonRefused)
 			}
@@ -149,7 +177,7 @@ func (s scenario) expected() (v verdict) {
 			return exhausted(retry.ReasonAttempts)
 		}
 		if o.kind == "rejected" {
-			return bare(own)
+			return end(own)
 		}
 		if len(v.events) >= len(s.delays) {
 			return exhausted(retry.ReasonSchedule)
@@ -166,24 +194,24 @@ func (s scenario) expected() (v verdict) {
 		if s.elapsed > 0 && now-first+wait > s.elapsed {
 			return exhausted(retry.ReasonElapsed)
 		}
-		if s.ends == "deadline" && s.endsAt-now <= wait {
+		if c.ends == "deadline" && c.endsAt-now <= wait {
 			return exhausted(retry.ReasonDeadline)
 		}
 		if !made {
 			wait = max(wait, time.Millisecond)
 		} else if s.tokens >= 0 {
-			if tokens < 1 {
+			if *tokens < 1 {
 				return exhausted(retry.ReasonBudget)
 			}
-			tokens--
+			*tokens--
 		}
 		attempt := attempts
 		if !made {
 			attempt++
 		}
 		v.events = append(v.events, fmt.Sprintf("attempt %d at %v, wait %v, elapsed %v, error %d", attempt, now, wait, now-first, run))
-		if s.ends != "never" && s.endsAt < now+wait {
-			now, refusal = s.endsAt, -1 // what ended it is the ctx
+		if c.ends != "never" && c.endsAt < now+wait {
+			now, refusal = c.endsAt, -1 // what ended it is the ctx
 			return exhausted(retry.ReasonContext)
 		}
 		now += wait
@@ -195,93 +223,145 @@ type runError struct{ run int }
 
 func (e *runError) Error() string { return fmt.Sprint("run ", e.run) }
 
-// actual plays the scenario with the real retry, in a bubble.
-func (s scenario) actual() (v verdict) {
-	began := time.Now()
-	ctx := context.Background()
-	cause := errors.New("cause")
-	switch {
-	case s.ends == "canceled":
-		c, cancel := context.WithCancelCause(ctx)
-		ctx = c
-		time.AfterFunc(s.endsAt, func() { cancel(cause) })
-		if s.endsAt <= 0 {
-			cancel(cause)
-		}
-	case s.ends == "deadline":
-		c, cancel := context.WithDeadlineCause(ctx, began.Add(s.endsAt), cause)
-		defer cancel()
-		ctx = c
+// A player plays a scenario with the real retry, in a bubble.
+type player struct {
+	scenario
+	policy resilience.Policy
+	call   call // under way, with the following
+	began  time.Time
+	run    int
+	starts int
+	v      verdict
+}
+
+func (s scenario) actual() (verdicts []verdict) {
+	p := &player{scenario: s}
+	p.policy = p.newPolicy()
+	for _, p.call = range s.calls {
+		p.began, p.run, p.starts, p.v = time.Now(), -1, 0, verdict{}
+		p.play()
+		verdicts = append(verdicts, p.v)
+		time.Sleep(time.Second)
 	}
+	return verdicts
+}
+
+func (p *player) newPolicy() resilience.Policy {
 	config := retry.Config{
-		MaxAttempts: s.attempts, MaxElapsed: s.elapsed, MaxRetryAfter: s.maxRetryAfter, RetryRefused: s.retryRefused,
-		Backoff: func() backoff.BackOff { return &listed{delays: s.delays} },
-		RetryIf: func(err error) bool { return runOf(err) < 0 || s.outcome(runOf(err)).kind != "rejected" },
+		MaxAttempts: p.attempts, MaxElapsed: p.elapsed, MaxRetryAfter: p.maxRetryAfter, RetryRefused: p.retryRefused,
+		Backoff: func() backoff.BackOff { return &listed{delays: p.delays} },
+		RetryIf: func(err error) bool { return runOf(err) < 0 || p.call.outcome(runOf(err)).kind != "rejected" },
 		OnRetry: func(e retry.Event) {
-			v.events = append(v.events, fmt.Sprintf("attempt %d at %v, wait %v, elapsed %v, error %d", e.Attempt, time.Since(began), e.Delay, e.Elapsed, runOf(e.Err)))
+			p.v.events = append(p.v.events, fmt.Sprintf("attempt %d at %v, wait %v, elapsed %v, error %d",
+				e.Attempt, time.Since(p.began), e.Delay, e.Elapsed, runOf(e.Err)))
 		},
 	}
-	if s.tokens >= 0 {
-		config.Budget = budget.New(budget.Config{Ratio: 1, TTL: time.Hour})
-		for range s.tokens {
+	if p.tokens >= 0 {
+		config.Budget = budget.New(budget.Config{Ratio: 1, TTL: 10 * time.Hour})
+		for range p.tokens {
 			config.Budget.Deposit()
 		}
 	}
-	run := -1
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		run++
-		v.begins = append(v.begins, time.Since(began))
-		if o := s.outcome(run); o.kind == "refused" {
-			return s.errorOf(run)
+		p.run++
+		p.v.begins = append(p.v.begins, fmt.Sprint(time.Since(p.began), " attempt ", retry.Attempt(ctx)))
+		if p.call.outcome(p.run).kind == "refused" {
+			return p.call.errorOf(p.run)
 		}
 		return next.Run(ctx)
 	})
-	effector := func(ctx context.Context) (int, error) {
-		o := s.outcome(run)
-		timer := time.NewTimer(o.takes)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return 0, &runError{run}
-		}
-		if o.kind == "ok" {
-			return run, nil
-		}
-		return run, s.errorOf(run)
-	}
 	policies := resilience.Pipeline{retry.New(config), inner}
-	if s.once {
+	if p.once {
 		policies = append(resilience.Pipeline{resilience.AtMostOnce}, policies...)
 	}
-	_, err := resilience.Do(ctx, policies, effector)
-	v.ends = time.Since(began)
+	return policies
+}
+
+func (p *player) effector(ctx context.Context) (int, error) {
+	p.starts++
+	o := p.call.outcome(p.run)
+	timer := time.NewTimer(o.takes)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return p.starts, &runError{p.run}
+	}
+	switch o.kind {
+	case "ok":
+		return p.starts, nil
+	case "panics":
+		panic(&runError{p.run})
+	case "exits":
+		runtime.Goexit()
+	}
+	return p.starts, p.call.errorOf(p.run)
+}
+
+var errCause = errors.New("cause")
+
+// play makes the call, on a goroutine of its own, as runtime.Goexit ends it.
+func (p *player) play() {
+	ctx := context.Background()
+	switch p.call.ends {
+	case "canceled":
+		c, cancel := context.WithCancelCause(ctx)
+		ctx = c
+		timer := time.AfterFunc(p.call.endsAt, func() { cancel(errCause) })
+		defer timer.Stop()
+		if p.call.endsAt <= 0 {
+			cancel(errCause)
+		}
+	case "deadline":
+		c, cancel := context.WithDeadlineCause(ctx, p.began.Add(p.call.endsAt), errCause)
+		defer cancel()
+		ctx = c
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		returned := false
+		defer func() {
+			p.v.ends = time.Since(p.began)
+			if value := recover(); value != nil {
+				p.v.err = fmt.Sprint("panics ", value.(*runError).run)
+			} else if !returned {
+				p.v.err = fmt.Sprint("exits ", p.run)
+			}
+		}()
+		value, err := resilience.Do(ctx, p.policy, p.effector)
+		p.v.value, p.v.err, returned = value, p.tell(ctx, err), true
+	}()
+	<-ended
+}
+
+func (p *player) tell(ctx context.Context, err error) (text string) {
 	var exhausted *retry.ExhaustedError
 	switch {
 	case err == nil:
-		v.err = "nil"
+		return "nil"
 	case errors.As(err, &exhausted):
-		v.err = fmt.Sprintf("exhausted %v after %d attempts: last %d, refusal %d", exhausted.Reason, exhausted.Attempts, runOf(exhausted.Err), refusalOf(exhausted))
-		if ended := errors.Is(err, cause) && errors.Is(err, ctx.Err()); ended != (exhausted.Reason == retry.ReasonContext) {
-			v.err += ", and the ctx's end is not told as it should"
+		text = fmt.Sprintf("exhausted %v after %d attempts: last %d, refusal %d", exhausted.Reason, exhausted.Attempts, runOf(exhausted.Err), refusalOf(exhausted))
+		if ended := errors.Is(err, errCause) && errors.Is(err, ctx.Err()); ended != (exhausted.Reason == retry.ReasonContext) {
+			text += ", and the ctx's end is not told as it should"
 		}
-		if errors.Is(err, context.DeadlineExceeded) != (exhausted.Reason == retry.ReasonDeadline || exhausted.Reason == retry.ReasonContext && s.ends == "deadline") {
-			v.err += ", and the deadline is not told as it should"
+		if errors.Is(err, context.DeadlineExceeded) != (exhausted.Reason == retry.ReasonDeadline || exhausted.Reason == retry.ReasonContext && p.call.ends == "deadline") {
+			text += ", and the deadline is not told as it should"
 		}
-	case errors.Is(err, cause):
-		v.err = "ctx"
+	case errors.Is(err, errCause):
+		return "ctx"
 	default:
-		v.err = fmt.Sprint("bare ", runOf(err))
+		text = fmt.Sprint("bare ", runOf(err))
 		var mark *backoff.PermanentError
 		if errors.As(err, &mark) {
-			v.err += ", marked"
+			text += ", marked"
 		}
 	}
-	return v
+	return text
 }
 
-func (s scenario) errorOf(run int) error {
-	o := s.outcome(run)
+func (c call) errorOf(run int) error {
+	o := c.outcome(run)
 	var err error = &runError{run}
 	if o.after > 0 {
 		err = resilience.WithRetryAfter(err, o.after)
@@ -289,6 +369,8 @@ func (s scenario) errorOf(run int) error {
 	switch o.kind {
 	case "permanent":
 		err = retry.Permanent(err)
+	case "not made":
+		err = resilience.NotMade(err)
 	case "refused":
 		err = refused{err}
 	}
@@ -337,12 +419,10 @@ func (l *listed) NextBackOff() time.Duration {
 func TestRetryIsAsDesigned(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
-		var got verdict
+		var got []verdict
 		synctest.Test(t, func(*testing.T) { got = s.actual() })
 		if want := s.expected(); fmt.Sprint(got) != fmt.Sprint(want) {
 			rt.Fatalf("%+v:\n\t%+v, want\n\t%+v", s, got, want)
 		}
 	})
 }
-
-func TestMain(m *testing.M) { cases.Main(m, 3000, 0) }
