@@ -10,8 +10,7 @@ import (
 	"golang.org/x/perf/benchmath"
 )
 
-// A bound is a promise of the kind "this costs at most so much of that", in rows of bench/peers. All rows are whole: each has
-// its loop and its call in it.
+// A bound is a promise of the kind "this costs at most so much of that". All rows are whole: each has its loop and its call in it.
 type bound struct {
 	name string
 	what summand // what must not cost too much
@@ -22,13 +21,17 @@ type bound struct {
 // A sum is a cost put together of several rows, each so many times.
 type sum []summand
 
+// A summand's row with 0 processors is that of the machine's.
 type summand struct {
 	times float64
-	row   string
-	procs int // 0 for those of the machine
+	of    row
 }
 
-func one(row string) summand { return summand{1, row, 0} }
+func one(name string) summand { return nTimes(1, name) }
+
+func nTimes(n float64, name string) summand { return summand{n, row{"peers", name, 0}} }
+
+func on(procs int, name string) summand { return summand{1, row{"peers", name, procs}} }
 
 func rows(names ...string) []sum {
 	var sums []sum
@@ -48,19 +51,26 @@ func closed(callers string) []sum {
 
 var nowAndAdd = []sum{{one("Floors/now/serial"), one("Floors/add/serial")}}
 
+// grows says that n cost at most n times what one does, by two rows of bench.
+func grows(what string, n int, row1, rowN string) bound {
+	return bound{fmt.Sprintf("%d %s, to %[1]d times one", n, what), summand{1, row{"bench", rowN, 0}},
+		[]sum{{summand{float64(n), row{"bench", row1, 0}}}}, 1}
+}
+
 // bounds are what a change must not go beyond.
 var bounds = []bound{
 	{"closed breaker, to the fastest peer", one("Closed/ours/serial"), closed("serial"), 1},
 	{"closed breaker in parallel, to the fastest peer", one("Closed/ours/parallel"), closed("parallel"), 1},
+	{"closed breaker on two processors, to one", on(2, "Closed/ours/parallel"), []sum{{on(1, "Closed/ours/parallel")}}, 1},
 	{"refusal, to gobreaker's", one("Open/ours/serial"), rows("Open/gobreaker/serial"), 0.1},
 	{"refusal, to a bare call and twice an atomic load and compare", one("Open/ours/serial"),
-		[]sum{{one("Floors/bare/serial"), summand{2, "Floors/load-compare/serial", 0}}}, 1},
+		[]sum{{one("Floors/bare/serial"), nTimes(2, "Floors/load-compare/serial")}}, 1},
 	{"window breaker, to failsafe-go's in two steps", one("RateWindow/ours/serial"),
 		rows("RateWindow/failsafe-two-step/serial"), 0.5},
 	{"window breaker, to time.Now and an atomic add", one("RateWindow/ours/serial"), nowAndAdd, 0.9},
 	{"window breaker with slow and hanging calls, to time.Now and an atomic add", one("RateWindow/ours-slow/serial"), nowAndAdd, 2},
-	{"window breaker on two processors, to one", summand{1, "RateWindow/ours/parallel", 2},
-		[]sum{{summand{1, "RateWindow/ours/parallel", 1}}}, 1},
+	{"window breaker on two processors, to one", on(2, "RateWindow/ours/parallel"), []sum{{on(1, "RateWindow/ours/parallel")}}, 1},
+	{"retry, first try, to sethvargo's", one("Retry/ours/serial"), rows("Retry/sethvargo/serial"), 0.3},
 	{"retry, first try, to backoff's", one("Retry/ours/serial"), rows("Retry/backoff-v4/serial", "Retry/backoff-v5/serial"), 0.3},
 	{"timeout without Done, to context.WithTimeout", one("Timeout/ours/serial"), rows("Timeout/context/serial"), 0.4},
 	{"timeout with Done, to context.WithTimeout", one("Timeout/ours-done/serial"), rows("Timeout/context-done/serial"), 1.1},
@@ -68,6 +78,13 @@ var bounds = []bound{
 	{"HTTP with an empty pipeline, to the bare transport", one("HTTP/ours-empty/serial"), rows("HTTP/bare/serial"), 1.25},
 	{"HTTP with a whole pipeline, network apart, to failsafehttp's", one("HTTPAlone/ours/serial"),
 		rows("HTTPAlone/failsafe/serial"), 1},
+	{"bulkhead, to x/sync/semaphore", one("Bulkhead/ours/serial"), rows("Bulkhead/semaphore/serial"), 0.75},
+	{"rate limiter in parallel, to x/time/rate", one("RateLimit/ours-allow/parallel"), rows("RateLimit/x-time/parallel"), 0.5},
+	{"rate limiter refusing in parallel, to x/time/rate", one("RateLimited/ours-allow/parallel"), rows("RateLimited/x-time/parallel"), 0.5},
+	grows("breakers in a pipeline", 1000, "PipelineLength/kind=breaker/policies=1/callers=serial",
+		"PipelineLength/kind=breaker/policies=1000/callers=serial"),
+	grows("timeouts in a pipeline", 1000, "PipelineLength/kind=timeout/policies=1/callers=serial",
+		"PipelineLength/kind=timeout/policies=1000/callers=serial"),
 }
 
 // A finding is what the measurements say of a bound.
@@ -126,15 +143,15 @@ func (b bound) find(r *results, confidence float64) (finding, error) {
 func (s sum) costs(r *results) ([]float64, error) {
 	var total []float64
 	for _, t := range s {
-		each := r.seconds("peers", t.row, t.procs)
+		each := r.seconds(t.of.pkg, t.of.name, t.of.procs)
 		if len(each) == 0 {
-			return nil, fmt.Errorf("%s was not measured", t.row)
+			return nil, fmt.Errorf("%s was not measured", t.of.name)
 		}
 		if total == nil {
 			total = make([]float64, len(each))
 		}
 		if len(each) != len(total) {
-			return nil, fmt.Errorf("%s was measured %d times, not %d", t.row, len(each), len(total))
+			return nil, fmt.Errorf("%s was measured %d times, not %d", t.of.name, len(each), len(total))
 		}
 		for i, v := range each {
 			total[i] += t.times * v
@@ -146,39 +163,35 @@ func (s sum) costs(r *results) ([]float64, error) {
 func (s sum) String() string {
 	var parts []string
 	for _, t := range s {
-		name := t.row
+		name := t.of.name
 		if t.times != 1 {
 			name = fmt.Sprintf("%g × %s", t.times, name)
 		}
-		if t.procs != 0 {
-			name = fmt.Sprintf("%s on %d", name, t.procs)
+		if t.of.procs != 0 {
+			name = fmt.Sprintf("%s on %d", name, t.of.procs)
 		}
 		parts = append(parts, name)
 	}
 	return strings.Join(parts, " + ")
 }
 
-// rowsOf are the rows that the bounds need, by number of processors.
-func rowsOf(bounds []bound) map[int][]string {
-	byProcs := map[int][]string{}
-	need := func(t summand) {
-		if !slices.Contains(byProcs[t.procs], t.row) {
-			byProcs[t.procs] = append(byProcs[t.procs], t.row)
-		}
-	}
+// rowsOf are the rows that the bounds need.
+func rowsOf(bounds []bound) []row {
+	var need []row
 	for _, b := range bounds {
-		need(b.what)
-		for _, s := range b.than {
+		for _, s := range append([]sum{{b.what}}, b.than...) {
 			for _, t := range s {
-				need(t)
+				if !slices.Contains(need, t.of) {
+					need = append(need, t.of)
+				}
 			}
 		}
 	}
-	return byProcs
+	return need
 }
 
-// findAll compares r with all bounds.
-func findAll(r *results, confidence float64) ([]finding, error) {
+// findAll compares r with the bounds.
+func findAll(r *results, bounds []bound, confidence float64) ([]finding, error) {
 	var findings []finding
 	for _, b := range bounds {
 		f, err := b.find(r, confidence)
@@ -190,15 +203,15 @@ func findAll(r *results, confidence float64) ([]finding, error) {
 	return findings, nil
 }
 
-// tell writes the findings as a table for a terminal, and reports how many are over their bound.
-func tell(w io.Writer, findings []finding) (overs int) {
+// tell writes the findings as a table for a terminal, and returns the bounds that are broken.
+func tell(w io.Writer, findings []finding) (overs []bound) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ratio\tinterval\tbound\t\twhat\tto")
 	for _, f := range findings {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n",
 			short(f.ratio.Center), interval(f.ratio), short(f.most), f.standing(), f.name, f.against)
 		if f.standing() == over {
-			overs++
+			overs = append(overs, f.bound)
 		}
 	}
 	table.Flush()

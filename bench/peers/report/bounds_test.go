@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,7 +46,7 @@ func TestABoundIsComparedWithTheCheapest(t *testing.T) {
 }
 
 func TestABoundAddsUpWhatItIsComparedWith(t *testing.T) {
-	b := bound{"test", one("a"), []sum{{one("b"), summand{2, "c", 0}}}, 1}
+	b := bound{"test", one("a"), []sum{{one("b"), nTimes(2, "c")}}, 1}
 	f, err := b.find(measured(map[string][]float64{"a": steady(8), "b": steady(10), "c": steady(3)}), 0.95)
 	if err != nil || f.against != "b + 2 × c" || !near(f.ratio.Center, 0.5) {
 		t.Errorf("%+v, %v", f, err)
@@ -71,7 +72,7 @@ func TestOnlyAWholeIntervalAboveItsBoundIsOver(t *testing.T) {
 	}
 }
 
-func TestTheTableCountsWhatIsOver(t *testing.T) {
+func TestTheTableTellsWhatIsOver(t *testing.T) {
 	r := measured(map[string][]float64{"a": steady(8), "b": steady(10)})
 	var findings []finding
 	for _, most := range []float64{0.5, 1, 0.7} {
@@ -82,8 +83,9 @@ func TestTheTableCountsWhatIsOver(t *testing.T) {
 		findings = append(findings, f)
 	}
 	var out bytes.Buffer
-	if n := tell(&out, findings); n != 2 || strings.Count(out.String(), string(over)) != 2 {
-		t.Errorf("%d are over in\n%s", n, &out)
+	overs := tell(&out, findings)
+	if len(overs) != 2 || overs[0].most != 0.5 || overs[1].most != 0.7 || strings.Count(out.String(), string(over)) != 2 {
+		t.Errorf("%d are over in\n%s", len(overs), &out)
 	}
 }
 
@@ -100,30 +102,78 @@ func TestARowThatWasNotMeasuredIsAnError(t *testing.T) {
 	}
 }
 
-func TestEveryRowOfEveryBoundIsAskedFor(t *testing.T) {
+func TestEveryRowOfEveryBoundIsAskedForOnce(t *testing.T) {
 	need := rowsOf(bounds)
 	for _, b := range bounds {
 		for _, s := range append([]sum{{b.what}}, b.than...) {
 			for _, term := range s {
-				if !slices.Contains(need[term.procs], term.row) {
-					t.Errorf("%s: %s on %d is not among the rows", b.name, term.row, term.procs)
+				if !slices.Contains(need, term.of) {
+					t.Errorf("%s: %+v is not among the rows", b.name, term.of)
 				}
 			}
+		}
+	}
+	for i, r := range need {
+		if slices.Contains(need[i+1:], r) {
+			t.Errorf("%+v is there twice", r)
 		}
 	}
 }
 
 func TestARowIsRunByItsExactName(t *testing.T) {
-	passes := only(suite{}, map[int][]string{
-		0: {"Closed/ours/serial"}, machineProcs: {"Closed/ours/serial"}, machineProcs + 1: {"Open/a.b/serial"},
+	passes := only([]suite{{pkg: "bench"}, {pkg: "peers"}}, []row{
+		{"peers", "Closed/ours/serial", 0}, {"peers", "Closed/ours/serial", machineProcs}, {"peers", "Open/a.b/serial", machineProcs + 1},
+		{"bench", "Length/kind=a", 0},
 	})
-	if len(passes) != 2 || passes[0].procs[0] != machineProcs || passes[1].procs[0] != machineProcs+1 {
-		t.Fatalf("%+v", passes)
+	var got []string
+	for _, p := range passes {
+		got = append(got, fmt.Sprintf("%s %s on %v", p.suite.pkg, p.benchmark, p.procs))
 	}
-	if got, want := passes[0].benchmark, "^BenchmarkClosed$/^ours$/^serial$"; got != want {
-		t.Errorf("pattern %s, want %s", got, want)
+	want := []string{
+		fmt.Sprintf("bench ^BenchmarkLength$/^kind=a$ on [%d]", machineProcs),
+		fmt.Sprintf("peers ^BenchmarkClosed$/^ours$/^serial$ on [%d]", machineProcs),
+		fmt.Sprintf(`peers ^BenchmarkOpen$/^a\.b$/^serial$ on [%d]`, machineProcs+1),
 	}
-	if got, want := passes[1].benchmark, `^BenchmarkOpen$/^a\.b$/^serial$`; got != want {
-		t.Errorf("pattern %s, want %s", got, want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestOnlyWhatIsBrokenTwiceIsBroken(t *testing.T) {
+	a, b, c := bound{name: "a"}, bound{name: "b"}, bound{name: "c"}
+	names := func(bounds []bound) (names string) {
+		for _, b := range bounds {
+			names += b.name
+		}
+		return names
+	}
+	for _, test := range []struct {
+		looks []string // what each finds broken
+		want  string
+		saw   string
+	}{
+		{[]string{""}, "", "abc by 10;"},
+		{[]string{"ac", ""}, "", "abc by 10;ac by 20;"},
+		{[]string{"ac", "c"}, "c", "abc by 10;ac by 20;"},
+		{[]string{"b", "b"}, "b", "abc by 10;b by 20;"},
+	} {
+		saw := ""
+		broken, err := twice([]bound{a, b, c}, 10, func(bounds []bound, rounds int) (overs []bound, err error) {
+			saw += fmt.Sprintf("%s by %d;", names(bounds), rounds)
+			for _, b := range bounds {
+				if strings.Contains(test.looks[0], b.name) {
+					overs = append(overs, b)
+				}
+			}
+			test.looks = test.looks[1:]
+			return overs, nil
+		})
+		if err != nil || names(broken) != test.want || saw != test.saw {
+			t.Errorf("broken %q, looked at %q, %v; want %q, %q", names(broken), saw, err, test.want, test.saw)
+		}
+	}
+	failed := errors.New("failed")
+	if _, err := twice(nil, 1, func([]bound, int) ([]bound, error) { return nil, failed }); err != failed {
+		t.Error(err)
 	}
 }

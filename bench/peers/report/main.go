@@ -1,9 +1,9 @@
 // Report measures this library beside its peers and writes docs/performance.md: tables, plots and what each library does where
 // calls go wrong. It runs the benchmarks of ./bench and ./bench/peers in rounds, one round of everything after the other.
 //
-//	go run ./bench/peers/report          # some 40 minutes
-//	go run ./bench/peers/report -quick   # some minutes, to look at
-//	go run ./bench/peers/report -check   # about a minute: exits 1 where a cost is over its bound
+//	go run ./bench/peers/report          # some 15 minutes
+//	go run ./bench/peers/report -quick   # two or three, to look at
+//	go run ./bench/peers/report -check   # about two: exits 1 where a cost is over its bound
 //
 // It exits with 2 where it cannot do what is asked.
 package main
@@ -78,9 +78,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	flags := flag.NewFlagSet("report", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.IntVar(&o.rounds, "rounds", 0, "how often everything is run; an interval needs 6"+
-		" (default 10, 90 with -check, 2 with -quick)")
+		" (default 8, 90 with -check, 1 with -quick)")
 	flags.StringVar(&o.benchtime, "benchtime", "", "how long, or with a trailing x how often, each benchmark is run in a round"+
-		" (default 100ms, 10ms with -check or -quick)")
+		" (default 30ms, 10ms with -check or -quick)")
 	cpu := flags.String("cpu", "1,2,4,8", "the numbers of processors on which the parallel benchmarks are run, in ascending order")
 	flags.StringVar(&o.out, "out", "", "the folder that is written to (default docs of the module)")
 	flags.BoolVar(&o.quick, "quick", false, "measure shortly: to see what the report looks like")
@@ -104,12 +104,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 }
 
 func (o *options) defaults(given map[string]bool) {
-	rounds, benchtime := 10, "100ms"
+	rounds, benchtime := 8, "30ms"
 	switch {
 	case o.check:
 		rounds, benchtime = 90, "10ms"
 	case o.quick:
-		rounds, benchtime = 2, "10ms"
+		rounds, benchtime = 1, "10ms"
 	}
 	if !given["rounds"] {
 		o.rounds = rounds
@@ -178,22 +178,37 @@ func check(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer remove()
-	peers, err := compile(ctx, filepath.Join(root, "bench", "peers"), folder)
+	suites, err := compileAll(ctx, root, folder)
 	if err != nil {
 		return err
 	}
-	r, err := o.measured(ctx, only(peers, rowsOf(bounds)), stderr)
-	if err != nil {
-		return err
+	broken, err := twice(bounds, o.rounds, func(bounds []bound, rounds int) ([]bound, error) {
+		o.rounds = rounds
+		r, err := o.measured(ctx, only(suites, rowsOf(bounds)), stderr)
+		if err != nil {
+			return nil, err
+		}
+		findings, err := findAll(r, bounds, checkConfidence)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(stdout, "By %d rounds:\n", rounds)
+		return tell(stdout, findings), nil
+	})
+	if err == nil && len(broken) > 0 {
+		err = fmt.Errorf("%d of %d costs are %w", len(broken), len(bounds), errOver)
 	}
-	findings, err := findAll(r, checkConfidence)
-	if err != nil {
-		return err
+	return err
+}
+
+// twice looks at the bounds, and once more, longer, at those that seem broken: what a neighbour on the machine did to one
+// measurement it seldom does to two. It returns those that are broken both times.
+func twice(bounds []bound, rounds int, look func([]bound, int) ([]bound, error)) (broken []bound, err error) {
+	suspects, err := look(bounds, rounds)
+	if err != nil || len(suspects) == 0 {
+		return nil, err
 	}
-	if n := tell(stdout, findings); n > 0 {
-		return fmt.Errorf("%d of %d costs are %w", n, len(findings), errOver)
-	}
-	return nil
+	return look(suspects, 2*rounds)
 }
 
 func report(ctx context.Context, o options, stdout, stderr io.Writer) error {
@@ -209,19 +224,15 @@ func report(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if _, err := openDocs(out); err != nil { // before anything is measured
 		return err
 	}
-	bench, err := compile(ctx, filepath.Join(root, "bench"), folder)
+	suites, err := compileAll(ctx, root, folder)
 	if err != nil {
 		return err
 	}
-	peers, err := compile(ctx, filepath.Join(root, "bench", "peers"), folder)
+	answers, err := behaviours(ctx, suites[1])
 	if err != nil {
 		return err
 	}
-	answers, err := behaviours(ctx, peers)
-	if err != nil {
-		return err
-	}
-	r, err := o.measured(ctx, everything([]suite{bench, peers}, o.procs), stderr)
+	r, err := o.measured(ctx, everything(suites, o.procs), stderr)
 	if err != nil {
 		return err
 	}
@@ -244,6 +255,19 @@ func workplace(ctx context.Context) (root, folder string, remove func(), err err
 	}
 	folder, err = os.MkdirTemp("", "report")
 	return root, folder, func() { os.RemoveAll(folder) }, err
+}
+
+// compileAll compiles the benchmarks of bench and of bench/peers.
+func compileAll(ctx context.Context, root, folder string) ([]suite, error) {
+	var suites []suite
+	for _, dir := range []string{filepath.Join(root, "bench"), filepath.Join(root, "bench", "peers")} {
+		s, err := compile(ctx, dir, folder)
+		if err != nil {
+			return nil, err
+		}
+		suites = append(suites, s)
+	}
+	return suites, nil
 }
 
 // measured makes the measurements, or takes those of a file.

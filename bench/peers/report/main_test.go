@@ -74,11 +74,11 @@ func TestHelpIsNoError(t *testing.T) {
 
 func TestWhatIsGivenStandsBeforeTheDefaults(t *testing.T) {
 	for args, want := range map[string]options{
-		"":                                {rounds: 10, benchtime: "100ms", procs: []int{1, 2, 4, 8}},
-		"-quick":                          {rounds: 2, benchtime: "10ms", procs: []int{1, 2, 4, 8}, quick: true},
+		"":                                {rounds: 8, benchtime: "30ms", procs: []int{1, 2, 4, 8}},
+		"-quick":                          {rounds: 1, benchtime: "10ms", procs: []int{1, 2, 4, 8}, quick: true},
 		"-quick -rounds 7 -benchtime 20x": {rounds: 7, benchtime: "20x", procs: []int{1, 2, 4, 8}, quick: true},
 		"-check":                          {rounds: 90, benchtime: "10ms", procs: []int{1, 2, 4, 8}, check: true},
-		"-cpu 2,6 -out x":                 {rounds: 10, benchtime: "100ms", procs: []int{2, 6}, out: "x"},
+		"-cpu 2,6 -out x":                 {rounds: 8, benchtime: "30ms", procs: []int{2, 6}, out: "x"},
 	} {
 		got, err := parse(strings.Fields(args), io.Discard)
 		same := slices.Equal(got.procs, want.procs)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,22 +139,23 @@ func everything(suites []suite, procs []int) []pass {
 	return passes
 }
 
-// only is the given rows of bench/peers, by number of processors, 0 being those of the machine.
-func only(peers suite, byProcs map[int][]string) []pass {
-	patterns := map[int][]string{}
-	for procs, names := range byProcs {
-		if procs == 0 {
-			procs = machineProcs
-		}
-		for _, name := range names {
-			if p := exactly(name); !slices.Contains(patterns[procs], p) {
+// only is the given rows, those of a suite on the same processors in one pass.
+func only(suites []suite, rows []row) []pass {
+	var passes []pass
+	for _, s := range suites {
+		patterns := map[int][]string{}
+		for _, r := range rows {
+			if r.pkg != s.pkg {
+				continue
+			}
+			procs := cmp.Or(r.procs, machineProcs)
+			if p := exactly(r.name); !slices.Contains(patterns[procs], p) {
 				patterns[procs] = append(patterns[procs], p)
 			}
 		}
-	}
-	var passes []pass
-	for _, procs := range slices.Sorted(maps.Keys(patterns)) {
-		passes = append(passes, pass{peers, strings.Join(patterns[procs], "|"), "", []int{procs}})
+		for _, procs := range slices.Sorted(maps.Keys(patterns)) {
+			passes = append(passes, pass{s, strings.Join(patterns[procs], "|"), "", []int{procs}})
+		}
 	}
 	return passes
 }
