@@ -22,7 +22,8 @@ import (
 	"github.com/effector-go/resilience/breaker"
 )
 
-// The colours tell apart for the colour-blind too, on the white page that the plots bring along.
+// The colours tell apart for the colour-blind too, on the page that the plots bring along: white, and of an SVG dark where the
+// reader prefers that.
 var (
 	clientColors = []color.Color{rgb(0xd5, 0x5e, 0x00), rgb(0x00, 0x72, 0xb2)}
 	phaseColors  = map[health]color.Color{healthy: color.White, slow: rgb(0xff, 0xf6, 0xd6), down: rgb(0xfb, 0xe3, 0xe1)}
@@ -36,6 +37,9 @@ var (
 )
 
 func rgb(r, g, b uint8) color.Color { return color.RGBA{r, g, b, 0xff} }
+
+// darkStyle turns light and dark about and leaves the hues, where the reader prefers a dark page.
+const darkStyle = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.9) hue-rotate(180deg) } }</style>\n"
 
 const width, height = 9 * vg.Inch, 7 * vg.Inch
 
@@ -59,6 +63,7 @@ func savePlot(path string, r *result) error {
 	data := file.Bytes()
 	if filepath.Ext(path) == ".svg" { // for readers without that font, others of the same widths
 		data = bytes.ReplaceAll(data, []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;"))
+		data = bytes.Replace(data, []byte("<g "), []byte(darkStyle+"<g "), 1)
 	}
 	return os.WriteFile(path, data, 0o666)
 }
