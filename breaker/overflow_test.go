@@ -126,8 +126,8 @@ func TestFullWindowKeepsItsShare(t *testing.T) {
 				if opened := b.State() == Open; opened != test.opens || opened != (admitted == 1) || !opened && admitted != 100 {
 					t.Errorf("%v after %d calls", b.State(), admitted)
 				}
-				if s := w.sum(9); s.failures < int64(test.failures) || s.calls < s.failures || s.calls < int64(test.successes) {
-					t.Errorf("%+v: the sum ran over", s)
+				if failures, calls := w.failed(9); failures < int64(test.failures) || calls < failures || calls < int64(test.successes) {
+					t.Errorf("%d failures of %d calls: the sum ran over", failures, calls)
 				}
 			})
 		})

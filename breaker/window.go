@@ -314,13 +314,10 @@ func (w *window) someSlowSoon(epoch int64) bool {
 	return false
 }
 
-// sums are what the window holds.
-type sums struct{ calls, failures, slow, slowIgnored int64 }
-
-func (w *window) sum(epoch int64) (s sums) {
+// held counts the ended calls of the classes.
+func (w *window) held(epoch int64, classes ...int) (n int64) {
 	for _, stripe := range *w.stripes.Load() {
-		for class := range stripe.ended {
-			n := int64(0)
+		for _, class := range classes {
 			for i := range stripe.ended[class] {
 				word := stripe.ended[class][i].Load()
 				// One epoch ahead too: else an opening would wait where a booker is already there.
@@ -328,20 +325,25 @@ func (w *window) sum(epoch int64) (s sums) {
 					n += int64(word & countMask)
 				}
 			}
-			if class == slowIgnored {
-				s.slowIgnored += n
-			} else {
-				s.calls += n
-			}
-			if class == fastFailure || class == slowFailure {
-				s.failures += n
-			}
-			if class >= slowSuccess {
-				s.slow += n
-			}
 		}
 	}
-	return s
+	return n
+}
+
+// failed counts the failures, then the successes. In this order the share that is seen is at most what it was when the failures had
+// been counted: a success booked meanwhile makes it smaller, a failure booked meanwhile is not seen, and its booker looks later.
+func (w *window) failed(epoch int64) (failures, calls int64) {
+	failures = w.held(epoch, slowFailure, fastFailure)
+	return failures, failures + w.held(epoch, slowSuccess, fastSuccess)
+}
+
+// slow counts the slow calls, then those that hang, then the fast ones: an order as in failed. A call that hung leaves first and is booked
+// second, so none counts twice.
+func (w *window) slow(now, epoch int64) (slow, calls int64) {
+	slow = w.held(epoch, slowFailure, slowSuccess, slowIgnored)
+	_, hanging := w.running(now)
+	slow += hanging
+	return slow, slow + w.held(epoch, fastFailure, fastSuccess)
 }
 
 // running counts the calls that have not ended, and those among them that are slow by now.
@@ -374,23 +376,22 @@ func (w *window) allSlow(instant, age, epoch, now int64) bool {
 	return age > fineSpan || age < -buckets // so old that its tag came round
 }
 
+// judge returns why the breaker is to open, or "".
 func (w *window) judge(now, epoch int64) (cause string) {
-	s := w.sum(epoch)
 	least := int64(w.c.MinCalls)
-	if s.calls >= least {
+	failures, calls := w.failed(epoch)
+	if calls >= least {
 		w.settled.Store(epoch + 1)
-		if w.c.FailureRate > 0 && float64(s.failures)/float64(s.calls) >= w.c.FailureRate {
-			return fmt.Sprintf("%d of %d calls failed in %v", s.failures, s.calls, w.c.Window)
+		if w.c.FailureRate > 0 && float64(failures)/float64(calls) >= w.c.FailureRate {
+			return fmt.Sprintf("%d of %d calls failed in %v", failures, calls, w.c.Window)
 		}
 	}
 	if w.c.SlowRate > 0 {
 		if fine := w.epoch(now, w.fine); !w.someSlowSoon(fine) {
 			w.judged.Store(w.began + min((epoch+1)*w.width.by, (fine+1)*w.fine.by))
 		}
-		_, hanging := w.running(now)
-		slow, all := s.slow+hanging, s.calls+s.slowIgnored+hanging
-		if all >= least && float64(slow)/float64(all) >= w.c.SlowRate {
-			return fmt.Sprintf("%d of %d calls took %v or longer in %v", slow, all, w.c.SlowCall, w.c.Window)
+		if slow, calls := w.slow(now, epoch); calls >= least && float64(slow)/float64(calls) >= w.c.SlowRate {
+			return fmt.Sprintf("%d of %d calls took %v or longer in %v", slow, calls, w.c.SlowCall, w.c.Window)
 		}
 	}
 	return ""
@@ -398,10 +399,11 @@ func (w *window) judge(now, epoch int64) (cause string) {
 
 func (w *window) snapshot(s *Snapshot) {
 	now := clock.Now()
-	sum := w.sum(w.epoch(now, w.width))
-	all, hanging := w.running(now)
-	s.Calls, s.Failures = int(sum.calls), int(sum.failures)
-	s.Slow, s.Running = int(sum.slow+hanging), int(all)
+	epoch := w.epoch(now, w.width)
+	failures, calls := w.failed(epoch)
+	running, hanging := w.running(now)
+	s.Calls, s.Failures = int(calls), int(failures)
+	s.Slow, s.Running = int(w.held(epoch, slowFailure, slowSuccess, slowIgnored)+hanging), int(running)
 }
 
 // lastCalls counts the failures among the last so many calls, without a lock. One word holds the number of the latest call and how many

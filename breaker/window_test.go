@@ -241,8 +241,55 @@ func TestTrialRunsNobodyElsesHook(t *testing.T) {
 func TestCallIsSeenByOneWhoseClockIsAnEpochBehind(t *testing.T) {
 	w := newWindow(&Config{Window: time.Second, FailureRate: 1, MinCalls: 1}, 0)
 	w.add(&(*w.stripes.Load())[0].ended[fastFailure], int64(100*time.Millisecond), w.width)
-	if s := w.sum(0); s.calls != 1 || s.failures != 1 {
-		t.Errorf("%+v, want the call of epoch 1 in epoch 0", s)
+	if failures, calls := w.failed(0); failures != 1 || calls != 1 {
+		t.Errorf("%d failures of %d calls, want the call of epoch 1 in epoch 0", failures, calls)
+	}
+}
+
+// TestShareThatNeverWasOpensNothing: calls are booked in turn, one that weighs against the rule first, so that the share is always below
+// the half. One who judges meanwhile, and takes some time to look at all stripes, must not see an older count of the one kind beside
+// a newer one of the other.
+func TestShareThatNeverWasOpensNothing(t *testing.T) {
+	for name, test := range map[string]struct {
+		config         Config
+		lighter, worse int // classes
+	}{
+		"failures":               {Config{FailureRate: 0.5}, fastSuccess, fastFailure},
+		"slow failures":          {Config{FailureRate: 0.5}, slowSuccess, slowFailure},
+		"slow calls":             {Config{SlowRate: 0.5, SlowCall: time.Hour}, fastSuccess, slowSuccess},
+		"slow calls or failures": {Config{SlowRate: 0.5, SlowCall: time.Hour}, fastFailure, slowSuccess},
+		"ignored slow calls":     {Config{SlowRate: 0.5, SlowCall: time.Hour}, fastFailure, slowIgnored},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.config.Window, test.config.MinCalls = 100*time.Hour, 1
+			w := newWindow(&test.config, 0)
+			w.grow()
+			stripes := *w.stripes.Load()
+			lighter := &stripes[0].ended[test.lighter][0]
+			worse := &stripes[len(stripes)-1].ended[test.worse][0]
+			lighter.Store(2)
+			worse.Store(1)
+			var judged atomic.Bool
+			var g errgroup.Group
+			g.Go(func() error {
+				for !judged.Load() {
+					lighter.Add(1)
+					worse.Add(1)
+				}
+				return nil
+			})
+			cause := ""
+			for range 5000 {
+				if cause = w.judge(0, 0); cause != "" {
+					break
+				}
+			}
+			judged.Store(true)
+			g.Wait()
+			if cause != "" {
+				t.Error(cause)
+			}
+		})
 	}
 }
 

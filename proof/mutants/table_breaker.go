@@ -508,13 +508,40 @@ var windowTable = table{"breaker/window.go", []fault{
 	},
 	{
 		what: "a slow ignored call is a call",
-		old:  `if class == slowIgnored {`,
-		new:  `if class == classes {`,
+		old:  `failures + w.held(epoch, slowSuccess, fastSuccess)`,
+		new:  `failures + w.held(epoch, slowSuccess, fastSuccess, slowIgnored)`,
 	},
 	{
 		what: "a slow failure is no failure",
-		old:  `if class == fastFailure || class == slowFailure {`,
-		new:  `if class == fastFailure {`,
+		old:  `failures = w.held(epoch, slowFailure, fastFailure)`,
+		new:  `failures = w.held(epoch, fastFailure)`,
+	},
+	{
+		what: "failures are counted after the successes",
+		old: `	failures = w.held(epoch, slowFailure, fastFailure)
+	return failures, failures + w.held(epoch, slowSuccess, fastSuccess)`,
+		new: `	calls = w.held(epoch, slowSuccess, fastSuccess)
+	failures = w.held(epoch, slowFailure, fastFailure)
+	return failures, failures + calls`,
+	},
+	{
+		what: "slow calls are counted after the fast ones",
+		old: `	slow = w.held(epoch, slowFailure, slowSuccess, slowIgnored)
+	_, hanging := w.running(now)
+	slow += hanging
+	return slow, slow + w.held(epoch, fastFailure, fastSuccess)`,
+		new: `	calls = w.held(epoch, fastFailure, fastSuccess)
+	slow = w.held(epoch, slowFailure, slowSuccess, slowIgnored)
+	_, hanging := w.running(now)
+	slow += hanging
+	return slow, slow + calls`,
+	},
+	{
+		what: "an ignored slow call is not slow",
+		old: `	slow = w.held(epoch, slowFailure, slowSuccess, slowIgnored)
+	_,`,
+		new: `	slow = w.held(epoch, slowFailure, slowSuccess)
+	_,`,
 	},
 	{
 		what: "a call that ran for just SlowCall is not slow yet",
@@ -528,8 +555,8 @@ var windowTable = table{"breaker/window.go", []fault{
 	},
 	{
 		what: "a window is judged when it holds more than MinCalls",
-		old:  `s.calls >= least {`,
-		new:  `s.calls > least {`,
+		old:  `	if calls >= least {`,
+		new:  `	if calls > least {`,
 	},
 	{
 		what: "a failure rate must be more than FailureRate",
@@ -543,13 +570,8 @@ var windowTable = table{"breaker/window.go", []fault{
 	},
 	{
 		what: "calls that hang are not judged",
-		old:  `slow, all := s.slow+hanging, s.calls+s.slowIgnored+hanging`,
-		new:  `slow, all := s.slow+0*hanging, s.calls+s.slowIgnored`,
-	},
-	{
-		what: "calls that hang are not in the whole",
-		old:  `s.calls+s.slowIgnored+hanging`,
-		new:  `s.calls+s.slowIgnored`,
+		old:  `	slow += hanging`,
+		new:  `	slow += 0 * hanging`,
 	},
 	{
 		what: "one of the last calls is stored where it must be swapped",
