@@ -631,7 +631,7 @@ func callbacks() (all []fault) {
 		return func(order []kind) bool { return slices.ContainsFunc(order, does) }
 	}
 	owners := map[site]func(kind) bool{
-		atClassify:      kind.breaks,
+		atClassify:      kind.classifies,
 		atOnStateChange: func(k kind) bool { return k == tripping || k == deciding },
 		atRetryIf:       kind.retries,
 		atOnRetry:       kind.retries,

@@ -113,6 +113,9 @@ func TestManyCallersAtOnceOutliveTheirFaults(t *testing.T) {
 				for _, l := range s.ledgers {
 					l.checkSums(t)
 				}
+				for _, g := range s.gates {
+					g.check(t)
+				}
 				s.checkValues(ending{returned: true})
 				s.checkHealth(flat, goroutines)
 			})

@@ -45,16 +45,22 @@ const (
 	bulkheading kind = "bulkhead"  // with two places, and two more to wait
 	rateLimited kind = "ratelimit" // with more tokens than any test takes, which come back in weeks
 	throttled   kind = "throttle"  // likewise
+	shedding    kind = "shed"      // that counts and refuses nothing
 )
 
 var kinds = []kind{
 	consecutive, leaky, lastCalls, rate, slow, tripping, trial, deciding, retrying, budgeted, limited, abandoning, atMostOnce, discarding,
-	bulkheading, rateLimited, throttled,
+	bulkheading, rateLimited, throttled, shedding,
 }
 
 func (k kind) breaks() bool  { return k.breakerConfig() != nil }
 func (k kind) retries() bool { return k == retrying || k == budgeted }
-func (k kind) gates() bool   { return k == bulkheading || k == rateLimited || k == throttled }
+func (k kind) gates() bool {
+	return k == bulkheading || k == rateLimited || k == throttled || k == shedding
+}
+
+// classifies reports whether the policy asks a Classify of the user's.
+func (k kind) classifies() bool { return k.breaks() || k == shedding }
 
 // What the policies are set to: limits of hours, for effectors that take hours, and an open time that none of them outlasts.
 const (
@@ -147,7 +153,7 @@ func (s *scene) newPolicies(k kind, depth int) []resilience.Policy {
 		a := s.newAccount(k, depth)
 		return []resilience.Policy{a.retry, a}
 	case k.gates():
-		g := newGate(k)
+		g := s.newGate(k, depth)
 		s.gates = append(s.gates, g)
 		return []resilience.Policy{g.policy, g}
 	}
@@ -458,7 +464,7 @@ func (s *scene) run(shape int) {
 		a.check(s.t)
 	}
 	for _, g := range s.gates {
-		g.check(s.t, int(g.passed.Load()))
+		g.check(s.t)
 	}
 	for _, limit := range s.timeouts {
 		if n := limit.Abandoned(); n != 0 {

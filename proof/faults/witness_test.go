@@ -13,6 +13,7 @@ import (
 	"github.com/effector-go/resilience/bulkhead"
 	"github.com/effector-go/resilience/ratelimit"
 	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/shed"
 	"github.com/effector-go/resilience/throttle"
 )
 
@@ -222,64 +223,95 @@ func (a *account) check(t *testing.T) {
 	}
 }
 
-// A gate stands right inside a policy that lets through so many calls, and counts them.
+// A gate stands right inside a policy that lets through so many calls at a time, in a time or of those that fail, and counts them.
 type gate struct {
 	policy  resilience.Policy
 	do      func(ctx context.Context, e resilience.Effector[int]) (int, error)
 	acquire func(ctx context.Context) (*bulkhead.Permit, error)
-	check   func(t *testing.T, passed int) // that nothing is held, and what has passed is counted
-	passed  atomic.Int64
+	check   func(t *testing.T) // that nothing is held, and that what has passed is counted
+
+	passed              atomic.Int64
+	succeeded, failures atomic.Int64 // of those that started the effector and whose caller was there
 }
 
 func (g *gate) Run(ctx context.Context, next resilience.Next) error {
 	g.passed.Add(1)
-	return next.Run(ctx)
+	starts, failed := next.Starts(), true // panics and Goexit fail too
+	defer func() {
+		switch {
+		case next.Starts() == starts: // turned away further in
+		case !failed:
+			g.succeeded.Add(1)
+		case ctx.Err() != context.Canceled:
+			g.failures.Add(1)
+		}
+	}()
+	err := next.Run(ctx)
+	failed = err != nil
+	return err
 }
 
 // tokens are those of a rate limiter or a throttle: more than any test takes, and none comes back while a scene is looked at.
 const tokens = 1000
 
-func newGate(k kind) *gate {
+func (s *scene) newGate(k kind, depth int) *gate {
+	g := new(gate)
 	switch k {
 	case bulkheading:
-		return bulkheadGate(bulkhead.New(bulkhead.Config{Limit: 2, Queue: 2}))
+		g.limitRunning(bulkhead.New(bulkhead.Config{Limit: 2, Queue: 2}))
 	case rateLimited:
 		const comesBack = 36 * 24 * time.Hour
 		l := ratelimit.New(ratelimit.Config{Rate: 1 / comesBack.Seconds(), Burst: tokens})
-		return &gate{
-			policy: l,
-			do:     func(ctx context.Context, e resilience.Effector[int]) (int, error) { return ratelimit.Do(ctx, l, e) },
-			check:  func(t *testing.T, passed int) { checkTokens(t, l.Snapshot().Available, passed) },
-		}
+		g.policy = l
+		g.do = func(ctx context.Context, e resilience.Effector[int]) (int, error) { return ratelimit.Do(ctx, l, e) }
+		g.check = func(t *testing.T) { g.checkTokens(t, l.Snapshot().Available) }
 	case throttled:
 		l := throttle.New(throttle.Config{Max: tokens, Refill: tokens, Every: 10 * openFor})
-		return &gate{
-			policy: l,
-			do:     func(ctx context.Context, e resilience.Effector[int]) (int, error) { return throttle.Do(ctx, l, e) },
-			check:  func(t *testing.T, passed int) { checkTokens(t, l.Snapshot().Available, passed) },
+		g.policy = l
+		g.do = func(ctx context.Context, e resilience.Effector[int]) (int, error) { return throttle.Do(ctx, l, e) }
+		g.check = func(t *testing.T) { g.checkTokens(t, l.Snapshot().Available) }
+	case shedding:
+		c := shed.Config{Window: 10 * openFor, MaxShare: 1e-12}
+		if s.fault.at == atClassify {
+			c.Classify = func(ctx context.Context, err error) shed.Outcome {
+				s.pass(atClassify, depth)
+				return shed.DefaultClassify(ctx, err)
+			}
 		}
+		g.limitFailing(shed.New(c))
+	default:
+		panic(k)
 	}
-	panic(k)
+	return g
 }
 
-func checkTokens(t *testing.T, available, passed int) {
-	if available != tokens-passed {
+func (g *gate) checkTokens(t *testing.T, available int) {
+	if passed := int(g.passed.Load()); available != tokens-passed {
 		t.Errorf("%d tokens are left of %d, but %d calls have passed", available, tokens, passed)
 	}
 }
 
-func bulkheadGate(b *bulkhead.Bulkhead) *gate {
-	return &gate{
-		policy: b,
-		do:     func(ctx context.Context, e resilience.Effector[int]) (int, error) { return bulkhead.Do(ctx, b, e) },
-		acquire: func(ctx context.Context) (*bulkhead.Permit, error) {
-			place, err := b.Acquire(ctx)
-			return &place, err
-		},
-		check: func(t *testing.T, _ int) {
-			if got := b.Snapshot(); got.Running != 0 || got.Waiting != 0 {
-				t.Errorf("places are held: %+v", got)
-			}
-		},
+func (g *gate) limitRunning(b *bulkhead.Bulkhead) {
+	g.policy = b
+	g.do = func(ctx context.Context, e resilience.Effector[int]) (int, error) { return bulkhead.Do(ctx, b, e) }
+	g.acquire = func(ctx context.Context) (*bulkhead.Permit, error) {
+		place, err := b.Acquire(ctx)
+		return &place, err
+	}
+	g.check = func(t *testing.T) {
+		if got := b.Snapshot(); got.Running != 0 || got.Waiting != 0 {
+			t.Errorf("places are held: %+v", got)
+		}
+	}
+}
+
+func (g *gate) limitFailing(s *shed.Shedder) {
+	g.policy = s
+	g.do = func(ctx context.Context, e resilience.Effector[int]) (int, error) { return shed.Do(ctx, s, e) }
+	g.check = func(t *testing.T) {
+		succeeded, failed := int(g.succeeded.Load()), int(g.failures.Load())
+		if got := s.Snapshot(); got.Accepts != succeeded || got.Requests != succeeded+failed {
+			t.Errorf("%+v, but %d calls succeeded and %d failed", got, succeeded, failed)
+		}
 	}
 }
