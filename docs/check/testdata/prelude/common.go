@@ -38,6 +38,7 @@ var (
 	response    *http.Response
 	handler     http.Handler
 	began       = time.Now()
+	err         error
 	alice       = User{ID: "1", Name: "Alice"}
 )
 
