@@ -188,6 +188,7 @@ func check(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		if err != nil {
 			return nil, err
 		}
+		o.save = "" // the first look is of everything
 		findings, err := findAll(r, bounds, checkConfidence)
 		if err != nil {
 			return nil, err

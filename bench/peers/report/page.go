@@ -23,38 +23,51 @@ type path struct {
 	text      string
 	suffix    string   // of the rows that belong to it, cut off
 	not       []string // suffixes of rows that do not
+	figure    string   // in which it is drawn
 }
 
-// breakerPaths is how many of paths, the first ones, are of a breaker alone.
-const breakerPaths = 4
-
 var paths = []path{
-	{benchmark: "Closed", title: "Closed breaker",
+	{benchmark: "Closed", title: "Closed breaker", figure: figureBreakers,
 		text: "A call that succeeds, through a breaker that opens after 5 failures in a row."},
-	{benchmark: "RateWindow", title: "Breaker with a window",
+	{benchmark: "RateWindow", title: "Breaker with a window", figure: figureBreakers,
 		text: "A call that succeeds, through a breaker that opens by the share of failures in the last 10 s. ours-slow counts slow " +
 			"calls as well, and those that hang."},
-	{benchmark: "Open", title: "Open breaker",
+	{benchmark: "Open", title: "Open breaker", figure: figureBreakers,
 		text: "A call that is refused. aegis and gozero have no open state: they refuse nearly every call after ten thousand failures."},
-	{benchmark: "Trip", title: "Tripping breaker",
+	{benchmark: "Trip", title: "Tripping breaker", figure: figureBreakers,
 		text: "A breaker is made, and five failing calls open it; what that leaves behind, a timer or a goroutine, is paid for " +
 			"within a millisecond."},
-	{benchmark: "Retry", title: "Retry, first try", text: "A call that succeeds at first."},
-	{benchmark: "RetryTwice", title: "Retry, third try", text: "A call that fails twice and then succeeds, without waits."},
-	{benchmark: "Timeout", title: "Timeout, ctx not waited for", not: []string{"-done"},
+	{benchmark: "Retry", title: "Retry, first try", text: "A call that succeeds at first.", figure: figureCalls},
+	{benchmark: "RetryTwice", title: "Retry, third try", text: "A call that fails twice and then succeeds, without waits.",
+		figure: figureCalls},
+	{benchmark: "Timeout", title: "Timeout, ctx not waited for", not: []string{"-done"}, figure: figureCalls,
 		text: "An effector that does not ask for the end of its ctx. ours-abandon and goroutine run it on a goroutine of its own."},
-	{benchmark: "Timeout", title: "Timeout, ctx waited for", suffix: "-done", text: "An effector that asks for its ctx's Done."},
-	{benchmark: "Pipeline", title: "Pipeline, first try",
+	{benchmark: "Timeout", title: "Timeout, ctx waited for", suffix: "-done", text: "An effector that asks for its ctx's Done.",
+		figure: figureCalls},
+	{benchmark: "Pipeline", title: "Pipeline, first try", figure: figureCalls,
 		text: "A call that succeeds at first, through a timeout for the whole, retry, breaker and a timeout for each attempt."},
-	{benchmark: "PipelineOpen", title: "Pipeline, refused", text: "The same, with the breaker open."},
-	{benchmark: "PipelineTwice", title: "Pipeline, third try",
+	{benchmark: "PipelineOpen", title: "Pipeline, refused", text: "The same, with the breaker open.", figure: figureCalls},
+	{benchmark: "PipelineTwice", title: "Pipeline, third try", figure: figureCalls,
 		text: "The same, with a call that fails twice and then succeeds, without waits."},
-	{benchmark: "HTTP", title: "HTTP request",
+	{benchmark: "HTTP", title: "HTTP request", figure: figureCalls,
 		text: "A GET to a server on loopback over a connection that is kept alive, under a ctx that can be canceled. ours and failsafe " +
 			"have a timeout for the whole, retry, breaker and a timeout for each attempt; retryablehttp, ours-retry and failsafe-retry " +
 			"have retry alone; ours-empty has an empty pipeline; bare is net/http's transport."},
-	{benchmark: "HTTPAlone", title: "HTTP request, network apart",
+	{benchmark: "HTTPAlone", title: "HTTP request, network apart", figure: figureCalls,
 		text: "The same over a transport that answers at once, so that the time of the libraries themselves is seen."},
+	{benchmark: "Bulkhead", title: "Bulkhead with room", figure: figureLimits,
+		text: "A call for which there is room. channel is a buffered channel and a select, semaphore is x/sync's TryAcquire."},
+	{benchmark: "BulkheadFull", title: "Bulkhead, full", text: "A call that is refused.", figure: figureLimits},
+	{benchmark: "BulkheadQueue", title: "Bulkhead with a queue", figure: figureLimits,
+		text: "One call runs at a time, and others wait in a queue. channel's may be overtaken by newcomers, and it costs less for it. In " +
+			"parallel most of the time is the scheduler's."},
+	{benchmark: "RateLimit", title: "Rate limit, let through", figure: figureLimits,
+		text: "A call that has its turn at once. x-time is Allow, x-time-wait is Wait; uber refuses nothing and looks at no ctx."},
+	{benchmark: "RateLimited", title: "Rate limit, refused", text: "A call that is refused; ours tells when to come again.",
+		figure: figureLimits},
+	{benchmark: "Share", title: "Shared call", figure: figureLimits,
+		text: "A call that others may share, of one caller or of one on each processor. singleflight runs it on the first caller's goroutine " +
+			"and lets nobody leave; ours and singleflight-chan let callers leave when their ctx ends, which takes a goroutine for the run."},
 }
 
 // sides are the libraries that were measured on the path, by the name in the row.
@@ -109,6 +122,9 @@ func page(r *results, answers []behaviour.Answer, hand string) (string, error) {
 		"Locks":            locksName,
 		"FigureBreakers":   figureBreakers,
 		"FigureCalls":      figureCalls,
+		"FigureLimits":     figureLimits,
+		"FigureGrowth":     figureGrowth,
+		"GrowthTable":      growthTable(r),
 		"FigureProcessors": figureProcessors,
 		"FigureLength":     figureLength,
 	})
@@ -125,8 +141,10 @@ func where(r *results) string {
 // peerModules are what this library is measured beside.
 var peerModules = []string{
 	"github.com/avast/retry-go/v4", "github.com/cenkalti/backoff/v4", "github.com/cenkalti/backoff/v5",
-	"github.com/cep21/circuit/v4", "github.com/eapache/go-resiliency", "github.com/failsafe-go/failsafe-go",
-	"github.com/go-kratos/aegis", "github.com/hashicorp/go-retryablehttp", "github.com/sethvargo/go-retry", "github.com/sony/gobreaker/v2", "github.com/zeromicro/go-zero",
+	"github.com/cep21/circuit/v4", "github.com/cristalhq/hedgedhttp", "github.com/eapache/go-resiliency",
+	"github.com/failsafe-go/failsafe-go", "github.com/go-kratos/aegis", "github.com/hashicorp/go-retryablehttp",
+	"github.com/platinummonkey/go-concurrency-limits", "github.com/sethvargo/go-retry", "github.com/sony/gobreaker/v2",
+	"github.com/zeromicro/go-zero", "go.uber.org/ratelimit", "golang.org/x/sync", "golang.org/x/time",
 }
 
 // peersText names the peers, a line each, with the versions that are compiled in.
@@ -166,6 +184,9 @@ func boundsTable(r *results) string {
 func pathTables(r *results) (string, error) {
 	var w bytes.Buffer
 	for _, p := range paths {
+		if len(p.sides(r)) == 0 {
+			continue
+		}
 		if err := pathTable(&w, r, p); err != nil {
 			return "", err
 		}
@@ -237,6 +258,62 @@ func lengthTable(r *results) string {
 				continue
 			}
 			fmt.Fprintf(&w, " %s |", withInterval(to))
+		}
+		w.WriteString("\n")
+	}
+	return w.String()
+}
+
+// A growth is a row of bench with a number in it, and what grows with the number.
+type growth struct {
+	label string
+	row   string // with %d for the number
+	unit  string // benchfmt's
+}
+
+// growths are what the table of growth shows; the figure shows those that are times.
+var growths = []growth{
+	{"policies in a pipeline, breakers: time of a call", "PipelineLength/kind=breaker/policies=%d/callers=serial", "sec/op"},
+	{"policies in a pipeline, timeouts: time of a call", "PipelineLength/kind=timeout/policies=%d/callers=serial", "sec/op"},
+	{"pipelines in a pipeline: time of a call", "PipelineDepth/shape=inner-first/depth=%d/by=compose/callers=serial", "sec/op"},
+	{"the same, not composed", "PipelineDepth/shape=inner-first/depth=%d/by=do/callers=serial", "sec/op"},
+	{"goroutines on one breaker: time of a call", "Callers/rule=consecutive/goroutines=%d", "sec/op"},
+	{"goroutines on one breaker with a window", "Callers/rule=rate/goroutines=%d", "sec/op"},
+	{"breakers alive: time of a call", "BreakersAlive/rule=consecutive/state=closed/breakers=%d", "sec/op"},
+	{"breakers alive: bytes of each", "BreakersAlive/rule=consecutive/state=closed/breakers=%d", "B/breaker"},
+	{"breakers alive with a window: bytes of each", "BreakersAlive/rule=rate/state=closed/breakers=%d", "B/breaker"},
+	{"breakers alive, open: bytes of each", "BreakersAlive/rule=consecutive/state=open/breakers=%d", "B/breaker"},
+	{"breakers alive, closed: timers of each", "BreakersAlive/rule=rate/state=closed/breakers=%d", "timers/breaker"},
+	{"breakers alive, open: timers of each", "BreakersAlive/rule=consecutive/state=open/breakers=%d", "timers/breaker"},
+	{"breakers alive, open: goroutines of each", "BreakersAlive/rule=consecutive/state=open/breakers=%d", "goroutines/breaker"},
+}
+
+// growthNumbers are those of which there may be rows.
+var growthNumbers = []int{1, 10, 100, 1000, 10_000, 100_000}
+
+// values are what the growth's row gave for the number.
+func (g growth) values(r *results, n int) []float64 {
+	return r.cost("bench", fmt.Sprintf(g.row, n), 0)[g.unit]
+}
+
+func growthTable(r *results) string {
+	var w bytes.Buffer
+	w.WriteString("| |")
+	for _, n := range growthNumbers {
+		fmt.Fprintf(&w, " %d |", n)
+	}
+	w.WriteString("\n| --- |" + strings.Repeat(" ---: |", len(growthNumbers)) + "\n")
+	for _, g := range growths {
+		fmt.Fprintf(&w, "| %s |", g.label)
+		for _, n := range growthNumbers {
+			switch values := g.values(r, n); {
+			case len(values) == 0:
+				w.WriteString(" |")
+			case g.unit == "sec/op":
+				fmt.Fprintf(&w, " %s |", duration(values))
+			default:
+				fmt.Fprintf(&w, " %s |", short(median(values, confidence).Center))
+			}
 		}
 		w.WriteString("\n")
 	}
@@ -379,12 +456,44 @@ func locksTables(r *results) string {
 		fmt.Fprintf(&w, "\n%s\n\n", callers.text)
 		locksTable(&w, r, callers.name)
 	}
+	for _, path := range []struct{ name, text string }{
+		{"closed", "a closed breaker"}, {"half-open", "a half-open one, whose trial the callers contend for"},
+	} {
+		fmt.Fprintf(&w, "\nThe time of a call through %s, by the number of processors with a caller each:\n\n", path.text)
+		locksByProcessors(&w, r, path.name)
+	}
+	fmt.Fprintf(&w, "\n![time of a call through each form against processors](%s.svg)\n", figureLocks)
 	return w.String()
+}
+
+// locksByProcessors is the times of the forms on the path, by processors.
+func locksByProcessors(w *bytes.Buffer, r *results, path string) {
+	_, forms := lockNames(r)
+	procs := r.procs("bench", lockRow(path, "library", "parallel"))
+	w.WriteString("| form |")
+	for _, n := range procs {
+		fmt.Fprintf(w, " %d |", n)
+	}
+	w.WriteString("\n| --- |" + strings.Repeat(" ---: |", len(procs)) + "\n")
+	for _, form := range forms {
+		if r.procs("bench", lockRow(path, form, "parallel")) == nil {
+			continue
+		}
+		fmt.Fprintf(w, "| %s |", form)
+		for _, n := range procs {
+			fmt.Fprintf(w, " %s |", duration(r.seconds("bench", lockRow(path, form, "parallel"), n)))
+		}
+		w.WriteString("\n")
+	}
+}
+
+func lockRow(path, form, callers string) string {
+	return "Locks/path=" + path + "/form=" + form + "/callers=" + callers
 }
 
 func locksTable(w *bytes.Buffer, r *results, callers string) {
 	paths, forms := lockNames(r)
-	name := func(path, form string) string { return "Locks/path=" + path + "/form=" + form + "/callers=" + callers }
+	name := func(path, form string) string { return lockRow(path, form, callers) }
 	fmt.Fprintf(w, "| form | %s |\n| ---%s |\n", strings.Join(paths, " | "), strings.Repeat(" | ---:", len(paths)))
 	for _, form := range forms {
 		fmt.Fprintf(w, "| %s |", form)

@@ -23,7 +23,7 @@ func sample(rounds int) *results {
 	ns := 1.0
 	add := func(pkg, name string, procs ...int) {
 		for _, n := range procs {
-			ns *= 1.1
+			ns *= 1.02
 			key := row{pkg, name, n}
 			c := cost{"allocs/op": {0}, "B/op": {0}}
 			for round := range rounds {
@@ -44,8 +44,21 @@ func sample(rounds int) *results {
 		}
 	}
 	for _, form := range []string{"one-mutex", "library"} {
-		add("bench", "Locks/path=closed/form="+form+"/callers=serial", 2)
-		add("bench", "Locks/path=closed/form="+form+"/callers=parallel", 1, 2, 4)
+		for _, path := range []string{"closed", "half-open"} {
+			add("bench", lockRow(path, form, "serial"), 2)
+			add("bench", lockRow(path, form, "parallel"), 1, 2, 4)
+		}
+	}
+	for _, g := range growths {
+		for _, n := range []int{1, 10, 100} {
+			name := fmt.Sprintf(g.row, n)
+			if r.cost("bench", name, 0) == nil {
+				add("bench", name, 2)
+			}
+			if g.unit != "sec/op" {
+				r.cost("bench", name, 0)[g.unit] = []float64{float64(n)}
+			}
+		}
 	}
 	add("bench", "Floors/floor=call/callers=serial", 2)
 	add("bench", "Floors/floor=call/callers=parallel", 1, 2)
@@ -166,6 +179,31 @@ func TestTimesAreComparedWithOurs(t *testing.T) {
 	}
 }
 
+func TestGrowthIsToldByNumber(t *testing.T) {
+	table := growthTable(sample(8))
+	for _, want := range []string{
+		"| | 1 | 10 | 100 | 1000 | 10000 | 100000 |\n", "| breakers alive: bytes of each | 1.00 | 10.0 | 100 | | | |\n",
+	} {
+		if !strings.Contains(table, want) {
+			t.Errorf("no %q in\n%s", want, table)
+		}
+	}
+}
+
+func TestLocksAreToldByProcessors(t *testing.T) {
+	var w bytes.Buffer
+	r := newResults()
+	for procs, ns := range map[int]float64{1: 10, 2: 7, 4: 8} {
+		key := row{"bench", lockRow("closed", "library", "parallel"), procs}
+		r.rows = append(r.rows, key)
+		r.costs[key] = cost{"sec/op": {ns * 1e-9}}
+	}
+	locksByProcessors(&w, r, "closed")
+	if want := "| form | 1 | 2 | 4 |\n| --- | ---: | ---: | ---: |\n| library | 10.0 ns | 7.00 ns | 8.00 ns |\n"; w.String() != want {
+		t.Errorf("%q, want %q", w.String(), want)
+	}
+}
+
 func TestAPathHasItsOwnRows(t *testing.T) {
 	r := newResults()
 	for _, name := range []string{
@@ -234,8 +272,8 @@ func TestAnswersAreReadFromTheTestsOutput(t *testing.T) {
 
 func TestFiguresAreWholeAndNameTheirAxes(t *testing.T) {
 	figures := figures(sample(8))
-	if len(figures) != 4 {
-		t.Fatalf("%d figures, want 4", len(figures))
+	if len(figures) != 7 {
+		t.Fatalf("%d figures, want 7", len(figures))
 	}
 	for _, f := range figures {
 		svg, err := f.render("svg")

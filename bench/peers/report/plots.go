@@ -21,8 +21,11 @@ import (
 const (
 	figureBreakers   = "performance-breakers"
 	figureCalls      = "performance-calls"
+	figureLimits     = "performance-limits"
 	figureProcessors = "performance-processors"
 	figureLength     = "performance-length"
+	figureGrowth     = "performance-growth"
+	figureLocks      = "locks-processors"
 )
 
 // A figure is a plot with its legend beside it, where it covers no point.
@@ -38,10 +41,13 @@ type figure struct {
 func figures(r *results) []figure {
 	var figures []figure
 	for _, f := range []figure{
-		pathsFigure(r, figureBreakers, "Time of a call through a breaker", paths[:breakerPaths]),
-		pathsFigure(r, figureCalls, "Time of a call through retry, timeout, pipelines and HTTP", paths[breakerPaths:]),
+		pathsFigure(r, figureBreakers, "Time of a call through a breaker"),
+		pathsFigure(r, figureCalls, "Time of a call through retry, timeout, pipelines and HTTP"),
+		pathsFigure(r, figureLimits, "Time of a call through limits, and of a shared one"),
 		processorsFigure(r),
 		lengthFigure(r),
+		growthFigure(r),
+		locksFigure(r),
 	} {
 		if f.plot != nil {
 			figures = append(figures, f)
@@ -209,12 +215,12 @@ type chart struct {
 	bottom    float64
 }
 
-// chartOf lays out a row for each library on each path.
-func chartOf(r *results, paths []path) chart {
+// chartOf lays out a row for each library on each path of the figure.
+func chartOf(r *results, figure string) chart {
 	c := chart{series: newSeries(), low: math.Inf(1)}
 	for _, p := range paths {
 		sides := p.sides(r)
-		if len(sides) == 0 {
+		if p.figure != figure || len(sides) == 0 {
 			continue
 		}
 		c.bottom -= 1.2
@@ -244,8 +250,8 @@ func (c *chart) add(s *series, seconds []float64) {
 }
 
 // pathsFigure has a row for each library on each path, with the time of a call to its right, on a logarithmic axis.
-func pathsFigure(r *results, name, title string, paths []path) figure {
-	c := chartOf(r, paths)
+func pathsFigure(r *results, name, title string) figure {
+	c := chartOf(r, name)
 	if c.high == 0 {
 		return figure{}
 	}
@@ -328,10 +334,6 @@ func processorsFigure(r *results) figure {
 	p := newPlot("Time of a call through one breaker, by processors")
 	p.X.Label.Text = "processors, each with a goroutine that calls"
 	procs := r.procs("peers", processorLines[0].row)
-	var ticks []plot.Tick
-	for _, n := range procs {
-		ticks = append(ticks, plot.Tick{Value: float64(n), Label: strconv.Itoa(n)})
-	}
 	legend := newLegend()
 	var lines []plotted
 	for _, l := range processorLines {
@@ -341,7 +343,7 @@ func processorsFigure(r *results) figure {
 		}
 		lines = append(lines, one)
 	}
-	if !drawLines(p, &legend, lines, ticks) {
+	if !drawLines(p, &legend, lines, procs) {
 		return figure{}
 	}
 	return figure{figureProcessors, 620, 360, p, legend, 165}
@@ -372,10 +374,6 @@ func lengths(r *results) []int {
 func lengthFigure(r *results) figure {
 	p := newPlot("Time of a call, by the length of its pipeline")
 	p.X.Label.Text = "policies"
-	var ticks []plot.Tick
-	for _, n := range lengths(r) {
-		ticks = append(ticks, plot.Tick{Value: float64(n), Label: strconv.Itoa(n)})
-	}
 	legend := newLegend()
 	var lines []plotted
 	for _, side := range lengthSides {
@@ -385,10 +383,58 @@ func lengthFigure(r *results) figure {
 		}
 		lines = append(lines, one)
 	}
-	if !drawLines(p, &legend, lines, ticks) {
+	if !drawLines(p, &legend, lines, lengths(r)) {
 		return figure{}
 	}
 	return figure{figureLength, 620, 320, p, legend, 165}
+}
+
+// growthFigure has a line for each cost in time that grows with a number.
+func growthFigure(r *results) figure {
+	p := newPlot("Time of a call as work grows")
+	p.X.Label.Text = "policies, pipelines, goroutines or breakers"
+	var lines []plotted
+	legend := newLegend()
+	for _, g := range growths {
+		if g.unit != "sec/op" {
+			continue
+		}
+		label, _, _ := strings.Cut(g.label, ":")
+		one := plotted{label: label}
+		for _, n := range growthNumbers {
+			one.add(float64(n), g.values(r, n))
+		}
+		lines = append(lines, one)
+	}
+	if !drawLines(p, &legend, lines, growthNumbers) {
+		return figure{}
+	}
+	return figure{figureGrowth, 700, 360, p, legend, 235}
+}
+
+// locksFigure has a line for each lock form that is right, by processors.
+func locksFigure(r *results) figure {
+	const path = "closed"
+	p := newPlot("Time of a call through a closed breaker, by the form of its lock")
+	p.X.Label.Text = "processors, each with a goroutine that calls"
+	procs := r.procs("bench", lockRow(path, "library", "parallel"))
+	_, forms := lockNames(r)
+	legend := newLegend()
+	var lines []plotted
+	for _, form := range append([]string{"library"}, forms...) { // first, so that it has the colour that it has everywhere
+		if strings.HasPrefix(form, "wrong-") || len(lines) > 0 && form == "library" {
+			continue
+		}
+		one := plotted{label: form}
+		for _, n := range procs {
+			one.add(float64(n), r.seconds("bench", lockRow(path, form, "parallel"), n))
+		}
+		lines = append(lines, one)
+	}
+	if !drawLines(p, &legend, lines, procs) {
+		return figure{}
+	}
+	return figure{figureLocks, 620, 320, p, legend, 130}
 }
 
 // plotted is a line of points, in nanoseconds.
@@ -403,8 +449,13 @@ func (l *plotted) add(x float64, seconds []float64) {
 	}
 }
 
-// drawLines draws the lines on two logarithmic axes and names them in the legend. It reports whether there was something to draw.
-func drawLines(p *plot.Plot, legend *plot.Legend, lines []plotted, ticks []plot.Tick) bool {
+// drawLines draws the lines over the numbers, on two logarithmic axes, and names them in the legend. It reports whether there was
+// something to draw.
+func drawLines(p *plot.Plot, legend *plot.Legend, lines []plotted, numbers []int) bool {
+	var ticks []plot.Tick
+	for _, n := range numbers {
+		ticks = append(ticks, plot.Tick{Value: float64(n), Label: strconv.Itoa(n)})
+	}
 	low, high := math.Inf(1), 0.0
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = nil, faint
