@@ -36,7 +36,7 @@ func TestCodeOnPagesCompiles(t *testing.T) {
 	}
 	packages := load(t, all)
 	for _, code := range all {
-		checked, err := packages.check(code)
+		program, err := packages.check(code)
 		switch {
 		case code.broken && err == nil:
 			t.Errorf("%s:%d: compiles, though it says that it does not", code.page, code.line)
@@ -45,7 +45,7 @@ func TestCodeOnPagesCompiles(t *testing.T) {
 			t.Error(err)
 		default:
 			if want, ok := output(code.text); ok {
-				got, err := run(t, checked)
+				got, err := run(t, program)
 				if err != nil || got != want {
 					t.Errorf("%s:%d: printed (%v)\n%swant\n%s", code.page, code.line, err, got, want)
 				}
@@ -179,22 +179,16 @@ func goList(t *testing.T, dir string, args ...string) string {
 	return string(out)
 }
 
-// checked is code that compiles, as a program.
-type checked struct {
-	fset *token.FileSet
-	file *ast.File
-}
-
-// check makes a file of the code and the prelude and type-checks it.
-func (p *packages) check(code part) (checked, error) {
+// check makes files of the code and of the prelude and type-checks them. They are a program, if there is no error.
+func (p *packages) check(code part) ([]*ast.File, error) {
 	fset := token.NewFileSet()
 	file, err := parse(fset, code)
 	if err != nil {
-		return checked{}, err
+		return nil, err
 	}
-	prelude, err := parsePrelude(fset, code.page)
+	declarations, err := parsePrelude(fset, code.page)
 	if err != nil {
-		return checked{}, err
+		return nil, err
 	}
 	declared := map[string]bool{}
 	for _, decl := range file.Decls {
@@ -202,12 +196,16 @@ func (p *packages) check(code part) (checked, error) {
 			declared[name] = true
 		}
 	}
-	for _, decl := range prelude {
+	prelude := &ast.File{Name: ast.NewIdent("main")} // a file of its own, so that the code may import other packages by the same names
+	for _, decl := range declarations {
 		if keep(decl, declared) {
-			file.Decls = append(file.Decls, decl)
+			prelude.Decls = append(prelude.Decls, decl)
 		}
 	}
-	addImports(file, p.byName)
+	files := []*ast.File{file, prelude}
+	for _, f := range files {
+		addImports(f, p.byName)
+	}
 
 	var problems []string
 	config := types.Config{
@@ -220,12 +218,14 @@ func (p *packages) check(code part) (checked, error) {
 		},
 	}
 	info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
-	config.Check("main", fset, []*ast.File{file}, info) // its error is the first of the problems, or a soft one
+	config.Check("main", fset, files, info) // its error is the first of the problems, or a soft one
 	if len(problems) > 0 {
-		return checked{}, fmt.Errorf("%s", strings.Join(problems, "\n"))
+		return nil, fmt.Errorf("%s", strings.Join(problems, "\n"))
 	}
-	dropUnusedImports(file, info)
-	return checked{fset, file}, nil
+	for _, f := range files {
+		dropUnusedImports(f, info)
+	}
+	return files, nil
 }
 
 var (
@@ -429,11 +429,14 @@ func packageName(importPath string) string {
 // dropUnusedImports takes out what the compiler would not let pass.
 func dropUnusedImports(file *ast.File, info *types.Info) {
 	used := map[string]bool{}
-	for _, object := range info.Uses {
-		if name, ok := object.(*types.PkgName); ok {
-			used[name.Imported().Path()] = true
+	ast.Inspect(file, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok {
+			if name, ok := info.Uses[id].(*types.PkgName); ok {
+				used[name.Imported().Path()] = true
+			}
 		}
-	}
+		return true
+	})
 	for _, decl := range file.Decls {
 		if general, ok := decl.(*ast.GenDecl); ok && general.Tok == token.IMPORT {
 			general.Specs = slices.DeleteFunc(general.Specs, func(spec ast.Spec) bool {
@@ -443,17 +446,22 @@ func dropUnusedImports(file *ast.File, info *types.Info) {
 	}
 }
 
-// run runs the code and gives what it printed.
-func run(t *testing.T, code checked) (string, error) {
+// run runs the program and gives what it printed.
+func run(t *testing.T, program []*ast.File) (string, error) {
 	t.Helper()
-	var source bytes.Buffer
-	if err := printer.Fprint(&source, token.NewFileSet(), code.file); err != nil {
-		return "", err
+	dir := t.TempDir()
+	args := []string{"run"}
+	for i, file := range program {
+		var source bytes.Buffer
+		if err := printer.Fprint(&source, token.NewFileSet(), file); err != nil {
+			return "", err
+		}
+		name := filepath.Join(dir, fmt.Sprintf("%d.go", i))
+		if err := os.WriteFile(name, source.Bytes(), 0o666); err != nil {
+			return "", err
+		}
+		args = append(args, name)
 	}
-	file := filepath.Join(t.TempDir(), "main.go")
-	if err := os.WriteFile(file, source.Bytes(), 0o666); err != nil {
-		return "", err
-	}
-	out, err := exec.CommandContext(t.Context(), "go", "run", file).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput()
 	return string(out), err
 }
