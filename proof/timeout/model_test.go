@@ -148,4 +148,4 @@ func TestTimeoutIsAsDesigned(t *testing.T) {
 	})
 }
 
-func TestMain(m *testing.M) { cases.Main(m, 3000, 0) }
+func TestMain(m *testing.M) { cases.Main(m, 1000, 0) }
