@@ -62,10 +62,10 @@ func (x *exchange) attempt(ctx context.Context) (*answer, error) {
 
 // watch gives the ctx for Base, which ends with the policies' ctx too, until unwatch.
 func (a *answer) watch(ctx context.Context) context.Context {
-	own := a.exchange.request.Context()
-	sent := &baseContext{own, ctx}
+	own := a.exchange.ctx
+	sent := &baseContext{a.exchange.request.Context(), ctx} // Base looks at Request.Cancel itself
 	left, limited := ctxkey.Unlimited(ctx, own)
-	ends := left.Done() != own.Done()
+	ends := left != own && left.Done() != own.Done()
 	if !limited && !ends {
 		return sent
 	}

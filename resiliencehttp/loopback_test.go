@@ -307,7 +307,7 @@ func TestTwoHundredClientsThroughAnOutage(t *testing.T) {
 		}
 	}
 	server.Start()
-	before := runtime.NumGoroutine()
+	before := goroutines()
 	var bodies atomic.Int32
 	base := &http.Transport{MaxIdleConnsPerHost: 10}
 	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
@@ -377,12 +377,7 @@ func TestTwoHundredClientsThroughAnOutage(t *testing.T) {
 	if n := open.Load(); n != 0 {
 		t.Errorf("%d connections are open", n)
 	}
-	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			stacks := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
-		}
-	}
+	eventually(t, "no goroutine stays", func() bool { return noneBut(before) })
 }
 
 type countedBody struct {

@@ -69,6 +69,20 @@ func (p *place) tell(response *http.Response, err error) string {
 	return fmt.Sprintf("%s %q %v length %d %v, trailer %v", response.Status, p.strip(string(body)), err, response.ContentLength, response.TransferEncoding, response.Trailer)
 }
 
+// cancelable gives a request that ends by its field Cancel.
+func (p *place) cancelable(path string) (req *http.Request, cancel func()) {
+	req = p.request("GET", path, nil)
+	channel := make(chan struct{})
+	//lint:ignore SA1019 deprecated, and kept
+	req.Cancel = channel
+	return req, func() { close(channel) }
+}
+
+// reached waits for a request to reach the server.
+func (p *place) reached() {
+	eventually(p.t, "the server has the request", func() bool { return p.requests.Load() > 0 })
+}
+
 // strip takes out what differs from place to place.
 func (p *place) strip(text string) string {
 	text = strings.ReplaceAll(text, strings.TrimPrefix(strings.TrimPrefix(p.url, "https://"), "http://"), "HOST")
@@ -143,7 +157,8 @@ func (p *place) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// promises are what net/http says of a Transport, and what clients have come to rely on. Each is observed as text.
+// promises are what net/http says of a Transport, and what clients have come to rely on. Each is observed as text. The names of those
+// that only HTTP/1 has begin with HTTP/1.
 var promises = []struct {
 	name    string
 	observe func(p *place) string
@@ -249,7 +264,7 @@ var promises = []struct {
 		return fmt.Sprint(response.Request.URL.Path, response.Request.Response.StatusCode)
 	}},
 	{"too many redirects", func(p *place) string { return p.tell(p.client().Get(p.url + "/loop")) }},
-	{"101: a body to write and to half-close", func(p *place) string {
+	{"HTTP/1 101: a body to write and to half-close", func(p *place) string {
 		req := p.request("GET", "/upgrade", nil)
 		req.Header.Set("Connection", "Upgrade")
 		req.Header.Set("Upgrade", "echo")
@@ -267,7 +282,7 @@ var promises = []struct {
 		text, rerr := io.ReadAll(conn)
 		return fmt.Sprint(response.StatusCode, werr, cerr, string(text), rerr, conn.Close())
 	}},
-	{"truncated body", func(p *place) string { return p.tell(p.client().Get(p.url + "/truncated")) }},
+	{"HTTP/1 truncated body", func(p *place) string { return p.tell(p.client().Get(p.url + "/truncated")) }},
 	{"gzip is asked for", func(p *place) string { return p.tell(p.client().Get(p.url + "/gzip")) }},
 	{"headers beyond the limit", func(p *place) string {
 		p.base.MaxResponseHeaderBytes = 1000
@@ -289,12 +304,35 @@ var promises = []struct {
 		_, err := p.client().Do(p.request("GET", "/echo", nil).WithContext(ctx))
 		return fmt.Sprint(errors.Is(err, context.Canceled), p.strip(err.Error()))
 	}},
+	{"canceled in the TLS handshake", func(p *place) string {
+		ctx, cancel := context.WithCancel(p.t.Context())
+		w := newWire(p.t, func(conn net.Conn) {
+			conn.Read(make([]byte, 1)) // the client's hello
+			cancel()
+			io.Copy(io.Discard, conn)
+		})
+		req := p.request("GET", "", nil).WithContext(ctx)
+		req.URL.Scheme, req.URL.Host = "https", w.Addr().String()
+		_, err := p.client().Do(req)
+		return fmt.Sprint(errors.Is(err, context.Canceled), p.strip(err.Error()))
+	}},
+	{"canceled while sending the body", func(p *place) string {
+		ctx, cancel := context.WithCancel(p.t.Context())
+		body, client := io.Pipe()
+		go func() {
+			io.WriteString(client, "begun")
+			p.reached()
+			cancel()
+			client.CloseWithError(ctx.Err()) // net/http waits for a Read in progress
+		}()
+		_, err := p.client().Do(p.request("POST", "/echo", body).WithContext(ctx))
+		_, closed := client.Write([]byte("x"))
+		return fmt.Sprint(errors.Is(err, context.Canceled), p.strip(err.Error()), closed)
+	}},
 	{"canceled while waiting for headers", func(p *place) string {
 		ctx, cancel := context.WithCancel(p.t.Context())
 		go func() {
-			for p.requests.Load() == 0 {
-				time.Sleep(time.Millisecond)
-			}
+			p.reached()
 			cancel()
 		}()
 		_, err := p.client().Do(p.request("GET", "/hang", nil).WithContext(ctx))
@@ -325,6 +363,7 @@ var promises = []struct {
 		return fmt.Sprint(err)
 	}},
 	{"the deadline passes while waiting for headers", func(p *place) string {
+		p.tell(p.client().Get(p.url + "/echo")) // there is a connection: a dial may tell of the deadline in its own way
 		ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Millisecond)
 		defer cancel()
 		_, err := p.client().Do(p.request("GET", "/hang", nil).WithContext(ctx))
@@ -348,20 +387,39 @@ var promises = []struct {
 		told, ok := err.(interface{ Timeout() bool })
 		return fmt.Sprint(ok && told.Timeout())
 	}},
-	{"Request.Cancel", func(p *place) string {
-		req := p.request("GET", "/hang", nil)
-		cancel := make(chan struct{})
-		//lint:ignore SA1019 deprecated, and kept
-		req.Cancel = cancel
+	{"Request.Cancel while waiting for headers", func(p *place) string {
+		req, cancel := p.cancelable("/hang")
 		go func() {
-			for p.requests.Load() == 0 {
-				time.Sleep(time.Millisecond)
-			}
-			close(cancel)
+			p.reached()
+			cancel()
 		}()
-		// The policies may try again, which Base refuses: the channel stays closed.
 		_, err := p.transport.RoundTrip(req)
-		return fmt.Sprint(err != nil, p.requests.Load())
+		return fmt.Sprint(err, p.requests.Load())
+	}},
+	{"Request.Cancel while reading the body", func(p *place) string {
+		req, cancel := p.cancelable("/headers-then-hang")
+		response, err := p.client().Do(req)
+		if err != nil {
+			return err.Error()
+		}
+		defer response.Body.Close()
+		begun := make([]byte, 6)
+		_, err = io.ReadFull(response.Body, begun)
+		cancel()
+		_, after := io.ReadAll(response.Body)
+		return fmt.Sprint(string(begun), err, after)
+	}},
+	{"Request.Cancel under Client.Timeout", func(p *place) string {
+		client := p.client()
+		client.Timeout = time.Hour
+		req, cancel := p.cancelable("/hang")
+		go func() {
+			p.reached()
+			cancel()
+		}()
+		_, err := client.Do(req)
+		told, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(p.strip(err.Error()), ok && told.Timeout(), p.requests.Load())
 	}},
 	{"CloseIdleConnections", func(p *place) string {
 		reused := func() (reused bool) {
@@ -394,7 +452,7 @@ var promises = []struct {
 		told, ok := err.(interface{ Timeout() bool })
 		return fmt.Sprint(ok && told.Timeout())
 	}},
-	{"http spoken to https", func(p *place) string {
+	{"HTTP/1 spoken to https", func(p *place) string {
 		_, err := p.client().Do(p.request("PATCH", "/echo", io.MultiReader(strings.NewReader("x"))).WithContext(p.t.Context()))
 		told := fmt.Sprint(err == nil)
 		_, err = p.client().Get(strings.Replace(p.url, "http:", "https:", 1) + "/echo")
@@ -423,65 +481,49 @@ type failingReader struct{ err error }
 
 func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 
-// TestTheTransportKeepsWhatNetHTTPPromises: beside a bare http.Transport, both columns agree.
-func TestTheTransportKeepsWhatNetHTTPPromises(t *testing.T) {
-	for _, promise := range promises {
-		t.Run(promise.name, func(t *testing.T) {
-			observe := func(wrap func(http.RoundTripper) http.RoundTripper) string {
-				p := &place{t: t, base: http.DefaultTransport.(*http.Transport).Clone(), release: make(chan struct{})}
-				server := httptest.NewServer(http.HandlerFunc(p.serve))
-				defer server.Close()
-				defer close(p.release)
-				defer p.base.CloseIdleConnections()
-				p.url, p.transport = server.URL, wrap(p.base)
-				return promise.observe(p)
-			}
-			bare := observe(func(base http.RoundTripper) http.RoundTripper { return base })
-			for name, policies := range map[string]func(string) resilience.Policy{
-				"empty": func(string) resilience.Policy { return resilience.Pipeline{} }, "designed": designed,
-			} {
-				told := observe(func(base http.RoundTripper) http.RoundTripper { return wrapped(base, policies) })
-				if told != bare {
-					t.Errorf("%s pipeline:\n\t%s\nbare:\n\t%s", name, told, bare)
-				}
-			}
-			t.Log(bare)
-		})
-	}
-}
-
-// TestHTTP2KeepsThePromises that are the same there: over TLS, several requests on one connection.
-func TestHTTP2KeepsThePromises(t *testing.T) {
+// observe starts a server and observes a promise through what wrap makes of a transport to it.
+func observe(t *testing.T, protocol int, promise func(*place) string, wrap func(http.RoundTripper) http.RoundTripper) string {
 	p := &place{t: t, release: make(chan struct{})}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor != 2 {
+		if r.ProtoMajor != protocol {
 			t.Errorf("%s", r.Proto)
 		}
 		p.serve(w, r)
 	}))
-	server.EnableHTTP2 = true
-	server.StartTLS()
+	server.Config.ErrorLog = silent
+	if protocol == 2 {
+		server.EnableHTTP2 = true
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
 	defer server.Close()
 	defer close(p.release)
-	p.url = server.URL
 	p.base = server.Client().Transport.(*http.Transport)
-	p.transport = wrapped(p.base, designed)
-	for _, path := range []string{"/echo", "/500", "/trailer", "/empty", "/303"} {
-		told := p.tell(p.client().Get(p.url + path))
-		if bare := p.tell(server.Client().Get(p.url + path)); told != bare {
-			t.Errorf("%s: %s, bare %s", path, told, bare)
+	defer p.base.CloseIdleConnections()
+	p.url, p.transport = server.URL, wrap(p.base)
+	return promise(p)
+}
+
+// TestTheTransportKeepsWhatNetHTTPPromises: beside a bare http.Transport, both columns agree, with HTTP/1.1 and with HTTP/2 over TLS.
+func TestTheTransportKeepsWhatNetHTTPPromises(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		for _, promise := range promises {
+			if protocol == 2 && strings.HasPrefix(promise.name, "HTTP/1") {
+				continue
+			}
+			t.Run(promise.name, func(t *testing.T) {
+				bare := observe(t, protocol, promise.observe, func(base http.RoundTripper) http.RoundTripper { return base })
+				for name, policies := range map[string]func(string) resilience.Policy{"empty": empty, "designed": designed} {
+					told := observe(t, protocol, promise.observe, func(base http.RoundTripper) http.RoundTripper { return wrapped(base, policies) })
+					if told != bare {
+						t.Errorf("%s pipeline:\n\t%s\nbare:\n\t%s", name, told, bare)
+					}
+				}
+				t.Log(bare)
+			})
 		}
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	response, err := p.client().Do(p.request("GET", "/headers-then-hang", nil).WithContext(ctx))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	if _, err := io.ReadAll(response.Body); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	response.Body.Close()
+	})
 }
 
 // TestASchemeMismatchIsFoundUnderARetry, where the error that net/http looks for is not the outermost.

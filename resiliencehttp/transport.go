@@ -118,7 +118,8 @@ func defaultKey(req *http.Request) string {
 type exchange struct {
 	transport *Transport
 	request   *http.Request
-	once      bool // runs under AtMostOnce
+	ctx       context.Context // the request's, which Request.Cancel ends too
+	once      bool            // runs under AtMostOnce
 	policies  [4]resilience.Policy
 	used      int // of policies
 
@@ -133,7 +134,9 @@ type exchange struct {
 }
 
 func (x *exchange) run(policy resilience.Policy) (*http.Response, error) {
-	ctx := x.request.Context()
+	ctx, end := callersContext(x.request)
+	defer end()
+	x.ctx = ctx
 	x.once = !x.repeatable(ctx)
 	if x.once {
 		x.add(resilience.AtMostOnce)
@@ -201,7 +204,7 @@ type answering exchange
 func (a *answering) Run(ctx context.Context, next resilience.Next) error {
 	err := next.Run(ctx)
 	x := (*exchange)(a)
-	if err == nil || x.request.Context().Err() != nil || refused(err) {
+	if err == nil || x.ctx.Err() != nil || refused(err) {
 		return err
 	}
 	if x.kept = x.open(err); x.kept == nil {

@@ -1,0 +1,138 @@
+package resiliencehttp_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// cancelable gives a request that ends by its field Cancel.
+func cancelable(t *testing.T) (req *http.Request, cancel func()) {
+	req = newRequest(t, "GET", "http://example.com/", "")
+	channel := make(chan struct{})
+	//lint:ignore SA1019 deprecated, and kept
+	req.Cancel = channel
+	return req, func() { close(channel) }
+}
+
+// TestARequestThatWasCanceledIsNotSentAgain: policies hear of Request.Cancel as of the end of the ctx, at once.
+func TestARequestThatWasCanceledIsNotSentAgain(t *testing.T) {
+	boom := errors.New("boom")
+	for name, policy := range map[string]resilience.Policy{
+		"no limit": retries(retry.Config{}),
+		"limits":   resilience.Pipeline{timeout.After(time.Hour), retries(retry.Config{}), timeout.After(time.Minute)},
+	} {
+		req, cancel := cancelable(t)
+		calls := 0
+		base := roundTripper(func(*http.Request) (*http.Response, error) {
+			if calls++; calls == 1 {
+				cancel()
+			}
+			return nil, boom
+		})
+		if _, err := through(base, policy).RoundTrip(req); err != boom || calls != 1 {
+			t.Errorf("%s: %v after %d calls", name, err, calls)
+		}
+		if _, err := through(base, policy).RoundTrip(req); !errors.Is(err, context.Canceled) || calls != 1 {
+			t.Errorf("%s: sent though canceled before: %v", name, err)
+		}
+	}
+}
+
+func TestRequestCancelEndsAWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		req, cancel := cancelable(t)
+		base := &answers{statuses: []int{503}}
+		time.AfterFunc(time.Second, cancel)
+		began := time.Now()
+		response, err := through(base, retries(retry.Config{Backoff: retry.Constant(time.Hour)})).RoundTrip(req)
+		if response != nil || !errors.Is(err, context.Canceled) || time.Since(began) != time.Second {
+			t.Errorf("%v, %v after %v", response, err, time.Since(began))
+		}
+		checkClosed(t, base.bodies)
+	})
+}
+
+// TestRequestCancelIsTheCallersEnd: it gets no response, and the breaker counts nothing.
+func TestRequestCancelIsTheCallersEnd(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: 1})
+	req, cancel := cancelable(t)
+	base := &answers{statuses: []int{500}}
+	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return b.Run(ctx, next)
+	})).RoundTrip(req)
+	if err != nil || b.State() != breaker.Open {
+		t.Fatalf("%v, %v: a failed response should have opened the breaker", err, b.State())
+	}
+	response.Body.Close()
+
+	b.Reset()
+	canceling := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		cancel()
+		return err
+	})
+	if response, err = through(base, resilience.Pipeline{b, canceling}).RoundTrip(req); response != nil || err == nil || b.State() != breaker.Closed {
+		t.Errorf("%v, %v, the breaker is %v", response, err, b.State())
+	}
+	checkClosed(t, base.bodies)
+}
+
+// TestClientTimeoutIsADeadline, and a failure for the breaker, though it closes Request.Cancel in the same instant.
+func TestClientTimeoutIsADeadline(t *testing.T) {
+	for name, hang := range map[string]func(req *http.Request) error{
+		"heard of by Request.Cancel": func(req *http.Request) error {
+			//lint:ignore SA1019 what Client.Timeout sets
+			<-req.Cancel
+			return errors.New("canceled")
+		},
+		"heard of by the ctx": func(req *http.Request) error {
+			<-req.Context().Done()
+			return req.Context().Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := breaker.New(breaker.Config{Consecutive: 1})
+				calls := 0
+				client := &http.Client{Timeout: time.Second, Transport: through(roundTripper(func(req *http.Request) (*http.Response, error) {
+					calls++
+					return nil, hang(req)
+				}), resilience.Pipeline{retries(retry.Config{}), b})}
+				_, err := client.Get("http://example.com/")
+				if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() || calls != 1 || b.State() != breaker.Open {
+					t.Errorf("%v after %d calls, the breaker is %v", err, calls, b.State())
+				}
+				time.Sleep(time.Hour) // the breaker's timer
+			})
+		})
+	}
+}
+
+// TestRequestCancelStartsNoGoroutine where nobody waits: Client.Timeout sets it for each request.
+func TestRequestCancelStartsNoGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		req, cancel := cancelable(t)
+		defer cancel()
+		before := goroutines()
+		base := roundTripper(func(*http.Request) (*http.Response, error) {
+			if !noneBut(before) {
+				t.Error("there are more goroutines than before")
+			}
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		})
+		for _, policies := range []func(string) resilience.Policy{empty, designed} {
+			if _, err := wrapped(base, policies).RoundTrip(req); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
