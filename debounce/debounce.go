@@ -26,7 +26,8 @@ import (
 //
 // The run has a ctx of its own, with the values of the first caller's but not its deadline, which is cancelled when every caller who waits for it has
 // gone; then the next call begins a new burst. A caller whose ctx ends gets [resilience.ContextErr] at once. The value must not need the ctx, which ends with the run. A
-// panic of e reaches every caller of the burst as a [*resilience.PanicError], a runtime.Goexit ends every caller's goroutine.
+// panic of e reaches every caller of the burst as a [*resilience.PanicError], a runtime.Goexit ends every caller's goroutine; a panic after every caller has gone is the
+// program's, as in any goroutine.
 //
 // The effector is safe for concurrent use. It holds a goroutine while a run lasts, and the last result until the next burst. First panics if e is nil, or quiet
 // or most is negative.
@@ -61,10 +62,9 @@ type first[T any] struct {
 	effector    resilience.Effector[T]
 	quiet, most time.Duration
 
-	mu    sync.Mutex     // guards the following, and the count of run's callers
-	run   *shared.Run[T] // of the present burst; nil if there is none
-	came  int64          // the burst's last call, on package clock
-	ended int64          // the end of the run, 0 while it lasts
+	mu   sync.Mutex     // guards the following, and run's
+	run  *shared.Run[T] // of the present burst; nil before the first
+	came int64          // the burst's last call, on package clock
 }
 
 func (f *first[T]) do(ctx context.Context) (T, error) {
@@ -72,71 +72,43 @@ func (f *first[T]) do(ctx context.Context) (T, error) {
 		var zero T
 		return zero, resilience.ContextErr(ctx)
 	}
-	r := f.join(ctx)
-	select {
-	case <-r.Done():
-		return r.Result()
-	case <-ctx.Done():
-		f.leave(r)
-		var zero T
-		return zero, resilience.ContextErr(ctx)
-	}
+	return f.join(ctx).Wait(ctx)
 }
 
 // join gives the burst's run, which is a new one if the burst is over.
 func (f *first[T]) join(ctx context.Context) *shared.Run[T] {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := clock.Now()
-	if f.run == nil || f.over(now) {
-		f.ended = 0
-		f.run = shared.Start(ctx, f.effector, f.end)
+	now := clock.Now() // under mu, so that no run ends later than now
+	if f.run == nil || !f.run.Join() && f.over(now) {
+		f.run = shared.Start(&f.mu, ctx, 1, f.effector, nil)
 	}
 	f.came = now
-	f.run.Callers++
 	return f.run
 }
 
-// over reports whether the burst is over.
+// over reports whether the burst is over, whose run is not under way.
 func (f *first[T]) over(now int64) bool {
-	if f.ended == 0 {
-		return false
+	ended, ok := f.run.Ended()
+	if !ok {
+		return true // every caller has left
 	}
-	return time.Duration(now-max(f.came, f.ended)) >= f.quiet || f.most > 0 && time.Duration(now-f.ended) >= f.most
-}
-
-func (f *first[T]) end(r *shared.Run[T]) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.run == r {
-		f.ended = clock.Now()
-	}
-}
-
-// leave takes a caller off the run, and gives that up if nobody waits for it any more.
-func (f *first[T]) leave(r *shared.Run[T]) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if r.Callers--; r.Callers > 0 || f.run == r && f.ended > 0 {
-		return
-	}
-	r.GiveUp()
-	if f.run == r {
-		f.run = nil
-	}
+	last := max(f.came, ended)
+	// Before it where the clock went back, as it does where a package's effector is used in a synctest bubble too.
+	return now < last || time.Duration(now-last) >= f.quiet || f.most > 0 && time.Duration(now-ended) >= f.most
 }
 
 type last[T any] struct {
 	effector    resilience.Effector[T]
 	quiet, most time.Duration
 
-	mu    sync.Mutex // guards the following, and the burst
+	mu    sync.Mutex // guards the following, the burst, and its run's
 	burst *burst[T]  // that still waits; nil if none does
 }
 
 // A burst is calls that wait for one run.
 type burst[T any] struct {
-	callers int
+	callers int             // that wait until it begins
 	latest  int64           // when it must run, on package clock
 	due     int64           // when it is to run
 	values  context.Context // the last call's
@@ -153,16 +125,13 @@ func (l *last[T]) do(ctx context.Context) (T, error) {
 	b := l.join(ctx)
 	select {
 	case <-b.begun:
-		select {
-		case <-b.run.Done():
-			return b.run.Result()
-		case <-ctx.Done():
-		}
 	case <-ctx.Done():
+		if l.leave(b) {
+			var zero T
+			return zero, resilience.ContextErr(ctx)
+		}
 	}
-	l.leave(b)
-	var zero T
-	return zero, resilience.ContextErr(ctx)
+	return b.run.Wait(ctx)
 }
 
 func (l *last[T]) join(ctx context.Context) *burst[T] {
@@ -204,21 +173,19 @@ func (l *last[T]) runIfDue(b *burst[T]) {
 		return
 	}
 	l.burst = nil // who comes from now on begins another
-	b.run = shared.Start(b.values, l.effector, func(*shared.Run[T]) {})
+	b.run = shared.Start(&l.mu, b.values, b.callers, l.effector, nil)
 	close(b.begun)
 }
 
-// leave takes a caller off the burst, and gives it up if nobody waits for it any more.
-func (l *last[T]) leave(b *burst[T]) {
+// leave takes a caller off the burst, and gives it up if nobody waits for it any more. It is too late once the burst's run has begun.
+func (l *last[T]) leave(b *burst[T]) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if b.callers--; b.callers > 0 {
-		return
+	if b.run != nil {
+		return false
 	}
-	if l.burst == b {
+	if b.callers--; b.callers == 0 {
 		l.burst = nil
 	}
-	if b.run != nil {
-		b.run.GiveUp()
-	}
+	return true
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -226,30 +227,182 @@ func TestABurstThatEverybodyLeftIsNotRun(t *testing.T) {
 	})
 }
 
-func TestPanicReachesEveryCaller(t *testing.T) {
+func TestPanicAndGoexitReachEveryCaller(t *testing.T) {
 	for name, debounced := range map[string]func(resilience.Effector[string], time.Duration, time.Duration) resilience.Effector[string]{
 		"First": debounce.First[string], "Last": debounce.Last[string],
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			call := debounced(resiliencetest.Panic[string]("boom").Do, time.Second, 0)
-			var g errgroup.Group
-			var reached atomic.Int32
-			for range 3 {
-				g.Go(func() error {
-					defer func() {
-						if p, ok := recover().(*resilience.PanicError); ok && p.Value == "boom" {
-							reached.Add(1)
+		for what, end := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
+			synctest.Test(t, func(t *testing.T) {
+				call := debounced(func(context.Context) (string, error) {
+					time.Sleep(time.Second)
+					end()
+					return "", nil
+				}, time.Second, 0)
+				var reached atomic.Int32
+				var callers sync.WaitGroup
+				for i := range 4 {
+					callers.Add(1)
+					go func() {
+						defer callers.Done()
+						defer func() {
+							p, ok := recover().(*resilience.PanicError)
+							if ok == (what == "panic") && (!ok || p.Value == "boom") {
+								reached.Add(1)
+							}
+						}()
+						if i == 3 && name == "First" {
+							time.Sleep(1500 * time.Millisecond) // when the run has ended: what it came to is the burst's all the same
 						}
+						call(t.Context())
+						t.Errorf("%s, %s: a call returned", name, what)
 					}()
-					call(t.Context())
-					return nil
-				})
+				}
+				callers.Wait()
+				if reached.Load() != 4 {
+					t.Errorf("%s: %s reached %d of 4 callers", name, what, reached.Load())
+				}
+			})
+		}
+	}
+}
+
+// TestFirstWithoutQuietSharesTheRunOnly: the burst is over when its run is.
+func TestFirstWithoutQuietSharesTheRunOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _ := naming()
+		got := burst(t, debounce.First(e, 0, 0), 0, 999*time.Millisecond, 1001*time.Millisecond)
+		check(t, got, "run 1 of call 0 at 1s", "run 1 of call 0 at 1s", "run 2 of call 2 at 2.001s")
+		if got := burst(t, debounce.First(e, 0, 0), 0); got[0] != "run 3 fails at 1s" {
+			t.Error(got)
+		}
+	})
+}
+
+// TestLastWithoutQuietRunsAtOnce: a burst is the calls of one instant.
+func TestLastWithoutQuietRunsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _ := naming()
+		got := burst(t, debounce.Last(e, 0, 0), 0, time.Nanosecond)
+		check(t, got, "run 1 of call 0 at 1s", "run 2 of call 1 at 1.000000001s")
+	})
+}
+
+// TestABurstMayLastForEver, unless most says otherwise.
+func TestABurstMayLastForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, runs := naming()
+		call := debounce.First(e, time.Minute, 0)
+		for range 10_000 {
+			if value, err := call(t.Context()); value != "run 1 of call <nil>" || err != nil {
+				t.Fatalf("%q, %v", value, err)
 			}
-			g.Wait()
-			if reached.Load() != 3 {
-				t.Errorf("%s: the panic reached %d of 3 callers", name, reached.Load())
+			time.Sleep(time.Minute - time.Nanosecond)
+		}
+		time.Sleep(time.Nanosecond)
+		if call(t.Context()); runs.Load() != 2 {
+			t.Errorf("%d runs", runs.Load())
+		}
+	})
+}
+
+func TestQuietIsCountedFromTheLaterOfTheLastCallAndTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, _ := naming()
+		got := burst(t, debounce.First(e, 2*time.Second, 0), 0, 2999*time.Millisecond, 4998*time.Millisecond, 7*time.Second)
+		check(t, got, "run 1 of call 0 at 1s", "run 1 of call 0 at 2.999s", "run 1 of call 0 at 4.998s", "run 2 of call 3 at 8s")
+	})
+}
+
+// TestLastRunsThoughTheOthersHaveGone before it began, and while it runs.
+func TestLastRunsThoughTheOthersHaveGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, runs := naming()
+		call := debounce.Last(e, time.Second, 0)
+		var g errgroup.Group
+		for i, stays := range []time.Duration{time.Second / 2, 1500 * time.Millisecond, time.Hour} {
+			g.Go(func() error {
+				ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "any"), stays)
+				defer cancel()
+				began := time.Now()
+				value, err := call(ctx)
+				switch {
+				case i < 2 && (!errors.Is(err, context.DeadlineExceeded) || time.Since(began) != stays):
+					t.Errorf("caller %d: %q, %v after %v", i, value, err, time.Since(began))
+				case i == 2 && (value != "run 1 of call any" || err != nil || time.Since(began) != 2*time.Second):
+					t.Errorf("caller %d: %q, %v after %v", i, value, err, time.Since(began))
+				}
+				return nil
+			})
+		}
+		if g.Wait(); runs.Load() != 1 {
+			t.Errorf("%d runs", runs.Load())
+		}
+	})
+}
+
+// TestACallAfterABurstThatEverybodyLeftBeginsAnother, with a time of its own.
+func TestACallAfterABurstThatEverybodyLeftBeginsAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, runs := naming()
+		call := debounce.Last(e, 2*time.Second, 3*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		call(ctx)
+		began := time.Now()
+		if value, err := call(context.WithValue(t.Context(), key{}, "other")); value != "run 1 of call other" || err != nil || time.Since(began) != 3*time.Second {
+			t.Errorf("%q, %v after %v and %d runs", value, err, time.Since(began), runs.Load())
+		}
+	})
+}
+
+// TestAClockThatGoesBackEndsTheBurst: a package's effector is used outside of a bubble and then in one, decades away.
+func TestAClockThatGoesBackEndsTheBurst(t *testing.T) {
+	counted := resiliencetest.FailFirst[int](0)
+	call := debounce.First(counted.Do, time.Hour, 0)
+	call(t.Context())
+	synctest.Test(t, func(t *testing.T) {
+		for range 2 {
+			if _, err := call(t.Context()); err != nil || counted.Calls() != 2 {
+				t.Errorf("%v, %d runs", err, counted.Calls())
 			}
-		})
+		}
+	})
+}
+
+// TestRacingCallersGetAnswers of the burst that they belong to.
+func TestRacingCallersGetAnswers(t *testing.T) {
+	for name, debounced := range map[string]func(resilience.Effector[int], time.Duration, time.Duration) resilience.Effector[int]{
+		"First": debounce.First[int], "Last": debounce.Last[int],
+	} {
+		var runs atomic.Int32
+		call := debounced(func(ctx context.Context) (int, error) {
+			runs.Add(1)
+			return 1, ctx.Err()
+		}, time.Microsecond, 10*time.Microsecond)
+		var g errgroup.Group
+		for i := range 8 {
+			g.Go(func() error {
+				for j := range 300 {
+					ctx, cancel := context.WithCancel(t.Context())
+					leaves := (i+j)%3 == 0
+					if leaves {
+						go cancel()
+					}
+					value, err := call(ctx)
+					cancel()
+					if err == nil && value != 1 || err != nil && (!leaves || !errors.Is(err, context.Canceled)) {
+						return fmt.Errorf("%s: %d, %w", name, value, err)
+					}
+				}
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		if n := runs.Load(); n == 0 || n > 2400 {
+			t.Errorf("%s: %d runs for 2400 calls", name, n)
+		}
 	}
 }
 

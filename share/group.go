@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/keyed"
 )
 
@@ -18,7 +19,7 @@ type Config struct {
 	Stale time.Duration
 
 	// MaxKeys is how many keys a Group keeps values for: beyond it the one that was asked for longest ago falls away. Keys in use may exceed it.
-	// Default 10,000.
+	// At least 1; default 10,000.
 	MaxKeys int
 }
 
@@ -41,9 +42,8 @@ func (c Config) Validate() error {
 }
 
 // A Group shares calls by key: for each key it is what [Stale] gives, or [Calls]. It is made by [NewGroup] and safe for concurrent use. It holds a goroutine
-// for each run.
+// for each run, and no timer: a key falls away at a later call, once nobody has asked for it for Fresh and Stale together.
 type Group[K comparable, T any] struct {
-	fn    func(ctx context.Context, key K) (T, error)
 	calls *keyed.Store[K, *call[T]]
 	make  func(key K) (*call[T], bool)
 }
@@ -60,7 +60,6 @@ func NewGroup[K comparable, T any](config Config, fn func(ctx context.Context, k
 		config.MaxKeys = 10_000
 	}
 	return &Group[K, T]{
-		fn:    fn,
 		calls: keyed.New[K, *call[T]](config.MaxKeys, config.Fresh+config.Stale),
 		make: func(key K) (*call[T], bool) {
 			one := func(ctx context.Context) (T, error) { return fn(ctx, key) }
@@ -69,15 +68,20 @@ func NewGroup[K comparable, T any](config Config, fn func(ctx context.Context, k
 	}
 }
 
-// Do gives the value for the key: one that is kept, or the result of a run that is shared with all who ask for the key meanwhile.
+// Do gives the value for the key: one that is kept, or the result of a run that is shared with all who ask for the key meanwhile. Errors, and what becomes of
+// a panic, are as with [Calls] and [Stale].
 func (g *Group[K, T]) Do(ctx context.Context, key K) (T, error) {
+	if ctx.Err() != nil { // before it has another key fall away
+		var zero T
+		return zero, resilience.ContextErr(ctx)
+	}
 	e := g.calls.Acquire(key, g.make)
 	defer g.calls.ReleaseUnneeded(e, (*call[T]).idle)
 	return e.Value().do(ctx)
 }
 
-// Forget drops what is kept for the key. Those who wait for a run get its result, and the next one who asks starts another.
+// Forget drops what is kept for the key. Those who wait for a run get its result, which is not kept, and the next one who asks starts another.
 func (g *Group[K, T]) Forget(key K) { g.calls.Forget(key) }
 
-// Len is how many keys are in use or have a value that is kept.
+// Len is how many keys are in use or have a value that is kept. A value is kept until nobody has asked for it for Fresh and Stale together.
 func (g *Group[K, T]) Len() int { return g.calls.Len() }

@@ -6,16 +6,20 @@
 //
 // Use it for reads whose answer is the same for all callers, outside of all policies: what is shared is the whole call, its retries
 // included. Do not use it for writes, nor where the answer depends on who asks: the run has the values of one caller's ctx, its
-// credentials among them.
+// credentials among them. Nor is it for values that one caller uses up, or closes, such as a response: all callers get the same value, and what it
+// points to must not be changed.
 //
 // A dependency that hangs does not fail, and all callers hang with it: put a timeout inside.
 //
 //	rates := share.Stale(resilience.Compose(fetchRates, timeout.After(time.Second)), time.Minute, time.Hour)
+//
+// A value that is fresh costs a reading of the clock and no lock, a run a goroutine (BenchmarkCalls).
 package share
 
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/effector-go/resilience"
@@ -28,7 +32,8 @@ import (
 //
 // The run has a ctx of its own, with the values of the first caller's but not its deadline, which is cancelled when every caller has gone; then
 // nobody joins it any more. A caller whose ctx ends gets [resilience.ContextErr] at once. The value must not need the ctx, which ends with the run. A panic of
-// e reaches every caller as a [*resilience.PanicError], a runtime.Goexit ends every caller's goroutine.
+// e reaches every caller as a [*resilience.PanicError], a runtime.Goexit ends every caller's goroutine; a panic after every caller has gone is the program's, as in
+// any goroutine.
 //
 // The effector is safe for concurrent use. It holds a goroutine while a run lasts. Calls panics if e is nil.
 func Calls[T any](e resilience.Effector[T]) resilience.Effector[T] {
@@ -39,8 +44,8 @@ func Calls[T any](e resilience.Effector[T]) resilience.Effector[T] {
 }
 
 // Stale gives an effector that returns the last good value of e for as long as fresh after it came, without a run. After that callers
-// share a run of e, as by [Calls]; if that fails they get the last good value for stale longer, without an error, and e's error from then on. An
-// error is never kept.
+// share a run of e, as by [Calls]; if that returns an error they get the last good value for stale longer, without the error, and e's error from then on. An
+// error is never kept, nor is what comes of a run that every caller has left.
 //
 // It is safe for concurrent use. Stale panics if e is nil, or fresh or stale is negative.
 func Stale[T any](e resilience.Effector[T], fresh, stale time.Duration) resilience.Effector[T] {
@@ -58,9 +63,12 @@ type call[T any] struct {
 	effector     resilience.Effector[T]
 	fresh, stale time.Duration
 
-	mu   sync.Mutex     // guards the following, and the count of run's callers
-	run  *shared.Run[T] // that callers may join; nil if there is none
-	last *good[T]
+	// last is the latest good value, nil if there is none. It is written with mu held, before run is given up for another, so that a caller who
+	// finds it stale and no run to join may start one.
+	last atomic.Pointer[good[T]]
+
+	mu  sync.Mutex     // guards the following, and run's
+	run *shared.Run[T] // the latest; nil once it has ended
 }
 
 // good is a value of a run that succeeded.
@@ -70,83 +78,64 @@ type good[T any] struct {
 }
 
 func (c *call[T]) do(ctx context.Context) (T, error) {
-	var zero T
 	if ctx.Err() != nil {
+		var zero T
 		return zero, resilience.ContextErr(ctx)
 	}
-	r, kept := c.join(ctx)
-	if r == nil {
+	if kept := c.kept(c.fresh); kept != nil {
 		return kept.value, nil
 	}
-	select {
-	case <-r.Done():
-	case <-ctx.Done():
-		c.leave(r)
-		return zero, resilience.ContextErr(ctx)
+	r, kept := c.join(ctx)
+	if kept != nil {
+		return kept.value, nil
 	}
-	if r.Err() != nil {
-		if kept := c.kept(c.fresh + c.stale); kept != nil {
-			return kept.value, nil
-		}
-	}
-	return r.Result()
+	return r.Wait(ctx)
 }
 
-// join gives the run to wait for, or a value that is fresh.
+// join gives the run to wait for, or a value that has become fresh meanwhile.
 func (c *call[T]) join(ctx context.Context) (*shared.Run[T], *good[T]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.last != nil && c.last.age() < c.fresh {
-		return nil, c.last
+	if kept := c.kept(c.fresh); kept != nil {
+		return nil, kept
 	}
-	if c.run == nil {
-		c.run = shared.Start(ctx, c.effector, c.ended)
+	if c.run == nil || !c.run.Join() {
+		c.run = shared.Start(&c.mu, ctx, 1, c.effector, c.settle)
 	}
-	c.run.Callers++
 	return c.run, nil
 }
 
-// leave takes a caller off the run, and gives it up if it was the last.
-func (c *call[T]) leave(r *shared.Run[T]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if r.Callers--; r.Callers > 0 {
-		return
-	}
-	r.GiveUp()
-	if c.run == r {
-		c.run = nil
-	}
-}
-
-// ended takes note that r has ended: nobody is to join it any more.
-func (c *call[T]) ended(r *shared.Run[T]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.run == r {
-		c.run = nil
-	}
-	if c.fresh+c.stale > 0 && r.Good() {
-		value, _ := r.Result()
-		c.last = &good[T]{value, clock.Now()}
+// settle takes note that the run has ended: its value is kept, or answers its error if it has become stale only.
+func (c *call[T]) settle(r *shared.Run[T]) {
+	c.run = nil
+	value, err, ok := r.Returned()
+	switch {
+	case !ok || c.fresh+c.stale == 0:
+	case err == nil:
+		c.last.Store(&good[T]{value, clock.Now()})
+	default:
+		if kept := c.kept(c.fresh + c.stale); kept != nil {
+			r.Answer(kept.value)
+		}
 	}
 }
 
 // kept is the last good value if it is younger than limit.
 func (c *call[T]) kept(limit time.Duration) *good[T] {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.last == nil || c.last.age() >= limit {
+	last := c.last.Load()
+	if last == nil {
 		return nil
 	}
-	return c.last
+	// Below zero where the clock went back, as it does where a package's effector is used in a synctest bubble too: then it is of another time.
+	if age := time.Duration(clock.Now() - last.since); age < 0 || age >= limit {
+		return nil
+	}
+	return last
 }
-
-func (g *good[T]) age() time.Duration { return time.Duration(clock.Now() - g.since) }
 
 // idle reports whether nothing is kept and nothing runs.
 func (c *call[T]) idle() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.run == nil && (c.last == nil || c.last.age() >= c.fresh+c.stale)
+	return (c.run == nil || !c.run.Running()) && c.kept(c.fresh+c.stale) == nil
 }

@@ -244,6 +244,92 @@ func TestARefreshIsShared(t *testing.T) {
 	})
 }
 
+// TestWhatEveryCallerLeftIsNotKept: it may come late, and must not stand in the way of what came since.
+func TestWhatEveryCallerLeftIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var runs atomic.Int32
+		stale := share.Stale(func(context.Context) (int32, error) {
+			run := runs.Add(1)
+			if run == 1 {
+				time.Sleep(time.Minute) // whatever becomes of its ctx
+			}
+			return run, nil
+		}, time.Hour, time.Hour)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := stale(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		for range 3 { // before the first run ends, and after
+			if value, err := stale(t.Context()); value != 2 || err != nil || runs.Load() != 2 {
+				t.Errorf("%v, %v after %d runs", value, err, runs.Load())
+			}
+			time.Sleep(time.Minute - time.Second)
+		}
+	})
+}
+
+func TestAValueBesideAnErrorIsSharedToo(t *testing.T) {
+	down := errors.New("down")
+	for _, call := range []resilience.Effector[int]{
+		share.Calls(resiliencetest.Script(resiliencetest.Step[int]{Value: 7, Err: down}).Do),
+		share.Stale(resiliencetest.Script(resiliencetest.Step[int]{Value: 7, Err: down}).Do, time.Hour, time.Hour),
+	} {
+		if value, err := call(t.Context()); value != 7 || err != down {
+			t.Errorf("%v, %v", value, err)
+		}
+	}
+}
+
+// TestACallerThatGoesIsToldWhy, and the run's ctx ends with the run.
+func TestACallerThatGoesIsToldWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		why := errors.New("why")
+		var of context.Context
+		calls := share.Calls(func(ctx context.Context) (int, error) {
+			of = ctx
+			return resiliencetest.Slow[int](time.Minute).Returning(1).Do(ctx)
+		})
+		var g errgroup.Group
+		g.Go(func() error { _, err := calls(t.Context()); return err })
+		synctest.Wait()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(why) })
+		began := time.Now()
+		if _, err := calls(ctx); !errors.Is(err, why) || !errors.Is(err, context.Canceled) || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if of.Err() != nil {
+			t.Error("the run ended with one of its callers")
+		}
+		if err := g.Wait(); err != nil || of.Err() == nil {
+			t.Errorf("%v, and the run's ctx says %v", err, of.Err())
+		}
+	})
+}
+
+// TestAClockThatGoesBackKeepsNothing: a package's effector is used outside of a bubble and then in one, decades away.
+func TestAClockThatGoesBackKeepsNothing(t *testing.T) {
+	counted := resiliencetest.FailFirst[int](0)
+	stale := share.Stale(counted.Do, time.Hour, time.Hour)
+	stale(t.Context())
+	synctest.Test(t, func(t *testing.T) {
+		for range 2 {
+			if _, err := stale(t.Context()); err != nil || counted.Calls() != 2 {
+				t.Errorf("%v, %d runs", err, counted.Calls())
+			}
+		}
+	})
+}
+
+func TestAFreshValueAllocatesNothing(t *testing.T) {
+	stale := share.Stale(resiliencetest.FailFirst[int](0).Do, time.Hour, 0)
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(100, func() { stale(ctx) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestEachKeyHasItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := map[string]int{}
@@ -277,6 +363,118 @@ func TestEachKeyHasItsOwn(t *testing.T) {
 		}
 		ask("b", "b4 <nil>", 1)
 	})
+}
+
+// TestForgetDuringARun: those who wait get its result, which is not kept, and the next one who asks starts another.
+func TestForgetDuringARun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var runs atomic.Int32
+		g := share.NewGroup(share.Config{Fresh: time.Hour}, func(context.Context, string) (int32, error) {
+			run := runs.Add(1)
+			time.Sleep(time.Minute)
+			return run, nil
+		})
+		var callers errgroup.Group
+		ask := func(want int32) {
+			callers.Go(func() error {
+				if value, err := g.Do(t.Context(), "a"); value != want || err != nil {
+					t.Errorf("%v, %v, want %v", value, err, want)
+				}
+				return nil
+			})
+			synctest.Wait()
+		}
+		ask(1)
+		ask(1)
+		if g.Forget("a"); g.Len() != 0 {
+			t.Errorf("%d keys", g.Len())
+		}
+		time.Sleep(time.Second)
+		ask(2)
+		ask(2)
+		callers.Wait()
+		ask(2)
+		callers.Wait()
+		if runs.Load() != 2 || g.Len() != 1 {
+			t.Errorf("%d runs, %d keys", runs.Load(), g.Len())
+		}
+	})
+}
+
+// TestKeysInUseMayExceedMaxKeys, and none of them falls away.
+func TestKeysInUseMayExceedMaxKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var runs atomic.Int32
+		g := share.NewGroup(share.Config{Fresh: time.Hour, MaxKeys: 2}, func(_ context.Context, key int) (int, error) {
+			runs.Add(1)
+			time.Sleep(time.Minute)
+			return key, nil
+		})
+		var callers errgroup.Group
+		for i := range 20 {
+			callers.Go(func() error { _, err := g.Do(t.Context(), i%10); return err })
+		}
+		synctest.Wait()
+		if g.Len() != 10 {
+			t.Errorf("%d keys in use", g.Len())
+		}
+		if err := callers.Wait(); err != nil || runs.Load() != 10 || g.Len() != 2 {
+			t.Errorf("%v, %d runs, %d keys are kept", err, runs.Load(), g.Len())
+		}
+	})
+}
+
+// TestAKeyIsKeptForFreshAndStale, and its value answers errors as with Stale.
+func TestAKeyIsKeptForFreshAndStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := errors.New("down")
+		script := resiliencetest.Script(resiliencetest.Step[int]{Value: 1}, resiliencetest.Step[int]{Err: down})
+		g := share.NewGroup(share.Config{Fresh: time.Minute, Stale: time.Hour}, func(ctx context.Context, _ string) (int, error) { return script.Do(ctx) })
+		for _, c := range []struct {
+			after time.Duration
+			want  string
+			kept  int
+		}{{0, "1 <nil>", 1}, {time.Minute, "1 <nil>", 1}, {time.Hour - 1, "1 <nil>", 1}, {1, "0 down", 0}} {
+			time.Sleep(c.after)
+			value, err := g.Do(t.Context(), "a")
+			if got := fmt.Sprint(value, " ", err); got != c.want || g.Len() != c.kept {
+				t.Errorf("%s with %d keys, want %s with %d", got, g.Len(), c.want, c.kept)
+			}
+		}
+	})
+}
+
+func TestACtxThatIsDonePushesNoKeyOut(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	runs := 0
+	g := share.NewGroup(share.Config{Fresh: time.Hour, MaxKeys: 1}, func(context.Context, string) (int, error) { runs++; return runs, nil })
+	for range 2 {
+		if value, err := g.Do(t.Context(), "a"); value != 1 || err != nil {
+			t.Errorf("%v, %v: a's value has fallen away", value, err)
+		}
+		if _, err := g.Do(ctx, "b"); !errors.Is(err, context.Canceled) || runs != 1 {
+			t.Errorf("%v, %d runs", err, runs)
+		}
+	}
+}
+
+// TestAPanicOfAGroupReachesEveryCaller, and the key is free again.
+func TestAPanicOfAGroupReachesEveryCaller(t *testing.T) {
+	g := share.NewGroup(share.Config{Fresh: time.Hour}, func(context.Context, string) (int, error) { panic("boom") })
+	for range 2 {
+		func() {
+			defer func() {
+				if value, ok := recover().(*resilience.PanicError); !ok || value.Value != "boom" {
+					t.Errorf("panicked with %v", value)
+				}
+			}()
+			g.Do(t.Context(), "a")
+		}()
+		if g.Len() != 0 {
+			t.Errorf("%d keys", g.Len())
+		}
+	}
 }
 
 func TestAGroupWithoutTimesKeepsNothing(t *testing.T) {

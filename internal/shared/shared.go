@@ -5,73 +5,142 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
+	"sync"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/clock"
 )
 
 // A Run is one run of an effector on a goroutine of its own. Its ctx has the values of one caller's, and ends when the run does, or
-// when it is given up.
+// when every caller has gone: then the run was given up, nobody may join it any more, and nobody hears what becomes of it.
 type Run[T any] struct {
-	// Callers is how many wait. It is the owner's, who guards it.
-	Callers int
+	done chan struct{} // closed when the run has ended and its result is there, unless it was given up
 
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the following are there
+	// mu is the owner's, under which it decides who joins which run. It guards the following.
+	mu      *sync.Mutex
+	state   state
+	callers int // that wait
+	cancel  context.CancelFunc
+	ended   int64 // on package clock
 
+	// The result. It is written before done is closed, by the run's goroutine, and read after.
 	value    T
 	err      error
-	panicked *resilience.PanicError
-	exited   bool // by runtime.Goexit
+	returned bool                   // neither panic nor Goexit
+	panicked *resilience.PanicError // nil after Goexit
 }
 
-// Start starts a run with the values of ctx. When it has ended, and before anybody who waits hears of that, ended is called on the run's
-// goroutine.
-func Start[T any](ctx context.Context, effector resilience.Effector[T], ended func(r *Run[T])) *Run[T] {
+type state int
+
+const (
+	running state = iota
+	ended
+	givenUp
+)
+
+// Start starts a run, for so many callers, with the values of ctx. It is called with the owner's mutex held. When the run has ended and was
+// not given up, and before anybody hears of that, settle is called with the mutex held; nil for nothing.
+func Start[T any](mu *sync.Mutex, ctx context.Context, callers int, effector resilience.Effector[T], settle func(*Run[T])) *Run[T] {
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &Run[T]{cancel: cancel, done: make(chan struct{})}
-	go r.run(own, effector, ended)
+	r := &Run[T]{done: make(chan struct{}), mu: mu, callers: callers, cancel: cancel}
+	go r.run(own, effector, settle)
 	return r
 }
 
-func (r *Run[T]) run(ctx context.Context, effector resilience.Effector[T], ended func(r *Run[T])) {
-	returned := false
+func (r *Run[T]) run(ctx context.Context, effector resilience.Effector[T], settle func(*Run[T])) {
 	defer func() {
-		if value := recover(); value != nil {
-			p, ok := value.(*resilience.PanicError)
-			if !ok {
-				p = &resilience.PanicError{Value: value, Stack: debug.Stack()}
-			}
-			r.panicked = p
-		} else {
-			r.exited = !returned
+		if !r.end(settle) {
+			return // Given up. Nothing is recovered: a panic now has no caller to go to, and is the program's.
 		}
-		r.cancel()
-		ended(r)
-		close(r.done)
+		defer close(r.done)
+		if r.returned {
+			return
+		}
+		if value := recover(); value != nil {
+			r.panicked = panicError(value)
+		}
 	}()
 	r.value, r.err = effector(ctx)
-	returned = true
+	r.returned = true
 }
 
-// GiveUp ends the run's ctx.
-func (r *Run[T]) GiveUp() { r.cancel() }
+// end takes note that the effector has ended, and reports whether anybody waits.
+func (r *Run[T]) end(settle func(*Run[T])) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cancel()
+	r.cancel = nil // the values of its ctx are needed no more, but the run may be kept
+	if r.state == givenUp {
+		return false
+	}
+	r.state, r.ended = ended, clock.Now()
+	if settle != nil {
+		settle(r)
+	}
+	return true
+}
 
-// Done is closed when the run has ended.
-func (r *Run[T]) Done() <-chan struct{} { return r.done }
+// panicError holds a panic's value with the stack of the goroutine, whose deferred function calls it. A value that comes from a policy
+// further in and holds both already stays as it is.
+func panicError(value any) *resilience.PanicError {
+	if inner, ok := value.(*resilience.PanicError); ok {
+		return inner
+	}
+	return &resilience.PanicError{Value: value, Stack: debug.Stack()}
+}
 
-// Good reports whether the run, which has ended, returned without an error.
-func (r *Run[T]) Good() bool { return r.err == nil && r.panicked == nil && !r.exited }
+// Running reports whether a caller may join the run. It is called with the owner's mutex held.
+func (r *Run[T]) Running() bool { return r.state == running }
 
-// Err is the error that the run, which has ended, returned; nil if it did not return.
-func (r *Run[T]) Err() error { return r.err }
+// Join adds a caller, who is to [Run.Wait], unless the run has ended or was given up. It is called with the owner's mutex held.
+func (r *Run[T]) Join() (joined bool) {
+	if r.state != running {
+		return false
+	}
+	r.callers++
+	return true
+}
 
-// Result gives what the run, which has ended, returned. If it panicked, or ended its goroutine, Result does the same.
-func (r *Run[T]) Result() (T, error) {
+// Ended is when the run ended, on package clock; false while it lasts, and if it was given up. It is called with the owner's mutex held.
+func (r *Run[T]) Ended() (at int64, ok bool) { return r.ended, r.state == ended }
+
+// Returned gives what the effector returned, and reports whether it did, and neither panicked nor called runtime.Goexit. It is for settle.
+func (r *Run[T]) Returned() (value T, err error, ok bool) { return r.value, r.err, r.returned }
+
+// Answer gives the callers a value in place of what the effector returned. It is for settle.
+func (r *Run[T]) Answer(value T) { r.value, r.err = value, nil }
+
+// Wait gives a caller what the run returned. If the run panicked, or ended its goroutine, Wait does the same. If ctx ends first the caller goes,
+// and gets ctx's error.
+func (r *Run[T]) Wait(ctx context.Context) (T, error) {
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		if r.leave() {
+			var zero T
+			return zero, resilience.ContextErr(ctx)
+		}
+		<-r.done // it ended at the same time
+	}
 	switch {
 	case r.panicked != nil:
 		panic(r.panicked)
-	case r.exited:
+	case !r.returned:
 		runtime.Goexit()
 	}
 	return r.value, r.err
+}
+
+// leave takes a caller off the run, and gives that up if he was the last. It is too late once the run has ended.
+func (r *Run[T]) leave() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state != running {
+		return false
+	}
+	if r.callers--; r.callers == 0 {
+		r.state = givenUp
+		r.cancel()
+	}
+	return true
 }

@@ -1,0 +1,139 @@
+package shared
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/effector-go/resilience"
+)
+
+// TestAPanicAfterEveryCallerHasGoneIsThePrograms runs itself in a process that is to crash.
+func TestAPanicAfterEveryCallerHasGoneIsThePrograms(t *testing.T) {
+	const env = "SHARED_TEST_CRASH"
+	if os.Getenv(env) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestAPanicAfterEveryCallerHasGoneIsThePrograms$")
+		cmd.Env = append(os.Environ(), env+"=1")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "panic: nobody is there") || strings.Contains(string(out), "recovered") {
+			t.Errorf("process ended with %v, want a crash:\n%s", err, out)
+		}
+		return
+	}
+	var mu sync.Mutex
+	mu.Lock()
+	r := Start(&mu, t.Context(), 1, func(ctx context.Context) (int, error) {
+		<-ctx.Done()
+		panic("nobody is there")
+	}, nil)
+	mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Wait(ctx)
+	select {}
+}
+
+// TestNobodyHearsOfARunThatWasGivenUp: neither its owner, nor is it there to be joined.
+func TestNobodyHearsOfARunThatWasGivenUp(t *testing.T) {
+	for name, end := range map[string]func() (int, error){
+		"a value": func() (int, error) { return 1, nil },
+		"Goexit":  func() (int, error) { runtime.Goexit(); return 0, nil },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			mu.Lock()
+			r := Start(&mu, t.Context(), 2, func(ctx context.Context) (int, error) {
+				<-ctx.Done()
+				return end()
+			}, func(*Run[int]) { t.Errorf("%s: its owner heard", name) })
+			mu.Unlock()
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			for range 2 {
+				mu.Lock()
+				if !r.Running() {
+					t.Errorf("%s: it was given up while somebody waits", name)
+				}
+				mu.Unlock()
+				if _, err := r.Wait(ctx); !errors.Is(err, context.Canceled) {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if _, ok := r.Ended(); ok || r.Join() || r.Running() || r.callers != 0 {
+				t.Errorf("%s: %+v", name, r)
+			}
+		})
+	}
+}
+
+// TestACallerWhoGoesWhenTheRunHasEndedGetsItsResult: so a panic has a caller to go to whenever the run was not given up.
+func TestACallerWhoGoesWhenTheRunHasEndedGetsItsResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		mu.Lock()
+		r := Start(&mu, t.Context(), 1, func(context.Context) (int, error) { return 1, nil }, nil)
+		mu.Unlock()
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 100 { // both are there, and select takes either
+			if value, err := r.Wait(ctx); value != 1 || err != nil {
+				t.Fatalf("%v, %v", value, err)
+			}
+		}
+	})
+}
+
+// TestTheOwnerHearsBeforeAnyCaller, with the mutex held, and may give another answer to an error.
+func TestTheOwnerHearsBeforeAnyCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		began := time.Now()
+		mu.Lock()
+		r := Start(&mu, t.Context(), 1, func(context.Context) (int, error) {
+			time.Sleep(time.Second)
+			return 1, errors.New("down")
+		}, func(r *Run[int]) {
+			if mu.TryLock() {
+				t.Error("the mutex is free")
+			}
+			if value, err, ok := r.Returned(); value != 1 || err == nil || !ok {
+				t.Errorf("it returned %v, %v, %v", value, err, ok)
+			}
+			r.Answer(2)
+		})
+		mu.Unlock()
+		if value, err := r.Wait(t.Context()); value != 2 || err != nil || time.Since(began) != time.Second {
+			t.Errorf("%v, %v after %v", value, err, time.Since(began))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if r.cancel != nil {
+			t.Error("it holds its ctx")
+		}
+	})
+}
+
+func TestAPanicOfAPolicyFurtherInStaysAsItIs(t *testing.T) {
+	inner := &resilience.PanicError{Value: "boom", Stack: []byte("there")}
+	var mu sync.Mutex
+	mu.Lock()
+	r := Start(&mu, t.Context(), 1, func(context.Context) (int, error) { panic(inner) }, nil)
+	mu.Unlock()
+	defer func() {
+		if value := recover(); value != inner {
+			t.Errorf("panicked with %v", value)
+		}
+	}()
+	r.Wait(t.Context())
+}
