@@ -117,6 +117,27 @@ func TestClientTimeoutIsADeadline(t *testing.T) {
 	}
 }
 
+// TestRequestCancelAtTheDeadlineIsTheDeadline, also where the ctx has yet to end: Client.Timeout has one timer for each.
+func TestRequestCancelAtTheDeadlineIsTheDeadline(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: 1})
+	req, cancel := cancelable(t)
+	calls := 0
+	base := roundTripper(func(*http.Request) (*http.Response, error) {
+		calls++
+		cancel()
+		return nil, errors.New("canceled")
+	})
+	_, err := through(base, resilience.Pipeline{retries(retry.Config{}), b}).RoundTrip(req.WithContext(due{t.Context()}))
+	if !errors.Is(err, context.DeadlineExceeded) || calls != 1 || b.State() != breaker.Open {
+		t.Errorf("%v after %d calls, the breaker is %v", err, calls, b.State())
+	}
+}
+
+// due is a context whose deadline has passed and whose timer is late.
+type due struct{ context.Context }
+
+func (due) Deadline() (time.Time, bool) { return time.Now(), true }
+
 // TestRequestCancelStartsNoGoroutine where nobody waits: Client.Timeout sets it for each request.
 func TestRequestCancelStartsNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
