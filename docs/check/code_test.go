@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"go/ast"
+	"go/format"
 	"go/importer"
 	"go/parser"
 	"go/printer"
@@ -23,7 +24,8 @@ import (
 	markdown "github.com/yuin/goldmark/ast"
 )
 
-// TestCodeOnPagesCompiles type-checks every go block of README.md and docs, and runs those that say what they print.
+// TestCodeOnPagesCompiles type-checks every go block of README.md and docs, which gofmt must leave as it is, and runs those that say what
+// they print.
 func TestCodeOnPagesCompiles(t *testing.T) {
 	var all []part
 	for _, p := range pages(t) {
@@ -36,6 +38,9 @@ func TestCodeOnPagesCompiles(t *testing.T) {
 	}
 	packages := load(t, all)
 	for _, code := range all {
+		if formatted, err := format.Source([]byte(code.text)); err == nil && string(formatted) != code.text {
+			t.Errorf("%s:%d: not as gofmt has it:\n%s", code.page, code.line, formatted)
+		}
 		program, err := packages.check(code)
 		switch {
 		case code.broken && err == nil:
@@ -118,7 +123,7 @@ func output(text string) (string, bool) {
 
 // standard are the packages of the standard library that pages name without an import.
 var standard = []string{
-	"bytes", "context", "database/sql", "errors", "fmt", "io", "log", "log/slog", "math/rand/v2", "net", "net/http", "net/http/httptest",
+	"bytes", "context", "database/sql", "errors", "fmt", "io", "log", "log/slog", "math", "math/rand/v2", "net", "net/http", "net/http/httptest",
 	"os", "sort", "strconv", "strings", "sync", "sync/atomic", "testing", "testing/synctest", "time",
 }
 
