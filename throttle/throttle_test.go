@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
@@ -89,6 +90,62 @@ func TestARefusalIsARefusal(t *testing.T) {
 		cancel()
 		if _, err := throttle.Do(ctx, th, one.Do); !errors.Is(err, context.Canceled) || th.Snapshot().Available != 1 {
 			t.Error(err)
+		}
+	})
+}
+
+// TestACallTakesItsTokenHoweverItEnds, in a pipeline too, and holds nothing else.
+func TestACallTakesItsTokenHoweverItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := throttle.New(throttle.Config{Name: "api", Max: 4, Refill: 1, Every: time.Second})
+		fails := resiliencetest.FailAfter[int](0)
+		if _, err := throttle.Do(t.Context(), th, fails.Do); !errors.Is(err, resiliencetest.ErrFailed) {
+			t.Error(err)
+		}
+		if _, err := resilience.Do(t.Context(), th, fails.Do); !errors.Is(err, resiliencetest.ErrFailed) {
+			t.Error(err)
+		}
+		for _, call := range []func(){
+			func() { throttle.Do(t.Context(), th, resiliencetest.Panic[int]("boom").Do) },
+			func() { resilience.Do(t.Context(), th, resiliencetest.Panic[int]("boom").Do) },
+		} {
+			func() {
+				defer func() {
+					if value := recover(); value != "boom" {
+						t.Errorf("panicked with %v", value)
+					}
+				}()
+				call()
+			}()
+		}
+		if got, want := th.Snapshot(), (throttle.Snapshot{Name: "api", Max: 4}); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		if _, err := resilience.Do(t.Context(), th, fails.Do); !errors.Is(err, throttle.ErrThrottled) || fails.Calls() != 2 {
+			t.Errorf("%v after %d calls", err, fails.Calls())
+		}
+	})
+}
+
+func TestACallThatIsLetThroughAllocatesNothing(t *testing.T) {
+	th := throttle.New(throttle.Config{Max: 1e9, Refill: 1, Every: time.Hour})
+	ctx := t.Context()
+	one := func(context.Context) (int, error) { return 1, nil }
+	if n := testing.AllocsPerRun(1000, func() { throttle.Do(ctx, th, one) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestTokensMayComeInCenturies: the longest Every there is.
+func TestTokensMayComeInCenturies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := throttle.New(throttle.Config{Max: 1, Refill: 1, Every: math.MaxInt64})
+		one := resiliencetest.FailFirst[int](0)
+		throttle.Do(t.Context(), th, one.Do)
+		time.Sleep(time.Hour)
+		_, err := throttle.Do(t.Context(), th, one.Do)
+		if after, ok := resilience.RetryAfter(err); !ok || after != math.MaxInt64-time.Hour {
+			t.Errorf("%v, retry after %v", err, after)
 		}
 	})
 }

@@ -30,6 +30,8 @@ var tables = []table{
 	budgetTable, budgetConfigTable,
 	clockTable, ctxkeyTable,
 	shedTable, shedWindowTable, shedConfigTable, shedErrorsTable, outcomeTable,
+	throttleTable, throttleConfigTable, throttleErrorsTable,
+	sharedTable, shareTable, groupTable, debounceTable,
 }
 
 // A mutant is a fault in its place.

@@ -27,12 +27,12 @@ var shedTable = table{"shed/shed.go", []fault{
 	{
 		what: "a call of Do that panics counts nowhere",
 		old:  `if !returned {`,
-		new:  `if false {`,
+		new:  `if returned && false {`,
 	},
 	{
 		what: "a call of Do counts twice",
 		old:  `if !returned {`,
-		new:  `if true {`,
+		new:  `if returned || true {`,
 	},
 	{
 		what: "a call of Do whose Classify panics counts nowhere",
@@ -47,7 +47,7 @@ var shedTable = table{"shed/shed.go", []fault{
 	{
 		what: "a call in a pipeline that panics counts nowhere",
 		old:  `if !returned && next.Starts() != starts {`,
-		new:  `if false {`,
+		new:  `if returned && false {`,
 	},
 	{
 		what: "a panic of a policy further in counts",
@@ -57,7 +57,7 @@ var shedTable = table{"shed/shed.go", []fault{
 	{
 		what: "a call in a pipeline counts twice",
 		old:  `if !returned && next.Starts() != starts {`,
-		new:  `if next.Starts() != starts {`,
+		new:  `if (returned || true) && next.Starts() != starts {`,
 	},
 	{
 		what: "a call that was turned away further in counts",
@@ -88,7 +88,7 @@ var shedTable = table{"shed/shed.go", []fault{
 	{
 		what: "whoever may be refused is refused",
 		old:  `if share == 0 || rand.Float64() >= share {`,
-		new:  `if share == 0 {`,
+		new:  `if share == 0 || rand.Float64() < 0 {`,
 	},
 	{
 		what: "its own refusals do not count",
@@ -151,12 +151,12 @@ var shedWindowTable = table{"shed/window.go", []fault{
 	{
 		what: "who stood still while the ring went round replaces what others have counted",
 		old:  `case a < 0 && !fresh:`,
-		new:  `case false:`,
+		new:  `case a < 0 && !fresh && false:`,
 	},
 	{
 		what: "who stood still while the ring went round counts in his own epoch",
 		old:  `epoch, fresh = w.epoch(clock.Now()), true`,
-		new:  `fresh = true`,
+		new:  `epoch, fresh = epoch+0*clock.Now(), true`,
 	},
 	{
 		what: "a call is stored where it must be swapped",

@@ -40,6 +40,7 @@ var others = map[string][]string{
 	"internal/clock":   {"budget", "breaker", "timeout"},
 	"internal/ctxkey":  {"timeout"},
 	"internal/outcome": {"shed", "breaker"},
+	"internal/shared":  {"share", "debounce"},
 }
 
 // suites are the tests that may kill a mutant of the package in dir, the quickest first.
