@@ -80,6 +80,13 @@ func borders(now time.Time, times []time.Time, young, old time.Duration) (lawful
 	return lawful
 }
 
+// refuses reports whether the next call would be refused.
+func (r *reference) refuses() bool {
+	r.now()
+	defer r.Unlock()
+	return r.shut() && !r.c.DryRun
+}
+
 // snapshots gives every lawful Snapshot.
 func (r *reference) snapshots(now time.Time) (lawful []breaker.Snapshot) {
 	s := breaker.Snapshot{Name: r.c.Name, State: r.state, Since: r.since.Round(0), Until: r.until.Round(0), Openings: r.inARow(now)}

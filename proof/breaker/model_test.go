@@ -194,6 +194,7 @@ const (
 type machine struct {
 	config  breaker.Config
 	exact   bool
+	asks    bool // after every command, for a refusal where there must be one: in half of the cases, as it might itself mend something
 	real    *breaker.Breaker
 	ref     *reference
 	mu      sync.Mutex // guards told: a timer may tell while a call asks
@@ -241,7 +242,7 @@ func drive(t *rapid.T, c breaker.Config, exact bool) {
 }
 
 func newMachine(t *rapid.T, c breaker.Config, exact bool) *machine {
-	m := &machine{config: c, exact: exact, horizon: math.MaxInt}
+	m := &machine{config: c, exact: exact, horizon: math.MaxInt, asks: rapid.Bool().Draw(t, "asks")}
 	m.offset = windowOf(c) / 100 * time.Duration(rapid.IntRange(0, 9).Draw(t, "grid offset"))
 	c.OnStateChange = m.hear
 	m.real = breaker.New(c)
@@ -276,6 +277,15 @@ func (m *machine) check(t *rapid.T) {
 	if early := m.offset - time.Since(m.real.Snapshot().Since); m.gridded() && early > 0 {
 		time.Sleep(early)
 	}
+	m.compareAll(t)
+	if m.asks && m.ref.refuses() {
+		b := &both{}
+		_, err := m.real.Acquire(t.Context())
+		m.admitted(t, b, err)
+	}
+}
+
+func (m *machine) compareAll(t *rapid.T) {
 	now := m.ref.now()
 	defer m.ref.Unlock()
 	if len(m.heard()) != len(m.ref.told) {

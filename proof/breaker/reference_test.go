@@ -36,8 +36,7 @@ func newReference(c breaker.Config, open choices) *reference {
 	if c.Leaky == 0 && c.Failures == 0 && c.FailureRate == 0 && c.SlowRate == 0 {
 		c.Consecutive = cmp.Or(c.Consecutive, 5)
 	}
-	c.Window, c.MinCalls = cmp.Or(c.Window, 10*time.Second), cmp.Or(c.MinCalls, 20)
-	c.OpenFor = cmp.Or(c.OpenFor, 5*time.Second)
+	c.Window, c.MinCalls, c.OpenFor = cmp.Or(c.Window, 10*time.Second), cmp.Or(c.MinCalls, 20), cmp.Or(c.OpenFor, 5*time.Second)
 	c.MaxOpenFor = cmp.Or(c.MaxOpenFor, max(c.OpenFor, time.Minute))
 	c.Probes, c.ProbeFailures = cmp.Or(c.Probes, 1), cmp.Or(c.ProbeFailures, 1)
 	c.ProbeSuccesses = cmp.Or(c.ProbeSuccesses, c.Probes)
@@ -72,16 +71,19 @@ func (r *reference) acquire() (_ *call, refusedBy breaker.State, left time.Durat
 	if r.state == breaker.Closed && r.c.SlowRate > 0 {
 		r.judge(now, breaker.Ignored, nil)
 	}
-	full := r.state == breaker.HalfOpen && len(r.running) == r.c.Probes
-	refused := full || r.state == breaker.Open || r.state == breaker.ForcedOpen
-	if refused && !r.c.DryRun {
+	if r.shut() && !r.c.DryRun {
 		return nil, r.state, max(0, r.until.Sub(now))
 	}
 	admitted := &call{now}
-	if !refused {
+	if !r.shut() {
 		r.running = append(r.running, admitted)
 	}
 	return admitted, 0, 0
+}
+
+func (r *reference) shut() bool {
+	full := r.state == breaker.HalfOpen && len(r.running) == r.c.Probes
+	return full || r.state == breaker.Open || r.state == breaker.ForcedOpen
 }
 
 // done reports a call, the first time. One that was canceled counts nothing.

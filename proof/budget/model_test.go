@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -60,7 +59,7 @@ func TestDepositsAreAsDesigned(t *testing.T) {
 		ratio := rapid.SampledFrom([]int64{50_000, 100_000, 333_333, 500_000, 1_000_000, 2_500_000}).Draw(rt, "ratio")
 		ttl := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 10 * time.Second, time.Hour}).Draw(rt, "TTL")
 		steps := rapid.SliceOfN(rapid.IntRange(0, 30), 1, 200).Draw(rt, "steps")
-		synctest.Test(t, func(*testing.T) {
+		rapid.SyncTest(rt, func(rt *rapid.T) {
 			b := budget.New(budget.Config{Ratio: float64(ratio) / token, TTL: ttl})
 			early, late := &list{lives: ttl * 9 / 10}, &list{lives: ttl}
 			decided := 0
@@ -96,7 +95,7 @@ func TestTheReserveIsAsDesigned(t *testing.T) {
 		rate := rapid.SampledFrom([]int{1, 2, 10, 1000}).Draw(rt, "MinPerSecond")
 		seconds := rapid.IntRange(1, 20).Draw(rt, "TTL")
 		steps := rapid.SliceOfN(rapid.IntRange(0, 20), 1, 200).Draw(rt, "steps")
-		synctest.Test(t, func(*testing.T) {
+		rapid.SyncTest(rt, func(rt *rapid.T) {
 			b := budget.New(budget.Config{MinPerSecond: float64(rate), TTL: time.Duration(seconds) * time.Second})
 			full := int64(rate*seconds) * token
 			tokens := full
@@ -114,6 +113,58 @@ func TestTheReserveIsAsDesigned(t *testing.T) {
 					}
 					if granted {
 						tokens = max(0, tokens-token)
+					}
+				}
+			}
+		})
+	})
+}
+
+// TestDepositsGoBeforeTheReserve, which is there when they are not: an extra call takes one from either, and never parts of both. All
+// deposits of this test end at once, so that every answer is determined.
+func TestDepositsGoBeforeTheReserve(t *testing.T) {
+	const ttl, tick = 10 * time.Second, 50 * time.Millisecond
+	rapid.Check(t, func(rt *rapid.T) {
+		ratio := rapid.SampledFrom([]int64{50_000, 100_000, 500_000, 1_000_000, 2_500_000}).Draw(rt, "ratio")
+		rate := rapid.SampledFrom([]int64{1, 2, 4}).Draw(rt, "MinPerSecond")
+		steps := rapid.SliceOfN(rapid.IntRange(0, 20), 1, 200).Draw(rt, "steps")
+		rapid.SyncTest(rt, func(rt *rapid.T) {
+			b := budget.New(budget.Config{Ratio: float64(ratio) / token, MinPerSecond: float64(rate), TTL: ttl})
+			full := rate * int64(ttl/time.Second) * token
+			deposits, reserve, oldest := int64(0), full, time.Now()
+			wait := func(d time.Duration) {
+				time.Sleep(d)
+				reserve = min(full, reserve+int64(d/tick)*rate*token/int64(time.Second/tick))
+			}
+			for n, s := range steps {
+				switch {
+				case s < 8:
+					b.Deposit()
+					deposits += ratio
+				case s < 12:
+					if d := 6 * tick * time.Duration(s-7); time.Since(oldest)+d < ttl*8/10 {
+						wait(d)
+						break
+					}
+					wait(ttl)
+					deposits, oldest = 0, time.Now()
+				default:
+					calls := 1
+					if s == 20 { // empties all, now and then: that shows what was taken from where
+						calls = int(full/token) + 10
+					}
+					for range calls {
+						from := &deposits
+						if deposits < token {
+							from = &reserve
+						}
+						want := *from >= token
+						if granted := b.Withdraw(); granted != want {
+							rt.Fatalf("step %d: granted %v with %d millionths deposited and %d in reserve", n, granted, deposits, reserve)
+						}
+						if want {
+							*from -= token
+						}
 					}
 				}
 			}
