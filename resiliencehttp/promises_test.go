@@ -218,6 +218,7 @@ var promises = []struct {
 	{"trace hooks in their order", func(p *place) string {
 		var mu sync.Mutex
 		var hooks []string
+		wrote := make(chan error, 10)
 		heard := func(hook string) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -229,15 +230,16 @@ var promises = []struct {
 			ConnectDone:          func(_, _ string, err error) { heard(fmt.Sprint("ConnectDone ", err)) },
 			GotConn:              func(info httptrace.GotConnInfo) { heard(fmt.Sprint("GotConn ", info.Reused)) },
 			WroteHeaders:         func() { heard("WroteHeaders") },
-			WroteRequest:         func(info httptrace.WroteRequestInfo) { heard(fmt.Sprint("WroteRequest ", info.Err)) },
+			WroteRequest:         func(info httptrace.WroteRequestInfo) { wrote <- info.Err }, // in HTTP/2 at any time, seen from the others
 			GotFirstResponseByte: func() { heard("GotFirstResponseByte") },
 		})
 		for range 2 {
 			p.tell(p.client().Do(p.request("POST", "/echo", strings.NewReader("x")).WithContext(ctx)))
+			heard(fmt.Sprint("WroteRequest ", <-wrote))
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		return fmt.Sprint(hooks)
+		return fmt.Sprint(hooks, len(wrote))
 	}},
 	{"Expect: 100-continue", func(p *place) string {
 		req := p.request("POST", "/echo", strings.NewReader("body"))
