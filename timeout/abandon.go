@@ -2,11 +2,10 @@ package timeout
 
 import (
 	"context"
-	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/apart"
 )
 
 // leftBehind counts the effectors that run though their callers have gone. The caller adds one after it has left, and the
@@ -19,19 +18,15 @@ func (l *leftBehind) load() int { return int(max(0, l.n.Load())) }
 // Abandoned is how many effectors that were left behind are still running: see [Config].Abandon.
 func (t *Timeout) Abandoned() int { return t.left.load() }
 
-// apart is a call whose effector runs on a goroutine of its own.
-type apart struct {
+// apartCall is a call whose effector runs on a goroutine of its own.
+type apartCall struct {
+	apart.Run
 	timeout *Timeout
-	fork    resilience.Next
 
 	// state decides who has the result: running goes to finished (the goroutine, when the effector ended) or to left (the
 	// caller, when it returns without it). The one that comes second sees what the first did.
 	state atomic.Uint32
-	done  chan struct{} // closed after the goroutine wrote what follows and state became finished
-
-	err      error
-	returned bool                   // neither panic nor Goexit
-	panicked *resilience.PanicError // nil after Goexit
+	done  chan struct{} // closed after state became finished and the result is there
 }
 
 const (
@@ -51,8 +46,8 @@ func (t *Timeout) runApart(ctx context.Context, next resilience.Next) error {
 		defer limited.end()
 		inside = limited
 	}
-	a := &apart{timeout: t, fork: next.Fork(), done: make(chan struct{})}
-	go a.run(inside)
+	a := &apartCall{Run: apart.Run{Fork: next.Fork()}, timeout: t, done: make(chan struct{})}
+	go a.Do(inside, a)
 
 	select {
 	case <-a.done:
@@ -67,43 +62,24 @@ func (t *Timeout) runApart(ctx context.Context, next resilience.Next) error {
 		<-a.done // it ended at the same time
 	}
 
-	next.Adopt(a.fork)
-	switch {
-	case a.panicked != nil:
-		panic(a.panicked)
-	case !a.returned:
-		runtime.Goexit()
-	case a.err != nil && limited != nil:
-		return t.blame(limited, a.err)
+	next.Adopt(a.Fork)
+	err := a.Result()
+	if err != nil && limited != nil {
+		return t.blame(limited, err)
 	}
-	return a.err
+	return err
 }
 
-func (a *apart) run(ctx context.Context) {
-	defer func() {
-		if !a.state.CompareAndSwap(running, finished) {
-			// Left behind. Nothing is recovered: a panic now has no caller to go to.
-			defer a.timeout.left.n.Add(-1)
-			a.fork.Discard()
-			return
-		}
-		defer close(a.done)
-		if a.returned {
-			return
-		}
-		if value := recover(); value != nil {
-			a.panicked = panicError(value)
-		}
-	}()
-	a.err = a.fork.Run(ctx)
-	a.returned = true
+// Ended is [apart.Owner]'s.
+func (a *apartCall) Ended(bool, error) (awaited bool) {
+	return a.state.CompareAndSwap(running, finished)
 }
 
-// panicError holds a panic's value with the stack of the goroutine, whose deferred function calls it. A value that comes
-// from a policy further in and holds both already stays as it is.
-func panicError(value any) *resilience.PanicError {
-	if inner, ok := value.(*resilience.PanicError); ok {
-		return inner
+// Done is [apart.Owner]'s.
+func (a *apartCall) Done(awaited bool) {
+	if awaited {
+		close(a.done)
+	} else {
+		a.timeout.left.n.Add(-1)
 	}
-	return &resilience.PanicError{Value: value, Stack: debug.Stack()}
 }

@@ -1,0 +1,1043 @@
+package hedge_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/bulkhead"
+	"github.com/effector-go/resilience/hedge"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// TestMain fails a run that leaves a goroutine of this package's tests behind.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	// What a test made is about to end, but on a busy machine may want a moment to be run.
+	behind := leftBehind()
+	for start := time.Now(); behind != "" && time.Since(start) < 10*time.Second; behind = leftBehind() {
+		runtime.Gosched()
+	}
+	if behind != "" {
+		fmt.Fprintf(os.Stderr, "left behind after the tests:\n%s\n", behind)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leftBehind is the stack of a goroutine that a test made, "" if there is none.
+func leftBehind() string {
+	if runtime.NumGoroutine() == 1 {
+		return ""
+	}
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	for _, stack := range strings.Split(string(stacks), "\n\n")[1:] {
+		if strings.Contains(stack, "resilience/hedge") || strings.Contains(stack, "context.") {
+			return stack
+		}
+	}
+	return ""
+}
+
+var (
+	errDown = errors.New("down")
+	errBoss = errors.New("boss said no")
+)
+
+// plenty is a budget that no test here empties.
+func plenty() *budget.Budget { return budget.New(budget.Config{MinPerSecond: 1e5}) }
+
+// after gives a Hedge with a delay of a second that may start a call up to further times more.
+func after(further int) *hedge.Hedge {
+	return hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: further, Budget: plenty()})
+}
+
+// An answer is what becomes of one start.
+type answer struct {
+	takes time.Duration
+	err   error
+	deaf  bool // to its ctx
+}
+
+// A script is an effector whose starts have the given answers, the last one again and again. Its value is the start's number, from 1.
+type script struct {
+	answers []answer
+
+	mu     sync.Mutex
+	begun  time.Time
+	begins []time.Duration
+	ctxs   []context.Context
+}
+
+func scripted(answers ...answer) *script { return &script{answers: answers, begun: time.Now()} }
+
+func (s *script) call(ctx context.Context) (int, error) {
+	s.mu.Lock()
+	s.begins = append(s.begins, time.Since(s.begun))
+	s.ctxs = append(s.ctxs, ctx)
+	n := len(s.begins)
+	s.mu.Unlock()
+	a := s.answers[min(n, len(s.answers))-1]
+	if a.deaf {
+		time.Sleep(a.takes)
+		return n, a.err
+	}
+	timer := time.NewTimer(a.takes)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return n, a.err
+	case <-ctx.Done():
+		return n, fmt.Errorf("start %d: %w", n, ctx.Err())
+	}
+}
+
+// started is when the starts began so far.
+func (s *script) started() []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.begins)
+}
+
+func (s *script) ctx(start int) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ctxs[start-1]
+}
+
+func (s *script) want(t *testing.T, begins ...time.Duration) {
+	t.Helper()
+	if got := s.started(); !slices.Equal(got, begins) {
+		t.Errorf("starts after %v, want %v", got, begins)
+	}
+}
+
+func TestFastCallIsNotHedged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Second - 1})
+		value, err := hedge.Do(t.Context(), after(1), s.call)
+		if value != 1 || err != nil {
+			t.Errorf("got %d, %v, want 1, nil", value, err)
+		}
+		time.Sleep(time.Minute)
+		s.want(t, 0)
+	})
+}
+
+func TestSlowCallIsStartedAgainAndTheFirstGoodAnswerWins(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		first, second time.Duration
+		winner        int
+		took          time.Duration
+	}{
+		{"the hedge", time.Minute, time.Second, 2, 2 * time.Second},
+		{"the first start", 1500 * time.Millisecond, time.Minute, 1, 1500 * time.Millisecond},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := scripted(answer{takes: test.first}, answer{takes: test.second})
+				value, err := hedge.Do(t.Context(), after(1), s.call)
+				if took := time.Since(s.begun); value != test.winner || err != nil || took != test.took {
+					t.Errorf("got %d, %v after %v, want %d, nil after %v", value, err, took, test.winner, test.took)
+				}
+				s.want(t, 0, time.Second)
+			})
+		})
+	}
+}
+
+func TestEachFurtherStartWaitsForTheDelayAndMaxIsTheirNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Minute})
+		value, err := hedge.Do(t.Context(), after(3), s.call)
+		if value != 1 || err != nil {
+			t.Errorf("got %d, %v, want 1, nil", value, err)
+		}
+		s.want(t, 0, time.Second, 2*time.Second, 3*time.Second)
+	})
+}
+
+func TestOneFurtherStartByDefault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Minute})
+		hedge.Do(t.Context(), hedge.New(hedge.Config{Delay: time.Second, Budget: plenty()}), s.call)
+		s.want(t, 0, time.Second)
+	})
+}
+
+func TestEveryStartRunsOnAGoroutineOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := after(1)
+		var stacks [2]string
+		n := 0
+		hedge.Do(t.Context(), h, func(context.Context) (int, error) {
+			stack := make([]byte, 1<<16)
+			stacks[n] = string(stack[:runtime.Stack(stack, false)])
+			n++
+			return 0, errDown
+		})
+		for _, stack := range stacks {
+			if !strings.Contains(stack, "created by github.com/effector-go/resilience/hedge") {
+				t.Errorf("not on a goroutine that hedge made:\n%s", stack)
+			}
+		}
+		if head := func(stack string) string { return strings.SplitN(stack, "[", 2)[0] }; head(stacks[0]) == head(stacks[1]) {
+			t.Error("both starts on one goroutine")
+		}
+	})
+}
+
+func TestCallReturnsWithoutWaitingForLosers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
+		value, err := hedge.Do(t.Context(), after(1), s.call)
+		if took := time.Since(s.begun); value != 2 || err != nil || took != 2*time.Second {
+			t.Errorf("got %d, %v after %v, want 2, nil after 2s", value, err, took)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+func TestLosersCtxIsCancelledWithErrLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Hour}, answer{takes: time.Second})
+		hedge.Do(t.Context(), after(2), s.call)
+		for n, want := range []error{hedge.ErrLost, hedge.ErrLost, context.Canceled} { // the winner's ends with it, not because it lost
+			ctx := s.ctx(n + 1)
+			if ctx.Err() != context.Canceled || context.Cause(ctx) != want {
+				t.Errorf("start %d: ctx ended with %v, cause %v, want canceled, %v", n+1, ctx.Err(), context.Cause(ctx), want)
+			}
+			select {
+			case <-ctx.Done():
+			default:
+				t.Errorf("start %d: Done is not closed", n+1)
+			}
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+func TestLosersValueIsDiscardedWhenItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var dropped []int
+		drops := func() []int {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(dropped)
+		}
+		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
+		call := resilience.Compose(s.call, resilience.Discard(func(n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			dropped = append(dropped, n)
+		}), after(1))
+		if value, err := call(t.Context()); value != 2 || err != nil {
+			t.Errorf("got %d, %v, want 2, nil", value, err)
+		}
+		if got := drops(); got != nil {
+			t.Errorf("dropped %v while the loser runs", got)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := drops(); !slices.Equal(got, []int{1}) {
+			t.Errorf("dropped %v, want 1", got)
+		}
+	})
+}
+
+// TestLosersValueIsDiscardedThoughTheCallGoesOn: a policy further out may take long after the hedge has returned.
+func TestLosersValueIsDiscardedThoughTheCallGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dropped atomic.Int32
+		goOn := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			err := next.Run(ctx)
+			time.Sleep(2 * time.Minute)
+			if n := dropped.Load(); n != 1 {
+				t.Errorf("%d values dropped before the call's end, want 1", n)
+			}
+			return err
+		})
+		s := scripted(answer{takes: time.Minute, deaf: true}, answer{takes: time.Second})
+		resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped.Add(1) }), goOn, after(1)}, s.call)
+	})
+}
+
+// observed runs the pipeline's rest and tells what the call's facts were after that.
+func observed(starts *int, repeatable *bool) resilience.Policy {
+	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		*starts, *repeatable = next.Starts(), next.Repeatable()
+		return err
+	})
+}
+
+// TestEndedForksAreAdopted: Starts counts the starts of failed ones too, and what was refused further in is none.
+func TestEndedForksAreAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var starts int
+		var repeatable bool
+		twice := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			next.Run(ctx)
+			return next.Run(ctx)
+		})
+		call := func(inner resilience.Policy, answers ...answer) (int, error) {
+			return resilience.Do(t.Context(), resilience.Pipeline{observed(&starts, &repeatable), after(2), inner}, scripted(answers...).call)
+		}
+		// The first two fail, of which each starts the effector twice; the third wins.
+		call(twice, answer{err: errDown}, answer{err: errDown}, answer{err: errDown}, answer{err: errDown}, answer{})
+		if starts != 6 {
+			t.Errorf("Starts is %d after three starts with two each, want 6", starts)
+		}
+		_, err := call(resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused }), answer{})
+		if starts != 0 || err != resilience.ErrRefused {
+			t.Errorf("Starts is %d and the error %v after a refusal, want 0 and the refusal", starts, err)
+		}
+	})
+}
+
+func TestARunningForkIsOneStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var starts int
+		var repeatable bool
+		s := scripted(answer{takes: time.Hour}, answer{takes: time.Second})
+		resilience.Do(t.Context(), resilience.Pipeline{observed(&starts, &repeatable), after(1)}, s.call)
+		if starts != 2 {
+			t.Errorf("Starts is %d, want 2", starts)
+		}
+	})
+}
+
+func TestAllFailedReturnsTheLastErrorAndItsValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		errFirst, errLast := errors.New("first"), errors.New("last")
+		// The second start fails before the first.
+		s := scripted(answer{takes: time.Minute, err: errLast}, answer{takes: time.Second, err: errFirst})
+		value, err := hedge.Do(t.Context(), after(1), s.call)
+		if value != 1 || err != errLast || time.Since(s.begun) != time.Minute {
+			t.Errorf("got %d, %v after %v, want 1, last after 1m", value, err, time.Since(s.begun))
+		}
+	})
+}
+
+func TestAFailureStartsTheNextAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Millisecond, err: errDown}, answer{takes: 2 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Second})
+		value, err := hedge.Do(t.Context(), after(3), s.call)
+		if value != 4 || err != nil {
+			t.Errorf("got %d, %v, want 4, nil", value, err)
+		}
+		s.want(t, 0, time.Millisecond, 3*time.Millisecond, time.Second+3*time.Millisecond) // the last a delay after the one before
+	})
+}
+
+// TestAFailureStartsTheNextBesideOneThatRuns on: the delay then counts from that.
+func TestAFailureStartsTheNextBesideOneThatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Hour}, answer{takes: 500 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
+		value, err := hedge.Do(t.Context(), after(3), s.call)
+		if value != 4 || err != nil {
+			t.Errorf("got %d, %v, want 4, nil", value, err)
+		}
+		s.want(t, 0, time.Second, 1500*time.Millisecond, 2500*time.Millisecond)
+	})
+}
+
+// TestATimerThatRanForAStartThatFailedIsForgotten: here while HedgeIf thinks about it. The delay counts from the start that followed.
+func TestATimerThatRanForAStartThatFailedIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: 500 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
+		h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: plenty(), HedgeIf: func(error) bool {
+			time.Sleep(600 * time.Millisecond)
+			return true
+		}})
+		if value, err := hedge.Do(t.Context(), h, s.call); value != 3 || err != nil {
+			t.Errorf("got %d, %v, want 3, nil", value, err)
+		}
+		s.want(t, 0, 1100*time.Millisecond, 2100*time.Millisecond)
+	})
+}
+
+func TestMaxCountsStartsAfterFailuresToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{err: errDown})
+		if _, err := hedge.Do(t.Context(), after(2), s.call); err != errDown {
+			t.Errorf("error %v, want errDown itself", err)
+		}
+		s.want(t, 0, 0, 0)
+	})
+}
+
+func TestARefusalStartsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runs := 0
+		refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error {
+			runs++
+			return resilience.ErrRefused
+		})
+		b := budget.New(budget.Config{Ratio: 1})
+		h := hedge.New(hedge.Config{Delay: time.Second, Budget: b, HedgeIf: func(error) bool {
+			t.Error("asked about a refusal")
+			return true
+		}})
+		began := time.Now()
+		err := resilience.Run(t.Context(), resilience.Pipeline{h, refuse}, func(context.Context) error { return nil })
+		if runs != 1 || err != resilience.ErrRefused || time.Since(began) != 0 {
+			t.Errorf("%v after %d runs and %v, want the refusal of one at once", err, runs, time.Since(began))
+		}
+		if b.Withdraw() {
+			t.Error("a call that was not made paid into the budget")
+		}
+	})
+}
+
+// TestAForeignRefusalIsAFailure: an effector's error may hold another dependency's.
+func TestAForeignRefusalIsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{err: fmt.Errorf("my own dependency: %w", resilience.ErrRefused)}, answer{})
+		if value, err := hedge.Do(t.Context(), after(1), s.call); value != 2 || err != nil {
+			t.Errorf("got %d, %v, want 2, nil", value, err)
+		}
+	})
+}
+
+func TestAPermanentErrorStartsNothingAndComesBackAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, mark := range []error{backoff.Permanent(errDown), retry.Permanent(errDown), fmt.Errorf("wrapped: %w", retry.Permanent(errDown))} {
+			s := scripted(answer{err: mark})
+			if _, err := hedge.Do(t.Context(), after(1), s.call); err != mark { // with the mark, for a retry further out
+				t.Errorf("error %v, want %v itself", err, mark)
+			}
+			s.want(t, 0)
+		}
+	})
+}
+
+func TestAfterAPermanentErrorThoseThatRunAreWaitedForAndNoMoreStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Minute}, answer{takes: time.Millisecond, err: retry.Permanent(errDown)})
+		if value, err := hedge.Do(t.Context(), after(5), s.call); value != 1 || err != nil {
+			t.Errorf("got %d, %v, want 1, nil", value, err)
+		}
+		s.want(t, 0, time.Second)
+	})
+}
+
+func TestHedgeIfNarrowsWhichFailuresStartTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		errBad := errors.New("bad request")
+		b := budget.New(budget.Config{Ratio: 1})
+		var asked []error
+		h := hedge.New(hedge.Config{Delay: time.Second, Max: 2, Budget: b, HedgeIf: func(err error) bool {
+			asked = append(asked, err)
+			return err != errBad
+		}})
+		s := scripted(answer{err: errBad})
+		if _, err := hedge.Do(t.Context(), h, s.call); err != errBad {
+			t.Errorf("error %v, want errBad itself", err)
+		}
+		s.want(t, 0)
+		if !b.Withdraw() || b.Withdraw() {
+			t.Error("a token was taken for a start that HedgeIf rejected")
+		}
+		hedge.Do(t.Context(), h, scripted(answer{err: retry.Permanent(errDown)}).call)
+		b.Withdraw()
+		if !slices.Equal(asked, []error{errBad}) {
+			t.Errorf("asked about %v, want errBad only", asked)
+		}
+		// It has no say where a start is slow.
+		s = scripted(answer{takes: time.Minute}, answer{takes: time.Second, err: errBad})
+		hedge.Do(t.Context(), h, s.call)
+		s.want(t, 0, time.Second)
+	})
+}
+
+func TestHedgeIfIsNotAskedWhereNothingFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), HedgeIf: func(error) bool { asked++; return true }})
+		hedge.Do(t.Context(), h, scripted(answer{err: errDown}).call)
+		if asked != 1 {
+			t.Errorf("asked %d times for two failures of which one could have a successor, want once", asked)
+		}
+		resilience.Do(t.Context(), resilience.Pipeline{resilience.AtMostOnce, h}, scripted(answer{err: errDown}).call)
+		if asked != 1 {
+			t.Error("asked about a call that must not be made again")
+		}
+	})
+}
+
+func TestNothingStartsOnceTheCallersCtxHasEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(500*time.Millisecond, func() { cancel(errBoss) })
+		s := scripted(answer{takes: time.Minute})
+		_, err := hedge.Do(ctx, after(1), s.call)
+		if err == nil || err.Error() != "start 1: context canceled" || time.Since(s.begun) != 500*time.Millisecond {
+			t.Errorf("error %v after %v, want the effector's own after 500ms", err, time.Since(s.begun))
+		}
+		s.want(t, 0)
+
+		// One that does not heed it is waited for, and the timer starts no other.
+		s = scripted(answer{takes: time.Minute, deaf: true})
+		ctx, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer stop()
+		if value, err := hedge.Do(ctx, after(1), s.call); value != 1 || err != nil {
+			t.Errorf("got %d, %v, want the late success", value, err)
+		}
+		s.want(t, 0)
+	})
+}
+
+func TestCallersEndReachesEveryStartWithItsCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(90*time.Second, func() { cancel(errBoss) })
+		s := scripted(answer{takes: time.Hour})
+		_, err := hedge.Do(ctx, after(3), s.call)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v, want canceled", err)
+		}
+		for n := range 4 {
+			if cause := context.Cause(s.ctx(n + 1)); cause != errBoss {
+				t.Errorf("start %d: cause %v, want the caller's", n+1, cause)
+			}
+		}
+	})
+}
+
+func TestStartsHaveTheCallersValuesAndDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type key struct{}
+		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "value"), time.Minute)
+		defer cancel()
+		s := scripted(answer{err: errDown})
+		hedge.Do(ctx, after(1), s.call)
+		for n := range 2 {
+			deadline, ok := s.ctx(n + 1).Deadline()
+			if want, _ := ctx.Deadline(); s.ctx(n+1).Value(key{}) != "value" || !ok || !deadline.Equal(want) {
+				t.Errorf("start %d: value %v, deadline %v, %t", n+1, s.ctx(n+1).Value(key{}), deadline, ok)
+			}
+		}
+	})
+}
+
+func TestDeadOnArrivalIsNotMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errBoss)
+		b := budget.New(budget.Config{Ratio: 1})
+		s := scripted(answer{})
+		value, err := hedge.Do(ctx, hedge.New(hedge.Config{Delay: time.Second, Budget: b}), s.call)
+		if value != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errBoss) || len(s.started()) > 0 {
+			t.Errorf("got %d, %v after %d starts, want 0 and an error that is Canceled and the cause", value, err, len(s.started()))
+		}
+		if b.Withdraw() {
+			t.Error("the call paid into the budget")
+		}
+	})
+}
+
+func TestNeverWhenNotRepeatable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		once := resilience.Pipeline{resilience.AtMostOnce, after(3)}
+		for _, test := range []struct {
+			answer answer
+			starts int
+		}{
+			{answer{takes: time.Minute}, 1}, // slow: it may have had its effect
+			{answer{err: errDown}, 1},
+			{answer{err: fmt.Errorf("write: %w", resilience.NotMade(errDown))}, 1},
+			{answer{err: resilience.NotMade(errDown)}, 4},
+			{answer{takes: 1500 * time.Millisecond, err: resilience.NotMade(errDown)}, 4}, // not beside one that runs
+		} {
+			s := scripted(test.answer)
+			resilience.Do(t.Context(), once, s.call)
+			if got := len(s.started()); got != test.starts {
+				t.Errorf("%+v: %d starts, want %d", test.answer, got, test.starts)
+			}
+		}
+	})
+}
+
+func TestAHedgedCallIsNotRepeatableFurtherOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var starts int
+		var repeatable bool
+		for err, want := range map[error]bool{errDown: false, resilience.NotMade(errDown): true} {
+			resilience.Do(t.Context(), resilience.Pipeline{resilience.AtMostOnce, observed(&starts, &repeatable), after(2)}, scripted(answer{err: err}).call)
+			if repeatable != want {
+				t.Errorf("%v: Repeatable is %t, want %t", err, repeatable, want)
+			}
+		}
+	})
+}
+
+func TestPanicBecomesTheCallersWithItsStack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var starts int
+		var repeatable bool
+		defer func() {
+			panicked, ok := recover().(*resilience.PanicError)
+			if !ok || panicked.Value != errDown || !strings.Contains(string(panicked.Stack), "whereItHappened") {
+				t.Errorf("panicked with %v, want a *PanicError of errDown with the effector's stack", panicked)
+			}
+		}()
+		// Twice on goroutines of their own: the value is not wrapped twice.
+		resilience.Do(t.Context(), resilience.Pipeline{observed(&starts, &repeatable), after(1), after(1)}, whereItHappened)
+	})
+}
+
+//go:noinline
+func whereItHappened(context.Context) (int, error) { panic(errDown) }
+
+func TestPanicOfAHedgeEndsTheCallAndTheOthersLose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Hour})
+		b := budget.New(budget.Config{Ratio: 1})
+		h := hedge.New(hedge.Config{Delay: time.Second, Budget: b})
+		var n atomic.Int32
+		func() {
+			defer func() {
+				if panicked, ok := recover().(*resilience.PanicError); !ok || panicked.Value != "oops" {
+					t.Errorf("panicked with %v, want oops", panicked)
+				}
+			}()
+			hedge.Do(t.Context(), h, func(ctx context.Context) (int, error) {
+				if n.Add(1) == 2 {
+					panic("oops")
+				}
+				return s.call(ctx)
+			})
+		}()
+		if took := time.Since(s.begun); took != time.Second || context.Cause(s.ctx(1)) != hedge.ErrLost {
+			t.Errorf("ended after %v, the other's cause %v, want 1s and ErrLost", took, context.Cause(s.ctx(1)))
+		}
+	})
+}
+
+func TestACallThatPanicsPaysIntoTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{Ratio: 1})
+		func() {
+			defer func() { recover() }()
+			hedge.Do(t.Context(), hedge.New(hedge.Config{Delay: time.Second, Budget: b}), whereItHappened)
+		}()
+		if !b.Withdraw() || b.Withdraw() {
+			t.Error("not one deposit")
+		}
+	})
+}
+
+func TestGoexitBecomesTheCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan bool)
+		go func() {
+			returned := false
+			defer func() { ended <- returned || recover() != nil }()
+			hedge.Do(context.Background(), after(1), func(context.Context) (int, error) {
+				runtime.Goexit()
+				return 0, nil
+			})
+			returned = true
+		}()
+		if <-ended {
+			t.Error("Do returned or panicked, want Goexit")
+		}
+	})
+}
+
+// TestPanicOfALoserIsThePrograms runs itself in a process that is to crash.
+func TestPanicOfALoserIsThePrograms(t *testing.T) {
+	if os.Getenv("HEDGE_TEST_CRASH") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestPanicOfALoserIsThePrograms$")
+		cmd.Env = append(os.Environ(), "HEDGE_TEST_CRASH=1")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "panic: nobody is there") || strings.Contains(string(out), "recovered") {
+			t.Errorf("process ended with %v, want a crash:\n%s", err, out)
+		}
+		return
+	}
+	returned := make(chan bool)
+	var n atomic.Int32
+	hedge.Do(t.Context(), hedge.New(hedge.Config{Delay: 1, Budget: plenty()}), func(ctx context.Context) (int, error) {
+		if n.Add(1) == 1 {
+			<-returned
+			panic("nobody is there")
+		}
+		return 0, nil
+	})
+	close(returned)
+	select {}
+}
+
+func TestABudgetThatIsEmptyAllowsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{Ratio: 1.0 / 3})
+		h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: b})
+		for call := 1; call <= 6; call++ {
+			s := scripted(answer{takes: 10 * time.Second})
+			hedge.Do(t.Context(), h, s.call)
+			time.Sleep(time.Hour) // no token is left from call to call
+			if got := len(s.started()); got != 1 {
+				t.Errorf("call %d: %d starts with a third of a token, want 1", call, got)
+			}
+		}
+		for call, want := range []int{1, 1, 2, 1, 1, 2} {
+			s := scripted(answer{err: errDown})
+			hedge.Do(t.Context(), h, s.call)
+			if got := len(s.started()); got != want {
+				t.Errorf("call %d: %d starts, want %d", call+1, got, want)
+			}
+		}
+	})
+}
+
+func TestFivePercentOfCallsByDefault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hedge.New(hedge.Config{Delay: time.Millisecond})
+		var starts atomic.Int32
+		for range 1000 { // within two seconds
+			hedge.Do(t.Context(), h, func(context.Context) (int, error) {
+				starts.Add(1)
+				time.Sleep(2 * time.Millisecond)
+				return 0, nil
+			})
+		}
+		if n := starts.Load(); n != 1050 {
+			t.Errorf("%d starts for 1000 slow calls, want 1050", n)
+		}
+		time.Sleep(time.Second) // until the last loser has ended
+	})
+}
+
+func TestABudgetSharedWithRetryGetsOneDepositACall(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		pipeline func(h *hedge.Hedge, r *retry.Retry) resilience.Pipeline
+	}{
+		{"inside", func(h *hedge.Hedge, r *retry.Retry) resilience.Pipeline { return resilience.Pipeline{r, h} }},
+		{"outside", func(h *hedge.Hedge, r *retry.Retry) resilience.Pipeline { return resilience.Pipeline{h, r} }},
+		{"twice", func(h *hedge.Hedge, r *retry.Retry) resilience.Pipeline { return resilience.Pipeline{h, r, h} }},
+	} {
+		for name, answers := range map[string][]answer{
+			"fast":    {{}},
+			"slow":    {{takes: time.Minute}, {takes: time.Second}},
+			"failing": {{err: errDown}},
+		} {
+			t.Run(test.name+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := budget.New(budget.Config{Ratio: 100, TTL: time.Hour})
+					var extra atomic.Int32
+					h := hedge.New(hedge.Config{Delay: time.Second, Budget: b, OnHedge: func(hedge.Event) { extra.Add(1) }})
+					r := retry.New(retry.Config{Backoff: retry.Constant(0), Budget: b, OnRetry: func(retry.Event) { extra.Add(1) }})
+					resilience.Do(t.Context(), test.pipeline(h, r), scripted(answers...).call)
+					left := 0
+					for b.Withdraw() {
+						left++
+					}
+					if taken := int(extra.Load()); left+taken != 100 {
+						t.Errorf("%d tokens left and %d taken, want the hundred of one deposit", left, taken)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestDepositsOnceForAllAttemptsOfARetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{Ratio: 100, TTL: time.Hour})
+		h := hedge.New(hedge.Config{Delay: time.Second, Budget: b, HedgeIf: func(error) bool { return false }})
+		resilience.Do(t.Context(), resilience.Pipeline{retry.New(retry.Config{MaxAttempts: 5}), h}, scripted(answer{err: errDown}).call)
+		left := 0
+		for b.Withdraw() {
+			left++
+		}
+		if left != 100 {
+			t.Errorf("%d tokens, want the hundred of one deposit", left)
+		}
+	})
+}
+
+func TestOnHedgeHearsEveryFurtherStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var events []hedge.Event
+		var s *script
+		h := hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(e hedge.Event) {
+			if started := len(s.started()); started != e.Start-1 {
+				t.Errorf("heard of start %d when there had been %d", e.Start, started)
+			}
+			events = append(events, e)
+		}})
+		s = scripted(answer{takes: time.Minute}, answer{takes: time.Millisecond, err: errDown}, answer{})
+		hedge.Do(t.Context(), h, s.call)
+		want := []hedge.Event{{"users", 2, time.Second, nil}, {"users", 3, time.Second + time.Millisecond, errDown}}
+		if !slices.Equal(events, want) {
+			t.Errorf("heard %v, want %v", events, want)
+		}
+	})
+}
+
+func TestCtxEndedInOnHedgeStartsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := scripted(answer{err: errDown})
+		_, err := hedge.Do(ctx, hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(hedge.Event) { cancel() }}), s.call)
+		if err != errDown {
+			t.Errorf("error %v, want errDown itself", err)
+		}
+		s.want(t, 0)
+	})
+}
+
+func TestAPanicInAHookIsTheCallsAndLeavesNothingHeld(t *testing.T) {
+	for name, config := range map[string]hedge.Config{
+		"OnHedge": {OnHedge: func(hedge.Event) { panic("oops") }},
+		"HedgeIf": {HedgeIf: func(error) bool { panic("oops") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var dropped []int
+				config.Delay, config.Budget, config.Max = time.Second, plenty(), 2
+				s := scripted(answer{takes: time.Hour}, answer{takes: 0, err: errDown})
+				h := hedge.New(config)
+				if name == "HedgeIf" {
+					h = hedge.New(config)
+				}
+				func() {
+					defer func() {
+						if got := recover(); got != "oops" {
+							t.Errorf("recovered %v, want oops", got)
+						}
+					}()
+					resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(n int) { dropped = append(dropped, n) }), h}, s.call)
+				}()
+				if cause := context.Cause(s.ctx(1)); cause != hedge.ErrLost {
+					t.Errorf("cause of the one that ran %v, want ErrLost", cause)
+				}
+				synctest.Wait()
+				if len(dropped) != len(s.started()) {
+					t.Errorf("dropped %v of %d values", dropped, len(s.started()))
+				}
+			})
+		})
+	}
+}
+
+// TestAnAnswerThatCameWhileAHookPanickedIsDiscarded: nobody is there to see it.
+func TestAnAnswerThatCameWhileAHookPanickedIsDiscarded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dropped := 0
+		s := scripted(answer{takes: 2 * time.Second})
+		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(hedge.Event) {
+			time.Sleep(time.Minute)
+			panic("oops")
+		}})
+		later := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			defer func() {
+				if dropped != 1 {
+					t.Errorf("%d values dropped when the hedge had panicked, want 1", dropped)
+				}
+			}()
+			return next.Run(ctx)
+		})
+		defer func() { recover() }()
+		resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped++ }), later, h}, s.call)
+	})
+}
+
+func TestHedgeInRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{err: errDown})
+		var exhausted *retry.ExhaustedError
+		_, err := resilience.Do(t.Context(), resilience.Pipeline{retry.New(retry.Config{Backoff: retry.Constant(time.Second)}), after(1)}, s.call)
+		if !errors.As(err, &exhausted) || exhausted.Attempts != 3 {
+			t.Errorf("error %v, want one of three attempts", err)
+		}
+		s.want(t, 0, 0, time.Second, time.Second, 2*time.Second, 2*time.Second)
+	})
+}
+
+func TestRetryInHedge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
+		pipeline := resilience.Pipeline{after(1), retry.New(retry.Config{Backoff: retry.Constant(100 * time.Millisecond)})}
+		if value, err := resilience.Do(t.Context(), pipeline, s.call); value != 3 || err != nil {
+			t.Errorf("got %d, %v, want 3, nil", value, err)
+		}
+		s.want(t, 0, 100*time.Millisecond, time.Second)
+	})
+}
+
+func TestHedgeInHedge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		outer := hedge.New(hedge.Config{Delay: 1500 * time.Millisecond, Budget: plenty()})
+		s := scripted(answer{takes: time.Hour}, answer{takes: time.Hour}, answer{takes: time.Hour}, answer{takes: time.Second})
+		if value, err := resilience.Do(t.Context(), resilience.Pipeline{outer, after(1)}, s.call); value != 4 || err != nil {
+			t.Errorf("got %d, %v, want 4, nil", value, err)
+		}
+		s.want(t, 0, time.Second, 1500*time.Millisecond, 2500*time.Millisecond)
+		synctest.Wait()
+		for n := range 3 {
+			if cause := context.Cause(s.ctx(n + 1)); cause != hedge.ErrLost {
+				t.Errorf("start %d: cause %v, want ErrLost", n+1, cause)
+			}
+		}
+	})
+}
+
+func TestLosersGiveBackABulkheadsPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		places := bulkhead.New(bulkhead.Config{Limit: 2})
+		s := scripted(answer{takes: time.Hour}, answer{takes: time.Second})
+		resilience.Do(t.Context(), resilience.Pipeline{after(1), places}, s.call)
+		synctest.Wait()
+		if running := places.Snapshot().Running; running != 0 {
+			t.Errorf("%d places taken after the call, want 0", running)
+		}
+	})
+}
+
+func TestALosersTrialOfABreakerIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Probes: 2})
+		b.HalfOpen()
+		s := scripted(answer{takes: time.Hour}, answer{takes: time.Second})
+		if value, err := resilience.Do(t.Context(), resilience.Pipeline{after(1), b}, s.call); value != 2 || err != nil {
+			t.Errorf("got %d, %v, want 2, nil", value, err)
+		}
+		synctest.Wait()
+		if b.State() != breaker.HalfOpen {
+			t.Errorf("state %v: the loser's trial counted", b.State())
+		}
+		// One more success closes it, for which the loser's place must be free.
+		if _, err := resilience.Do(t.Context(), b, scripted(answer{}).call); err != nil || b.State() != breaker.Closed {
+			t.Errorf("error %v, state %v, want nil and closed", err, b.State())
+		}
+	})
+}
+
+func TestAbandonInsideLeavesALoserBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := timeout.New(timeout.Config{Limit: time.Minute, Abandon: 5})
+		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
+		if value, err := resilience.Do(t.Context(), resilience.Pipeline{after(1), limit}, s.call); value != 2 || err != nil {
+			t.Errorf("got %d, %v, want 2, nil", value, err)
+		}
+		synctest.Wait()
+		if n := limit.Abandoned(); n != 1 {
+			t.Errorf("%d abandoned, want 1", n)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+func TestTimeoutOutsideEndsAllStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Hour})
+		_, err := resilience.Do(t.Context(), resilience.Pipeline{timeout.After(3 * time.Second), after(1)}, s.call)
+		if !errors.Is(err, timeout.ErrTimeout) || time.Since(s.begun) != 3*time.Second {
+			t.Errorf("error %v after %v, want ErrTimeout after 3s", err, time.Since(s.begun))
+		}
+		s.want(t, 0, time.Second)
+	})
+}
+
+func TestTimeoutInsideLimitsEachStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := scripted(answer{takes: time.Hour}, answer{takes: 1500 * time.Millisecond})
+		value, err := resilience.Do(t.Context(), resilience.Pipeline{after(1), timeout.After(2 * time.Second)}, s.call)
+		if value != 2 || err != nil || time.Since(s.begun) != 2500*time.Millisecond {
+			t.Errorf("got %d, %v after %v, want 2, nil after 2.5s", value, err, time.Since(s.begun))
+		}
+	})
+}
+
+// TestManyCallersAtOnce under the race detector: each has its own winner, and every value is the caller's or dropped.
+func TestManyCallersAtOnce(t *testing.T) {
+	h := hedge.New(hedge.Config{Quantile: 0.5, Delay: time.Nanosecond, Max: 3, MinSamples: 10, Budget: plenty()})
+	var made, dropped, got atomic.Int64
+	var running sync.WaitGroup
+	call := resilience.Compose(func(context.Context) (int64, error) {
+		running.Add(1)
+		defer running.Done()
+		n := made.Add(1)
+		for range n % 50 {
+			runtime.Gosched()
+		}
+		if n%7 == 0 {
+			return n, errDown
+		}
+		return n, nil
+	}, resilience.Discard(func(int64) { dropped.Add(1) }), h)
+	var group errgroup.Group
+	for range 8 {
+		group.Go(func() error {
+			for range 500 {
+				if _, err := call(context.Background()); err == nil {
+					got.Add(1)
+				} else if err != errDown {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for dropped.Load()+got.Load() != made.Load() { // losers end when they do; a test that hangs here has lost a value
+		runtime.Gosched()
+	}
+}
+
+func TestNotHedgedCallAllocatesSixTimesAtMost(t *testing.T) {
+	for name, config := range map[string]hedge.Config{
+		"delay":    {Delay: time.Hour},
+		"quantile": {Delay: time.Hour, Quantile: 0.95},
+	} {
+		h := hedge.New(config)
+		if n := testing.AllocsPerRun(1000, func() { hedge.Do(context.Background(), h, succeed) }); n > 6 {
+			t.Errorf("%s: %v allocations, want at most 6", name, n)
+		}
+	}
+}
+
+func TestMistakesPanic(t *testing.T) {
+	fn := func(context.Context) (int, error) { return 0, nil }
+	for want, mistake := range map[string]func(){
+		"hedge: Delay and Quantile are both 0, one of them must be positive": func() { hedge.New(hedge.Config{}) },
+		"hedge users: Delay is -1ns, must be positive, or 0 with Quantile":   func() { hedge.New(hedge.Config{Name: "users", Delay: -1}) },
+		"hedge: Do: fn is nil, must be a function":                           func() { hedge.Do[int](t.Context(), after(1), nil) },
+		"hedge: Do: h is nil, must be a Hedge made by New":                   func() { hedge.Do(t.Context(), nil, fn) },
+	} {
+		func() {
+			defer func() {
+				if got := recover(); got != want {
+					t.Errorf("panicked with %v, want %s", got, want)
+				}
+			}()
+			mistake()
+		}()
+	}
+}

@@ -1,0 +1,149 @@
+package hedge
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience/internal/clock"
+)
+
+func TestBucketsAdjoinAndAreNarrow(t *testing.T) {
+	for b := range buckets {
+		upper := above(b)
+		lower := time.Duration(0)
+		if b > 0 {
+			lower = above(b - 1)
+		}
+		if bucket(lower) != b || bucket(upper-1) != b || b+1 < buckets && bucket(upper) != b+1 {
+			t.Fatalf("bucket %d: %v to %v are in %d to %d, what is beyond in %d", b, lower, upper-1, bucket(lower), bucket(upper-1), bucket(upper))
+		}
+		if width := upper - lower; width > 1 && float64(width) > float64(lower)/parts {
+			t.Errorf("bucket %d begins at %d and is %d wide", b, lower, width)
+		}
+	}
+	if bucket(math.MaxInt64) != buckets-1 || above(buckets-1) != math.MaxInt64 {
+		t.Errorf("the longest time is in bucket %d, the last reaches up to %v", bucket(math.MaxInt64), above(buckets-1))
+	}
+}
+
+// exact is the time that the share of the times is not above.
+func exact(times []time.Duration, share float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(times))
+	return sorted[max(0, int(math.Ceil(share*float64(len(sorted))-1e-6))-1)]
+}
+
+// TestQuantileIsWithinFivePercent of the exact one, and above it: a call that takes just as
+// long is not hedged.
+func TestQuantileIsWithinFivePercent(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for name, draw := range map[string]func() time.Duration{
+		"uniform":     func() time.Duration { return time.Duration(random.Int64N(int64(time.Second))) },
+		"exponential": func() time.Duration { return time.Duration(random.ExpFloat64() * float64(time.Millisecond)) },
+		"heavy": func() time.Duration {
+			return time.Duration(float64(time.Microsecond) * math.Pow(1-random.Float64(), -2))
+		},
+		"two":     func() time.Duration { return []time.Duration{time.Millisecond, time.Second}[random.IntN(2)] },
+		"one":     func() time.Duration { return 10 * time.Millisecond },
+		"tiny":    func() time.Duration { return time.Duration(random.IntN(3)) },
+		"longest": func() time.Duration { return math.MaxInt64 - time.Duration(random.IntN(2)) },
+	} {
+		for _, share := range []float64{0.01, 0.5, 0.9, 0.95, 0.999} {
+			h := newHistogram(share)
+			var times []time.Duration
+			for n := range 1000 {
+				took := draw()
+				times = append(times, took)
+				h.record(took, 1)
+				if n > 50 && n%50 != 0 {
+					continue
+				}
+				got, samples := h.quantile(1)
+				want := exact(times, share)
+				if samples != n+1 || got <= want && want < math.MaxInt64-1 || float64(got-want-1) > 0.05*float64(want) {
+					t.Fatalf("%s: the %v quantile of %d times is %v, want just above %v", name, share, samples, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestTimesAreForgottenAfterThreeToFourMinutes(t *testing.T) {
+	h := newHistogram(0.5)
+	at := func(minutes float64) int64 { return int64(minutes * float64(time.Minute)) }
+	want := func(when float64, quantile time.Duration, samples int) {
+		t.Helper()
+		got, n := h.quantile(at(when))
+		if n != samples || samples > 0 && bucket(got-1) != bucket(quantile) {
+			t.Errorf("after %v min: %v of %d times, want %v of %d", when, got, n, quantile, samples)
+		}
+	}
+	const long, short = time.Second, time.Millisecond
+	for range 3 {
+		h.record(long, at(10.5))
+	}
+	h.record(short, at(11.1))
+	h.record(short, at(12.2))
+	want(13.99, long, 5)
+	want(14, short, 2)
+	h.record(short, at(14.5))
+	want(15, short, 2)
+	want(17.9, short, 1)
+	want(18, 0, 0)
+	h.record(long, at(30)) // everything between was nothing
+	want(30, long, 1)
+	want(1000, 0, 0)
+}
+
+// TestAClockThatJumpsBackBeginsAnew: that of a synctest bubble is decades behind. One who looked at the clock before others did changes nothing.
+func TestAClockThatJumpsBackBeginsAnew(t *testing.T) {
+	h := newHistogram(0.5)
+	at := func(minutes int64) int64 { return minutes * int64(time.Minute) }
+	h.record(time.Second, at(1000))
+	h.record(time.Second, at(997))
+	if _, samples := h.quantile(at(997)); samples != 2 {
+		t.Errorf("%d times after a look three minutes back, want 2", samples)
+	}
+	h.record(time.Millisecond, at(996))
+	if got, samples := h.quantile(at(996)); samples != 1 || got > 2*time.Millisecond {
+		t.Errorf("%v of %d times after the jump, want 1ms of 1", got, samples)
+	}
+	if _, samples := h.quantile(at(999)); samples != 1 {
+		t.Errorf("%d times three minutes after the jump, want 1", samples)
+	}
+}
+
+func TestRacingCallersLoseNoTime(t *testing.T) {
+	h := newHistogram(0.5)
+	var group errgroup.Group
+	for range 4 {
+		group.Go(func() error {
+			for n := range 10_000 {
+				h.record(time.Duration(n%10)*time.Millisecond, 1)
+				h.quantile(1)
+			}
+			return nil
+		})
+	}
+	group.Wait()
+	if got, samples := h.quantile(1); samples != 40_000 || bucket(got-1) != bucket(4*time.Millisecond) {
+		t.Errorf("%v of %d times, want 4ms of 40000", got, samples)
+	}
+}
+
+func TestHistogramIsKeptInFortyKilobytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistogram(0.5)
+		if n := testing.AllocsPerRun(100, func() { h.record(1, clock.Now()); h.quantile(clock.Now()); time.Sleep(time.Second) }); n != 0 {
+			t.Errorf("%v allocations, want 0", n)
+		}
+	})
+	if size := (minutes + 1) * (buckets*4 + 8); size > 40_000 {
+		t.Errorf("%d bytes", size)
+	}
+}

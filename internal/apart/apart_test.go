@@ -1,0 +1,107 @@
+package apart_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/apart"
+)
+
+var errDown = errors.New("down")
+
+// An owner remembers what it heard. It waits unless it has left.
+type owner struct {
+	left     bool
+	returned bool
+	err      error
+	done     chan bool
+}
+
+func (o *owner) Ended(returned bool, err error) (awaited bool) {
+	o.returned, o.err = returned, err
+	return !o.left
+}
+
+func (o *owner) Done(awaited bool) { o.done <- awaited }
+
+// run runs fn apart for o in a call with a Discard policy, tells what was dropped when the run was done, and gives its result.
+func run(t *testing.T, o *owner, fn func(context.Context) (int, error)) (result func() error, dropped []int) {
+	t.Helper()
+	o.done = make(chan bool, 1)
+	resilience.Do(t.Context(), resilience.Pipeline{
+		resilience.Discard(func(n int) { dropped = append(dropped, n) }),
+		resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			r := &apart.Run{Fork: next.Fork()}
+			go r.Do(ctx, o)
+			if awaited := <-o.done; awaited == o.left {
+				t.Errorf("Done(%t), want what Ended said", awaited)
+			}
+			if o.left && len(dropped) != 1 {
+				t.Errorf("dropped %v by the time of Done, want the run's value", dropped)
+			}
+			result = r.Result
+			next.Adopt(r.Fork)
+			return nil
+		}),
+	}, fn)
+	return result, dropped
+}
+
+func TestResultIsWhatTheRunReturned(t *testing.T) {
+	for _, want := range []error{nil, errDown} {
+		o := &owner{}
+		result, dropped := run(t, o, func(context.Context) (int, error) { return 1, want })
+		if got := result(); got != want || !o.returned || o.err != want || dropped != nil {
+			t.Errorf("result %v, heard %t, %v, dropped %v, want %v", got, o.returned, o.err, dropped, want)
+		}
+	}
+}
+
+func TestWhatNobodyWaitsForIsDiscardedBeforeDone(t *testing.T) {
+	run(t, &owner{left: true}, func(context.Context) (int, error) { return 1, nil })
+}
+
+func TestPanicIsHandedOverWithItsStack(t *testing.T) {
+	o := &owner{}
+	result, _ := run(t, o, whereItHappened)
+	defer func() {
+		panicked, ok := recover().(*resilience.PanicError)
+		if !ok || panicked.Value != errDown || !strings.Contains(string(panicked.Stack), "whereItHappened") || o.returned {
+			t.Errorf("panicked with %v, heard %t", panicked, o.returned)
+		}
+	}()
+	result()
+}
+
+//go:noinline
+func whereItHappened(context.Context) (int, error) { panic(errDown) }
+
+func TestPanicErrorIsNotPutIntoAnother(t *testing.T) {
+	inner := &resilience.PanicError{Value: "inner"}
+	result, _ := run(t, &owner{}, func(context.Context) (int, error) { panic(inner) })
+	defer func() {
+		if got := recover(); got != inner {
+			t.Errorf("panicked with %v, want the inner one itself", got)
+		}
+	}()
+	result()
+}
+
+func TestGoexitIsHandedOver(t *testing.T) {
+	o := &owner{}
+	result, _ := run(t, o, func(context.Context) (int, error) { runtime.Goexit(); return 0, nil })
+	ended := make(chan bool)
+	go func() {
+		returned := false
+		defer func() { ended <- returned || recover() != nil }()
+		result()
+		returned = true
+	}()
+	if <-ended || o.returned {
+		t.Errorf("Result returned or panicked, or Ended was told that the run returned (%t); want Goexit", o.returned)
+	}
+}
