@@ -11,6 +11,11 @@
 //	)
 //	user, err := getUser(ctx)
 //
+// Each policy is a package of its own, beside this one: breaker, retry, timeout and budget, and for more special needs hedge, bulkhead,
+// adaptive, ratelimit, throttle and shed; share and debounce give many callers one value; resiliencehttp puts them around net/http, and
+// resiliencetest is for tests. The usual order, outermost first, is that above: a timeout for the whole call, retry, breaker, a timeout
+// for each attempt. The policies are made once and serve any number of calls at the same time.
+//
 // The [Effector] is typed, the [Policy] is not: a policy decides whether, when, how often and for how long the call is made,
 // and hears its error, so that one breaker guards every method of a dependency whatever it returns. A result that means
 // failure becomes an error at the edge, by [Effector.Check]; policies then classify errors only.
@@ -202,8 +207,8 @@ func (e *contextError) Error() string   { return e.err.Error() + ": " + e.cause.
 func (e *contextError) Unwrap() []error { return []error{e.err, e.cause} }
 func (e *contextError) Timeout() bool   { return e.err == context.DeadlineExceeded }
 
-// A PanicError is what a policy that runs the effector on a goroutine of its own panics with in the caller's when the
-// effector panicked.
+// A PanicError is the panic of an effector that ran on a goroutine of its own (hedging, abandoning, sharing): the policy panics with it
+// on the caller's goroutine.
 type PanicError struct {
 	Value any    // what the effector panicked with
 	Stack []byte // the stack of its goroutine, as runtime/debug.Stack gives it

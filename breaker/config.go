@@ -175,9 +175,9 @@ const (
 	Success = Outcome(outcome.Success) // the dependency did its work
 	Failure = Outcome(outcome.Failure) // it did not
 	Ignored = Outcome(outcome.Ignored) // the call tells nothing: a trial's place is given back
-
-	cancelled Outcome = -1 // by Permit.Cancel: nor is it slow
 )
+
+const cancelled Outcome = -1 // by Permit.Cancel: it tells nothing, nor is it slow
 
 // String names the outcome: success, failure, ignored.
 func (o Outcome) String() string {

@@ -21,7 +21,7 @@ import (
 )
 
 // First gives an effector that runs e for the first call of a burst. The others get its result, error or not, until quiet has passed since the later
-// of the burst's last call and the end of the run, and for at most most after the result came; 0 sets no such bound. The call after that begins
+// of the burst's last call and the end of the run, but no longer than for most after the result came; a most of 0 sets no such bound. The call after that begins
 // a new burst.
 //
 // The run has a ctx of its own, with the values of the first caller's but not its deadline, which is cancelled when every caller who waits for it has
@@ -36,7 +36,7 @@ func First[T any](e resilience.Effector[T], quiet, most time.Duration) resilienc
 	return (&first[T]{effector: e, quiet: quiet, most: most}).do
 }
 
-// Last gives an effector that runs e once for a burst, when quiet has passed since the burst's last call, and at most most after its first; 0 sets no such
+// Last gives an effector that runs e once for a burst, when quiet has passed since the burst's last call, or most since its first; a most of 0 sets no such
 // bound. The run has the values of the ctx of the last call until then. All callers of the burst get its result, error or not, unless
 // their own ctx ends first; when every caller has gone the run is cancelled, or not begun.
 //

@@ -56,6 +56,9 @@ func (c ServerConfig) Validate() error {
 
 // Middleware gives what puts the policy around a handler. It panics with the text of [ServerConfig.Validate]'s error if there is one.
 //
+//	guard := resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: timeout.After(5 * time.Second)})
+//	http.Handle("/", guard(handler))
+//
 // A request that the policy refuses is answered 503, or with what the error's HTTPStatus() int says, and with Retry-After where the
 // error has a [resilience.RetryAfter], in whole seconds, rounded up. So is one whose time passed before the handler ran. If the policy
 // ends without the handler having run for any other reason, the answer is its error's HTTPStatus, or 500. Such answers have none of

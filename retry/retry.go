@@ -11,6 +11,8 @@
 // [resilience.AtMostOnce]), and retry on one level only: three levels of three attempts are 27 calls. Retries add load
 // when a dependency has least to spare; a [budget.Budget] bounds that.
 //
+// The waits come from a schedule, one of this package's ([FullJitter] and others) or any of github.com/cenkalti/backoff/v4.
+//
 // A call that succeeds at once costs some nanoseconds, allocates nothing, reads no clock and makes no schedule
 // (BenchmarkDo). A failed attempt costs some hundred nanoseconds and a few small allocations beside the wait.
 package retry
