@@ -1,6 +1,6 @@
-// Package check has tests of the documentation: that its code compiles and prints what it says, that its links lead somewhere, that
-// its words are spelled right, that each policy's page has the common outline and every field, and that the diagrams are those
-// of their sources.
+// Package check has tests of the documentation: that its code compiles and prints what it says, that its links and those of doc comments
+// lead somewhere, that its words are spelled right, that each policy's page has the common outline and every field, and that the diagrams
+// are those of their sources.
 //
 //	go test ./docs/check
 //
