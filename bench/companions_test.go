@@ -3,13 +3,17 @@ package bench
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/effector-go/resilience/budget"
 	"github.com/effector-go/resilience/bulkhead"
 	"github.com/effector-go/resilience/debounce"
+	"github.com/effector-go/resilience/hedge"
 	"github.com/effector-go/resilience/ratelimit"
 	"github.com/effector-go/resilience/share"
+	"github.com/effector-go/resilience/shed"
 	"github.com/effector-go/resilience/throttle"
 )
 
@@ -65,6 +69,25 @@ func BenchmarkRateLimit(b *testing.B) {
 	}
 }
 
+// BenchmarkRateLimitByKey is a call that is let through by the limiter of a key: always the same, or each of many in turn.
+func BenchmarkRateLimitByKey(b *testing.B) {
+	for _, keys := range []int{1, 10_000} {
+		k := ratelimit.NewKeyed[int](ratelimit.KeyedConfig{Config: ratelimit.Config{Rate: 1e6, Burst: plenty}})
+		for key := range keys {
+			ratelimit.DoKey(ctx, k, key, succeed)
+		}
+		serialAndParallel(b, fmt.Sprintf("keys=%d", keys), func() effector {
+			key := 0
+			return func(ctx context.Context) (int, error) {
+				if key++; key == keys {
+					key = 0
+				}
+				return ratelimit.DoKey(ctx, k, key, succeed)
+			}
+		})
+	}
+}
+
 // BenchmarkThrottle is a call that is let through or refused.
 func BenchmarkThrottle(b *testing.B) {
 	for _, bench := range []struct {
@@ -113,4 +136,47 @@ func BenchmarkDebounce(b *testing.B) {
 	serialAndParallel(b, "call=in-a-burst", always(debounce.First(succeed, time.Hour, 0)))
 	serialAndParallel(b, "call=first", always(debounce.First(succeed, 0, 0)))
 	serialAndParallel(b, "call=last", always(debounce.Last(succeed, 0, 0)))
+}
+
+// BenchmarkHedge is a call that comes back before it would be started again, and one that is started again at once. That finds a
+// token in its budget each time, since it is the one that puts it in.
+func BenchmarkHedge(b *testing.B) {
+	for _, bench := range []struct {
+		name string
+		c    hedge.Config
+	}{
+		{"success", hedge.Config{Delay: time.Minute}},
+		{"success-quantile", hedge.Config{Delay: time.Minute, Quantile: 0.95, MinSamples: plenty}},
+	} {
+		h := hedge.New(bench.c)
+		serialAndParallel(b, "call="+bench.name, always(func(ctx context.Context) (int, error) { return hedge.Do(ctx, h, succeed) }))
+		serialAndParallel(b, "call="+bench.name+"-done", always(func(ctx context.Context) (int, error) { return hedge.Do(ctx, h, ask) }))
+	}
+	atOnce := hedge.New(hedge.Config{Delay: time.Minute, Budget: budget.New(budget.Config{Ratio: 1})})
+	serialAndParallel(b, "call=second-start", always(func(ctx context.Context) (int, error) {
+		var starts atomic.Int32
+		return hedge.Do(ctx, atOnce, func(context.Context) (int, error) {
+			if starts.Add(1) == 1 {
+				return 0, errBoom
+			}
+			return 1, nil
+		})
+	}))
+}
+
+// BenchmarkShed is a call of a dependency that is well, of one that is not: nine in ten are refused.
+func BenchmarkShed(b *testing.B) {
+	for _, bench := range []struct {
+		name     string
+		fn       effector
+		failures int // before
+	}{
+		{"success", succeed, 0}, {"refused", fail, 10_000},
+	} {
+		s := shed.New(shed.Config{})
+		for range bench.failures {
+			shed.Do(ctx, s, fail)
+		}
+		serialAndParallel(b, "call="+bench.name, always(func(ctx context.Context) (int, error) { return shed.Do(ctx, s, bench.fn) }))
+	}
 }

@@ -9,8 +9,10 @@ import (
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/budget"
 	"github.com/effector-go/resilience/bulkhead"
+	"github.com/effector-go/resilience/hedge"
 	"github.com/effector-go/resilience/ratelimit"
 	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/shed"
 	"github.com/effector-go/resilience/throttle"
 	"github.com/effector-go/resilience/timeout"
 )
@@ -78,6 +80,8 @@ func BenchmarkPipeline(b *testing.B) {
 		{"abandon", always(succeed), resilience.Pipeline{timeout.New(timeout.Config{Limit: time.Second, Abandon: 100})}},
 		{"bulkhead", always(succeed), resilience.Pipeline{bulkhead.New(bulkhead.Config{Limit: 1000})}},
 		{"ratelimit", always(succeed), resilience.Pipeline{ratelimit.New(ratelimit.Config{Rate: 1e6, Burst: plenty})}},
+		{"shed", always(succeed), resilience.Pipeline{shed.New(shed.Config{})}},
+		{"hedge", always(succeed), resilience.Pipeline{hedge.New(hedge.Config{Delay: time.Minute})}},
 		{"throttle", always(succeed), resilience.Pipeline{throttle.New(throttle.Config{Max: 1e9, Refill: 1e9, Every: time.Millisecond})}},
 		{"whole", always(succeed), whole()},
 		{"whole-done", always(ask), whole()},

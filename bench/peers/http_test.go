@@ -120,7 +120,8 @@ func BenchmarkHTTPAlone(b *testing.B) {
 }
 
 func TestEveryHTTPSideSucceedsWithoutANetwork(t *testing.T) {
-	for _, s := range requesting(t.Context(), "http://site.test/", atOnce{}) {
+	sides := requesting(t.Context(), "http://site.test/", atOnce{})
+	for _, s := range append(sides, hedgingRequests(t.Context(), atOnce{}, time.Minute)...) {
 		if err := s.call(); err != nil {
 			t.Errorf("%s: %v", s.name, err)
 		}

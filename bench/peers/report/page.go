@@ -65,6 +65,14 @@ var paths = []path{
 		text: "A call that has its turn at once. x-time is Allow, x-time-wait is Wait; uber refuses nothing and looks at no ctx."},
 	{benchmark: "RateLimited", title: "Rate limit, refused", text: "A call that is refused; ours tells when to come again.",
 		figure: figureLimits},
+	{benchmark: "Shed", title: "Shedding, let through", figure: figureLimits,
+		text: "A call of a dependency that is well, through a policy that refuses a share of the calls by what came of the recent ones."},
+	{benchmark: "ShedRefused", title: "Shedding, refused", figure: figureLimits,
+		text: "The same after ten thousand failures: ours and failsafe let one call in ten through, aegis and gozero next to none."},
+	{benchmark: "Hedge", title: "Hedge, not hedged", figure: figureLimits,
+		text: "A call that comes back before it would be started again. In the rows that end in -quantile the delay is found from what calls take."},
+	{benchmark: "HedgeHTTP", title: "Hedge of HTTP requests, network apart", figure: figureLimits,
+		text: "The same of a GET over a transport that answers at once, under a ctx that can be canceled; bare is that transport alone."},
 	{benchmark: "Share", title: "Shared call", figure: figureLimits,
 		text: "A call that others may share, of one caller or of one on each processor. singleflight runs it on the first caller's goroutine " +
 			"and lets nobody leave; ours and singleflight-chan let callers leave when their ctx ends, which takes a goroutine for the run."},
@@ -125,6 +133,7 @@ func page(r *results, answers []behaviour.Answer, hand string) (string, error) {
 		"FigureLimits":     figureLimits,
 		"FigureGrowth":     figureGrowth,
 		"GrowthTable":      growthTable(r),
+		"TailTable":        tailTable(r),
 		"FigureProcessors": figureProcessors,
 		"FigureLength":     figureLength,
 	})
@@ -260,6 +269,26 @@ func lengthTable(r *results) string {
 			fmt.Fprintf(&w, " %s |", withInterval(to))
 		}
 		w.WriteString("\n")
+	}
+	return w.String()
+}
+
+// tailTable is what hedging does for calls of which 1 in 100 is slow.
+func tailTable(r *results) string {
+	var w bytes.Buffer
+	w.WriteString("| | median | 99th percentile | to bare | starts of a call |\n| --- | ---: | ---: | ---: | ---: |\n")
+	for _, key := range r.rows {
+		side, ok := strings.CutPrefix(key.name, "Tail/")
+		if !ok || key.pkg != "peers" {
+			continue
+		}
+		c := r.costs[key]
+		to := ""
+		if ratio, err := compare(c["p99-sec"], r.cost("peers", "Tail/bare", 0)["p99-sec"], confidence); err == nil {
+			to = withInterval(ratio)
+		}
+		fmt.Fprintf(&w, "| %s | %s | %s | %s | %s |\n", side, duration(c["p50-sec"]), duration(c["p99-sec"]), to,
+			short(median(c["starts/call"], confidence).Center))
 	}
 	return w.String()
 }

@@ -179,6 +179,16 @@ func TestTimesAreComparedWithOurs(t *testing.T) {
 	}
 }
 
+func TestTailsAreComparedWithTheBareCall(t *testing.T) {
+	r := parsed(t, "pkg: example.com/bench/peers\n"+
+		"BenchmarkTail/bare-2 1 9 ns/op 1000000 p50-ns 100000000 p99-ns 1.000 starts/call\n"+
+		"BenchmarkTail/ours-2 1 9 ns/op 1100000 p50-ns 4000000 p99-ns 1.010 starts/call\n")
+	want := "| bare | 1.00 ms | 100 ms | 1.00 | 1.00 |\n| ours | 1.10 ms | 4.00 ms | 0.040 | 1.01 |\n"
+	if got := tailTable(r); !strings.HasSuffix(got, want) {
+		t.Errorf("%s", got)
+	}
+}
+
 func TestGrowthIsToldByNumber(t *testing.T) {
 	table := growthTable(sample(8))
 	for _, want := range []string{
