@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -141,4 +142,25 @@ func fields(dir string) (config, other map[string]bool, err error) {
 		})
 	}
 	return config, other, nil
+}
+
+// TestEveryPictureIsShown by a page that describes it.
+func TestEveryPictureIsShown(t *testing.T) {
+	shown := map[string]bool{}
+	for _, p := range pages(t) {
+		p.each(func(n markdown.Node) {
+			if image, ok := n.(*markdown.Image); ok {
+				shown[path.Join(path.Dir(p.path), string(image.Destination))] = true
+			}
+		})
+	}
+	err := walk(func(file string) error {
+		if strings.HasPrefix(file, "docs/") && strings.HasSuffix(file, ".svg") && !shown[file] {
+			t.Errorf("no page shows %s", file)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
