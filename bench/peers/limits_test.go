@@ -18,7 +18,7 @@ import (
 	"github.com/effector-go/resilience/ratelimit"
 )
 
-var errFull = errors.New("full")
+var errFull, errLimited = errors.New("full"), errors.New("limited")
 
 // bulkheads let so many calls run at a time and refuse others.
 func bulkheads(fn effector, limit int) []side {
@@ -145,8 +145,20 @@ func limiters(fn effector) []side {
 	twoStep := ratelimiter.NewBursty[int](plenty, time.Hour)
 	return []side{
 		{"ours", func() error { _, err := ratelimit.Do(ctx, ours, fn); return err }},
-		{"ours-allow", allowing(ours.Allow, fn)},
-		{"x-time", allowing(xtime.Allow, fn)},
+		{"ours-allow", func() error {
+			if !ours.Allow() {
+				return errLimited
+			}
+			_, err := fn(ctx)
+			return err
+		}},
+		{"x-time", func() error {
+			if !xtime.Allow() {
+				return errLimited
+			}
+			_, err := fn(ctx)
+			return err
+		}},
 		{"x-time-wait", func() error {
 			if err := xtime.Wait(ctx); err != nil {
 				return err
@@ -160,18 +172,13 @@ func limiters(fn effector) []side {
 			return err
 		}},
 		{"failsafe", func() error { _, err := executor.Get(call); return err }},
-		{"failsafe-two-step", allowing(twoStep.TryAcquirePermit, fn)},
-	}
-}
-
-// allowing makes the call if it may.
-func allowing(allow func() bool, fn effector) func() error {
-	return func() error {
-		if !allow() {
-			return errFull
-		}
-		_, err := fn(ctx)
-		return err
+		{"failsafe-two-step", func() error {
+			if !twoStep.TryAcquirePermit() {
+				return errLimited
+			}
+			_, err := fn(ctx)
+			return err
+		}},
 	}
 }
 
@@ -184,10 +191,28 @@ func limited(fn effector) []side {
 	twoStep := ratelimiter.NewBursty[int](1, time.Hour)
 	sides := []side{
 		{"ours", func() error { _, err := ratelimit.Do(ctx, ours, fn); return err }},
-		{"ours-allow", allowing(ours.Allow, fn)},
-		{"x-time", allowing(xtime.Allow, fn)},
+		{"ours-allow", func() error {
+			if !ours.Allow() {
+				return errLimited
+			}
+			_, err := fn(ctx)
+			return err
+		}},
+		{"x-time", func() error {
+			if !xtime.Allow() {
+				return errLimited
+			}
+			_, err := fn(ctx)
+			return err
+		}},
 		{"failsafe", func() error { _, err := executor.Get(call); return err }},
-		{"failsafe-two-step", allowing(twoStep.TryAcquirePermit, fn)},
+		{"failsafe-two-step", func() error {
+			if !twoStep.TryAcquirePermit() {
+				return errLimited
+			}
+			_, err := fn(ctx)
+			return err
+		}},
 	}
 	for _, s := range sides {
 		s.call()
