@@ -28,6 +28,7 @@ var tables = []table{
 	retryTable, scheduleTable, retryErrorsTable,
 	timeoutTable, contextTable, abandonTable,
 	budgetTable, budgetConfigTable,
+	hedgeTable, hedgeConfigTable, hedgeCallTable, hedgeContextTable, histogramTable, apartTable,
 	clockTable, ctxkeyTable,
 	shedTable, shedWindowTable, shedConfigTable, shedErrorsTable, outcomeTable,
 	throttleTable, throttleConfigTable, throttleErrorsTable,

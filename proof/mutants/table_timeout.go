@@ -218,43 +218,23 @@ var abandonTable = table{"timeout/abandon.go", []fault{
 	},
 	{
 		what: "the effector's value is lost",
-		old:  `next.Adopt(a.fork)`,
+		old:  `next.Adopt(a.Fork)`,
 		new:  ``,
-	},
-	{
-		what: "Goexit does not reach the caller",
-		old:  `case !a.returned:`,
-		new:  `case false:`,
 	},
 	{
 		what: "an error after the limit is left as it is",
-		old:  `case a.err != nil && limited != nil:`,
-		new:  `case false:`,
+		old:  `if err != nil && limited != nil {`,
+		new:  `if false {`,
 	},
 	{
 		what: "an effector that ends after its caller takes itself for the first",
-		old:  `if !a.state.CompareAndSwap(running, finished) {`,
-		new:  `if a.state.Store(finished); false {`,
+		old:  "return a.state.CompareAndSwap(running, finished)",
+		new:  "a.state.Store(finished)\n\treturn true",
 	},
 	{
 		what: "an effector left behind counts for ever",
-		old:  `defer a.timeout.left.n.Add(-1)`,
+		old:  `a.timeout.left.n.Add(-1)`,
 		new:  ``,
-	},
-	{
-		what: "the value of an effector left behind is kept",
-		old:  `a.fork.Discard()`,
-		new:  ``,
-	},
-	{
-		what: "a panic is written after the caller was told of the end",
-		old:  `defer close(a.done)`,
-		new:  `close(a.done)`,
-	},
-	{
-		what: "a PanicError is put into another",
-		old:  `value.(*resilience.PanicError); ok {`,
-		new:  `value.(*resilience.PanicError); ok && false {`,
 	},
 	{
 		what: "fewer than none are left behind for a moment",

@@ -40,7 +40,11 @@ var others = map[string][]string{
 	"internal/clock":   {"budget", "breaker", "timeout"},
 	"internal/ctxkey":  {"timeout"},
 	"internal/outcome": {"shed", "breaker"},
-	"internal/shared":  {"share", "debounce"},
+	"internal/shared":  {"share", "debounce", "proof/share", "proof/debounce"},
+	"shed":             {"proof/shed"},
+	"throttle":         {"proof/throttle"},
+	"share":            {"proof/share"},
+	"debounce":         {"proof/debounce"},
 }
 
 // suites are the tests that may kill a mutant of the package in dir, the quickest first.
