@@ -233,26 +233,25 @@ func (l *hangingUp) Accept() (net.Conn, error) {
 	}
 }
 
-// TestDroppedResponsesLeaveTheirConnectionInUse: three attempts and one connection.
+// TestDroppedResponsesLeaveTheirConnectionInUse: three attempts over one connection, counted at the server.
 func TestDroppedResponsesLeaveTheirConnectionInUse(t *testing.T) {
-	var conns, requests atomic.Int32
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if requests.Add(1) < 3 {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		io.WriteString(w, strings.Repeat("x", 50_000))
-	}))
-	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
-			conns.Add(1)
-		}
-	}
-	server.Start()
-	defer server.Close()
-	response, err := trying(t, nil).Get(server.URL)
-	if err != nil || len(readAll(t, response)) != 50_000 || requests.Load() != 3 || conns.Load() != 1 {
-		t.Errorf("%v, %v: %d requests over %d connections", response, err, requests.Load(), conns.Load())
-	}
+	protocols(t, func(t *testing.T, protocol int) {
+		var requests atomic.Int32
+		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if requests.Add(1)%3 != 0 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+			io.WriteString(w, strings.Repeat("x", 50_000))
+		}))
+		client := &http.Client{Transport: wrapped(s.Client().Transport, designed)}
+		reuses(t, &s.opened, func() {
+			requests.Store(0)
+			response, err := client.Get(s.URL)
+			if err != nil || len(readAll(t, response)) != 50_000 || requests.Load() != 3 {
+				t.Errorf("%v, %v after %d requests", response, err, requests.Load())
+			}
+		})
+	})
 }
 
 // TestASlowBodyOutlivesTheLimits: each byte comes after the attempt's limit has passed.
@@ -285,99 +284,89 @@ func TestASlowBodyOutlivesTheLimits(t *testing.T) {
 
 // TestTwoHundredClientsThroughAnOutage leave no goroutine, no connection and no body behind, and each gets an answer.
 func TestTwoHundredClientsThroughAnOutage(t *testing.T) {
-	var open, calls atomic.Int32
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch n := calls.Add(1); {
-		case n < 400: // well
-		case n < 600 && n%3 == 0:
-			panic(http.ErrAbortHandler)
-		case n < 600:
-			w.Header().Set("Retry-After", "0")
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		io.WriteString(w, "body")
-	}))
-	server.Config.ErrorLog = silent
-	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			open.Add(1)
-		case http.StateClosed, http.StateHijacked:
-			open.Add(-1)
-		}
-	}
-	server.Start()
-	before := goroutines()
-	var bodies atomic.Int32
-	base := &http.Transport{MaxIdleConnsPerHost: 10}
-	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
-		Base: roundTripper(func(req *http.Request) (*http.Response, error) {
-			response, err := base.RoundTrip(req)
-			if err == nil && response.Body != http.NoBody {
-				bodies.Add(1)
-				response.Body = &countedBody{ReadCloser: response.Body, open: &bodies}
+	protocols(t, func(t *testing.T, protocol int) {
+		var calls, aborted atomic.Int32
+		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch n := calls.Add(1); {
+			case n < 400 || n >= 600: // well
+			case r.Method == "POST" && aborted.Add(1) <= 5 || n%3 == 0:
+				panic(http.ErrAbortHandler)
+			default:
+				w.Header().Set("Retry-After", "0")
+				w.WriteHeader(http.StatusServiceUnavailable)
 			}
-			return response, err
-		}),
-		Policies: func(key string) resilience.Policy {
-			return resilience.Pipeline{
-				timeout.After(time.Minute),
-				retry.New(retry.Config{Backoff: retry.FullJitter(time.Millisecond, 10*time.Millisecond)}),
-				breaker.New(breaker.Config{Name: key, Consecutive: 20, OpenFor: 5 * time.Millisecond, MaxOpenFor: 20 * time.Millisecond}),
-				timeout.After(30 * time.Second),
-			}
-		},
-	})
-	client := &http.Client{Transport: transport}
-	var g errgroup.Group
-	var answered, refused, failed atomic.Int32
-	for i := range 200 {
-		g.Go(func() error {
-			for j := range 10 {
-				var body io.Reader
-				method := "GET"
-				if (i+j)%2 == 0 {
-					method, body = "POST", strings.NewReader("x")
+			io.WriteString(w, "body")
+		}))
+		before := goroutines()
+		var bodies atomic.Int32
+		base := s.Client().Transport
+		client := &http.Client{Transport: resiliencehttp.NewTransport(resiliencehttp.Config{
+			Base: roundTripper(func(req *http.Request) (*http.Response, error) {
+				response, err := base.RoundTrip(req)
+				if err == nil && response.Body != http.NoBody {
+					bodies.Add(1)
+					response.Body = &countedBody{ReadCloser: response.Body, open: &bodies}
 				}
-				req, err := http.NewRequest(method, server.URL, body)
-				if err != nil {
-					return err
+				return response, err
+			}),
+			Policies: func(key string) resilience.Policy {
+				return resilience.Pipeline{
+					timeout.After(10 * time.Minute),
+					retry.New(retry.Config{Backoff: retry.FullJitter(time.Millisecond, 10*time.Millisecond)}),
+					breaker.New(breaker.Config{Name: key, Consecutive: 20, OpenFor: 5 * time.Millisecond, MaxOpenFor: 20 * time.Millisecond}),
+					timeout.After(5 * time.Minute),
 				}
-				response, err := client.Do(req)
-				switch {
-				case errors.Is(err, resilience.ErrRefused):
-					refused.Add(1)
-				case err != nil:
-					failed.Add(1)
-				default:
-					text, err := io.ReadAll(response.Body)
-					response.Body.Close()
-					if err != nil || string(text) != "body" {
-						return fmt.Errorf("%s %q, %w", response.Status, text, err)
+			},
+		})}
+		var g errgroup.Group
+		var answered, refused, failed atomic.Int32
+		for i := range 200 {
+			g.Go(func() error {
+				for j := range 10 {
+					var body io.Reader
+					method := "GET"
+					if (i+j)%2 == 0 {
+						method, body = "POST", strings.NewReader("x")
 					}
-					answered.Add(1)
+					req, err := http.NewRequest(method, s.URL, body)
+					if err != nil {
+						return err
+					}
+					response, err := client.Do(req)
+					switch {
+					case errors.Is(err, resilience.ErrRefused):
+						refused.Add(1)
+					case err != nil:
+						failed.Add(1)
+					default:
+						text, err := io.ReadAll(response.Body)
+						response.Body.Close()
+						if err != nil || string(text) != "body" {
+							return fmt.Errorf("%s %q, %w", response.Status, text, err)
+						}
+						answered.Add(1)
+					}
 				}
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		t.Error(err)
-	}
-	t.Logf("%d answered, %d refused, %d failed, %d requests reached the server", answered.Load(), refused.Load(), failed.Load(), calls.Load())
-	if sum := answered.Load() + refused.Load() + failed.Load(); sum != 2000 || answered.Load() == 0 || refused.Load() == 0 || failed.Load() == 0 {
-		t.Errorf("%d calls were answered, want 2000, in each of the three ways", sum)
-	}
-	if n := bodies.Load(); n != 0 {
-		t.Errorf("%d bodies are open", n)
-	}
-	client.CloseIdleConnections()
-	base.CloseIdleConnections() // the counting Base hides it from the client
-	server.Close()
-	if n := open.Load(); n != 0 {
-		t.Errorf("%d connections are open", n)
-	}
-	eventually(t, "no goroutine stays", func() bool { return noneBut(before) })
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+		t.Logf("%d answered, %d refused, %d failed, %d requests reached the server", answered.Load(), refused.Load(), failed.Load(), calls.Load())
+		if sum := answered.Load() + refused.Load() + failed.Load(); sum != 2000 || answered.Load() == 0 || refused.Load() == 0 || failed.Load() == 0 {
+			t.Errorf("%d calls were answered, want 2000, in each of the three ways", sum)
+		}
+		if n := bodies.Load(); n != 0 {
+			t.Errorf("%d bodies are open", n)
+		}
+		s.Client().CloseIdleConnections() // the counting Base hides it from client
+		s.Close()
+		if n := s.open.Load(); n != 0 {
+			t.Errorf("%d connections are open", n)
+		}
+		eventually(t, "no goroutine stays", func() bool { return noneBut(before) })
+	})
 }
 
 type countedBody struct {

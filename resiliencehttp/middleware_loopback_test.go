@@ -22,7 +22,6 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
-	"github.com/effector-go/resilience/resiliencehttp"
 	"github.com/effector-go/resilience/timeout"
 )
 
@@ -75,6 +74,21 @@ func protocols(t *testing.T, test func(t *testing.T, protocol int)) {
 	for _, protocol := range []int{1, 2} {
 		t.Run(fmt.Sprintf("HTTP%d", protocol), func(t *testing.T) { test(t, protocol) })
 	}
+}
+
+// reuses checks that a connection serves on after do, by doing it again: it opens none but the one for the first. Where the machine stands
+// still for 50 ms, though, net/http's client closes a connection that could be used again.
+func reuses(t *testing.T, opened *atomic.Int32, do func()) {
+	t.Helper()
+	do()
+	for range 5 {
+		before := opened.Load()
+		do()
+		if opened.Load() == before {
+			return
+		}
+	}
+	t.Error("each needs a connection of its own")
 }
 
 // eventually waits until something of another goroutine has happened.
@@ -175,15 +189,14 @@ func TestAConnectionServesOnAfterA503(t *testing.T) {
 		s := newSite(t, protocol, mux)
 		for _, body := range []string{"", "a body"} {
 			for path := range policies {
-				response := s.do(t, protocol, newRequest(t, "POST", s.URL+path, body))
-				readAll(t, response)
-				if (response.StatusCode == 503) == (path == "/well") {
-					t.Errorf("%s: %d", path, response.StatusCode)
-				}
+				reuses(t, &s.opened, func() {
+					response := s.do(t, protocol, newRequest(t, "POST", s.URL+path, body))
+					readAll(t, response)
+					if (response.StatusCode == 503) == (path == "/well") {
+						t.Errorf("%s: %d", path, response.StatusCode)
+					}
+				})
 			}
-		}
-		if n := s.opened.Load(); n != 1 {
-			t.Errorf("%d connections, want 1", n)
 		}
 	})
 }
@@ -191,15 +204,17 @@ func TestAConnectionServesOnAfterA503(t *testing.T) {
 // TestEarlyHintsAreNotAnAnswer: what follows may still be 503, without their headers.
 func TestEarlyHintsAreNotAnAnswer(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
-		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Millisecond), "abandoning": abandoning(time.Millisecond)} {
+		leave := make(chan struct{})
+		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Millisecond), "leaving": leaving(leave, leftErr)} {
 			end := make(chan struct{})
 			s := newSite(t, protocol, guard(policy, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Link", "</style.css>")
 				w.WriteHeader(103)
-				<-r.Context().Done()
-				if name == "abandoning" {
+				if name == "leaving" {
+					leave <- struct{}{}
 					<-end
 				}
+				<-r.Context().Done()
 			}))
 			hints := make(chan string, 1)
 			req := newRequest(t, "GET", s.URL, "")
@@ -259,11 +274,15 @@ func TestHintsInALoopEndIn503(t *testing.T) {
 // TestAWriteToAClientThatReadsNothingIsEnded once the handler is left behind, and so is the request.
 func TestAWriteToAClientThatReadsNothingIsEnded(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
-		over, ended := make(chan any, 1), make(chan error, 1)
-		inner := guard(abandoning(100*time.Millisecond), func(w http.ResponseWriter, r *http.Request) {
+		leave, over, ended := make(chan struct{}), make(chan any, 1), make(chan error, 1)
+		inner := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
 			chunk := make([]byte, 1<<20)
+			if _, err := w.Write(chunk); err != nil {
+				t.Error(err)
+			}
+			time.AfterFunc(100*time.Millisecond, func() { leave <- struct{}{} }) // the client holds some MB: by then a write blocks
 			for {
-				if _, err := w.Write(chunk); err != nil { // the client holds some MB, and then it blocks
+				if _, err := w.Write(chunk); err != nil {
 					ended <- err
 					return
 				}
@@ -648,35 +667,6 @@ func TestAClientThatGoesIsNoFailure(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestTheTransportsDeadlineHeaderIsKept: the server's ctx ends when the client's limit passes, and its breaker stays closed.
-func TestTheTransportsDeadlineHeaderIsKept(t *testing.T) {
-	b := breaker.New(breaker.Config{Consecutive: 1})
-	served := make(chan error, 1)
-	s := newSite(t, 1, listening(b, func(w http.ResponseWriter, r *http.Request) {
-		if deadline, ok := r.Context().Deadline(); !ok || time.Until(deadline) > time.Hour {
-			t.Errorf("the deadline is %v, %v", deadline, ok)
-		}
-		<-r.Context().Done()
-		served <- r.Context().Err()
-	}))
-	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
-		Base:           s.Client().Transport,
-		Policies:       func(string) resilience.Policy { return timeout.After(20 * time.Millisecond) },
-		DeadlineHeader: patience,
-	})
-	response, err := (&http.Client{Transport: transport}).Get(s.URL)
-	if err == nil { // the server may be first
-		response.Body.Close()
-	}
-	if err := <-served; err != context.Canceled {
-		t.Errorf("the handler's ctx ended with %v", err)
-	}
-	s.Close()
-	if b.State() != breaker.Closed {
-		t.Errorf("the breaker is %v", b.State())
-	}
 }
 
 // TestAHundredClientsOfAHandlerThatIsAbandoned: each gets an answer of the handler's or in its place, never a mix, and no goroutine stays.

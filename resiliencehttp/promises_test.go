@@ -233,13 +233,22 @@ var promises = []struct {
 			WroteRequest:         func(info httptrace.WroteRequestInfo) { wrote <- info.Err }, // in HTTP/2 at any time, seen from the others
 			GotFirstResponseByte: func() { heard("GotFirstResponseByte") },
 		})
-		for range 2 {
+		send := func() (told string) {
+			mu.Lock()
+			hooks = nil
+			mu.Unlock()
 			p.tell(p.client().Do(p.request("POST", "/echo", strings.NewReader("x")).WithContext(ctx)))
-			heard(fmt.Sprint("WroteRequest ", <-wrote))
+			wroteErr := <-wrote
+			mu.Lock()
+			defer mu.Unlock()
+			return fmt.Sprint(hooks, wroteErr, len(wrote))
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		return fmt.Sprint(hooks, len(wrote))
+		first, second := send(), ""
+		eventually(p.t, "the connection is used again", func() bool {
+			second = send()
+			return strings.Contains(second, "GotConn true")
+		})
+		return first + second
 	}},
 	{"Expect: 100-continue", func(p *place) string {
 		req := p.request("POST", "/echo", strings.NewReader("body"))
@@ -429,12 +438,12 @@ var promises = []struct {
 			p.tell(p.client().Do(p.request("GET", "/echo", nil).WithContext(ctx)))
 			return reused
 		}
-		first, second := reused(), reused()
+		eventually(p.t, "the connection is used again", reused)
 		eventually(p.t, "a new connection is made", func() bool { // in HTTP/2 the one in use is idle only some time after the body's end
 			p.client().CloseIdleConnections()
 			return !reused()
 		})
-		return fmt.Sprint(first, second)
+		return ""
 	}},
 	{"a body that fails", func(p *place) string {
 		boom := errors.New("boom")

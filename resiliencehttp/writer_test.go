@@ -300,28 +300,30 @@ func TestInformationalHeadersAreTakenBack(t *testing.T) {
 
 // TestAWriteBeforeTheAnswerMayEnd: where a handler is left in a 1xx, 503 can still be sent.
 func TestAWriteBeforeTheAnswerMayEnd(t *testing.T) {
-	leave, informing, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	var face http.ResponseWriter
-	server := &informed{bare: newBare(), inform: func(http.Header) { close(informing); <-release }, deadline: func() { t.Error("it was cut") }}
-	handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
-		face = w
-		w.WriteHeader(103)
+	synctest.Test(t, func(t *testing.T) { // however slow the machine, the time that a write may take does not pass
+		leave, informing, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		var face http.ResponseWriter
+		server := &informed{bare: newBare(), inform: func(http.Header) { close(informing); <-release }, deadline: func() { t.Error("it was cut") }}
+		handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+			face = w
+			w.WriteHeader(103)
+		})
+		var g errgroup.Group
+		g.Go(func() error {
+			handler.ServeHTTP(server, get())
+			return nil
+		})
+		<-informing
+		leave <- struct{}{}
+		for http.NewResponseController(face).SetReadDeadline(time.Time{}) != http.ErrHandlerTimeout { // until the request is over
+			runtime.Gosched()
+		}
+		close(release)
+		g.Wait()
+		if server.status != 503 {
+			t.Errorf("%d, want 503", server.status)
+		}
 	})
-	var g errgroup.Group
-	g.Go(func() error {
-		handler.ServeHTTP(server, get())
-		return nil
-	})
-	<-informing
-	leave <- struct{}{}
-	for http.NewResponseController(face).SetReadDeadline(time.Time{}) != http.ErrHandlerTimeout { // until the request is over
-		runtime.Gosched()
-	}
-	close(release)
-	g.Wait()
-	if server.status != 503 {
-		t.Errorf("%d, want 503", server.status)
-	}
 }
 
 // TestAWriteThatBlocksIsCut by a write deadline, in the answer or before it.
