@@ -1,3 +1,7 @@
+//go:build !race
+
+// The race detector has nothing to find here, and to build d2 for it takes a minute.
+
 package check
 
 import (
