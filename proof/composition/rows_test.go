@@ -54,7 +54,8 @@ var rows = []row{
 			}})
 			s.compose(resiliencetest.Deaf[int](3*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})), around(b))
 			s.once()
-			time.Sleep(time.Minute) // then the effector has ended
+			time.Sleep(time.Minute)
+			synctest.Wait() // for the effector
 			return heard
 		},
 	},

@@ -81,8 +81,10 @@ func (s *scene) compose(e effector, first, second layer) {
 
 // at makes a call so long after the scene began.
 func (s *scene) at(when time.Duration) {
+	s.mu.Lock()
 	id := len(s.outcomes)
 	s.outcomes = append(s.outcomes, "")
+	s.mu.Unlock()
 	s.callers.Go(func() error {
 		time.Sleep(when)
 		_, err := s.call(s.t.Context())
