@@ -1,0 +1,38 @@
+package adaptive
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/concurrency"
+	"github.com/effector-go/resilience/internal/errtext"
+)
+
+// ErrLimit is matched under [errors.Is] by every [*LimitError].
+var ErrLimit = errors.New("adaptive: at the limit")
+
+// LimitError is the error of a call that a limiter refused. It matches [ErrLimit] and [resilience.ErrRefused]. It has no RetryAfter: when there will be
+// room is not known.
+type LimitError struct {
+	Name     string // of the limiter
+	Limit    int    // as [Limiter.Limit] tells it
+	Priority int    // of the call, from 0 to 4
+}
+
+// Error reads like "adaptive search: at the limit of 20", and of a call that is not of the highest priority like "adaptive search: at the limit of 20
+// for priority 2".
+func (e *LimitError) Error() string {
+	text := fmt.Sprintf("%s: at the limit of %d", title(e.Name), e.Limit)
+	if e.Priority < concurrency.Highest {
+		text += fmt.Sprintf(" for priority %d", e.Priority)
+	}
+	return text
+}
+
+// Is reports whether target is [ErrLimit] or [resilience.ErrRefused].
+func (e *LimitError) Is(target error) bool {
+	return target == ErrLimit || target == resilience.ErrRefused
+}
+
+func title(name string) string { return errtext.Title("adaptive", name) }

@@ -1,0 +1,395 @@
+package adaptive_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience/adaptive"
+	"github.com/effector-go/resilience/bulkhead"
+)
+
+// roundTrip is how long the simulated dependency takes for a call that does not queue, where a test says nothing else.
+const roundTrip = 10 * time.Millisecond
+
+// A dependency has workers, each of which serves one call at a time, and a queue without end.
+type dependency struct {
+	workers *bulkhead.Bulkhead
+	pace    atomic.Int64 // how long a call takes on the average
+
+	mu     sync.Mutex // guards random
+	random *rand.Rand
+	spread func(*rand.Rand) float64 // of the service times, around 1
+}
+
+func newDependency(workers int, pace time.Duration, spread func(*rand.Rand) float64) *dependency {
+	d := &dependency{
+		workers: bulkhead.New(bulkhead.Config{Limit: workers, Queue: math.MaxInt32}),
+		random:  rand.New(rand.NewPCG(1, uint64(workers))),
+		spread:  spread,
+	}
+	d.pace.Store(int64(pace))
+	return d
+}
+
+func (d *dependency) serve(ctx context.Context) (int, error) {
+	return bulkhead.Do(ctx, d.workers, func(ctx context.Context) (int, error) {
+		d.mu.Lock()
+		took := float64(d.pace.Load()) * d.spread(d.random)
+		d.mu.Unlock()
+		time.Sleep(time.Duration(took))
+		return 0, ctx.Err()
+	})
+}
+
+// The spreads.
+func fixed(*rand.Rand) float64         { return 1 }
+func tenth(r *rand.Rand) float64       { return 0.9 + 0.2*r.Float64() }
+func half(r *rand.Rand) float64        { return 0.5 + r.Float64() }
+func exponential(r *rand.Rand) float64 { return r.ExpFloat64() }
+func lognormal(r *rand.Rand) float64   { return math.Exp(0.5*r.NormFloat64() - 0.125) }
+
+// clients call through the limiter, each again as soon as it has its answer, and if refused after a while.
+func clients(ctx context.Context, g *errgroup.Group, n int, l *adaptive.Limiter, fn func(context.Context) (int, error)) {
+	for i := range n {
+		g.Go(func() error {
+			random := rand.New(rand.NewPCG(uint64(i), 2))
+			for ctx.Err() == nil {
+				if _, err := adaptive.Do(ctx, l, fn); errors.Is(err, adaptive.ErrLimit) {
+					time.Sleep(time.Duration((0.3 + 0.4*random.Float64()) * float64(roundTrip)))
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// simulate runs script, in virtual time, beside so many clients.
+func simulate(t *testing.T, n int, l *adaptive.Limiter, d *dependency, script func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var g errgroup.Group
+	clients(ctx, &g, n, l, d.serve)
+	script()
+	cancel()
+	g.Wait()
+}
+
+// worst looks at the limit for so many round trips, and tells the one that was furthest from right.
+func worst(l *adaptive.Limiter, right, roundTrips int) (limit int) {
+	limit = right
+	for range 2 * roundTrips {
+		time.Sleep(roundTrip / 2)
+		if now := l.Limit(); math.Abs(float64(now-right)) > math.Abs(float64(limit-right)) {
+			limit = now
+		}
+	}
+	return limit
+}
+
+func within(limit, right int, share float64) bool {
+	return math.Abs(float64(limit-right)) <= share*float64(right)
+}
+
+// TestTheLimitIsRightWithin50RoundTripsOfStartAndHalving, and never off by more than a fifth after that.
+func TestTheLimitIsRightWithin50RoundTripsOfStartAndHalving(t *testing.T) {
+	for _, workers := range []int{40, 100, 200} {
+		for name, spread := range map[string]func(*rand.Rand) float64{"fixed": fixed, "a tenth": tenth} {
+			t.Run(fmt.Sprint(workers, " ", name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					l := adaptive.New(adaptive.Config{})
+					d := newDependency(workers, roundTrip, spread)
+					simulate(t, 2*workers, l, d, func() {
+						time.Sleep(50 * roundTrip)
+						if limit := worst(l, workers, 150); !within(limit, workers, 0.2) {
+							t.Errorf("limit %d for %d workers", limit, workers)
+						}
+						d.workers.Resize(workers / 2)
+						time.Sleep(50 * roundTrip)
+						if limit := worst(l, workers/2, 150); !within(limit, workers/2, 0.2) {
+							t.Errorf("limit %d for %d workers, which were %d", limit, workers/2, workers)
+						}
+					})
+				})
+			})
+		}
+	}
+}
+
+// TestADependencySlowerForGoodIsLearned: the limit falls by no more than a fifth, and comes back.
+func TestADependencySlowerForGoodIsLearned(t *testing.T) {
+	for _, slower := range []time.Duration{roundTrip * 12 / 10, 2 * roundTrip, 10 * roundTrip} {
+		t.Run(slower.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const workers = 100
+				l := adaptive.New(adaptive.Config{})
+				d := newDependency(workers, roundTrip, tenth)
+				simulate(t, 2*workers, l, d, func() {
+					time.Sleep(100 * roundTrip)
+					d.pace.Store(int64(slower))
+					for range 100 {
+						if limit := l.Limit(); !within(limit, workers, 0.2) {
+							t.Fatalf("limit %d for %d workers", limit, workers)
+						}
+						time.Sleep(slower)
+					}
+					if s := l.Snapshot(); !within(int(s.RoundTrip), int(slower), 0.05) || !within(s.Limit, workers, 0.1) {
+						t.Errorf("%+v, want a round trip of %v", s, slower)
+					}
+				})
+			})
+		})
+	}
+}
+
+func TestADependencyFasterForGoodIsLearned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const workers = 100
+		l := adaptive.New(adaptive.Config{})
+		d := newDependency(workers, 10*roundTrip, tenth)
+		simulate(t, 2*workers, l, d, func() {
+			time.Sleep(1000 * roundTrip)
+			d.pace.Store(int64(roundTrip))
+			time.Sleep(50 * roundTrip)
+			if limit := worst(l, workers, 100); !within(limit, workers, 0.2) {
+				t.Errorf("limit %d for %d workers", limit, workers)
+			}
+		})
+	})
+}
+
+// TestTheQueueIsHeldAtAFewPercent: as long as it is, calls wait little and no worker does.
+func TestTheQueueIsHeldAtAFewPercent(t *testing.T) {
+	for _, workers := range []int{40, 100, 200} {
+		synctest.Test(t, func(t *testing.T) {
+			l := adaptive.New(adaptive.Config{})
+			d := newDependency(workers, roundTrip, fixed)
+			simulate(t, 2*workers, l, d, func() {
+				time.Sleep(100 * roundTrip)
+				var queue []int
+				for range 200 {
+					time.Sleep(roundTrip)
+					queue = append(queue, l.Limit()-workers)
+				}
+				slices.Sort(queue)
+				if q := float64(queue[100]) / float64(workers); q < 0.02 || q > 0.07 {
+					t.Errorf("%.3f of %d workers' calls queue", q, workers)
+				}
+			})
+		})
+	}
+}
+
+// TestClientsThatShareADependencyAreRightTogether, whoever came first, and none is starved.
+func TestClientsThatShareADependencyAreRightTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const workers = 100
+		d := newDependency(workers, roundTrip, tenth)
+		first, second := adaptive.New(adaptive.Config{}), adaptive.New(adaptive.Config{})
+		simulate(t, 2*workers, first, d, func() {
+			time.Sleep(100 * roundTrip)
+			simulate(t, 2*workers, second, d, func() {
+				time.Sleep(100 * roundTrip)
+				for range 300 {
+					time.Sleep(roundTrip)
+					a, b := first.Limit(), second.Limit()
+					if !within(a+b, workers, 0.2) || min(a, b) < workers/8 {
+						t.Fatalf("limits %d and %d for %d workers", a, b, workers)
+					}
+				}
+			})
+		})
+	})
+}
+
+// TestALimitRecoversWithinAFifth: of a dependency whose service times are spread, however many calls come and at whatever pace, it stays near, not at, what is right.
+func TestSpreadServiceTimesLeaveTheLimitNearWhatIsRight(t *testing.T) {
+	for name, c := range map[string]struct {
+		spread func(*rand.Rand) float64
+		share  float64
+	}{"half": {half, 0.25}, "lognormal": {lognormal, 0.35}, "exponential": {exponential, 0.6}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const workers = 100
+				l := adaptive.New(adaptive.Config{})
+				d := newDependency(workers, roundTrip, c.spread)
+				simulate(t, 2*workers, l, d, func() {
+					time.Sleep(50 * roundTrip)
+					for phase, right := range []int{workers, workers / 2} {
+						d.workers.Resize(right)
+						time.Sleep(50 * roundTrip * time.Duration(phase))
+						if limit := worst(l, right, 200); !within(limit, right, c.share) {
+							t.Errorf("limit %d for %d workers", limit, right)
+						}
+					}
+				})
+			})
+		})
+	}
+}
+
+// TestRoundTripsOfAnyLengthAreTheSame, of a microsecond or an hour.
+func TestRoundTripsOfAnyLengthAreTheSame(t *testing.T) {
+	for _, pace := range []time.Duration{time.Microsecond, time.Hour} {
+		t.Run(pace.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const workers = 50
+				l := adaptive.New(adaptive.Config{})
+				d := newDependency(workers, pace, fixed)
+				ctx, cancel := context.WithCancel(t.Context())
+				var g errgroup.Group
+				for range 2 * workers {
+					g.Go(func() error {
+						for ctx.Err() == nil {
+							if _, err := adaptive.Do(ctx, l, d.serve); err != nil {
+								time.Sleep(pace / 2)
+							}
+						}
+						return nil
+					})
+				}
+				time.Sleep(50 * pace)
+				for range 100 {
+					if time.Sleep(pace); !within(l.Limit(), workers, 0.2) {
+						t.Fatalf("limit %d for %d workers", l.Limit(), workers)
+					}
+				}
+				cancel()
+				g.Wait()
+			})
+		})
+	}
+}
+
+// TestCallsThatDoNotMeetTheLimitLeaveIt as it is, however many there are, and idle hours too.
+func TestCallsThatDoNotMeetTheLimitLeaveIt(t *testing.T) {
+	for _, callers := range []int{1, 5, 15, 19} {
+		synctest.Test(t, func(t *testing.T) {
+			l := adaptive.New(adaptive.Config{})
+			d := newDependency(100, roundTrip, tenth)
+			simulate(t, callers, l, d, func() {
+				if limit := worst(l, 20, 500); limit != 20 {
+					t.Errorf("limit %d by %d callers", limit, callers)
+				}
+			})
+			time.Sleep(10 * time.Hour)
+			if limit := l.Limit(); limit != 20 {
+				t.Errorf("limit %d", limit)
+			}
+		})
+	}
+}
+
+// TestFewCallsToASlowDependencyLeaveTheLimit: what half of the limit does not meet is no queue of its making.
+func TestFewCallsToADependencyThatBecomesSlowLeaveTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := adaptive.New(adaptive.Config{})
+		d := newDependency(100, roundTrip, exponential)
+		simulate(t, 8, l, d, func() {
+			for i := range 10 {
+				d.pace.Store(int64(roundTrip) << i)
+				if limit := worst(l, 20, 100); limit != 20 {
+					t.Errorf("limit %d", limit)
+				}
+			}
+		})
+	})
+}
+
+// TestBurstsFindTheLimitToo: a thousand calls at once, every second, of which most are refused.
+func TestBurstsFindTheLimitToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const workers = 100
+		l := adaptive.New(adaptive.Config{})
+		d := newDependency(workers, roundTrip, fixed)
+		for burst := range 150 {
+			var g errgroup.Group
+			for range 1000 {
+				g.Go(func() error { adaptive.Do(t.Context(), l, d.serve); return nil })
+			}
+			g.Wait()
+			if limit := l.Limit(); burst >= 50 && !within(limit, workers, 0.25) {
+				t.Fatalf("burst %d: limit %d for %d workers", burst, limit, workers)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// TestAnOutageInWhichCallsFailFastLeavesTheLimit, so that it is right when the dependency is back.
+func TestAnOutageInWhichCallsFailFastLeavesTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const workers = 100
+		l := adaptive.New(adaptive.Config{})
+		d := newDependency(workers, roundTrip, tenth)
+		var down atomic.Bool
+		ctx, cancel := context.WithCancel(t.Context())
+		var g errgroup.Group
+		clients(ctx, &g, 2*workers, l, func(ctx context.Context) (int, error) {
+			if down.Load() {
+				time.Sleep(roundTrip / 20)
+				return 0, errors.New("connection refused")
+			}
+			return d.serve(ctx)
+		})
+		time.Sleep(100 * roundTrip)
+		down.Store(true)
+		if limit := worst(l, workers, 100); !within(limit, workers, 0.2) {
+			t.Errorf("limit %d for %d workers in the outage", limit, workers)
+		}
+		down.Store(false)
+		if limit := worst(l, workers, 100); !within(limit, workers, 0.2) {
+			t.Errorf("limit %d for %d workers after it", limit, workers)
+		}
+		cancel()
+		g.Wait()
+	})
+}
+
+// TestCallsThatAllTimeOutLowerTheLimit until callers get answers in time, though there is no answer to learn from.
+func TestCallsThatAllTimeOutLowerTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const patience = 3 * roundTrip
+		l := adaptive.New(adaptive.Config{})
+		d := newDependency(200, roundTrip, tenth)
+		var answers, calls atomic.Int64
+		ctx, cancel := context.WithCancel(t.Context())
+		var g errgroup.Group
+		clients(ctx, &g, 300, l, func(ctx context.Context) (int, error) {
+			// The dependency goes on with what its caller has given up.
+			began := time.Now()
+			done := make(chan struct{})
+			go func() { d.serve(context.WithoutCancel(ctx)); close(done) }()
+			calls.Add(1)
+			select {
+			case <-done:
+				answers.Add(1)
+				return 0, nil
+			case <-time.After(patience - time.Since(began)):
+				return 0, context.DeadlineExceeded
+			}
+		})
+		time.Sleep(100 * roundTrip)
+		d.workers.Resize(10)
+		time.Sleep(2000 * roundTrip)
+		answers.Store(0)
+		calls.Store(0)
+		time.Sleep(500 * roundTrip)
+		if share := float64(answers.Load()) / float64(calls.Load()); share < 0.9 {
+			t.Errorf("%.2f of the calls are answered in time; limit %d", share, l.Limit())
+		}
+		cancel()
+		g.Wait()
+		time.Sleep(time.Hour) // what was given up ends
+	})
+}
