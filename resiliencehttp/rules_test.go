@@ -1,0 +1,506 @@
+package resiliencehttp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/resiliencehttp"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// TestTheResponseIsBasesOwnStruct, since net/http writes trailers into it.
+func TestTheResponseIsBasesOwnStruct(t *testing.T) {
+	own := &http.Response{StatusCode: 200, Body: &trackedBody{Reader: strings.NewReader("x")}}
+	base := roundTripper(func(*http.Request) (*http.Response, error) { return own, nil })
+	response, err := through(base, timeout.After(time.Hour)).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+	if err != nil || response != own {
+		t.Errorf("%p, %v, want %p", response, err, own)
+	}
+	response.Body.Close()
+}
+
+// TestEachHopOfARedirectPasses through the policies, with attempts of its own.
+func TestEachHopOfARedirectPasses(t *testing.T) {
+	var paths []string
+	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		paths = append(paths, fmt.Sprint(req.URL.Path, retry.Attempt(req.Context())))
+		response := &http.Response{StatusCode: 503, Header: http.Header{}, Body: http.NoBody}
+		switch {
+		case retry.Attempt(req.Context()) < 2:
+		case req.URL.Path == "/there":
+			response.StatusCode = 200
+		default:
+			response.StatusCode = 302
+			response.Header.Set("Location", "/there")
+		}
+		return response, nil
+	})
+	client := &http.Client{Transport: through(base, retries(retry.Config{}))}
+	response, err := client.Get("http://example.com/here")
+	if err != nil || response.StatusCode != 200 || response.Request.URL.Path != "/there" || fmt.Sprint(paths) != "[/here1 /here2 /there1 /there2]" {
+		t.Errorf("%v, %v by %v", response, err, paths)
+	}
+}
+
+// conn is the body of a 101 response, halfConn one whose writing half can be closed.
+type conn struct {
+	trackedBody
+	written strings.Builder
+}
+
+func (c *conn) Write(p []byte) (int, error) { return c.written.Write(p) }
+
+type halfConn struct {
+	conn
+	halves int
+}
+
+func (c *halfConn) CloseWrite() error { c.halves++; return nil }
+
+// TestAnUpgradedBodyKeepsWhatItCan: it is written to, and half-closed if Base's can be; then it says so, and else not.
+func TestAnUpgradedBodyKeepsWhatItCan(t *testing.T) {
+	for _, half := range []bool{false, true} {
+		whole := &halfConn{conn: conn{trackedBody: trackedBody{Reader: strings.NewReader("heard")}}}
+		var body io.ReadCloser = &whole.conn
+		if half {
+			body = whole
+		}
+		var sent context.Context
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			sent = req.Context()
+			return &http.Response{StatusCode: 101, Body: body}, nil
+		})
+		response, err := through(base, timeout.After(time.Hour)).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		upgraded, ok := response.Body.(io.ReadWriteCloser)
+		if !ok {
+			t.Fatal("the body cannot be written to")
+		}
+		io.WriteString(upgraded, "said")
+		if text, err := io.ReadAll(upgraded); string(text) != "heard" || err != nil || whole.written.String() != "said" {
+			t.Errorf("heard %q, %v, said %q", text, err, whole.written.String())
+		}
+		if sent.Err() != nil {
+			t.Errorf("Base's ctx ended with what was heard, though there may be more to say: %v", sent.Err())
+		}
+		closer, ok := upgraded.(interface{ CloseWrite() error })
+		if ok != half {
+			t.Errorf("CloseWrite is there: %v, want %v", ok, half)
+		}
+		if ok {
+			closer.CloseWrite()
+			if whole.halves != 1 {
+				t.Errorf("half-closed %d times", whole.halves)
+			}
+		}
+		upgraded.Close()
+		if sent.Err() == nil {
+			t.Error("Base's ctx outlives the connection")
+		}
+		checkClosed(t, []*trackedBody{&whole.trackedBody})
+	}
+}
+
+// TestAnUpgradedBodyIsDroppedUnread: it may never end.
+func TestAnUpgradedBodyIsDroppedUnread(t *testing.T) {
+	body := &conn{trackedBody: trackedBody{Reader: strings.NewReader("heard")}}
+	base := roundTripper(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 101, Body: body}, nil })
+	boom := errors.New("boom")
+	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return errors.Join(next.Run(ctx), boom)
+	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+	if response != nil || !errors.Is(err, boom) || body.ended.Load() {
+		t.Errorf("%v, %v, read to the end: %v", response, err, body.ended.Load())
+	}
+	checkClosed(t, []*trackedBody{&body.trackedBody})
+}
+
+// TestBaseIsCanceledWhenAPolicyEndsItsCtx before the headers came, as a hedge does, with the policy's cause.
+func TestBaseIsCanceledWhenAPolicyEndsItsCtx(t *testing.T) {
+	lost := errors.New("lost")
+	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		<-req.Context().Done()
+		return nil, context.Cause(req.Context())
+	})
+	_, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		time.AfterFunc(time.Millisecond, func() { cancel(lost) })
+		return next.Run(ctx)
+	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+	if err != lost {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestTheBodyOutlivesAPolicysCtx that ended after the headers came, as a hedge's does when it returns.
+func TestTheBodyOutlivesAPolicysCtx(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent context.Context
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			sent = req.Context()
+			return &http.Response{StatusCode: 200, Body: &trackedBody{Reader: strings.NewReader("x")}}, nil
+		})
+		response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			return next.Run(ctx)
+		})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if synctest.Wait(); sent.Err() != nil {
+			t.Errorf("Base's ctx ended with the policy's: %v", sent.Err())
+		}
+		if response.Body.Close(); sent.Err() == nil {
+			t.Error("Base's ctx outlives the body")
+		}
+	})
+}
+
+// TestAResponseThatComesWithTheLimitIsDropped: its ctx has ended, and it could not be read.
+func TestAResponseThatComesWithTheLimitIsDropped(t *testing.T) {
+	canceling := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		ctx, cancel := context.WithCancel(ctx)
+		time.AfterFunc(time.Second, cancel)
+		return next.Run(ctx)
+	})
+	for name, policy := range map[string]resilience.Policy{"limit": timeout.After(time.Second), "cancel": canceling} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				body := &trackedBody{Reader: strings.NewReader("x")}
+				base := roundTripper(func(req *http.Request) (*http.Response, error) {
+					<-req.Context().Done()
+					return &http.Response{StatusCode: 200, Body: body}, nil
+				})
+				response, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+				if response != nil || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+					t.Errorf("%v, %v", response, err)
+				}
+				checkClosed(t, []*trackedBody{body})
+			})
+		})
+	}
+}
+
+// TestNoTimerOutlivesTheBody, nor the headers: what watched the limit is gone with them, however the body ends.
+func TestNoTimerOutlivesTheBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, end := range map[string]func(body io.ReadCloser){
+			"read":   func(body io.ReadCloser) { io.ReadAll(body) },
+			"closed": func(body io.ReadCloser) { body.Close() },
+			"empty":  nil,
+			"none":   nil,
+		} {
+			var sent context.Context
+			base := roundTripper(func(req *http.Request) (*http.Response, error) {
+				sent = req.Context()
+				response := &http.Response{StatusCode: 200, Body: &trackedBody{Reader: strings.NewReader("x")}}
+				switch name {
+				case "empty":
+					response.Body = http.NoBody
+				case "none":
+					response.Body = nil
+				}
+				return response, nil
+			})
+			response, err := through(base, timeout.After(time.Second)).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if end != nil {
+				if sent.Err() != nil {
+					t.Errorf("%s: Base's ctx ended with the headers: %v", name, sent.Err())
+				}
+				end(response.Body)
+			}
+			if sent.Err() != context.Canceled || context.Cause(sent) != context.Canceled {
+				t.Errorf("%s: Base's ctx tells %v, cause %v", name, sent.Err(), context.Cause(sent))
+			}
+		}
+	})
+}
+
+// TestNoConnectionIsHeldWhileRetryWaits: the response is drained and closed first, and its ctx has ended.
+func TestNoConnectionIsHeldWhileRetryWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &answers{statuses: []int{503, 200}}
+		var g errgroup.Group
+		g.Go(func() error {
+			policy := resilience.Pipeline{retries(retry.Config{Backoff: retry.Constant(time.Hour)}), timeout.After(time.Second)}
+			response, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+			if err == nil {
+				response.Body.Close()
+			}
+			return err
+		})
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		if len(base.bodies) != 1 || !base.bodies[0].ended.Load() || base.requests[0].Context().Err() == nil {
+			t.Errorf("%d responses, the first is still there", len(base.bodies))
+		}
+		checkClosed(t, base.bodies)
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestNotMadeIsWhatTheHooksTell: a connection was asked for, and not got. Nothing else proves that a POST was not sent.
+func TestNotMadeIsWhatTheHooksTell(t *testing.T) {
+	boom := errors.New("boom")
+	for _, c := range []struct {
+		asked, got bool
+		want       int
+	}{{false, false, 1}, {true, false, 3}, {true, true, 1}, {false, true, 1}} {
+		calls := 0
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			calls++
+			req.Body.Close()
+			trace := httptrace.ContextClientTrace(req.Context())
+			if c.asked {
+				trace.GetConn("example.com:80")
+			}
+			if c.got {
+				trace.GotConn(httptrace.GotConnInfo{})
+			}
+			return nil, boom
+		})
+		_, err := through(base, retries(retry.Config{})).RoundTrip(newRequest(t, "POST", "http://example.com/", "x"))
+		if !errors.Is(err, boom) || calls != c.want {
+			t.Errorf("asked %v, got %v: %v after %d calls, want %d", c.asked, c.got, err, calls, c.want)
+		}
+	}
+}
+
+// TestARequestThatWasSentInTheEndIsNotSentAgain: the attempts before it were not made, it was.
+func TestARequestThatWasSentInTheEndIsNotSentAgain(t *testing.T) {
+	calls := 0
+	var sent []string
+	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		calls++
+		defer req.Body.Close()
+		trace := httptrace.ContextClientTrace(req.Context())
+		trace.GetConn("example.com:80")
+		if calls == 1 {
+			return nil, &net.OpError{Op: "dial", Err: errors.New("refused")}
+		}
+		trace.GotConn(httptrace.GotConnInfo{})
+		text, err := io.ReadAll(req.Body)
+		sent = append(sent, string(text))
+		return nil, errors.Join(err, io.ErrUnexpectedEOF)
+	})
+	_, err := through(base, retries(retry.Config{MaxAttempts: 5})).RoundTrip(newRequest(t, "POST", "http://example.com/", "body"))
+	if !errors.Is(err, io.ErrUnexpectedEOF) || calls != 2 || fmt.Sprint(sent) != "[body]" {
+		t.Errorf("%v after %d calls, sent %q", err, calls, sent)
+	}
+}
+
+// TestOnlyCallsAtMostOnceAreTraced: others need not know whether there was a connection. The caller's own hooks hear in either case.
+func TestOnlyCallsAtMostOnceAreTraced(t *testing.T) {
+	for method, traced := range map[string]bool{"GET": false, "POST": true} {
+		req := newRequest(t, method, "http://example.com/", "x")
+		base := roundTripper(func(sent *http.Request) (*http.Response, error) {
+			sent.Body.Close()
+			if trace := httptrace.ContextClientTrace(sent.Context()); (trace != nil) != traced {
+				t.Errorf("%s: the trace is %v", method, trace)
+			}
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		})
+		if _, err := through(base, resilience.Pipeline{}).RoundTrip(req); err != nil {
+			t.Error(err)
+		}
+		var heard []string
+		base = roundTripper(func(sent *http.Request) (*http.Response, error) {
+			sent.Body.Close()
+			trace := httptrace.ContextClientTrace(sent.Context())
+			trace.GetConn("a")
+			trace.GotConn(httptrace.GotConnInfo{})
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		})
+		req = req.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			GetConn: func(hostPort string) { heard = append(heard, "get "+hostPort) },
+			GotConn: func(httptrace.GotConnInfo) { heard = append(heard, "got") },
+		}))
+		if _, err := through(base, resilience.Pipeline{}).RoundTrip(req); err != nil || fmt.Sprint(heard) != "[get a got]" {
+			t.Errorf("%s: %v, the caller heard %v", method, err, heard)
+		}
+	}
+}
+
+// TestARefusedDialOnLoopbackIsTriedAgain, also for a POST: nobody listens there.
+func TestARefusedDialOnLoopbackIsTriedAgain(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	dials := 0
+	client := trying(t, func(base *http.Transport) {
+		base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials++
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}
+	})
+	_, err = client.Post("http://"+listener.Addr().String(), "", strings.NewReader("body"))
+	var op *net.OpError
+	if !errors.As(err, &op) || dials != 3 {
+		t.Errorf("%v after %d dials", err, dials)
+	}
+}
+
+// TestARefusedExpectationSendsTheWholeBodyNextTime: the server answered 503 without 100 Continue, so the first body was never read.
+func TestARefusedExpectationSendsTheWholeBodyNextTime(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol int) {
+		requests := 0
+		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if requests++; requests == 1 {
+				w.WriteHeader(503)
+				return
+			}
+			io.Copy(w, r.Body)
+		}))
+		base := s.Client().Transport.(*http.Transport)
+		base.ExpectContinueTimeout = time.Hour
+		req := newRequest(t, "POST", s.URL, "body")
+		req.Header.Set("Expect", "100-continue")
+		req.Header.Set("Idempotency-Key", "1")
+		response, err := wrapped(base, designed).RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := readAll(t, response); text != "body" || response.StatusCode != 200 || requests != 2 {
+			t.Errorf("%s, %q after %d requests", response.Status, text, requests)
+		}
+	})
+}
+
+// TestARefusingProxyIsToldAsItIs: 407 is the answer of a plain request through a proxy, and an error where a tunnel was asked for.
+func TestARefusingProxyIsToldAsItIs(t *testing.T) {
+	proxy := newSite(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Proxy-Authenticate", "Basic")
+		w.WriteHeader(http.StatusProxyAuthRequired)
+	}))
+	at, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, target := range []string{"http://example.com/", "https://example.com/"} {
+		tell := func(wrap func(http.RoundTripper) http.RoundTripper) string {
+			base := &http.Transport{Proxy: http.ProxyURL(at)}
+			defer base.CloseIdleConnections()
+			response, err := wrap(base).RoundTrip(newRequest(t, "PATCH", target, ""))
+			if err != nil {
+				return err.Error()
+			}
+			response.Body.Close()
+			return response.Status
+		}
+		bare := tell(func(base http.RoundTripper) http.RoundTripper { return base })
+		if told := tell(func(base http.RoundTripper) http.RoundTripper { return wrapped(base, empty) }); told != bare {
+			t.Errorf("%s: %s, bare %s", target, told, bare)
+		}
+	}
+}
+
+// TestAPanicOfBaseOrFailedLeavesNothingOpen, and passes.
+func TestAPanicOfBaseOrFailedLeavesNothingOpen(t *testing.T) {
+	for _, place := range []string{"Base", "Failed"} {
+		body := &trackedBody{Reader: strings.NewReader("x")}
+		var sent context.Context
+		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+			Base: roundTripper(func(req *http.Request) (*http.Response, error) {
+				sent = req.Context()
+				if place == "Base" {
+					panic(place)
+				}
+				return &http.Response{StatusCode: 200, Body: body}, nil
+			}),
+			Failed:   func(*http.Response) bool { panic(place) },
+			Policies: func(string) resilience.Policy { return timeout.After(time.Hour) },
+		})
+		if value := panicOf(func() { transport.RoundTrip(newRequest(t, "GET", "http://example.com/", "")) }); value != place {
+			t.Errorf("panic %v, want %s", value, place)
+		}
+		if sent.Err() == nil {
+			t.Errorf("%s: Base's ctx outlives the call", place)
+		}
+		if place == "Failed" {
+			checkClosed(t, []*trackedBody{body})
+		}
+	}
+}
+
+// TestStatusErrorsTellWhatEndedTheRetrying, with the last response in the tree and no body open.
+func TestStatusErrorsTellWhatEndedTheRetrying(t *testing.T) {
+	base := &answers{statuses: []int{500, 503}}
+	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+		Base: base, StatusErrors: true, Policies: func(string) resilience.Policy { return retries(retry.Config{MaxAttempts: 2}) },
+	})
+	response, err := transport.RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+	var exhausted *retry.ExhaustedError
+	var status *resiliencehttp.StatusError
+	if response != nil || !errors.As(err, &exhausted) || exhausted.Attempts != 2 || !errors.As(err, &status) || status.StatusCode != 503 {
+		t.Errorf("%v, %v", response, err)
+	}
+	checkClosed(t, base.bodies)
+}
+
+// TestTheStatusErrorOfATransportWithinIsAnError: it is not of a response that is held here.
+func TestTheStatusErrorOfATransportWithinIsAnError(t *testing.T) {
+	base := &answers{statuses: []int{500}}
+	within := resiliencehttp.NewTransport(resiliencehttp.Config{Base: base, StatusErrors: true, Policies: empty})
+	response, err := through(within, resilience.Pipeline{}).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+	var status *resiliencehttp.StatusError
+	if response != nil || !errors.As(err, &status) {
+		t.Errorf("%v, %v", response, err)
+	}
+	checkClosed(t, base.bodies)
+}
+
+// TestManyKeysLeaveMaxKeysBehind, and no goroutine.
+func TestManyKeysLeaveMaxKeysBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, most = 100_000, 100
+		key := 0
+		made := 0
+		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+			Base: roundTripper(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+			}),
+			Key:      func(*http.Request) string { return fmt.Sprint(key) },
+			Policies: func(string) resilience.Policy { made++; return resilience.Pipeline{} },
+			MaxKeys:  most,
+		})
+		req := newRequest(t, "GET", "http://example.com/", "")
+		for key = range many {
+			if _, err := transport.RoundTrip(req); err != nil {
+				t.Fatal(err)
+			}
+		}
+		there := 0
+		for key := range many {
+			if _, ok := transport.Policy(fmt.Sprint(key)); ok {
+				there++
+			}
+		}
+		if there != most || made != many {
+			t.Errorf("%d keys are there and %d were made, want %d and %d", there, made, most, many)
+		}
+	})
+}
