@@ -81,7 +81,7 @@ func (f *first[T]) join(ctx context.Context) *shared.Run[T] {
 	defer f.mu.Unlock()
 	now := clock.Now() // under mu, so that no run ends later than now
 	if f.run == nil || !f.run.Join() && f.over(now) {
-		f.run = shared.Start(&f.mu, ctx, 1, f.effector, nil)
+		f.run = shared.Start(ctx, &f.mu, 1, f.effector, nil)
 	}
 	f.came = now
 	return f.run
@@ -173,7 +173,7 @@ func (l *last[T]) runIfDue(b *burst[T]) {
 		return
 	}
 	l.burst = nil // who comes from now on begins another
-	b.run = shared.Start(&l.mu, b.values, b.callers, l.effector, nil)
+	b.run = shared.Start(b.values, &l.mu, b.callers, l.effector, nil)
 	close(b.begun)
 }
 

@@ -100,7 +100,7 @@ func (c *call[T]) join(ctx context.Context) (*shared.Run[T], *good[T]) {
 		return nil, kept
 	}
 	if c.run == nil || !c.run.Join() {
-		c.run = shared.Start(&c.mu, ctx, 1, c.effector, c.settle)
+		c.run = shared.Start(ctx, &c.mu, 1, c.effector, c.settle)
 	}
 	return c.run, nil
 }

@@ -16,8 +16,8 @@ type Config struct {
 	Name string
 
 	// K is how many calls may be made for each that the dependency accepts: with 2, it gets up to twice as many as it takes, so that it can be seen
-	// when it takes more. Less is gentler to the dependency, and slower to see that it has recovered. At least 1, which sees it hardly ever;
-	// default 2.
+	// when it takes more. Less is gentler to the dependency, and slower to see that it has recovered. At least 1, with which that is not seen at
+	// all while calls keep coming; default 2.
 	K float64
 
 	// Window is how far the counts look back, in ten buckets: a call counts for at least nine tenths of it and at most the whole. At least 1 ms;

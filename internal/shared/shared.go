@@ -38,9 +38,9 @@ const (
 	givenUp
 )
 
-// Start starts a run, for so many callers, with the values of ctx. It is called with the owner's mutex held. When the run has ended and was
+// Start starts a run with the values of ctx, for so many callers, who are to [Run.Wait]. It is called with mu held, the owner's. When the run has ended and was
 // not given up, and before anybody hears of that, settle is called with the mutex held; nil for nothing.
-func Start[T any](mu *sync.Mutex, ctx context.Context, callers int, effector resilience.Effector[T], settle func(*Run[T])) *Run[T] {
+func Start[T any](ctx context.Context, mu *sync.Mutex, callers int, effector resilience.Effector[T], settle func(*Run[T])) *Run[T] {
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &Run[T]{done: make(chan struct{}), mu: mu, callers: callers, cancel: cancel}
 	go r.run(own, effector, settle)

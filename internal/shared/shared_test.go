@@ -29,7 +29,7 @@ func TestAPanicAfterEveryCallerHasGoneIsThePrograms(t *testing.T) {
 	}
 	var mu sync.Mutex
 	mu.Lock()
-	r := Start(&mu, t.Context(), 1, func(ctx context.Context) (int, error) {
+	r := Start(t.Context(), &mu, 1, func(ctx context.Context) (int, error) {
 		<-ctx.Done()
 		panic("nobody is there")
 	}, nil)
@@ -49,7 +49,7 @@ func TestNobodyHearsOfARunThatWasGivenUp(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var mu sync.Mutex
 			mu.Lock()
-			r := Start(&mu, t.Context(), 2, func(ctx context.Context) (int, error) {
+			r := Start(t.Context(), &mu, 2, func(ctx context.Context) (int, error) {
 				<-ctx.Done()
 				return end()
 			}, func(*Run[int]) { t.Errorf("%s: its owner heard", name) })
@@ -81,7 +81,7 @@ func TestACallerWhoGoesWhenTheRunHasEndedGetsItsResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		mu.Lock()
-		r := Start(&mu, t.Context(), 1, func(context.Context) (int, error) { return 1, nil }, nil)
+		r := Start(t.Context(), &mu, 1, func(context.Context) (int, error) { return 1, nil }, nil)
 		mu.Unlock()
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -100,7 +100,7 @@ func TestTheOwnerHearsBeforeAnyCaller(t *testing.T) {
 		var mu sync.Mutex
 		began := time.Now()
 		mu.Lock()
-		r := Start(&mu, t.Context(), 1, func(context.Context) (int, error) {
+		r := Start(t.Context(), &mu, 1, func(context.Context) (int, error) {
 			time.Sleep(time.Second)
 			return 1, errors.New("down")
 		}, func(r *Run[int]) {
@@ -128,7 +128,7 @@ func TestAPanicOfAPolicyFurtherInStaysAsItIs(t *testing.T) {
 	inner := &resilience.PanicError{Value: "boom", Stack: []byte("there")}
 	var mu sync.Mutex
 	mu.Lock()
-	r := Start(&mu, t.Context(), 1, func(context.Context) (int, error) { panic(inner) }, nil)
+	r := Start(t.Context(), &mu, 1, func(context.Context) (int, error) { panic(inner) }, nil)
 	mu.Unlock()
 	defer func() {
 		if value := recover(); value != inner {

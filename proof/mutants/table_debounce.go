@@ -139,8 +139,8 @@ var debounceTable = table{"debounce/debounce.go", []fault{
 	},
 	{
 		what: "a run has one caller",
-		old:  `b.values, b.callers, l.effector`,
-		new:  `b.values, 1, l.effector`,
+		old:  `b.values, &l.mu, b.callers, l.effector`,
+		new:  `b.values, &l.mu, 1, l.effector`,
 	},
 	{
 		what: "the callers wait for ever",
