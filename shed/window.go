@@ -17,10 +17,10 @@ type window struct {
 	ring  [classes][buckets]atomic.Uint64
 }
 
-// The classes of calls.
+// The classes of calls. In good times others are only read, and accepted written by every call: so they come last, out of the way of what stands before.
 const (
-	accepted = iota
-	others   // rejected by the dependency, or refused before it
+	others   = iota // rejected by the dependency, or refused before it
+	accepted        // by the dependency
 	classes
 )
 
