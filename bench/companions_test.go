@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience/adaptive"
 	"github.com/effector-go/resilience/budget"
 	"github.com/effector-go/resilience/bulkhead"
 	"github.com/effector-go/resilience/debounce"
@@ -179,4 +182,40 @@ func BenchmarkShed(b *testing.B) {
 		}
 		serialAndParallel(b, "call="+bench.name, always(func(ctx context.Context) (int, error) { return shed.Do(ctx, s, bench.fn) }))
 	}
+}
+
+// BenchmarkAdaptive is a call for which there is room, by each algorithm and with a priority, and one that is refused.
+func BenchmarkAdaptive(b *testing.B) {
+	least := func(context.Context) int { return 0 }
+	for _, bench := range []struct {
+		name string
+		c    adaptive.Config
+	}{
+		{"success", adaptive.Config{Min: 20}},
+		{"success-priority", adaptive.Config{Min: 20, Priority: least}},
+		{"success-aimd", adaptive.Config{Min: 20, Algorithm: adaptive.AIMD}},
+	} {
+		l := adaptive.New(bench.c)
+		serialAndParallel(b, "call="+bench.name, always(func(ctx context.Context) (int, error) { return adaptive.Do(ctx, l, succeed) }))
+	}
+	full, empty := fullLimiter()
+	defer empty()
+	serialAndParallel(b, "call=refused", always(func(ctx context.Context) (int, error) { return adaptive.Do(ctx, full, succeed) }))
+}
+
+// fullLimiter has no room until empty is called: its only call hangs.
+func fullLimiter() (full *adaptive.Limiter, empty func()) {
+	full = adaptive.New(adaptive.Config{Initial: 1, Max: 1})
+	entered, end := make(chan struct{}), make(chan struct{})
+	var hanging errgroup.Group
+	hanging.Go(func() error {
+		_, err := adaptive.Do(ctx, full, func(context.Context) (int, error) {
+			close(entered)
+			<-end
+			return 1, nil
+		})
+		return err
+	})
+	<-entered
+	return full, func() { close(end); hanging.Wait() }
 }

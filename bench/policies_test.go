@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/adaptive"
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/budget"
 	"github.com/effector-go/resilience/bulkhead"
@@ -80,6 +81,7 @@ func BenchmarkPipeline(b *testing.B) {
 		{"abandon", always(succeed), resilience.Pipeline{timeout.New(timeout.Config{Limit: time.Second, Abandon: 100})}},
 		{"bulkhead", always(succeed), resilience.Pipeline{bulkhead.New(bulkhead.Config{Limit: 1000})}},
 		{"ratelimit", always(succeed), resilience.Pipeline{ratelimit.New(ratelimit.Config{Rate: 1e6, Burst: plenty})}},
+		{"adaptive", always(succeed), resilience.Pipeline{adaptive.New(adaptive.Config{Min: 20})}},
 		{"shed", always(succeed), resilience.Pipeline{shed.New(shed.Config{})}},
 		{"hedge", always(succeed), resilience.Pipeline{hedge.New(hedge.Config{Delay: time.Minute})}},
 		{"throttle", always(succeed), resilience.Pipeline{throttle.New(throttle.Config{Max: 1e9, Refill: 1e9, Every: time.Millisecond})}},

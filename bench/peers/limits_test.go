@@ -69,6 +69,8 @@ func bulkheads(fn effector, limit int) []side {
 	}
 }
 
+func bulkheadsOfOne(fn effector) []side { return bulkheads(fn, 1) }
+
 // queueing let so many calls run at a time and have the others wait until there is room or their ctx ends.
 func queueing(fn effector, limit int) []side {
 	ours := bulkhead.New(bulkhead.Config{Limit: limit, Queue: 1 << 20})
@@ -109,26 +111,26 @@ func queueing(fn effector, limit int) []side {
 	}
 }
 
-// full are the bulkheads with no room left until release is called: each has let a call in that hangs.
-func full(fn effector) (sides []side, release func()) {
+// full are sides that let one call in at a time, with no room left until release is called: each has let a call in that hangs.
+func full(sides func(effector) []side, fn effector) (filled []side, release func()) {
 	end, entered, hang := make(chan struct{}), make(chan struct{}), true
-	sides = bulkheads(func(ctx context.Context) (int, error) {
+	filled = sides(func(ctx context.Context) (int, error) {
 		if !hang {
 			return fn(ctx)
 		}
 		entered <- struct{}{}
 		<-end
 		return 0, nil
-	}, 1)
+	})
 	var hanging errgroup.Group
-	for _, s := range sides {
+	for _, s := range filled {
 		if s.name != "ours-two-step" { // it shares the bulkhead of ours
 			hanging.Go(s.call)
 			<-entered
 		}
 	}
 	hang = false
-	return sides, func() { close(end); hanging.Wait() }
+	return filled, func() { close(end); hanging.Wait() }
 }
 
 const plenty = 1 << 40 // tokens: more than are taken
@@ -227,7 +229,7 @@ func BenchmarkBulkhead(b *testing.B) { run(b, bulkheads(succeed, someCallers)) }
 
 // BenchmarkBulkheadFull is a call that is refused.
 func BenchmarkBulkheadFull(b *testing.B) {
-	sides, release := full(fail)
+	sides, release := full(bulkheadsOfOne, fail)
 	defer release()
 	run(b, sides)
 }

@@ -28,7 +28,8 @@ func TestEverySideMakesTheCallOnce(t *testing.T) {
 		"Retry":      retrying,
 		"Timeout":    limiting,
 		"Pipeline":   piped,
-		"Bulkhead":   func(fn effector) []side { return bulkheads(fn, 1) },
+		"Bulkhead":   bulkheadsOfOne,
+		"Adaptive":   func(fn effector) []side { return adapting(fn, 20) },
 		"Queue":      func(fn effector) []side { return queueing(fn, 1) },
 		"RateLimit":  limiters,
 		"Share":      sharing,
@@ -48,17 +49,22 @@ func TestEverySideMakesTheCallOnce(t *testing.T) {
 	}
 }
 
+func filled(t *testing.T, sides func(effector) []side) func(effector) []side {
+	return func(fn effector) []side {
+		filled, release := full(sides, fn)
+		t.Cleanup(release)
+		return filled
+	}
+}
+
 func TestEveryOpenSideRefuses(t *testing.T) {
 	for name, sides := range map[string]func(effector) []side{
 		"Open":         opened,
 		"PipelineOpen": pipedOpen,
 		"RateLimited":  limited,
 		"Shed":         overloaded,
-		"BulkheadFull": func(fn effector) []side {
-			sides, release := full(fn)
-			t.Cleanup(release)
-			return sides
-		},
+		"BulkheadFull": filled(t, bulkheadsOfOne),
+		"AdaptiveFull": filled(t, adaptingOne),
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachSide(t, sides, fail, func(t *testing.T, s side, n *int) {

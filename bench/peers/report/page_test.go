@@ -214,6 +214,32 @@ func TestLocksAreToldByProcessors(t *testing.T) {
 	}
 }
 
+func TestEveryComparisonHasItsPlaceOnThePage(t *testing.T) {
+	placed := map[string]bool{"Floors": true, "Length": true, "Tail": true} // in tables of their own, or within the bounds
+	for _, p := range paths {
+		placed[p.benchmark] = true
+		if p.title == "" || p.text == "" || p.figure == "" {
+			t.Errorf("%s has no title, text or figure", p.benchmark)
+		}
+	}
+	files, err := filepath.Glob("../*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range files {
+		for _, match := range regexp.MustCompile(`func Benchmark(\w+)`).FindAllStringSubmatch(read(t, file), -1) {
+			found++
+			if !placed[match[1]] {
+				t.Errorf("%s: Benchmark%s has no place", filepath.Base(file), match[1])
+			}
+		}
+	}
+	if found < len(paths) {
+		t.Errorf("%d benchmarks of %d paths", found, len(paths))
+	}
+}
+
 func TestAPathHasItsOwnRows(t *testing.T) {
 	r := newResults()
 	for _, name := range []string{
