@@ -108,6 +108,20 @@ func (e *Entry[K, V]) Value() V { return e.value }
 func (s *Store[K, V]) Release(e *Entry[K, V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.release(e)
+}
+
+// ReleaseUnneeded ends one use of the entry. If it was the last, and unneeded says so of the value, the key falls away at once.
+func (s *Store[K, V]) ReleaseUnneeded(e *Entry[K, V], unneeded func(V) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.users == 1 && s.entries[e.key] == e && unneeded(e.value) {
+		delete(s.entries, e.key)
+	}
+	s.release(e) // under the same lock: of two that end at a time, one is the last
+}
+
+func (s *Store[K, V]) release(e *Entry[K, V]) {
 	if e.users--; e.users > 0 || s.entries[e.key] != e {
 		return
 	}
@@ -116,16 +130,6 @@ func (s *Store[K, V]) Release(e *Entry[K, V]) {
 	e.prev, e.next = last, &s.oldest
 	last.next, s.oldest.prev = e, e
 	s.shrink()
-}
-
-// ReleaseUnneeded ends one use of the entry. If it was the last, and unneeded says so of the value, the key falls away at once.
-func (s *Store[K, V]) ReleaseUnneeded(e *Entry[K, V], unneeded func(V) bool) {
-	s.mu.Lock()
-	if e.users == 1 && s.entries[e.key] == e && unneeded(e.value) {
-		delete(s.entries, e.key)
-	}
-	s.mu.Unlock()
-	s.Release(e)
 }
 
 // Look gives the value of a key that is there, without using it.

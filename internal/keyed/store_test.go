@@ -190,3 +190,24 @@ func TestAForgottenKeyIsMadeAnew(t *testing.T) {
 		t.Error("a forgotten idle key is still in the ring")
 	}
 }
+
+// TestOfTwoThatEndAtATimeOneIsTheLast: a key that nobody needs falls away however its users end.
+func TestOfTwoThatEndAtATimeOneIsTheLast(t *testing.T) {
+	s := New[int, int](10, 0)
+	for round := range 5000 {
+		var users errgroup.Group
+		entries := make([]*Entry[int, int], 4)
+		for i := range entries {
+			entries[i] = s.Acquire(1, func(int) (int, bool) { return 1, true })
+		}
+		for _, e := range entries {
+			users.Go(func() error {
+				s.ReleaseUnneeded(e, func(int) bool { return true })
+				return nil
+			})
+		}
+		if users.Wait(); s.Len() != 0 {
+			t.Fatalf("round %d: %d keys are left", round, s.Len())
+		}
+	}
+}
