@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -20,7 +21,8 @@ import (
 )
 
 // Each of these tests records what goroutines that race see of a breaker, and looks for one order of their commands, one after
-// the other, in which the specification gives the same answers. Open times are so long that no state changes by time.
+// the other, in which the specification gives the same answers. Open times are so long that no state changes by time, but for
+// the last of them.
 
 func TestConsecutiveIsLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{Consecutive: 3})
@@ -50,41 +52,65 @@ func TestTrialsAreLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{Consecutive: 2, Probes: 2, ProbeSuccesses: 3, ProbeFailures: 2}, halfOpen)
 }
 
+func TestDryRunIsLinearizable(t *testing.T) {
+	linearizable(t, breaker.Config{Consecutive: 2, DryRun: true})
+}
+
+// In this one everybody comes in the instant in which the open time ends, and so does the breaker's own timer.
+func TestTheEndOfAnOpenTimeIsLinearizable(t *testing.T) {
+	c, model := settled(breaker.Config{Consecutive: 2, Probes: 2})
+	verbs := []verb{acquire, acquire, do, done, done, done, look, cancel, reset, halfOpen, forceOpen}
+	for range cases.Racing() {
+		var history []porcupine.Operation
+		synctest.Test(t, func(t *testing.T) { history = race(t, c, verbs, nil, c.OpenFor) })
+		check(t, model, history)
+	}
+}
+
 const (
 	workers  = 4
 	commands = 6  // of a worker
 	most     = 32 // permits of a history
 )
 
-// linearizable checks as many histories as rapid is to check cases. Each begins with first.
-func linearizable(t *testing.T, c breaker.Config, first ...verb) {
+// settled gives the configuration with what is not of interest set, and the model of its histories.
+func settled(c breaker.Config) (breaker.Config, porcupine.Model) {
 	c.OpenFor, c.MaxOpenFor, c.ProbeTimeout = time.Hour, time.Hour, time.Hour
 	c.Probes, c.ProbeFailures = max(1, c.Probes), max(1, c.ProbeFailures)
 	c.ProbeSuccesses = max(c.Probes, c.ProbeSuccesses)
-	model := porcupine.Model{
+	return c, porcupine.Model{
 		Init: func() any { return spec{} },
 		Step: func(state, input, output any) (bool, any) {
 			next, want := state.(spec).step(&c, input.(command))
 			return want == output.(answer), next
 		},
 	}
-	traffic := []verb{acquire, acquire, done, done, done, done, done, done, look}
+}
+
+// linearizable checks as many histories as rapid is to check cases. Each begins with first.
+func linearizable(t *testing.T, c breaker.Config, first ...verb) {
+	c, model := settled(c)
+	traffic := []verb{acquire, acquire, done, done, done, done, done, done, do, look}
 	anything := slices.Concat(first, traffic, []verb{acquire, acquire, cancel, reset, halfOpen, forceOpen, disable})
 	for round := range cases.Racing() {
 		verbs := anything
 		if round%2 == 0 {
 			verbs = traffic
 		}
-		history := race(t, c, verbs, first)
-		if !porcupine.CheckOperations(model, history) {
-			t.Fatalf("no order of these commands explains what they returned:\n%s", describe(history))
-		}
+		check(t, model, race(t, c, verbs, first, 0))
 	}
 }
 
-// race lets workers do random commands with one breaker, and records them, after one has done the first ones and
-// acquired some permits.
-func race(t *testing.T, c breaker.Config, verbs, first []verb) (history []porcupine.Operation) {
+func check(t *testing.T, model porcupine.Model, history []porcupine.Operation) {
+	t.Helper()
+	if !porcupine.CheckOperations(model, history) {
+		t.Fatalf("no order of these commands explains what they returned:\n%s", describe(history))
+	}
+}
+
+// race lets workers do random commands with one breaker, and records them, after one has done the first ones and acquired some permits. With
+// openFor the breaker has then opened, in a bubble, and the workers come when that time is over.
+func race(t *testing.T, c breaker.Config, verbs, first []verb, openFor time.Duration) (history []porcupine.Operation) {
 	told := ""
 	c.OnStateChange = func(tr breaker.Transition) {
 		told += transition(tr.From, tr.To) // the race detector sees it if two are told at a time
@@ -101,16 +127,23 @@ func race(t *testing.T, c breaker.Config, verbs, first []verb) (history []porcup
 			return breaker.DefaultClassify(ctx, err)
 		}
 	}
-	r := &recorder{breaker: breaker.New(c), begin: time.Now()}
+	r := &recorder{breaker: breaker.New(c), begin: time.Now(), timed: openFor > 0}
 	for _, v := range slices.Concat(first, slices.Repeat([]verb{acquire}, rand.IntN(6))) {
 		history = append(history, r.record(0, command{verb: v})...)
 	}
+	for range c.Consecutive {
+		if r.timed {
+			history = append(history, r.record(0, command{verb: do, outcome: breaker.Failure})...)
+		}
+	}
+	due := r.now()
 	var histories [workers][]porcupine.Operation
 	ready := newStart(workers)
 	var g errgroup.Group
 	for w := range workers {
 		g.Go(func() error {
 			ready.wait()
+			time.Sleep(openFor)
 			for range commands {
 				of := command{verb: verbs[rand.IntN(len(verbs))], outcome: outcomes[rand.IntN(len(outcomes))]}
 				histories[w] = append(histories[w], r.record(w, of)...)
@@ -120,6 +153,12 @@ func race(t *testing.T, c breaker.Config, verbs, first []verb) (history []porcup
 	}
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
+	}
+	if r.timed {
+		synctest.Wait() // for the breaker's timer
+		history = append(history,
+			porcupine.Operation{ClientId: workers, Input: command{verb: fallDue}, Output: answer{}, Call: due, Return: due},
+			porcupine.Operation{ClientId: workers, Input: command{verb: tick}, Output: answer{}, Call: due + 1, Return: r.now()})
 	}
 	end := r.record(0, command{verb: sumUp})
 	sum := end[0].Output.(answer)
@@ -132,9 +171,19 @@ func race(t *testing.T, c breaker.Config, verbs, first []verb) (history []porcup
 type recorder struct {
 	breaker *breaker.Breaker
 	begin   time.Time
+	timed   bool         // in a bubble, where time stands still while commands race
+	clock   atomic.Int64 // of its own, for this case
 	asked   atomic.Int32
 	endings atomic.Int32
 	permits [most]atomic.Pointer[breaker.Permit]
+}
+
+// now is a time between that of whatever was before and that of whatever will be.
+func (r *recorder) now() int64 {
+	if r.timed {
+		return r.clock.Add(2) // so that there is one between
+	}
+	return int64(time.Since(r.begin))
 }
 
 // record chooses a permit, does the command and records it. A permit is anybody's.
@@ -150,24 +199,31 @@ func (r *recorder) record(worker int, of command) (recorded []porcupine.Operatio
 			of.ending = int8(r.endings.Add(1))
 		}
 	}
-	if of.verb == acquire {
+	if of.verb == acquire || of.verb == do {
 		of.permit = int8(r.asked.Add(1)) - 1
 	}
-	if of.verb != done {
+	if of.verb == do {
+		of.ending, of.byDo = int8(r.endings.Add(1)), true
+	}
+	if of.verb != done && of.verb != do {
 		of.outcome = 0
 	}
-	begin := time.Since(r.begin)
+	begin := r.now()
 	got := r.do(of, permit)
-	end := time.Since(r.begin)
+	end := r.now()
 	verbs := []verb{of.verb}
 	switch of.verb {
+	case do:
+		if verbs = []verb{acquire, claim, done, trip}; got.refused {
+			verbs = verbs[:1]
+		}
 	case done:
 		verbs = []verb{claim, done, trip}
 	case cancel:
 		verbs = []verb{claim, cancel}
 	}
 	for _, of.verb = range verbs {
-		o := porcupine.Operation{ClientId: worker, Input: of, Call: int64(begin), Output: got, Return: int64(end)}
+		o := porcupine.Operation{ClientId: worker, Input: of, Call: begin, Output: got, Return: end}
 		recorded = append(recorded, o)
 	}
 	return recorded
@@ -181,8 +237,16 @@ func (r *recorder) do(of command, permit *breaker.Permit) (got answer) {
 		if refusal := (*breaker.OpenError)(nil); errors.As(err, &refusal) {
 			return answer{refused: true, state: refusal.State}
 		}
+	case do:
+		_, err := breaker.Do(context.Background(), r.breaker, func(context.Context) (int, error) {
+			runtime.Gosched()
+			return 0, errorOf[of.outcome]
+		})
+		if refusal := (*breaker.OpenError)(nil); errors.As(err, &refusal) {
+			return answer{refused: true, state: refusal.State}
+		}
 	case done:
-		permit.Done(map[breaker.Outcome]error{breaker.Failure: failure{}, breaker.Ignored: errIgnored}[of.outcome])
+		permit.Done(errorOf[of.outcome])
 	case cancel:
 		permit.Cancel()
 	case reset:
@@ -205,6 +269,8 @@ func (r *recorder) do(of command, permit *breaker.Permit) (got answer) {
 }
 
 var errIgnored = errors.New("ignored")
+
+var errorOf = map[breaker.Outcome]error{breaker.Failure: failure{}, breaker.Ignored: errIgnored}
 
 // A failure gives way to others when it is asked for its RetryAfter, just before the breaker opens.
 type failure struct{}

@@ -23,6 +23,10 @@ const (
 	disable
 	look  // at State
 	sumUp // Snapshot and all that was told, when nobody races any more
+	do    // a call by Do, recorded as an acquire and a done
+
+	fallDue // the moment at which the open time is over
+	tick    // the later one at which that has its effect: the timer's, or that of somebody who judges by the clock
 )
 
 var byHand = map[verb]breaker.State{
@@ -35,6 +39,7 @@ type command struct {
 	permit  int8 // that it asks for or ends
 	ending  int8 // which done or cancel of the history this is of, from 1
 	outcome breaker.Outcome
+	byDo    bool // it is a part of a Do
 }
 
 func (c command) String() string {
@@ -53,6 +58,10 @@ func (c command) String() string {
 		return "look"
 	case sumUp:
 		return "sum up"
+	case fallDue:
+		return "open time is over"
+	case tick:
+		return "tick"
 	}
 	return "by hand " + byHand[c.verb].String()
 }
@@ -80,10 +89,12 @@ type summary struct {
 	told string // every transition
 }
 
-// A spec is the specification of a breaker in which no time passes: a value that can be compared.
+// A spec is the specification of a breaker in which no time passes but that of the first opening: a value that can be compared.
 type spec struct {
 	state     breaker.State
-	live      uint32     // the permits that count in this phase
+	due       bool       // its time is over
+	admitted  uint32     // the permits that were given
+	live      uint32     // those that count in this phase
 	claimed   [most]int8 // by the ending
 	ended     uint32     // the endings that have had their effect
 	decided   int8       // the ending that will open this phase
@@ -96,7 +107,7 @@ type spec struct {
 }
 
 func (s spec) fresh(to breaker.State) spec {
-	return spec{state: to, claimed: s.claimed, ended: s.ended, openings: s.openings, told: s.told}
+	return spec{state: to, admitted: s.admitted, claimed: s.claimed, ended: s.ended, openings: s.openings, told: s.told}
 }
 
 func (s spec) become(to breaker.State) spec {
@@ -113,12 +124,19 @@ func transition(from, to breaker.State) string { return fmt.Sprintf("%v > %v; ",
 func (s spec) step(c *breaker.Config, of command) (spec, answer) {
 	switch of.verb {
 	case acquire:
-		if s.state == breaker.Open || s.state == breaker.ForcedOpen ||
-			s.state == breaker.HalfOpen && bits.OnesCount32(s.live) >= c.Probes {
+		shut := s.state == breaker.Open || s.state == breaker.ForcedOpen ||
+			s.state == breaker.HalfOpen && bits.OnesCount32(s.live) >= c.Probes
+		if shut && !c.DryRun {
 			return s, answer{refused: true, state: s.state}
 		}
-		s.live |= 1 << of.permit
+		s.admitted |= 1 << of.permit
+		if !shut {
+			s.live |= 1 << of.permit
+		}
 	case claim:
+		if of.byDo && s.admitted&(1<<of.permit) == 0 {
+			return s, answer{refused: true} // never before its acquire
+		}
 		if s.claimed[of.permit] == 0 {
 			s.claimed[of.permit] = of.ending
 		}
@@ -140,11 +158,17 @@ func (s spec) step(c *breaker.Config, of command) (spec, answer) {
 		if s.decided == of.ending {
 			return s.become(breaker.Open), answer{}
 		}
+	case fallDue:
+		s.due = true
+	case tick:
+		return s.tick(), answer{}
 	case look:
+		s = s.tick()
 		return s, answer{state: s.state}
 	case sumUp:
 		return s, answer{state: s.state, sum: s.summary(c)}
 	default:
+		s = s.tick()
 		switch to := byHand[of.verb]; {
 		case s.state != to:
 			s = s.become(to)
@@ -156,6 +180,14 @@ func (s spec) step(c *breaker.Config, of command) (spec, answer) {
 		}
 	}
 	return s, answer{}
+}
+
+// tick ends an open time that is over.
+func (s spec) tick() spec {
+	if s.due {
+		return s.become(breaker.HalfOpen)
+	}
+	return s
 }
 
 func (s spec) count(c *breaker.Config, of command) spec {

@@ -55,14 +55,14 @@ func Main(m *testing.M, checks, steps int) {
 
 var reduced bool // the number of cases, as this is under the race detector
 
-// Racing is how many cases those tests are to try whose goroutines race: under the race detector too as many as there are without.
+// Racing is how many cases those tests are to try whose goroutines race: under the race detector half of those without.
 func Racing() int {
 	checks, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
 	if err != nil {
 		panic(err)
 	}
 	if reduced {
-		checks *= underRace
+		checks *= underRace / 2
 	}
 	if testing.Short() {
 		checks = max(1, checks/5) // as rapid does
