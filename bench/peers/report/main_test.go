@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestBadFlagsExitWith2AndSayWhatIsWrong(t *testing.T) {
@@ -113,6 +114,16 @@ func TestProgressIsToldByLinesWhereThereIsNoTerminal(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "\n"); n < 9 || n > 11 || !strings.HasPrefix(out.String(), "round 1 of 90\n") {
 		t.Errorf("%q", out.String())
+	}
+}
+
+func TestProgressTellsHowMuchTimeIsLeft(t *testing.T) {
+	p := &progress{rounds: 8, began: time.Now().Add(-2 * time.Minute)}
+	if got := p.left(0); got != "" {
+		t.Errorf("at first %q", got)
+	}
+	if got := p.left(2); got != ", some 6m0s left" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -195,10 +195,11 @@ type progress struct {
 	lines  io.Writer // nil on a terminal
 	rounds int
 	now    int
+	began  time.Time
 }
 
 func newProgress(w io.Writer, rounds, passes int) *progress {
-	p := &progress{rounds: rounds}
+	p := &progress{rounds: rounds, began: time.Now()}
 	terminal := isTerminal(w)
 	if !terminal {
 		p.lines = w
@@ -222,8 +223,17 @@ func isTerminal(w io.Writer) bool {
 func (p *progress) round(n int) {
 	p.now = n
 	if p.lines != nil && (n*10/p.rounds != (n-1)*10/p.rounds || n == 0) {
-		fmt.Fprintf(p.lines, "round %d of %d\n", n+1, p.rounds)
+		fmt.Fprintf(p.lines, "round %d of %d%s\n", n+1, p.rounds, p.left(n))
 	}
+}
+
+// left tells how much time the rest takes, at the pace so far.
+func (p *progress) left(done int) string {
+	if done == 0 {
+		return ""
+	}
+	left := time.Since(p.began) / time.Duration(done) * time.Duration(p.rounds-done)
+	return fmt.Sprintf(", some %v left", left.Round(time.Second))
 }
 
 // stop leaves the bar where it is and the cursor below it.
