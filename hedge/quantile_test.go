@@ -203,15 +203,18 @@ func TestTheTailIsCutTenfoldForThreePercentMoreCalls(t *testing.T) {
 			return took[len(took)/2], took[len(took)*99/100]
 		}
 		var mu sync.Mutex
-		starts := 0
+		starts, slow := 0, 0
 		random := rand.New(rand.NewPCG(1, 2))
 		dependency := func(ctx context.Context) (time.Duration, error) {
 			mu.Lock()
-			starts++
+			if starts%100 == 0 {
+				slow = starts + random.IntN(100)
+			}
 			d := time.Duration((0.5 + random.Float64()) * float64(time.Millisecond))
-			if random.IntN(100) == 0 {
+			if starts == slow {
 				d *= 100
 			}
+			starts++
 			mu.Unlock()
 			return sleep(d)(ctx)
 		}
