@@ -118,12 +118,10 @@ func TestProgressIsToldByLinesWhereThereIsNoTerminal(t *testing.T) {
 }
 
 func TestProgressTellsHowMuchTimeIsLeft(t *testing.T) {
-	p := &progress{rounds: 8, began: time.Now().Add(-2 * time.Minute)}
-	if got := p.left(0); got != "" {
-		t.Errorf("at first %q", got)
-	}
-	if got := p.left(2); got != ", some 6m0s left" {
-		t.Errorf("%q", got)
+	for done, want := range map[int]string{0: "", 2: ", some 6m0s left", 7: ", some 17s left"} {
+		if got := left(done, 8, 2*time.Minute); got != want {
+			t.Errorf("after %d rounds: %q, want %q", done, got, want)
+		}
 	}
 }
 

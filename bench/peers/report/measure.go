@@ -223,17 +223,16 @@ func isTerminal(w io.Writer) bool {
 func (p *progress) round(n int) {
 	p.now = n
 	if p.lines != nil && (n*10/p.rounds != (n-1)*10/p.rounds || n == 0) {
-		fmt.Fprintf(p.lines, "round %d of %d%s\n", n+1, p.rounds, p.left(n))
+		fmt.Fprintf(p.lines, "round %d of %d%s\n", n+1, p.rounds, left(n, p.rounds, time.Since(p.began)))
 	}
 }
 
 // left tells how much time the rest takes, at the pace so far.
-func (p *progress) left(done int) string {
+func left(done, rounds int, elapsed time.Duration) string {
 	if done == 0 {
 		return ""
 	}
-	left := time.Since(p.began) / time.Duration(done) * time.Duration(p.rounds-done)
-	return fmt.Sprintf(", some %v left", left.Round(time.Second))
+	return fmt.Sprintf(", some %v left", (elapsed / time.Duration(done) * time.Duration(rounds-done)).Round(time.Second))
 }
 
 // stop leaves the bar where it is and the cursor below it.
