@@ -127,7 +127,10 @@ func race(t *testing.T, c breaker.Config, verbs, first []verb, openFor time.Dura
 			return breaker.DefaultClassify(ctx, err)
 		}
 	}
-	r := &recorder{breaker: breaker.New(c), begin: time.Now(), timed: openFor > 0}
+	r := &recorder{breaker: breaker.New(c), begin: time.Now(), timed: openFor > 0, ending: []verb{claim, done, trip}}
+	if c.FailureRate > 0 {
+		r.ending = []verb{claim, done, peek, judge, trip}
+	}
 	for _, v := range slices.Concat(first, slices.Repeat([]verb{acquire}, rand.IntN(6))) {
 		history = append(history, r.record(0, command{verb: v})...)
 	}
@@ -172,6 +175,7 @@ type recorder struct {
 	breaker *breaker.Breaker
 	begin   time.Time
 	timed   bool         // in a bubble, where time stands still while commands race
+	ending  []verb       // the moments of a call's end
 	clock   atomic.Int64 // of its own, for this case
 	asked   atomic.Int32
 	endings atomic.Int32
@@ -214,11 +218,11 @@ func (r *recorder) record(worker int, of command) (recorded []porcupine.Operatio
 	verbs := []verb{of.verb}
 	switch of.verb {
 	case do:
-		if verbs = []verb{acquire, claim, done, trip}; got.refused {
+		if verbs = slices.Concat([]verb{acquire}, r.ending); got.refused {
 			verbs = verbs[:1]
 		}
 	case done:
-		verbs = []verb{claim, done, trip}
+		verbs = r.ending
 	case cancel:
 		verbs = []verb{claim, cancel}
 	}

@@ -15,7 +15,9 @@ const (
 	acquire verb = iota
 	claim        // the moment at which a done or cancel becomes the one that counts; its effect comes later
 	done         // the later moment at which it has its effect
-	trip         // the still later one at which a closed breaker opens, if a done decided so; other calls may go on between
+	peek         // with a rate: the still later moment at which the failures are counted, those of others too
+	judge        // the one after it at which the successes are, and the share is known
+	trip         // the last one, at which a closed breaker opens, if it was decided so; other calls may go on between
 	cancel
 	halfOpen
 	reset
@@ -48,6 +50,10 @@ func (c command) String() string {
 		return fmt.Sprintf("acquire %d", c.permit)
 	case claim:
 		return fmt.Sprintf("  claim %d", c.permit)
+	case peek:
+		return fmt.Sprintf("  peek by %d", c.permit)
+	case judge:
+		return fmt.Sprintf("  judge by %d", c.permit)
 	case trip:
 		return fmt.Sprintf("  trip by %d", c.permit)
 	case done:
@@ -97,6 +103,10 @@ type spec struct {
 	live      uint32     // those that count in this phase
 	claimed   [most]int8 // by the ending
 	ended     uint32     // the endings that have had their effect
+	peeked    uint32     // those that have counted the failures
+	judged    uint32     // and then the successes
+	counted   uint32     // those that are calls of this phase
+	seen      [most]int8 // the failures, by such an ending
 	decided   int8       // the ending that will open this phase
 	row, leak int
 	last      string // the last calls, oldest first
@@ -107,7 +117,10 @@ type spec struct {
 }
 
 func (s spec) fresh(to breaker.State) spec {
-	return spec{state: to, admitted: s.admitted, claimed: s.claimed, ended: s.ended, openings: s.openings, told: s.told}
+	return spec{
+		state: to, admitted: s.admitted, claimed: s.claimed, ended: s.ended, peeked: s.peeked, judged: s.judged,
+		openings: s.openings, told: s.told,
+	}
 }
 
 func (s spec) become(to breaker.State) spec {
@@ -151,9 +164,25 @@ func (s spec) step(c *breaker.Config, of command) (spec, answer) {
 		if counts && of.verb == done {
 			s = s.count(c, of)
 		}
-	case trip:
+	case peek:
 		if s.ended&(1<<of.ending) == 0 {
 			return s, answer{refused: true} // never before its done
+		}
+		s.peeked |= 1 << of.ending
+		if s.counted&(1<<of.ending) != 0 {
+			s.seen[of.ending] = int8(s.failures)
+		}
+	case judge:
+		if s.peeked&(1<<of.ending) == 0 {
+			return s, answer{refused: true} // never before its peek
+		}
+		s.judged |= 1 << of.ending
+		if s.counted&(1<<of.ending) != 0 && s.decided == 0 && s.tooMany(c, int(s.seen[of.ending])) {
+			s.decided = of.ending
+		}
+	case trip:
+		if c.FailureRate == 0 && s.ended&(1<<of.ending) == 0 || c.FailureRate > 0 && s.judged&(1<<of.ending) == 0 {
+			return s, answer{refused: true} // never before its done, or judge
 		}
 		if s.decided == of.ending {
 			return s.become(breaker.Open), answer{}
@@ -200,6 +229,9 @@ func (s spec) count(c *breaker.Config, of command) spec {
 		return s
 	}
 	s.last = s.last[max(0, len(s.last)-c.LastCalls):]
+	if s.state == breaker.Closed {
+		s.counted |= 1 << of.ending
+	}
 	switch {
 	case s.state == breaker.HalfOpen && of.outcome == breaker.Success && s.successes == c.ProbeSuccesses:
 		return s.become(breaker.Closed)
@@ -212,10 +244,14 @@ func (s spec) count(c *breaker.Config, of command) spec {
 }
 
 func (s spec) trips(c *breaker.Config) bool {
-	calls := s.successes + s.failures
 	return c.Consecutive > 0 && s.row >= c.Consecutive || c.Leaky > 0 && s.leak >= c.Leaky ||
-		c.Failures > 0 && strings.Count(s.last, "f") >= c.Failures ||
-		c.FailureRate > 0 && calls >= c.MinCalls && float64(s.failures)/float64(calls) >= c.FailureRate
+		c.Failures > 0 && strings.Count(s.last, "f") >= c.Failures
+}
+
+// tooMany reports whether so many failures, beside the successes there are now, are more than the rate allows.
+func (s spec) tooMany(c *breaker.Config, failures int) bool {
+	calls := s.successes + failures
+	return s.state == breaker.Closed && calls >= c.MinCalls && float64(failures)/float64(calls) >= c.FailureRate
 }
 
 func (s spec) summary(c *breaker.Config) summary {
