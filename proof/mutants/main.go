@@ -1,13 +1,14 @@
 // Command mutants asks whether the tests would notice. It puts small faults into the core, one at a time: a comparison turned,
 // a compare-and-swap made a store, a lock left out, a deadline off by one. For each the tests must fail.
 //
-//	go run ./proof/mutants                     # all, some minutes
-//	go run ./proof/mutants -short              # every fourth, for CI
+//	go run ./proof/mutants                     # all, an hour
+//	go run ./proof/mutants -short              # some of every package, for CI: two minutes
+//	go run ./proof/mutants -short -seed 7      # some others
 //	go run ./proof/mutants -run 'budget|spent' # those whose line in the report matches
 //	go run ./proof/mutants -list -v            # the faults themselves; nothing runs
-//	go run ./proof/mutants -markdown           # the report as Markdown
+//	go run ./proof/mutants -update             # puts the counts, and why some must survive, into docs/reliability.md; nothing runs
 //
-// First the tests run as they are, and must pass. Then each fault, a mutant, is laid over its file by go's -overlay, so that
+// First the tests run as they are, and must pass; with -short they are taken to. Then each fault, a mutant, is laid over its file by go's -overlay, so that
 // the tree is neither changed nor copied, and the tests of its package run; if they pass, those of proof/ that are about it; if
 // these pass too, those of its package under the race detector. A mutant is killed by a test that fails, panics or hangs. One
 // that does not compile is a mistake in the table.
@@ -57,9 +58,10 @@ type config struct {
 	which    *regexp.Regexp
 	workers  int
 	short    bool
+	seed     int
 	list     bool
+	update   bool
 	verbose  bool
-	markdown bool
 	limit    time.Duration
 }
 
@@ -83,7 +85,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "mutants:", err)
 		return 1
 	}
-	mutants = choose(mutants, cfg.which, cfg.short)
+	if cfg.update {
+		if err := updatePage(root, mutants); err != nil {
+			fmt.Fprintln(stderr, "mutants:", err)
+			return 1
+		}
+		return 0
+	}
+	mutants = choose(mutants, cfg)
 	if cfg.list {
 		printList(stdout, mutants, cfg.verbose)
 		return 0
@@ -93,11 +102,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "mutants:", err)
 		return 1
 	}
-	if cfg.markdown {
-		printMarkdown(stdout, results)
-	} else {
-		printReport(stdout, results, cfg.verbose)
-	}
+	printReport(stdout, results, cfg.verbose)
 	if !asExpected(results) {
 		return 1
 	}
@@ -109,10 +114,11 @@ func parse(args []string, stderr io.Writer) (cfg config, err error) {
 	flags.SetOutput(io.Discard) // errors are printed once, by run
 	which := flags.String("run", "", "only mutants whose line in the report matches the `regexp`")
 	flags.IntVar(&cfg.workers, "j", runtime.GOMAXPROCS(0), "`mutants` at a time")
-	flags.BoolVar(&cfg.short, "short", false, "only every fourth mutant")
+	flags.BoolVar(&cfg.short, "short", false, fmt.Sprintf("only about %d of the mutants that tests must notice, and no look at the tests without a fault", sample))
+	flags.IntVar(&cfg.seed, "seed", 0, "with -short: which `ones`, 0 or more")
 	flags.BoolVar(&cfg.list, "list", false, "list the mutants and run nothing")
 	flags.BoolVar(&cfg.verbose, "v", false, "print the patches too, and each result when it is known")
-	flags.BoolVar(&cfg.markdown, "markdown", false, "print the report as Markdown: counts for each file, and the survivors")
+	flags.BoolVar(&cfg.update, "update", false, "put the counts into "+page+" and run nothing")
 	flags.DurationVar(&cfg.limit, "timeout", 30*time.Second, "`time` after which tests hang, and three times their own")
 
 	err = flags.Parse(args)
@@ -127,6 +133,8 @@ func parse(args []string, stderr io.Writer) (cfg config, err error) {
 		return cfg, fmt.Errorf("unexpected argument %q: there are only flags (-help lists them)", flags.Arg(0))
 	case cfg.workers < 1:
 		return cfg, fmt.Errorf("-j is %d, must be at least 1", cfg.workers)
+	case cfg.seed < 0:
+		return cfg, fmt.Errorf("-seed is %d, must be 0 or more", cfg.seed)
 	case cfg.limit <= 0:
 		return cfg, fmt.Errorf("-timeout is %v, must be positive", cfg.limit)
 	}
@@ -144,19 +152,26 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// choose gives the mutants that match, of these every fourth if short.
-func choose(mutants []mutant, which *regexp.Regexp, short bool) (chosen []mutant) {
-	n := 0
+// sample is how many mutants a short run tries.
+const sample = 40
+
+// choose gives the mutants that match. If the run is short, it gives some of those that tests must notice, evenly over the table, so that
+// there are some of every package; and with the next seed the next ones.
+func choose(mutants []mutant, cfg config) (chosen []mutant) {
 	for _, m := range mutants {
-		if !which.MatchString(m.String()) {
-			continue
+		if cfg.which.MatchString(m.String()) && (m.equivalent == "" || !cfg.short) {
+			chosen = append(chosen, m)
 		}
-		if n++; short && n%4 != 1 {
-			continue
-		}
-		chosen = append(chosen, m)
 	}
-	return chosen
+	if !cfg.short {
+		return chosen
+	}
+	step := max(1, len(chosen)/sample)
+	var some []mutant
+	for i := cfg.seed % step; i < len(chosen); i += step {
+		some = append(some, chosen[i])
+	}
+	return some
 }
 
 // tryAll tries the mutants, having seen that the tests pass without a fault. The results are in the order of the mutants.
@@ -167,6 +182,9 @@ func tryAll(ctx context.Context, cfg config, root string, mutants []mutant, stde
 	}
 	defer l.close()
 	healthy := l.suites(mutants)
+	if cfg.short {
+		healthy, l.limit = nil, 4*l.limit // how long they take is not known then
+	}
 	step := progress(len(healthy)+len(mutants), stderr)
 
 	g, healthyCtx := errgroup.WithContext(ctx)

@@ -171,14 +171,76 @@ func TestTestsThatFailWithoutAFaultAreAMistake(t *testing.T) {
 	}
 }
 
-func TestShortTakesEveryFourthThatMatches(t *testing.T) {
+// TestShortTakesSomeOfEveryFile that tests must notice, and with every seed others, until all were taken once.
+func TestShortTakesSomeOfEveryFile(t *testing.T) {
 	var mutants []mutant
-	for range 10 {
-		mutants = append(mutants, mutant{file: "a.go"}, mutant{file: "b.go"})
+	for i := range 4 * sample {
+		file := "a.go"
+		if i%2 == 0 {
+			file = "b.go"
+		}
+		mutants = append(mutants, mutant{file: file, line: i}, mutant{file: "a.go", fault: fault{equivalent: "it is"}})
 	}
-	chosen := choose(mutants, regexp.MustCompile("^b"), true)
-	if len(chosen) != 3 || chosen[0].file != "b.go" {
-		t.Errorf("%v, want 3 of b.go", chosen)
+	cfg := config{which: regexp.MustCompile("^b"), short: true}
+	taken := map[int]int{}
+	for ; cfg.seed < 2; cfg.seed++ {
+		chosen := choose(mutants, cfg)
+		if len(chosen) != sample || chosen[0].file != "b.go" {
+			t.Errorf("%d, the first of %s, want %d of b.go", len(chosen), chosen[0].file, sample)
+		}
+		for _, m := range chosen {
+			taken[m.line]++
+		}
+	}
+	if len(taken) != 2*sample {
+		t.Errorf("%d taken by two seeds, want %d", len(taken), 2*sample)
+	}
+	cfg.short = false
+	if all := choose(mutants, cfg); len(all) != 2*sample {
+		t.Errorf("%d in all, want %d", len(all), 2*sample)
+	}
+}
+
+func TestTheCountsOnThePageAreCurrent(t *testing.T) {
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mutants, err := load(root, tables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(page)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, err := withCounts(string(text), mutants); err != nil {
+		t.Error(err)
+	} else if string(text) != want {
+		t.Errorf("%s tells other counts: go run ./proof/mutants -update", page)
+	}
+}
+
+func TestCountsStandBetweenTheirMarks(t *testing.T) {
+	mutants := []mutant{
+		{file: "b/a.go", fault: fault{what: "one"}},
+		{file: "b/a.go", fault: fault{what: "x | y", equivalent: "a < b"}},
+		{file: "a.go", fault: fault{what: "three"}},
+	}
+	got, err := withCounts("before\n"+begin+"old\n"+end+"after\n", mutants)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"before\n" + begin + "There are 3 faults. Tests must notice 2,", "| `b` | 2 | 1 | 1 |\n", "| `.` | 1 | 1 | 0 |\n", "| all | 3 | 2 | 1 |\n",
+		"| `b/a.go`: x \\| y | a &lt; b |\n" + end + "after\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	if _, err := withCounts("no marks", mutants); err == nil {
+		t.Error("a page without marks is no mistake")
 	}
 }
 
@@ -198,9 +260,7 @@ func TestReportsTellOfSurvivors(t *testing.T) {
 		{func(w io.Writer) { printReport(w, results, false) }, []string{
 			"killed      a.go:1 one  [a TestOne]", "equivalent  a.go:2 two: a | b", "SURVIVED    b.go:3 three\n    - x\n    + y\n",
 		}},
-		{func(w io.Writer) { printMarkdown(w, results) }, []string{
-			"| `a.go` | 2 | 1 | 1 | 0 |", "| all | 3 | 1 | 1 | 1 |", "| `a.go`: two | a \\| b |", "| `b.go`: three | **it is not",
-		}},
+		{func(w io.Writer) { printReport(w, results, true) }, []string{"[a TestOne]\n    - x\n    + y\n"}},
 	} {
 		var out bytes.Buffer
 		test.print(&out)
@@ -213,7 +273,7 @@ func TestReportsTellOfSurvivors(t *testing.T) {
 }
 
 func TestMistakesInTheFlagsAreTold(t *testing.T) {
-	for _, args := range [][]string{{"-j", "0"}, {"-timeout", "0s"}, {"-run", "("}, {"all"}, {"-what"}} {
+	for _, args := range [][]string{{"-j", "0"}, {"-timeout", "0s"}, {"-seed", "-1"}, {"-run", "("}, {"all"}, {"-what"}} {
 		var stderr bytes.Buffer
 		if status := run(t.Context(), args, io.Discard, &stderr); status != 2 || stderr.Len() == 0 {
 			t.Errorf("%v: status %d, %q", args, status, stderr.String())

@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -114,24 +117,73 @@ func printReport(w io.Writer, results []result, verbose bool) {
 	row("all", total)
 }
 
-// printMarkdown prints the counts and the survivors as docs/reliability.md has them.
-func printMarkdown(w io.Writer, results []result) {
-	files, byFile, total := perFile(results)
-	fmt.Fprintf(w, "| file | mutants | killed | equivalent | unexpected |\n| --- | ---: | ---: | ---: | ---: |\n")
-	for _, file := range files {
-		c := byFile[file]
-		fmt.Fprintf(w, "| `%s` | %d | %d | %d | %d |\n", file, c.all, c.killed, c.equivalent, c.unexpected)
-	}
-	fmt.Fprintf(w, "| all | %d | %d | %d | %d |\n", total.all, total.killed, total.equivalent, total.unexpected)
+// page is where the counts are told to readers, between two marks.
+const (
+	page  = "docs/reliability.md"
+	begin = "<!-- by go run ./proof/mutants -update -->\n"
+	end   = "<!-- end -->\n"
+)
 
-	fmt.Fprintf(w, "\n| survivor | why it is equivalent |\n| --- | --- |\n")
-	for _, r := range results {
-		if r.killedBy == "" && r.broken == nil {
-			reason := r.equivalent
-			if reason == "" {
-				reason = "**it is not: a test is missing**"
-			}
-			fmt.Fprintf(w, "| `%s`: %s | %s |\n", r.file, r.what, strings.ReplaceAll(reason, "|", `\|`))
+// updatePage puts the counts into the page.
+func updatePage(root string, mutants []mutant) error {
+	name := filepath.Join(root, filepath.FromSlash(page))
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	updated, err := withCounts(string(text), mutants)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(name, []byte(updated), 0o644)
+}
+
+// withCounts is the page's text with the counts in their place.
+func withCounts(text string, mutants []mutant) (string, error) {
+	before, rest, ok := strings.Cut(text, begin)
+	_, after, found := strings.Cut(rest, end)
+	if !ok || !found {
+		return "", fmt.Errorf("%s: the marks %q and %q are not there", page, strings.TrimSpace(begin), strings.TrimSpace(end))
+	}
+	return before + begin + counted(mutants) + end + after, nil
+}
+
+// counted tells as Markdown how many mutants each folder has, and why some must survive.
+func counted(mutants []mutant) string {
+	var folders []string
+	type sum struct{ all, survive int }
+	sums, total := map[string]*sum{}, sum{}
+	var survivors strings.Builder
+	for _, m := range mutants {
+		folder := m.dir()
+		if sums[folder] == nil {
+			folders, sums[folder] = append(folders, folder), new(sum)
+		}
+		sums[folder].all++
+		total.all++
+		if m.equivalent != "" {
+			sums[folder].survive++
+			total.survive++
+			fmt.Fprintf(&survivors, "| `%s`: %s | %s |\n", m.file, cell(m.what), cell(m.equivalent))
 		}
 	}
+	slices.Sort(folders)
+	var text strings.Builder
+	fmt.Fprintf(&text, "There are %d faults. Tests must notice %d, and do; %d change nothing that anybody could see.\n\n",
+		total.all, total.all-total.survive, total.survive)
+	text.WriteString("| folder | faults | noticed | change nothing |\n| --- | ---: | ---: | ---: |\n")
+	row := func(name string, s sum) {
+		fmt.Fprintf(&text, "| %s | %d | %d | %d |\n", name, s.all, s.all-s.survive, s.survive)
+	}
+	for _, folder := range folders {
+		row("`"+folder+"`", *sums[folder])
+	}
+	row("all", total)
+	text.WriteString("\n| survivor | why nobody could see it |\n| --- | --- |\n" + survivors.String())
+	return text.String()
+}
+
+// cell is a text as it stands in a table.
+func cell(text string) string {
+	return strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(text)
 }

@@ -350,7 +350,7 @@ func TestASiblingsErrorOpensNoBreaker(t *testing.T) {
 }
 
 // A call that had begun before the breaker opened failed after it had closed again, and opened it anew.
-func TestAStaleFailureDoesNotReopen(t *testing.T) {
+func TestAStaleFailureDoesNotReopen_FailsafeGo_Eapache_CEP21(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second})
 		stale := make([]breaker.Permit, 2)
@@ -376,7 +376,7 @@ func TestAStaleFailureDoesNotReopen(t *testing.T) {
 }
 
 // The one trial of a half-open breaker hung, and every call after it was refused for good.
-func TestATrialThatHangsForEverIsOutlived(t *testing.T) {
+func TestATrialThatHangsForEverIsOutlived_GoBreaker_FailsafeGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []breaker.State
 		b := halfOpen(t, breaker.Config{
