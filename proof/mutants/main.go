@@ -55,14 +55,14 @@ func main() {
 
 // config is what the flags say.
 type config struct {
-	which    *regexp.Regexp
-	workers  int
-	short    bool
-	seed     int
-	list     bool
-	update   bool
-	verbose  bool
-	limit    time.Duration
+	which   *regexp.Regexp
+	workers int
+	short   bool
+	seed    int
+	list    bool
+	update  bool
+	verbose bool
+	limit   time.Duration
 }
 
 // run is the program; it returns the exit status.
