@@ -407,13 +407,45 @@ func TestRacingCallersGetAnswers(t *testing.T) {
 }
 
 func TestACtxThatIsDoneBeginsNothing(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	e, runs := naming()
-	for _, call := range []resilience.Effector[string]{debounce.First(e, 0, 0), debounce.Last(e, 0, 0)} {
-		if _, err := call(ctx); !errors.Is(err, context.Canceled) || runs.Load() != 0 {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		e, runs := naming()
+		for _, call := range []resilience.Effector[string]{debounce.First(e, 0, 0), debounce.Last(e, 0, 0)} {
+			_, err := call(ctx)
+			if synctest.Wait(); !errors.Is(err, context.Canceled) || runs.Load() != 0 {
+				t.Errorf("%v, %d runs", err, runs.Load())
+			}
 		}
+	})
+}
+
+// TestACtxThatIsDoneIsNoCallOfTheBurst: it neither puts the run off, nor lends it its values.
+func TestACtxThatIsDoneIsNoCallOfTheBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dead, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "dead"))
+		cancel()
+		e, _ := naming()
+		call := debounce.Last(e, 2*time.Second, 0)
+		time.AfterFunc(time.Second, func() { call(dead) })
+		check(t, burst(t, call, 0), "run 1 of call 0 at 3s")
+	})
+}
+
+// TestWhoGoesWhenTheRunBeginsIsNotWaitedFor: his ctx ends in the instant in which the run begins, and either may come first.
+func TestWhoGoesWhenTheRunBeginsIsNotWaitedFor(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			hung := resiliencetest.Hang[int]()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := debounce.Last(hung.Do, time.Second, 0)(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			if synctest.Wait(); hung.Running() != 0 {
+				t.Fatal("the run goes on without callers")
+			}
+		})
 	}
 }
 

@@ -76,7 +76,7 @@ func (g *Group[K, T]) Do(ctx context.Context, key K) (T, error) {
 		return zero, resilience.ContextErr(ctx)
 	}
 	e := g.calls.Acquire(key, g.make)
-	defer g.calls.ReleaseUnneeded(e, (*call[T]).idle)
+	defer g.calls.ReleaseUnneeded(e, (*call[T]).empty) // a run has users, who wait for it
 	return e.Value().do(ctx)
 }
 

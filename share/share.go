@@ -133,9 +133,5 @@ func (c *call[T]) kept(limit time.Duration) *good[T] {
 	return last
 }
 
-// idle reports whether nothing is kept and nothing runs.
-func (c *call[T]) idle() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return (c.run == nil || !c.run.Running()) && c.kept(c.fresh+c.stale) == nil
-}
+// empty reports whether nothing is kept.
+func (c *call[T]) empty() bool { return c.kept(c.fresh+c.stale) == nil }

@@ -204,23 +204,30 @@ func TestAGoodValueIsKept(t *testing.T) {
 	})
 }
 
+// TestAPanicIsNotHiddenByAStaleValue, nor taken for a value.
 func TestAPanicIsNotHiddenByAStaleValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
 		stale := share.Stale(func(context.Context) (int, error) {
-			if runs++; runs > 1 {
+			if runs++; runs != 2 {
 				panic("boom")
 			}
 			return 1, nil
 		}, 0, time.Hour)
-		stale(t.Context())
-		defer func() {
-			if value, ok := recover().(*resilience.PanicError); !ok || value.Value != "boom" {
-				t.Errorf("panicked with %v", value)
-			}
-		}()
-		stale(t.Context())
-		t.Error("a call returned")
+		for run := range 4 {
+			func() {
+				defer func() {
+					if value := recover(); value != nil {
+						if p, ok := value.(*resilience.PanicError); !ok || p.Value != "boom" {
+							t.Errorf("panicked with %v", value)
+						}
+					} else if run != 1 {
+						t.Errorf("run %d returned", run+1)
+					}
+				}()
+				stale(t.Context())
+			}()
+		}
 	})
 }
 
@@ -537,12 +544,15 @@ func TestRacingCallersGetAnswers(t *testing.T) {
 }
 
 func TestACtxThatIsDoneStartsNothing(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	one := resiliencetest.FailFirst[int](0)
-	if _, err := share.Calls(one.Do)(ctx); !errors.Is(err, context.Canceled) || one.Calls() != 0 {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		one := resiliencetest.FailFirst[int](0)
+		_, err := share.Calls(one.Do)(ctx)
+		if synctest.Wait(); !errors.Is(err, context.Canceled) || one.Calls() != 0 {
+			t.Errorf("%v, %d runs", err, one.Calls())
+		}
+	})
 }
 
 func TestMistakesPanic(t *testing.T) {

@@ -83,8 +83,8 @@ func TestARefusalIsARefusal(t *testing.T) {
 			t.Error(err, one.Calls())
 		}
 		time.Sleep(2 * time.Second)
-		if err.Error() != "throttle api: no tokens" {
-			t.Error(err)
+		if err.Error() != "throttle api: no tokens" || refused.RetryAfter() != 0 {
+			t.Errorf("%v, retry after %v", err, refused.RetryAfter())
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -195,11 +195,48 @@ func TestTimeThatJumpsBackBlocksForOneRefill(t *testing.T) {
 	}
 }
 
+// TestManyRefillsFillTheBucketAndNoMore: as many as would run over 64 bits.
+func TestManyRefillsFillTheBucketAndNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		th := throttle.New(throttle.Config{Max: 1e9, Refill: 1e9, Every: time.Microsecond})
+		throttle.Do(t.Context(), th, resiliencetest.FailFirst[int](0).Do)
+		time.Sleep(5 * time.Hour)
+		if s := th.Snapshot(); s.Available != 1e9 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestASnapshotMayBeTakenWhileCallsAreMade(t *testing.T) {
+	th := throttle.New(throttle.Config{Max: 1000, Refill: 1, Every: time.Microsecond})
+	one := resiliencetest.FailFirst[int](0)
+	var g errgroup.Group
+	for range 4 {
+		g.Go(func() error {
+			for range 500 {
+				throttle.Do(t.Context(), th, one.Do)
+				if s := th.Snapshot(); s.Available < 0 || s.Available > 1000 {
+					return fmt.Errorf("%+v", s)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMistakesAreToldAllAtOnce(t *testing.T) {
 	const want = "throttle api: Max is 0, must be 1 to 1000000000\nthrottle api: Refill is -1, must be 1 to 1000000000\nthrottle api: Every is 1ns, must be at least 1µs"
 	bad := throttle.Config{Name: "api", Refill: -1, Every: 1}
 	if err := bad.Validate(); err == nil || err.Error() != want {
 		t.Error(err)
+	}
+	for _, c := range []throttle.Config{{Max: 1e9 + 1, Refill: 1, Every: time.Second}, {Max: 1, Refill: 1e9 + 1, Every: time.Second}} {
+		if c.Validate() == nil {
+			t.Errorf("%+v is right", c)
+		}
 	}
 	good := throttle.New(throttle.Config{Max: 1, Refill: 1, Every: time.Second})
 	for text, mistake := range map[string]func(){

@@ -89,9 +89,6 @@ func panicError(value any) *resilience.PanicError {
 	return &resilience.PanicError{Value: value, Stack: debug.Stack()}
 }
 
-// Running reports whether a caller may join the run. It is called with the owner's mutex held.
-func (r *Run[T]) Running() bool { return r.state == running }
-
 // Join adds a caller, who is to [Run.Wait], unless the run has ended or was given up. It is called with the owner's mutex held.
 func (r *Run[T]) Join() (joined bool) {
 	if r.state != running {

@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/effector-go/resilience"
 )
 
@@ -58,7 +60,7 @@ func TestNobodyHearsOfARunThatWasGivenUp(t *testing.T) {
 			cancel()
 			for range 2 {
 				mu.Lock()
-				if !r.Running() {
+				if r.state != running {
 					t.Errorf("%s: it was given up while somebody waits", name)
 				}
 				mu.Unlock()
@@ -69,7 +71,7 @@ func TestNobodyHearsOfARunThatWasGivenUp(t *testing.T) {
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
-			if _, ok := r.Ended(); ok || r.Join() || r.Running() || r.callers != 0 {
+			if _, ok := r.Ended(); ok || r.Join() || r.state != givenUp || r.callers != 0 {
 				t.Errorf("%s: %+v", name, r)
 			}
 		})
@@ -136,4 +138,36 @@ func TestAPanicOfAPolicyFurtherInStaysAsItIs(t *testing.T) {
 		}
 	}()
 	r.Wait(t.Context())
+}
+
+// TestCallersMayLeaveAtATime: each is counted once, and the last gives the run up.
+func TestCallersMayLeaveAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const callers = 50
+		var mu sync.Mutex
+		mu.Lock()
+		r := Start(t.Context(), &mu, callers+1, func(ctx context.Context) (int, error) {
+			<-ctx.Done()
+			return 0, nil
+		}, nil)
+		mu.Unlock()
+		ctx, cancel := context.WithCancel(t.Context())
+		var g errgroup.Group
+		for range callers {
+			g.Go(func() error { _, err := r.Wait(ctx); return err })
+		}
+		synctest.Wait()
+		cancel()
+		if err := g.Wait(); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		mu.Lock()
+		if r.callers != 1 || r.state != running {
+			t.Errorf("%d callers wait for a run in state %d", r.callers, r.state)
+		}
+		mu.Unlock()
+		if _, err := r.Wait(ctx); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
 }

@@ -165,7 +165,7 @@ var shareTable = table{"share/share.go", []fault{
 	{
 		what: "what a panic left is kept",
 		old:  `case !ok || c.fresh+c.stale == 0:`,
-		new:  `case c.fresh+c.stale == 0:`,
+		new:  `case ok && false || c.fresh+c.stale == 0:`,
 	},
 	{
 		what: "a stale value lives for as long as a fresh one",
@@ -193,20 +193,14 @@ var shareTable = table{"share/share.go", []fault{
 		new:  `age < 0 || age > limit {`,
 	},
 	{
-		what:       "a key in use is idle",
-		old:        `return (c.run == nil || !c.run.Running()) && `,
-		new:        `return `,
-		equivalent: "the store asks the last user only, whose run has ended or was given up",
-	},
-	{
 		what: "a key without a value is kept",
-		old:  `c.kept(c.fresh+c.stale) == nil`,
-		new:  `c.kept(c.fresh+c.stale) == nil && false`,
+		old:  `return c.kept(c.fresh+c.stale) == nil`,
+		new:  `return false`,
 	},
 	{
 		what: "a key with a value is not kept",
-		old:  ` && c.kept(c.fresh+c.stale) == nil`,
-		new:  ``,
+		old:  `return c.kept(c.fresh+c.stale) == nil`,
+		new:  `return true`,
 	},
 }}
 
@@ -218,12 +212,12 @@ var groupTable = table{"share/group.go", []fault{
 	},
 	{
 		what: "a key is not released by a panic",
-		old:  "defer g.calls.ReleaseUnneeded(e, (*call[T]).idle)\n\treturn e.Value().do(ctx)",
-		new:  "value, err := e.Value().do(ctx)\n\tg.calls.ReleaseUnneeded(e, (*call[T]).idle)\n\treturn value, err",
+		old:  "defer g.calls.ReleaseUnneeded(e, (*call[T]).empty) // a run has users, who wait for it\n\treturn e.Value().do(ctx)",
+		new:  "value, err := e.Value().do(ctx)\n\tg.calls.ReleaseUnneeded(e, (*call[T]).empty)\n\treturn value, err",
 	},
 	{
 		what: "a key without a value stays",
-		old:  `defer g.calls.ReleaseUnneeded(e, (*call[T]).idle)`,
+		old:  `defer g.calls.ReleaseUnneeded(e, (*call[T]).empty)`,
 		new:  `defer g.calls.Release(e)`,
 	},
 	{
