@@ -2,8 +2,12 @@ package bench
 
 import (
 	"context"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/adaptive"
@@ -182,6 +186,31 @@ func BenchmarkBreaker(b *testing.B) {
 	for _, rule := range breakerRules {
 		b.Run("call=acquire-done/rule="+rule.name, func(b *testing.B) { acquireBreaker(b, breaker.New(rule.c)) })
 		b.Run("call=success-and-snapshot/rule="+rule.name, func(b *testing.B) { snapshotBreaker(b, breaker.New(rule.c)) })
+	}
+}
+
+// BenchmarkSnapshotUnderLoad is a Snapshot while a goroutine on each other processor calls through the breaker.
+func BenchmarkSnapshotUnderLoad(b *testing.B) {
+	for _, rule := range breakerRules {
+		b.Run("rule="+rule.name, func(b *testing.B) {
+			brk := breaker.New(rule.c)
+			var stop atomic.Bool
+			var callers errgroup.Group
+			for range runtime.GOMAXPROCS(0) - 1 {
+				callers.Go(func() error {
+					for !stop.Load() {
+						breaker.Do(ctx, brk, succeed)
+					}
+					return nil
+				})
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				brk.Snapshot()
+			}
+			stop.Store(true)
+			callers.Wait()
+		})
 	}
 }
 
