@@ -9,16 +9,37 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/adaptive"
+	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/budget"
 	"github.com/effector-go/resilience/bulkhead"
 	"github.com/effector-go/resilience/debounce"
 	"github.com/effector-go/resilience/hedge"
 	"github.com/effector-go/resilience/ratelimit"
+	"github.com/effector-go/resilience/retry"
 	"github.com/effector-go/resilience/share"
 	"github.com/effector-go/resilience/shed"
 	"github.com/effector-go/resilience/throttle"
+	"github.com/effector-go/resilience/timeout"
 )
+
+// everything is a pipeline of all policies, in the order of docs/composition.md.
+func everything() resilience.Pipeline {
+	extra := budget.New(budget.Config{Ratio: 0.1, TTL: 5 * time.Minute})
+	return resilience.Pipeline{
+		timeout.After(3 * time.Second),
+		retry.New(retry.Config{Budget: extra}),
+		hedge.New(hedge.Config{Quantile: 0.95, MinSamples: plenty, Delay: time.Minute, Budget: extra}),
+		breaker.New(breaker.Config{FailureRate: 0.5}),
+		shed.New(shed.Config{}),
+		bulkhead.New(bulkhead.Config{Limit: 1000, Queue: 1000}),
+		ratelimit.New(ratelimit.Config{Rate: 1e6, Burst: plenty}),
+		adaptive.New(adaptive.Config{Min: 20}),
+		throttle.New(throttle.Config{Max: 1e9, Refill: 1e9, Every: time.Millisecond}),
+		timeout.After(time.Second),
+	}
+}
 
 // BenchmarkBulkhead is a call through a bulkhead: with room for it, refused, and in a queue where one runs at a time.
 func BenchmarkBulkhead(b *testing.B) {

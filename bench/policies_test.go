@@ -91,6 +91,7 @@ func BenchmarkPipeline(b *testing.B) {
 		{"throttle", always(succeed), resilience.Pipeline{throttle.New(throttle.Config{Max: 1e9, Refill: 1e9, Every: time.Millisecond})}},
 		{"whole", always(succeed), whole()},
 		{"whole-done", always(ask), whole()},
+		{"everything", always(succeed), everything()},
 		{"nested-10", always(succeed), nested(10)},
 	} {
 		serialAndParallel(b, "pipeline="+bench.name, func() effector {
