@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/adaptive"
 	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/hedge"
 	"github.com/effector-go/resilience/retry"
 	"github.com/effector-go/resilience/timeout"
 )
@@ -35,34 +37,61 @@ func naive(transport http.RoundTripper, url string, unit time.Duration) func(con
 
 // guarded gives the client that calls through a pipeline. Its breaker tells onStateChange what it does.
 func guarded(transport http.RoundTripper, url string, unit time.Duration, onStateChange func(breaker.Transition)) func(context.Context) error {
+	return through(transport, url, // outermost first
+		timeout.After(patience*unit), // the whole call
+		retries(unit),
+		guard(unit, onStateChange),
+		timeout.After(unit), // each attempt
+	)
+}
+
+// companions gives the client whose pipeline has a hedge and an adaptive limit too.
+func companions(transport http.RoundTripper, url string, unit time.Duration, onStateChange func(breaker.Transition)) func(context.Context) error {
+	return through(transport, url,
+		timeout.After(patience*unit),
+		retries(unit),
+		hedge.New(hedge.Config{ // starts slow attempts again, for 5 % more of them at most
+			Quantile:   0.95,
+			MinSamples: 50,
+		}),
+		guard(unit, onStateChange),                    // hears of each start
+		adaptive.New(adaptive.Config{Name: "outage"}), // as many at once as the server takes without a queue
+		timeout.After(unit),
+	)
+}
+
+// through gives a client that calls through the policies.
+func through(transport http.RoundTripper, url string, policies ...resilience.Policy) func(context.Context) error {
 	client := &http.Client{Transport: transport}
 	getPage := resilience.Effector[page](func(ctx context.Context) (page, error) {
 		return get(ctx, client, url)
 	})
-
-	call := getPage.Check(checkStatus).With( // outermost first
-		timeout.After(patience*unit), // the whole call
-		retry.New(retry.Config{
-			MaxAttempts: 3,
-			Backoff:     retry.FullJitter(unit/10, unit),
-		}),
-		breaker.New(breaker.Config{
-			Name:          "outage",
-			FailureRate:   0.5,
-			SlowRate:      0.5,
-			SlowCall:      unit / 2, // a slower answer is of no use to our callers
-			Window:        2 * unit,
-			MinCalls:      5,
-			OpenFor:       unit / 2,
-			MaxOpenFor:    unit,
-			OnStateChange: onStateChange,
-		}),
-		timeout.After(unit), // each attempt
-	)
+	call := getPage.Check(checkStatus).With(policies...)
 	return func(ctx context.Context) error {
 		_, err := call(ctx)
 		return err
 	}
+}
+
+func retries(unit time.Duration) *retry.Retry {
+	return retry.New(retry.Config{
+		MaxAttempts: 3,
+		Backoff:     retry.FullJitter(unit/10, unit),
+	})
+}
+
+func guard(unit time.Duration, onStateChange func(breaker.Transition)) *breaker.Breaker {
+	return breaker.New(breaker.Config{
+		Name:          "outage",
+		FailureRate:   0.5,
+		SlowRate:      0.5,
+		SlowCall:      unit / 2, // a slower answer is of no use to our callers
+		Window:        2 * unit,
+		MinCalls:      5,
+		OpenFor:       unit / 2,
+		MaxOpenFor:    unit,
+		OnStateChange: onStateChange,
+	})
 }
 
 // A page is an answer of the server, read to its end.

@@ -13,11 +13,10 @@ import (
 type result struct {
 	cfg     config
 	end     time.Duration // when the last call was started, or the run was stopped
-	clients []*client     // the naive one, the guarded one
-	breaker []change      // the guarded one's breaker, beginning with its first state
+	clients []*client     // the naive one, the guarded one, and that with the companions if there is one
 }
 
-// A change is a new state of the breaker.
+// A change is a new state of a breaker.
 type change struct {
 	at    time.Duration
 	state breaker.State
@@ -29,8 +28,9 @@ type client struct {
 	do       func(context.Context) error
 	requests []time.Duration // when each arrived at the server
 
-	mu    sync.Mutex // guards calls
-	calls []call
+	mu      sync.Mutex // guards what follows: a change may come from the breaker's timer
+	calls   []call
+	breaker []change // beginning with its first state; none if it has no breaker
 }
 
 // A call is one that ended, with an answer or with an error.
@@ -40,41 +40,62 @@ type call struct {
 	ok   bool
 }
 
-// measure runs the script against both clients until its end, or until ctx is done. It tells progress how far it is.
+// makers are those of the clients, by their names.
+func makers(cfg config) (names []string, makes []maker) {
+	names, makes = []string{"naive", "pipeline"}, []maker{nil, guarded}
+	if cfg.companions {
+		names, makes = append(names, "companions"), append(makes, companions)
+	}
+	return names, makes
+}
+
+// A maker makes a client with a breaker that tells what it does.
+type maker func(transport http.RoundTripper, url string, unit time.Duration, onStateChange func(breaker.Transition)) func(context.Context) error
+
+// measure runs the script against the clients until its end, or until ctx is done. It tells progress how far it is.
 func measure(ctx context.Context, cfg config, progress func(elapsed time.Duration)) (*result, error) {
 	start := time.Now()
+	transport := &http.Transport{MaxIdleConnsPerHost: maxRate}
+	defer transport.CloseIdleConnections()
+	r := &result{cfg: cfg}
 	var servers []*server
-	for range 2 {
+	names, makes := makers(cfg)
+	for i, name := range names {
 		s, err := serve(start, cfg)
 		if err != nil {
 			return nil, err
 		}
 		defer s.close()
 		servers = append(servers, s)
-	}
-	transport := &http.Transport{MaxIdleConnsPerHost: maxRate}
-	defer transport.CloseIdleConnections()
-
-	r := &result{cfg: cfg, breaker: []change{{0, breaker.Closed}}}
-	var mu sync.Mutex // guards r.breaker: a change may come from the breaker's timer
-	heard := func(t breaker.Transition) {
-		mu.Lock()
-		defer mu.Unlock()
-		r.breaker = append(r.breaker, change{t.At.Sub(start), t.To})
-	}
-	r.clients = []*client{
-		{name: "naive", do: naive(transport, servers[0].url, cfg.unit)},
-		{name: "pipeline", do: guarded(transport, servers[1].url, cfg.unit, heard)},
+		c := &client{name: name}
+		if makes[i] == nil {
+			c.do = naive(transport, s.url, cfg.unit)
+		} else {
+			c.breaker = []change{{0, breaker.Closed}}
+			c.do = makes[i](transport, s.url, cfg.unit, func(t breaker.Transition) { c.changed(t.At.Sub(start), t.To) })
+		}
+		r.clients = append(r.clients, c)
 	}
 
 	r.end = load(ctx, start, cfg, r.clients, progress)
 	for i, c := range r.clients {
-		c.requests = servers[i].arrivals()
+		r.clients[i] = c.done(servers[i].arrivals())
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	done := *r // the breaker may go on to tell; nobody looks at r any more
-	return &done, nil
+	return r, nil
+}
+
+// changed records a new state of the client's breaker.
+func (c *client) changed(at time.Duration, state breaker.State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.breaker = append(c.breaker, change{at, state})
+}
+
+// done gives the client as it is when its run is over: its breaker may go on to tell, and nobody looks there any more.
+func (c *client) done(requests []time.Duration) *client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &client{name: c.name, requests: requests, calls: c.calls, breaker: c.breaker}
 }
 
 // load starts a call of each client at fixed instants, however long earlier calls take: users do not wait for one another. It

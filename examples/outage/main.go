@@ -1,11 +1,12 @@
 // Command outage shows what an outage does to two clients of the same service: one that retries naively, and one that calls
 // through a pipeline of this module (a timeout around all, retry, a circuit breaker, a timeout for each attempt).
 //
-//	go run ./examples/outage          # 20 s
-//	go run ./examples/outage -quick   # 5 s
+//	go run ./examples/outage              # 20 s
+//	go run ./examples/outage -quick       # 5 s
+//	go run ./examples/outage -companions  # a third client, whose pipeline has a hedge and an adaptive limit too
 //
-// Each client has a real HTTP server of its own on loopback. Both servers become slow, then hang and fail, then are healthy
-// again, by the same script, and both clients make the same calls at the same instants. The program prints a table and writes
+// Each client has a real HTTP server of its own on loopback. The servers become slow, then hang and fail, then are healthy
+// again, by the same script, and all clients make the same calls at the same instants. The program prints a table and writes
 // the plots outage.svg and outage.png. Ctrl-C stops it early; the table and the plots then hold what was measured so far.
 //
 // The files, in the order to read them: client.go, server.go, load.go, report.go, plot.go.
@@ -38,9 +39,19 @@ type config struct {
 	rate int           // calls per second and client
 	seed uint64
 	out  string
+
+	companions bool // a third client, with a hedge and an adaptive limit
 }
 
 const minRate, maxRate = 10, 200
+
+// number is how many clients there are, in words.
+func (c config) number() string {
+	if c.companions {
+		return "three"
+	}
+	return "two"
+}
 
 // run is the program; it returns the exit status: 2 for a mistake in the flags, 1 for any other error.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -66,12 +77,13 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	quick := flags.Bool("quick", false, "run for 5 s instead of 20 s")
 	out := flags.String("out", ".", "write the plots to this `directory`, made if missing")
 	seed := flags.Uint64("seed", 1, "seed of the servers' random service times and failures")
+	companions := flags.Bool("companions", false, "add a client whose pipeline has a hedge and an adaptive limit too")
 	rate := flags.Int("rate", 40, fmt.Sprintf("`calls` per second and client, %d to %d", minRate, maxRate))
 
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stderr, "usage: outage [-quick] [-out directory] [-seed n] [-rate calls]")
+		fmt.Fprintln(stderr, "usage: outage [-quick] [-companions] [-out directory] [-seed n] [-rate calls]")
 		flags.SetOutput(stderr)
 		flags.PrintDefaults()
 		return config{}, err
@@ -91,12 +103,12 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	if *quick {
 		unit = time.Second / 4
 	}
-	return config{unit, *rate, *seed, *out}, nil
+	return config{unit, *rate, *seed, *out, *companions}, nil
 }
 
-// show measures both clients, prints the table and writes the plots.
+// show measures the clients, prints the table and writes the plots.
 func show(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
-	fmt.Fprintf(stderr, "%d calls/s from each of two clients for %v; Ctrl-C stops early\n", cfg.rate, total(cfg.unit))
+	fmt.Fprintf(stderr, "%d calls/s from each of %s clients for %v; Ctrl-C stops early\n", cfg.rate, cfg.number(), total(cfg.unit))
 	tell, done := progress(cfg, stderr)
 	result, err := measure(ctx, cfg, tell)
 	done()

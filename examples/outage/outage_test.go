@@ -41,7 +41,7 @@ func TestPipelineAnswersFasterAndSparesTheServer(t *testing.T) {
 	if pipeline.requests >= naive.requests {
 		t.Errorf("in the outage the pipeline sent %d requests, the naive client %d", pipeline.requests, naive.requests)
 	}
-	if len(result.breaker) < 2 {
+	if len(result.clients[1].breaker) < 2 {
 		t.Error("the breaker never changed its state")
 	}
 
@@ -53,6 +53,39 @@ func TestPipelineAnswersFasterAndSparesTheServer(t *testing.T) {
 		if !strings.Contains(table.String(), phase.name) {
 			t.Errorf("the table lacks the phase %q:\n%s", phase.name, &table)
 		}
+	}
+	t.Log(table.String())
+	checkPlots(t, result)
+}
+
+func TestCompanionsAreAThirdClient(t *testing.T) {
+	cfg := short
+	cfg.companions = true
+	result, err := measure(t.Context(), cfg, func(time.Duration) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(result.clients) != 3 {
+		t.Fatalf("%d clients, want 3", len(result.clients))
+	}
+	begin, _ := span(1, cfg.unit)
+	_, end := span(2, cfg.unit)
+	naive, third := summarize(result.clients[0], begin, end, cfg.unit), summarize(result.clients[2], begin, end, cfg.unit)
+	if third.calls != naive.calls {
+		t.Errorf("naive made %d calls and that with companions %d, must be the same load", naive.calls, third.calls)
+	}
+	if third.p99 >= naive.p99 || third.requests >= naive.requests {
+		t.Errorf("in the outage that with companions took %v (p99) and sent %d requests, the naive one %v and %d", third.p99, third.requests, naive.p99, naive.requests)
+	}
+	if len(result.clients[2].breaker) < 2 {
+		t.Error("its breaker never changed its state")
+	}
+	var table bytes.Buffer
+	if err := printTable(&table, result); err != nil {
+		t.Fatal(err)
+	}
+	if rows := strings.Count(table.String(), "companions"); rows != len(script) {
+		t.Errorf("the table has %d rows of the third client, want one for each phase:\n%s", rows, &table)
 	}
 	t.Log(table.String())
 	checkPlots(t, result)

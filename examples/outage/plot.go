@@ -25,7 +25,7 @@ import (
 // The colours tell apart for the colour-blind too, on the page that the plots bring along: white, and of an SVG dark where the
 // reader prefers that.
 var (
-	clientColors = []color.Color{rgb(0xd5, 0x5e, 0x00), rgb(0x00, 0x72, 0xb2)}
+	clientColors = []color.Color{rgb(0xd5, 0x5e, 0x00), rgb(0x00, 0x72, 0xb2), rgb(0xaa, 0x44, 0x99)}
 	phaseColors  = map[health]color.Color{healthy: color.White, slow: rgb(0xff, 0xf6, 0xd6), down: rgb(0xfb, 0xe3, 0xe1)}
 	stateColors  = map[breaker.State]color.Color{
 		breaker.Closed:   rgb(0x5a, 0xae, 0x61),
@@ -99,7 +99,7 @@ func drawHeader(c draw.Canvas, r *result) {
 	style := plot.New().Title.TextStyle
 	style.Font = font.From(sans, 13)
 	style.XAlign = draw.XLeft
-	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y}, fmt.Sprintf("An outage seen by two clients, %d calls/s each", r.cfg.rate))
+	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y}, fmt.Sprintf("An outage seen by %s clients, %d calls/s each", r.cfg.number(), r.cfg.rate))
 
 	style.Font = font.From(sans, 10)
 	style.YAlign = draw.YCenter
@@ -107,7 +107,7 @@ func drawHeader(c draw.Canvas, r *result) {
 	entry := func(name string, glyph draw.GlyphDrawer, colour color.Color) {
 		c.DrawGlyph(draw.GlyphStyle{Color: colour, Radius: 4, Shape: glyph}, vg.Point{X: at.X + 4, Y: at.Y})
 		c.FillText(style, vg.Point{X: at.X + 12, Y: at.Y}, name)
-		at.X += 12 + style.Width(name) + 16
+		at.X += 12 + style.Width(name) + 12
 	}
 	for i, client := range r.clients {
 		entry(client.name, draw.BoxGlyph{}, clientColors[i])
@@ -156,6 +156,7 @@ func requestsPanel(r *result) *plot.Plot {
 		line.StepStyle = plotter.PostStep
 		p.Add(line)
 	}
+	p.Y.Tick.Marker = whole{}
 	p.Y.Min = 0
 	p.Y.Max = max(p.Y.Max, float64(r.cfg.rate)) * 1.2 // room for the phases' names
 	style := p.X.Label.TextStyle
@@ -187,20 +188,29 @@ func perSecond(times []time.Duration, end, bin time.Duration) plotter.XYs {
 	return rates
 }
 
-// breakerPanel is the strip of the breaker's states.
+// breakerPanel is a strip of the states of each breaker, one below the other in the order of the clients.
 func breakerPanel(r *result) *plot.Plot {
 	p := newPanel(r, "")
 	p.HideX()
 	p.NominalY("breaker")
 	p.Y.Min, p.Y.Max = -1, 1
+	guarded := r.clients[1:]
 	p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
-		for i, change := range r.breaker {
-			until := r.end
-			if i+1 < len(r.breaker) {
-				until = min(until, r.breaker[i+1].at)
+		high := (c.Max.Y - c.Min.Y) / vg.Length(len(guarded))
+		for n, client := range guarded {
+			top := c.Max.Y - vg.Length(n)*high
+			bottom := top - high
+			if n+1 < len(guarded) {
+				bottom += vg.Points(1.5) // a gap
 			}
-			if change.at < until {
-				fill(c, stateColors[change.state], x(change.at.Seconds()), x(until.Seconds()), c.Min.Y, c.Max.Y)
+			for i, change := range client.breaker {
+				until := r.end
+				if i+1 < len(client.breaker) {
+					until = min(until, client.breaker[i+1].at)
+				}
+				if change.at < until {
+					fill(c, stateColors[change.state], x(change.at.Seconds()), x(until.Seconds()), bottom, top)
+				}
 			}
 		}
 	}))
@@ -240,6 +250,19 @@ type decades struct{}
 func (decades) Ticks(low, high float64) (ticks []plot.Tick) {
 	for d := fastest; math.Log10(d.Seconds()) <= high; d *= 10 {
 		ticks = append(ticks, plot.Tick{Value: math.Log10(d.Seconds()), Label: d.String()})
+	}
+	return ticks
+}
+
+// whole are the usual ticks, with labels that have no decimals.
+type whole struct{}
+
+func (whole) Ticks(low, high float64) []plot.Tick {
+	ticks := plot.DefaultTicks{}.Ticks(low, high)
+	for i, tick := range ticks {
+		if tick.Label != "" {
+			ticks[i].Label = strconv.FormatFloat(tick.Value, 'f', -1, 64)
+		}
 	}
 	return ticks
 }

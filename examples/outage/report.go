@@ -100,7 +100,11 @@ func printTable(w io.Writer, r *result) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprint(w, notes)
+	text := notes
+	if r.cfg.companions {
+		text += companionsNotes
+	}
+	_, err := fmt.Fprintln(w, text)
 	return err
 }
 
@@ -109,7 +113,10 @@ p50, p99: time until the caller had an answer or an error. Calls belong to the p
 recovered after: from the end of the outage until calls were answered, and fast, again.
 While its breaker is open the pipeline answers with an error at once: it gives up late answers for a fast word and a spared server.
 The naive client's late answers are those of retries that outlived the outage.
+`
 
+const companionsNotes = `The limit refuses calls once as many hang as the server takes at a time, which may be before the breaker has seen enough of them.
+Hedges cut the tail of a healthy server (go run ./examples/tail); of one where every call is slow they ask 5 % more, no more than that.
 `
 
 // cells are a table row without its titles.
