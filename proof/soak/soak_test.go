@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -319,5 +321,15 @@ func TestHelpListsTheFlags(t *testing.T) {
 		if !strings.Contains(stderr.String(), want) {
 			t.Errorf("help lacks %q:\n%s", want, &stderr)
 		}
+	}
+}
+
+func TestThePageTellsHowManySumsThereAre(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reliability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("%d sums", len(checks())); !strings.Contains(string(page), want) {
+		t.Errorf("docs/reliability.md does not say %q", want)
 	}
 }
