@@ -116,6 +116,7 @@ func forcedOpen() *breaker.Breaker {
 func serialAndParallel(b *testing.B, name string, calls func() effector) {
 	b.Run(name+"/callers=serial", func(b *testing.B) {
 		call := calls()
+		call(ctx) // has the goroutine's stack grow before, as deep as the longest pipelines go
 		b.ReportAllocs()
 		for b.Loop() {
 			call(ctx)

@@ -81,6 +81,7 @@ var bounds = []bound{
 	{"bulkhead, to x/sync/semaphore", one("Bulkhead/ours/serial"), rows("Bulkhead/semaphore/serial"), 0.75},
 	{"rate limiter in parallel, to x/time/rate", one("RateLimit/ours-allow/parallel"), rows("RateLimit/x-time/parallel"), 0.5},
 	{"rate limiter refusing in parallel, to x/time/rate", one("RateLimited/ours-allow/parallel"), rows("RateLimited/x-time/parallel"), 0.5},
+	{"hedge, not hedged, to failsafe-go's", one("Hedge/ours/serial"), rows("Hedge/failsafe/serial"), 1},
 	grows("breakers in a pipeline", 1000, "PipelineLength/kind=breaker/policies=1/callers=serial",
 		"PipelineLength/kind=breaker/policies=1000/callers=serial"),
 	grows("timeouts in a pipeline", 1000, "PipelineLength/kind=timeout/policies=1/callers=serial",
