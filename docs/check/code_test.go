@@ -107,7 +107,9 @@ func parts(p *page) (found []part) {
 }
 
 // dense is the text without blank lines, of which a part of a block has some to keep the lines' numbers.
-func dense(text string) string { return regexp.MustCompile(`\n\s*\n`).ReplaceAllString(text, "\n") }
+func dense(text string) string { return blankLines.ReplaceAllString(text, "\n") }
+
+var blankLines = regexp.MustCompile(`\n\s*\n`)
 
 // output is what the code says it prints.
 func output(text string) (string, bool) {
