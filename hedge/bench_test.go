@@ -2,9 +2,13 @@ package hedge_test
 
 import (
 	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/hedge"
 )
 
@@ -53,5 +57,50 @@ func BenchmarkGoroutine(b *testing.B) {
 		done := make(chan int, 1)
 		go func() { done <- 1 }()
 		<-done
+	}
+}
+
+// What hedging does to the tail, in real time: of a hundred calls one takes a hundred times as long. p99 is what the slowest hundredth takes
+// or more, more is how many more calls the dependency saw.
+func BenchmarkTail(b *testing.B) {
+	const typical = time.Millisecond
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(1, 2))
+	starts, slow := 0, 0
+	dependency := func(ctx context.Context) (time.Duration, error) {
+		mu.Lock()
+		if starts%100 == 0 {
+			slow = starts + random.IntN(100)
+		}
+		d := time.Duration((0.5 + random.Float64()) * float64(typical))
+		if starts == slow {
+			d *= 100
+		}
+		starts++
+		mu.Unlock()
+		return sleep(d)(ctx)
+	}
+	for name, call := range map[string]resilience.Effector[time.Duration]{
+		"waits":  dependency,
+		"hedges": resilience.Compose(dependency, hedge.New(hedge.Config{Quantile: 0.98})),
+	} {
+		b.Run(name, func(b *testing.B) {
+			starts = 0
+			var took []time.Duration
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					began := time.Now()
+					call(context.Background())
+					d := time.Since(began)
+					mu.Lock()
+					took = append(took, d)
+					mu.Unlock()
+				}
+			})
+			slices.Sort(took)
+			b.ReportMetric(took[len(took)*99/100].Seconds()*1e3, "p99-ms")
+			b.ReportMetric(100*(float64(starts)/float64(b.N)-1), "more-%")
+		})
 	}
 }
