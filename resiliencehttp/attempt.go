@@ -51,7 +51,7 @@ func (x *exchange) attempt(ctx context.Context) (*answer, error) {
 	}
 	if a.failure == nil && err != nil {
 		a.giveUp()
-		if x.once && x.replayable() && a.conn.none() {
+		if a.conn.none() {
 			err = x.notMade(err)
 		}
 		a = nil
@@ -126,7 +126,7 @@ func (x *exchange) take() (number int, body io.ReadCloser, err error) {
 
 // copyFor gives the copy of the request that Base gets.
 func (x *exchange) copyFor(ctx, sent context.Context, a *answer, body io.ReadCloser) *http.Request {
-	if x.once && x.replayable() {
+	if x.once && x.replayable() { // else nobody asks whether it was sent
 		sent = a.conn.attach(sent)
 	}
 	req := x.request.WithContext(sent)

@@ -106,12 +106,21 @@ func eventually(t *testing.T, what string, happened func() bool) {
 	}
 }
 
-// goroutines gives the numbers of the goroutines there are.
+// goroutines gives the numbers of the goroutines there are: in a bubble only those of the bubble.
 func goroutines() map[string]bool {
 	stacks := make([]byte, 1<<24)
 	numbers := map[string]bool{}
-	for _, line := range strings.Split(string(stacks[:runtime.Stack(stacks, true)]), "\n") {
-		if after, ok := strings.CutPrefix(line, "goroutine "); ok {
+	bubble := ""
+	for line := range strings.Lines(string(stacks[:runtime.Stack(stacks, true)])) {
+		after, ok := strings.CutPrefix(line, "goroutine ")
+		if !ok {
+			continue
+		}
+		_, in, _ := strings.Cut(after, "synctest bubble ")
+		if len(numbers) == 0 { // the caller's own is the first
+			bubble = in
+		}
+		if in == bubble || bubble == "" {
 			number, _, _ := strings.Cut(after, " ")
 			numbers[number] = true
 		}

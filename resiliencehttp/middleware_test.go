@@ -608,6 +608,7 @@ func TestAClientThatWentAwayHasNotFailed(t *testing.T) {
 					cancel()
 					answer(w, r)
 				})
+				ctx = context.WithValue(ctx, http.ServerContextKey, &http.Server{ErrorLog: silent})
 				value := panicOf(func() { record(handler, get().WithContext(ctx)) })
 				if value != nil && name != "a panic" {
 					t.Errorf("%s %s: panic %v", name, place, value)

@@ -276,6 +276,26 @@ func TestAPolicyThatGivesTheResponseUpGetsItsError(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
+// TestAnErrorOfOneResponseDoesNotReturnAnother: of two attempts beside each other a policy kept the second's response and the first's error.
+func TestAnErrorOfOneResponseDoesNotReturnAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &answers{statuses: []int{503, 500}}
+		response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			first, second := next.Fork(), next.Fork()
+			err := first.Run(ctx)
+			second.Run(ctx)
+			next.Adopt(second)
+			return err
+		})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+		var status *resiliencehttp.StatusError
+		if response != nil || !errors.As(err, &status) || status.StatusCode != 503 {
+			t.Errorf("%v, %v", response, err)
+		}
+		synctest.Wait() // the first is dropped beside
+		checkClosed(t, base.bodies)
+	})
+}
+
 func TestAPolicyWithoutErrorAndResponseIsAnError(t *testing.T) {
 	body := &trackedBody{Reader: strings.NewReader("x")}
 	req := newRequest(t, "POST", "http://example.com/", "")
@@ -389,6 +409,26 @@ func TestTheCallersRequestIsNotModified(t *testing.T) {
 	response.Body.Close()
 	if req.Body != before.Body || req.URL != before.URL || req.Context() != before.Context() || fmt.Sprint(req.Header) != fmt.Sprint(header) {
 		t.Errorf("%+v became %+v", before, *req)
+	}
+}
+
+// TestFurtherAttemptsHaveHeadersOfTheirOwn: a Base that signs a request, though it must not change it, changes nobody else's.
+func TestFurtherAttemptsHaveHeadersOfTheirOwn(t *testing.T) {
+	attempts := 0
+	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		if attempts++; attempts > 1 {
+			if req.Header.Get("X-Signature") != "" || req.Header.Get("X-Own") != "1" {
+				t.Errorf("attempt %d has %v", attempts, req.Header)
+			}
+			req.Header.Set("X-Signature", "1")
+		}
+		return nil, errors.New("boom")
+	})
+	req := newRequest(t, "GET", "http://example.com/", "")
+	req.Header.Set("X-Own", "1")
+	through(base, retries(retry.Config{})).RoundTrip(req)
+	if attempts != 3 || len(req.Header) != 1 {
+		t.Errorf("%d attempts, the caller's header became %v", attempts, req.Header)
 	}
 }
 
