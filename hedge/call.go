@@ -156,7 +156,7 @@ func (c *call) hedgeSlow() {
 	if time.Duration(clock.Now()-c.latest) < c.delay {
 		return // it is another by now: one failed as the timer ran, which has been set anew
 	}
-	if c.mayStart() && c.withdraw() {
+	if c.mayStart() {
 		c.again(nil)
 	}
 }
@@ -170,7 +170,7 @@ func (c *call) hedgeFailed(s *start, err error) {
 		return
 	}
 	hedgeIf := c.hedge.config.HedgeIf
-	if (hedgeIf == nil || hedgeIf(err)) && c.withdraw() {
+	if hedgeIf == nil || hedgeIf(err) {
 		c.again(err)
 	}
 }
@@ -178,8 +178,18 @@ func (c *call) hedgeFailed(s *start, err error) {
 // mayStart reports whether the call may have a further start, but for the budget.
 func (c *call) mayStart() bool { return c.left > 0 && c.ctx.Err() == nil && c.next.Repeatable() }
 
-// again starts the call again. err is what the start before failed with, nil if it is slow.
+// answered reports whether the answer is there for the caller to see: it came while the caller saw to something else.
+func (c *call) answered() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.decided
+}
+
+// again starts the call again if the budget has a token. err is what the start before failed with, nil if it is slow.
 func (c *call) again(err error) {
+	if c.answered() || !c.withdraw() {
+		return
+	}
 	c.left--
 	if onHedge := c.hedge.config.OnHedge; onHedge != nil {
 		onHedge(Event{c.hedge.config.Name, len(c.further) + 2, time.Duration(clock.Now() - c.begun), err})

@@ -377,6 +377,25 @@ func TestATimerThatRanForAStartThatFailedIsForgotten(t *testing.T) {
 	})
 }
 
+// TestNothingStartsOnceTheAnswerIsThere, though the caller has yet to see it: here it came while HedgeIf thought about another failure.
+func TestNothingStartsOnceTheAnswerIsThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{Ratio: 2})
+		s := scripted(answer{takes: 3 * time.Second}, answer{takes: time.Second, err: errDown})
+		h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: b, HedgeIf: func(error) bool {
+			time.Sleep(2 * time.Second)
+			return true
+		}})
+		if value, err := hedge.Do(t.Context(), h, s.call); value != 1 || err != nil {
+			t.Errorf("got %d, %v, want 1, nil", value, err)
+		}
+		s.want(t, 0, time.Second)
+		if !b.Withdraw() {
+			t.Error("a token was taken for nothing")
+		}
+	})
+}
+
 func TestMaxCountsStartsAfterFailuresToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: errDown})
@@ -817,27 +836,24 @@ func TestAPanicInAHookIsTheCallsAndLeavesNothingHeld(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var dropped []int
+				var dropped atomic.Int32
 				config.Delay, config.Budget, config.Max = time.Second, plenty(), 2
 				s := scripted(answer{takes: time.Hour}, answer{takes: 0, err: errDown})
 				h := hedge.New(config)
-				if name == "HedgeIf" {
-					h = hedge.New(config)
-				}
 				func() {
 					defer func() {
 						if got := recover(); got != "oops" {
 							t.Errorf("recovered %v, want oops", got)
 						}
 					}()
-					resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(n int) { dropped = append(dropped, n) }), h}, s.call)
+					resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped.Add(1) }), h}, s.call)
 				}()
 				if cause := context.Cause(s.ctx(1)); cause != hedge.ErrLost {
 					t.Errorf("cause of the one that ran %v, want ErrLost", cause)
 				}
 				synctest.Wait()
-				if len(dropped) != len(s.started()) {
-					t.Errorf("dropped %v of %d values", dropped, len(s.started()))
+				if n := int(dropped.Load()); n != len(s.started()) {
+					t.Errorf("dropped %d of %d values", n, len(s.started()))
 				}
 			})
 		})

@@ -146,7 +146,7 @@ func TestHedgedShareIsOneLessQuantile(t *testing.T) {
 					hedge.Do(t.Context(), h, call)
 				}
 				hedged = 0
-				const calls = 5000
+				const calls = 3000
 				for range calls {
 					hedge.Do(t.Context(), h, call)
 				}
@@ -177,7 +177,7 @@ func TestQuantileFollowsADependencyThatBecomesSlower(t *testing.T) {
 // hedging is for.
 func TestTheTailIsCutTenfoldForThreePercentMoreCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const calls, callers = 20_000, 8
+		const calls, callers = 10_000, 8
 		run := func(call func(ctx context.Context) (time.Duration, error)) (p50, p99 time.Duration) {
 			var mu sync.Mutex
 			var took []time.Duration

@@ -228,13 +228,28 @@ var hedgeCallTable = table{"hedge/call.go", []fault{
 	},
 	{
 		what: "the budget is not asked where a start is slow",
-		old:  "if c.mayStart() && c.withdraw() {",
-		new:  "if c.mayStart() {",
+		old:  `if c.answered() || !c.withdraw() {`,
+		new:  `if c.answered() || err != nil && !c.withdraw() {`,
 	},
 	{
 		what: "the budget is asked for a slow start that may not have a successor",
-		old:  "if c.mayStart() && c.withdraw() {",
-		new:  "if c.withdraw() && c.mayStart() {",
+		old:  "if c.mayStart() {\n\t\tc.again(nil)",
+		new:  "if c.withdraw() && c.mayStart() {\n\t\tc.again(nil)",
+	},
+	{
+		what: "a slow start has more successors than Max",
+		old:  "if c.mayStart() {\n\t\tc.again(nil)",
+		new:  "if true {\n\t\tc.again(nil)",
+	},
+	{
+		what: "a call is started again though the answer is there",
+		old:  `if c.answered() || !c.withdraw() {`,
+		new:  `if !c.withdraw() {`,
+	},
+	{
+		what: "a token is taken though the answer is there",
+		old:  `if c.answered() || !c.withdraw() {`,
+		new:  `if !c.withdraw() || c.answered() {`,
 	},
 	{
 		what: "a permanent error starts the next",
@@ -253,18 +268,18 @@ var hedgeCallTable = table{"hedge/call.go", []fault{
 	},
 	{
 		what: "HedgeIf is not asked",
-		old:  `(hedgeIf == nil || hedgeIf(err)) && c.withdraw()`,
-		new:  `c.withdraw()`,
+		old:  `if hedgeIf == nil || hedgeIf(err) {`,
+		new:  `if true {`,
 	},
 	{
 		what: "a token is taken for a start that HedgeIf rejects",
-		old:  `(hedgeIf == nil || hedgeIf(err)) && c.withdraw()`,
-		new:  `c.withdraw() && (hedgeIf == nil || hedgeIf(err))`,
+		old:  `if hedgeIf == nil || hedgeIf(err) {`,
+		new:  `if c.withdraw() && (hedgeIf == nil || hedgeIf(err)) {`,
 	},
 	{
 		what: "the budget is not asked after a failure",
-		old:  `(hedgeIf == nil || hedgeIf(err)) && c.withdraw()`,
-		new:  `hedgeIf == nil || hedgeIf(err)`,
+		old:  `if c.answered() || !c.withdraw() {`,
+		new:  `if c.answered() || err == nil && !c.withdraw() {`,
 	},
 	{
 		what: "a call whose ctx has ended is started again",
