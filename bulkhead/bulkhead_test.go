@@ -394,15 +394,35 @@ func TestResizeLetsWaitersInAndNobodyOut(t *testing.T) {
 	})
 }
 
+// TestAPermitIsReleasedOnce, also by goroutines that race through many of them.
 func TestAPermitIsReleasedOnce(t *testing.T) {
-	b := bulkhead.New(bulkhead.Config{Limit: 2})
-	one, _ := take(t, b), take(t, b)
+	const permits = 5000
+	b := bulkhead.New(bulkhead.Config{Limit: 2 * permits})
+	all := make([]*bulkhead.Permit, permits)
+	for i := range all {
+		all[i] = take(t, b)
+	}
+	for range permits {
+		take(t, b) // what is given back twice would be one of these
+	}
+	var steps atomic.Int32
 	var g errgroup.Group
-	for range 10 {
-		g.Go(func() error { one.Release(); return nil })
+	for range 2 {
+		g.Go(func() error {
+			for i, permit := range all {
+				steps.Add(1)
+				for range 1000 { // in step, unless the other does not run at all
+					if steps.Load() >= int32(2*(i+1)) {
+						break
+					}
+				}
+				permit.Release()
+			}
+			return nil
+		})
 	}
 	g.Wait()
-	check(t, b, 1, 0)
+	check(t, b, permits, 0)
 	new(bulkhead.Permit).Release()
 }
 
@@ -464,15 +484,19 @@ func TestNothingIsLostUnderContention(t *testing.T) {
 	take(t, b).Release()
 }
 
+// TestNoPlaceIsLostWhereNobodyWaits, also while the limit changes.
 func TestNoPlaceIsLostWhereNobodyWaits(t *testing.T) {
 	b := bulkhead.New(bulkhead.Config{Limit: 100})
 	var g errgroup.Group
-	for range 4 {
+	for worker := range 4 {
 		g.Go(func() error {
-			for range 100_000 {
+			for i := range 100_000 {
 				permit, err := b.Acquire(t.Context())
 				if err != nil {
 					return err
+				}
+				if worker == 0 {
+					b.Resize(100 + i%2)
 				}
 				permit.Release()
 			}
