@@ -43,7 +43,7 @@ func (r *Run) Do(ctx context.Context, owner Owner) {
 			return
 		}
 		if value := recover(); value != nil { // only now that somebody hears of it
-			r.panicked = panicError(value)
+			r.panicked = PanicError(value)
 		}
 	}()
 	r.err = r.Fork.Run(ctx)
@@ -61,9 +61,9 @@ func (r *Run) Result() error {
 	return r.err
 }
 
-// panicError holds a panic's value with the stack of the goroutine, whose deferred function calls it. A value that comes
+// PanicError holds a panic's value with the stack of the goroutine, whose deferred function calls it. A value that comes
 // from a policy further in and holds both already stays as it is.
-func panicError(value any) *resilience.PanicError {
+func PanicError(value any) *resilience.PanicError {
 	if inner, ok := value.(*resilience.PanicError); ok {
 		return inner
 	}

@@ -4,10 +4,10 @@ package shared
 import (
 	"context"
 	"runtime"
-	"runtime/debug"
 	"sync"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/apart"
 	"github.com/effector-go/resilience/internal/clock"
 )
 
@@ -57,7 +57,7 @@ func (r *Run[T]) run(ctx context.Context, effector resilience.Effector[T], settl
 			return
 		}
 		if value := recover(); value != nil {
-			r.panicked = panicError(value)
+			r.panicked = apart.PanicError(value)
 		}
 	}()
 	r.value, r.err = effector(ctx)
@@ -78,15 +78,6 @@ func (r *Run[T]) end(settle func(*Run[T])) bool {
 		settle(r)
 	}
 	return true
-}
-
-// panicError holds a panic's value with the stack of the goroutine, whose deferred function calls it. A value that comes from a policy
-// further in and holds both already stays as it is.
-func panicError(value any) *resilience.PanicError {
-	if inner, ok := value.(*resilience.PanicError); ok {
-		return inner
-	}
-	return &resilience.PanicError{Value: value, Stack: debug.Stack()}
 }
 
 // Join adds a caller, who is to [Run.Wait], unless the run has ended or was given up. It is called with the owner's mutex held.

@@ -57,11 +57,6 @@ var sharedTable = table{"internal/shared/shared.go", []fault{
 		new:  `if false {`,
 	},
 	{
-		what: "a PanicError is put into another",
-		old:  `if inner, ok := value.(*resilience.PanicError); ok {`,
-		new:  `if inner, ok := value.(*resilience.PanicError); ok && false {`,
-	},
-	{
 		what: "a caller joins a run that has ended, or was given up",
 		old:  "if r.state != running {\n\t\treturn false\n\t}\n\tr.callers++",
 		new:  "r.callers++",
