@@ -22,7 +22,7 @@ func newClient(out io.Writer) *http.Client {
 		Key:  func(req *http.Request) string { return req.URL.Path }, // each scene begins anew; the default is the host
 		Policies: func(key string) resilience.Policy {
 			return resilience.Pipeline{
-				timeout.After(10 * time.Second),
+				timeout.After(10 * time.Second), // all attempts and the waits between them
 				retry.New(retry.Config{
 					Budget:  retries,
 					Backoff: retry.Constant(10 * time.Millisecond),
@@ -32,7 +32,7 @@ func newClient(out io.Writer) *http.Client {
 					Name:          key,
 					OnStateChange: func(t breaker.Transition) { fmt.Fprintf(out, "      breaker: %v, %s\n", t.To, t.Cause) },
 				}),
-				timeout.After(200 * time.Millisecond),
+				timeout.After(time.Second), // each attempt, to its headers
 			}
 		},
 	})}

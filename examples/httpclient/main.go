@@ -33,7 +33,7 @@ func main() {
 type scene struct {
 	title        string
 	method, path string
-	header       string // with an empty value
+	key          string // sent as Idempotency-Key
 	limit        time.Duration
 	times        int
 }
@@ -41,7 +41,7 @@ type scene struct {
 var scenes = []scene{
 	{title: "A GET that is answered 503 twice is sent again, after the server's Retry-After.", method: "GET", path: "/flaky"},
 	{title: "A POST that is answered 500 is sent once, and its answer is the caller's.", method: "POST", path: "/order"},
-	{title: "With an Idempotency-Key it may be sent again.", method: "POST", path: "/order", header: "Idempotency-Key"},
+	{title: "With an Idempotency-Key it may be sent again.", method: "POST", path: "/order", key: "order-1754"},
 	{title: "A Retry-After of a year is not waited for: the answer comes at once.", method: "GET", path: "/maintenance", limit: 2 * time.Second},
 	{title: "A body may take longer than an attempt: the limit ends with the headers.", method: "GET", path: "/stream"},
 	{title: "A server that hangs up opens the breaker, and calls are refused without a request.", method: "GET", path: "/down", times: 4},
@@ -78,8 +78,8 @@ func (s scene) play(ctx context.Context, client *http.Client, url string, out io
 	if err != nil {
 		return err
 	}
-	if s.header != "" {
-		req.Header.Set(s.header, "")
+	if s.key != "" {
+		req.Header.Set("Idempotency-Key", s.key)
 	}
 	fmt.Fprintf(out, "   %s %s\n", s.method, s.path)
 	response, err := client.Do(req)

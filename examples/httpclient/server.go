@@ -40,7 +40,7 @@ func newServer() *httptest.Server {
 			fmt.Fprint(w, i)
 			w.(http.Flusher).Flush()
 			select {
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(300 * time.Millisecond):
 			case <-r.Context().Done():
 				return
 			}
