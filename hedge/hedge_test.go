@@ -381,7 +381,7 @@ func TestATimerThatRanForAStartThatFailedIsForgotten(t *testing.T) {
 func TestNothingStartsOnceTheAnswerIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 2})
-		s := scripted(answer{takes: 3 * time.Second}, answer{takes: time.Second, err: errDown})
+		s := scripted(answer{takes: 3 * time.Second}, answer{takes: 500 * time.Millisecond, err: errDown})
 		h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: b, HedgeIf: func(error) bool {
 			time.Sleep(2 * time.Second)
 			return true
