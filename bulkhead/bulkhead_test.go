@@ -394,6 +394,32 @@ func TestResizeLetsWaitersInAndNobodyOut(t *testing.T) {
 	})
 }
 
+// together has two goroutines do the same thing so many times, in step, so that they meet also where other programs leave them little time.
+func together(t *testing.T, times int, do func(worker, i int) error) {
+	t.Helper()
+	var steps atomic.Int64
+	var g errgroup.Group
+	for worker := range 2 {
+		g.Go(func() error {
+			for i := range times {
+				steps.Add(1)
+				for range 1000 { // unless the other does not run at all
+					if steps.Load() >= int64(2*(i+1)) {
+						break
+					}
+				}
+				if err := do(worker, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestAPermitIsReleasedOnce, also by goroutines that race through many of them.
 func TestAPermitIsReleasedOnce(t *testing.T) {
 	const permits = 5000
@@ -405,23 +431,10 @@ func TestAPermitIsReleasedOnce(t *testing.T) {
 	for range permits {
 		take(t, b) // what is given back twice would be one of these
 	}
-	var steps atomic.Int32
-	var g errgroup.Group
-	for range 2 {
-		g.Go(func() error {
-			for i, permit := range all {
-				steps.Add(1)
-				for range 1000 { // in step, unless the other does not run at all
-					if steps.Load() >= int32(2*(i+1)) {
-						break
-					}
-				}
-				permit.Release()
-			}
-			return nil
-		})
-	}
-	g.Wait()
+	together(t, permits, func(_, i int) error {
+		all[i].Release()
+		return nil
+	})
 	check(t, b, permits, 0)
 	new(bulkhead.Permit).Release()
 }
@@ -487,25 +500,15 @@ func TestNothingIsLostUnderContention(t *testing.T) {
 // TestNoPlaceIsLostWhereNobodyWaits, also while the limit changes.
 func TestNoPlaceIsLostWhereNobodyWaits(t *testing.T) {
 	b := bulkhead.New(bulkhead.Config{Limit: 100})
-	var g errgroup.Group
-	for worker := range 4 {
-		g.Go(func() error {
-			for i := range 100_000 {
-				permit, err := b.Acquire(t.Context())
-				if err != nil {
-					return err
-				}
-				if worker == 0 {
-					b.Resize(100 + i%2)
-				}
-				permit.Release()
-			}
+	together(t, 20_000, func(worker, i int) error {
+		if worker == 0 && i%2 == 0 {
+			b.Resize(100 + i%4)
 			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		t.Error(err)
-	}
+		}
+		permit, err := b.Acquire(t.Context())
+		permit.Release()
+		return err
+	})
 	check(t, b, 0, 0)
 }
 
