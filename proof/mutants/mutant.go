@@ -29,6 +29,8 @@ var tables = []table{
 	timeoutTable, contextTable, abandonTable,
 	budgetTable, budgetConfigTable,
 	hedgeTable, hedgeConfigTable, hedgeCallTable, hedgeContextTable, histogramTable, apartTable,
+	bulkheadTable, bulkheadConfigTable, fifoTable,
+	ratelimitTable, bucketTable, ratelimitKeyedTable, ratelimitConfigTable, ratelimitErrorsTable, keyedTable,
 	clockTable, ctxkeyTable,
 	shedTable, shedWindowTable, shedConfigTable, shedErrorsTable, outcomeTable,
 	throttleTable, throttleConfigTable, throttleErrorsTable,
