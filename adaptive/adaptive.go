@@ -25,8 +25,8 @@ import (
 // A Limiter lets calls through while fewer run than its limit, refuses others at once with [*LimitError], and sets the limit by how long calls take or
 // whether they fail. It is a [resilience.Policy], made by [New], and safe for concurrent use. It holds no goroutine and no timer.
 //
-// The limit changes by evidence alone: it grows only where calls met it, and without calls it stays. Now and then [Queue] admits no more than half of the
-// limit for one round trip, to learn anew how long a call takes that does not queue.
+// The limit changes by evidence alone: it grows only where calls met it, and without calls it stays. Now and then, at most once in 128
+// round trips unless the limit falls, [Queue] admits no more than half of it for three, to learn anew how long a call takes that does not queue.
 type Limiter struct {
 	name     string
 	limit    *concurrency.Limit

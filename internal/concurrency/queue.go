@@ -13,8 +13,8 @@ const (
 	step     = 0.05 // at most so much at once,
 	leap     = 0.25 // or so much, until a queue was seen
 
-	fewest = 20   // calls that a round has: fewer tell too little
-	fade   = 0.75 // what a round counts for in the next, where the limit stayed
+	fewest = 20  // calls that a round has: fewer tell too little
+	fade   = 0.9 // what a round counts for in the next, where the limit stayed
 
 	// A limit that fell below this share of where it began to shrink is drained: a fourth step of 5 %.
 	doubt = 0.83
@@ -103,6 +103,9 @@ func (q *queue) judge(l *Limit, running int) {
 		q.skip, q.past = running, tally{}
 	} else {
 		q.past = q.samples.plus(q.past, fade)
+	}
+	if drain {
+		q.skip += admit // some that began before may have been overtaken: not one that queued may be among those of the drain
 	}
 	q.need = max(admit, fewest)
 	q.peak = running
