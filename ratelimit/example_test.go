@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/ratelimit"
@@ -20,4 +21,39 @@ func Example() {
 	// false
 	// false
 	// true
+}
+
+func ExampleKeyed() {
+	perCustomer := ratelimit.NewKeyed[string](ratelimit.KeyedConfig{Config: ratelimit.Config{Rate: 0.1, Burst: 2}})
+	for i := range 6 {
+		customer := "c" + strconv.Itoa(i%2)
+		fmt.Println(customer, perCustomer.Allow(customer))
+	}
+	// Output:
+	// c0 true
+	// c1 true
+	// c0 true
+	// c1 true
+	// c0 false
+	// c1 false
+}
+
+type customer struct{}
+
+// The key is in the ctx, put there by whoever knows who asks.
+func ExampleKeyed_By() {
+	perCustomer := ratelimit.NewKeyed[string](ratelimit.KeyedConfig{Config: ratelimit.Config{Rate: 0.1}})
+	customerOf := func(ctx context.Context) string {
+		id, _ := ctx.Value(customer{}).(string)
+		return id
+	}
+	send := resilience.Compose(func(context.Context) (string, error) { return "sent", nil }, perCustomer.By(customerOf))
+	for _, id := range []string{"alice", "bob", "alice"} {
+		answer, err := send(context.WithValue(context.Background(), customer{}, id))
+		fmt.Println(id, answer, errors.Is(err, ratelimit.ErrLimited))
+	}
+	// Output:
+	// alice sent false
+	// bob sent false
+	// alice  true
 }

@@ -3,10 +3,8 @@ package ratelimit_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"runtime"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -295,19 +293,4 @@ func heap() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
-}
-
-func ExampleKeyed() {
-	perCustomer := ratelimit.NewKeyed[string](ratelimit.KeyedConfig{Config: ratelimit.Config{Rate: 0.1, Burst: 2}})
-	for i := range 6 {
-		customer := "c" + strconv.Itoa(i%2)
-		fmt.Println(customer, perCustomer.Allow(customer))
-	}
-	// Output:
-	// c0 true
-	// c1 true
-	// c0 true
-	// c1 true
-	// c0 false
-	// c1 false
 }
