@@ -18,7 +18,6 @@ package resiliencehttp
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -111,7 +110,10 @@ func defaultKey(req *http.Request) string {
 			return scheme + "://" + strings.ToLower(req.URL.Host)
 		}
 	}
-	return scheme + "://" + net.JoinHostPort(host, port)
+	if strings.Contains(host, ":") { // IPv6
+		host = "[" + host + "]"
+	}
+	return scheme + "://" + host + ":" + port
 }
 
 // An exchange is one request on its way through the policies, to which it is the outermost policy.
