@@ -107,6 +107,9 @@ func TestABulkheadIsLinearizable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if testing.Short() {
+		rounds /= 5 // as rapid does
+	}
 	for range rounds {
 		limit := 1 + rand.IntN(3)
 		model := porcupine.Model{
