@@ -1,0 +1,79 @@
+package resiliencehttp_test
+
+import (
+	"io"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/hedge"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
+)
+
+// hedging starts a request again after a second.
+func hedging() resilience.Policy {
+	return hedge.New(hedge.Config{Delay: time.Second, Budget: budget.New(budget.Config{Ratio: 1})})
+}
+
+// TestAHedgesWinnerStreamsOn though the hedge has returned and canceled what it started, and the loser leaves no response and no
+// connection.
+func TestAHedgesWinnerStreamsOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var requests, gone atomic.Int32
+		m := newMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if requests.Add(1) == 1 {
+				<-r.Context().Done() // slow, until the client gives it up
+				gone.Add(1)
+				return
+			}
+			io.WriteString(w, "begun")
+			w.(http.Flusher).Flush()
+			time.Sleep(time.Hour)
+			io.WriteString(w, ", ended")
+		}))
+		began := time.Now()
+		client := &http.Client{Transport: through(m.base, resilience.Pipeline{timeout.After(time.Minute), hedging(), timeout.After(30 * time.Second)})}
+		response, err := client.Get("http://example.com/")
+		if err != nil || time.Since(began) != time.Second {
+			t.Fatal(err, time.Since(began))
+		}
+		if synctest.Wait(); gone.Load() != 1 {
+			t.Error("the loser's request still runs")
+		}
+		if text := readAll(t, response); text != "begun, ended" || time.Since(began) != time.Hour+time.Second {
+			t.Errorf("%q after %v", text, time.Since(began))
+		}
+	})
+}
+
+// TestAHedgesFailedResponsesAreAnswersOrDropped: the last is the caller's, the others are nobody's.
+func TestAHedgesFailedResponsesAreAnswersOrDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &answers{statuses: []int{503, 500}}
+		response, err := through(base, hedging()).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+		if err != nil || response.StatusCode != 500 || readAll(t, response) != "answer 2" {
+			t.Errorf("%v, %v", response, err)
+		}
+		synctest.Wait()
+		checkClosed(t, base.bodies)
+	})
+}
+
+// TestAPOSTIsNotHedged, whatever a retry around it may do.
+func TestAPOSTIsNotHedged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &answers{statuses: []int{500}}
+		policy := resilience.Pipeline{retries(retry.Config{}), hedging()}
+		response, err := through(base, policy).RoundTrip(newRequest(t, "POST", "http://example.com/", "x"))
+		if err != nil || response.StatusCode != 500 || len(base.bodies) != 1 {
+			t.Errorf("%v, %v after %d requests", response, err, len(base.bodies))
+		}
+		response.Body.Close()
+		synctest.Wait()
+	})
+}
