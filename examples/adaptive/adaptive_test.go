@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"image/png"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestQueueIsWithinAFifthInEveryPhase, at the cost of no more than a tenth of the answers or of the round trip.
+func TestQueueIsWithinAFifthInEveryPhase(t *testing.T) {
+	for _, workers := range []int{100, 160} {
+		for seed := range uint64(2) {
+			r := simulate(config{workers: workers, seed: seed}, laws[0])
+			for i, p := range script {
+				s := summarize(r, i, workers)
+				right := p.workers(workers)
+				if s.off > 0.2 || s.off < -0.2 {
+					t.Errorf("%d workers, seed %d, %s: limit from %d to %d, want %d", workers, seed, p.name, s.least, s.most, right)
+				}
+				if all := float64(right) / p.pace.Seconds(); s.rate < 0.9*all || s.took > p.pace*11/10 {
+					t.Errorf("%d workers, seed %d, %s: %.0f answers/s of %.0f, in %v", workers, seed, p.name, s.rate, all, s.took)
+				}
+			}
+		}
+	}
+}
+
+// TestThePublishedLawsAreOff: else there were no reason for another.
+func TestThePublishedLawsAreOff(t *testing.T) {
+	for _, l := range laws[1:] {
+		r := simulate(config{workers: 100, seed: 1}, l)
+		if s := summarize(r, 1, 100); s.off > -0.36 && s.off < 0.36 {
+			t.Errorf("%s: limit from %d to %d for 50 workers", l.name, s.least, s.most)
+		}
+	}
+}
+
+func TestVegasGrowsHoldsAndShrinksByItsQueue(t *testing.T) {
+	v := &vegas{limit: 100, least: 10, jitter: 1e6}
+	if v.sample(10, 100); v.limit != 112 { // no queue: by 6 × log10 of the limit
+		t.Errorf("%v, want 112", v.limit)
+	}
+	v.limit = 100
+	if v.sample(10.8, 100); v.limit != 100 { // 8 queue: between 6 and 12
+		t.Errorf("%v, want 100", v.limit)
+	}
+	if v.sample(20, 100); v.limit != 98 {
+		t.Errorf("%v, want 98", v.limit)
+	}
+	if v.sample(20, 10); v.limit != 98 {
+		t.Errorf("%v with few calls, want 98", v.limit)
+	}
+}
+
+func TestGradient2FollowsItsAverages(t *testing.T) {
+	g := &gradient2{limit: 100}
+	g.sample(10, 100)
+	if g.limit != 100.8 { // a fifth of 4 more
+		t.Errorf("%v", g.limit)
+	}
+	g = &gradient2{limit: 100, long: 10, samples: 10}
+	g.sample(60, 100) // six times as long: half, and 4
+	if g.limit != 90.8 {
+		t.Errorf("%v", g.limit)
+	}
+	g.sample(10, 10)
+	if g.limit != 90.8 {
+		t.Errorf("%v with few calls", g.limit)
+	}
+}
+
+func TestTheSameSeedGivesTheSameRun(t *testing.T) {
+	var outs [2]bytes.Buffer
+	for i := range outs {
+		var stderr bytes.Buffer
+		dir := t.TempDir()
+		if status := run([]string{"-workers", "20", "-out", dir}, &outs[i], &stderr); status != 0 {
+			t.Fatalf("exit status %d:\n%s", status, &stderr)
+		}
+		decodePlots(t, dir)
+	}
+	table := func(b *bytes.Buffer) string { before, _, _ := strings.Cut(b.String(), "wrote "); return before }
+	if first, second := table(&outs[0]), table(&outs[1]); first != second || first == "" {
+		t.Errorf("%s\n%s", first, second)
+	}
+	for _, l := range laws {
+		if !strings.Contains(outs[0].String(), l.name) {
+			t.Errorf("the table lacks %s", l.name)
+		}
+	}
+}
+
+func decodePlots(t *testing.T, dir string) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "adaptive-limit.png"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := png.Decode(bytes.NewReader(data)); err != nil {
+		t.Error(err)
+	}
+	file, err := os.Open(filepath.Join(dir, "adaptive-limit.svg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	decoder := xml.NewDecoder(file)
+	elements := 0
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := token.(xml.StartElement); ok {
+			elements++
+		}
+	}
+	if elements < 10 {
+		t.Errorf("%d elements in the SVG", elements)
+	}
+}
+
+func TestMistakesInTheFlagsAreTold(t *testing.T) {
+	for want, args := range map[string][]string{
+		"-workers is 19, must be 20 to 400":              {"-workers", "19"},
+		"-out is empty, must name a directory":           {"-out", ""},
+		`unexpected argument "x": there are only flags`:  {"x"},
+		"flag provided but not defined: -x (-help lists": {"-x"},
+	} {
+		var stdout, stderr bytes.Buffer
+		if status := run(args, &stdout, &stderr); status != 2 || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%q: exit status %d, %s", args, status, &stderr)
+		}
+	}
+	var stdout, stderr bytes.Buffer
+	if status := run([]string{"-help"}, &stdout, &stderr); status != 0 || !strings.Contains(stderr.String(), "usage: adaptive") {
+		t.Errorf("-help: exit status %d, %s", status, &stderr)
+	}
+}
+
+func TestTheWorldGoesFromEventToEventInOrder(t *testing.T) {
+	var w world
+	var order []int
+	for i, d := range []time.Duration{3, 1, 2, 1, 9} {
+		w.after(d, func() { order = append(order, i) })
+	}
+	w.run(9)
+	if want := []int{1, 3, 2, 0}; len(order) != 4 || order[0] != want[0] || order[1] != want[1] || order[2] != want[2] || order[3] != want[3] {
+		t.Errorf("%v, want %v", order, want)
+	}
+}
