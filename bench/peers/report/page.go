@@ -425,28 +425,32 @@ func cell(answers []behaviour.Answer, kind behaviour.Kind, subject, probe string
 	return fmt.Sprintf("cannot (%d)", at+1)
 }
 
-// stageTables are all rows of bench but those of locks, a table for each benchmark.
+// stageTables are all rows of bench but those of locks, a table for each benchmark: first what policies are made of and
+// pipelines, then each policy, at last what grows.
 func stageTables(r *results) string {
-	var w bytes.Buffer
-	benchmark := ""
+	order := map[string]int{"Floors": -3, "Pipeline": -2, "Do": -1, "PipelineLength": 1, "PipelineDepth": 1, "BreakersAlive": 1, "Callers": 1}
+	tables := map[string]*bytes.Buffer{}
+	var benchmarks []string
 	for _, key := range r.rows {
 		first, rest, _ := strings.Cut(key.name, "/")
 		if key.pkg != "bench" || first == "Locks" {
 			continue
 		}
-		name, parallel := strings.CutSuffix(key.name, "callers=parallel")
-		serial := name + "callers=serial"
-		if parallel {
-			if r.seconds("bench", serial, 0) != nil {
-				continue // it stands in the row of the serial one
-			}
+		if name, ok := strings.CutSuffix(key.name, "callers=parallel"); ok && r.seconds("bench", name+"callers=serial", 0) != nil {
+			continue // it stands in the row of the serial one
 		}
-		if first != benchmark {
-			benchmark = first
-			fmt.Fprintf(&w, "\n### %s\n\n| | serial | parallel | allocations | bytes | |\n", first)
-			w.WriteString("| --- | ---: | ---: | ---: | ---: | --- |\n")
+		if tables[first] == nil {
+			tables[first] = &bytes.Buffer{}
+			benchmarks = append(benchmarks, first)
+			fmt.Fprintf(tables[first], "\n### %s\n\n| | serial | parallel | allocations | bytes | |\n", first)
+			tables[first].WriteString("| --- | ---: | ---: | ---: | ---: | --- |\n")
 		}
-		stageRow(&w, r, key, rest)
+		stageRow(tables[first], r, key, rest)
+	}
+	slices.SortStableFunc(benchmarks, func(a, b string) int { return cmp.Compare(order[a], order[b]) })
+	var w strings.Builder
+	for _, name := range benchmarks {
+		w.WriteString(tables[name].String())
 	}
 	return w.String()
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -211,6 +212,28 @@ func TestLocksAreToldByProcessors(t *testing.T) {
 	locksByProcessors(&w, r, "closed")
 	if want := "| form | 1 | 2 | 4 |\n| --- | ---: | ---: | ---: |\n| library | 10.0 ns | 7.00 ns | 8.00 ns |\n"; w.String() != want {
 		t.Errorf("%q, want %q", w.String(), want)
+	}
+}
+
+func TestStagesAreFloorsPipelinesPoliciesGrowth(t *testing.T) {
+	r := newResults()
+	for _, name := range []string{
+		"Bulkhead/call=x/callers=serial", "Callers/goroutines=1", "Floors/floor=x/callers=parallel", "Floors/floor=x/callers=serial",
+		"Locks/path=x", "Pipeline/pipeline=x/callers=serial",
+	} {
+		key := row{"bench", name, 1}
+		r.rows, r.costs[key] = append(r.rows, key), cost{"sec/op": {1e-9}}
+	}
+	got := stageTables(r)
+	var heads []string
+	for _, match := range regexp.MustCompile(`### (\w+)`).FindAllStringSubmatch(got, -1) {
+		heads = append(heads, match[1])
+	}
+	if want := []string{"Floors", "Pipeline", "Bulkhead", "Callers"}; !slices.Equal(heads, want) {
+		t.Errorf("%q, want %q", heads, want)
+	}
+	if want := "| floor=x | 1.00 ns | 1.00 ns | | |  |\n"; strings.Count(got, "| floor=x") != 1 || !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
 	}
 }
 

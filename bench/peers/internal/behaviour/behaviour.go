@@ -142,6 +142,7 @@ func Probes(k Kind) []Probe {
 const (
 	noAttempts = "makes a call once and waits for nothing before it"
 	noRefusals = "refuses no calls"
+	noHalfOpen = "has no half-open state"
 )
 
 // Lacks tells why no subject of the kind has a place for what the probe of that ID asks.
@@ -150,10 +151,10 @@ func (k Kind) Lacks(probe string) (why string, ok bool) {
 	case Breaker:
 		why = map[string]string{"deadline": noAttempts, "last-error": noAttempts}[probe]
 	case Retry:
-		why = map[string]string{"trials": noRefusals, "lost": noRefusals, "stale": noRefusals, "hung": noRefusals}[probe]
+		why = map[string]string{"trials": noHalfOpen, "lost": noHalfOpen, "stale": noHalfOpen, "hung": noRefusals}[probe]
 	case Timeout:
 		why = map[string]string{
-			"trials": noRefusals, "lost": noRefusals, "stale": noRefusals, "deadline": noAttempts, "retry-after": noAttempts,
+			"trials": noHalfOpen, "lost": noHalfOpen, "stale": noHalfOpen, "deadline": noAttempts, "retry-after": noAttempts,
 		}[probe]
 	}
 	return why, why != ""
