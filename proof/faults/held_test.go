@@ -18,8 +18,8 @@ import (
 // What a call was made with is garbage right after the call, while the caller's own context, the policies and their timers go on: no timer,
 // no goroutine and no list of children refers to it.
 func TestNothingHoldsACallThatWentWrong(t *testing.T) {
-	for _, order := range orders() {
-		if len(order) > 2 {
+	for i, order := range orders() {
+		if len(order) > 2 || len(order) == 2 && i%7 != 0 && !*every { // many collections of garbage
 			continue
 		}
 		t.Run(name(order), func(t *testing.T) {

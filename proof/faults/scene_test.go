@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -46,21 +47,29 @@ const (
 	rateLimited kind = "ratelimit" // with more tokens than any test takes, which come back in weeks
 	throttled   kind = "throttle"  // likewise
 	shedding    kind = "shed"      // that counts and refuses nothing
+	adapting    kind = "adaptive"  // that drops make smaller
+	hedging     kind = "hedge"     // a further start when the first has failed, never beside it
 )
 
 var kinds = []kind{
 	consecutive, leaky, lastCalls, rate, slow, tripping, trial, deciding, retrying, budgeted, limited, abandoning, atMostOnce, discarding,
-	bulkheading, rateLimited, throttled, shedding,
+	bulkheading, rateLimited, throttled, shedding, adapting, hedging,
 }
 
 func (k kind) breaks() bool  { return k.breakerConfig() != nil }
 func (k kind) retries() bool { return k == retrying || k == budgeted }
+
+// gates reports whether the policy has a gate for a witness.
 func (k kind) gates() bool {
-	return k == bulkheading || k == rateLimited || k == throttled || k == shedding
+	switch k {
+	case bulkheading, rateLimited, throttled, shedding, adapting, hedging:
+		return true
+	}
+	return false
 }
 
 // classifies reports whether the policy asks a Classify of the user's.
-func (k kind) classifies() bool { return k.breaks() || k == shedding }
+func (k kind) classifies() bool { return k.breaks() || k == shedding || k == adapting }
 
 // What the policies are set to: limits of hours, for effectors that take hours, and an open time that none of them outlasts.
 const (
@@ -106,6 +115,9 @@ const (
 	atNextBackOff   site = "NextBackOff"
 	atReset         site = "Reset"
 	atDrop          site = "drop"
+	atPriority      site = "Priority"
+	atHedgeIf       site = "HedgeIf"
+	atOnHedge       site = "OnHedge"
 )
 
 // A scene is one pipeline, made anew, with what goes wrong in it and everything that was seen.
@@ -494,9 +506,26 @@ func (s *scene) checkEnding(ctx context.Context, end ending) {
 		if !errors.Is(end.err, ctx.Err()) || !errors.Is(end.err, context.Cause(ctx)) {
 			s.t.Errorf("%v is not %v and %v", end.err, ctx.Err(), context.Cause(ctx))
 		}
-	case s.fault.want != nil:
+	case s.fault.want != nil && !s.hedgedInVain(end.err):
 		s.fault.want(s, end)
 	}
+}
+
+// hedgedInVain reports whether a further start, which the first one's failure began at once, was refused: its error is the last, and so
+// the call's.
+func (s *scene) hedgedInVain(err error) bool { return s.holds(hedging) && isRefusal(err) }
+
+// isRefusal does without errors.Is, which may ask a bad error.
+func isRefusal(err error) bool {
+	switch e := err.(type) {
+	case *breaker.OpenError, *timeout.AbandonedError:
+		return true
+	case *timeout.Error:
+		return isRefusal(e.Unwrap())
+	case *retry.ExhaustedError:
+		return slices.ContainsFunc(e.Unwrap(), isRefusal)
+	}
+	return false
 }
 
 func isMistake(value any) bool { _, ok := value.(runtime.Error); return ok }
@@ -528,7 +557,7 @@ func (s *scene) checkPanic(end ending) {
 // apart reports whether what is so deep in the pipeline runs on a goroutine of its own.
 func (s *scene) apart(depth int) bool {
 	for _, k := range s.order[:depth] {
-		if k == abandoning {
+		if k == abandoning || k == hedging {
 			return true
 		}
 	}
@@ -574,6 +603,9 @@ func (s *scene) checkStarts() {
 	for _, k := range s.order {
 		if k.retries() {
 			most *= 3
+		}
+		if k == hedging {
+			most *= 2
 		}
 	}
 	if s.fault.dead {

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/adaptive"
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/budget"
 	"github.com/effector-go/resilience/bulkhead"
+	"github.com/effector-go/resilience/hedge"
 	"github.com/effector-go/resilience/ratelimit"
 	"github.com/effector-go/resilience/retry"
 	"github.com/effector-go/resilience/shed"
@@ -279,6 +281,33 @@ func (s *scene) newGate(k kind, depth int) *gate {
 			}
 		}
 		g.limitFailing(shed.New(c))
+	case adapting:
+		c := adaptive.Config{Algorithm: adaptive.AIMD, Priority: func(context.Context) int { s.pass(atPriority, depth); return 4 }}
+		if s.fault.at == atClassify {
+			c.Classify = func(ctx context.Context, err error) adaptive.Outcome {
+				s.pass(atClassify, depth)
+				return adaptive.DefaultClassify(ctx, err)
+			}
+		}
+		l := adaptive.New(c)
+		g.policy = l
+		g.do = func(ctx context.Context, e resilience.Effector[int]) (int, error) { return adaptive.Do(ctx, l, e) }
+		g.check = func(t *testing.T) {
+			if got := l.Snapshot(); got.Running != 0 {
+				t.Errorf("places are held: %+v", got)
+			}
+		}
+	case hedging:
+		h := hedge.New(hedge.Config{
+			Delay:  openFor / 2, // sooner than a breaker's timer: the runtime keeps one that was stopped while sooner ones are to come
+			Budget: budget.New(budget.Config{Ratio: 1, TTL: 8760 * time.Hour}),
+
+			HedgeIf: func(error) bool { s.pass(atHedgeIf, depth); return true },
+			OnHedge: func(hedge.Event) { s.pass(atOnHedge, depth) },
+		})
+		g.policy = h
+		g.do = func(ctx context.Context, e resilience.Effector[int]) (int, error) { return hedge.Do(ctx, h, e) }
+		g.check = func(*testing.T) {} // it holds goroutines and timers only
 	default:
 		panic(k)
 	}
