@@ -123,7 +123,8 @@ func page(r *results, answers []behaviour.Answer, hand string) (string, error) {
 		"Bounds":           boundsTable(r),
 		"Paths":            pathTables,
 		"Processors":       r.machineProcs(),
-		"ProcessorsTable":  processorsTable(r),
+		"ProcessorsTable":  breakersByProcessors.table(r),
+		"LimitProcsTable":  limitsByProcessors.table(r),
 		"LengthTable":      lengthTable(r),
 		"Behaviour":        behaviourTables(answers),
 		"Begin":            begin(byHand),
@@ -138,6 +139,7 @@ func page(r *results, answers []behaviour.Answer, hand string) (string, error) {
 		"GrowthTable":      growthTable(r),
 		"TailTable":        tailTable(r),
 		"FigureProcessors": figureProcessors,
+		"FigureLimitProcs": figureLimitProcs,
 		"FigureLength":     figureLength,
 	})
 	return strings.TrimRight(w.String(), "\n") + "\n", err
@@ -232,16 +234,17 @@ func pathTable(w *bytes.Buffer, r *results, p path) error {
 	return nil
 }
 
-func processorsTable(r *results) string {
+// table is what the figure shows, in numbers.
+func (x byProcessors) table(r *results) string {
 	var w bytes.Buffer
-	procs := r.procs("peers", "Closed/ours/parallel")
+	procs := r.procs("peers", x.lines[0].row)
 	head, line := "| |", "| --- |"
 	for _, n := range procs {
 		head += fmt.Sprintf(" %d |", n)
 		line += " ---: |"
 	}
 	fmt.Fprintf(&w, "%s\n%s\n", head, line)
-	for _, l := range processorLines {
+	for _, l := range x.lines {
 		fmt.Fprintf(&w, "| %s |", l.label)
 		for _, n := range procs {
 			fmt.Fprintf(&w, " %s |", duration(r.seconds("peers", l.row, n)))

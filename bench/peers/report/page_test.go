@@ -331,8 +331,8 @@ func TestAnswersAreReadFromTheTestsOutput(t *testing.T) {
 
 func TestFiguresAreWholeAndNameTheirAxes(t *testing.T) {
 	figures := figures(sample(8))
-	if len(figures) != 7 {
-		t.Fatalf("%d figures, want 7", len(figures))
+	if len(figures) != 8 {
+		t.Fatalf("%d figures, want 8", len(figures))
 	}
 	for _, f := range figures {
 		svg, err := f.render("svg")

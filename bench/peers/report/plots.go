@@ -23,6 +23,7 @@ const (
 	figureCalls      = "performance-calls"
 	figureLimits     = "performance-limits"
 	figureProcessors = "performance-processors"
+	figureLimitProcs = "performance-processors-limits"
 	figureLength     = "performance-length"
 	figureGrowth     = "performance-growth"
 	figureLocks      = "locks-processors"
@@ -44,7 +45,8 @@ func figures(r *results) []figure {
 		pathsFigure(r, figureBreakers, "Time of a call through a breaker"),
 		pathsFigure(r, figureCalls, "Time of a call through retry, timeout, pipelines and HTTP"),
 		pathsFigure(r, figureLimits, "Time of a call through limits, and of a shared one"),
-		processorsFigure(r),
+		breakersByProcessors.draw(r),
+		limitsByProcessors.draw(r),
 		lengthFigure(r),
 		growthFigure(r),
 		locksFigure(r),
@@ -318,8 +320,14 @@ func drawMarks(p *plot.Plot, marks []mark, glyph draw.GlyphStyle) {
 // A line is a row of bench/peers with its name in the figure.
 type line struct{ label, row string }
 
-// processorLines are what the figure and the table of processors show.
-var processorLines = []line{
+// byProcessors is a figure and a table of rows against the number of processors.
+type byProcessors struct {
+	figure string
+	title  string
+	lines  []line
+}
+
+var breakersByProcessors = byProcessors{figureProcessors, "Time of a call through one breaker, by processors", []line{
 	{"ours", "Closed/ours/parallel"},
 	{"ours, window", "RateWindow/ours/parallel"},
 	{"eapache", "Closed/eapache/parallel"},
@@ -328,15 +336,27 @@ var processorLines = []line{
 	{"failsafe two-step, window", "RateWindow/failsafe-two-step/parallel"},
 	{"aegis, window", "RateWindow/aegis/parallel"},
 	{"gozero, window", "RateWindow/gozero/parallel"},
-}
+}}
 
-func processorsFigure(r *results) figure {
-	p := newPlot("Time of a call through one breaker, by processors")
+var limitsByProcessors = byProcessors{figureLimitProcs, "Time of a call through one limit, by processors", []line{
+	{"ours, bulkhead", "Bulkhead/ours/parallel"},
+	{"ours, rate limit", "RateLimit/ours/parallel"},
+	{"ours, adaptive limit", "Adaptive/ours/parallel"},
+	{"ours, shedding", "Shed/ours/parallel"},
+	{"x/sync/semaphore", "Bulkhead/semaphore/parallel"},
+	{"x/time/rate", "RateLimit/x-time/parallel"},
+	{"uber, rate limit", "RateLimit/uber/parallel"},
+	{"gradient2, adaptive limit", "Adaptive/platinummonkey-gradient2/parallel"},
+}}
+
+// draw is the figure.
+func (x byProcessors) draw(r *results) figure {
+	p := newPlot(x.title)
 	p.X.Label.Text = "processors, each with a goroutine that calls"
-	procs := r.procs("peers", processorLines[0].row)
+	procs := r.procs("peers", x.lines[0].row)
 	legend := newLegend()
 	var lines []plotted
-	for _, l := range processorLines {
+	for _, l := range x.lines {
 		one := plotted{label: l.label}
 		for _, n := range procs {
 			one.add(float64(n), r.seconds("peers", l.row, n))
@@ -346,7 +366,7 @@ func processorsFigure(r *results) figure {
 	if !drawLines(p, &legend, lines, procs) {
 		return figure{}
 	}
-	return figure{figureProcessors, 620, 360, p, legend, 165}
+	return figure{x.figure, 620, 360, p, legend, 165}
 }
 
 // lengthSides are the libraries in pipelines of growing length, this one first.
