@@ -239,25 +239,59 @@ func TestNoTimerOutlivesTheBody(t *testing.T) {
 // TestNoConnectionIsHeldWhileRetryWaits: the response is drained and closed first, and its ctx has ended.
 func TestNoConnectionIsHeldWhileRetryWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		base := &answers{statuses: []int{503, 200}}
+		attempts := make(chan context.Context, 2)
+		body := &trackedBody{Reader: strings.NewReader("x")}
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			attempts <- req.Context()
+			if retry.Attempt(req.Context()) > 1 {
+				return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+			}
+			return &http.Response{StatusCode: 503, Body: body, ContentLength: -1}, nil
+		})
 		var g errgroup.Group
 		g.Go(func() error {
 			policy := resilience.Pipeline{retries(retry.Config{Backoff: retry.Constant(time.Hour)}), timeout.After(time.Second)}
-			response, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
-			if err == nil {
-				response.Body.Close()
-			}
+			_, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 			return err
 		})
 		time.Sleep(30 * time.Minute)
-		synctest.Wait()
-		if len(base.bodies) != 1 || !base.bodies[0].ended.Load() || base.requests[0].Context().Err() == nil {
-			t.Errorf("%d responses, the first is still there", len(base.bodies))
+		if synctest.Wait(); len(attempts) != 1 || !body.ended.Load() || (<-attempts).Err() == nil {
+			t.Errorf("%d attempts, the response of the first is still there", len(attempts))
 		}
-		checkClosed(t, base.bodies)
+		checkClosed(t, []*trackedBody{body})
 		if err := g.Wait(); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// TestALateStartHasABodyOfItsOwn: a policy left it behind and returned, so the caller's body is closed.
+func TestALateStartHasABodyOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body := &trackedBody{Reader: strings.NewReader("callers'")}
+		var sent string
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			text, err := io.ReadAll(req.Body)
+			sent = string(text)
+			return nil, errors.Join(err, req.Body.Close(), errors.New("boom"))
+		})
+		late := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			fork := next.Fork()
+			time.AfterFunc(time.Minute, func() { fork.Run(ctx) })
+			return errLeft
+		})
+		req := newRequest(t, "PUT", "http://example.com/", "replayed")
+		req.Body = body
+		if _, err := through(base, late).RoundTrip(req); err != errLeft {
+			t.Error(err)
+		}
+		checkClosed(t, []*trackedBody{body})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if sent != "replayed" {
+			t.Errorf("sent %q", sent)
+		}
+		checkClosed(t, []*trackedBody{body})
 	})
 }
 
