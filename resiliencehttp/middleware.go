@@ -165,6 +165,7 @@ type serving struct {
 	upload  *upload         // nil if the request has no body, or if HTTP/2 brings it
 	call    resilience.Next // as the outermost policy has it
 	apart   bool            // the handler runs on a fork of the call, on a goroutine of its own: nobody would recover its panic
+	pattern string          // that a ServeMux in the handler noted, once the writer has ended
 }
 
 // Run is the outermost policy of the request's own call.
@@ -210,7 +211,8 @@ func (s *serving) serve(ctx context.Context) {
 	}
 	form := r.MultipartForm
 	defer func() {
-		if !s.apart {
+		s.pattern = r.Pattern
+		if !s.apart { // else finish does it, if the request is still there
 			s.request.Pattern = r.Pattern
 		}
 		if r.MultipartForm != nil && r.MultipartForm != form {
@@ -267,6 +269,9 @@ func (s *serving) log(format string, args ...any) {
 // finish ends the request after the policy returned err.
 func (s *serving) finish(ctx context.Context, err error) {
 	fate, panicked := s.writer.leave()
+	if s.writer.ended { // it changes no more
+		s.request.Pattern = s.pattern
+	}
 	status := http.StatusServiceUnavailable
 	switch {
 	case panicked != nil:

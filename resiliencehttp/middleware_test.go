@@ -848,11 +848,22 @@ func TestNestedMiddlewaresEachKeepTheirWord(t *testing.T) {
 
 func TestAMuxInsideTellsItsPatternOutside(t *testing.T) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /users/{id}", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.PathValue("id")) })
-	r := httptest.NewRequest("GET", "/users/7", nil)
-	r.Header.Set(patience, "60000")
-	if answer := record(listening(timeout.After(time.Minute), mux.ServeHTTP), r); readAll(t, answer) != "7" || r.Pattern != "GET /users/{id}" {
-		t.Errorf("%d, pattern %q", answer.StatusCode, r.Pattern)
+	mux.HandleFunc("GET /users/{id}", func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("id") == "8" {
+			panic("thrown")
+		}
+		io.WriteString(w, r.PathValue("id"))
+	})
+	for name, policy := range map[string]resilience.Policy{"here": timeout.After(time.Minute), "apart": abandoning(time.Minute)} {
+		r := httptest.NewRequest("GET", "/users/7", nil)
+		r.Header.Set(patience, "60000")
+		if answer := record(listening(policy, mux.ServeHTTP), r); readAll(t, answer) != "7" || r.Pattern != "GET /users/{id}" {
+			t.Errorf("%s: %d, pattern %q", name, answer.StatusCode, r.Pattern)
+		}
+		r = httptest.NewRequest("GET", "/users/8", nil)
+		if value := panicOf(func() { record(listening(policy, mux.ServeHTTP), r) }); value == nil || r.Pattern != "GET /users/{id}" {
+			t.Errorf("%s: panic %v, pattern %q", name, value, r.Pattern)
+		}
 	}
 }
 
