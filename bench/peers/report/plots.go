@@ -44,7 +44,7 @@ func figures(r *results) []figure {
 	for _, f := range []figure{
 		pathsFigure(r, figureBreakers, "Time of a call through a breaker"),
 		pathsFigure(r, figureCalls, "Time of a call through retry, timeout, pipelines and HTTP"),
-		pathsFigure(r, figureLimits, "Time of a call through limits, and of a shared one"),
+		pathsFigure(r, figureLimits, "Time of a call through limits and hedges, and of a shared one"),
 		breakersByProcessors.draw(r),
 		limitsByProcessors.draw(r),
 		lengthFigure(r),
