@@ -97,8 +97,8 @@ func (l *Limiter) Allow() bool { return l.queued.Load() == 0 && l.take() == 0 }
 func (l *Limiter) Name() string { return l.name }
 
 // SetRate changes the rate and the burst. Tokens that were used stay used: where the bucket lacked three of the old burst it lacks three of the new
-// one, at most all. Calls that wait go by the new rate at once; one whose turn has become too late is refused when it is the first of them, or
-// when it has waited for Config.Wait. SetRate panics if rate or burst is not what [Config] allows.
+// one, at most all. Calls that wait go by the new rate at once; one whose turn has become too late is refused when it is the first of
+// them. SetRate panics if rate or burst is not what [Config] allows.
 func (l *Limiter) SetRate(rate float64, burst int) {
 	if err := checkRate(l.name, "SetRate: rate", rate, "SetRate: burst", burst); err != nil {
 		panic(err.Error())
@@ -169,11 +169,11 @@ func (l *Limiter) admitInTurn(ctx context.Context) error {
 		return err
 	}
 	defer l.leave(w)
-	if !l.first(ctx, w, latest) {
-		if ctx.Err() != nil {
-			return resilience.ContextErr(ctx)
-		}
-		return l.limited(l.turn()) // another rate has made the queue too slow
+	// Whoever is before this call came earlier, and goes when its own turn comes too late: nobody waits here for longer than l.wait.
+	select {
+	case <-w.Ready:
+	case <-ctx.Done():
+		return resilience.ContextErr(ctx)
 	}
 	changed := l.lead()
 	for {
@@ -223,28 +223,6 @@ func late(ctx context.Context, at, latest int64) bool {
 	return ok && time.Duration(at-clock.Now()) >= time.Until(deadline)
 }
 
-// first waits until w is the first in the queue, and reports whether it became so in time.
-func (l *Limiter) first(ctx context.Context, w *fifo.Waiter, latest int64) bool {
-	select {
-	case <-w.Ready:
-		return true
-	default:
-	}
-	timer := time.NewTimer(time.Duration(latest - clock.Now()))
-	defer timer.Stop()
-	select {
-	case <-w.Ready:
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-	select {
-	case <-w.Ready: // of several at once
-		return true
-	default:
-		return false
-	}
-}
-
 // lead gives the first in the queue what tells it that the rate has changed. It must ask the bucket after that.
 func (l *Limiter) lead() <-chan struct{} {
 	// Made here, not by New: in a synctest bubble time stands still while somebody waits for a channel from outside.
@@ -269,13 +247,6 @@ func (l *Limiter) leave(w *fifo.Waiter) {
 	if first := l.waiters.First(); first != nil {
 		close(first.Ready)
 	}
-}
-
-// turn is the time at which it would be the turn of one who waits, if it came last of all now.
-func (l *Limiter) turn() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.bucket.Load().turn(clock.Now(), l.waiters.Len()-1)
 }
 
 func (l *Limiter) limited(at int64) *LimitedError { return &LimitedError{Name: l.name, until: at} }

@@ -189,6 +189,41 @@ func TestCallsWaitForTheirTurn(t *testing.T) {
 	})
 }
 
+// TestANewcomerInTheInstantOfATurnDoesNotTakeIt, whoever of the two wakes first.
+func TestANewcomerInTheInstantOfATurnDoesNotTakeIt(t *testing.T) {
+	for _, allow := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			for range 30 { // who wakes first is chance
+				l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
+				l.Allow()
+				began := time.Now()
+				var g errgroup.Group
+				g.Go(func() error {
+					_, err := ratelimit.Do(t.Context(), l, resiliencetest.FailFirst[int](0).Do)
+					if took := time.Since(began); took != time.Second {
+						t.Errorf("the one who waited has its turn after %v", took)
+					}
+					return err
+				})
+				g.Go(func() error {
+					time.Sleep(time.Second)
+					if allow {
+						if l.Allow() {
+							t.Error("Allow has overtaken the one who waited")
+						}
+						return nil
+					}
+					_, err := ratelimit.Do(t.Context(), l, resiliencetest.FailFirst[int](0).Do)
+					return err
+				})
+				if err := g.Wait(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
 // TestOneWhoLeavesCostsNobodyAnything: of five that wait the first and the third go.
 func TestOneWhoLeavesCostsNobodyAnything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -310,7 +345,7 @@ func TestOneWhoWaitedInVainHearsOfItsOwnTurn(t *testing.T) {
 			})
 			synctest.Wait()
 		}
-		l.SetRate(0.1, 1) // the first one's turn comes in the instant in which the second has waited enough
+		l.SetRate(0.1, 1) // the first one's turn is in 10s, the second one's in 20s
 		if err := g.Wait(); err != nil {
 			t.Error(err)
 		}

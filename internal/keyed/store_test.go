@@ -96,6 +96,61 @@ func TestIdleKeysFallAwayInTime(t *testing.T) {
 	})
 }
 
+// TestAKeyThatWasIdleForTooLongIsMadeAnew when it is acquired, though nobody has looked meanwhile.
+func TestAKeyThatWasIdleForTooLongIsMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](10, time.Minute)
+		use(s, 1)
+		time.Sleep(time.Minute)
+		e := s.Acquire(1, func(int) (string, bool) { return "new", true })
+		defer s.Release(e)
+		if e.Value() != "new" {
+			t.Errorf("%q", e.Value())
+		}
+	})
+}
+
+// TestANewKeyMakesRoomAtOnce, not when it is released.
+func TestANewKeyMakesRoomAtOnce(t *testing.T) {
+	s := New[int, string](2, 0)
+	use(s, 1, 2)
+	defer s.Release(s.Acquire(3, name))
+	if s.Len() != 2 || has(s, 1) {
+		t.Errorf("%d keys", s.Len())
+	}
+}
+
+// TestAValueThatIsBeingMadeIsNotYetThere for those who only look.
+func TestAValueThatIsBeingMadeIsNotYetThere(t *testing.T) {
+	s := New[int, string](2, 0)
+	e := s.Acquire(1, func(int) (string, bool) {
+		if has(s, 1) {
+			t.Error("it is there")
+		}
+		return "one", true
+	})
+	defer s.Release(e)
+	if !has(s, 1) {
+		t.Error("it is not there when it is made")
+	}
+}
+
+// TestAnUnneededValueFallsAwayWithItsLastUser, and a needed one stays.
+func TestAnUnneededValueFallsAwayWithItsLastUser(t *testing.T) {
+	s := New[int, string](2, 0)
+	unneeded := func(value string) bool { return value == "1" }
+	first, second := s.Acquire(1, name), s.Acquire(1, name)
+	s.ReleaseUnneeded(first, unneeded)
+	if !has(s, 1) {
+		t.Error("it fell away while another used it")
+	}
+	s.ReleaseUnneeded(second, unneeded)
+	s.ReleaseUnneeded(s.Acquire(2, name), unneeded)
+	if has(s, 1) || !has(s, 2) {
+		t.Error("the unneeded one is there, or the needed one is not")
+	}
+}
+
 func TestManyKeysLeaveMaxBehind(t *testing.T) {
 	s := New[int, string](100, 0)
 	for key := range 100_000 {

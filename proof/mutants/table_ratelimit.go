@@ -44,8 +44,8 @@ var ratelimitTable = table{"ratelimit/ratelimit.go", []fault{
 	},
 	{
 		what: "a call is not woken by its ctx while others are before it",
-		old:  "case <-w.Ready:\n\tcase <-ctx.Done():\n\tcase <-timer.C:",
-		new:  "case <-w.Ready:\n\tcase <-timer.C:",
+		old:  "case <-w.Ready:\n\tcase <-ctx.Done():\n\t\treturn resilience.ContextErr(ctx)",
+		new:  "case <-w.Ready:",
 	},
 	{
 		what: "a call whose ctx has ended takes its token",
@@ -56,11 +56,6 @@ var ratelimitTable = table{"ratelimit/ratelimit.go", []fault{
 		what: "a call waits for a turn that another rate has made too late",
 		old:  "if late(ctx, at, latest) {\n\t\t\treturn l.limited(at)\n\t\t}\n",
 		new:  "",
-	},
-	{
-		what: "who cannot become first in time waits on",
-		old:  "case <-ctx.Done():\n\tcase <-timer.C:\n\t}\n\tselect {",
-		new:  "case <-ctx.Done():\n\t}\n\tselect {",
 	},
 	{
 		what: "who leaves stays in the queue",
@@ -106,11 +101,6 @@ var ratelimitTable = table{"ratelimit/ratelimit.go", []fault{
 		what: "a newcomer does not count those before it",
 		old:  `turn(now, l.waiters.Len()); late(`,
 		new:  `turn(now, 0); late(`,
-	},
-	{
-		what: "who waited in vain counts itself",
-		old:  `l.waiters.Len()-1)`,
-		new:  `l.waiters.Len())`,
 	},
 	{
 		what:       "Snapshot tells newcomers of tokens that others wait for",

@@ -131,12 +131,6 @@ func (p *plain) pass(to time.Duration) {
 				}
 				continue
 			}
-			if c.latest < next {
-				next, what = c.latest, func() {
-					p.refuse(c, len(p.queue)-1)
-					p.queue = slices.Delete(p.queue, i, i+1)
-				}
-			}
 			if c.deadline < next {
 				next, what = c.deadline, func() { p.cancel(c.id) }
 			}
