@@ -137,9 +137,10 @@ var hedgeCallTable = table{"hedge/call.go", []fault{
 		new:  `c.decided = !returned`,
 	},
 	{
-		what: "a panic decides nothing",
-		old:  `c.decided = !returned || err == nil`,
-		new:  `c.decided = returned && err == nil`,
+		what:       "a panic decides nothing",
+		old:        `c.decided = !returned || err == nil`,
+		new:        `c.decided = returned && err == nil`,
+		equivalent: "unless another start wins between the panic and its being told, for which nothing lies between that a test could hold up",
 	},
 	{
 		what: "a failure decides the call",
@@ -167,9 +168,10 @@ var hedgeCallTable = table{"hedge/call.go", []fault{
 		new:  "c.slow = true",
 	},
 	{
-		what: "the timer goes before a start that ended",
-		old:  "if len(c.ended) == 0 {\n\t\tc.slow = false",
-		new:  "if c.slow {\n\t\tc.slow = false",
+		what:       "the timer goes before a start that ended",
+		old:        "if len(c.ended) == 0 {\n\t\tc.slow = false",
+		new:        "if c.slow {\n\t\tc.slow = false",
+		equivalent: "either may be seen first of what came in one instant, and an answer that is there stops both",
 	},
 	{
 		what: "the timer is heard again and again",
