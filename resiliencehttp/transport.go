@@ -30,7 +30,8 @@ import (
 // use. It holds no goroutine.
 //
 // The policies' time covers the way to the response's headers. From then on the body lives until it is read to its end or closed,
-// however short an attempt's limit was; the request's own ctx still ends it.
+// however short an attempt's limit was; the request's own ctx still ends it. Request.Cancel, which [http.Client] uses for its Timeout, ends a
+// request and what policies wait for as the ctx does.
 //
 // A failed response ([Config].Failed) is a [*StatusError] for the policies. The caller gets the response itself, its body unread, if that error is
 // what the policies ended with: where they were out of attempts, say, or forbidden to wait for as long as the server asked. In every other
