@@ -2,7 +2,9 @@
 // lead somewhere, that its words are spelled right, that each policy's page has the common outline and every field, and that the diagrams
 // are those of their sources.
 //
-//	go test ./docs/check
+//	go test -count=1 ./docs/check
+//
+// The pages lie outside of this module, so the go command does not see that they changed: hence -count=1, lest it answer from its cache.
 //
 // Code of a page is mostly a fragment. It is type-checked in a function, with the packages it names imported, and with the names that are
 // declared in testdata/prelude: those of common.go on every page, and in place of them those of a file with the page's name. Parts that
