@@ -123,7 +123,7 @@ func TestCallsOfLowPriorityAloneRaiseTheLimit(t *testing.T) {
 		const workers = 60
 		l := adaptive.New(adaptive.Config{Priority: func(context.Context) int { return 0 }})
 		d := newDependency(workers, roundTrip, fixed)
-		simulate(t, 2*workers, l, d, func() {
+		simulate(t, workers*3/2, l, d, func() {
 			time.Sleep(200 * roundTrip)
 			if s := l.Snapshot(); s.Running < workers*9/10 {
 				t.Errorf("%+v: workers idle while calls are refused", s)
@@ -387,7 +387,7 @@ func TestTheLimitStaysFromMinToMax(t *testing.T) {
 			d := newDependency(c.workers, roundTrip, tenth)
 			simulate(t, 100, l, d, func() {
 				time.Sleep(20 * roundTrip)
-				for range 1000 {
+				for range 600 {
 					time.Sleep(roundTrip / 2)
 					if s := l.Snapshot(); s.Limit < c.least || s.Limit > c.most || s.Running < min(c.least, 100) || s.Running > c.most {
 						t.Fatalf("%+v of a limit from %d to %d", s, c.least, c.most)
@@ -421,10 +421,10 @@ func TestHalfOfTheLimitIsAdmittedNowAndThen(t *testing.T) {
 		const workers = 100
 		l := adaptive.New(adaptive.Config{})
 		d := newDependency(workers, roundTrip, tenth)
-		simulate(t, 2*workers, l, d, func() {
+		simulate(t, workers*3/2, l, d, func() {
 			time.Sleep(400 * roundTrip)
 			drained, longest, now := 0, 0, 0
-			const look = 2000
+			const look = 1600
 			for range look {
 				time.Sleep(roundTrip / 4)
 				if s := l.Snapshot(); s.Running < s.Limit*6/10 {

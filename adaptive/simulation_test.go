@@ -66,7 +66,7 @@ func clients(ctx context.Context, g *errgroup.Group, n int, l *adaptive.Limiter,
 			random := rand.New(rand.NewPCG(uint64(i), 2))
 			for ctx.Err() == nil {
 				if _, err := adaptive.Do(ctx, l, fn); errors.Is(err, adaptive.ErrLimit) {
-					time.Sleep(time.Duration((0.3 + 0.4*random.Float64()) * float64(roundTrip)))
+					time.Sleep(time.Duration((0.5 + random.Float64()) * float64(roundTrip)))
 				}
 			}
 			return nil
@@ -109,14 +109,14 @@ func TestTheLimitIsRightWithin50RoundTripsOfStartAndHalving(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					l := adaptive.New(adaptive.Config{})
 					d := newDependency(workers, roundTrip, spread)
-					simulate(t, 2*workers, l, d, func() {
+					simulate(t, workers*3/2, l, d, func() {
 						time.Sleep(50 * roundTrip)
-						if limit := worst(l, workers, 150); !within(limit, workers, 0.2) {
+						if limit := worst(l, workers, 120); !within(limit, workers, 0.2) {
 							t.Errorf("limit %d for %d workers", limit, workers)
 						}
 						d.workers.Resize(workers / 2)
 						time.Sleep(50 * roundTrip)
-						if limit := worst(l, workers/2, 150); !within(limit, workers/2, 0.2) {
+						if limit := worst(l, workers/2, 120); !within(limit, workers/2, 0.2) {
 							t.Errorf("limit %d for %d workers, which were %d", limit, workers/2, workers)
 						}
 					})
@@ -134,7 +134,7 @@ func TestADependencySlowerForGoodIsLearned(t *testing.T) {
 				const workers = 100
 				l := adaptive.New(adaptive.Config{})
 				d := newDependency(workers, roundTrip, tenth)
-				simulate(t, 2*workers, l, d, func() {
+				simulate(t, workers*3/2, l, d, func() {
 					time.Sleep(100 * roundTrip)
 					d.pace.Store(int64(slower))
 					for range 100 {
@@ -157,7 +157,7 @@ func TestADependencyFasterForGoodIsLearned(t *testing.T) {
 		const workers = 100
 		l := adaptive.New(adaptive.Config{})
 		d := newDependency(workers, 10*roundTrip, tenth)
-		simulate(t, 2*workers, l, d, func() {
+		simulate(t, workers*3/2, l, d, func() {
 			time.Sleep(1000 * roundTrip)
 			d.pace.Store(int64(roundTrip))
 			time.Sleep(50 * roundTrip)
@@ -174,7 +174,7 @@ func TestTheQueueIsHeldAtAFewPercent(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			l := adaptive.New(adaptive.Config{})
 			d := newDependency(workers, roundTrip, fixed)
-			simulate(t, 2*workers, l, d, func() {
+			simulate(t, workers*3/2, l, d, func() {
 				time.Sleep(100 * roundTrip)
 				var queue []int
 				for range 200 {
@@ -196,9 +196,9 @@ func TestClientsThatShareADependencyAreRightTogether(t *testing.T) {
 		const workers = 100
 		d := newDependency(workers, roundTrip, tenth)
 		first, second := adaptive.New(adaptive.Config{}), adaptive.New(adaptive.Config{})
-		simulate(t, 2*workers, first, d, func() {
+		simulate(t, workers*3/2, first, d, func() {
 			time.Sleep(100 * roundTrip)
-			simulate(t, 2*workers, second, d, func() {
+			simulate(t, workers*3/2, second, d, func() {
 				time.Sleep(100 * roundTrip)
 				for range 300 {
 					time.Sleep(roundTrip)
@@ -223,7 +223,7 @@ func TestSpreadServiceTimesLeaveTheLimitNearWhatIsRight(t *testing.T) {
 				const workers = 100
 				l := adaptive.New(adaptive.Config{})
 				d := newDependency(workers, roundTrip, c.spread)
-				simulate(t, 2*workers, l, d, func() {
+				simulate(t, workers*3/2, l, d, func() {
 					for _, right := range []int{workers, workers / 2} {
 						d.workers.Resize(right)
 						time.Sleep(50 * roundTrip)
@@ -255,7 +255,7 @@ func TestRoundTripsOfAnyLengthAreTheSame(t *testing.T) {
 				var g errgroup.Group
 				defer g.Wait()
 				defer cancel()
-				for range 2 * workers {
+				for range 3 * workers / 2 {
 					g.Go(func() error {
 						for ctx.Err() == nil {
 							if _, err := adaptive.Do(ctx, l, d.serve); err != nil {
@@ -317,7 +317,7 @@ func TestBurstsFindTheLimitToo(t *testing.T) {
 		const workers = 100
 		l := adaptive.New(adaptive.Config{})
 		d := newDependency(workers, roundTrip, fixed)
-		for burst := range 150 {
+		for burst := range 100 {
 			var g errgroup.Group
 			for range 1000 {
 				g.Go(func() error { adaptive.Do(t.Context(), l, d.serve); return nil })
@@ -340,7 +340,7 @@ func TestAnOutageInWhichCallsFailFastLeavesTheLimit(t *testing.T) {
 		var down atomic.Bool
 		ctx, cancel := context.WithCancel(t.Context())
 		var g errgroup.Group
-		clients(ctx, &g, 2*workers, l, func(ctx context.Context) (int, error) {
+		clients(ctx, &g, workers*3/2, l, func(ctx context.Context) (int, error) {
 			if down.Load() {
 				time.Sleep(roundTrip / 20)
 				return 0, errors.New("connection refused")
@@ -366,11 +366,11 @@ func TestCallsThatAllTimeOutLowerTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const patience = 3 * roundTrip
 		l := adaptive.New(adaptive.Config{})
-		d := newDependency(200, roundTrip, tenth)
+		d := newDependency(80, roundTrip, tenth)
 		var answers, calls atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		var g errgroup.Group
-		clients(ctx, &g, 300, l, func(ctx context.Context) (int, error) {
+		clients(ctx, &g, 120, l, func(ctx context.Context) (int, error) {
 			// The dependency goes on with what its caller has given up.
 			began := time.Now()
 			done := make(chan struct{})
@@ -385,11 +385,11 @@ func TestCallsThatAllTimeOutLowerTheLimit(t *testing.T) {
 			}
 		})
 		time.Sleep(100 * roundTrip)
-		d.workers.Resize(10)
-		time.Sleep(2000 * roundTrip)
+		d.workers.Resize(8)
+		time.Sleep(1000 * roundTrip)
 		answers.Store(0)
 		calls.Store(0)
-		time.Sleep(500 * roundTrip)
+		time.Sleep(300 * roundTrip)
 		if share := float64(answers.Load()) / float64(calls.Load()); share < 0.9 {
 			t.Errorf("%.2f of the calls are answered in time; limit %d", share, l.Limit())
 		}
