@@ -120,7 +120,7 @@ var bucketTable = table{"ratelimit/bucket.go", []fault{
 	{
 		what: "the scale is rounded down",
 		old:  `if remainder.Sign() > 0 {`,
-		new:  `if false {`,
+		new:  `if remainder.Sign() > 1 {`,
 	},
 	{
 		what: "a bucket holds a token more",
