@@ -339,6 +339,25 @@ func TestAllFailedReturnsTheLastErrorAndItsValue(t *testing.T) {
 	})
 }
 
+// TestTheLastErrorIsThatOfTheLastToEnd, though the caller sees several at once: here because OnHedge took long.
+func TestTheLastErrorIsThatOfTheLastToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		errFirst, errLast := errors.New("first"), errors.New("last")
+		s := scripted(answer{takes: 3 * time.Second, err: errFirst}, answer{takes: 3 * time.Second, err: errLast})
+		h := hedge.New(hedge.Config{Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(e hedge.Event) {
+			if e.Start == 3 {
+				time.Sleep(time.Minute)
+				cancel()
+			}
+		}})
+		if value, err := hedge.Do(ctx, h, s.call); value != 2 || err != errLast {
+			t.Errorf("got %d, %v, want 2, last", value, err)
+		}
+		s.want(t, 0, time.Second)
+	})
+}
+
 func TestAFailureStartsTheNextAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Millisecond, err: errDown}, answer{takes: 2 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Second})
@@ -628,6 +647,32 @@ func TestPanicBecomesTheCallersWithItsStack(t *testing.T) {
 
 //go:noinline
 func whereItHappened(context.Context) (int, error) { panic(errDown) }
+
+// TestAStartThatPanicsIsAdopted: the call's facts are right further out, where the panic passes.
+func TestAStartThatPanicsIsAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			defer func() {
+				if n := next.Starts(); n != 2 {
+					t.Errorf("Starts is %d after a start that ran the effector twice, want 2", n)
+				}
+			}()
+			return next.Run(ctx)
+		})
+		twice := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			next.Run(ctx)
+			return next.Run(ctx)
+		})
+		defer func() { recover() }()
+		n := 0
+		resilience.Do(t.Context(), resilience.Pipeline{looks, after(1), twice}, func(context.Context) (int, error) {
+			if n++; n == 2 {
+				panic("oops")
+			}
+			return n, nil
+		})
+	})
+}
 
 func TestPanicOfAHedgeEndsTheCallAndTheOthersLose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -271,7 +271,7 @@ var hedgeCallTable = table{"hedge/call.go", []fault{
 	{
 		what: "HedgeIf is not asked",
 		old:  `if hedgeIf == nil || hedgeIf(err) {`,
-		new:  `if true {`,
+		new:  `if hedgeIf == nil || true {`,
 	},
 	{
 		what: "a token is taken for a start that HedgeIf rejects",
