@@ -276,6 +276,29 @@ func TestRoundTripsOfAnyLengthAreTheSame(t *testing.T) {
 	}
 }
 
+// TestCallsThatTakeNoTimeAreNoRiddle, neither at first nor when they took some before and will again.
+func TestCallsThatTakeNoTimeAreNoRiddle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const workers = 50
+		l := adaptive.New(adaptive.Config{})
+		for range 3 {
+			for range 1000 {
+				adaptive.Do(t.Context(), l, succeed)
+			}
+			if s := l.Snapshot(); s.Limit < 20 || s.RoundTrip > time.Microsecond {
+				t.Errorf("%+v after calls that took no time", s)
+			}
+			d := newDependency(workers, roundTrip, fixed)
+			simulate(t, workers*3/2, l, d, func() {
+				time.Sleep(300 * roundTrip)
+				if limit := worst(l, workers, 50); !within(limit, workers, 0.2) {
+					t.Errorf("limit %d for %d workers", limit, workers)
+				}
+			})
+		}
+	})
+}
+
 // TestCallsThatDoNotMeetTheLimitLeaveIt as it is, however many there are, and idle hours too.
 func TestCallsThatDoNotMeetTheLimitLeaveIt(t *testing.T) {
 	for _, callers := range []int{1, 5, 15, 19} {

@@ -9,7 +9,7 @@ import (
 type tally struct{ n, sum, squares float64 }
 
 func (t *tally) add(took time.Duration) {
-	x := float64(took)
+	x := float64(max(took, 1)) // a coarse clock may have seen none; a mean of nothing cannot be compared with
 	t.n++
 	t.sum += x
 	t.squares += x * x
