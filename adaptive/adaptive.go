@@ -9,8 +9,8 @@
 // the dependency. Put it next to the call, inside retry: the waits between attempts are no round trips.
 //
 // [Queue] holds the dependency's queue at 2 to 6 % of the limit, by Little's law (John Little, 1961), as TCP Vegas (Brakmo and Peterson, 1995) holds a
-// link's; [AIMD] is TCP's additive increase and multiplicative decrease (Chiu and Jain, 1989). A call costs two readings of the clock, a
-// compare-and-swap, an addition and an uncontended lock, and allocates nothing (BenchmarkDo).
+// link's; [AIMD] is TCP's additive increase and multiplicative decrease (Chiu and Jain, 1989). A call costs two readings of the clock (none
+// with AIMD), a compare-and-swap, an addition and an uncontended lock, and allocates nothing (BenchmarkDo).
 package adaptive
 
 import (
@@ -30,6 +30,7 @@ import (
 type Limiter struct {
 	name     string
 	limit    *concurrency.Limit
+	timed    bool                      // it matters how long calls take
 	priority func(context.Context) int // nil: all calls have the highest
 	classify func(context.Context, error) Outcome
 }
@@ -47,6 +48,7 @@ func New(config Config) *Limiter {
 	return &Limiter{
 		name:     config.Name,
 		limit:    newLimit(config.Initial, config.Min, config.Max),
+		timed:    config.Algorithm == Queue,
 		priority: config.Priority,
 		classify: config.Classify,
 	}
@@ -111,7 +113,7 @@ func (l *Limiter) Snapshot() Snapshot {
 type call struct {
 	limiter *Limiter
 	pass    concurrency.Pass
-	began   int64 // on package clock
+	began   int64 // on package clock, if the limiter is timed
 	took    time.Duration
 	outcome Outcome // Ignored until the call has returned: a panic, Classify's too, tells nothing
 }
@@ -126,12 +128,18 @@ func (l *Limiter) begin(ctx context.Context) (call, error) {
 	if !ok {
 		return call{}, &LimitError{Name: l.name, Limit: l.limit.Limit(), Priority: priority}
 	}
-	return call{limiter: l, pass: pass, began: clock.Now(), outcome: Ignored}, nil
+	c := call{limiter: l, pass: pass, outcome: Ignored}
+	if l.timed {
+		c.began = clock.Now()
+	}
+	return c, nil
 }
 
 // returned notes what the call tells.
 func (c *call) returned(ctx context.Context, err error) {
-	c.took = max(0, time.Duration(clock.Now()-c.began)) // a clock that went back has told nothing
+	if c.limiter.timed {
+		c.took = max(0, time.Duration(clock.Now()-c.began)) // a clock that went back has told nothing
+	}
 	c.outcome = c.limiter.classify(ctx, err)
 }
 

@@ -3,8 +3,11 @@ package concurrency
 import (
 	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // TestEpochsComeRound: the order of two epochs is right though there are no more than 2^24.
@@ -44,6 +47,37 @@ func TestTheHighestLimitFits(t *testing.T) {
 	l.Leave(Pass{}, time.Second, Ignored)
 	if l.Running() != MaxLimit-1 {
 		t.Error(l.Running())
+	}
+}
+
+// TestNoCallIsLostWhileTheLimitChanges, on real threads.
+func TestNoCallIsLostWhileTheLimitChanges(t *testing.T) {
+	l := NewAIMD(1000, 1, MaxLimit)
+	var g errgroup.Group
+	var callers atomic.Int32
+	for range 3 {
+		callers.Add(1)
+		g.Go(func() error {
+			defer callers.Add(-1)
+			for range 400_000 {
+				if p, ok := l.Enter(Highest); ok {
+					l.Leave(p, 1, Ignored)
+				}
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		for n := 0; callers.Load() > 0; n++ {
+			l.mu.Lock()
+			l.set(1000+n%2, 1000+n%2)
+			l.mu.Unlock()
+		}
+		return nil
+	})
+	g.Wait()
+	if l.Running() != 0 {
+		t.Errorf("%d running when all have left", l.Running())
 	}
 }
 

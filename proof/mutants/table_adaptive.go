@@ -43,13 +43,13 @@ var adaptiveTable = table{"adaptive/adaptive.go", []fault{
 	},
 	{
 		what: "a panic is a sample",
-		old:  `outcome: Ignored}, nil`,
-		new:  `outcome: Sample}, nil`,
+		old:  `pass: pass, outcome: Ignored}`,
+		new:  `pass: pass, outcome: Sample}`,
 	},
 	{
 		what: "a panic is a drop",
-		old:  `outcome: Ignored}, nil`,
-		new:  `outcome: Drop}, nil`,
+		old:  `pass: pass, outcome: Ignored}`,
+		new:  `pass: pass, outcome: Drop}`,
 	},
 	{
 		what: "a call takes no time",
