@@ -477,6 +477,10 @@ var promises = []struct {
 		_, err := p.client().Get("gopher://host/echo")
 		return fmt.Sprint(strings.HasSuffix(err.Error(), `unsupported protocol scheme "gopher"`))
 	}},
+	{"no URL", func(p *place) string {
+		_, err := p.transport.RoundTrip(&http.Request{Header: http.Header{}})
+		return fmt.Sprint(err)
+	}},
 	{"a bad method", func(p *place) string {
 		req := p.request("GET", "/echo", nil)
 		req.Method = "a b"
@@ -550,8 +554,13 @@ func TestASchemeMismatchIsFoundUnderARetry(t *testing.T) {
 	go http.Serve(listener, http.NotFoundHandler())
 	base := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	defer base.CloseIdleConnections()
+	target := "https://" + listener.Addr().String()
+	_, bare := (&http.Client{Transport: base}).Get(target)
+	if _, err := (&http.Client{Transport: wrapped(base, empty)}).Get(target); err == nil || err.Error() != bare.Error() {
+		t.Errorf("%v, bare %v", err, bare)
+	}
 	client := &http.Client{Transport: wrapped(base, designed)}
-	_, err = client.Get("https://" + listener.Addr().String())
+	_, err = client.Get(target)
 	var exhausted *retry.ExhaustedError
 	if !errors.Is(err, http.ErrSchemeMismatch) || !errors.As(err, &exhausted) {
 		t.Errorf("%v", err)

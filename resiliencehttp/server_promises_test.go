@@ -68,7 +68,9 @@ var serverPromises = []struct {
 		w.Header().Set("Etag", `"1"`)
 		w.WriteHeader(304)
 	}},
-	{"a redirect", "GET /", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/there", http.StatusMovedPermanently) }},
+	{"a redirect", "GET /", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/there", http.StatusMovedPermanently)
+	}},
 	{"an error's headers", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
 		w.Header().Set("Etag", `"1"`)

@@ -276,24 +276,32 @@ func TestAPolicyThatGivesTheResponseUpGetsItsError(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-// TestAnErrorOfOneResponseDoesNotReturnAnother: of two attempts beside each other a policy kept the second's response and the first's error.
-func TestAnErrorOfOneResponseDoesNotReturnAnother(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		base := &answers{statuses: []int{503, 500}}
-		response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-			first, second := next.Fork(), next.Fork()
-			err := first.Run(ctx)
-			second.Run(ctx)
-			next.Adopt(second)
-			return err
-		})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
-		var status *resiliencehttp.StatusError
-		if response != nil || !errors.As(err, &status) || status.StatusCode != 503 {
-			t.Errorf("%v, %v", response, err)
-		}
-		synctest.Wait() // the first is dropped beside
-		checkClosed(t, base.bodies)
-	})
+// TestOfTwoResponsesTheOneOfTheErrorIsTheAnswer: attempts beside each other failed, and the policy kept one's response and one's error.
+// Where these do not belong together there is no answer, and in no case is a response left open.
+func TestOfTwoResponsesTheOneOfTheErrorIsTheAnswer(t *testing.T) {
+	for _, c := range []struct{ response, err int }{{0, 0}, {1, 1}, {0, 1}, {1, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			base := &answers{statuses: []int{503, 500}}
+			response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+				forks := []resilience.Next{next.Fork(), next.Fork()}
+				errs := []error{forks[0].Run(ctx), forks[1].Run(ctx)}
+				next.Adopt(forks[c.response])
+				return errs[c.err]
+			})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+			var status *resiliencehttp.StatusError
+			switch {
+			case c.response == c.err && (err != nil || response.StatusCode != base.statuses[c.err]):
+				t.Errorf("%+v: %v, %v", c, response, err)
+			case c.response != c.err && (response != nil || !errors.As(err, &status) || status.StatusCode != base.statuses[c.err]):
+				t.Errorf("%+v: %v, %v", c, response, err)
+			}
+			if response != nil {
+				response.Body.Close()
+			}
+			synctest.Wait() // the first is dropped beside
+			checkClosed(t, base.bodies)
+		})
+	}
 }
 
 func TestAPolicyWithoutErrorAndResponseIsAnError(t *testing.T) {
@@ -649,6 +657,40 @@ func TestADroppedBodyIsReadForAWhile(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestADroppedBodysCloseMayWaitForARead: its request's ctx ends first, so that one that heeds only this is given up in time.
+func TestADroppedBodysCloseMayWaitForARead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+			Base: roundTripper(func(req *http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: 500, Body: &waitingBody{req.Context(), make(chan struct{})}, ContentLength: -1}, nil
+			}),
+			Policies:     func(string) resilience.Policy { return timeout.After(time.Hour) },
+			StatusErrors: true,
+		})
+		began := time.Now()
+		if _, err := transport.RoundTrip(newRequest(t, "GET", "http://example.com/", "")); err == nil || time.Since(began) != 100*time.Millisecond {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// waitingBody reads nothing until its ctx is done, and is closed once it has.
+type waitingBody struct {
+	ctx  context.Context
+	read chan struct{}
+}
+
+func (b *waitingBody) Read([]byte) (int, error) {
+	defer close(b.read)
+	<-b.ctx.Done()
+	return 0, b.ctx.Err()
+}
+
+func (b *waitingBody) Close() error {
+	<-b.read
+	return nil
 }
 
 type dripping struct {
