@@ -135,6 +135,16 @@ func TestManyKeysDoNotBlockNewOnesForLong(t *testing.T) {
 	})
 }
 
+func TestTenThousandKeysAreRememberedByDefault(t *testing.T) {
+	k := perKey(1e-5, 2, 0)
+	for id := range 10_001 {
+		k.Allow(id)
+	}
+	if k.Len() != 10_000 {
+		t.Errorf("%d keys", k.Len())
+	}
+}
+
 // TestAKeyWhoseCallsWaitStays, however many others come.
 func TestAKeyWhoseCallsWaitStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -199,11 +199,6 @@ var bucketTable = table{"ratelimit/bucket.go", []fault{
 		old:  `hi, lo := bits.Mul64(lack, b.token)`,
 		new:  `hi, lo := bits.Mul64(lack, old.token)`,
 	},
-	{
-		what: "the clock is read before the bucket is closed",
-		old:  "arrive := old.arrive.Swap(closed)\n\tnow := clock.Now() // after the last call that old knows of",
-		new:  "now := clock.Now()\n\tarrive := old.arrive.Swap(closed)",
-	},
 }}
 
 var ratelimitKeyedTable = table{"ratelimit/keyed.go", []fault{
