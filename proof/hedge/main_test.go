@@ -1,0 +1,9 @@
+package hedge
+
+import (
+	"testing"
+
+	"github.com/effector-go/resilience/proof/internal/cases"
+)
+
+func TestMain(m *testing.M) { cases.Main(m, 3000, 0) }
