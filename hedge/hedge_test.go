@@ -927,6 +927,50 @@ func TestAnAnswerThatCameWhileAHookPanickedIsDiscarded(t *testing.T) {
 	})
 }
 
+// TestAfterAPanicInAHookWhatStillRunsHasLost: its value is dropped when it ends, though a policy further out goes on.
+func TestAfterAPanicInAHookWhatStillRunsHasLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dropped atomic.Int32
+		goOn := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			defer func() {
+				recover()
+				time.Sleep(2 * time.Minute)
+				if n := dropped.Load(); n != 1 {
+					t.Errorf("%d values dropped before the call's end, want 1", n)
+				}
+			}()
+			return next.Run(ctx)
+		})
+		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(hedge.Event) { panic("oops") }})
+		s := scripted(answer{takes: time.Minute, deaf: true})
+		resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped.Add(1) }), goOn, h}, s.call)
+	})
+}
+
+// TestAPanicInDropKeepsNoOtherValue of those that came while a hook was about to panic.
+func TestAPanicInDropKeepsNoOtherValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dropped := 0
+		looks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			defer func() {
+				if dropped != 2 {
+					t.Errorf("%d values dropped when the hedge had panicked, want 2", dropped)
+				}
+			}()
+			return next.Run(ctx)
+		})
+		h := hedge.New(hedge.Config{Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(e hedge.Event) {
+			if e.Start == 3 {
+				time.Sleep(time.Minute)
+				panic("oops")
+			}
+		}})
+		s := scripted(answer{takes: 3 * time.Second, err: errDown})
+		defer func() { recover() }()
+		resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped++; panic("drop") }), looks, h}, s.call)
+	})
+}
+
 func TestHedgeInRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: errDown})

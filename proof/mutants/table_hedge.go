@@ -395,7 +395,7 @@ var hedgeContextTable = table{"hedge/context.go", []fault{
 	{
 		what: "a child needs a goroutine",
 		old:  `if key == ctxkey.Cancel && key != nil {`,
-		new:  `if false {`,
+		new:  `if key == ctxkey.Cancel && key == nil {`,
 	},
 	{
 		what: "a second look makes another inner context",
