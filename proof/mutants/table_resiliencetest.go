@@ -109,7 +109,7 @@ var testEffectorTable = table{"resiliencetest/effector.go", []fault{
 	{
 		what: "Script keeps the caller's steps",
 		old:  "steps = slices.Clone(steps)",
-		new:  "",
+		new:  "steps = slices.Clip(steps)",
 	},
 	{
 		what: "Script takes no step",
@@ -172,7 +172,7 @@ var testRecorderTable = table{"resiliencetest/recorder.go", []fault{
 	{
 		what: "a Goexit is not told",
 		old:  "Goexit: !returned && value == nil}",
-		new:  "Goexit: false}",
+		new:  "Goexit: returned && false}",
 	},
 	{
 		what: "a run's starts are those of the whole call",
@@ -207,7 +207,7 @@ var testRecorderTable = table{"resiliencetest/recorder.go", []fault{
 	{
 		what: "Runs gives the recorder's own list",
 		old:  "return slices.Clone(r.runs)",
-		new:  "return r.runs",
+		new:  "return slices.Clip(r.runs)",
 	},
 	{
 		what: "an error of a call that was made is told as a refusal",
