@@ -139,6 +139,10 @@ func TestARefusalTellsWhenToComeAgain(t *testing.T) {
 		if _, err := call(t.Context()); err != nil || limited.RetryAfter() != 0 || limited.Error() != "ratelimit mail: limited" {
 			t.Error(err, limited)
 		}
+		time.Sleep(time.Second)
+		if after := limited.RetryAfter(); after != 0 {
+			t.Errorf("a second after its turn: %v", after)
+		}
 		if send.Calls() != 3 {
 			t.Errorf("%d calls", send.Calls())
 		}
