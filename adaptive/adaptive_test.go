@@ -91,7 +91,7 @@ func TestPrioritiesAreAdmittedByTheirShareOfTheLimit(t *testing.T) {
 	for _, limit := range []int{1, 2, 3, 10, 15, 20, 33} {
 		for _, c := range []struct{ priority, level int }{{-1, 0}, {0, 0}, {1, 1}, {2, 2}, {3, 3}, {4, 4}, {5, 4}} {
 			synctest.Test(t, func(t *testing.T) {
-				l := adaptive.New(adaptive.Config{Initial: limit, Priority: func(ctx context.Context) int {
+				l := adaptive.New(adaptive.Config{Min: limit, Max: limit, Priority: func(ctx context.Context) int {
 					if p, ok := ctx.Value(key{}).(int); ok {
 						return p
 					}

@@ -179,7 +179,7 @@ var aimdTable = table{"internal/concurrency/aimd.go", []fault{
 	{
 		what: "calls that began before the last change let the limit grow",
 		old:  `case outcome == Sample && p.epoch == now:`,
-		new:  `case outcome == Sample:`,
+		new:  `case outcome == Sample && p.epoch <= now:`,
 	},
 	{
 		what: "a limit that was not met grows",
