@@ -286,7 +286,7 @@ var ratelimitErrorsTable = table{"ratelimit/errors.go", []fault{
 	{
 		what: "a refusal is none",
 		old:  `target == ErrLimited || target == resilience.ErrRefused`,
-		new:  `target == ErrLimited`,
+		new:  `target == ErrLimited && target != resilience.ErrRefused`,
 	},
 	{
 		what: "a refusal is the server's fault",
