@@ -113,8 +113,13 @@ func TestAClockThatJumpsBackBeginsAnew(t *testing.T) {
 	if got, samples := h.quantile(at(996)); samples != 1 || got > 2*time.Millisecond {
 		t.Errorf("%v of %d times after the jump, want 1ms of 1", got, samples)
 	}
-	if _, samples := h.quantile(at(999)); samples != 1 {
-		t.Errorf("%d times three minutes after the jump, want 1", samples)
+	h.record(-time.Hour, at(996)) // of a call during which the clock jumped
+	h.record(-time.Hour, at(996))
+	if got, samples := h.quantile(at(996)); samples != 3 || got > 1 {
+		t.Errorf("%v of %d times with two of less than nothing, want at most 1ns of 3", got, samples)
+	}
+	if _, samples := h.quantile(at(999)); samples != 3 {
+		t.Errorf("%d times three minutes after the jump, want 3", samples)
 	}
 }
 

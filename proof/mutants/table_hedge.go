@@ -14,7 +14,7 @@ var apartTable = table{"internal/apart/apart.go", []fault{
 	{
 		what: "a panic that nobody waits for is swallowed",
 		old:  "if !awaited {\n",
-		new:  "if !awaited {\n\t\t\tdefer recover()\n",
+		new:  "if !awaited {\n\t\t\trecover()\n",
 	},
 	{
 		what: "a run that panicked has returned",
