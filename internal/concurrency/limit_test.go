@@ -3,6 +3,7 @@ package concurrency
 import (
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -50,8 +51,9 @@ func TestTheHighestLimitFits(t *testing.T) {
 	}
 }
 
-// TestNoCallIsLostWhileTheLimitChanges, on real threads.
+// TestNoCallIsLostWhileTheLimitChanges, on more threads than there are processors, so that the system stops each at any of its instructions.
 func TestNoCallIsLostWhileTheLimitChanges(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * runtime.NumCPU()))
 	l := NewAIMD(1000, 1, MaxLimit)
 	var g errgroup.Group
 	var callers atomic.Int32
@@ -59,7 +61,7 @@ func TestNoCallIsLostWhileTheLimitChanges(t *testing.T) {
 		callers.Add(1)
 		g.Go(func() error {
 			defer callers.Add(-1)
-			for range 400_000 {
+			for range 1_000_000 {
 				if p, ok := l.Enter(Highest); ok {
 					l.Leave(p, 1, Ignored)
 				}
