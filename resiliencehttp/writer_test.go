@@ -151,6 +151,19 @@ func TestTheHeaderMapIsTheHandlersOwn(t *testing.T) {
 	<-ended
 }
 
+// TestTheValuesOfAHeaderAreTheHandlersOwn, also those that the server was told.
+func TestTheValuesOfAHeaderAreTheHandlersOwn(t *testing.T) {
+	server := newBare()
+	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Handler", "1")
+		w.WriteHeader(200)
+		w.Header()["X-Handler"][0] = "2"
+		if got := server.header.Get("X-Handler"); got != "1" {
+			t.Errorf("the server has %q", got)
+		}
+	}).ServeHTTP(server, get())
+}
+
 func TestTheServersWriterIsReached(t *testing.T) {
 	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
 		"directly":    func(w http.ResponseWriter) http.ResponseWriter { return w },
