@@ -502,6 +502,11 @@ var histogramTable = table{"hedge/histogram.go", []fault{
 		equivalent: "that empties each slot too, some twice: the case saves work",
 	},
 	{
+		what: "the oldest minute is forgotten too early",
+		old:  `passed < 0 || passed >= minutes:`,
+		new:  `passed < 0 || passed >= minutes-1:`,
+	},
+	{
 		what: "the minute that begins forgets nothing",
 		old:  `for m := h.minute + 1; m <= minute; m++ {`,
 		new:  `for m := h.minute + 1; m < minute; m++ {`,

@@ -39,6 +39,8 @@ var others = map[string][]string{
 	"budget":               {"proof/budget"},
 	"bulkhead":             {"proof/bulkhead"},
 	"ratelimit":            {"proof/ratelimit"},
+	"hedge":                {"proof/hedge"},
+	"internal/apart":       {"timeout", "hedge"},
 	"internal/fifo":        {"bulkhead", "ratelimit"},
 	"internal/keyed":       {"ratelimit"},
 	"internal/concurrency": {"adaptive", "proof/adaptive"},
