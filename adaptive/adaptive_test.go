@@ -339,6 +339,13 @@ func TestACallLeavesUnderPanicAndGoexitAndTellsNothing(t *testing.T) {
 		if l.Limit() != 20 {
 			t.Errorf("%s: limit %d", name, l.Limit())
 		}
+		l = adaptive.New(adaptive.Config{})
+		for range 100 {
+			caught(func() { call(t.Context(), l, resiliencetest.Panic[int](errBoom).Do) })
+		}
+		if s := l.Snapshot(); s.RoundTrip != 0 || s.Limit != 20 {
+			t.Errorf("%s: %+v by panics alone", name, s)
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ var adaptiveTable = table{"adaptive/adaptive.go", []fault{
 	{
 		what: "a call that was turned away further in counts",
 		old:  `if next.Starts() != starts {`,
-		new:  `if true {`,
+		new:  `if next.Starts() >= starts {`,
 	},
 	{
 		what: "a priority below 0 is not held to it",
