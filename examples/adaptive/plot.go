@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"image/color"
-	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -16,57 +12,25 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/effector-go/resilience/examples/internal/figure"
 )
 
-// The colours tell apart for the colour-blind too, on the page that the plots bring along: white, and of an SVG dark where the reader prefers that.
 var (
-	lawColors  = []color.Color{rgb(0x00, 0x72, 0xb2), rgb(0xd5, 0x5e, 0x00), rgb(0xaa, 0x44, 0x99)}
-	rightColor = rgb(0x20, 0x20, 0x20)
-	shade      = rgb(0xf2, 0xf2, 0xf2) // of every other phase
-	gridColor  = rgb(0xd0, 0xd0, 0xd0)
-	sans       = font.Font{Typeface: "Liberation", Variant: "Sans"}
+	lawColors  = []color.Color{figure.Blue, figure.Orange, figure.Purple}
+	rightColor = figure.RGB(0x20, 0x20, 0x20)
+	shade      = figure.RGB(0xf2, 0xf2, 0xf2) // of every other phase
 )
-
-func rgb(r, g, b uint8) color.Color { return color.RGBA{r, g, b, 0xff} }
-
-// darkStyle turns light and dark about and leaves the hues, where the reader prefers a dark page.
-const darkStyle = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.9) hue-rotate(180deg) } }</style>\n"
 
 const width, height = 9 * vg.Inch, 7 * vg.Inch
 
 // savePlot draws the runs into a file, as SVG or PNG by its name.
 func savePlot(path string, cfg config, runs []*result) error {
-	var canvas interface {
-		vg.CanvasSizer
-		io.WriterTo
-	}
-	if filepath.Ext(path) == ".svg" {
-		canvas = vgsvg.New(width, height)
-	} else {
-		canvas = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(150))}
-	}
-	drawAll(draw.New(canvas), cfg, runs)
-
-	var file bytes.Buffer
-	if _, err := canvas.WriteTo(&file); err != nil {
-		return err
-	}
-	data := file.Bytes()
-	if filepath.Ext(path) == ".svg" { // for readers without that font, others of the same widths
-		data = bytes.ReplaceAll(data, []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;"))
-		data = bytes.Replace(data, []byte("<g "), []byte(darkStyle+"<g "), 1)
-	}
-	return os.WriteFile(path, data, 0o666)
+	return figure.Save(path, width, height, func(page draw.Canvas) { drawAll(page, cfg, runs) })
 }
 
 // drawAll stacks title, legend, limits and round trips, the last two over one time axis.
 func drawAll(page draw.Canvas, cfg config, runs []*result) {
-	page.SetColor(color.White)
-	page.Fill(page.Rectangle.Path())
-	page = draw.Crop(page, 10, -16, 8, -10)
-
 	panels := []*plot.Plot{limitPanel(cfg, runs), tripPanel(runs)}
 	high := page.Max.Y - page.Min.Y
 	header := vg.Length(46)
@@ -90,11 +54,11 @@ func drawAll(page draw.Canvas, cfg config, runs []*result) {
 // drawHeader writes the title and the legend, which is one for both panels.
 func drawHeader(c draw.Canvas, runs []*result) {
 	style := plot.New().Title.TextStyle
-	style.Font = font.From(sans, 13)
+	style.Font = font.From(figure.Sans, 13)
 	style.XAlign = draw.XLeft
 	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y}, "Three ways to find how many calls at once a server takes (simulated)")
 
-	style.Font = font.From(sans, 10)
+	style.Font = font.From(figure.Sans, 10)
 	style.YAlign = draw.YCenter
 	at := vg.Point{X: c.Min.X, Y: c.Max.Y - 28}
 	entry := func(name string, colour color.Color, dashes []vg.Length) {
@@ -117,9 +81,9 @@ func newPanel(label string) *plot.Plot {
 	p.X.Min, p.X.Max = 0, total().Seconds()
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Padding = 0
-		axis.Label.TextStyle.Font = font.From(sans, 10)
+		axis.Label.TextStyle.Font = font.From(figure.Sans, 10)
 		axis.Label.Padding = 4
-		axis.Tick.Label.Font = font.From(sans, 9)
+		axis.Tick.Label.Font = font.From(figure.Sans, 9)
 	}
 	p.Y.Label.Text = label
 	p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
@@ -129,7 +93,7 @@ func newPanel(label string) *plot.Plot {
 		}
 	}))
 	grid := plotter.NewGrid()
-	grid.Horizontal.Color, grid.Vertical.Color = gridColor, gridColor
+	grid.Horizontal.Color, grid.Vertical.Color = figure.Grid, figure.Grid
 	grid.Horizontal.Width, grid.Vertical.Width = vg.Points(0.4), vg.Points(0.4)
 	p.Add(grid)
 	return p

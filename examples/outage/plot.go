@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"image/color"
-	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -16,64 +12,30 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgsvg"
 
 	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/examples/internal/figure"
 )
 
-// The colours tell apart for the colour-blind too, on the page that the plots bring along: white, and of an SVG dark where the
-// reader prefers that.
 var (
-	clientColors = []color.Color{rgb(0xd5, 0x5e, 0x00), rgb(0x00, 0x72, 0xb2), rgb(0xaa, 0x44, 0x99)}
-	phaseColors  = map[health]color.Color{healthy: color.White, slow: rgb(0xff, 0xf6, 0xd6), down: rgb(0xfb, 0xe3, 0xe1)}
+	clientColors = []color.Color{figure.Orange, figure.Blue, figure.Purple}
+	phaseColors  = map[health]color.Color{healthy: color.White, slow: figure.RGB(0xff, 0xf6, 0xd6), down: figure.RGB(0xfb, 0xe3, 0xe1)}
 	stateColors  = map[breaker.State]color.Color{
-		breaker.Closed:   rgb(0x5a, 0xae, 0x61),
-		breaker.HalfOpen: rgb(0xf5, 0xc2, 0x11),
-		breaker.Open:     rgb(0xb2, 0x18, 0x2b),
+		breaker.Closed:   figure.RGB(0x5a, 0xae, 0x61),
+		breaker.HalfOpen: figure.RGB(0xf5, 0xc2, 0x11),
+		breaker.Open:     figure.RGB(0xb2, 0x18, 0x2b),
 	}
-	gridColor = rgb(0xd0, 0xd0, 0xd0)
-	sans      = font.Font{Typeface: "Liberation", Variant: "Sans"}
 )
-
-func rgb(r, g, b uint8) color.Color { return color.RGBA{r, g, b, 0xff} }
-
-// darkStyle turns light and dark about and leaves the hues, where the reader prefers a dark page.
-const darkStyle = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.9) hue-rotate(180deg) } }</style>\n"
 
 const width, height = 9 * vg.Inch, 7 * vg.Inch
 
 // savePlot draws the result into a file, as SVG or PNG by its name.
 func savePlot(path string, r *result) error {
-	var canvas interface {
-		vg.CanvasSizer
-		io.WriterTo
-	}
-	if filepath.Ext(path) == ".svg" {
-		canvas = vgsvg.New(width, height)
-	} else {
-		canvas = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(150))}
-	}
-	drawAll(draw.New(canvas), r)
-
-	var file bytes.Buffer
-	if _, err := canvas.WriteTo(&file); err != nil {
-		return err
-	}
-	data := file.Bytes()
-	if filepath.Ext(path) == ".svg" { // for readers without that font, others of the same widths
-		data = bytes.ReplaceAll(data, []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;"))
-		data = bytes.Replace(data, []byte("<g "), []byte(darkStyle+"<g "), 1)
-	}
-	return os.WriteFile(path, data, 0o666)
+	return figure.Save(path, width, height, func(page draw.Canvas) { drawAll(page, r) })
 }
 
 // drawAll stacks title, legend, requests, breaker and latency, all but the first two over one time axis.
 func drawAll(page draw.Canvas, r *result) {
-	page.SetColor(color.White)
-	page.Fill(page.Rectangle.Path())
-	page = draw.Crop(page, 10, -16, 8, -10)
-
 	panels := []*plot.Plot{requestsPanel(r), breakerPanel(r), latencyPanel(r)}
 	high := page.Max.Y - page.Min.Y
 	header := vg.Length(46)
@@ -97,11 +59,11 @@ func drawAll(page draw.Canvas, r *result) {
 // drawHeader writes the title and the legend, which is one for all panels.
 func drawHeader(c draw.Canvas, r *result) {
 	style := plot.New().Title.TextStyle
-	style.Font = font.From(sans, 13)
+	style.Font = font.From(figure.Sans, 13)
 	style.XAlign = draw.XLeft
 	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y}, fmt.Sprintf("An outage seen by %s clients, %d calls/s each", r.cfg.number(), r.cfg.rate))
 
-	style.Font = font.From(sans, 10)
+	style.Font = font.From(figure.Sans, 10)
 	style.YAlign = draw.YCenter
 	at := vg.Point{X: c.Min.X, Y: c.Max.Y - 28}
 	entry := func(name string, glyph draw.GlyphDrawer, colour color.Color) {
@@ -127,9 +89,9 @@ func newPanel(r *result, label string) *plot.Plot {
 	p.X.Tick.Marker = tenths{labels: true}
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Padding = 0
-		axis.Label.TextStyle.Font = font.From(sans, 10)
+		axis.Label.TextStyle.Font = font.From(figure.Sans, 10)
 		axis.Label.Padding = 4
-		axis.Tick.Label.Font = font.From(sans, 9)
+		axis.Tick.Label.Font = font.From(figure.Sans, 9)
 	}
 	p.Y.Label.Text = label
 	p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
@@ -283,7 +245,7 @@ func (t tenths) Ticks(low, high float64) (ticks []plot.Tick) {
 
 func addGrid(p *plot.Plot) {
 	grid := plotter.NewGrid()
-	grid.Horizontal.Color, grid.Vertical.Color = gridColor, gridColor
+	grid.Horizontal.Color, grid.Vertical.Color = figure.Grid, figure.Grid
 	grid.Horizontal.Width, grid.Vertical.Width = vg.Points(0.4), vg.Points(0.4)
 	p.Add(grid)
 }

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"image/color"
-	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -15,53 +11,23 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/effector-go/resilience/examples/internal/figure"
 )
 
-// The colours tell apart for the colour-blind too, on the page that the plots bring along: white, and of an SVG dark where the
-// reader prefers that.
 var (
-	clientColors = []color.Color{color.RGBA{0xd5, 0x5e, 0x00, 0xff}, color.RGBA{0x00, 0x72, 0xb2, 0xff}}
-	gridColor    = color.Gray{0xd0}
-	sans         = font.Font{Typeface: "Liberation", Variant: "Sans"}
+	clientColors = []color.Color{figure.Orange, figure.Blue}
 )
-
-// darkStyle turns light and dark about and leaves the hues, where the reader prefers a dark page.
-const darkStyle = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.9) hue-rotate(180deg) } }</style>\n"
 
 const width, height = 9 * vg.Inch, 6.5 * vg.Inch
 
 // savePlot draws the result into a file, as SVG or PNG by its name.
 func savePlot(path string, r *result) error {
-	var canvas interface {
-		vg.CanvasSizer
-		io.WriterTo
-	}
-	if filepath.Ext(path) == ".svg" {
-		canvas = vgsvg.New(width, height)
-	} else {
-		canvas = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(150))}
-	}
-	drawAll(draw.New(canvas), r)
-
-	var file bytes.Buffer
-	if _, err := canvas.WriteTo(&file); err != nil {
-		return err
-	}
-	data := file.Bytes()
-	if filepath.Ext(path) == ".svg" { // for readers without that font, others of the same widths
-		data = bytes.ReplaceAll(data, []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;"))
-		data = bytes.Replace(data, []byte("<g "), []byte(darkStyle+"<g "), 1)
-	}
-	return os.WriteFile(path, data, 0o666)
+	return figure.Save(path, width, height, func(page draw.Canvas) { drawAll(page, r) })
 }
 
 // drawAll stacks title, quantiles and calls.
 func drawAll(page draw.Canvas, r *result) {
-	page.SetColor(color.White)
-	page.Fill(page.Rectangle.Path())
-	page = draw.Crop(page, 10, -16, 8, -10)
 	high := page.Max.Y - page.Min.Y
 	header, middle := vg.Length(44), 0.47*high
 
@@ -84,11 +50,11 @@ func margins(p *plot.Plot, c draw.Canvas) (left, right vg.Length) {
 // drawHeader writes the title and the legend, which is one for both panels.
 func drawHeader(c draw.Canvas, r *result) {
 	style := plot.New().Title.TextStyle
-	style.Font = font.From(sans, 13)
+	style.Font = font.From(figure.Sans, 13)
 	style.XAlign = draw.XLeft
 	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y}, "Calls of which one in a hundred takes a hundred times as long")
 
-	style.Font = font.From(sans, 10)
+	style.Font = font.From(figure.Sans, 10)
 	style.YAlign = draw.YCenter
 	at := vg.Point{X: c.Min.X, Y: c.Max.Y - 28}
 	for i, client := range r.clients {
@@ -111,9 +77,9 @@ func newPanel(label, xLabel string) *plot.Plot {
 	p.BackgroundColor = nil
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Padding = 0
-		axis.Label.TextStyle.Font = font.From(sans, 10)
+		axis.Label.TextStyle.Font = font.From(figure.Sans, 10)
 		axis.Label.Padding = 4
-		axis.Tick.Label.Font = font.From(sans, 9)
+		axis.Tick.Label.Font = font.From(figure.Sans, 9)
 	}
 	p.X.Label.Text, p.Y.Label.Text = xLabel, label
 	p.Y.Min, p.Y.Max = logarithm(fastest), logarithm(slowest)
@@ -123,7 +89,7 @@ func newPanel(label, xLabel string) *plot.Plot {
 	}
 	p.Y.Tick.Marker = ticks
 	grid := plotter.NewGrid()
-	grid.Horizontal.Color, grid.Vertical.Color = gridColor, gridColor
+	grid.Horizontal.Color, grid.Vertical.Color = figure.Grid, figure.Grid
 	grid.Horizontal.Width, grid.Vertical.Width = vg.Points(0.4), vg.Points(0.4)
 	p.Add(grid)
 	return p

@@ -76,10 +76,16 @@ func (f figure) render(format string) ([]byte, error) {
 	if _, err := canvas.WriteTo(&out); err != nil {
 		return nil, err
 	}
-	// Viewers that have no Liberation Sans find letters of the same width by these names.
-	return bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans;"),
-		[]byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;")), nil
+	data := out.Bytes()
+	if format == "svg" { // for readers without Liberation Sans, others of the same widths
+		data = bytes.ReplaceAll(data, []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;"))
+		data = bytes.Replace(data, []byte("<g "), []byte(darkStyle+"<g "), 1)
+	}
+	return data, nil
 }
+
+// darkStyle turns light and dark about and leaves the hues, where the reader prefers a dark page.
+const darkStyle = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.9) hue-rotate(180deg) } }</style>\n"
 
 var (
 	ink    = color.Gray{0x33}
