@@ -56,6 +56,8 @@ func (c *call) run() error {
 	if c.left > 0 {
 		c.timer = time.AfterFunc(c.delay, c.isSlow)
 	}
+	var last error // of those that were made, or of all if none was, or once the caller's ctx has ended
+	made := false
 	for {
 		s := c.wait()
 		if s == nil {
@@ -66,9 +68,12 @@ func (c *call) run() error {
 		if err == nil {
 			return nil
 		}
+		if s.Fork.Starts() > 0 || !made || c.ctx.Err() != nil {
+			last, made = err, s.Fork.Starts() > 0
+		}
 		c.hedgeFailed(s, err)
 		if c.running == 0 {
-			return err
+			return last
 		}
 	}
 }

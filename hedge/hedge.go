@@ -29,7 +29,8 @@ import (
 
 // A Hedge is a policy that starts a slow call again beside itself, as often and as soon as its [Config] allows. The first start that
 // succeeds is the call's result; the ctx of those still running is cancelled with [ErrLost], their values go to [resilience.Discard], and
-// the call returns without waiting for them. If all fail the last one's error is the call's, as it is.
+// the call returns without waiting for them. If all fail the last one's error is the call's, as it is;
+// one that a policy further in refused counts only if all were refused.
 //
 // A start that fails has the next begin at once, if the budget allows; but not if it was refused by a policy further in, if its error is
 // permanent (backoff.Permanent, which is retry.Permanent, anywhere in its tree), or once the caller's ctx has ended. After a permanent error there are no further starts at

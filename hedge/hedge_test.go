@@ -448,6 +448,22 @@ func TestARefusalStartsNothing(t *testing.T) {
 	})
 }
 
+// TestARefusedHedgeHidesNoError: the breaker opens at the first start's failure and refuses the second. What the dependency said is worth
+// more to the caller, and to a retry outside.
+func TestARefusedHedgeHidesNoError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty()})
+		b := breaker.New(breaker.Config{Consecutive: 1})
+		_, err := resilience.Do(t.Context(), resilience.Pipeline{h, b}, func(context.Context) (int, error) { return 0, errDown })
+		if err != errDown {
+			t.Errorf("%v, want what the dependency said", err)
+		}
+		if _, err = resilience.Do(t.Context(), resilience.Pipeline{h, b}, func(context.Context) (int, error) { return 0, errDown }); !errors.Is(err, breaker.ErrOpen) {
+			t.Errorf("%v where all were refused", err)
+		}
+	})
+}
+
 // TestAForeignRefusalIsAFailure: an effector's error may hold another dependency's.
 func TestAForeignRefusalIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

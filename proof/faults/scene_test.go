@@ -506,14 +506,10 @@ func (s *scene) checkEnding(ctx context.Context, end ending) {
 		if !errors.Is(end.err, ctx.Err()) || !errors.Is(end.err, context.Cause(ctx)) {
 			s.t.Errorf("%v is not %v and %v", end.err, ctx.Err(), context.Cause(ctx))
 		}
-	case s.fault.want != nil && !s.hedgedInVain(end.err):
+	case s.fault.want != nil:
 		s.fault.want(s, end)
 	}
 }
-
-// hedgedInVain reports whether a further start, which the first one's failure began at once, was refused: its error is the last, and so
-// the call's.
-func (s *scene) hedgedInVain(err error) bool { return s.holds(hedging) && isRefusal(err) }
 
 // isRefusal does without errors.Is, which may ask a bad error.
 func isRefusal(err error) bool {

@@ -108,7 +108,8 @@ func (s scenario) expected() (v verdict) {
 		left = 1
 	}
 	paid, over := false, false
-	last := 0 // the start whose value the call holds
+	last := 0   // the start whose value the call holds
+	failed := 0 // the start whose error the call has if all fail: the last that was made
 	slowAt := time.Duration(math.MaxInt64)
 
 	outcomeOf := func(r *run) outcome { return s.outcomes[r.n-1] }
@@ -218,6 +219,9 @@ func (s scenario) expected() (v verdict) {
 		default:
 			now, first.ended = next, true
 			o := outcomeOf(first)
+			if o.made() || last == 0 {
+				failed = first.n
+			}
 			if o.made() && o.kind != "panicked" {
 				last = first.n
 			}
@@ -232,7 +236,7 @@ func (s scenario) expected() (v verdict) {
 				again(fmt.Sprint("start ", first.n), func() bool { return o.kind != "rejected" })
 			}
 			if len(running()) == 0 {
-				return finish(fmt.Sprint("start ", first.n), last)
+				return finish(fmt.Sprint("start ", failed), last)
 			}
 		}
 	}
