@@ -109,7 +109,7 @@ func (s scenario) expected() (v verdict) {
 	}
 	paid, over := false, false
 	last := 0   // the start whose value the call holds
-	failed := 0 // the start whose error the call has if all fail: the last that was made
+	failed := 0 // the start whose error the call has if all fail: the last that was made, or the last of all once the caller's ctx has ended
 	slowAt := time.Duration(math.MaxInt64)
 
 	outcomeOf := func(r *run) outcome { return s.outcomes[r.n-1] }
@@ -219,7 +219,7 @@ func (s scenario) expected() (v verdict) {
 		default:
 			now, first.ended = next, true
 			o := outcomeOf(first)
-			if o.made() || last == 0 {
+			if o.made() || last == 0 || over {
 				failed = first.n
 			}
 			if o.made() && o.kind != "panicked" {

@@ -179,6 +179,16 @@ var hedgeCallTable = table{"hedge/call.go", []fault{
 		new:  "\n",
 	},
 	{
+		what: "a hedge that was refused hides the error of a start that was made",
+		old:  `if s.Fork.Starts() > 0 || !made || c.ctx.Err() != nil {`,
+		new:  `if true {`,
+	},
+	{
+		what: "a start that ends with the caller's ctx, and was not made, is taken for refused",
+		old:  `if s.Fork.Starts() > 0 || !made || c.ctx.Err() != nil {`,
+		new:  `if s.Fork.Starts() > 0 || !made {`,
+	},
+	{
 		what: "of several starts the one that ended last is seen first",
 		old:  "s := c.ended[0]\n\tc.ended = c.ended[1:]",
 		new:  "s := c.ended[len(c.ended)-1]\n\tc.ended = c.ended[:len(c.ended)-1]",
