@@ -181,7 +181,7 @@ var hedgeCallTable = table{"hedge/call.go", []fault{
 	{
 		what: "a hedge that was refused hides the error of a start that was made",
 		old:  `if s.Fork.Starts() > 0 || !made || c.ctx.Err() != nil {`,
-		new:  `if true {`,
+		new:  `if made = made || s.Fork.Starts() > 0; true {`,
 	},
 	{
 		what: "a start that ends with the caller's ctx, and was not made, is taken for refused",
