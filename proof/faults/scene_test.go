@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -509,19 +508,6 @@ func (s *scene) checkEnding(ctx context.Context, end ending) {
 	case s.fault.want != nil:
 		s.fault.want(s, end)
 	}
-}
-
-// isRefusal does without errors.Is, which may ask a bad error.
-func isRefusal(err error) bool {
-	switch e := err.(type) {
-	case *breaker.OpenError, *timeout.AbandonedError:
-		return true
-	case *timeout.Error:
-		return isRefusal(e.Unwrap())
-	case *retry.ExhaustedError:
-		return slices.ContainsFunc(e.Unwrap(), isRefusal)
-	}
-	return false
 }
 
 func isMistake(value any) bool { _, ok := value.(runtime.Error); return ok }
