@@ -492,7 +492,7 @@ func hours() []fault {
 	panics := late("panics", func(s *scene) error { s.panics("late"); return nil })
 	panics.applies = attended // else it is the program's
 	hangs := fault{
-		name: "effector hangs until its context is done", at: atEffector, want: failed, ctx: endsIn(2 * limit),
+		name: "effector hangs until its context is done", at: atEffector, want: failed, ctx: endsIn(limit * 5 / 2),
 		effect: func(s *scene, ctx context.Context, _ int) error {
 			s.hit(len(s.order))
 			<-ctx.Done()
@@ -504,6 +504,7 @@ func hours() []fault {
 
 var errCause = errors.New("cause")
 
+// endsIn gives contexts that are canceled after d: no time at which a limit passes, since who is first in one instant is not said.
 func endsIn(d time.Duration) func() (context.Context, context.CancelFunc) {
 	return func() (context.Context, context.CancelFunc) {
 		ctx, cancel := context.WithCancelCause(context.Background())
@@ -583,7 +584,7 @@ func contexts() []fault {
 		{name: "schedule that stops", at: atEffector, applies: retries, delay: backoff.Stop, want: failedWith(errDown),
 			effect: func(s *scene, _ context.Context, _ int) error { s.hit(len(s.order)); return errDown }},
 		{
-			name: "schedule that waits for ever", at: atEffector, applies: retries, delay: math.MaxInt64, ctx: endsIn(2 * limit),
+			name: "schedule that waits for ever", at: atEffector, applies: retries, delay: math.MaxInt64, ctx: endsIn(limit * 5 / 2),
 			effect: func(s *scene, _ context.Context, _ int) error {
 				s.hit(len(s.order))
 				return resilience.WithRetryAfter(errDown, time.Minute) // which comes on top
