@@ -37,6 +37,8 @@ type window struct {
 	carried atomic.Int64 // running calls whose words were reused: all of them slow
 	misses  atomic.Int32 // compare-and-swaps that another booker made fail
 	stripes atomic.Pointer[[]*stripe]
+
+	between func() // a test's: what happens between the counts of failures and successes
 }
 
 const (
@@ -334,6 +336,9 @@ func (w *window) held(epoch int64, classes ...int) (n int64) {
 // been counted: a success booked meanwhile makes it smaller, a failure booked meanwhile is not seen, and its booker looks later.
 func (w *window) failed(epoch int64) (failures, calls int64) {
 	failures = w.held(epoch, slowFailure, fastFailure)
+	if w.between != nil {
+		w.between()
+	}
 	return failures, failures + w.held(epoch, slowSuccess, fastSuccess)
 }
 
@@ -376,15 +381,33 @@ func (w *window) allSlow(instant, age, epoch, now int64) bool {
 	return age > fineSpan || age < -buckets // so old that its tag came round
 }
 
-// judge returns why the breaker is to open, or "".
+// judge returns why the breaker is to open, or "". One who stood still while he looked may have found calls overwritten by those of newer
+// epochs, successes above all, which are counted last: then he looks again.
 func (w *window) judge(now, epoch int64) (cause string) {
+	for {
+		cause = w.look(now, epoch)
+		if cause == "" {
+			return ""
+		}
+		now = clock.Now()
+		if fresh := w.epoch(now, w.width); fresh-epoch > buckets-span {
+			epoch = fresh
+			continue
+		}
+		return cause
+	}
+}
+
+// look judges what the window holds.
+func (w *window) look(now, epoch int64) (cause string) {
 	least := int64(w.c.MinCalls)
 	failures, calls := w.failed(epoch)
-	if calls >= least {
+	if calls >= least && w.settled.Load() != epoch+1 {
 		w.settled.Store(epoch + 1)
-		if w.c.FailureRate > 0 && float64(failures)/float64(calls) >= w.c.FailureRate {
-			return fmt.Sprintf("%d of %d calls failed in %v", failures, calls, w.c.Window)
-		}
+		failures, calls = w.failed(epoch) // with what was booked meanwhile by one who saw too few calls: fast successes are not judged from here on
+	}
+	if calls >= least && w.c.FailureRate > 0 && float64(failures)/float64(calls) >= w.c.FailureRate {
+		return fmt.Sprintf("%d of %d calls failed in %v", failures, calls, w.c.Window)
 	}
 	if w.c.SlowRate > 0 {
 		if fine := w.epoch(now, w.fine); !w.someSlowSoon(fine) {

@@ -246,6 +246,49 @@ func TestCallIsSeenByOneWhoseClockIsAnEpochBehind(t *testing.T) {
 	}
 }
 
+// TestWhoSettlesHasSeenAll: a failure is booked while another judges, and its booker sees too few calls. The successes that make them
+// enough are not judged once the other has settled that they are.
+func TestWhoSettlesHasSeenAll(t *testing.T) {
+	b := New(Config{FailureRate: 0.25, MinCalls: 3, Window: time.Hour})
+	w := b.phase.Load().window
+	w.between = func() {
+		w.between = nil
+		if cause := w.book(mark{}, Failure); cause != "" {
+			t.Error(cause)
+		}
+		for range 2 { // booked, and not judged yet
+			w.add(&w.stripe().ended[fastSuccess], clock.Now(), w.width)
+		}
+	}
+	if cause := w.book(mark{}, Success); cause == "" {
+		t.Error("nobody has judged 1 failure of 4 calls")
+	}
+}
+
+// TestWhoStoodStillLooksAgain: while one judges, epochs pass, and the successes that he has yet to count are overwritten.
+func TestWhoStoodStillLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWindow(&Config{FailureRate: 0.5, MinCalls: 5, Window: 10 * time.Millisecond}, clock.Now())
+		for range 20 {
+			w.book(mark{}, Success)
+		}
+		time.Sleep(9 * time.Millisecond)
+		for range 4 {
+			w.book(mark{}, Failure)
+		}
+		w.between = func() {
+			w.between = nil
+			time.Sleep(7 * time.Millisecond)
+			for range 100 {
+				w.book(mark{}, Success)
+			}
+		}
+		if cause := w.book(mark{}, Failure); cause != "" {
+			t.Error(cause)
+		}
+	})
+}
+
 // TestShareThatNeverWasOpensNothing: calls are booked in turn, one that weighs against the rule first, so that the share is always below
 // the half. One who judges meanwhile, and takes some time to look at all stripes, must not see an older count of the one kind beside
 // a newer one of the other.

@@ -519,9 +519,15 @@ var windowTable = table{"breaker/window.go", []fault{
 	{
 		what: "failures are counted after the successes",
 		old: `	failures = w.held(epoch, slowFailure, fastFailure)
+	if w.between != nil {
+		w.between()
+	}
 	return failures, failures + w.held(epoch, slowSuccess, fastSuccess)`,
 		new: `	calls = w.held(epoch, slowSuccess, fastSuccess)
 	failures = w.held(epoch, slowFailure, fastFailure)
+	if w.between != nil {
+		w.between()
+	}
 	return failures, failures + calls`,
 	},
 	{
@@ -554,9 +560,19 @@ var windowTable = table{"breaker/window.go", []fault{
 		new:  `return age >= fineSpan ||`,
 	},
 	{
-		what: "a window is judged when it holds more than MinCalls",
-		old:  `	if calls >= least {`,
-		new:  `	if calls > least {`,
+		what: "a window whose calls are as many as MinCalls has no rate",
+		old:  `if calls >= least && w.c.FailureRate > 0`,
+		new:  `if calls > least && w.c.FailureRate > 0`,
+	},
+	{
+		what: "who settles has not seen what was booked meanwhile",
+		old:  `failures, calls = w.failed(epoch) // with`,
+		new:  `// with`,
+	},
+	{
+		what: "who stood still goes by what he saw",
+		old:  `fresh-epoch > buckets-span {`,
+		new:  `fresh-epoch > buckets {`,
 	},
 	{
 		what: "a failure rate must be more than FailureRate",
