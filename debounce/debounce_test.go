@@ -467,3 +467,16 @@ func TestMistakesPanic(t *testing.T) {
 		}()
 	}
 }
+
+// TestABurstGoesOnInAnotherBubble: a package's effector is used in the bubbles of two tests, which begin at the same instant.
+func TestABurstGoesOnInAnotherBubble(t *testing.T) {
+	runs := 0
+	first := debounce.First(func(context.Context) (int, error) { runs++; return runs, nil }, time.Second, 0)
+	use := func(t *testing.T) {
+		if value, err := first(context.Background()); value != 1 || err != nil {
+			t.Errorf("%d, %v", value, err)
+		}
+	}
+	synctest.Test(t, use)
+	synctest.Test(t, use)
+}

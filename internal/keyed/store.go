@@ -3,6 +3,7 @@ package keyed
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/effector-go/resilience/internal/clock"
@@ -26,6 +27,9 @@ type Entry[K comparable, V any] struct {
 	key  K
 	made chan struct{} // closed when value is there, or when it could not be made
 	gone bool          // no longer in the store
+
+	// there is set just before made is closed. Asked first: made may be of a synctest bubble that has ended, and must not be touched from outside of it.
+	there atomic.Bool
 
 	value V // written before made is closed, by the one that put the entry into the store
 	users int
@@ -54,7 +58,9 @@ func (s *Store[K, V]) Acquire(key K, make func(K) (value V, ok bool)) *Entry[K, 
 		if maker {
 			return s.fill(e, make)
 		}
-		<-e.made
+		if !e.there.Load() {
+			<-e.made
+		}
 		s.mu.Lock()
 		gone := e.gone
 		s.mu.Unlock()
@@ -93,6 +99,7 @@ func (s *Store[K, V]) fill(e *Entry[K, V], make func(K) (V, bool)) *Entry[K, V] 
 			}
 			s.mu.Unlock()
 		}
+		e.there.Store(true)
 		close(e.made)
 	}()
 	if e.value, filled = make(e.key); !filled {
@@ -141,12 +148,10 @@ func (s *Store[K, V]) Look(key K) (value V, ok bool) {
 	if e == nil {
 		return value, false
 	}
-	select {
-	case <-e.made:
-		return e.value, true
-	default:
+	if !e.there.Load() {
 		return value, false
 	}
+	return e.value, true
 }
 
 // Forget lets the key fall away. Those that use it keep the value that they have.

@@ -266,3 +266,21 @@ func TestOfTwoThatEndAtATimeOneIsTheLast(t *testing.T) {
 		}
 	}
 }
+
+// TestAValueThatWasMadeInABubbleIsThereForAll: a package's store is used in a test's bubble, then in another's, then outside.
+func TestAValueThatWasMadeInABubbleIsThereForAll(t *testing.T) {
+	s := New[string, int](10, time.Hour)
+	use := func(t *testing.T) {
+		e := s.Acquire("key", func(string) (int, bool) { return 1, true })
+		if e.Value() != 1 {
+			t.Errorf("value %d, want 1", e.Value())
+		}
+		s.Release(e)
+		if value, ok := s.Look("key"); value != 1 || !ok {
+			t.Errorf("looked at %d, %v", value, ok)
+		}
+	}
+	synctest.Test(t, use)
+	synctest.Test(t, use)
+	use(t)
+}

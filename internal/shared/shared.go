@@ -5,6 +5,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/apart"
@@ -14,7 +15,8 @@ import (
 // A Run is one run of an effector on a goroutine of its own. Its ctx has the values of one caller's, and ends when the run does, or
 // when every caller has gone: then the run was given up, nobody may join it any more, and nobody hears what becomes of it.
 type Run[T any] struct {
-	done chan struct{} // closed when the run has ended and its result is there, unless it was given up
+	done  chan struct{} // closed when the run has ended and its result is there, unless it was given up
+	there atomic.Bool   // set just before: done may be of a synctest bubble that has ended
 
 	// mu is the owner's, under which it decides who joins which run. It guards the following.
 	mu      *sync.Mutex
@@ -52,7 +54,10 @@ func (r *Run[T]) run(ctx context.Context, effector resilience.Effector[T], settl
 		if !r.end(settle) {
 			return // Given up. Nothing is recovered: a panic now has no caller to go to, and is the program's.
 		}
-		defer close(r.done)
+		defer func() {
+			r.there.Store(true)
+			close(r.done)
+		}()
 		if r.returned {
 			return
 		}
@@ -101,14 +106,16 @@ func (r *Run[T]) Answer(value T) { r.value, r.err = value, nil }
 // Wait gives a caller what the run returned. If the run panicked, or ended its goroutine, Wait does the same. If ctx ends first the caller goes,
 // and gets ctx's error.
 func (r *Run[T]) Wait(ctx context.Context) (T, error) {
-	select {
-	case <-r.done:
-	case <-ctx.Done():
-		if r.leave() {
-			var zero T
-			return zero, resilience.ContextErr(ctx)
+	if !r.there.Load() {
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			if r.leave() {
+				var zero T
+				return zero, resilience.ContextErr(ctx)
+			}
+			<-r.done // it ended at the same time
 		}
-		<-r.done // it ended at the same time
 	}
 	switch {
 	case r.panicked != nil:

@@ -65,8 +65,13 @@ var keyedTable = table{"internal/keyed/store.go", []fault{
 	},
 	{
 		what: "who comes second does not wait for the value",
-		old:  "<-e.made\n\t\ts.mu.Lock()",
-		new:  "s.mu.Lock()",
+		old:  "if !e.there.Load() {\n\t\t\t<-e.made\n\t\t}",
+		new:  "",
+	},
+	{
+		what: "who comes second touches what may be of another bubble",
+		old:  "if !e.there.Load() {\n\t\t\t<-e.made\n\t\t}",
+		new:  "<-e.made",
 	},
 	{
 		what: "a forgotten entry that is released takes the new one's place",
@@ -80,8 +85,8 @@ var keyedTable = table{"internal/keyed/store.go", []fault{
 	},
 	{
 		what: "Look gives a value that is still being made",
-		old:  "case <-e.made:\n\t\treturn e.value, true\n\tdefault:",
-		new:  "case <-e.made:\n\t\treturn e.value, true\n\tdefault:\n\t\treturn e.value, true",
+		old:  "if !e.there.Load() {\n\t\treturn value, false",
+		new:  "if !e.there.Load() {\n\t\treturn e.value, true",
 	},
 	{
 		what: "an unneeded value goes while others use it",

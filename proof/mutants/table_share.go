@@ -18,8 +18,13 @@ var sharedTable = table{"internal/shared/shared.go", []fault{
 	},
 	{
 		what: "callers hear before the panic is there",
-		old:  "defer close(r.done)\n\t\tif r.returned {",
-		new:  "close(r.done)\n\t\tif r.returned {",
+		old:  "defer func() {\n\t\t\tr.there.Store(true)\n\t\t\tclose(r.done)\n\t\t}()",
+		new:  "r.there.Store(true)\n\t\tclose(r.done)",
+	},
+	{
+		what: "a late caller touches what may be of another bubble",
+		old:  "if !r.there.Load() {\n",
+		new:  "{\n",
 	},
 	{
 		what: "a panic is the program's",
