@@ -138,7 +138,9 @@ func (r *result[T]) adopt(fork *facts) {
 	r.starts += f.starts - 1
 	r.effects += f.effects - 1
 	r.atMostOnce = r.atMostOnce || f.atMostOnce
-	r.learn(f.marks)
+	if f.starts > 0 { // one that made no call has done nothing for it
+		r.learn(f.marks)
+	}
 	if f.keeper == nil {
 		if f.starts > 0 && r.keeper == nil {
 			r.value = f.value

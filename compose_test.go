@@ -648,12 +648,17 @@ func TestForksShareNoListOfWhatWasDoneOnce(t *testing.T) {
 func TestWhatAForkDidOnceIsKnownOnceItIsAdopted(t *testing.T) {
 	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		next.Once("before")
-		none, single, several := next.Fork(), next.Fork(), next.Fork()
+		none, single, several, refused := next.Fork(), next.Fork(), next.Fork(), next.Fork()
 		single.Once(1)
 		several.Once(2)
 		several.Once(3)
+		refused.Once(4)
 		for _, fork := range []resilience.Next{none, single, several} {
+			_ = fork.Run(ctx)
 			next.Adopt(fork)
+		}
+		if next.Adopt(refused); !next.Once(4) {
+			t.Error("a fork in which the effector was not started has done something once")
 		}
 		for _, key := range []any{"before", 1, 2, 3} {
 			if next.Once(key) {

@@ -75,8 +75,9 @@ func New(config Config) *Budget {
 	return b
 }
 
-// Deposit counts a call, which pays for Ratio of an extra one. A policy deposits once for each call that it is asked to make,
-// not for its extra ones.
+// Deposit counts a call, which pays for Ratio of an extra one. A policy deposits once for each call that was made
+// (Next.Starts tells), not for its extra ones, and only if no other policy of the call has: if next.Once(b) { b.Deposit() }. Retry
+// and hedge do so, so that a budget gets one deposit a call, however many of its policies share it.
 func (b *Budget) Deposit() {
 	if b.share == 0 {
 		return

@@ -83,6 +83,10 @@ func (c *call) start(s *start) {
 	s.call = c
 	s.ctx.Context = c.ctx
 	s.Fork = c.next.Fork()
+	// In the fork alone, so that policies further in know who pays, and that one who was refused has not paid.
+	if first := s.Fork.Once(c.hedge.config.Budget); s == &c.first {
+		c.pays = c.pays && first
+	}
 	c.running++
 	go s.Do(&s.ctx, s)
 }
@@ -221,6 +225,7 @@ func (c *call) withdraw() bool {
 func (c *call) deposit() {
 	if c.pays && c.next.Starts() > 0 {
 		c.pays = false
+		c.next.Once(c.hedge.config.Budget) // whether a start that was made is adopted or runs on
 		c.hedge.config.Budget.Deposit()
 	}
 }

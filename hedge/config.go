@@ -29,7 +29,7 @@ type Config struct {
 	Max int
 
 	// Budget must yield a token for every further start. It is asked last. A call for which it has none, when it is slow, is not started by
-	// time any more. Default 5 % of calls: budget.New(budget.Config{Ratio: 0.05, TTL: 5 * time.Minute}), with which the first twenty calls
+	// time any more. Default 5 % of calls: budget.New(budget.Config{Ratio: 0.05, TTL: 5 * time.Minute}), with which the first nineteen calls
 	// cannot be hedged. One that retries share gets one deposit a call.
 	Budget *budget.Budget
 

@@ -83,8 +83,7 @@ func (h *Hedge) Run(ctx context.Context, next resilience.Next) error {
 		begun:  now,
 		latest: now,
 		delay:  h.delay(now),
-		// Asked before there are forks, so that policies within them know.
-		pays: next.Starts() == 0 && next.Once(h.config.Budget),
+		pays:   next.Starts() == 0,
 	}
 	if c.delay > 0 {
 		c.left = h.config.Max

@@ -844,6 +844,27 @@ func TestABudgetSharedWithRetryGetsOneDepositACall(t *testing.T) {
 	}
 }
 
+// TestACallThatWasRefusedAtFirstPaysOnceItIsMade, whoever of those that share the budget does it.
+func TestACallThatWasRefusedAtFirstPaysOnceItIsMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{Ratio: 1})
+		opened := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second})
+		fail := func(context.Context) (int, error) { return 0, errDown }
+		breaker.Do(t.Context(), opened, fail)
+		p := resilience.Pipeline{
+			retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Minute, Budget: b, Backoff: retry.Constant(0)}),
+			hedge.New(hedge.Config{Delay: time.Hour, Budget: b}),
+			opened,
+		}
+		if err := resilience.Run(t.Context(), p, func(context.Context) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if first, second := b.Withdraw(), b.Withdraw(); !first || second {
+			t.Errorf("withdrawn: %v and %v, want one deposit", first, second)
+		}
+	})
+}
+
 func TestDepositsOnceForAllAttemptsOfARetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 100, TTL: time.Hour})

@@ -45,20 +45,10 @@ var hedgeTable = table{"hedge/hedge.go", []fault{
 		new:  `if false {`,
 	},
 	{
-		what: "every attempt of a retry pays into the budget",
-		old:  `next.Starts() == 0 && next.Once(h.config.Budget)`,
-		new:  `true`,
-	},
-	{
-		what: "each of the policies that share a budget pays into it",
-		old:  `next.Starts() == 0 && next.Once(h.config.Budget)`,
-		new:  `next.Starts() == 0`,
-	},
-	{
-		what:       "a retry's later attempt pays for a call that has not paid",
-		old:        `next.Starts() == 0 && next.Once(h.config.Budget)`,
-		new:        `next.Once(h.config.Budget)`,
-		equivalent: "the attempt before went through the same policies, and asked Once",
+		what:       "every attempt of a retry asks whether to pay",
+		old:        `pays:   next.Starts() == 0,`,
+		new:        `pays:   true,`,
+		equivalent: "Once knows that it paid; Starts tells before anybody has asked",
 	},
 	{
 		what: "a call is hedged though there is no delay",
@@ -332,6 +322,16 @@ var hedgeCallTable = table{"hedge/call.go", []fault{
 		what: "the budget gets nothing",
 		old:  `c.hedge.config.Budget.Deposit()`,
 		new:  ``,
+	},
+	{
+		what: "each of the policies that share a budget pays into it",
+		old:  `c.pays = c.pays && first`,
+		new:  `c.pays = c.pays || first`,
+	},
+	{
+		what: "a call that was refused at first never pays",
+		old:  `s.Fork.Once(c.hedge.config.Budget); s == &c.first {`,
+		new:  `c.next.Once(c.hedge.config.Budget) && s.Fork.Once(c.hedge.config.Budget) || true; s == &c.first {`,
 	},
 	{
 		what: "the call pays after it was hedged",

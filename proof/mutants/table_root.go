@@ -129,6 +129,11 @@ var callTable = table{"call.go", []fault{
 		new:  ``,
 	},
 	{
+		what: "a fork in which the effector was not started has done something once",
+		old:  `if f.starts > 0 { // one that made no call has done nothing for it`,
+		new:  `if true {`,
+	},
+	{
 		what: "a call knows two things that were done once, and no more",
 		old:  `f.marks = append(slices.Clip(marks), key)`,
 		new:  `f.marks = append(marks[:1:1], key)`,
