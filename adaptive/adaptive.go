@@ -25,8 +25,8 @@ import (
 // A Limiter lets calls through while fewer run than its limit, refuses others at once with [*LimitError], and sets the limit by how long calls take or
 // whether they fail. It is a [resilience.Policy], made by [New], and safe for concurrent use. It holds no goroutine and no timer.
 //
-// The limit changes by evidence alone: it grows only where calls met it, and without calls it stays. Now and then, at most once in 128
-// round trips unless the limit falls, [Queue] admits no more than half of it for three, to learn anew how long a call takes that does not queue.
+// The limit changes by evidence alone: it grows only where calls met it, and without calls it stays. Now and then, at first after 8 round trips and
+// later after 128 unless the limit falls, [Queue] admits no more than half of it for three, to learn anew how long a call takes that does not queue.
 type Limiter struct {
 	name     string
 	limit    *concurrency.Limit
@@ -55,8 +55,11 @@ func New(config Config) *Limiter {
 }
 
 // Do calls fn if the limit admits it and returns what fn returns. Its error is [*LimitError] if the call is refused, and [resilience.ContextErr] if ctx is
-// done already. Do panics if fn is nil. It allocates nothing unless it refuses.
+// done already. Do panics if l or fn is nil. It allocates nothing unless it refuses.
 func Do[T any](ctx context.Context, l *Limiter, fn func(context.Context) (T, error)) (T, error) {
+	if l == nil {
+		panic("adaptive: Do: l is nil, must be a Limiter made by New")
+	}
 	if fn == nil {
 		panic("adaptive: Do: fn is nil, must be a function")
 	}

@@ -504,6 +504,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 		"adaptive: Initial is 30, must be from Min (31) to Max (1000)": func() { adaptive.New(adaptive.Config{Initial: 30, Min: 31}) },
 		"adaptive: Min is 5, must be at most Max (4)":                  func() { adaptive.New(adaptive.Config{Min: 5, Max: 4}) },
 		"adaptive: Do: fn is nil, must be a function":                  func() { adaptive.Do[int](t.Context(), good, nil) },
+		"adaptive: Do: l is nil, must be a Limiter made by New":        func() { adaptive.Do(t.Context(), nil, func(context.Context) (int, error) { return 0, nil }) },
 	} {
 		if value := caught(mistake); value != want {
 			t.Errorf("panicked with %v, want %s", value, want)

@@ -14,7 +14,8 @@ type Config struct {
 	// Name stands in errors and snapshots. Default none.
 	Name string
 
-	// Initial is the limit until calls have told more. From Min to Max; default 20, or the nearest to it from Min to Max.
+	// Initial is the limit until calls have told more. One that is too high is found out late: the first round is taken for what a call takes that does
+	// not queue, until the limit is first halved; one that is too low costs less. From Min to Max; default 20, or the nearest to it from Min to Max.
 	Initial int
 	// Min is the least that the limit becomes. From 1 to Max; default 1.
 	Min int

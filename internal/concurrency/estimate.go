@@ -53,18 +53,23 @@ func (e estimate) with(later estimate) estimate {
 	}
 }
 
-// A share is the part of a round trip that calls spend in a queue, and its standard deviation.
-type share struct{ is, off float64 }
+// A share is the part of a round trip that calls spend in a queue, and its standard deviation: all of it, and that which comes of least.
+type share struct{ is, off, least float64 }
 
 // queued is the share of a round trip that takes as long as seen where no more than least is needed.
 func queued(least, seen estimate) share {
 	return share{
-		is:  1 - least.mean/seen.mean,
-		off: math.Sqrt(least.variance+seen.variance) / seen.mean,
+		is:    1 - least.mean/seen.mean,
+		off:   math.Sqrt(least.variance+seen.variance) / seen.mean,
+		least: math.Sqrt(least.variance) / seen.mean,
 	}
 }
 
 // surely is what the share is at least.
 func (s share) surely() float64 { return s.is - sure*s.off }
+
+// maybe is the share if the round trip that is needed was thought too short, as much as may well be. A limit that took the other for certain
+// would stay too low until that is learned anew.
+func (s share) maybe() float64 { return s.is - 2*s.least }
 
 const sure = 2.5 // standard deviations: one round in 160 is taken for what it is not

@@ -137,7 +137,7 @@ func (q *queue) loaded(l *Limit, limit int) (next int, drain bool) {
 		}
 	case s.surely() > longest && crowded(s, limit):
 		return q.shrink(limit, s, all)
-	case s.is < shortest && met:
+	case s.maybe() < shortest && met:
 		next, q.top = max(limit+1, towards(limit, s, step)), 0
 	}
 	return next, q.isDue(all)
