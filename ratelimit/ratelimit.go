@@ -98,7 +98,7 @@ func (l *Limiter) Name() string { return l.name }
 
 // SetRate changes the rate and the burst. Tokens that were used stay used: where the bucket lacked three of the old burst it lacks three of the new
 // one, at most all. Calls that wait go by the new rate at once; one whose turn has become too late is refused when it is the first of
-// them. SetRate panics if rate or burst is not what [Config] allows.
+// them. SetRate panics if rate is not what [Config] allows, or burst is below 1: there is no default here.
 func (l *Limiter) SetRate(rate float64, burst int) {
 	if err := checkRate(l.name, "SetRate: rate", rate, "SetRate: burst", burst); err != nil {
 		panic(err.Error())

@@ -50,8 +50,11 @@ func New(config Config) *Shedder {
 }
 
 // Do calls fn unless the call is refused and returns what fn returns. Its error is [*Error] if the call is refused, and [resilience.ContextErr] if
-// ctx is already done: such a call is not made and counts nowhere. Do panics if fn is nil. It allocates nothing unless it refuses.
+// ctx is already done: such a call is not made and counts nowhere. Do panics if s or fn is nil. It allocates nothing unless it refuses.
 func Do[T any](ctx context.Context, s *Shedder, fn func(context.Context) (T, error)) (T, error) {
+	if s == nil {
+		panic("shed: Do: s is nil, must be a Shedder made by New")
+	}
 	if fn == nil {
 		panic("shed: Do: fn is nil, must be a function")
 	}

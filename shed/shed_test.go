@@ -499,6 +499,9 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 	for text, mistake := range map[string]func(){
 		want: func() { shed.New(bad) },
 		"shed: Do: fn is nil, must be a function": func() { shed.Do[int](t.Context(), shed.New(shed.Config{}), nil) },
+		"shed: Do: s is nil, must be a Shedder made by New": func() {
+			shed.Do(t.Context(), nil, func(context.Context) (int, error) { return 0, nil })
+		},
 	} {
 		func() {
 			defer func() {

@@ -36,8 +36,11 @@ func New(config Config) *Throttle {
 }
 
 // Do calls fn if there is a token and returns what fn returns. Its error is [*Error] if there is none, and [resilience.ContextErr] if ctx is
-// already done. Do panics if fn is nil. A call that is let through allocates nothing.
+// already done. Do panics if t or fn is nil. A call that is let through allocates nothing.
 func Do[T any](ctx context.Context, t *Throttle, fn func(context.Context) (T, error)) (T, error) {
+	if t == nil {
+		panic("throttle: Do: t is nil, must be a Throttle made by New")
+	}
 	if fn == nil {
 		panic("throttle: Do: fn is nil, must be a function")
 	}

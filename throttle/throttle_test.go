@@ -242,6 +242,9 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 	for text, mistake := range map[string]func(){
 		want: func() { throttle.New(bad) },
 		"throttle: Do: fn is nil, must be a function": func() { throttle.Do[int](t.Context(), good, nil) },
+		"throttle: Do: t is nil, must be a Throttle made by New": func() {
+			throttle.Do(t.Context(), nil, func(context.Context) (int, error) { return 0, nil })
+		},
 	} {
 		func() {
 			defer func() {
