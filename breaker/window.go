@@ -38,7 +38,7 @@ type window struct {
 	misses  atomic.Int32 // compare-and-swaps that another booker made fail
 	stripes atomic.Pointer[[]*stripe]
 
-	between func() // a test's: what happens between the counts of failures and successes
+	between func() // a test's: what happens between the count of failures, or slow calls, and that of the others
 }
 
 const (
@@ -348,6 +348,9 @@ func (w *window) slow(now, epoch int64) (slow, calls int64) {
 	slow = w.held(epoch, slowFailure, slowSuccess, slowIgnored)
 	_, hanging := w.running(now)
 	slow += hanging
+	if w.between != nil {
+		w.between()
+	}
 	return slow, slow + w.held(epoch, fastFailure, fastSuccess)
 }
 

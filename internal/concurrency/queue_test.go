@@ -137,3 +137,22 @@ func TestADrainInWhichMostCallsFailLateKeepsTheHalf(t *testing.T) {
 		t.Errorf("limit %d, want 50", l.Limit())
 	}
 }
+
+// TestALimitGrowsWhereTheRoundTripMayHaveBeenThoughtTooShort: it was taken from few calls, and what looks like a queue of 5 % is none.
+func TestALimitGrowsWhereTheRoundTripMayHaveBeenThoughtTooShort(t *testing.T) {
+	for _, test := range []struct {
+		off   float64 // standard deviation of the round trip that is needed
+		grows bool
+	}{{0.02, true}, {0.005, false}} {
+		l := NewQueue(64, 1, 1000)
+		q := l.law.(*queue)
+		q.quick, q.peak = false, 64
+		q.least = estimate{0.95e6, test.off * test.off * 1e12}
+		for range 100 {
+			q.samples.add(time.Millisecond)
+		}
+		if next, _ := q.loaded(l, 64); (next > 64) != test.grows || next < 64 {
+			t.Errorf("limit 64 becomes %d, the round trip within %v", next, test.off)
+		}
+	}
+}

@@ -524,10 +524,10 @@ var windowTable = table{"breaker/window.go", []fault{
 	}
 	return failures, failures + w.held(epoch, slowSuccess, fastSuccess)`,
 		new: `	calls = w.held(epoch, slowSuccess, fastSuccess)
-	failures = w.held(epoch, slowFailure, fastFailure)
 	if w.between != nil {
 		w.between()
 	}
+	failures = w.held(epoch, slowFailure, fastFailure)
 	return failures, failures + calls`,
 	},
 	{
@@ -535,8 +535,14 @@ var windowTable = table{"breaker/window.go", []fault{
 		old: `	slow = w.held(epoch, slowFailure, slowSuccess, slowIgnored)
 	_, hanging := w.running(now)
 	slow += hanging
+	if w.between != nil {
+		w.between()
+	}
 	return slow, slow + w.held(epoch, fastFailure, fastSuccess)`,
 		new: `	calls = w.held(epoch, fastFailure, fastSuccess)
+	if w.between != nil {
+		w.between()
+	}
 	slow = w.held(epoch, slowFailure, slowSuccess, slowIgnored)
 	_, hanging := w.running(now)
 	slow += hanging
