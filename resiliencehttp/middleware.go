@@ -8,13 +8,13 @@ import (
 	"log"
 	"math"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/apart"
 )
 
 // ServerConfig says how [Middleware] serves. Policy must be set.
@@ -247,10 +247,7 @@ func (s *serving) panicked(value any) error {
 	if !s.apart {
 		panic(value)
 	}
-	p, ok := value.(*resilience.PanicError)
-	if !ok {
-		p = &resilience.PanicError{Value: value, Stack: debug.Stack()}
-	}
+	p := apart.PanicError(value)
 	if over := s.writer.panicked(p); over {
 		s.log("resiliencehttp: panic serving %v after the handler was left behind: %v\n%s", s.request.RemoteAddr, p.Value, p.Stack)
 	}
