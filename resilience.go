@@ -32,6 +32,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/effector-go/resilience/internal/limit"
 )
 
 // An Effector is a call that has an effect outside the program and may fail: it takes a context and yields a T or an error.
@@ -109,7 +111,9 @@ func (n Next) Run(ctx context.Context) error {
 	if len(n.policies) == 0 {
 		return n.facts.call.start(ctx)
 	}
-	return n.policies[0].Run(ctx, Next{n.facts, n.policies[1:]})
+	policy := n.policies[0]
+	limit.Enter(ctx, policy)
+	return policy.Run(ctx, Next{n.facts, n.policies[1:]})
 }
 
 // Starts is how often the effector has been started in this call so far. A policy that compares it before and after

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/limit"
 	"github.com/effector-go/resilience/internal/outcome"
 )
 
@@ -49,6 +50,8 @@ func New(c Config) *Breaker {
 	b.phase.Store(newPhase(b, Closed))
 	return b
 }
+
+func init() { limit.Prompt[*Breaker]() }
 
 // Do calls fn if b admits the call and returns what fn returns. If b refuses, it returns a zero T and [*OpenError]. A call
 // whose ctx is already done is not made and counts nowhere: its error is [resilience.ContextErr]. Do allocates nothing.
@@ -116,6 +119,7 @@ func doNoted[T any](ctx context.Context, p *phase, fn func(context.Context) (T, 
 func (b *Breaker) Run(ctx context.Context, next resilience.Next) error {
 	p := b.phase.Load()
 	if !p.admitsAll {
+		limit.Forget(ctx)
 		t, refusal := b.admitNoted(p)
 		if refusal != nil {
 			return refusal
@@ -252,6 +256,7 @@ func (t *ticket) done(ctx context.Context, err error) {
 		}
 		return
 	}
+	limit.Forget(ctx)
 	outcome := Success
 	if err != nil || !p.b.defaultClassify {
 		outcome = p.b.cfg.Classify(ctx, err)

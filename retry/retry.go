@@ -26,6 +26,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/limit"
 )
 
 // A Retry is a policy that makes a call again as long as it fails and its [Config] allows. The wait before an attempt is
@@ -49,6 +50,8 @@ func New(config Config) *Retry {
 	}
 	return &Retry{config.withDefaults()}
 }
+
+func init() { limit.Prompt[*Retry]() }
 
 // Do calls fn until it succeeds or r gives up, and returns the last call's value and the error as [Retry] says. Every call
 // of fn is an attempt, whatever its error. If ctx is already done Do makes no call and returns [resilience.ContextErr].
@@ -115,6 +118,7 @@ func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
 
 // again is Run from the first failure on. starts is how often the effector had been started before.
 func (r *Retry) again(ctx context.Context, next resilience.Next, starts int, err error) error {
+	limit.Forget(ctx)
 	s := series{retry: r}
 	for {
 		before := starts

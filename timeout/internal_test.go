@@ -1,82 +1,9 @@
 package timeout
 
 import (
-	"context"
 	"testing"
 	"time"
-
-	"github.com/effector-go/resilience/internal/clock"
 )
-
-// TestLimitIsNotDueOnceItsParentHasEnded: the inner context may have yet to hear of either.
-func TestLimitIsNotDueOnceItsParentHasEnded(t *testing.T) {
-	live := context.Background()
-	ended, end := context.WithCancel(live)
-	end()
-	for parent, want := range map[context.Context]bool{live: true, ended: false} {
-		c := &limitCtx{root: parent, deadline: uint64(clock.Now())}
-		c.inner, c.cancel = context.WithCancel(live)
-		c.state.Store(armed)
-		if c.due() != want {
-			t.Errorf("parent's error %v: due is %t, want %t", parent.Err(), c.due(), want)
-		}
-		c.end()
-	}
-}
-
-// TestOfTwoThatArmTheSlowerLeavesNothing: what it made for its parent to end, and its timer, are given up.
-func TestOfTwoThatArmTheSlowerLeavesNothing(t *testing.T) {
-	parent := &counting{Context: context.Background()}
-	c := &limitCtx{root: parent, deadline: uint64(clock.Now()) + uint64(time.Hour)}
-	parent.asked = func() { // while the slower one looks at its parent
-		parent.asked = func() {}
-		c.arm()
-	}
-	c.makeInner()
-	if parent.made != 2 || parent.children != 1 {
-		t.Errorf("%d made, %d of them left, want 2 and 1", parent.made, parent.children)
-	}
-	if c.end(); parent.children != 0 {
-		t.Errorf("%d left after the call", parent.children)
-	}
-}
-
-// TestEndLeavesNothingOfOneThatArmsMeanwhile: it may do so while the end looks why it is.
-func TestEndLeavesNothingOfOneThatArmsMeanwhile(t *testing.T) {
-	parent := &counting{Context: context.Background()}
-	c := &limitCtx{root: parent, deadline: uint64(clock.Now()) + uint64(time.Hour)}
-	parent.asked = func() {
-		parent.asked = func() {}
-		c.arm()
-	}
-	c.end()
-	if parent.made != 1 || parent.children != 0 || c.Err() != context.Canceled {
-		t.Errorf("%d made, %d of them left, error %v, want 1, 0 and Canceled", parent.made, parent.children, c.Err())
-	}
-}
-
-// counting is a context that knows how many wait for its end.
-type counting struct {
-	context.Context
-	asked          func()
-	made, children int
-}
-
-func (c *counting) Done() <-chan struct{} { return make(chan struct{}) }
-
-func (c *counting) Err() error {
-	c.asked()
-	return nil
-}
-
-func (c *counting) AfterFunc(func()) (stop func() bool) {
-	c.made++
-	c.children++
-	return func() bool {
-		c.children--
-		return true
-	}
-}
 
 // TestNoFewerThanNoneAreLeftBehind where an effector ends before its caller has counted it.
 func TestNoFewerThanNoneAreLeftBehind(t *testing.T) {

@@ -24,7 +24,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/limit"
 )
 
 // A Timeout limits how long a call may take: it gives the effector a ctx whose deadline is the limit from now. It is a
@@ -48,6 +48,8 @@ func New(config Config) *Timeout {
 	return &Timeout{name: config.Name, limit: config.Limit, abandon: int64(config.Abandon)}
 }
 
+func init() { limit.Prompt[*Timeout]() }
+
 // After is New(Config{Limit: limit}): a Timeout without name that waits for its effectors. It panics unless limit is positive.
 func After(limit time.Duration) *Timeout {
 	return New(Config{Limit: limit})
@@ -60,16 +62,17 @@ func (t *Timeout) Run(ctx context.Context, next resilience.Next) error {
 	if t.abandon > 0 {
 		return t.runApart(ctx, next)
 	}
-	limited := t.within(ctx)
+	limited := limit.Within(ctx, t.limit)
 	if limited == nil {
 		return next.Run(ctx)
 	}
-	defer limited.end() // panics and Goexit too
+	defer limited.End() // panics and Goexit too
 	err := next.Run(limited)
-	if err != nil {
-		err = t.blame(limited, err)
+	if err == nil {
+		limited.Succeed()
+		return nil
 	}
-	return err
+	return t.blame(limited, err)
 }
 
 // Do makes one call of fn with a ctx whose deadline is the limit from now, or the caller's if that is no later, and returns its
@@ -89,11 +92,12 @@ func Do[T any](ctx context.Context, t *Timeout, fn func(context.Context) (T, err
 	if t.abandon > 0 {
 		return resilience.Do(ctx, t, fn)
 	}
-	limited := t.within(ctx)
+	limited := limit.Within(ctx, t.limit)
 	if limited == nil {
 		return fn(ctx)
 	}
-	defer limited.end() // panics and Goexit too
+	limit.Forget(limited)
+	defer limited.End() // panics and Goexit too
 	value, err := fn(limited)
 	if err != nil {
 		err = t.blame(limited, err)
@@ -108,32 +112,11 @@ func panicForNil(t *Timeout) {
 	panic("timeout: Do: fn is nil, must be a function")
 }
 
-// within gives a context with the deadline, nil if ctx has one that is no later.
-func (t *Timeout) within(ctx context.Context) *limitCtx {
-	if outer, ok := ctx.(*limitCtx); ok {
-		now := clock.Now()
-		if t.limit >= outer.left(now) {
-			return nil
-		}
-		return &limitCtx{outer: outer, root: outer.root, deadline: uint64(now) + uint64(t.limit)}
-	}
-	var now int64
-	if own, ok := ctx.Deadline(); ok {
-		at := time.Now()
-		if now = clock.Of(at); t.limit >= own.Sub(at) {
-			return nil
-		}
-	} else {
-		now = clock.Now() // half the cost of time.Now
-	}
-	return &limitCtx{root: ctx, deadline: uint64(now) + uint64(t.limit)}
-}
-
 // blame ends the context of a call that failed with err, and gives the error to return.
-func (t *Timeout) blame(limited *limitCtx, err error) error {
-	due := limited.due()
-	limited.end()
-	if due || limited.passed() {
+func (t *Timeout) blame(limited *limit.Ctx, err error) error {
+	due := limited.Due()
+	limited.End()
+	if due || limited.Passed() {
 		return &Error{t.name, t.limit, err}
 	}
 	return err

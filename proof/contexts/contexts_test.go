@@ -138,7 +138,7 @@ type world struct {
 func (w *world) say(format string, args ...any) { w.log = append(w.log, fmt.Sprintf(format, args...)) }
 
 // carryOut runs in a bubble.
-func carryOut(p plan, limit limiting) []string {
+func carryOut(p plan, call func(w *world, root context.Context) error) []string {
 	w := &world{began: time.Now(), fired: make(chan string, 1000)}
 	root := context.WithValue(context.Background(), key("key"), "root")
 	var cancels []func()
@@ -163,6 +163,29 @@ func carryOut(p plan, limit limiting) []string {
 		root, w.ends = ctx, func(error) { cancel() }
 		cancels = append(cancels, cancel)
 	}
+	w.say("returned %v", call(w, root))
+	synctest.Wait()
+	w.look(p.looks)
+	for _, s := range p.after {
+		w.do(s, p.looks)
+	}
+	for i := range w.nodes {
+		w.tell(i)
+	}
+	for _, cancel := range w.cancel {
+		if cancel != nil {
+			cancel(nil)
+		}
+	}
+	for _, cancel := range cancels {
+		cancel()
+	}
+	synctest.Wait()
+	return w.log
+}
+
+// nested makes the calls of the plan's levels, one within the other.
+func (w *world) nested(ctx context.Context, p plan, limit limiting) error {
 	var descend func(ctx context.Context, levels []level) error
 	descend = func(ctx context.Context, levels []level) error {
 		if len(levels) == 0 {
@@ -189,25 +212,7 @@ func carryOut(p plan, limit limiting) []string {
 		w.look(p.looks)
 		return err
 	}
-	w.say("returned %v", descend(root, p.levels))
-	synctest.Wait()
-	w.look(p.looks)
-	for _, s := range p.after {
-		w.do(s, p.looks)
-	}
-	for i := range w.nodes {
-		w.tell(i)
-	}
-	for _, cancel := range w.cancel {
-		if cancel != nil {
-			cancel(nil)
-		}
-	}
-	for _, cancel := range cancels {
-		cancel()
-	}
-	synctest.Wait()
-	return w.log
+	return descend(ctx, p.levels)
 }
 
 func (w *world) add(ctx context.Context, cancel func(error)) {
@@ -352,7 +357,9 @@ func TestTheTimeoutsContextTellsWhatTheStandardLibrarysTells(t *testing.T) {
 		p := drawPlan(rt)
 		var logs [2][]string
 		for i, limit := range []limiting{byTimeout, byContext} {
-			synctest.Test(t, func(*testing.T) { logs[i] = carryOut(p, limit) })
+			synctest.Test(t, func(*testing.T) {
+				logs[i] = carryOut(p, func(w *world, root context.Context) error { return w.nested(root, p, limit) })
+			})
 		}
 		if got, want := strings.Join(logs[0], "\n"), strings.Join(logs[1], "\n"); got != want {
 			rt.Fatalf("%v\ntimeout:\n%s\n\ncontext:\n%s", p, got, want)

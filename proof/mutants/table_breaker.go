@@ -4,6 +4,16 @@ package main
 
 var breakerTable = table{"breaker/breaker.go", []fault{
 	{
+		what: "time that Classify takes is overlooked",
+		old:  "limit.Forget(ctx)\n\toutcome := Success",
+		new:  "outcome := Success",
+	},
+	{
+		what: "time that a hook takes before the call is overlooked",
+		old:  "limit.Forget(ctx)\n\t\tt, refusal",
+		new:  "t, refusal",
+	},
+	{
 		what: "Do makes a call whose ctx is done",
 		old:  "if ctx.Err() != nil {\n\t\tvar zero T",
 		new:  "if false {\n\t\tvar zero T",

@@ -65,6 +65,11 @@ var composeTable = table{"compose.go", []fault{
 
 var callTable = table{"call.go", []fault{
 	{
+		what: "time that the effector takes may be overlooked",
+		old:  "limit.Forget(ctx)",
+		new:  "_ = limit.Forget",
+	},
+	{
 		what: "a fork under AtMostOnce forgets the effects before it",
 		old:  `f.effects+f.inherited == 0`,
 		new:  `f.effects == 0`,
@@ -281,6 +286,11 @@ var callTable = table{"call.go", []fault{
 }}
 
 var resilienceTable = table{"resilience.go", []fault{
+	{
+		what: "time that a policy takes may be overlooked",
+		old:  `limit.Enter(ctx, policy)`,
+		new:  `_ = limit.Enter`,
+	},
 	{
 		what: "Check looks at failed calls too",
 		old:  "if err == nil {\n\t\t\terr = check(value)",

@@ -3,13 +3,13 @@ package main
 var timeoutTable = table{"timeout/timeout.go", []fault{
 	{
 		what: "the ctx lives on after a successful call in a pipeline",
-		old:  "defer limited.end() // panics and Goexit too\n\terr := next.Run(limited)",
+		old:  "defer limited.End() // panics and Goexit too\n\terr := next.Run(limited)",
 		new:  "err := next.Run(limited)",
 	},
 	{
 		what: "a late success in a pipeline is an error",
-		old:  "err := next.Run(limited)\n\tif err != nil {",
-		new:  "err := next.Run(limited)\n\tif true {",
+		old:  "err := next.Run(limited)\n\tif err == nil {",
+		new:  "err := next.Run(limited)\n\tif false {",
 	},
 	{
 		what: "Do makes a call whose ctx is done",
@@ -23,7 +23,7 @@ var timeoutTable = table{"timeout/timeout.go", []fault{
 	},
 	{
 		what: "the ctx lives on after a successful Do",
-		old:  "defer limited.end() // panics and Goexit too\n\tvalue, err := fn(limited)",
+		old:  "defer limited.End() // panics and Goexit too\n\tvalue, err := fn(limited)",
 		new:  "value, err := fn(limited)",
 	},
 	{
@@ -32,48 +32,88 @@ var timeoutTable = table{"timeout/timeout.go", []fault{
 		new:  "value, err := fn(limited)\n\tif true {",
 	},
 	{
+		what: "a call further out may share the clock with one within fn",
+		old:  "limit.Forget(limited)\n\tdefer",
+		new:  "defer",
+	},
+	{
+		what: "whether the limit is due is asked when the ctx has ended",
+		old:  "due := limited.Due()\n\tlimited.End()",
+		new:  "limited.End()\n\tdue := limited.Due()",
+	},
+	{
+		what: "the limit is blamed for each error",
+		old:  `if due || limited.Passed() {`,
+		new:  `if due || !limited.Passed() || true {`,
+	},
+}}
+
+var contextTable = table{"internal/limit/context.go", []fault{
+	{
 		what: "of two equal limits the inner one has a ctx of its own",
-		old:  `if t.limit >= outer.left(now) {`,
-		new:  `if t.limit > outer.left(now) {`,
+		old:  `if limit >= outer.left(now) {`,
+		new:  `if limit > outer.left(now) {`,
 	},
 	{
 		what: "a limit that ends with the caller's deadline has a ctx of its own",
-		old:  `t.limit >= own.Sub(at) {`,
-		new:  `t.limit > own.Sub(at) {`,
+		old:  `limit >= own.Sub(at) {`,
+		new:  `limit > own.Sub(at) {`,
 	},
 	{
 		what: "an inner limit may be later than the outer one",
-		old:  `if t.limit >= outer.left(now) {`,
-		new:  `if t.limit < 0 {`,
+		old:  `if limit >= outer.left(now) {`,
+		new:  `if limit < 0 {`,
 	},
 	{
 		what: "a limit may be later than the caller's deadline",
-		old:  `t.limit >= own.Sub(at) {`,
+		old:  `limit >= own.Sub(at) {`,
 		new:  `own.Before(at) {`,
 	},
 	{
 		what: "a deadline within another limit is late by a nanosecond",
-		old:  `root: outer.root, deadline: uint64(now) + uint64(t.limit)}`,
-		new:  `root: outer.root, deadline: uint64(now) + uint64(t.limit) + 1}`,
+		old:  `root: outer.root, deadline: uint64(now) + uint64(limit), moment: now}`,
+		new:  `root: outer.root, deadline: uint64(now) + uint64(limit) + 1, moment: now}`,
 	},
 	{
 		what: "a deadline is late by a nanosecond",
-		old:  `root: ctx, deadline: uint64(now) + uint64(t.limit)}`,
-		new:  `root: ctx, deadline: uint64(now) + uint64(t.limit) + 1}`,
+		old:  `root: ctx, deadline: uint64(now) + uint64(limit), moment: now}`,
+		new:  `root: ctx, deadline: uint64(now) + uint64(limit) + 1, moment: now}`,
 	},
 	{
-		what: "whether the limit is due is asked when the ctx has ended",
-		old:  "due := limited.due()\n\tlimited.end()",
-		new:  "limited.end()\n\tdue := limited.due()",
+		what: "an inner limit is from the outer one's beginning, whatever happened since",
+		old:  `if now <= 0 {`,
+		new:  `if now == seen {`,
 	},
 	{
-		what: "the limit is blamed for each error",
-		old:  `if due || limited.passed() {`,
-		new:  `if due || !limited.passed() || true {`,
+		what: "an inner limit reads the clock again",
+		old:  `if now <= 0 {`,
+		new:  `if true {`,
 	},
-}}
-
-var contextTable = table{"timeout/context.go", []fault{
+	{
+		what: "a limit that was taken may be taken again",
+		old:  `outer.moment = taken`,
+		new:  ``,
+	},
+	{
+		what: "a limit that others have is taken",
+		old:  `if outer.moment > 0 {`,
+		new:  `if true {`,
+	},
+	{
+		what: "a call that succeeded ends a limit that others have without a look at the clock",
+		old:  `if c.moment == taken {`,
+		new:  `if c.moment <= 0 {`,
+	},
+	{
+		what: "a call that succeeded reads the clock for nobody",
+		old:  `if c.moment == taken {`,
+		new:  `if false {`,
+	},
+	{
+		what: "the end of a call that succeeded is stored where it must be swapped",
+		old:  "if c.moment == taken {\n\t\tc.state.CompareAndSwap(live, canceled)",
+		new:  "if c.moment == taken {\n\t\tc.state.Store(canceled)",
+	},
 	{
 		what: "a ctx that nobody waits for lives at its deadline",
 		old:  `c.left(clock.Now()) > 0 && c.undueErr() == nil {`,
@@ -190,6 +230,34 @@ var contextTable = table{"timeout/context.go", []fault{
 	},
 }}
 
+var promptTable = table{"internal/limit/prompt.go", []fault{
+	{
+		what: "Forget forgets nothing",
+		old:  "ok && c.moment != seen {",
+		new:  "ok && c.moment < taken {",
+	},
+	{
+		what: "every policy is prompt",
+		old:  "!isPrompt(policy) {",
+		new:  "policy == nil {",
+	},
+	{
+		what: "no policy is prompt",
+		old:  "!isPrompt(policy) {",
+		new:  "policy != nil {",
+	},
+	{
+		what: "Forget writes where there is nothing to forget",
+		old:  "if c, ok := ctx.(*Ctx); ok && c.moment != seen {",
+		new:  "if c, ok := ctx.(*Ctx); ok {",
+	},
+	{
+		what: "Enter writes where there is nothing to forget",
+		old:  "if c, ok := ctx.(*Ctx); ok && c.moment != seen && ",
+		new:  "if c, ok := ctx.(*Ctx); ok && ",
+	},
+}}
+
 var abandonTable = table{"timeout/abandon.go", []fault{
 	{
 		what: "one call more than Abandon is admitted",
@@ -198,8 +266,13 @@ var abandonTable = table{"timeout/abandon.go", []fault{
 	},
 	{
 		what: "an effector's ctx lives on after its caller has gone",
-		old:  "defer limited.end()\n\t\tinside = limited",
+		old:  "defer limited.End()\n\t\tinside = limited",
 		new:  "inside = limited",
+	},
+	{
+		what: "the caller and the effector's goroutine both have the moment",
+		old:  `limit.Forget(inside) // which goes to another goroutine`,
+		new:  ``,
 	},
 	{
 		what: "the caller leaves though the effector has ended",
@@ -213,7 +286,7 @@ var abandonTable = table{"timeout/abandon.go", []fault{
 	},
 	{
 		what: "the limit is blamed for the caller's end",
-		old:  `if limited != nil && limited.passed() {`,
+		old:  `if limited != nil && limited.Passed() {`,
 		new:  `if limited != nil {`,
 	},
 	{

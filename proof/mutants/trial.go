@@ -32,9 +32,9 @@ func (s suite) String() string {
 
 // others are the folders whose tests are about a package too, but for proof/faults: that takes as long as all the rest.
 var others = map[string][]string{
-	".":                    {"proof/pipeline"},
-	"breaker":              {"proof/breaker", "proof/others"},
-	"retry":                {"proof/retry", "proof/others"},
+	".":                    {"proof/pipeline", "timeout"},
+	"breaker":              {"proof/breaker", "proof/others", "timeout"},
+	"retry":                {"proof/retry", "proof/others", "timeout"},
 	"timeout":              {"proof/timeout", "proof/contexts"},
 	"budget":               {"proof/budget"},
 	"bulkhead":             {"proof/bulkhead"},
@@ -46,6 +46,7 @@ var others = map[string][]string{
 	"internal/concurrency": {"adaptive", "proof/adaptive"},
 	"internal/clock":       {"budget", "breaker", "timeout"},
 	"internal/ctxkey":      {"timeout"},
+	"internal/limit":       {"timeout", "proof/timeout", "proof/contexts"},
 	"internal/outcome":     {"shed", "breaker"},
 	"internal/shared":      {"share", "debounce", "proof/share", "proof/debounce"},
 	"shed":                 {"proof/shed"},

@@ -1,4 +1,6 @@
-package timeout
+// Package limit limits a context's time, for package timeout: it makes contexts that cost less than those of package context where
+// nobody waits for their end, and that share readings of the clock between the timeouts of a pipeline.
+package limit
 
 import (
 	"context"
@@ -11,16 +13,16 @@ import (
 	"github.com/effector-go/resilience/internal/ctxkey"
 )
 
-// A limitCtx is what context.WithDeadline(parent, deadline) would be, but has no timer, channel or place among its parent's
+// A Ctx is what context.WithDeadline(parent, deadline) would be, but has no timer, channel or place among its parent's
 // children before somebody needs them. Then it is armed: it has an inner context made by the standard library, which
 // from then on answers for it. Until then it looks at its parent and the clock whenever it is asked.
 //
-// It ends once, for one of three reasons. The first of makeInner and end that changes state from live decides
+// It ends once, for one of three reasons. The first of makeInner, Succeed and End that changes state from live decides
 // which, so Err and Cause never change once they have been told.
-type limitCtx struct {
-	// outer is the parent if that is a limitCtx, else root is; root is the nearest one around that is none, in either case. So what
+type Ctx struct {
+	// outer is the parent if that is a Ctx, else root is; root is the nearest one around that is none, in either case. So what
 	// only root can tell, one that ends at once in a deep nest need not ask for through all between.
-	outer *limitCtx
+	outer *Ctx
 	root  context.Context
 
 	deadline uint64 // by internal/clock; no later than the parent's. Unsigned, since a limit may be 292 years
@@ -30,9 +32,11 @@ type limitCtx struct {
 	cancel context.CancelFunc
 
 	state atomic.Uint32
+
+	moment int64 // when it was made, taken, or seen: see prompt.go
 }
 
-// The states: live goes to armed (by makeInner) or to one of the ended states (by end), an ended one to armed (by makeInner,
+// The states: live goes to armed (by makeInner) or to one of the ended states (by Succeed or End), an ended one to armed (by makeInner,
 // with an inner context that has ended for the same reason), and armed stays. The way to armed leads through publishing, which lasts
 // for two assignments; that is cheaper than a mutex.
 const (
@@ -44,16 +48,43 @@ const (
 	parentEnded               // the parent had ended when the call returned
 )
 
+// Within gives a context that ends with ctx, or after so long from now; nil if ctx has a deadline that is no later.
+func Within(ctx context.Context, limit time.Duration) *Ctx {
+	if outer, ok := ctx.(*Ctx); ok {
+		now := outer.moment
+		if now <= 0 {
+			now = clock.Now()
+		}
+		if limit >= outer.left(now) {
+			return nil
+		}
+		if outer.moment > 0 {
+			outer.moment = taken
+		}
+		return &Ctx{outer: outer, root: outer.root, deadline: uint64(now) + uint64(limit), moment: now}
+	}
+	var now int64
+	if own, ok := ctx.Deadline(); ok {
+		at := time.Now()
+		if now = clock.Of(at); limit >= own.Sub(at) {
+			return nil
+		}
+	} else {
+		now = clock.Now() // half the cost of time.Now
+	}
+	return &Ctx{root: ctx, deadline: uint64(now) + uint64(limit), moment: now}
+}
+
 // Deadline reads the wall clock too: what it told when the process began may be wrong by now.
-func (c *limitCtx) Deadline() (deadline time.Time, ok bool) {
+func (c *Ctx) Deadline() (deadline time.Time, ok bool) {
 	now := time.Now()
 	return now.Add(c.left(clock.Of(now))), true
 }
 
 // Unlimited makes it a [ctxkey.Limited].
-func (c *limitCtx) Unlimited() context.Context { return c.parent() }
+func (c *Ctx) Unlimited() context.Context { return c.parent() }
 
-func (c *limitCtx) parent() context.Context {
+func (c *Ctx) parent() context.Context {
 	if c.outer != nil {
 		return c.outer
 	}
@@ -61,11 +92,11 @@ func (c *limitCtx) parent() context.Context {
 }
 
 // left is the time from now to the deadline.
-func (c *limitCtx) left(now int64) time.Duration { return time.Duration(c.deadline - uint64(now)) }
+func (c *Ctx) left(now int64) time.Duration { return time.Duration(c.deadline - uint64(now)) }
 
-func (c *limitCtx) Done() <-chan struct{} { return c.arm().Done() }
+func (c *Ctx) Done() <-chan struct{} { return c.arm().Done() }
 
-func (c *limitCtx) Err() error {
+func (c *Ctx) Err() error {
 	if c.state.Load() == live && c.left(clock.Now()) > 0 && c.undueErr() == nil {
 		return nil
 	}
@@ -73,7 +104,7 @@ func (c *limitCtx) Err() error {
 }
 
 // undueErr is the parent's Err for one who knows that no deadline of the parent's has passed, so that the clock need not be read.
-func (c *limitCtx) undueErr() error {
+func (c *Ctx) undueErr() error {
 	for outer := c.outer; outer != nil; outer = outer.outer {
 		if outer.state.Load() != live {
 			return outer.arm().Err()
@@ -82,7 +113,7 @@ func (c *limitCtx) undueErr() error {
 	return c.root.Err()
 }
 
-func (c *limitCtx) Value(key any) any {
+func (c *Ctx) Value(key any) any {
 	if key != ctxkey.Cancel || key == nil {
 		return c.root.Value(key) // a limit has no values
 	}
@@ -94,7 +125,7 @@ func (c *limitCtx) Value(key any) any {
 	return c.arm().Value(key)
 }
 
-func (c *limitCtx) String() string {
+func (c *Ctx) String() string {
 	parent := reflect.TypeOf(c.parent()).String()
 	if s, ok := c.parent().(interface{ String() string }); ok {
 		parent = s.String()
@@ -104,7 +135,7 @@ func (c *limitCtx) String() string {
 }
 
 // arm gives the inner context, made if need be.
-func (c *limitCtx) arm() context.Context {
+func (c *Ctx) arm() context.Context {
 	if c.state.Load() != armed {
 		c.makeInner()
 	}
@@ -113,7 +144,7 @@ func (c *limitCtx) arm() context.Context {
 
 // makeInner makes the inner context and publishes it, unless another goroutine does so first, or end changes what it
 // must be.
-func (c *limitCtx) makeInner() {
+func (c *Ctx) makeInner() {
 	for {
 		state := c.state.Load()
 		var inner context.Context
@@ -141,7 +172,7 @@ func (c *limitCtx) makeInner() {
 }
 
 // timerTime is the deadline for a timer. It reads no clock where there is no other deadline to compare it with.
-func (c *limitCtx) timerTime() time.Time {
+func (c *Ctx) timerTime() time.Time {
 	if _, ok := c.parent().Deadline(); !ok {
 		return clock.Monotonic(c.deadline)
 	}
@@ -150,7 +181,7 @@ func (c *limitCtx) timerTime() time.Time {
 }
 
 // ended gives a context that has ended for the reason.
-func (c *limitCtx) ended(reason uint32) (context.Context, context.CancelFunc) {
+func (c *Ctx) ended(reason uint32) (context.Context, context.CancelFunc) {
 	switch reason {
 	case expired:
 		return context.WithDeadline(context.Background(), time.Unix(0, 0))
@@ -173,8 +204,16 @@ func (c *limitCtx) ended(reason uint32) (context.Context, context.CancelFunc) {
 	return inner, cancel
 }
 
-// end ends the context with the call, if it has not ended, and releases the timer. It may be called again.
-func (c *limitCtx) end() {
+// Succeed ends the context with a call that succeeded, if nobody can ever ask whether its deadline had passed by then: so the clock
+// need not be read. It is to be followed by [Ctx.End] in any case.
+func (c *Ctx) Succeed() {
+	if c.moment == taken {
+		c.state.CompareAndSwap(live, canceled)
+	}
+}
+
+// End ends the context with the call, if it has not ended, and releases the timer. It may be called again.
+func (c *Ctx) End() {
 	if c.state.Load() == live && c.state.CompareAndSwap(live, c.fate()) {
 		return
 	}
@@ -188,7 +227,7 @@ func (c *limitCtx) end() {
 
 // fate is the reason for which an unarmed context ends now. A parent that has ended goes first: where nobody looked, who
 // was first is not known, and a limit is blamed for nothing that may have been the caller's doing.
-func (c *limitCtx) fate() uint32 {
+func (c *Ctx) fate() uint32 {
 	if c.left(clock.Now()) > 0 {
 		// Whether an outer call has returned meanwhile does not matter: that, too, is a cancellation.
 		if c.root.Err() == nil {
@@ -203,7 +242,7 @@ func (c *limitCtx) fate() uint32 {
 }
 
 // parentFate is the fate under a parent that has ended: expired if the parent's end was a deadline later than ours.
-func (c *limitCtx) parentFate() uint32 {
+func (c *Ctx) parentFate() uint32 {
 	if c.parent().Err() == context.DeadlineExceeded && c.first() {
 		return expired
 	}
@@ -211,7 +250,7 @@ func (c *limitCtx) parentFate() uint32 {
 }
 
 // first reports whether the parent has a deadline and ours is before it.
-func (c *limitCtx) first() bool {
+func (c *Ctx) first() bool {
 	if parents, ok := c.parent().Deadline(); ok {
 		own, _ := c.Deadline()
 		return own.Before(parents)
@@ -219,14 +258,14 @@ func (c *limitCtx) first() bool {
 	return false
 }
 
-// due reports whether the deadline has passed and the inner timer is only late to say so: an effector that keeps the deadline
+// Due reports whether the deadline has passed and the inner timer is only late to say so: an effector that keeps the deadline
 // by a timer of its own, as a net.Conn does, may return before it.
-func (c *limitCtx) due() bool {
+func (c *Ctx) Due() bool {
 	return c.state.Load() == armed && c.inner.Err() == nil && c.parent().Err() == nil && c.left(clock.Now()) <= 0
 }
 
-// passed reports whether c, which has ended, did so because its own deadline passed.
-func (c *limitCtx) passed() bool {
+// Passed reports whether c, which has ended, did so because its own deadline passed.
+func (c *Ctx) Passed() bool {
 	switch c.state.Load() {
 	case expired:
 		return true

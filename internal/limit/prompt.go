@@ -1,0 +1,52 @@
+package limit
+
+import (
+	"context"
+	"reflect"
+)
+
+// A timeout reads the clock twice, for its deadline and at its end, and that is the most of what it costs. Where one stands within
+// another and nothing between them takes time, the two begin at the same moment but for some nanoseconds, and one reading does
+// for both. And whether its deadline had passed when the call succeeded is of no use to anybody who does not have the outer context.
+//
+// So a context keeps the moment at which it was made for as long as nothing has it but the call's goroutine, in code that is
+// prompt: that takes no time but its own, runs no function of the user's, and gives the context to nobody else. A policy whose type is
+// prompt calls Forget before it does anything of the kind; for all other policies, and for the effector, the root package does. As nobody
+// but the call's goroutine can write the moment then, no lock is needed.
+
+// What a context has in place of its moment.
+const (
+	seen  = 0  // others may have it, or time may have passed
+	taken = -1 // an inner one was made at that moment, and time may have passed since; but others do not have it
+)
+
+// Forget says that from here on time may pass, or others have ctx.
+func Forget(ctx context.Context) {
+	if c, ok := ctx.(*Ctx); ok && c.moment != seen {
+		c.moment = seen
+	}
+}
+
+// Enter is Forget for a policy that gets ctx, unless it is prompt.
+func Enter(ctx context.Context, policy any) {
+	if c, ok := ctx.(*Ctx); ok && c.moment != seen && !isPrompt(policy) {
+		c.moment = seen
+	}
+}
+
+// prompt are the types of prompt policies. What tells them is the type and not a method, which a policy would have that embeds a
+// prompt one and does more.
+var prompt []reflect.Type
+
+// Prompt says that policies of type P are prompt. It is for functions named init.
+func Prompt[P any]() { prompt = append(prompt, reflect.TypeFor[P]()) }
+
+func isPrompt(policy any) bool {
+	t := reflect.TypeOf(policy)
+	for _, p := range prompt {
+		if t == p {
+			return true
+		}
+	}
+	return false
+}
