@@ -126,7 +126,7 @@ func (x *exchange) take() (number int, body io.ReadCloser, err error) {
 
 // copyFor gives the copy of the request that Base gets.
 func (x *exchange) copyFor(ctx, sent context.Context, a *answer, body io.ReadCloser) *http.Request {
-	if x.once && x.replayable() { // else nobody asks whether it was sent
+	if x.once && x.replayable() && !x.unguarded { // else nobody asks whether it was sent
 		sent = a.conn.attach(sent)
 	}
 	req := x.request.WithContext(sent)

@@ -345,9 +345,20 @@ func TestARequestThatWasSentInTheEndIsNotSentAgain(t *testing.T) {
 	}
 }
 
-// TestOnlyCallsAtMostOnceAreTraced: others need not know whether there was a connection. The caller's own hooks hear in either case.
+// TestOnlyCallsAtMostOnceAreTraced: others need not know whether there was a connection, nor where no policy is
+// there to send again. The caller's own hooks hear in every case.
 func TestOnlyCallsAtMostOnceAreTraced(t *testing.T) {
-	for method, traced := range map[string]bool{"GET": false, "POST": true} {
+	for _, row := range []struct {
+		method string
+		policy resilience.Policy
+		traced bool
+	}{
+		{"GET", retries(retry.Config{}), false},
+		{"POST", retries(retry.Config{}), true},
+		{"POST", resilience.Pipeline{retries(retry.Config{})}, true},
+		{"POST", resilience.Pipeline{}, false},
+	} {
+		method, traced := row.method, row.traced
 		req := newRequest(t, method, "http://example.com/", "x")
 		base := roundTripper(func(sent *http.Request) (*http.Response, error) {
 			sent.Body.Close()
@@ -356,7 +367,7 @@ func TestOnlyCallsAtMostOnceAreTraced(t *testing.T) {
 			}
 			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
 		})
-		if _, err := through(base, resilience.Pipeline{}).RoundTrip(req); err != nil {
+		if _, err := through(base, row.policy).RoundTrip(req); err != nil {
 			t.Error(err)
 		}
 		var heard []string
@@ -371,7 +382,7 @@ func TestOnlyCallsAtMostOnceAreTraced(t *testing.T) {
 			GetConn: func(hostPort string) { heard = append(heard, "get "+hostPort) },
 			GotConn: func(httptrace.GotConnInfo) { heard = append(heard, "got") },
 		}))
-		if _, err := through(base, resilience.Pipeline{}).RoundTrip(req); err != nil || fmt.Sprint(heard) != "[get a got]" {
+		if _, err := through(base, row.policy).RoundTrip(req); err != nil || fmt.Sprint(heard) != "[get a got]" {
 			t.Errorf("%s: %v, the caller heard %v", method, err, heard)
 		}
 	}

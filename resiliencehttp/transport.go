@@ -123,6 +123,7 @@ type exchange struct {
 	request   *http.Request
 	ctx       context.Context // the request's, which Request.Cancel ends too
 	once      bool            // runs under AtMostOnce
+	unguarded bool            // by any of the user's policies
 	policies  [4]resilience.Policy
 	used      int // of policies
 
@@ -149,6 +150,8 @@ func (x *exchange) run(policy resilience.Policy) (*http.Response, error) {
 		x.add((*answering)(x))
 	}
 	x.add(policy)
+	pipeline, ok := policy.(resilience.Pipeline)
+	x.unguarded = ok && len(pipeline) == 0
 	a, err := resilience.Do(ctx, resilience.Policy(x), x.attempt)
 	switch {
 	case err != nil:
