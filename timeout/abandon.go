@@ -44,7 +44,7 @@ func (t *Timeout) runApart(ctx context.Context, next resilience.Next) error {
 	limited := limit.Within(ctx, t.limit)
 	inside := ctx
 	if limited != nil {
-		defer limited.End()
+		defer limit.End(limited)
 		inside = limited
 	}
 	limit.Forget(inside) // which goes to another goroutine
@@ -56,7 +56,7 @@ func (t *Timeout) runApart(ctx context.Context, next resilience.Next) error {
 	case <-inside.Done():
 		if a.state.CompareAndSwap(running, left) {
 			t.left.n.Add(1)
-			if limited != nil && limited.Passed() {
+			if limited != nil && limit.Passed(limited) {
 				return &Error{t.name, t.limit, nil}
 			}
 			return resilience.ContextErr(ctx)

@@ -67,13 +67,12 @@ func (t *Timeout) Run(ctx context.Context, next resilience.Next) error {
 	if limited == nil {
 		return next.Run(ctx)
 	}
-	defer limited.End() // panics and Goexit too
+	defer limit.End(limited) // panics and Goexit too
 	err := next.Run(limited)
-	if err == nil {
-		limited.Succeed()
-		return nil
+	if err != nil {
+		err = t.blame(limited, err)
 	}
-	return t.blame(limited, err)
+	return err
 }
 
 // Do makes one call of fn with a ctx whose deadline is the limit from now, or the caller's if that is no later, and returns its
@@ -98,7 +97,7 @@ func Do[T any](ctx context.Context, t *Timeout, fn func(context.Context) (T, err
 		return fn(ctx)
 	}
 	limit.Forget(limited)
-	defer limited.End() // panics and Goexit too
+	defer limit.End(limited) // panics and Goexit too
 	value, err := fn(limited)
 	if err != nil {
 		err = t.blame(limited, err)
@@ -115,9 +114,7 @@ func panicForNil(t *Timeout) {
 
 // blame ends the context of a call that failed with err, and gives the error to return.
 func (t *Timeout) blame(limited *limit.Ctx, err error) error {
-	due := limited.Due()
-	limited.End()
-	if due || limited.Passed() {
+	if limit.Passed(limited) {
 		return &Error{t.name, t.limit, err}
 	}
 	return err

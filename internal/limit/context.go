@@ -17,7 +17,7 @@ import (
 // children before somebody needs them. Then it is armed: it has an inner context made by the standard library, which
 // from then on answers for it. Until then it looks at its parent and the clock whenever it is asked.
 //
-// It ends once, for one of three reasons. The first of makeInner, Succeed and End that changes state from live decides
+// It ends once, for one of three reasons. The first of makeInner and End that changes state from live decides
 // which, so Err and Cause never change once they have been told.
 type Ctx struct {
 	// outer is the parent if that is a Ctx, else root is; root is the nearest one around that is none, in either case. So what
@@ -36,7 +36,7 @@ type Ctx struct {
 	moment int64 // when it was made, taken, or seen: see prompt.go
 }
 
-// The states: live goes to armed (by makeInner) or to one of the ended states (by Succeed or End), an ended one to armed (by makeInner,
+// The states: live goes to armed (by makeInner) or to one of the ended states (by End), an ended one to armed (by makeInner,
 // with an inner context that has ended for the same reason), and armed stays. The way to armed leads through publishing, which lasts
 // for two assignments; that is cheaper than a mutex.
 const (
@@ -204,16 +204,11 @@ func (c *Ctx) ended(reason uint32) (context.Context, context.CancelFunc) {
 	return inner, cancel
 }
 
-// Succeed ends the context with a call that succeeded, if nobody can ever ask whether its deadline had passed by then: so the clock
-// need not be read. It is to be followed by [Ctx.End] in any case.
-func (c *Ctx) Succeed() {
-	if c.moment == taken {
-		c.state.CompareAndSwap(live, canceled)
+// End ends c with its call, if it has not ended, and releases the timer. It may be called again.
+func End(c *Ctx) {
+	if c.moment == taken && c.state.CompareAndSwap(live, canceled) { // without a look at the clock
+		return
 	}
-}
-
-// End ends the context with the call, if it has not ended, and releases the timer. It may be called again.
-func (c *Ctx) End() {
 	if c.state.Load() == live && c.state.CompareAndSwap(live, c.fate()) {
 		return
 	}
@@ -258,14 +253,14 @@ func (c *Ctx) first() bool {
 	return false
 }
 
-// Due reports whether the deadline has passed and the inner timer is only late to say so: an effector that keeps the deadline
+// due reports whether the deadline has passed and the inner timer is only late to say so: an effector that keeps the deadline
 // by a timer of its own, as a net.Conn does, may return before it.
-func (c *Ctx) Due() bool {
+func (c *Ctx) due() bool {
 	return c.state.Load() == armed && c.inner.Err() == nil && c.parent().Err() == nil && c.left(clock.Now()) <= 0
 }
 
-// Passed reports whether c, which has ended, did so because its own deadline passed.
-func (c *Ctx) Passed() bool {
+// passed reports whether c, which has ended, did so because its own deadline passed.
+func (c *Ctx) passed() bool {
 	switch c.state.Load() {
 	case expired:
 		return true
@@ -274,4 +269,12 @@ func (c *Ctx) Passed() bool {
 	}
 	// Either the inner timer fired, or the inner context heard of the parent's deadline: then the parent tells the same.
 	return c.arm().Err() == context.DeadlineExceeded && (c.parent().Err() != context.DeadlineExceeded || c.first())
+}
+
+// Passed ends c with its call and reports whether its own deadline passed before that.
+func Passed(c *Ctx) bool {
+	Forget(c) // there is somebody who asks
+	due := c.due()
+	End(c)
+	return due || c.passed()
 }

@@ -19,10 +19,10 @@ func TestLimitIsNotDueOnceItsParentHasEnded(t *testing.T) {
 		c := &Ctx{root: parent, deadline: uint64(clock.Now())}
 		c.inner, c.cancel = context.WithCancel(live)
 		c.state.Store(armed)
-		if c.Due() != want {
-			t.Errorf("parent's error %v: Due is %t, want %t", parent.Err(), c.Due(), want)
+		if c.due() != want {
+			t.Errorf("parent's error %v: due is %t, want %t", parent.Err(), c.due(), want)
 		}
-		c.End()
+		End(c)
 	}
 }
 
@@ -38,7 +38,7 @@ func TestOfTwoThatArmTheSlowerLeavesNothing(t *testing.T) {
 	if parent.made != 2 || parent.children != 1 {
 		t.Errorf("%d made, %d of them left, want 2 and 1", parent.made, parent.children)
 	}
-	if c.End(); parent.children != 0 {
+	if End(c); parent.children != 0 {
 		t.Errorf("%d left after the call", parent.children)
 	}
 }
@@ -51,7 +51,7 @@ func TestEndLeavesNothingOfOneThatArmsMeanwhile(t *testing.T) {
 		parent.asked = func() {}
 		c.arm()
 	}
-	c.End()
+	End(c)
 	if parent.made != 1 || parent.children != 0 || c.Err() != context.Canceled {
 		t.Errorf("%d made, %d of them left, error %v, want 1, 0 and Canceled", parent.made, parent.children, c.Err())
 	}
@@ -75,7 +75,7 @@ func TestManyArmOne(t *testing.T) {
 				t.Fatal("there are two channels")
 			}
 		}
-		c.End()
+		End(c)
 	}
 }
 

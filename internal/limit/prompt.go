@@ -7,12 +7,14 @@ import (
 
 // A timeout reads the clock twice, for its deadline and at its end, and that is the most of what it costs. Where one stands within
 // another and nothing between them takes time, the two begin at the same moment but for some nanoseconds, and one reading does
-// for both. And whether its deadline had passed when the call succeeded is of no use to anybody who does not have the outer context.
+// for both. And whether the outer deadline had passed when the call ended nobody asks who does not have the outer context, but the
+// outer timeout, where the call failed.
 //
 // So a context keeps the moment at which it was made for as long as nothing has it but the call's goroutine, in code that is
-// prompt: that takes no time but its own, runs no function of the user's, and gives the context to nobody else. A policy whose type is
-// prompt calls Forget before it does anything of the kind; for all other policies, and for the effector, the root package does. As nobody
-// but the call's goroutine can write the moment then, no lock is needed.
+// prompt: that takes no time but its own, runs no function of the user's, and gives the context to nobody else. (The methods of the
+// caller's ctx are thought to take none.) A policy whose type is prompt calls Forget before it does anything of the kind; for all
+// other policies, and for the effector, the root package does. As nobody but the call's goroutine can write the moment then, no
+// lock is needed.
 
 // What a context has in place of its moment.
 const (

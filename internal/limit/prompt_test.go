@@ -49,27 +49,47 @@ func TestOneReadingOfTheClockDoes(t *testing.T) {
 	}
 }
 
-// TestTheClockIsReadAtTheEndForThoseWhoMayAsk.
+// TestOneReadingDoesForAnyNumberOfLimits, one within the other.
+func TestOneReadingDoesForAnyNumberOfLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at := time.Now()
+		c := Within(context.Background(), time.Hour)
+		for limit := 30 * time.Minute; limit > time.Minute; limit /= 2 {
+			time.Sleep(time.Second)
+			c = Within(c, limit)
+			if deadline, _ := c.Deadline(); deadline.Sub(at) != limit {
+				t.Errorf("the limit passes after %v, want %v", deadline.Sub(at), limit)
+			}
+		}
+	})
+}
+
+// TestTheClockIsReadAtTheEndForThoseWhoMayAsk: others, who got the context, or the limit's own policy.
 func TestTheClockIsReadAtTheEndForThoseWhoMayAsk(t *testing.T) {
 	for name, row := range map[string]struct {
 		meanwhile func(outer *Ctx)
 		want      uint32
 	}{
-		"an inner limit":          {func(outer *Ctx) { Within(outer, time.Second).End() }, canceled},
+		"an inner limit":          {func(outer *Ctx) { End(Within(outer, time.Second)) }, canceled},
 		"no inner limit":          {func(*Ctx) {}, expired},
 		"a policy":                {func(outer *Ctx) { Enter(outer, otherPolicy{}) }, expired},
-		"an inner limit and time": {func(outer *Ctx) { Within(outer, time.Second).End(); Forget(outer) }, expired},
-		"time and an inner limit": {func(outer *Ctx) { Forget(outer); Within(outer, time.Second).End() }, expired},
+		"an inner limit and time": {func(outer *Ctx) { End(Within(outer, time.Second)); Forget(outer) }, expired},
+		"time and an inner limit": {func(outer *Ctx) { Forget(outer); End(Within(outer, time.Second)) }, expired},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				outer := Within(context.Background(), time.Minute)
 				row.meanwhile(outer)
 				time.Sleep(time.Minute)
-				outer.Succeed()
-				outer.End()
+				End(outer)
 				if state := outer.state.Load(); state != row.want {
 					t.Errorf("state %d, want %d", state, row.want)
+				}
+				outer = Within(context.Background(), time.Minute)
+				row.meanwhile(outer)
+				time.Sleep(time.Minute)
+				if !Passed(outer) {
+					t.Error("its own deadline has not passed")
 				}
 			})
 		})
@@ -85,28 +105,24 @@ func TestWhatIsForgottenIsOnlyRead(t *testing.T) {
 		g.Go(func() error {
 			Forget(c)
 			Enter(c, otherPolicy{})
-			inner := Within(c, time.Minute)
-			inner.Succeed()
-			inner.End()
+			End(Within(c, time.Minute))
 			return nil
 		})
 	}
 	g.Wait()
-	if c.End(); c.moment != seen {
+	if End(c); c.moment != seen {
 		t.Errorf("moment %d", c.moment)
 	}
 }
 
-// TestSuccessReleasesWhatWasArmed by somebody who has the inner limit's context.
-func TestSuccessReleasesWhatWasArmed(t *testing.T) {
+// TestTheEndReleasesWhatWasArmed by somebody who has the inner limit's context.
+func TestTheEndReleasesWhatWasArmed(t *testing.T) {
 	parent := &counting{Context: context.Background(), asked: func() {}}
 	outer := Within(parent, time.Hour)
 	inner := Within(outer, time.Minute)
 	done := inner.Done()
-	inner.Succeed()
-	inner.End()
-	outer.Succeed()
-	if outer.End(); parent.made == 0 || parent.children != 0 {
+	End(inner)
+	if End(outer); parent.made == 0 || parent.children != 0 {
 		t.Errorf("%d made, %d of them left, want some and none", parent.made, parent.children)
 	}
 	<-done

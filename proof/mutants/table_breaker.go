@@ -4,6 +4,11 @@ package main
 
 var breakerTable = table{"breaker/breaker.go", []fault{
 	{
+		what: "a timeout around it shares no reading of the clock",
+		old:  "limit.Prompt[*Breaker]()",
+		new:  "_ = limit.Prompt[*Breaker]",
+	},
+	{
 		what: "time that Classify takes is overlooked",
 		old:  "limit.Forget(ctx)\n\toutcome := Success",
 		new:  "outcome := Success",

@@ -2,6 +2,11 @@ package main
 
 var composeTable = table{"compose.go", []fault{
 	{
+		what: "a timeout around it shares no reading of the clock",
+		old:  "limit.Prompt[Pipeline]()",
+		new:  "_ = limit.Prompt[Pipeline]",
+	},
+	{
 		what: "a pipeline drops the policies that follow it",
 		old:  `case len(next.policies) == 0 && !p.nests():`,
 		new:  `case !p.nests():`,

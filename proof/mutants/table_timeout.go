@@ -2,14 +2,19 @@ package main
 
 var timeoutTable = table{"timeout/timeout.go", []fault{
 	{
+		what: "a timeout around it shares no reading of the clock",
+		old:  "limit.Prompt[*Timeout]()",
+		new:  "_ = limit.Prompt[*Timeout]",
+	},
+	{
 		what: "the ctx lives on after a successful call in a pipeline",
-		old:  "defer limited.End() // panics and Goexit too\n\terr := next.Run(limited)",
+		old:  "defer limit.End(limited) // panics and Goexit too\n\terr := next.Run(limited)",
 		new:  "err := next.Run(limited)",
 	},
 	{
 		what: "a late success in a pipeline is an error",
-		old:  "err := next.Run(limited)\n\tif err == nil {",
-		new:  "err := next.Run(limited)\n\tif false {",
+		old:  "err := next.Run(limited)\n\tif err != nil {",
+		new:  "err := next.Run(limited)\n\tif true {",
 	},
 	{
 		what: "Do makes a call whose ctx is done",
@@ -23,7 +28,7 @@ var timeoutTable = table{"timeout/timeout.go", []fault{
 	},
 	{
 		what: "the ctx lives on after a successful Do",
-		old:  "defer limited.End() // panics and Goexit too\n\tvalue, err := fn(limited)",
+		old:  "defer limit.End(limited) // panics and Goexit too\n\tvalue, err := fn(limited)",
 		new:  "value, err := fn(limited)",
 	},
 	{
@@ -37,14 +42,9 @@ var timeoutTable = table{"timeout/timeout.go", []fault{
 		new:  "defer",
 	},
 	{
-		what: "whether the limit is due is asked when the ctx has ended",
-		old:  "due := limited.Due()\n\tlimited.End()",
-		new:  "limited.End()\n\tdue := limited.Due()",
-	},
-	{
 		what: "the limit is blamed for each error",
-		old:  `if due || limited.Passed() {`,
-		new:  `if due || !limited.Passed() || true {`,
+		old:  `if limit.Passed(limited) {`,
+		new:  `if !limit.Passed(limited) || true {`,
 	},
 }}
 
@@ -100,19 +100,34 @@ var contextTable = table{"internal/limit/context.go", []fault{
 		new:  `if true {`,
 	},
 	{
-		what: "a call that succeeded ends a limit that others have without a look at the clock",
-		old:  `if c.moment == taken {`,
-		new:  `if c.moment <= 0 {`,
+		what: "the end of a limit that others have has no look at the clock",
+		old:  `if c.moment == taken && c`,
+		new:  `if c.moment <= 0 && c`,
 	},
 	{
-		what: "a call that succeeded reads the clock for nobody",
-		old:  `if c.moment == taken {`,
-		new:  `if false {`,
+		what: "the clock is read for nobody",
+		old:  `if c.moment == taken && c`,
+		new:  `if false && c`,
 	},
 	{
-		what: "the end of a call that succeeded is stored where it must be swapped",
-		old:  "if c.moment == taken {\n\t\tc.state.CompareAndSwap(live, canceled)",
-		new:  "if c.moment == taken {\n\t\tc.state.Store(canceled)",
+		what: "an end without a look at the clock is stored where it must be swapped",
+		old:  `c.moment == taken && c.state.CompareAndSwap(live, canceled) {`,
+		new:  `c.moment == taken && c.state.Swap(canceled) == live {`,
+	},
+	{
+		what: "the limit's own policy is not told that it passed",
+		old:  "Forget(c) // there is somebody who asks",
+		new:  "",
+	},
+	{
+		what: "whether the limit is due is asked when the ctx has ended",
+		old:  "due := c.due()\n\tEnd(c)",
+		new:  "End(c)\n\tdue := c.due()",
+	},
+	{
+		what: "of many limits the third reads the clock",
+		old:  "return &Ctx{outer: outer, root: outer.root, deadline: uint64(now) + uint64(limit), moment: now}",
+		new:  "return &Ctx{outer: outer, root: outer.root, deadline: uint64(now) + uint64(limit)}",
 	},
 	{
 		what: "a ctx that nobody waits for lives at its deadline",
@@ -266,7 +281,7 @@ var abandonTable = table{"timeout/abandon.go", []fault{
 	},
 	{
 		what: "an effector's ctx lives on after its caller has gone",
-		old:  "defer limited.End()\n\t\tinside = limited",
+		old:  "defer limit.End(limited)\n\t\tinside = limited",
 		new:  "inside = limited",
 	},
 	{
@@ -286,7 +301,7 @@ var abandonTable = table{"timeout/abandon.go", []fault{
 	},
 	{
 		what: "the limit is blamed for the caller's end",
-		old:  `if limited != nil && limited.Passed() {`,
+		old:  `if limited != nil && limit.Passed(limited) {`,
 		new:  `if limited != nil {`,
 	},
 	{

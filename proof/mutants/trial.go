@@ -32,10 +32,10 @@ func (s suite) String() string {
 
 // others are the folders whose tests are about a package too, but for proof/faults: that takes as long as all the rest.
 var others = map[string][]string{
-	".":                    {"proof/pipeline", "timeout"},
-	"breaker":              {"proof/breaker", "proof/others", "timeout"},
-	"retry":                {"proof/retry", "proof/others", "timeout"},
-	"timeout":              {"proof/timeout", "proof/contexts"},
+	".":                    {"proof/pipeline", "timeout", "internal/limit"},
+	"breaker":              {"proof/breaker", "proof/others", "timeout", "internal/limit"},
+	"retry":                {"proof/retry", "proof/others", "timeout", "internal/limit"},
+	"timeout":              {"proof/timeout", "proof/contexts", "internal/limit"},
 	"budget":               {"proof/budget"},
 	"bulkhead":             {"proof/bulkhead"},
 	"ratelimit":            {"proof/ratelimit"},
