@@ -50,6 +50,8 @@ type Budget struct {
 	// nothing is taken. A token is interval, an empty reserve is burst away from full.
 	interval, burst int64
 	full            atomic.Int64
+
+	between func() // a test's: what happens while a withdrawal has read one count, or the reserve, and not yet swapped
 }
 
 const (
@@ -100,6 +102,9 @@ func (b *Budget) withdrawDeposit(now int64) bool {
 	for {
 		expired := b.advance(now)
 		spent := b.spent.Load()
+		if b.between != nil {
+			b.between()
+		}
 		// Read after spent: if too little lies between the two, there was too little at this moment, whoever spends meanwhile.
 		deposited := b.deposited.Load()
 		from := later(spent, expired)
@@ -188,6 +193,9 @@ func later(a, b uint64) uint64 {
 func (b *Budget) withdrawReserve(now int64) bool {
 	for {
 		full := b.full.Load()
+		if b.between != nil {
+			b.between()
+		}
 		missing := max(full-now, 0)
 		if missing > b.burst {
 			// More than all is missing: this goroutine slept, or the clock was set back. Then the reserve begins anew, empty.

@@ -110,3 +110,46 @@ func TestWhatHasExpiredIsNotWithdrawn(t *testing.T) {
 		}
 	})
 }
+
+// TestAWithdrawalFindsATokenThoughAnotherIsPaidAndTakenMeanwhile: there was a token at every moment.
+func TestAWithdrawalFindsATokenThoughAnotherIsPaidAndTakenMeanwhile(t *testing.T) {
+	b := New(Config{Ratio: 1, TTL: time.Hour})
+	b.Deposit()
+	b.between = func() {
+		b.between = nil
+		b.Deposit()
+		if !b.Withdraw() {
+			t.Error("no token for the other")
+		}
+	}
+	if !b.Withdraw() {
+		t.Error("no token")
+	}
+	if b.Withdraw() {
+		t.Error("three tokens for two deposits")
+	}
+}
+
+// TestOneOfTwoWhoWithdrawTheLastTokenAtATimeGetsIt, from the deposits and from the reserve, which hold one here.
+func TestOneOfTwoWhoWithdrawTheLastTokenAtATimeGetsIt(t *testing.T) {
+	for name, config := range map[string]Config{
+		"deposits": {Ratio: 1, TTL: time.Hour},
+		"reserve":  {MinPerSecond: 1, TTL: time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) { // so that no token comes meanwhile
+			b := New(config)
+			b.Deposit()
+			other := false
+			b.between = func() {
+				b.between = nil
+				other = b.Withdraw()
+			}
+			if own := b.Withdraw(); own || !other {
+				t.Errorf("%s: who looked first got it %t, who swapped first %t", name, own, other)
+			}
+			if b.Withdraw() {
+				t.Errorf("%s: a second token", name)
+			}
+		})
+	}
+}

@@ -159,11 +159,17 @@ func (b *Bulkhead) enterAtOnce() bool {
 		if !room(word) {
 			return false
 		}
-		if b.word.CompareAndSwap(word, word+one) {
+		if b.take(word) {
 			return true
 		}
 	}
 }
+
+// take and giveBack are how one call more or less runs while nobody waits. They do nothing, and report false, if word has changed since it was
+// read.
+
+func (b *Bulkhead) take(word uint64) bool     { return b.word.CompareAndSwap(word, word+one) }
+func (b *Bulkhead) giveBack(word uint64) bool { return b.word.CompareAndSwap(word, word-one) }
 
 // enterSlowly waits for a place if it may.
 func (b *Bulkhead) enterSlowly(ctx context.Context) error {
@@ -202,7 +208,7 @@ func (b *Bulkhead) line() (*fifo.Waiter, error) {
 		word := b.word.Load()
 		switch {
 		case room(word):
-			if b.word.CompareAndSwap(word, word+one) {
+			if b.take(word) {
 				return nil, nil
 			}
 		case b.waiters.Len() >= b.queue:
@@ -235,7 +241,7 @@ func (b *Bulkhead) leave() {
 			b.change(func(word uint64) uint64 { return word - one })
 			return
 		}
-		if b.word.CompareAndSwap(word, word-one) {
+		if b.giveBack(word) {
 			return
 		}
 	}

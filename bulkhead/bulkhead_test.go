@@ -422,7 +422,7 @@ func together(t *testing.T, times int, do func(worker, i int) error) {
 
 // TestAPermitIsReleasedOnce, also by goroutines that race through many of them.
 func TestAPermitIsReleasedOnce(t *testing.T) {
-	const permits = 5000
+	const permits = 20_000
 	b := bulkhead.New(bulkhead.Config{Limit: 2 * permits})
 	all := make([]*bulkhead.Permit, permits)
 	for i := range all {

@@ -26,3 +26,14 @@ func TestAChangeIsMadeAnewWhereACallComesOrGoesMeanwhile(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoHasSeenOldCountsTakesNoPlaceAndGivesNoneBack, but looks again.
+func TestWhoHasSeenOldCountsTakesNoPlaceAndGivesNoneBack(t *testing.T) {
+	b := New(Config{Limit: 3})
+	b.enterAtOnce()
+	seen := b.word.Load()
+	b.enterAtOnce()
+	if b.take(seen) || b.giveBack(seen) || b.Snapshot().Running != 2 {
+		t.Errorf("%d running, of 2 who have taken a place", b.Snapshot().Running)
+	}
+}

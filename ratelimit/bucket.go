@@ -87,11 +87,14 @@ func (b *bucket) take(now int64) (at int64, open bool) {
 			if arrive <= units+b.full || !b.rewind(arrive) {
 				return b.clock(after - b.full), true
 			}
-		case b.arrive.CompareAndSwap(arrive, after):
+		case b.move(arrive, after):
 			return 0, true
 		}
 	}
 }
+
+// move makes arrive later. It does nothing, and reports false, if arrive has changed since it was read.
+func (b *bucket) move(arrive, after uint64) bool { return b.arrive.CompareAndSwap(arrive, after) }
 
 // rewind reports whether the clock went back since arrive was set, as it does for a package's limiter in a synctest bubble. The bucket is
 // empty then, as of now.

@@ -269,6 +269,38 @@ func TestOneWhoLeavesCostsNobodyAnything(t *testing.T) {
 	})
 }
 
+// TestOneWhoLeavesHearsOfItAtOnce, the first in the queue and one who has others before it.
+func TestOneWhoLeavesHearsOfItAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
+		l.Allow()
+		began := time.Now()
+		var g errgroup.Group
+		for i := range 3 { // the third goes, then the first
+			g.Go(func() error {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				after := []time.Duration{500, 0, 250}[i] * time.Millisecond
+				if after > 0 {
+					time.AfterFunc(after, cancel)
+				}
+				_, err := ratelimit.Do(ctx, l, resiliencetest.FailFirst[int](0).Do)
+				if after == 0 {
+					return err
+				}
+				if left := time.Since(began); !errors.Is(err, context.Canceled) || left != after {
+					t.Errorf("waiter %d: %v after %v, must leave after %v", i+1, err, left, after)
+				}
+				return nil
+			})
+			synctest.Wait()
+		}
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestACallWhoseDeadlineIsBeforeItsTurnIsRefusedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})

@@ -13,8 +13,9 @@ import (
 // bits, the count in the low. Booking is one compare-and-swap: in the same epoch it adds one, an older epoch it replaces by (epoch, 1), which
 // resets and counts in one step. So no call is lost or counted twice, and nothing has to rotate the ring.
 type window struct {
-	width int64 // of an epoch
-	ring  [classes][buckets]atomic.Uint64
+	width   int64  // of an epoch
+	between func() // a test's: what happens between the look at a counter and the swap
+	ring    [classes][buckets]atomic.Uint64
 }
 
 // The classes of calls. In good times others are only read, and accepted written by every call: so they come last, out of the way of what stands before.
@@ -54,6 +55,9 @@ func (w *window) add(class int, now int64) {
 	for fresh := false; ; {
 		word := &w.ring[class][uint64(epoch)%buckets]
 		old := word.Load()
+		if w.between != nil {
+			w.between()
+		}
 		next := tag(epoch) | 1
 		switch a := age(epoch, old); {
 		case a == 0 && old&countMask == countMask:

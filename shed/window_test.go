@@ -76,3 +76,20 @@ func TestAnEpochIsATenthOfTheWindowRoundedUp(t *testing.T) {
 		}
 	}
 }
+
+// TestCallsThatAreCountedAtATimeCountEach, also as the first of an epoch.
+func TestCallsThatAreCountedAtATimeCountEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWindow(time.Second)
+		for n := 2; n <= 4; n += 2 {
+			w.between = func() {
+				w.between = nil
+				w.add(accepted, clock.Now())
+			}
+			w.add(accepted, clock.Now())
+			if _, accepts := w.sums(clock.Now()); accepts != int64(n) {
+				t.Errorf("%d calls counted, of %d", accepts, n)
+			}
+		}
+	})
+}

@@ -105,3 +105,47 @@ func TestGoexitIsHandedOver(t *testing.T) {
 		t.Errorf("Result returned or panicked, or Ended was told that the run returned (%t); want Goexit", o.returned)
 	}
 }
+
+// A listener waits or has left, and looks at the run when it hears that it is done.
+type listener struct {
+	awaits bool
+	done   func()
+}
+
+func (l listener) Ended(bool, error) (awaited bool) { return l.awaits }
+func (l listener) Done(bool)                        { l.done() }
+
+// TestAllIsThereWhenTheOwnerHearsOfTheEnd: a panic that is handed over, a value that is dropped.
+func TestAllIsThereWhenTheOwnerHearsOfTheEnd(t *testing.T) {
+	for _, awaits := range []bool{true, false} {
+		dropped, heard := 0, make(chan bool, 1)
+		resilience.Do(t.Context(), resilience.Pipeline{
+			resilience.Discard(func(int) { dropped++ }),
+			resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+				r := &apart.Run{Fork: next.Fork()}
+				go r.Do(ctx, listener{awaits, func() {
+					if !awaits {
+						heard <- dropped == 1
+						return
+					}
+					panicked := make(chan bool)
+					go func() { // where there is no panic yet, Result takes the end for a Goexit
+						defer func() { panicked <- recover() != nil }()
+						r.Result()
+					}()
+					heard <- <-panicked
+				}})
+				if !<-heard {
+					t.Errorf("awaited %t: the owner heard too early", awaits)
+				}
+				next.Adopt(r.Fork)
+				return nil
+			}),
+		}, func(context.Context) (int, error) {
+			if awaits {
+				panic(errDown)
+			}
+			return 1, nil
+		})
+	}
+}

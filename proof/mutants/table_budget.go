@@ -39,9 +39,15 @@ var budgetTable = table{"budget/budget.go", []fault{
 	{
 		what: "what was spent is read after what was deposited",
 		old: `spent := b.spent.Load()
+		if b.between != nil {
+			b.between()
+		}
 		// Read after spent: if too little lies between the two, there was too little at this moment, whoever spends meanwhile.
 		deposited := b.deposited.Load()`,
 		new: `deposited := b.deposited.Load()
+		if b.between != nil {
+			b.between()
+		}
 		spent := b.spent.Load()`,
 	},
 	{

@@ -33,8 +33,8 @@ var bulkheadTable = table{"bulkhead/bulkhead.go", []fault{
 	},
 	{
 		what: "a place is stored where it must be swapped",
-		old:  "if b.word.CompareAndSwap(word, word+one) {\n\t\t\treturn true",
-		new:  "if b.word.Store(word + one); true {\n\t\t\treturn true",
+		old:  `{ return b.word.CompareAndSwap(word, word+one) }`,
+		new:  `{ b.word.Store(word + one); return true }`,
 	},
 	{
 		what: "the ctx's end does not wake a waiter",
@@ -83,8 +83,8 @@ var bulkheadTable = table{"bulkhead/bulkhead.go", []fault{
 	},
 	{
 		what: "a place that is given back is stored where it must be swapped",
-		old:  `if b.word.CompareAndSwap(word, word-one) {`,
-		new:  `if b.word.Store(word - one); true {`,
+		old:  `{ return b.word.CompareAndSwap(word, word-one) }`,
+		new:  `{ b.word.Store(word - one); return true }`,
 	},
 	{
 		what: "only one waiter is let in at a time",

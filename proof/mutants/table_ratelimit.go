@@ -144,8 +144,8 @@ var bucketTable = table{"ratelimit/bucket.go", []fault{
 	},
 	{
 		what: "a token is stored where it must be swapped",
-		old:  `case b.arrive.CompareAndSwap(arrive, after):`,
-		new:  `case func() bool { b.arrive.Store(after); return true }():`,
+		old:  `{ return b.arrive.CompareAndSwap(arrive, after) }`,
+		new:  `{ b.arrive.Store(after); return true }`,
 	},
 	{
 		what: "a clock that went back is not noticed",
