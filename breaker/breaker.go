@@ -88,6 +88,7 @@ func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, err
 func (p *phase) done(ctx context.Context, err error) {
 	if err == nil && p.windowOnly {
 		if cause := p.window.succeed(); cause != "" {
+			limit.Forget(ctx)
 			p.trip(cause, nil)
 		}
 		return
@@ -252,6 +253,7 @@ func (t *ticket) done(ctx context.Context, err error) {
 	if err == nil && p.windowOnly {
 		t.phase = nil
 		if cause := p.window.book(t.mark, Success); cause != "" {
+			limit.Forget(ctx)
 			p.trip(cause, nil)
 		}
 		return
@@ -269,6 +271,7 @@ func (t *ticket) unwind(ctx context.Context) {
 	if t.phase == nil {
 		return
 	}
+	limit.Forget(ctx)
 	t.settle(Outcome(outcome.OfUnwind(ctx)), nil)
 }
 

@@ -114,6 +114,49 @@ func TestALimitIsFromItsOwnBeginning(t *testing.T) {
 	}
 }
 
+// TestClassifyMayCallAnew, with limits of its own, on goroutines too. The race detector looks on.
+func TestClassifyMayCallAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lefts [4]time.Duration
+		classify := func(ctx context.Context, _ error) breaker.Outcome {
+			var g errgroup.Group
+			for i := range lefts {
+				g.Go(func() error {
+					return resilience.Run(ctx, timeout.After(10*time.Second), func(ctx context.Context) error {
+						deadline, _ := ctx.Deadline()
+						lefts[i] = time.Until(deadline)
+						return nil
+					})
+				})
+			}
+			if err := g.Wait(); err != nil {
+				t.Error(err)
+			}
+			return breaker.Success
+		}
+		policies := resilience.Pipeline{timeout.After(time.Hour), breaker.New(breaker.Config{Classify: classify}), retry.New(retry.Config{})}
+		// In a second attempt of a retry further out the inner one gives the effector a ctx of its own: nobody has got the outer limit's yet.
+		attempts := 0
+		_, err := retry.Do(t.Context(), retry.New(retry.Config{}), func(ctx context.Context) (int, error) {
+			if attempts++; attempts == 1 {
+				return 0, errors.New("again")
+			}
+			return 0, resilience.Run(ctx, policies, func(context.Context) error {
+				time.Sleep(3 * time.Second)
+				return nil
+			})
+		})
+		for _, left := range lefts {
+			if left != 10*time.Second {
+				t.Errorf("%v left, want 10s", left)
+			}
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestCallsWithinACallShareItsCtx: any number of them at once. The race detector looks on.
 func TestCallsWithinACallShareItsCtx(t *testing.T) {
 	policies := resilience.Pipeline{timeout.After(time.Hour), retry.New(retry.Config{}), timeout.After(time.Minute)}

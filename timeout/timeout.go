@@ -15,8 +15,8 @@
 //
 // The ctx arms its timer only when somebody waits for it: Done, a child context, context.AfterFunc. A call that never does
 // pays for one allocation and two looks at the clock, about a quarter of what context.WithTimeout costs; one that does pays
-// about a tenth more than there (BenchmarkTimeout). A limit around another one, with nothing between them but retries and breakers,
-// shares that one's looks. Where the caller's deadline is no later than the limit, the call gets the caller's ctx and pays for
+// about a tenth more than there (BenchmarkTimeout). A limit around another one, with nothing between them but a first attempt and a
+// closed breaker, shares that one's looks. Where the caller's deadline is no later than the limit, the call gets the caller's ctx and pays for
 // one look at the clock. With Abandon a call pays for a goroutine as well (BenchmarkAbandon).
 package timeout
 

@@ -30,8 +30,11 @@ func (p *keyProbe) Value(key any) any {
 // Limited is a context that ends with another, or when its deadline passes, and has the other's values.
 type Limited interface {
 	context.Context
-	Unlimited() context.Context
+	Unlimited(Friend) context.Context
 }
+
+// A Friend is one of this module's packages: nobody else can name the type, and so call a method that asks for it.
+type Friend struct{}
 
 // Unlimited takes the limits off ctx, down to base if that is one of them, and reports whether there were any. ctx ends with
 // what is left, or at its deadline: one who keeps that deadline by a timer of his own need not wake all the limits' timers.
@@ -41,6 +44,6 @@ func Unlimited(ctx, base context.Context) (left context.Context, limited bool) {
 		if !ok || ctx == base {
 			return ctx, limited
 		}
-		ctx, limited = limit.Unlimited(), true
+		ctx, limited = limit.Unlimited(Friend{}), true
 	}
 }

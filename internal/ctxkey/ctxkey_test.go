@@ -25,7 +25,7 @@ func TestContextsAnswerTheKey(t *testing.T) {
 // limited is a context with a limit.
 type limited struct{ context.Context }
 
-func (l limited) Unlimited() context.Context { return l.Context }
+func (l limited) Unlimited(Friend) context.Context { return l.Context }
 
 // TestLimitsAreTakenOffDownToTheBase: what is within a context of another kind stays, and so do the base and what is around it.
 func TestLimitsAreTakenOffDownToTheBase(t *testing.T) {

@@ -82,7 +82,7 @@ func (c *Ctx) Deadline() (deadline time.Time, ok bool) {
 }
 
 // Unlimited makes it a [ctxkey.Limited].
-func (c *Ctx) Unlimited() context.Context { return c.parent() }
+func (c *Ctx) Unlimited(ctxkey.Friend) context.Context { return c.parent() }
 
 func (c *Ctx) parent() context.Context {
 	if c.outer != nil {

@@ -3,6 +3,8 @@ package limit
 import (
 	"context"
 	"reflect"
+	"slices"
+	"sync/atomic"
 )
 
 // A timeout reads the clock twice, for its deadline and at its end, and that is the most of what it costs. Where one stands within
@@ -37,15 +39,27 @@ func Enter(ctx context.Context, policy any) {
 }
 
 // prompt are the types of prompt policies. What tells them is the type and not a method, which a policy would have that embeds a
-// prompt one and does more.
-var prompt []reflect.Type
+// prompt one and does more. A list is never changed: a plugin may add to it while the program runs.
+var prompt atomic.Pointer[[]reflect.Type]
 
 // Prompt says that policies of type P are prompt. It is for functions named init.
-func Prompt[P any]() { prompt = append(prompt, reflect.TypeFor[P]()) }
+func Prompt[P any]() {
+	for {
+		old := prompt.Load()
+		var list []reflect.Type
+		if old != nil {
+			list = *old
+		}
+		list = append(slices.Clip(list), reflect.TypeFor[P]())
+		if prompt.CompareAndSwap(old, &list) {
+			return
+		}
+	}
+}
 
 func isPrompt(policy any) bool {
 	t := reflect.TypeOf(policy)
-	for _, p := range prompt {
+	for _, p := range *prompt.Load() {
 		if t == p {
 			return true
 		}

@@ -4,6 +4,11 @@ package main
 
 var breakerTable = table{"breaker/breaker.go", []fault{
 	{
+		what: "Classify gets a ctx whose moment is not forgotten yet",
+		old:  "limit.Forget(ctx)\n\toutcome := Success\n\tif err != nil || !p.b.defaultClassify {\n\t\toutcome = p.b.cfg.Classify(ctx, err)\n\t}",
+		new:  "outcome := Success\n\tif err != nil || !p.b.defaultClassify {\n\t\toutcome = p.b.cfg.Classify(ctx, err)\n\t}\n\tlimit.Forget(ctx)",
+	},
+	{
 		what: "a timeout around it shares no reading of the clock",
 		old:  "limit.Prompt[*Breaker]()",
 		new:  "_ = limit.Prompt[*Breaker]",
