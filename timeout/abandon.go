@@ -41,10 +41,10 @@ func (t *Timeout) runApart(ctx context.Context, next resilience.Next) error {
 	if n := t.left.load(); int64(n) >= t.abandon {
 		return &AbandonedError{t.name, n}
 	}
-	limited := limit.Within(ctx, t.limit)
+	limited := t.limit.Within(ctx)
 	inside := ctx
 	if limited != nil {
-		defer limit.End(limited)
+		defer t.limit.End(limited)
 		inside = limited
 	}
 	limit.Forget(inside) // which goes to another goroutine
@@ -56,8 +56,8 @@ func (t *Timeout) runApart(ctx context.Context, next resilience.Next) error {
 	case <-inside.Done():
 		if a.state.CompareAndSwap(running, left) {
 			t.left.n.Add(1)
-			if limited != nil && limit.Passed(limited) {
-				return &Error{t.name, t.limit, nil}
+			if limited != nil && t.limit.Passed(limited) {
+				return &Error{t.name, t.limit.After, nil}
 			}
 			return resilience.ContextErr(ctx)
 		}

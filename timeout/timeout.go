@@ -16,7 +16,7 @@
 // The ctx arms its timer only when somebody waits for it: Done, a child context, context.AfterFunc. A call that never does
 // pays for one allocation and two looks at the clock, about a quarter of what context.WithTimeout costs; one that does pays
 // about a tenth more than there (BenchmarkTimeout). A limit around another one, with nothing between them but a first attempt and a
-// closed breaker, shares that one's looks. Where the caller's deadline is no later than the limit, the call gets the caller's ctx and pays for
+// closed breaker, shares these with it. Where the caller's deadline is no later than the limit, the call gets the caller's ctx and pays for
 // one look at the clock. With Abandon a call pays for a goroutine as well (BenchmarkAbandon).
 package timeout
 
@@ -36,7 +36,7 @@ import (
 // failed when the caller's own deadline had passed, or the caller had canceled, before the limit did.
 type Timeout struct {
 	name    string
-	limit   time.Duration
+	limit   limit.Limit
 	abandon int64
 	left    leftBehind
 }
@@ -46,7 +46,7 @@ func New(config Config) *Timeout {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
 	}
-	return &Timeout{name: config.Name, limit: config.Limit, abandon: int64(config.Abandon)}
+	return &Timeout{name: config.Name, limit: limit.Limit{After: config.Limit}, abandon: int64(config.Abandon)}
 }
 
 func init() { limit.Prompt[*Timeout]() }
@@ -63,11 +63,11 @@ func (t *Timeout) Run(ctx context.Context, next resilience.Next) error {
 	if t.abandon > 0 {
 		return t.runApart(ctx, next)
 	}
-	limited := limit.Within(ctx, t.limit)
+	limited := t.limit.Within(ctx)
 	if limited == nil {
 		return next.Run(ctx)
 	}
-	defer limit.End(limited) // panics and Goexit too
+	defer t.limit.End(limited) // panics and Goexit too
 	err := next.Run(limited)
 	if err != nil {
 		err = t.blame(limited, err)
@@ -92,12 +92,12 @@ func Do[T any](ctx context.Context, t *Timeout, fn func(context.Context) (T, err
 	if t.abandon > 0 {
 		return resilience.Do(ctx, t, fn)
 	}
-	limited := limit.Within(ctx, t.limit)
+	limited := t.limit.Within(ctx)
 	if limited == nil {
 		return fn(ctx)
 	}
 	limit.Forget(limited)
-	defer limit.End(limited) // panics and Goexit too
+	defer t.limit.End(limited) // panics and Goexit too
 	value, err := fn(limited)
 	if err != nil {
 		err = t.blame(limited, err)
@@ -114,8 +114,8 @@ func panicForNil(t *Timeout) {
 
 // blame ends the context of a call that failed with err, and gives the error to return.
 func (t *Timeout) blame(limited *limit.Ctx, err error) error {
-	if limit.Passed(limited) {
-		return &Error{t.name, t.limit, err}
+	if t.limit.Passed(limited) {
+		return &Error{t.name, t.limit.After, err}
 	}
 	return err
 }

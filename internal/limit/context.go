@@ -34,6 +34,7 @@ type Ctx struct {
 	state atomic.Uint32
 
 	moment int64 // when it was made, taken, or seen: see prompt.go
+	spare  *Ctx  // for one within, made with it
 }
 
 // The states: live goes to armed (by makeInner) or to one of the ended states (by End), an ended one to armed (by makeInner,
@@ -48,31 +49,56 @@ const (
 	parentEnded               // the parent had ended when the call returned
 )
 
-// Within gives a context that ends with ctx, or after so long from now; nil if ctx has a deadline that is no later.
-func Within(ctx context.Context, limit time.Duration) *Ctx {
+// A Limit is how long calls may take. It knows from earlier ones whether another limit stands within it.
+type Limit struct {
+	After time.Duration // positive
+	nests atomic.Bool   // a context was taken for an inner one
+}
+
+// Within gives a context that ends with ctx, or when the limit is over from now; nil if ctx has a deadline that is no later.
+func (l *Limit) Within(ctx context.Context) *Ctx {
 	if outer, ok := ctx.(*Ctx); ok {
-		now := outer.moment
-		if now <= 0 {
-			now = clock.Now()
-		}
-		if limit >= outer.left(now) {
-			return nil
-		}
-		if outer.moment > 0 {
-			outer.moment = taken
-		}
-		return &Ctx{outer: outer, root: outer.root, deadline: uint64(now) + uint64(limit), moment: now}
+		return l.inside(outer)
 	}
 	var now int64
 	if own, ok := ctx.Deadline(); ok {
 		at := time.Now()
-		if now = clock.Of(at); limit >= own.Sub(at) {
+		if now = clock.Of(at); l.After >= own.Sub(at) {
 			return nil
 		}
 	} else {
 		now = clock.Now() // half the cost of time.Now
 	}
-	return &Ctx{root: ctx, deadline: uint64(now) + uint64(limit), moment: now}
+	var c *Ctx
+	if l.nests.Load() {
+		both := new([2]Ctx) // costs less than one after the other
+		c = &both[0]
+		c.spare = &both[1]
+	} else {
+		c = new(Ctx)
+	}
+	c.root, c.deadline, c.moment = ctx, uint64(now)+uint64(l.After), now
+	return c
+}
+
+func (l *Limit) inside(outer *Ctx) *Ctx {
+	now := outer.moment
+	if now <= 0 {
+		now = clock.Now()
+	}
+	if l.After >= outer.left(now) {
+		return nil
+	}
+	var c *Ctx
+	if outer.moment > 0 {
+		outer.moment = taken
+		c = outer.spare // nobody else can take it
+	}
+	if c == nil {
+		c = new(Ctx)
+	}
+	c.outer, c.root, c.deadline, c.moment = outer, outer.root, uint64(now)+uint64(l.After), now
+	return c
 }
 
 // Deadline reads the wall clock too: what it told when the process began may be wrong by now.
@@ -204,10 +230,15 @@ func (c *Ctx) ended(reason uint32) (context.Context, context.CancelFunc) {
 	return inner, cancel
 }
 
-// End ends c with its call, if it has not ended, and releases the timer. It may be called again.
-func End(c *Ctx) {
-	if c.moment == taken && c.state.CompareAndSwap(live, canceled) { // without a look at the clock
-		return
+// End ends c, which l made, with its call, if it has not ended, and releases the timer. It may be called again.
+func (l *Limit) End(c *Ctx) {
+	if c.moment == taken {
+		if !l.nests.Load() {
+			l.nests.Store(true)
+		}
+		if c.state.CompareAndSwap(live, canceled) { // without a look at the clock
+			return
+		}
 	}
 	if c.state.Load() == live && c.state.CompareAndSwap(live, c.fate()) {
 		return
@@ -271,10 +302,10 @@ func (c *Ctx) passed() bool {
 	return c.arm().Err() == context.DeadlineExceeded && (c.parent().Err() != context.DeadlineExceeded || c.first())
 }
 
-// Passed ends c with its call and reports whether its own deadline passed before that.
-func Passed(c *Ctx) bool {
+// Passed ends c, which l made, with its call and reports whether its own deadline passed before that.
+func (l *Limit) Passed(c *Ctx) bool {
 	Forget(c) // there is somebody who asks
 	due := c.due()
-	End(c)
+	l.End(c)
 	return due || c.passed()
 }

@@ -10,11 +10,43 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
+func within(ctx context.Context, limit time.Duration) *Ctx { return (&Limit{After: limit}).Within(ctx) }
+
+func end(c *Ctx) { new(Limit).End(c) }
+
+// TestALimitMakesTheInnerOneWithItself once it knows that there is one, and only then.
+func TestALimitMakesTheInnerOneWithItself(t *testing.T) {
+	outer, inner := Limit{After: time.Hour}, Limit{After: time.Minute}
+	call := func() {
+		a := outer.Within(context.Background())
+		b := inner.Within(a)
+		inner.End(b)
+		outer.End(a)
+	}
+	call()
+	if n := testing.AllocsPerRun(100, call); n != 1 {
+		t.Errorf("%v allocations for both, want 1", n)
+	}
+	alone := new(Limit)
+	alone.After = time.Minute
+	for range 2 {
+		c := alone.Within(context.Background())
+		if alone.End(c); c.spare != nil {
+			t.Error("one that nothing is in has made another")
+		}
+	}
+	a := outer.Within(context.Background())
+	b, c := inner.Within(a), inner.Within(a)
+	if b == c || a.spare != b || b.outer != a || c.outer != a {
+		t.Error("two calls within one share a context")
+	}
+}
+
 // TestLimitIsNotDueOnceItsParentHasEnded: the inner context may have yet to hear of either.
 func TestLimitIsNotDueOnceItsParentHasEnded(t *testing.T) {
 	live := context.Background()
-	ended, end := context.WithCancel(live)
-	end()
+	ended, cancel := context.WithCancel(live)
+	cancel()
 	for parent, want := range map[context.Context]bool{live: true, ended: false} {
 		c := &Ctx{root: parent, deadline: uint64(clock.Now())}
 		c.inner, c.cancel = context.WithCancel(live)
@@ -22,7 +54,7 @@ func TestLimitIsNotDueOnceItsParentHasEnded(t *testing.T) {
 		if c.due() != want {
 			t.Errorf("parent's error %v: due is %t, want %t", parent.Err(), c.due(), want)
 		}
-		End(c)
+		end(c)
 	}
 }
 
@@ -38,7 +70,7 @@ func TestOfTwoThatArmTheSlowerLeavesNothing(t *testing.T) {
 	if parent.made != 2 || parent.children != 1 {
 		t.Errorf("%d made, %d of them left, want 2 and 1", parent.made, parent.children)
 	}
-	if End(c); parent.children != 0 {
+	if end(c); parent.children != 0 {
 		t.Errorf("%d left after the call", parent.children)
 	}
 }
@@ -51,7 +83,7 @@ func TestEndLeavesNothingOfOneThatArmsMeanwhile(t *testing.T) {
 		parent.asked = func() {}
 		c.arm()
 	}
-	End(c)
+	end(c)
 	if parent.made != 1 || parent.children != 0 || c.Err() != context.Canceled {
 		t.Errorf("%d made, %d of them left, error %v, want 1, 0 and Canceled", parent.made, parent.children, c.Err())
 	}
@@ -60,7 +92,7 @@ func TestEndLeavesNothingOfOneThatArmsMeanwhile(t *testing.T) {
 // TestManyArmOne: any number of them at once, and get the same. The race detector looks on.
 func TestManyArmOne(t *testing.T) {
 	for range 100 {
-		c := Within(context.Background(), time.Hour)
+		c := within(context.Background(), time.Hour)
 		dones := make([]<-chan struct{}, 8)
 		var g errgroup.Group
 		for i := range dones {
@@ -75,7 +107,7 @@ func TestManyArmOne(t *testing.T) {
 				t.Fatal("there are two channels")
 			}
 		}
-		End(c)
+		end(c)
 	}
 }
 

@@ -39,10 +39,10 @@ func TestWhichPoliciesArePrompt(t *testing.T) {
 func hold(t *testing.T, policy any, prompt bool) {
 	t.Run(fmt.Sprintf("%T", policy), func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			outer := limit.Within(context.Background(), time.Hour)
+			outer := (&limit.Limit{After: time.Hour}).Within(context.Background())
 			limit.Enter(outer, policy)
 			time.Sleep(time.Second)
-			deadline, _ := limit.Within(outer, time.Minute).Deadline()
+			deadline, _ := (&limit.Limit{After: time.Minute}).Within(outer).Deadline()
 			if shares := time.Until(deadline) < time.Minute; shares != prompt {
 				t.Errorf("a limit after it shares the reading of the clock: %t", shares)
 			}

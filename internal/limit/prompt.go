@@ -3,7 +3,6 @@ package limit
 import (
 	"context"
 	"reflect"
-	"slices"
 	"sync/atomic"
 )
 
@@ -50,7 +49,7 @@ func Prompt[P any]() {
 		if old != nil {
 			list = *old
 		}
-		list = append(slices.Clip(list), reflect.TypeFor[P]())
+		list = append([]reflect.Type{reflect.TypeFor[P]()}, list...)
 		if prompt.CompareAndSwap(old, &list) {
 			return
 		}

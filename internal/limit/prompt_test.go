@@ -25,22 +25,22 @@ func TestOneReadingOfTheClockDoes(t *testing.T) {
 	}{
 		"nothing":         {func(context.Context) {}, 0},
 		"a prompt policy": {func(ctx context.Context) { Enter(ctx, promptPolicy{}) }, 0},
-		"another limit":   {func(ctx context.Context) { Within(ctx, time.Hour) }, 0},
+		"another limit":   {func(ctx context.Context) { within(ctx, time.Hour) }, 0},
 		"time":            {func(ctx context.Context) { Forget(ctx) }, time.Second},
 		"a policy":        {func(ctx context.Context) { Enter(ctx, otherPolicy{}) }, time.Second},
 		"a limit, then time": {func(ctx context.Context) {
-			Within(ctx, time.Minute)
+			within(ctx, time.Minute)
 			Forget(ctx)
 		}, time.Second},
-		"a limit that took it": {func(ctx context.Context) { Within(ctx, time.Minute) }, time.Second},
+		"a limit that took it": {func(ctx context.Context) { within(ctx, time.Minute) }, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				outer := Within(context.Background(), time.Hour)
+				outer := within(context.Background(), time.Hour)
 				at := time.Now()
 				row.between(outer)
 				time.Sleep(time.Second)
-				inner := Within(outer, time.Minute)
+				inner := within(outer, time.Minute)
 				if deadline, _ := inner.Deadline(); deadline.Sub(at) != time.Minute+row.want {
 					t.Errorf("the inner limit passes after %v, want %v", deadline.Sub(at), time.Minute+row.want)
 				}
@@ -53,10 +53,10 @@ func TestOneReadingOfTheClockDoes(t *testing.T) {
 func TestOneReadingDoesForAnyNumberOfLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		at := time.Now()
-		c := Within(context.Background(), time.Hour)
+		c := within(context.Background(), time.Hour)
 		for limit := 30 * time.Minute; limit > time.Minute; limit /= 2 {
 			time.Sleep(time.Second)
-			c = Within(c, limit)
+			c = within(c, limit)
 			if deadline, _ := c.Deadline(); deadline.Sub(at) != limit {
 				t.Errorf("the limit passes after %v, want %v", deadline.Sub(at), limit)
 			}
@@ -70,25 +70,25 @@ func TestTheClockIsReadAtTheEndForThoseWhoMayAsk(t *testing.T) {
 		meanwhile func(outer *Ctx)
 		want      uint32
 	}{
-		"an inner limit":          {func(outer *Ctx) { End(Within(outer, time.Second)) }, canceled},
+		"an inner limit":          {func(outer *Ctx) { end(within(outer, time.Second)) }, canceled},
 		"no inner limit":          {func(*Ctx) {}, expired},
 		"a policy":                {func(outer *Ctx) { Enter(outer, otherPolicy{}) }, expired},
-		"an inner limit and time": {func(outer *Ctx) { End(Within(outer, time.Second)); Forget(outer) }, expired},
-		"time and an inner limit": {func(outer *Ctx) { Forget(outer); End(Within(outer, time.Second)) }, expired},
+		"an inner limit and time": {func(outer *Ctx) { end(within(outer, time.Second)); Forget(outer) }, expired},
+		"time and an inner limit": {func(outer *Ctx) { Forget(outer); end(within(outer, time.Second)) }, expired},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				outer := Within(context.Background(), time.Minute)
+				outer := within(context.Background(), time.Minute)
 				row.meanwhile(outer)
 				time.Sleep(time.Minute)
-				End(outer)
+				end(outer)
 				if state := outer.state.Load(); state != row.want {
 					t.Errorf("state %d, want %d", state, row.want)
 				}
-				outer = Within(context.Background(), time.Minute)
+				outer = within(context.Background(), time.Minute)
 				row.meanwhile(outer)
 				time.Sleep(time.Minute)
-				if !Passed(outer) {
+				if !new(Limit).Passed(outer) {
 					t.Error("its own deadline has not passed")
 				}
 			})
@@ -98,19 +98,19 @@ func TestTheClockIsReadAtTheEndForThoseWhoMayAsk(t *testing.T) {
 
 // TestWhatIsForgottenIsOnlyRead by those who have the context, of whom there may be any number. The race detector looks on.
 func TestWhatIsForgottenIsOnlyRead(t *testing.T) {
-	c := Within(context.Background(), time.Hour)
+	c := within(context.Background(), time.Hour)
 	Forget(c)
 	var g errgroup.Group
 	for range 8 {
 		g.Go(func() error {
 			Forget(c)
 			Enter(c, otherPolicy{})
-			End(Within(c, time.Minute))
+			end(within(c, time.Minute))
 			return nil
 		})
 	}
 	g.Wait()
-	if End(c); c.moment != seen {
+	if end(c); c.moment != seen {
 		t.Errorf("moment %d", c.moment)
 	}
 }
@@ -118,11 +118,11 @@ func TestWhatIsForgottenIsOnlyRead(t *testing.T) {
 // TestTheEndReleasesWhatWasArmed by somebody who has the inner limit's context.
 func TestTheEndReleasesWhatWasArmed(t *testing.T) {
 	parent := &counting{Context: context.Background(), asked: func() {}}
-	outer := Within(parent, time.Hour)
-	inner := Within(outer, time.Minute)
+	outer := within(parent, time.Hour)
+	inner := within(outer, time.Minute)
 	done := inner.Done()
-	End(inner)
-	if End(outer); parent.made == 0 || parent.children != 0 {
+	end(inner)
+	if end(outer); parent.made == 0 || parent.children != 0 {
 		t.Errorf("%d made, %d of them left, want some and none", parent.made, parent.children)
 	}
 	<-done

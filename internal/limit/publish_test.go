@@ -14,7 +14,7 @@ import (
 func TestEveryoneWaitsForTheOneThatPublishes(t *testing.T) {
 	for name, meet := range map[string]func(c *Ctx){
 		"Done": func(c *Ctx) { c.Done() },
-		"end":  func(c *Ctx) { End(c) },
+		"end":  func(c *Ctx) { end(c) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &Ctx{root: context.Background(), deadline: uint64(clock.Now()) + uint64(time.Hour)}

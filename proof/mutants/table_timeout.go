@@ -8,7 +8,7 @@ var timeoutTable = table{"timeout/timeout.go", []fault{
 	},
 	{
 		what: "the ctx lives on after a successful call in a pipeline",
-		old:  "defer limit.End(limited) // panics and Goexit too\n\terr := next.Run(limited)",
+		old:  "defer t.limit.End(limited) // panics and Goexit too\n\terr := next.Run(limited)",
 		new:  "err := next.Run(limited)",
 	},
 	{
@@ -28,7 +28,7 @@ var timeoutTable = table{"timeout/timeout.go", []fault{
 	},
 	{
 		what: "the ctx lives on after a successful Do",
-		old:  "defer limit.End(limited) // panics and Goexit too\n\tvalue, err := fn(limited)",
+		old:  "defer t.limit.End(limited) // panics and Goexit too\n\tvalue, err := fn(limited)",
 		new:  "value, err := fn(limited)",
 	},
 	{
@@ -43,41 +43,41 @@ var timeoutTable = table{"timeout/timeout.go", []fault{
 	},
 	{
 		what: "the limit is blamed for each error",
-		old:  `if limit.Passed(limited) {`,
-		new:  `if !limit.Passed(limited) || true {`,
+		old:  `if t.limit.Passed(limited) {`,
+		new:  `if !t.limit.Passed(limited) || true {`,
 	},
 }}
 
 var contextTable = table{"internal/limit/context.go", []fault{
 	{
 		what: "of two equal limits the inner one has a ctx of its own",
-		old:  `if limit >= outer.left(now) {`,
-		new:  `if limit > outer.left(now) {`,
+		old:  `if l.After >= outer.left(now) {`,
+		new:  `if l.After > outer.left(now) {`,
 	},
 	{
 		what: "a limit that ends with the caller's deadline has a ctx of its own",
-		old:  `limit >= own.Sub(at) {`,
-		new:  `limit > own.Sub(at) {`,
+		old:  `l.After >= own.Sub(at) {`,
+		new:  `l.After > own.Sub(at) {`,
 	},
 	{
 		what: "an inner limit may be later than the outer one",
-		old:  `if limit >= outer.left(now) {`,
-		new:  `if limit < 0 {`,
+		old:  `if l.After >= outer.left(now) {`,
+		new:  `if l.After < 0 {`,
 	},
 	{
 		what: "a limit may be later than the caller's deadline",
-		old:  `limit >= own.Sub(at) {`,
+		old:  `l.After >= own.Sub(at) {`,
 		new:  `own.Before(at) {`,
 	},
 	{
 		what: "a deadline within another limit is late by a nanosecond",
-		old:  `root: outer.root, deadline: uint64(now) + uint64(limit), moment: now}`,
-		new:  `root: outer.root, deadline: uint64(now) + uint64(limit) + 1, moment: now}`,
+		old:  `outer, outer.root, uint64(now)+uint64(l.After), now`,
+		new:  `outer, outer.root, uint64(now)+uint64(l.After)+1, now`,
 	},
 	{
 		what: "a deadline is late by a nanosecond",
-		old:  `root: ctx, deadline: uint64(now) + uint64(limit), moment: now}`,
-		new:  `root: ctx, deadline: uint64(now) + uint64(limit) + 1, moment: now}`,
+		old:  `ctx, uint64(now)+uint64(l.After), now`,
+		new:  `ctx, uint64(now)+uint64(l.After)+1, now`,
 	},
 	{
 		what: "an inner limit is from the outer one's beginning, whatever happened since",
@@ -101,18 +101,18 @@ var contextTable = table{"internal/limit/context.go", []fault{
 	},
 	{
 		what: "the end of a limit that others have has no look at the clock",
-		old:  `if c.moment == taken && c`,
-		new:  `if c.moment <= 0 && c`,
+		old:  "if c.state.CompareAndSwap(live, canceled) { // without a look at the clock\n\t\t\treturn\n\t\t}\n\t}",
+		new:  "}\n\tif c.moment <= 0 && c.state.CompareAndSwap(live, canceled) {\n\t\treturn\n\t}",
 	},
 	{
 		what: "the clock is read for nobody",
-		old:  `if c.moment == taken && c`,
-		new:  `if false && c`,
+		old:  `if c.state.CompareAndSwap(live, canceled) { // without`,
+		new:  `if false { // without`,
 	},
 	{
 		what: "an end without a look at the clock is stored where it must be swapped",
-		old:  `c.moment == taken && c.state.CompareAndSwap(live, canceled) {`,
-		new:  `c.moment == taken && c.state.Swap(canceled) == live {`,
+		old:  `if c.state.CompareAndSwap(live, canceled) { // without`,
+		new:  `if c.state.Swap(canceled) == live { // without`,
 	},
 	{
 		what: "the limit's own policy is not told that it passed",
@@ -121,13 +121,28 @@ var contextTable = table{"internal/limit/context.go", []fault{
 	},
 	{
 		what: "whether the limit is due is asked when the ctx has ended",
-		old:  "due := c.due()\n\tEnd(c)",
-		new:  "End(c)\n\tdue := c.due()",
+		old:  "due := c.due()\n\tl.End(c)",
+		new:  "l.End(c)\n\tdue := c.due()",
+	},
+	{
+		what: "a limit never knows of the one within it",
+		old:  `l.nests.Store(true)`,
+		new:  `l.nests.Store(false)`,
+	},
+	{
+		what: "every limit makes one to be within it",
+		old:  `if l.nests.Load() {`,
+		new:  `if true {`,
+	},
+	{
+		what: "two limits within one are the same",
+		old:  "\touter.moment = taken\n\t\tc = outer.spare",
+		new:  "\touter.moment = taken\n\t}\n\tif true {\n\t\tc = outer.spare",
 	},
 	{
 		what: "of many limits the third reads the clock",
-		old:  "return &Ctx{outer: outer, root: outer.root, deadline: uint64(now) + uint64(limit), moment: now}",
-		new:  "return &Ctx{outer: outer, root: outer.root, deadline: uint64(now) + uint64(limit)}",
+		old:  `c.outer, c.root, c.deadline, c.moment = outer, outer.root, uint64(now)+uint64(l.After), now`,
+		new:  `c.outer, c.root, c.deadline = outer, outer.root, uint64(now)+uint64(l.After)`,
 	},
 	{
 		what: "a ctx that nobody waits for lives at its deadline",
@@ -281,13 +296,13 @@ var abandonTable = table{"timeout/abandon.go", []fault{
 	},
 	{
 		what: "an effector's ctx lives on after its caller has gone",
-		old:  "defer limit.End(limited)\n\t\tinside = limited",
+		old:  "defer t.limit.End(limited)\n\t\tinside = limited",
 		new:  "inside = limited",
 	},
 	{
 		what: "the caller and the effector's goroutine both have the moment",
-		old:  `limit.Forget(inside) // which goes to another goroutine`,
-		new:  ``,
+		old:  `limit.Forget(inside) // which`,
+		new:  `_ = limit.Forget // which`,
 	},
 	{
 		what: "the caller leaves though the effector has ended",
@@ -301,7 +316,7 @@ var abandonTable = table{"timeout/abandon.go", []fault{
 	},
 	{
 		what: "the limit is blamed for the caller's end",
-		old:  `if limited != nil && limit.Passed(limited) {`,
+		old:  `if limited != nil && t.limit.Passed(limited) {`,
 		new:  `if limited != nil {`,
 	},
 	{
