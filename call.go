@@ -5,8 +5,6 @@ import (
 	"reflect"
 	"slices"
 	"sync"
-
-	"github.com/effector-go/resilience/internal/limit"
 )
 
 // A call is one call of an effector, or one fork of it, without the type of its value. One goroutine at a time holds it.
@@ -93,7 +91,7 @@ func do[T any](ctx context.Context, policy Policy, inner []Policy, effector Effe
 }
 
 func (r *result[T]) start(ctx context.Context) error {
-	limit.Forget(ctx)
+	handOver(ctx, nil)
 	// Counted before the effector runs: a panic leaves a start that may have had its effect.
 	r.starts++
 	r.effects++

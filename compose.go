@@ -4,15 +4,11 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-
-	"github.com/effector-go/resilience/internal/limit"
 )
 
 // A Pipeline is a list of policies, outermost first, that runs as one [Policy]; pipelines nest to any depth, and an empty one
 // adds nothing. [Do] panics on a nil policy in it.
 type Pipeline []Policy
-
-func init() { limit.Prompt[Pipeline]() }
 
 // Run runs next inside the policies of p.
 func (p Pipeline) Run(ctx context.Context, next Next) error {

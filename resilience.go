@@ -32,8 +32,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/effector-go/resilience/internal/limit"
 )
 
 // An Effector is a call that has an effect outside the program and may fail: it takes a context and yields a T or an error.
@@ -112,8 +110,17 @@ func (n Next) Run(ctx context.Context) error {
 		return n.facts.call.start(ctx)
 	}
 	policy := n.policies[0]
-	limit.Enter(ctx, policy)
+	handOver(ctx, policy)
 	return policy.Run(ctx, Next{n.facts, n.policies[1:]})
+}
+
+// handOver tells a ctx that wishes to know it, as package timeout's does, that it goes to a policy, or to the effector where policy is nil.
+func handOver(ctx context.Context, policy Policy) {
+	if c, ok := ctx.(interface{ HandedTo(policy any) }); ok {
+		if _, nested := policy.(Pipeline); !nested { // which hands it on at once
+			c.HandedTo(policy)
+		}
+	}
 }
 
 // Starts is how often the effector has been started in this call so far. A policy that compares it before and after

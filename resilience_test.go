@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -294,5 +295,31 @@ func TestGoexitPasses(t *testing.T) {
 	}()
 	if <-done {
 		t.Error("the call returned or panicked, want it to end its goroutine")
+	}
+}
+
+// told is a ctx that wishes to know where it goes.
+type told struct {
+	context.Context
+	to []any
+}
+
+func (c *told) HandedTo(policy any) { c.to = append(c.to, policy) }
+
+// passing is a policy that adds nothing.
+type passing string
+
+func (passing) Run(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+
+// TestACtxIsToldToWhomItGoes: to each policy further in that gets it, not to pipelines of them, and last to the effector.
+func TestACtxIsToldToWhomItGoes(t *testing.T) {
+	ctx := &told{Context: t.Context()}
+	policies := resilience.Pipeline{passing("first"), passing("second"), resilience.Pipeline{passing("third"), passing("fourth")}}
+	err := resilience.Run(ctx, passing("outermost"), func(ctx context.Context) error {
+		ctx.(*told).to = nil
+		return resilience.Run(ctx, policies, func(context.Context) error { return nil })
+	})
+	if want := []any{passing("first"), passing("second"), passing("third"), passing("fourth"), nil}; err != nil || !reflect.DeepEqual(ctx.to, want) {
+		t.Errorf("told %v, error %v, want %v", ctx.to, err, want)
 	}
 }

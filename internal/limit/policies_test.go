@@ -18,7 +18,6 @@ import (
 // TestWhichPoliciesArePrompt: those that stand between the timeouts of most pipelines. None of the user's is, whatever it embeds.
 func TestWhichPoliciesArePrompt(t *testing.T) {
 	type embedding struct{ *breaker.Breaker }
-	type pipeline resilience.Pipeline
 	for policy, prompt := range map[any]bool{
 		breaker.New(breaker.Config{}):            true,
 		retry.New(retry.Config{}):                true,
@@ -30,8 +29,6 @@ func TestWhichPoliciesArePrompt(t *testing.T) {
 	} {
 		hold(t, policy, prompt)
 	}
-	hold(t, resilience.Pipeline{}, true)
-	hold(t, pipeline{}, false)
 	hold(t, resilience.PolicyFunc(func(context.Context, resilience.Next) error { return nil }), false)
 	hold(t, nil, false)
 }
@@ -40,7 +37,7 @@ func hold(t *testing.T, policy any, prompt bool) {
 	t.Run(fmt.Sprintf("%T", policy), func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			outer := (&limit.Limit{After: time.Hour}).Within(context.Background())
-			limit.Enter(outer, policy)
+			outer.HandedTo(policy)
 			time.Sleep(time.Second)
 			deadline, _ := (&limit.Limit{After: time.Minute}).Within(outer).Deadline()
 			if shares := time.Until(deadline) < time.Minute; shares != prompt {

@@ -14,7 +14,7 @@ import (
 // So a context keeps the moment at which it was made for as long as nothing has it but the call's goroutine, in code that is
 // prompt: that takes no time but its own, runs no function of the user's, and gives the context to nobody else. (The methods of the
 // caller's ctx are thought to take none.) A policy whose type is prompt calls Forget before it does anything of the kind; for all
-// other policies, and for the effector, the root package does. As nobody but the call's goroutine can write the moment then, no
+// other policies, and for the effector, the context does as it is handed to them: the root package calls HandedTo. As nobody but the call's goroutine can write the moment then, no
 // lock is needed.
 
 // What a context has in place of its moment.
@@ -30,9 +30,9 @@ func Forget(ctx context.Context) {
 	}
 }
 
-// Enter is Forget for a policy that gets ctx, unless it is prompt.
-func Enter(ctx context.Context, policy any) {
-	if c, ok := ctx.(*Ctx); ok && c.moment != seen && !isPrompt(policy) {
+// HandedTo is Forget for a context that goes to a policy, unless that is prompt, or to the effector if policy is nil.
+func (c *Ctx) HandedTo(policy any) {
+	if c.moment != seen && !isPrompt(policy) {
 		c.moment = seen
 	}
 }

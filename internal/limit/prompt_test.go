@@ -20,19 +20,20 @@ func init() { Prompt[promptPolicy]() }
 // shows that the clock was not read.
 func TestOneReadingOfTheClockDoes(t *testing.T) {
 	for name, row := range map[string]struct {
-		between func(ctx context.Context)
+		between func(ctx *Ctx)
 		want    time.Duration
 	}{
-		"nothing":         {func(context.Context) {}, 0},
-		"a prompt policy": {func(ctx context.Context) { Enter(ctx, promptPolicy{}) }, 0},
-		"another limit":   {func(ctx context.Context) { within(ctx, time.Hour) }, 0},
-		"time":            {func(ctx context.Context) { Forget(ctx) }, time.Second},
-		"a policy":        {func(ctx context.Context) { Enter(ctx, otherPolicy{}) }, time.Second},
-		"a limit, then time": {func(ctx context.Context) {
+		"nothing":         {func(*Ctx) {}, 0},
+		"a prompt policy": {func(ctx *Ctx) { ctx.HandedTo(promptPolicy{}) }, 0},
+		"another limit":   {func(ctx *Ctx) { within(ctx, time.Hour) }, 0},
+		"time":            {func(ctx *Ctx) { Forget(ctx) }, time.Second},
+		"a policy":        {func(ctx *Ctx) { ctx.HandedTo(otherPolicy{}) }, time.Second},
+		"the effector":    {func(ctx *Ctx) { ctx.HandedTo(nil) }, time.Second},
+		"a limit, then time": {func(ctx *Ctx) {
 			within(ctx, time.Minute)
 			Forget(ctx)
 		}, time.Second},
-		"a limit that took it": {func(ctx context.Context) { within(ctx, time.Minute) }, time.Second},
+		"a limit that took it": {func(ctx *Ctx) { within(ctx, time.Minute) }, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -72,7 +73,7 @@ func TestTheClockIsReadAtTheEndForThoseWhoMayAsk(t *testing.T) {
 	}{
 		"an inner limit":          {func(outer *Ctx) { end(within(outer, time.Second)) }, canceled},
 		"no inner limit":          {func(*Ctx) {}, expired},
-		"a policy":                {func(outer *Ctx) { Enter(outer, otherPolicy{}) }, expired},
+		"a policy":                {func(outer *Ctx) { outer.HandedTo(otherPolicy{}) }, expired},
 		"an inner limit and time": {func(outer *Ctx) { end(within(outer, time.Second)); Forget(outer) }, expired},
 		"time and an inner limit": {func(outer *Ctx) { Forget(outer); end(within(outer, time.Second)) }, expired},
 	} {
@@ -104,7 +105,7 @@ func TestWhatIsForgottenIsOnlyRead(t *testing.T) {
 	for range 8 {
 		g.Go(func() error {
 			Forget(c)
-			Enter(c, otherPolicy{})
+			c.HandedTo(otherPolicy{})
 			end(within(c, time.Minute))
 			return nil
 		})

@@ -2,11 +2,6 @@ package main
 
 var composeTable = table{"compose.go", []fault{
 	{
-		what: "a timeout around it shares no reading of the clock",
-		old:  "limit.Prompt[Pipeline]()",
-		new:  "_ = limit.Prompt[Pipeline]",
-	},
-	{
 		what: "a pipeline drops the policies that follow it",
 		old:  `case len(next.policies) == 0 && !p.nests():`,
 		new:  `case !p.nests():`,
@@ -71,8 +66,8 @@ var composeTable = table{"compose.go", []fault{
 var callTable = table{"call.go", []fault{
 	{
 		what: "time that the effector takes may be overlooked",
-		old:  "limit.Forget(ctx)",
-		new:  "_ = limit.Forget",
+		old:  "handOver(ctx, nil)",
+		new:  "",
 	},
 	{
 		what: "a fork under AtMostOnce forgets the effects before it",
@@ -292,9 +287,14 @@ var callTable = table{"call.go", []fault{
 
 var resilienceTable = table{"resilience.go", []fault{
 	{
+		what: "a nested pipeline is a policy that takes time",
+		old:  `policy.(Pipeline); !nested {`,
+		new:  `policy.(Pipeline); !nested || nested {`,
+	},
+	{
 		what: "time that a policy takes may be overlooked",
-		old:  `limit.Enter(ctx, policy)`,
-		new:  `_ = limit.Enter`,
+		old:  "handOver(ctx, policy)\n",
+		new:  "",
 	},
 	{
 		what: "Check looks at failed calls too",

@@ -268,23 +268,28 @@ var promptTable = table{"internal/limit/prompt.go", []fault{
 	},
 	{
 		what: "every policy is prompt",
-		old:  "!isPrompt(policy) {",
-		new:  "policy == nil {",
+		old:  "c.moment != seen && !isPrompt(policy) {",
+		new:  "c.moment != seen && policy == nil {",
 	},
 	{
 		what: "no policy is prompt",
-		old:  "!isPrompt(policy) {",
-		new:  "policy != nil {",
+		old:  "c.moment != seen && !isPrompt(policy) {",
+		new:  "c.moment != seen {",
+	},
+	{
+		what: "the effector is prompt",
+		old:  "c.moment != seen && !isPrompt(policy) {",
+		new:  "c.moment != seen && policy != nil && !isPrompt(policy) {",
+	},
+	{
+		what: "HandedTo writes where there is nothing to forget",
+		old:  "c.moment != seen && !isPrompt(policy) {",
+		new:  "!isPrompt(policy) {",
 	},
 	{
 		what: "Forget writes where there is nothing to forget",
 		old:  "if c, ok := ctx.(*Ctx); ok && c.moment != seen {",
 		new:  "if c, ok := ctx.(*Ctx); ok {",
-	},
-	{
-		what: "Enter writes where there is nothing to forget",
-		old:  "if c, ok := ctx.(*Ctx); ok && c.moment != seen && ",
-		new:  "if c, ok := ctx.(*Ctx); ok && ",
 	},
 }}
 
