@@ -23,12 +23,30 @@ type facts struct {
 	effects    int32 // those of the starts that may have had an effect
 	inherited  int32 // a fork's: the effects of the call when it was forked
 	atMostOnce bool
+	prompt     prompt
 	adopted    bool // a fork's
 	holds      bool // with a keeper, which guards it: the value is one that nobody got yet
 
 	// marks are the keys that Once was asked with: nil, the one key, or several. A list is never changed, so that forks share it.
 	marks any
 }
+
+// prompt knows which of a composed effector's policies a ctx need not be told that it goes to: those of which it would hear that they are
+// prompt, as package internal/limit has it. A bit stands for each of the innermost eight.
+type prompt uint8
+
+func promptOf(policies []Policy) (set prompt) {
+	for i, policy := range policies {
+		left := len(policies) - i
+		if p, ok := policy.(interface{ PromptAs(policy any) bool }); ok && p.PromptAs(policy) {
+			set |= 1 << (left - 1) // 0 where there is no bit for it
+		}
+	}
+	return set
+}
+
+// has reports whether the policy is in the set that has so many left with itself.
+func (set prompt) has(left int) bool { return set>>(left-1)&1 != 0 }
 
 func (f *facts) repeatable() bool { return !f.atMostOnce || f.effects+f.inherited == 0 }
 
@@ -76,13 +94,14 @@ type result[T any] struct {
 }
 
 // do makes a call inside the policy, the outermost, and the inner ones, and returns the value that its caller is to get.
-func do[T any](ctx context.Context, policy Policy, inner []Policy, effector Effector[T]) (T, error) {
+func do[T any](ctx context.Context, policy Policy, inner []Policy, prompt prompt, effector Effector[T]) (T, error) {
 	if ctx.Err() != nil {
 		var zero T
 		return zero, ContextErr(ctx)
 	}
 	r := &result[T]{effector: effector}
 	r.call = r
+	r.prompt = prompt
 	err := policy.Run(ctx, Next{&r.facts, inner})
 	if err != nil && r.keeper != nil {
 		r.discard() // a policy outside Discard made the error
@@ -111,6 +130,7 @@ func (r *result[T]) fork() *facts {
 	f := &result[T]{effector: r.effector, parent: r, keeper: r.keeper}
 	f.call = f
 	f.atMostOnce = r.atMostOnce
+	f.prompt = r.prompt
 	f.marks = r.marks
 	f.inherited = r.effects + r.inherited
 	r.starts++

@@ -12,6 +12,7 @@ type Pipeline []Policy
 
 // Run runs next inside the policies of p.
 func (p Pipeline) Run(ctx context.Context, next Next) error {
+	next.facts.prompt = 0 // it was of another list
 	switch {
 	case len(next.policies) == 0 && !p.nests():
 		next.policies = p
@@ -72,7 +73,8 @@ func Compose[T any](effector Effector[T], policies ...Policy) Effector[T] {
 	if len(flat) == 0 {
 		return effector
 	}
-	return func(ctx context.Context) (T, error) { return do(ctx, flat[0], flat[1:], effector) }
+	prompt := promptOf(flat)
+	return func(ctx context.Context) (T, error) { return do(ctx, flat[0], flat[1:], prompt, effector) }
 }
 
 // flatten appends policies to flat, those of nested pipelines in their place. It panics on a nil one, which it names by its
@@ -111,7 +113,7 @@ func Do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, err
 		}
 		mustNotBeNil("Do: policy", policy)
 	}
-	return do(ctx, policy, nil, effector)
+	return do(ctx, policy, nil, 0, effector)
 }
 
 // whole reports whether neither policy nor one nested in it is nil, as far as a look without reflection tells.

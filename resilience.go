@@ -110,11 +110,14 @@ func (n Next) Run(ctx context.Context) error {
 		return n.facts.call.start(ctx)
 	}
 	policy := n.policies[0]
-	handOver(ctx, policy)
+	if !n.facts.prompt.has(len(n.policies)) {
+		handOver(ctx, policy)
+	}
 	return policy.Run(ctx, Next{n.facts, n.policies[1:]})
 }
 
 // handOver tells a ctx that wishes to know it, as package timeout's does, that it goes to a policy, or to the effector where policy is nil.
+// There is no need to where the policy is known to be prompt.
 func handOver(ctx context.Context, policy Policy) {
 	if c, ok := ctx.(interface{ HandedTo(policy any) }); ok {
 		if _, nested := policy.(Pipeline); !nested { // which hands it on at once

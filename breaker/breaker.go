@@ -28,6 +28,8 @@ import (
 // each opening, and one while it has trials; they are never stopped, so one may hold a breaker in memory until the open time,
 // or ProbeTimeout, is over.
 type Breaker struct {
+	prompt
+
 	// phase is the present stay in a state. A call loads it once. It is stored with mu held, by change alone, so that one of
 	// any number of racing callers makes each transition and the events stand in the order of the transitions.
 	phase atomic.Pointer[phase]
@@ -41,6 +43,8 @@ type Breaker struct {
 	delivering bool         // a goroutine is telling events
 }
 
+type prompt = limit.Prompt[*Breaker]
+
 // New makes a closed breaker. It panics if c.Validate reports a mistake.
 func New(c Config) *Breaker {
 	if err := c.Validate(); err != nil {
@@ -50,8 +54,6 @@ func New(c Config) *Breaker {
 	b.phase.Store(newPhase(b, Closed))
 	return b
 }
-
-func init() { limit.Prompt[*Breaker]() }
 
 // Do calls fn if b admits the call and returns what fn returns. If b refuses, it returns a zero T and [*OpenError]. A call
 // whose ctx is already done is not made and counts nowhere: its error is [resilience.ContextErr]. Do allocates nothing.

@@ -40,18 +40,19 @@ import (
 // Most callers give a Retry to [resilience.Compose]; [Do] uses it alone. A Retry is made by [New], keeps nothing between
 // calls, and is safe for concurrent use.
 type Retry struct {
+	prompt
 	config Config // with its defaults
 }
+
+type prompt = limit.Prompt[*Retry]
 
 // New makes a Retry. It panics with the text of [Config.Validate] if that finds a mistake.
 func New(config Config) *Retry {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
 	}
-	return &Retry{config.withDefaults()}
+	return &Retry{config: config.withDefaults()}
 }
-
-func init() { limit.Prompt[*Retry]() }
 
 // Do calls fn until it succeeds or r gives up, and returns the last call's value and the error as [Retry] says. Every call
 // of fn is an attempt, whatever its error. If ctx is already done Do makes no call and returns [resilience.ContextErr].

@@ -23,6 +23,17 @@ func (b slowBreaker) Run(ctx context.Context, next resilience.Next) error {
 	return b.Breaker.Run(ctx, next)
 }
 
+// ways are how a pipeline may be run.
+var ways = map[string]func(ctx context.Context, policies resilience.Pipeline, fn func(context.Context) error) error{
+	"Do": func(ctx context.Context, policies resilience.Pipeline, fn func(context.Context) error) error {
+		return resilience.Run(ctx, policies, fn)
+	},
+	"Compose": func(ctx context.Context, policies resilience.Pipeline, fn func(context.Context) error) error {
+		_, err := resilience.Compose(func(ctx context.Context) (int, error) { return 0, fn(ctx) }, policies)(ctx)
+		return err
+	},
+}
+
 // TestALimitIsFromItsOwnBeginning, not from that of the limit around it: whatever takes time between the two. Where nothing does, they
 // share a reading of the clock.
 func TestALimitIsFromItsOwnBeginning(t *testing.T) {
@@ -49,6 +60,25 @@ func TestALimitIsFromItsOwnBeginning(t *testing.T) {
 				time.Sleep(3 * time.Second)
 				return attempt.Run(ctx, next)
 			})
+		},
+		"a policy that runs another pipeline": func() resilience.Policy {
+			return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+				return resilience.Pipeline{timeout.After(time.Minute), dawdle, breaker.New(breaker.Config{})}.Run(ctx, next)
+			})
+		},
+		"a policy after many": func() resilience.Policy {
+			var many resilience.Pipeline
+			for range 10 {
+				many = append(many, breaker.New(breaker.Config{}))
+			}
+			return append(many, dawdle, breaker.New(breaker.Config{}))
+		},
+		"a policy before many": func() resilience.Policy {
+			many := resilience.Pipeline{dawdle}
+			for range 10 {
+				many = append(many, breaker.New(breaker.Config{}))
+			}
+			return many
 		},
 		"a policy that calls anew": func() resilience.Policy {
 			return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -82,35 +112,37 @@ func TestALimitIsFromItsOwnBeginning(t *testing.T) {
 			return b
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				policies := resilience.Pipeline{timeout.After(time.Hour), between(), attempt}
-				began := time.Now()
-				var left time.Duration
-				call := func(ctx context.Context) error {
-					deadline, _ := ctx.Deadline()
-					left = time.Until(deadline)
-					return nil
-				}
-				if err := resilience.Run(context.Background(), policies, call); err != nil || left != time.Second {
-					t.Errorf("after %v the call has %v left, error %v, want 1s and none", time.Since(began), left, err)
-				}
-				// An effector that takes time and calls anew, in the ctx of the inner limit or of the outer one.
-				late := func(ctx context.Context) error {
-					time.Sleep(time.Second / 2)
-					return resilience.Run(ctx, timeout.After(time.Second/4), call)
-				}
-				for _, outer := range []resilience.Pipeline{policies, policies[:1], policies[:2]} {
-					if err := resilience.Run(context.Background(), outer, late); err != nil || left != time.Second/4 {
-						t.Errorf("a call within the effector has %v left, error %v, want 250ms and none", left, err)
+		for way, run := range ways {
+			t.Run(name+", by "+way, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					policies := resilience.Pipeline{timeout.After(time.Hour), between(), attempt}
+					began := time.Now()
+					var left time.Duration
+					call := func(ctx context.Context) error {
+						deadline, _ := ctx.Deadline()
+						left = time.Until(deadline)
+						return nil
 					}
-				}
-				_, err := timeout.Do(context.Background(), attempt, func(ctx context.Context) (int, error) { return 0, late(ctx) })
-				if err != nil || left != time.Second/4 {
-					t.Errorf("a call within Do has %v left, error %v, want 250ms and none", left, err)
-				}
+					if err := run(context.Background(), policies, call); err != nil || left != time.Second {
+						t.Errorf("after %v the call has %v left, error %v, want 1s and none", time.Since(began), left, err)
+					}
+					// An effector that takes time and calls anew, in the ctx of the inner limit or of the outer one.
+					late := func(ctx context.Context) error {
+						time.Sleep(time.Second / 2)
+						return run(ctx, resilience.Pipeline{timeout.After(time.Second / 4)}, call)
+					}
+					for _, outer := range []resilience.Pipeline{policies, policies[:1], policies[:2]} {
+						if err := run(context.Background(), outer, late); err != nil || left != time.Second/4 {
+							t.Errorf("a call within the effector has %v left, error %v, want 250ms and none", left, err)
+						}
+					}
+					_, err := timeout.Do(context.Background(), attempt, func(ctx context.Context) (int, error) { return 0, late(ctx) })
+					if err != nil || left != time.Second/4 {
+						t.Errorf("a call within Do has %v left, error %v, want 250ms and none", left, err)
+					}
+				})
 			})
-		})
+		}
 	}
 }
 
@@ -231,16 +263,18 @@ func TestALimitThatPassedIsTold(t *testing.T) {
 			},
 		})},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				policies := resilience.Pipeline{timeout.After(10 * time.Second), policy, timeout.After(time.Second)}
-				if err := resilience.Run(context.Background(), policies, func(context.Context) error { return nil }); err != nil {
-					t.Error(err)
-				}
-				if err := got.Err(); err != context.DeadlineExceeded {
-					t.Errorf("the ctx tells %v of the call that took a minute", err)
-				}
+		for way, run := range ways {
+			t.Run(name+", by "+way, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					policies := resilience.Pipeline{timeout.After(10 * time.Second), policy, timeout.After(time.Second)}
+					if err := run(context.Background(), policies, func(context.Context) error { return nil }); err != nil {
+						t.Error(err)
+					}
+					if err := got.Err(); err != context.DeadlineExceeded {
+						t.Errorf("the ctx tells %v of the call that took a minute", err)
+					}
+				})
 			})
-		})
+		}
 	}
 }

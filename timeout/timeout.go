@@ -35,11 +35,14 @@ import (
 // A call that fails after the limit passed returns [*Error]. The error of any other call is left as it is: one that
 // failed when the caller's own deadline had passed, or the caller had canceled, before the limit did.
 type Timeout struct {
+	prompt
 	name    string
 	limit   limit.Limit
 	abandon int64
 	left    leftBehind
 }
+
+type prompt = limit.Prompt[*Timeout]
 
 // New gives a Timeout. It panics with the text of [Config.Validate]'s error if there is one.
 func New(config Config) *Timeout {
@@ -48,8 +51,6 @@ func New(config Config) *Timeout {
 	}
 	return &Timeout{name: config.Name, limit: limit.Limit{After: config.Limit}, abandon: int64(config.Abandon)}
 }
-
-func init() { limit.Prompt[*Timeout]() }
 
 // After is New(Config{Limit: limit}): a Timeout without name that waits for its effectors. It panics unless limit is positive.
 func After(limit time.Duration) *Timeout {

@@ -2,8 +2,6 @@ package limit
 
 import (
 	"context"
-	"reflect"
-	"sync/atomic"
 )
 
 // A timeout reads the clock twice, for its deadline and at its end, and that is the most of what it costs. Where one stands within
@@ -13,7 +11,7 @@ import (
 //
 // So a context keeps the moment at which it was made for as long as nothing has it but the call's goroutine, in code that is
 // prompt: that takes no time but its own, runs no function of the user's, and gives the context to nobody else. (The methods of the
-// caller's ctx are thought to take none.) A policy whose type is prompt calls Forget before it does anything of the kind; for all
+// caller's ctx are thought to take none.) A prompt policy calls Forget before it does anything of the kind; for all
 // other policies, and for the effector, the context does as it is handed to them: the root package calls HandedTo. As nobody but the call's goroutine can write the moment then, no
 // lock is needed.
 
@@ -37,31 +35,16 @@ func (c *Ctx) HandedTo(policy any) {
 	}
 }
 
-// prompt are the types of prompt policies. What tells them is the type and not a method, which a policy would have that embeds a
-// prompt one and does more. A list is never changed: a plugin may add to it while the program runs.
-var prompt atomic.Pointer[[]reflect.Type]
+// Prompt says of policies of type P, which have it embedded, that they are prompt.
+type Prompt[P any] struct{}
 
-// Prompt says that policies of type P are prompt. It is for functions named init.
-func Prompt[P any]() {
-	for {
-		old := prompt.Load()
-		var list []reflect.Type
-		if old != nil {
-			list = *old
-		}
-		list = append([]reflect.Type{reflect.TypeFor[P]()}, list...)
-		if prompt.CompareAndSwap(old, &list) {
-			return
-		}
-	}
+// PromptAs reports whether policy is a P. A policy that has a P embedded, and so this method, and does more, is none.
+func (Prompt[P]) PromptAs(policy any) bool {
+	_, ok := policy.(P)
+	return ok
 }
 
 func isPrompt(policy any) bool {
-	t := reflect.TypeOf(policy)
-	for _, p := range *prompt.Load() {
-		if t == p {
-			return true
-		}
-	}
-	return false
+	p, ok := policy.(interface{ PromptAs(policy any) bool })
+	return ok && p.PromptAs(policy)
 }

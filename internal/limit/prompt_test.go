@@ -10,11 +10,9 @@ import (
 )
 
 type (
-	promptPolicy struct{}
+	promptPolicy struct{ Prompt[promptPolicy] }
 	otherPolicy  struct{ promptPolicy }
 )
-
-func init() { Prompt[promptPolicy]() }
 
 // TestOneReadingOfTheClockDoes for a limit within another, as long as nobody says that time may have passed: here it has, which
 // shows that the clock was not read.

@@ -88,6 +88,7 @@ func TestThePipelinesContextsTellWhatTheStandardLibrarysTell(t *testing.T) {
 			return stage{rapid.SampledFrom(stageKinds).Draw(t, "kind"), durations().Draw(t, "d")}
 		}), 1, 6).Draw(rt, "stages")
 		failures := rapid.IntRange(0, 3).Draw(rt, "failures")
+		composed := rapid.Bool().Draw(rt, "composed")
 		again := durations().Draw(rt, "again") // the effector's own limit for a call within it
 
 		var logs [2][]string
@@ -99,19 +100,25 @@ func TestThePipelinesContextsTellWhatTheStandardLibrarysTell(t *testing.T) {
 						policies = append(policies, w.policy(s, p.looks, limit))
 					}
 					runs := 0
-					err := resilience.Run(root, policies, func(ctx context.Context) error {
+					effector := func(ctx context.Context) (int, error) {
 						w.see(ctx, p.looks)
 						for _, s := range p.inside {
 							w.do(s, p.looks)
 						}
 						if runs++; runs <= failures {
-							return errors.New("failed")
+							return 0, errors.New("failed")
 						}
-						return resilience.Run(ctx, limit(again), func(ctx context.Context) error {
+						return 0, resilience.Run(ctx, limit(again), func(ctx context.Context) error {
 							w.see(ctx, p.looks)
 							return nil
 						})
-					})
+					}
+					var err error
+					if composed {
+						_, err = resilience.Compose(effector, policies)(root)
+					} else {
+						_, err = resilience.Do(root, policies, effector)
+					}
 					if err != nil { // their texts are not the same
 						err = errors.New("an error")
 					}

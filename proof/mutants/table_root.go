@@ -2,6 +2,11 @@ package main
 
 var composeTable = table{"compose.go", []fault{
 	{
+		what: "what was known of one list is taken for another's",
+		old:  `next.facts.prompt = 0 // it`,
+		new:  `// it`,
+	},
+	{
 		what: "a pipeline drops the policies that follow it",
 		old:  `case len(next.policies) == 0 && !p.nests():`,
 		new:  `case !p.nests():`,
@@ -23,8 +28,8 @@ var composeTable = table{"compose.go", []fault{
 	},
 	{
 		what: "only the outermost policy runs",
-		old:  `return do(ctx, flat[0], flat[1:], effector)`,
-		new:  `return do(ctx, flat[0], nil, effector)`,
+		old:  `return do(ctx, flat[0], flat[1:], prompt, effector)`,
+		new:  `return do(ctx, flat[0], nil, prompt, effector)`,
 	},
 	{
 		what: "a nil pointer is a policy",
@@ -64,6 +69,21 @@ var composeTable = table{"compose.go", []fault{
 }}
 
 var callTable = table{"call.go", []fault{
+	{
+		what: "a composed effector takes every policy for a prompt one",
+		old:  `ok && p.PromptAs(policy) {`,
+		new:  `ok || !ok && p == nil {`,
+	},
+	{
+		what: "a composed effector takes what embeds a prompt policy for one",
+		old:  `ok && p.PromptAs(policy) {`,
+		new:  `ok && p != nil {`,
+	},
+	{
+		what: "a composed effector takes a policy for the one after it",
+		old:  `return set>>(left-1)&1 != 0`,
+		new:  `return set>>left&1 != 0`,
+	},
 	{
 		what: "time that the effector takes may be overlooked",
 		old:  "handOver(ctx, nil)",
@@ -294,7 +314,7 @@ var resilienceTable = table{"resilience.go", []fault{
 	{
 		what: "time that a policy takes may be overlooked",
 		old:  "handOver(ctx, policy)\n",
-		new:  "",
+		new:  "_ = 0\n",
 	},
 	{
 		what: "Check looks at failed calls too",

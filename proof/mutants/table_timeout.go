@@ -3,8 +3,8 @@ package main
 var timeoutTable = table{"timeout/timeout.go", []fault{
 	{
 		what: "a timeout around it shares no reading of the clock",
-		old:  "limit.Prompt[*Timeout]()",
-		new:  "_ = limit.Prompt[*Timeout]",
+		old:  "limit.Prompt[*Timeout]",
+		new:  "limit.Prompt[Timeout]",
 	},
 	{
 		what: "the ctx lives on after a successful call in a pipeline",
