@@ -29,8 +29,8 @@ import (
 )
 
 // A Timeout limits how long a call may take: it gives the effector a ctx whose deadline is the limit from now. It is a
-// [resilience.Policy], made by [New] or [After], and safe for concurrent use. It has no state but the count of abandoned
-// calls, so one may serve any number of effectors.
+// [resilience.Policy], made by [New] or [After], and safe for concurrent use. It has no state that a call could notice but the
+// count of abandoned calls, so one may serve any number of effectors.
 //
 // A call that fails after the limit passed returns [*Error]. The error of any other call is left as it is: one that
 // failed when the caller's own deadline had passed, or the caller had canceled, before the limit did.
