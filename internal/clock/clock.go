@@ -20,7 +20,10 @@ func Of(t time.Time) int64 { return int64(t.Sub(base)) }
 // Monotonic is t as a time.Time whose monotonic reading is right. Its wall clock is the one that was set when the process began, so
 // it is good for a timer, not for comparing with times that have no monotonic reading.
 func Monotonic(t uint64) time.Time {
-	return base.Add(time.Duration(t / 2)).Add(time.Duration(t - t/2)) // t may be beyond the largest Duration
+	if t > math.MaxInt64 { // beyond the largest Duration
+		return base.Add(math.MaxInt64).Add(time.Duration(t - math.MaxInt64))
+	}
+	return base.Add(time.Duration(t)) // costs half
 }
 
 // Add is t + d for d >= 0, held at the largest time there is.

@@ -33,6 +33,10 @@ func TestMonotonicIsTheInverseOfOf(t *testing.T) {
 		if left := time.Until(Monotonic(uint64(Now()) + uint64(time.Hour))); left != time.Hour {
 			t.Errorf("an hour from now is %v away", left)
 		}
+		// Times beyond the largest Duration.
+		if d := Monotonic(math.MaxInt64 + 5).Sub(Monotonic(math.MaxInt64)); d != 5 {
+			t.Errorf("5 ns later is %v later", d)
+		}
 		// The longest limit there is.
 		if left := time.Until(Monotonic(uint64(Now()) + math.MaxInt64)); left < 250*365*24*time.Hour {
 			t.Errorf("292 years from now are %v away", left)

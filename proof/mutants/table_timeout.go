@@ -358,9 +358,14 @@ var clockTable = table{"internal/clock/clock.go", []fault{
 		new:  `if sum := t + int64(d); true {`,
 	},
 	{
-		what: "Monotonic loses half of an odd nanosecond",
-		old:  `Add(time.Duration(t - t/2))`,
-		new:  `Add(time.Duration(t / 2))`,
+		what: "Monotonic loses what is beyond the largest Duration",
+		old:  `.Add(time.Duration(t - math.MaxInt64))`,
+		new:  ``,
+	},
+	{
+		what: "Monotonic overflows beyond the largest Duration",
+		old:  `if t > math.MaxInt64 {`,
+		new:  `if false {`,
 	},
 }}
 
