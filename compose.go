@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"sync/atomic"
 )
 
 // A Pipeline is a list of policies, outermost first, that runs as one [Policy]; pipelines nest to any depth, and an empty one
@@ -12,7 +13,9 @@ type Pipeline []Policy
 
 // Run runs next inside the policies of p.
 func (p Pipeline) Run(ctx context.Context, next Next) error {
-	next.facts.prompt = 0 // it was of another list
+	if next.facts != nil {
+		next.facts.untold = unknown
+	}
 	switch {
 	case len(next.policies) == 0 && !p.nests():
 		next.policies = p
@@ -73,8 +76,8 @@ func Compose[T any](effector Effector[T], policies ...Policy) Effector[T] {
 	if len(flat) == 0 {
 		return effector
 	}
-	prompt := promptOf(flat)
-	return func(ctx context.Context) (T, error) { return do(ctx, flat[0], flat[1:], prompt, effector) }
+	known := new(atomic.Uint32)
+	return func(ctx context.Context) (T, error) { return do(ctx, flat[0], flat[1:], known, effector) }
 }
 
 // flatten appends policies to flat, those of nested pipelines in their place. It panics on a nil one, which it names by its
@@ -113,7 +116,7 @@ func Do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, err
 		}
 		mustNotBeNil("Do: policy", policy)
 	}
-	return do(ctx, policy, nil, 0, effector)
+	return do(ctx, policy, nil, nil, effector)
 }
 
 // whole reports whether neither policy nor one nested in it is nil, as far as a look without reflection tells.

@@ -304,7 +304,13 @@ type told struct {
 	to []any
 }
 
-func (c *told) HandedTo(policy any) { c.to = append(c.to, policy) }
+func (c *told) HandedTo(policy any) (again bool) {
+	if _, ok := policy.(resilience.PolicyFunc); ok {
+		policy = "a function"
+	}
+	c.to = append(c.to, policy)
+	return policy != any(passing("not again"))
+}
 
 // passing is a policy that adds nothing.
 type passing string
@@ -321,5 +327,44 @@ func TestACtxIsToldToWhomItGoes(t *testing.T) {
 	})
 	if want := []any{passing("first"), passing("second"), passing("third"), passing("fourth"), nil}; err != nil || !reflect.DeepEqual(ctx.to, want) {
 		t.Errorf("told %v, error %v, want %v", ctx.to, err, want)
+	}
+}
+
+// TestAComposedEffectorTellsNoCtxAgainWhatItNeedNotKnow, but in the policy's own place, for as many policies as it can.
+func TestAComposedEffectorTellsNoCtxAgainWhatItNeedNotKnow(t *testing.T) {
+	again, not := passing("again"), passing("not again")
+	policies := resilience.Pipeline{not, not, not, again, not, not, again, not, not, again}
+	ctx := &told{Context: t.Context()}
+	guarded := resilience.Compose(one, policies)
+	first := []any{not, not, again, not, not, again, not, not, again, nil} // the outermost is not handed the ctx by another
+	later := []any{not, not, again, again, again, nil}                     // the innermost seven are known
+	for _, want := range [][]any{first, later, later} {
+		ctx.to = nil
+		if _, err := guarded(ctx); err != nil || !reflect.DeepEqual(ctx.to, want) {
+			t.Errorf("told %v, error %v, want %v", ctx.to, err, want)
+		}
+	}
+	// A policy that runs another list says nothing of this one: of itself, say, which stands where that list's stood.
+	twice := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return errors.Join(next.Run(ctx), next.Run(ctx))
+	})
+	another := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return resilience.Pipeline{not}.Run(ctx, next)
+	})
+	other := resilience.Compose(one, passing("first"), twice, another, again)
+	for range 2 {
+		ctx.to = nil
+		want := []any{"a function", "a function", not, again, nil, "a function", not, again, nil}
+		if _, err := other(ctx); err != nil || !reflect.DeepEqual(ctx.to, want) {
+			t.Errorf("told %v, error %v, want %v", ctx.to, err, want)
+		}
+	}
+}
+
+// TestAPipelineThatMakesNoCallNeedsNone.
+func TestAPipelineThatMakesNoCallNeedsNone(t *testing.T) {
+	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
+	if err := (resilience.Pipeline{pass, refuse}).Run(t.Context(), resilience.Next{}); err != resilience.ErrRefused {
+		t.Error(err)
 	}
 }

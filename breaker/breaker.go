@@ -28,8 +28,6 @@ import (
 // each opening, and one while it has trials; they are never stopped, so one may hold a breaker in memory until the open time,
 // or ProbeTimeout, is over.
 type Breaker struct {
-	prompt
-
 	// phase is the present stay in a state. A call loads it once. It is stored with mu held, by change alone, so that one of
 	// any number of racing callers makes each transition and the events stand in the order of the transitions.
 	phase atomic.Pointer[phase]
@@ -43,7 +41,7 @@ type Breaker struct {
 	delivering bool         // a goroutine is telling events
 }
 
-type prompt = limit.Prompt[*Breaker]
+func init() { limit.Prompt[*Breaker]() }
 
 // New makes a closed breaker. It panics if c.Validate reports a mistake.
 func New(c Config) *Breaker {

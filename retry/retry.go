@@ -40,18 +40,17 @@ import (
 // Most callers give a Retry to [resilience.Compose]; [Do] uses it alone. A Retry is made by [New], keeps nothing between
 // calls, and is safe for concurrent use.
 type Retry struct {
-	prompt
 	config Config // with its defaults
 }
 
-type prompt = limit.Prompt[*Retry]
+func init() { limit.Prompt[*Retry]() }
 
 // New makes a Retry. It panics with the text of [Config.Validate] if that finds a mistake.
 func New(config Config) *Retry {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
 	}
-	return &Retry{config: config.withDefaults()}
+	return &Retry{config.withDefaults()}
 }
 
 // Do calls fn until it succeeds or r gives up, and returns the last call's value and the error as [Retry] says. Every call

@@ -23,13 +23,28 @@ func (b slowBreaker) Run(ctx context.Context, next resilience.Next) error {
 	return b.Breaker.Run(ctx, next)
 }
 
-// ways are how a pipeline may be run.
+// maybeBreaker may have none.
+type maybeBreaker struct{ *breaker.Breaker }
+
+func (b maybeBreaker) Run(ctx context.Context, next resilience.Next) error {
+	if b.Breaker != nil {
+		return b.Breaker.Run(ctx, next)
+	}
+	time.Sleep(3 * time.Second)
+	return next.Run(ctx)
+}
+
+// ways are how a pipeline may be run. One that is composed is run several times: it learns from the first.
 var ways = map[string]func(ctx context.Context, policies resilience.Pipeline, fn func(context.Context) error) error{
 	"Do": func(ctx context.Context, policies resilience.Pipeline, fn func(context.Context) error) error {
 		return resilience.Run(ctx, policies, fn)
 	},
 	"Compose": func(ctx context.Context, policies resilience.Pipeline, fn func(context.Context) error) error {
-		_, err := resilience.Compose(func(ctx context.Context) (int, error) { return 0, fn(ctx) }, policies)(ctx)
+		call := resilience.Compose(func(ctx context.Context) (int, error) { return 0, fn(ctx) }, policies)
+		_, err := call(ctx)
+		if err == nil {
+			_, err = call(ctx)
+		}
 		return err
 	},
 }
@@ -55,6 +70,7 @@ func TestALimitIsFromItsOwnBeginning(t *testing.T) {
 		"a policy around a breaker": func() resilience.Policy {
 			return slowBreaker{breaker.New(breaker.Config{})}
 		},
+		"a policy around no breaker": func() resilience.Policy { return maybeBreaker{} },
 		"a policy that runs the limit itself": func() resilience.Policy {
 			return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 				time.Sleep(3 * time.Second)
@@ -144,6 +160,27 @@ func TestALimitIsFromItsOwnBeginning(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestAComposedEffectorLearnsNothingFromALimitThatOthersHave: the first call has no limit but its caller's.
+func TestAComposedEffectorLearnsNothingFromALimitThatOthersHave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var left time.Duration
+		dawdle := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			time.Sleep(3 * time.Second)
+			return next.Run(ctx)
+		})
+		call := resilience.Compose(func(ctx context.Context) (int, error) {
+			deadline, _ := ctx.Deadline()
+			left = time.Until(deadline)
+			return 0, nil
+		}, timeout.After(time.Hour), dawdle, timeout.After(time.Second))
+		_, err := timeout.Do(t.Context(), timeout.After(time.Minute), call)
+		_, err2 := call(t.Context())
+		if err := errors.Join(err, err2); err != nil || left != time.Second {
+			t.Errorf("%v left, error %v, want 1s and none", left, err)
+		}
+	})
 }
 
 // TestClassifyMayCallAnew, with limits of its own, on goroutines too. The race detector looks on.

@@ -35,14 +35,13 @@ import (
 // A call that fails after the limit passed returns [*Error]. The error of any other call is left as it is: one that
 // failed when the caller's own deadline had passed, or the caller had canceled, before the limit did.
 type Timeout struct {
-	prompt
 	name    string
 	limit   limit.Limit
 	abandon int64
 	left    leftBehind
 }
 
-type prompt = limit.Prompt[*Timeout]
+func init() { limit.Prompt[*Timeout]() }
 
 // New gives a Timeout. It panics with the text of [Config.Validate]'s error if there is one.
 func New(config Config) *Timeout {

@@ -2,6 +2,8 @@ package limit
 
 import (
 	"context"
+	"reflect"
+	"sync/atomic"
 )
 
 // A timeout reads the clock twice, for its deadline and at its end, and that is the most of what it costs. Where one stands within
@@ -11,7 +13,7 @@ import (
 //
 // So a context keeps the moment at which it was made for as long as nothing has it but the call's goroutine, in code that is
 // prompt: that takes no time but its own, runs no function of the user's, and gives the context to nobody else. (The methods of the
-// caller's ctx are thought to take none.) A prompt policy calls Forget before it does anything of the kind; for all
+// caller's ctx are thought to take none.) A policy whose type is prompt calls Forget before it does anything of the kind; for all
 // other policies, and for the effector, the context does as it is handed to them: the root package calls HandedTo. As nobody but the call's goroutine can write the moment then, no
 // lock is needed.
 
@@ -28,23 +30,43 @@ func Forget(ctx context.Context) {
 	}
 }
 
-// HandedTo is Forget for a context that goes to a policy, unless that is prompt, or to the effector if policy is nil.
-func (c *Ctx) HandedTo(policy any) {
-	if c.moment != seen && !isPrompt(policy) {
-		c.moment = seen
+// HandedTo is Forget for a context that goes to a policy, unless that is prompt, or to the effector if policy is nil. It reports
+// whether it is to be called again where a context goes there.
+func (c *Ctx) HandedTo(policy any) (again bool) {
+	if c.moment == seen {
+		return true
+	}
+	if isPrompt(policy) {
+		return false
+	}
+	c.moment = seen
+	return true
+}
+
+// prompt are the types of prompt policies. What tells them is the type and not a method, which a policy would have that embeds a
+// prompt one and does more. A list is never changed: a plugin may add to it while the program runs.
+var prompt atomic.Pointer[[]reflect.Type]
+
+// Prompt says that policies of type P are prompt. It is for functions named init.
+func Prompt[P any]() {
+	for {
+		old := prompt.Load()
+		list := []reflect.Type{reflect.TypeFor[P]()}
+		if old != nil {
+			list = append(list, *old...)
+		}
+		if prompt.CompareAndSwap(old, &list) {
+			return
+		}
 	}
 }
 
-// Prompt says of policies of type P, which have it embedded, that they are prompt.
-type Prompt[P any] struct{}
-
-// PromptAs reports whether policy is a P. A policy that has a P embedded, and so this method, and does more, is none.
-func (Prompt[P]) PromptAs(policy any) bool {
-	_, ok := policy.(P)
-	return ok
-}
-
 func isPrompt(policy any) bool {
-	p, ok := policy.(interface{ PromptAs(policy any) bool })
-	return ok && p.PromptAs(policy)
+	t := reflect.TypeOf(policy)
+	for _, p := range *prompt.Load() {
+		if t == p {
+			return true
+		}
+	}
+	return false
 }

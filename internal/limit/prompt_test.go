@@ -10,9 +10,11 @@ import (
 )
 
 type (
-	promptPolicy struct{ Prompt[promptPolicy] }
+	promptPolicy struct{}
 	otherPolicy  struct{ promptPolicy }
 )
+
+func init() { Prompt[promptPolicy]() }
 
 // TestOneReadingOfTheClockDoes for a limit within another, as long as nobody says that time may have passed: here it has, which
 // shows that the clock was not read.

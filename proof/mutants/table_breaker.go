@@ -10,8 +10,8 @@ var breakerTable = table{"breaker/breaker.go", []fault{
 	},
 	{
 		what: "a timeout around it shares no reading of the clock",
-		old:  "limit.Prompt[*Breaker]",
-		new:  "limit.Prompt[Breaker]",
+		old:  "limit.Prompt[*Breaker]()",
+		new:  "_ = limit.Prompt[*Breaker]",
 	},
 	{
 		what: "time that Classify takes is overlooked",

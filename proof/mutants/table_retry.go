@@ -3,8 +3,8 @@ package main
 var retryTable = table{"retry/retry.go", []fault{
 	{
 		what: "a timeout around it shares no reading of the clock",
-		old:  "limit.Prompt[*Retry]",
-		new:  "limit.Prompt[Retry]",
+		old:  "limit.Prompt[*Retry]()",
+		new:  "_ = limit.Prompt[*Retry]",
 	},
 	{
 		what: "time that is waited for a refusal's end is overlooked",

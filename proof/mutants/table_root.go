@@ -3,8 +3,8 @@ package main
 var composeTable = table{"compose.go", []fault{
 	{
 		what: "what was known of one list is taken for another's",
-		old:  `next.facts.prompt = 0 // it`,
-		new:  `// it`,
+		old:  "\t\tnext.facts.untold = unknown",
+		new:  "",
 	},
 	{
 		what: "a pipeline drops the policies that follow it",
@@ -28,8 +28,8 @@ var composeTable = table{"compose.go", []fault{
 	},
 	{
 		what: "only the outermost policy runs",
-		old:  `return do(ctx, flat[0], flat[1:], prompt, effector)`,
-		new:  `return do(ctx, flat[0], nil, prompt, effector)`,
+		old:  `return do(ctx, flat[0], flat[1:], known, effector)`,
+		new:  `return do(ctx, flat[0], nil, known, effector)`,
 	},
 	{
 		what: "a nil pointer is a policy",
@@ -70,19 +70,24 @@ var composeTable = table{"compose.go", []fault{
 
 var callTable = table{"call.go", []fault{
 	{
-		what: "a composed effector takes every policy for a prompt one",
-		old:  `ok && p.PromptAs(policy) {`,
-		new:  `ok || !ok && p == nil {`,
+		what: "a composed effector tells everything again",
+		old:  `known.Or(uint32(r.untold))`,
+		new:  `known.Or(0)`,
 	},
 	{
-		what: "a composed effector takes what embeds a prompt policy for one",
-		old:  `ok && p.PromptAs(policy) {`,
-		new:  `ok && p != nil {`,
+		what: "what is known of another list is asked",
+		old:  `return set < unknown && set>>`,
+		new:  `return set>>`,
+	},
+	{
+		what: "an eighth policy turns all off",
+		old:  `1 << (left - 1) &^ unknown`,
+		new:  `1 << (left - 1)`,
 	},
 	{
 		what: "a composed effector takes a policy for the one after it",
-		old:  `return set>>(left-1)&1 != 0`,
-		new:  `return set>>left&1 != 0`,
+		old:  `set>>(left-1)&1 != 0`,
+		new:  `set>>left&1 != 0`,
 	},
 	{
 		what: "time that the effector takes may be overlooked",
@@ -313,8 +318,8 @@ var resilienceTable = table{"resilience.go", []fault{
 	},
 	{
 		what: "time that a policy takes may be overlooked",
-		old:  "handOver(ctx, policy)\n",
-		new:  "_ = 0\n",
+		old:  "&& !handOver(ctx, policy) {",
+		new:  "&& false {",
 	},
 	{
 		what: "Check looks at failed calls too",

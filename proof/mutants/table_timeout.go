@@ -3,8 +3,8 @@ package main
 var timeoutTable = table{"timeout/timeout.go", []fault{
 	{
 		what: "a timeout around it shares no reading of the clock",
-		old:  "limit.Prompt[*Timeout]",
-		new:  "limit.Prompt[Timeout]",
+		old:  "limit.Prompt[*Timeout]()",
+		new:  "_ = limit.Prompt[*Timeout]",
 	},
 	{
 		what: "the ctx lives on after a successful call in a pipeline",
@@ -268,23 +268,28 @@ var promptTable = table{"internal/limit/prompt.go", []fault{
 	},
 	{
 		what: "every policy is prompt",
-		old:  "c.moment != seen && !isPrompt(policy) {",
-		new:  "c.moment != seen && policy == nil {",
+		old:  "if isPrompt(policy) {",
+		new:  "if policy != nil {",
 	},
 	{
 		what: "no policy is prompt",
-		old:  "c.moment != seen && !isPrompt(policy) {",
-		new:  "c.moment != seen {",
+		old:  "if isPrompt(policy) {",
+		new:  "if false {",
 	},
 	{
 		what: "the effector is prompt",
-		old:  "c.moment != seen && !isPrompt(policy) {",
-		new:  "c.moment != seen && policy != nil && !isPrompt(policy) {",
+		old:  "if isPrompt(policy) {",
+		new:  "if policy == nil || isPrompt(policy) {",
+	},
+	{
+		what: "a context that others have is told no more",
+		old:  "if c.moment == seen {\n\t\treturn true",
+		new:  "if c.moment == seen {\n\t\treturn false",
 	},
 	{
 		what: "HandedTo writes where there is nothing to forget",
-		old:  "c.moment != seen && !isPrompt(policy) {",
-		new:  "!isPrompt(policy) {",
+		old:  "if c.moment == seen {\n\t\treturn true\n\t}\n\t",
+		new:  "",
 	},
 	{
 		what: "Forget writes where there is nothing to forget",
