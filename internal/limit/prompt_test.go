@@ -11,7 +11,7 @@ import (
 
 type (
 	promptPolicy struct{}
-	otherPolicy  struct{ promptPolicy }
+	otherPolicy  struct{}
 )
 
 func init() { Prompt[promptPolicy]() }
