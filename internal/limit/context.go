@@ -168,7 +168,7 @@ func (c *Ctx) arm() context.Context {
 	return c.inner
 }
 
-// makeInner makes the inner context and publishes it, unless another goroutine does so first, or end changes what it
+// makeInner makes the inner context and publishes it, unless another goroutine does so first, or End changes what it
 // must be.
 func (c *Ctx) makeInner() {
 	for {

@@ -14,8 +14,8 @@ import (
 // So a context keeps the moment at which it was made for as long as nothing has it but the call's goroutine, in code that is
 // prompt: that takes no time but its own, runs no function of the user's, and gives the context to nobody else. (The methods of the
 // caller's ctx are thought to take none.) A policy whose type is prompt calls Forget before it does anything of the kind; for all
-// other policies, and for the effector, the context does as it is handed to them: the root package calls HandedTo. As nobody but the call's goroutine can write the moment then, no
-// lock is needed.
+// other policies, and for the effector, the context does as it is handed to them: the root package calls HandedTo. As nobody but
+// the call's goroutine can write the moment then, no lock is needed.
 
 // What a context has in place of its moment.
 const (
