@@ -5,7 +5,6 @@ import (
 	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 )
 
 // A call is one call of an effector, or one fork of it, without the type of its value. One goroutine at a time holds it.
@@ -24,26 +23,12 @@ type facts struct {
 	effects    int32 // those of the starts that may have had an effect
 	inherited  int32 // a fork's: the effects of the call when it was forked
 	atMostOnce bool
-	untold     untold
 	adopted    bool // a fork's
 	holds      bool // with a keeper, which guards it: the value is one that nobody got yet
 
 	// marks are the keys that Once was asked with: nil, the one key, or several. A list is never changed, so that forks share it.
 	marks any
 }
-
-// untold is for which of a composed effector's policies a ctx need not be told that it goes there: those of which it has been said so
-// before. A bit stands for each of the innermost seven.
-type untold uint8
-
-// unknown is what is untold of a list that no composed effector has.
-const unknown untold = 1 << 7
-
-// has reports whether the policy is in the set that has so many left with itself.
-func (set untold) has(left int) bool { return set < unknown && set>>(left-1)&1 != 0 }
-
-// add puts it there. Of an unknown list nobody looks what is in the set.
-func (set *untold) add(left int) { *set |= 1 << (left - 1) &^ unknown }
 
 func (f *facts) repeatable() bool { return !f.atMostOnce || f.effects+f.inherited == 0 }
 
@@ -90,24 +75,15 @@ type result[T any] struct {
 	keeper   *keeper[T] // set by a Discard policy
 }
 
-// do makes a call inside the policy, the outermost, and the inner ones, and returns the value that its caller is to get. It adds to what
-// is untold of the inner ones, if known is not nil.
-func do[T any](ctx context.Context, policy Policy, inner []Policy, known *atomic.Uint32, effector Effector[T]) (T, error) {
+// do makes a call inside the policy, the outermost, and the inner ones, and returns the value that its caller is to get.
+func do[T any](ctx context.Context, policy Policy, inner []Policy, effector Effector[T]) (T, error) {
 	if ctx.Err() != nil {
 		var zero T
 		return zero, ContextErr(ctx)
 	}
 	r := &result[T]{effector: effector}
 	r.call = r
-	before := unknown
-	if known != nil {
-		before = untold(known.Load())
-	}
-	r.untold = before
 	err := policy.Run(ctx, Next{&r.facts, inner})
-	if r.untold != before && r.untold < unknown {
-		known.Or(uint32(r.untold))
-	}
 	if err != nil && r.keeper != nil {
 		r.discard() // a policy outside Discard made the error
 	}
@@ -115,7 +91,6 @@ func do[T any](ctx context.Context, policy Policy, inner []Policy, known *atomic
 }
 
 func (r *result[T]) start(ctx context.Context) error {
-	handOver(ctx, nil)
 	// Counted before the effector runs: a panic leaves a start that may have had its effect.
 	r.starts++
 	r.effects++
@@ -135,7 +110,6 @@ func (r *result[T]) fork() *facts {
 	f := &result[T]{effector: r.effector, parent: r, keeper: r.keeper}
 	f.call = f
 	f.atMostOnce = r.atMostOnce
-	f.untold = r.untold
 	f.marks = r.marks
 	f.inherited = r.effects + r.inherited
 	r.starts++

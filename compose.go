@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"sync/atomic"
 )
 
 // A Pipeline is a list of policies, outermost first, that runs as one [Policy]; pipelines nest to any depth, and an empty one
@@ -13,9 +12,6 @@ type Pipeline []Policy
 
 // Run runs next inside the policies of p.
 func (p Pipeline) Run(ctx context.Context, next Next) error {
-	if next.facts != nil {
-		next.facts.untold = unknown
-	}
 	switch {
 	case len(next.policies) == 0 && !p.nests():
 		next.policies = p
@@ -76,8 +72,7 @@ func Compose[T any](effector Effector[T], policies ...Policy) Effector[T] {
 	if len(flat) == 0 {
 		return effector
 	}
-	known := new(atomic.Uint32)
-	return func(ctx context.Context) (T, error) { return do(ctx, flat[0], flat[1:], known, effector) }
+	return func(ctx context.Context) (T, error) { return do(ctx, flat[0], flat[1:], effector) }
 }
 
 // flatten appends policies to flat, those of nested pipelines in their place. It panics on a nil one, which it names by its
@@ -116,7 +111,7 @@ func Do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, err
 		}
 		mustNotBeNil("Do: policy", policy)
 	}
-	return do(ctx, policy, nil, nil, effector)
+	return do(ctx, policy, nil, effector)
 }
 
 // whole reports whether neither policy nor one nested in it is nil, as far as a look without reflection tells.

@@ -109,22 +109,7 @@ func (n Next) Run(ctx context.Context) error {
 	if len(n.policies) == 0 {
 		return n.facts.call.start(ctx)
 	}
-	policy, left := n.policies[0], len(n.policies)
-	if n.facts != nil && !n.facts.untold.has(left) && !handOver(ctx, policy) {
-		n.facts.untold.add(left)
-	}
-	return policy.Run(ctx, Next{n.facts, n.policies[1:]})
-}
-
-// handOver tells a ctx that wishes to know it, as package timeout's does, that it goes to a policy, or to the effector where policy is nil.
-// It reports whether that is to be told again.
-func handOver(ctx context.Context, policy Policy) (again bool) {
-	if c, ok := ctx.(interface{ HandedTo(policy any) (again bool) }); ok {
-		if _, nested := policy.(Pipeline); !nested { // which hands it on at once
-			return c.HandedTo(policy)
-		}
-	}
-	return true
+	return n.policies[0].Run(ctx, Next{n.facts, n.policies[1:]})
 }
 
 // Starts is how often the effector has been started in this call so far. A policy that compares it before and after

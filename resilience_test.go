@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -295,69 +294,6 @@ func TestGoexitPasses(t *testing.T) {
 	}()
 	if <-done {
 		t.Error("the call returned or panicked, want it to end its goroutine")
-	}
-}
-
-// told is a ctx that wishes to know where it goes.
-type told struct {
-	context.Context
-	to []any
-}
-
-func (c *told) HandedTo(policy any) (again bool) {
-	if _, ok := policy.(resilience.PolicyFunc); ok {
-		policy = "a function"
-	}
-	c.to = append(c.to, policy)
-	return policy != any(passing("not again"))
-}
-
-// passing is a policy that adds nothing.
-type passing string
-
-func (passing) Run(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
-
-// TestACtxIsToldToWhomItGoes: to each policy further in that gets it, not to pipelines of them, and last to the effector.
-func TestACtxIsToldToWhomItGoes(t *testing.T) {
-	ctx := &told{Context: t.Context()}
-	policies := resilience.Pipeline{passing("first"), passing("second"), resilience.Pipeline{passing("third"), passing("fourth")}}
-	err := resilience.Run(ctx, passing("outermost"), func(ctx context.Context) error {
-		ctx.(*told).to = nil
-		return resilience.Run(ctx, policies, func(context.Context) error { return nil })
-	})
-	if want := []any{passing("first"), passing("second"), passing("third"), passing("fourth"), nil}; err != nil || !reflect.DeepEqual(ctx.to, want) {
-		t.Errorf("told %v, error %v, want %v", ctx.to, err, want)
-	}
-}
-
-// TestAComposedEffectorTellsNoCtxAgainWhatItNeedNotKnow, but in the policy's own place, for as many policies as it can.
-func TestAComposedEffectorTellsNoCtxAgainWhatItNeedNotKnow(t *testing.T) {
-	again, not := passing("again"), passing("not again")
-	policies := resilience.Pipeline{not, not, not, again, not, not, again, not, not, again}
-	ctx := &told{Context: t.Context()}
-	guarded := resilience.Compose(one, policies)
-	first := []any{not, not, again, not, not, again, not, not, again, nil} // the outermost is not handed the ctx by another
-	later := []any{not, not, again, again, again, nil}                     // the innermost seven are known
-	for _, want := range [][]any{first, later, later} {
-		ctx.to = nil
-		if _, err := guarded(ctx); err != nil || !reflect.DeepEqual(ctx.to, want) {
-			t.Errorf("told %v, error %v, want %v", ctx.to, err, want)
-		}
-	}
-	// A policy that runs another list says nothing of this one: of itself, say, which stands where that list's stood.
-	twice := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		return errors.Join(next.Run(ctx), next.Run(ctx))
-	})
-	another := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		return resilience.Pipeline{not}.Run(ctx, next)
-	})
-	other := resilience.Compose(one, passing("first"), twice, another, again)
-	for range 2 {
-		ctx.to = nil
-		want := []any{"a function", "a function", not, again, nil, "a function", not, again, nil}
-		if _, err := other(ctx); err != nil || !reflect.DeepEqual(ctx.to, want) {
-			t.Errorf("told %v, error %v, want %v", ctx.to, err, want)
-		}
 	}
 }
 

@@ -18,7 +18,6 @@ import (
 	"sync/atomic"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/limit"
 	"github.com/effector-go/resilience/internal/outcome"
 )
 
@@ -40,8 +39,6 @@ type Breaker struct {
 	events     []Transition // made and not yet told, oldest first
 	delivering bool         // a goroutine is telling events
 }
-
-func init() { limit.Prompt[*Breaker]() }
 
 // New makes a closed breaker. It panics if c.Validate reports a mistake.
 func New(c Config) *Breaker {
@@ -88,7 +85,6 @@ func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, err
 func (p *phase) done(ctx context.Context, err error) {
 	if err == nil && p.windowOnly {
 		if cause := p.window.succeed(); cause != "" {
-			limit.Forget(ctx)
 			p.trip(cause, nil)
 		}
 		return
@@ -120,7 +116,6 @@ func doNoted[T any](ctx context.Context, p *phase, fn func(context.Context) (T, 
 func (b *Breaker) Run(ctx context.Context, next resilience.Next) error {
 	p := b.phase.Load()
 	if !p.admitsAll {
-		limit.Forget(ctx)
 		t, refusal := b.admitNoted(p)
 		if refusal != nil {
 			return refusal
@@ -253,12 +248,10 @@ func (t *ticket) done(ctx context.Context, err error) {
 	if err == nil && p.windowOnly {
 		t.phase = nil
 		if cause := p.window.book(t.mark, Success); cause != "" {
-			limit.Forget(ctx)
 			p.trip(cause, nil)
 		}
 		return
 	}
-	limit.Forget(ctx)
 	outcome := Success
 	if err != nil || !p.b.defaultClassify {
 		outcome = p.b.cfg.Classify(ctx, err)
@@ -271,7 +264,6 @@ func (t *ticket) unwind(ctx context.Context) {
 	if t.phase == nil {
 		return
 	}
-	limit.Forget(ctx)
 	t.settle(Outcome(outcome.OfUnwind(ctx)), nil)
 }
 

@@ -26,7 +26,6 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/limit"
 )
 
 // A Retry is a policy that makes a call again as long as it fails and its [Config] allows. The wait before an attempt is
@@ -42,8 +41,6 @@ import (
 type Retry struct {
 	config Config // with its defaults
 }
-
-func init() { limit.Prompt[*Retry]() }
 
 // New makes a Retry. It panics with the text of [Config.Validate] if that finds a mistake.
 func New(config Config) *Retry {
@@ -118,7 +115,6 @@ func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
 
 // again is Run from the first failure on. starts is how often the effector had been started before.
 func (r *Retry) again(ctx context.Context, next resilience.Next, starts int, err error) error {
-	limit.Forget(ctx)
 	s := series{retry: r}
 	for {
 		before := starts

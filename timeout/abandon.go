@@ -6,7 +6,6 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/apart"
-	"github.com/effector-go/resilience/internal/limit"
 )
 
 // leftBehind counts the effectors that run though their callers have gone. The caller adds one after it has left, and the
@@ -41,13 +40,12 @@ func (t *Timeout) runApart(ctx context.Context, next resilience.Next) error {
 	if n := t.left.load(); int64(n) >= t.abandon {
 		return &AbandonedError{t.name, n}
 	}
-	limited := t.limit.Within(ctx)
+	limited := within(ctx, t.limit)
 	inside := ctx
 	if limited != nil {
-		defer t.limit.End(limited)
+		defer limited.end()
 		inside = limited
 	}
-	limit.Forget(inside) // which goes to another goroutine
 	a := &apartCall{Run: apart.Run{Fork: next.Fork()}, timeout: t, done: make(chan struct{})}
 	go a.Do(inside, a)
 
@@ -56,8 +54,8 @@ func (t *Timeout) runApart(ctx context.Context, next resilience.Next) error {
 	case <-inside.Done():
 		if a.state.CompareAndSwap(running, left) {
 			t.left.n.Add(1)
-			if limited != nil && t.limit.Passed(limited) {
-				return &Error{t.name, t.limit.After, nil}
+			if limited != nil && limited.passed() {
+				return &Error{t.name, t.limit, nil}
 			}
 			return resilience.ContextErr(ctx)
 		}

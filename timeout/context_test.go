@@ -67,16 +67,30 @@ func lazyState(ctx context.Context) string {
 // TestContextKeepsWhatPackageContextPromises runs each row with our context and with the standard library's; what they tell
 // must be the same, before something ends the context and for ever after, whoever asked or did not ask meanwhile.
 func TestContextKeepsWhatPackageContextPromises(t *testing.T) {
-	ends := map[string]func(cancelParent context.CancelCauseFunc, cancel func()){
-		"nothing":                func(context.CancelCauseFunc, func()) {},
-		"the call":               func(_ context.CancelCauseFunc, cancel func()) { cancel() },
-		"the limit":              func(context.CancelCauseFunc, func()) { time.Sleep(time.Second + 1) },
-		"the limit, then call":   func(_ context.CancelCauseFunc, cancel func()) { time.Sleep(time.Second + 1); cancel() },
-		"the call, then limit":   func(_ context.CancelCauseFunc, cancel func()) { cancel(); time.Sleep(time.Second + 1) },
-		"the parent":             func(parent context.CancelCauseFunc, _ func()) { parent(errBoss); synctest.Wait() },
-		"the parent, then limit": func(parent context.CancelCauseFunc, _ func()) { parent(errBoss); time.Sleep(time.Second + 1) },
-		"the parent, then call":  func(parent context.CancelCauseFunc, cancel func()) { parent(errBoss); cancel() },
-		"the call, then parent":  func(parent context.CancelCauseFunc, cancel func()) { cancel(); parent(errBoss); synctest.Wait() },
+	ends := map[string]func(ctx context.Context, cancelParent context.CancelCauseFunc, cancel func()){
+		"nothing":   func(context.Context, context.CancelCauseFunc, func()) {},
+		"the call":  func(_ context.Context, _ context.CancelCauseFunc, cancel func()) { cancel() },
+		"the limit": func(context.Context, context.CancelCauseFunc, func()) { time.Sleep(time.Second + 1) },
+		"the call, then limit": func(_ context.Context, _ context.CancelCauseFunc, cancel func()) {
+			cancel()
+			time.Sleep(time.Second + 1)
+		},
+		"the parent": func(_ context.Context, parent context.CancelCauseFunc, _ func()) { parent(errBoss); synctest.Wait() },
+		"the parent, then limit": func(_ context.Context, parent context.CancelCauseFunc, _ func()) {
+			parent(errBoss)
+			time.Sleep(time.Second + 1)
+		},
+		"the parent, then call": func(_ context.Context, parent context.CancelCauseFunc, cancel func()) { parent(errBoss); cancel() },
+		"the call, then parent": func(_ context.Context, parent context.CancelCauseFunc, cancel func()) {
+			cancel()
+			parent(errBoss)
+			synctest.Wait()
+		},
+		"the limit, which somebody sees, then call": func(ctx context.Context, _ context.CancelCauseFunc, cancel func()) {
+			time.Sleep(time.Second + 1)
+			ctx.Err()
+			cancel()
+		},
 	}
 	promises := map[string]func(ctx context.Context, end func()) []any{
 		"state":        func(ctx context.Context, end func()) []any { end(); return []any{state(ctx)} },
@@ -200,7 +214,7 @@ func TestContextKeepsWhatPackageContextPromises(t *testing.T) {
 						defer cancelParent(nil)
 						ctx, cancel := by.make(parent)
 						ended := false
-						told[i] = tell(ctx, func() { end(cancelParent, func() { cancel(); ended = true }) })
+						told[i] = tell(ctx, func() { end(ctx, cancelParent, func() { cancel(); ended = true }) })
 						if !ended {
 							cancel()
 						}
@@ -211,6 +225,23 @@ func TestContextKeepsWhatPackageContextPromises(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestALimitThatNobodySawPassIsTheEndOfTheCall, if that succeeded: Do does not look at the clock then.
+func TestALimitThatNobodySawPassIsTheEndOfTheCall(t *testing.T) {
+	for callErr, want := range map[error]error{nil: context.Canceled, errDown: context.DeadlineExceeded} {
+		synctest.Test(t, func(t *testing.T) {
+			var kept context.Context
+			timeout.Do(t.Context(), timeout.After(time.Second), func(ctx context.Context) (int, error) {
+				kept = ctx
+				time.Sleep(time.Minute)
+				return 0, callErr
+			})
+			if got, want := state(kept), fmt.Sprintf("err %v, cause %[1]v, done true, err %[1]v, cause %[1]v", want); got != want {
+				t.Errorf("call's error %v: got %s, want %s", callErr, got, want)
+			}
+		})
 	}
 }
 
@@ -250,7 +281,7 @@ func TestLimitThatPassedFirstIsTheCause(t *testing.T) {
 }
 
 // TestParentOfAnotherKind: a parent that package context does not know, and that ends with no word to its children. Its end
-// is told, while the call runs and after it, and is not blamed on the limit.
+// is told, while the call runs and after it, and is not blamed on the limit, which may pass later.
 func TestParentOfAnotherKind(t *testing.T) {
 	for _, parentErr := range []error{context.Canceled, context.DeadlineExceeded} {
 		want := fmt.Sprintf("err %v, cause %[1]v, done true, err %[1]v, cause %[1]v", parentErr)
@@ -260,23 +291,26 @@ func TestParentOfAnotherKind(t *testing.T) {
 					t.Errorf("got %s, want %s", got, want)
 				}
 			},
-			"looked at after it": func(context.Context) {},
+			"looked at after it":                  func(context.Context) {},
+			"looked at after it, and after limit": func(context.Context) { time.Sleep(2 * time.Hour) },
 		} {
 			t.Run(fmt.Sprint(parentErr, " ", name), func(t *testing.T) {
-				parent := &foreign{Context: context.Background()}
-				var kept context.Context
-				_, err := timeout.Do(parent, timeout.After(time.Hour), func(ctx context.Context) (int, error) {
-					kept = ctx
-					parent.err = parentErr
-					during(ctx)
-					return 0, errDown
+				synctest.Test(t, func(t *testing.T) {
+					parent := &foreign{Context: context.Background()}
+					var kept context.Context
+					_, err := timeout.Do(parent, timeout.After(time.Hour), func(ctx context.Context) (int, error) {
+						kept = ctx
+						parent.err = parentErr
+						during(ctx)
+						return 0, errDown
+					})
+					if err != errDown {
+						t.Errorf("error %v, want errDown itself", err)
+					}
+					if got := state(kept); got != want {
+						t.Errorf("got %s, want %s", got, want)
+					}
 				})
-				if err != errDown {
-					t.Errorf("error %v, want errDown itself", err)
-				}
-				if got := state(kept); got != want {
-					t.Errorf("got %s, want %s", got, want)
-				}
 			})
 		}
 	}

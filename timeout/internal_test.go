@@ -1,9 +1,106 @@
 package timeout
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience/internal/clock"
 )
+
+// TestLimitHasNotPassedOnceItsParentHasEnded: the inner context may have yet to hear of either.
+func TestLimitHasNotPassedOnceItsParentHasEnded(t *testing.T) {
+	live := context.Background()
+	ended, end := context.WithCancel(live)
+	end()
+	for parent, want := range map[context.Context]bool{live: true, ended: false} {
+		c := &limitCtx{root: parent, deadline: uint64(clock.Now())}
+		c.inner, c.cancel = context.WithCancel(live)
+		c.state.Store(armed)
+		if c.passed() != want {
+			t.Errorf("parent's error %v: passed is %t, want %t", parent.Err(), c.passed(), want)
+		}
+		c.end()
+	}
+}
+
+// TestOfTwoThatArmTheSlowerLeavesNothing: what it made for its parent to end, and its timer, are given up.
+func TestOfTwoThatArmTheSlowerLeavesNothing(t *testing.T) {
+	parent := &counting{Context: context.Background()}
+	c := &limitCtx{root: parent, deadline: uint64(clock.Now()) + uint64(time.Hour)}
+	parent.asked = func() { // while the slower one looks at its parent
+		parent.asked = func() {}
+		c.arm()
+	}
+	c.makeInner()
+	if parent.made != 2 || parent.children != 1 {
+		t.Errorf("%d made, %d of them left, want 2 and 1", parent.made, parent.children)
+	}
+	if c.end(); parent.children != 0 {
+		t.Errorf("%d left after the call", parent.children)
+	}
+}
+
+// TestEndLeavesNothingOfOneThatArmsMeanwhile: it may do so while the end looks why it is.
+func TestEndLeavesNothingOfOneThatArmsMeanwhile(t *testing.T) {
+	parent := &counting{Context: context.Background()}
+	c := &limitCtx{root: parent, deadline: uint64(clock.Now()) + uint64(time.Hour)}
+	parent.asked = func() {
+		parent.asked = func() {}
+		c.arm()
+	}
+	c.end()
+	if parent.made != 1 || parent.children != 0 || c.Err() != context.Canceled {
+		t.Errorf("%d made, %d of them left, error %v, want 1, 0 and Canceled", parent.made, parent.children, c.Err())
+	}
+}
+
+// TestManyArmOne: any number of them at once, and get the same. The race detector looks on.
+func TestManyArmOne(t *testing.T) {
+	for range 100 {
+		c := within(context.Background(), time.Hour)
+		dones := make([]<-chan struct{}, 8)
+		var g errgroup.Group
+		for i := range dones {
+			g.Go(func() error {
+				dones[i] = c.Done()
+				return nil
+			})
+		}
+		g.Wait()
+		for _, done := range dones {
+			if done != c.Done() {
+				t.Fatal("there are two channels")
+			}
+		}
+		c.end()
+	}
+}
+
+// counting is a context that knows how many wait for its end.
+type counting struct {
+	context.Context
+	asked          func()
+	made, children int
+}
+
+func (c *counting) Done() <-chan struct{} { return make(chan struct{}) }
+
+func (c *counting) Err() error {
+	c.asked()
+	return nil
+}
+
+func (c *counting) AfterFunc(func()) (stop func() bool) {
+	c.made++
+	c.children++
+	return func() bool {
+		c.children--
+		return true
+	}
+}
 
 // TestNoFewerThanNoneAreLeftBehind where an effector ends before its caller has counted it.
 func TestNoFewerThanNoneAreLeftBehind(t *testing.T) {

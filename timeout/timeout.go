@@ -14,10 +14,9 @@
 // a timeout where a plain context.WithTimeout in the caller says the same: its deadline is kept here as it is.
 //
 // The ctx arms its timer only when somebody waits for it: Done, a child context, context.AfterFunc. A call that never does
-// pays for one allocation and two looks at the clock, about a quarter of what context.WithTimeout costs; one that does pays
-// about a tenth more than there (BenchmarkTimeout). A limit around another one, with nothing between them but a first attempt and a
-// closed breaker, shares these with it. Where the caller's deadline is no later than the limit, the call gets the caller's ctx and pays for
-// one look at the clock. With Abandon a call pays for a goroutine as well (BenchmarkAbandon).
+// pays for one allocation and one look at the clock, about a sixth of what context.WithTimeout costs; one that does pays
+// about a tenth more than there (BenchmarkTimeout). Where the caller's deadline is no later than the limit, the call gets the
+// caller's ctx and pays for one look at the clock. With Abandon a call pays for a goroutine as well (BenchmarkAbandon).
 package timeout
 
 import (
@@ -25,30 +24,27 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/limit"
 )
 
 // A Timeout limits how long a call may take: it gives the effector a ctx whose deadline is the limit from now. It is a
-// [resilience.Policy], made by [New] or [After], and safe for concurrent use. It has no state that a call could notice but the
-// count of abandoned calls, so one may serve any number of effectors.
+// [resilience.Policy], made by [New] or [After], and safe for concurrent use. It has no state but the count of abandoned
+// calls, so one may serve any number of effectors.
 //
 // A call that fails after the limit passed returns [*Error]. The error of any other call is left as it is: one that
 // failed when the caller's own deadline had passed, or the caller had canceled, before the limit did.
 type Timeout struct {
 	name    string
-	limit   limit.Limit
+	limit   time.Duration
 	abandon int64
 	left    leftBehind
 }
-
-func init() { limit.Prompt[*Timeout]() }
 
 // New gives a Timeout. It panics with the text of [Config.Validate]'s error if there is one.
 func New(config Config) *Timeout {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
 	}
-	return &Timeout{name: config.Name, limit: limit.Limit{After: config.Limit}, abandon: int64(config.Abandon)}
+	return &Timeout{name: config.Name, limit: config.Limit, abandon: int64(config.Abandon)}
 }
 
 // After is New(Config{Limit: limit}): a Timeout without name that waits for its effectors. It panics unless limit is positive.
@@ -63,11 +59,11 @@ func (t *Timeout) Run(ctx context.Context, next resilience.Next) error {
 	if t.abandon > 0 {
 		return t.runApart(ctx, next)
 	}
-	limited := t.limit.Within(ctx)
+	limited := within(ctx, t.limit)
 	if limited == nil {
 		return next.Run(ctx)
 	}
-	defer t.limit.End(limited) // panics and Goexit too
+	defer limited.end() // panics and Goexit too
 	err := next.Run(limited)
 	if err != nil {
 		err = t.blame(limited, err)
@@ -92,12 +88,11 @@ func Do[T any](ctx context.Context, t *Timeout, fn func(context.Context) (T, err
 	if t.abandon > 0 {
 		return resilience.Do(ctx, t, fn)
 	}
-	limited := t.limit.Within(ctx)
+	limited := within(ctx, t.limit)
 	if limited == nil {
 		return fn(ctx)
 	}
-	limit.Forget(limited)
-	defer t.limit.End(limited) // panics and Goexit too
+	defer limited.end() // panics and Goexit too
 	value, err := fn(limited)
 	if err != nil {
 		err = t.blame(limited, err)
@@ -112,10 +107,10 @@ func panicForNil(t *Timeout) {
 	panic("timeout: Do: fn is nil, must be a function")
 }
 
-// blame ends the context of a call that failed with err, and gives the error to return.
-func (t *Timeout) blame(limited *limit.Ctx, err error) error {
-	if t.limit.Passed(limited) {
-		return &Error{t.name, t.limit.After, err}
+// blame gives the error to return for a call that failed with err.
+func (t *Timeout) blame(limited *limitCtx, err error) error {
+	if limited.passed() {
+		return &Error{t.name, t.limit, err}
 	}
 	return err
 }

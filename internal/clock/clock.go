@@ -17,6 +17,14 @@ func Now() int64 { return int64(time.Since(base)) }
 // Of is the time t, which must have a monotonic reading, as time.Now's has.
 func Of(t time.Time) int64 { return int64(t.Sub(base)) }
 
+// Until is the time from now to t, or the least of 192 years and it. It reads the wall clock only where t has no monotonic reading.
+func Until(t time.Time, now int64) time.Duration {
+	if t == t.Round(0) {
+		return time.Until(t)
+	}
+	return time.Duration(Of(t) - now)
+}
+
 // Monotonic is t as a time.Time whose monotonic reading is right. Its wall clock is the one that was set when the process began, so
 // it is good for a timer, not for comparing with times that have no monotonic reading.
 func Monotonic(t uint64) time.Time {

@@ -49,3 +49,15 @@ func TestAddHoldsAtTheLargestTime(t *testing.T) {
 		t.Error(Add(5, 7), Add(Now(), math.MaxInt64))
 	}
 }
+
+// TestUntilIsTheTimeFromNow, with a monotonic reading and without.
+func TestUntilIsTheTimeFromNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, d := range []time.Duration{-time.Hour, 0, time.Nanosecond, 190 * 365 * 24 * time.Hour} {
+			at := time.Now().Add(d)
+			if with, without := Until(at, Now()), Until(at.Round(0), Now()); with != d || without != d {
+				t.Errorf("%v and %v, want %v", with, without, d)
+			}
+		}
+	})
+}

@@ -26,7 +26,7 @@ var tables = []table{
 	composeTable, callTable, resilienceTable,
 	breakerTable, phaseTable, windowTable, eventTable, breakerConfigTable, breakerErrorsTable,
 	retryTable, scheduleTable, retryErrorsTable,
-	timeoutTable, contextTable, promptTable, abandonTable,
+	timeoutTable, contextTable, abandonTable,
 	budgetTable, budgetConfigTable,
 	hedgeTable, hedgeConfigTable, hedgeCallTable, hedgeContextTable, histogramTable, apartTable,
 	bulkheadTable, bulkheadConfigTable, fifoTable,

@@ -4,26 +4,6 @@ package main
 
 var breakerTable = table{"breaker/breaker.go", []fault{
 	{
-		what: "Classify gets a ctx whose moment is not forgotten yet",
-		old:  "limit.Forget(ctx)\n\toutcome := Success\n\tif err != nil || !p.b.defaultClassify {\n\t\toutcome = p.b.cfg.Classify(ctx, err)\n\t}",
-		new:  "outcome := Success\n\tif err != nil || !p.b.defaultClassify {\n\t\toutcome = p.b.cfg.Classify(ctx, err)\n\t}\n\tlimit.Forget(ctx)",
-	},
-	{
-		what: "a timeout around it shares no reading of the clock",
-		old:  "limit.Prompt[*Breaker]()",
-		new:  "_ = limit.Prompt[*Breaker]",
-	},
-	{
-		what: "time that Classify takes is overlooked",
-		old:  "limit.Forget(ctx)\n\toutcome := Success",
-		new:  "outcome := Success",
-	},
-	{
-		what: "time that a hook takes before the call is overlooked",
-		old:  "limit.Forget(ctx)\n\t\tt, refusal",
-		new:  "t, refusal",
-	},
-	{
 		what: "Do makes a call whose ctx is done",
 		old:  "if ctx.Err() != nil {\n\t\tvar zero T",
 		new:  "if false {\n\t\tvar zero T",

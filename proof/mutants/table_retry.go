@@ -2,16 +2,6 @@ package main
 
 var retryTable = table{"retry/retry.go", []fault{
 	{
-		what: "a timeout around it shares no reading of the clock",
-		old:  "limit.Prompt[*Retry]()",
-		new:  "_ = limit.Prompt[*Retry]",
-	},
-	{
-		what: "time that is waited for a refusal's end is overlooked",
-		old:  "limit.Forget(ctx)\n\ts := series",
-		new:  "s := series",
-	},
-	{
 		what: "Do makes a call whose ctx is done",
 		old:  "if ctx.Err() != nil {\n\t\tvar zero T",
 		new:  "if false {\n\t\tvar zero T",

@@ -2,11 +2,6 @@ package main
 
 var composeTable = table{"compose.go", []fault{
 	{
-		what: "what was known of one list is taken for another's",
-		old:  "\t\tnext.facts.untold = unknown",
-		new:  "",
-	},
-	{
 		what: "a pipeline drops the policies that follow it",
 		old:  `case len(next.policies) == 0 && !p.nests():`,
 		new:  `case !p.nests():`,
@@ -28,8 +23,8 @@ var composeTable = table{"compose.go", []fault{
 	},
 	{
 		what: "only the outermost policy runs",
-		old:  `return do(ctx, flat[0], flat[1:], known, effector)`,
-		new:  `return do(ctx, flat[0], nil, known, effector)`,
+		old:  `return do(ctx, flat[0], flat[1:], effector)`,
+		new:  `return do(ctx, flat[0], nil, effector)`,
 	},
 	{
 		what: "a nil pointer is a policy",
@@ -69,31 +64,6 @@ var composeTable = table{"compose.go", []fault{
 }}
 
 var callTable = table{"call.go", []fault{
-	{
-		what: "a composed effector tells everything again",
-		old:  `known.Or(uint32(r.untold))`,
-		new:  `known.Or(0)`,
-	},
-	{
-		what: "what is known of another list is asked",
-		old:  `return set < unknown && set>>`,
-		new:  `return set>>`,
-	},
-	{
-		what: "an eighth policy turns all off",
-		old:  `1 << (left - 1) &^ unknown`,
-		new:  `1 << (left - 1)`,
-	},
-	{
-		what: "a composed effector takes a policy for the one after it",
-		old:  `set>>(left-1)&1 != 0`,
-		new:  `set>>left&1 != 0`,
-	},
-	{
-		what: "time that the effector takes may be overlooked",
-		old:  "handOver(ctx, nil)",
-		new:  "",
-	},
 	{
 		what: "a fork under AtMostOnce forgets the effects before it",
 		old:  `f.effects+f.inherited == 0`,
@@ -311,16 +281,6 @@ var callTable = table{"call.go", []fault{
 }}
 
 var resilienceTable = table{"resilience.go", []fault{
-	{
-		what: "a nested pipeline is a policy that takes time",
-		old:  `policy.(Pipeline); !nested {`,
-		new:  `policy.(Pipeline); !nested || nested {`,
-	},
-	{
-		what: "time that a policy takes may be overlooked",
-		old:  "&& !handOver(ctx, policy) {",
-		new:  "&& false {",
-	},
 	{
 		what: "Check looks at failed calls too",
 		old:  "if err == nil {\n\t\t\terr = check(value)",

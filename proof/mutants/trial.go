@@ -32,10 +32,10 @@ func (s suite) String() string {
 
 // others are the folders whose tests are about a package too, but for proof/faults: that takes as long as all the rest.
 var others = map[string][]string{
-	".":                    {"proof/pipeline", "timeout", "internal/limit"},
-	"breaker":              {"proof/breaker", "proof/others", "timeout", "internal/limit"},
-	"retry":                {"proof/retry", "proof/others", "timeout", "internal/limit"},
-	"timeout":              {"proof/timeout", "proof/contexts", "internal/limit"},
+	".":                    {"proof/pipeline"},
+	"breaker":              {"proof/breaker", "proof/others"},
+	"retry":                {"proof/retry", "proof/others"},
+	"timeout":              {"proof/timeout", "proof/contexts"},
 	"budget":               {"proof/budget"},
 	"bulkhead":             {"proof/bulkhead"},
 	"ratelimit":            {"proof/ratelimit"},
@@ -46,7 +46,6 @@ var others = map[string][]string{
 	"internal/concurrency": {"adaptive", "proof/adaptive"},
 	"internal/clock":       {"budget", "breaker", "timeout"},
 	"internal/ctxkey":      {"timeout"},
-	"internal/limit":       {"timeout", "proof/timeout", "proof/contexts"},
 	"internal/outcome":     {"shed", "breaker"},
 	"internal/shared":      {"share", "debounce", "proof/share", "proof/debounce"},
 	"shed":                 {"proof/shed"},

@@ -1,4 +1,4 @@
-package limit
+package timeout
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 // TestEveryoneWaitsForTheOneThatPublishes: neither Done nor the end of the call takes another inner context than the one that is
 // being written.
 func TestEveryoneWaitsForTheOneThatPublishes(t *testing.T) {
-	for name, meet := range map[string]func(c *Ctx){
-		"Done": func(c *Ctx) { c.Done() },
-		"end":  func(c *Ctx) { end(c) },
+	for name, meet := range map[string]func(c *limitCtx){
+		"Done": func(c *limitCtx) { c.Done() },
+		"end":  func(c *limitCtx) { c.end() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := &Ctx{root: context.Background(), deadline: uint64(clock.Now()) + uint64(time.Hour)}
+			c := &limitCtx{root: context.Background(), deadline: uint64(clock.Now()) + uint64(time.Hour)}
 			inner, cancel := context.WithCancel(context.Background())
 			c.state.Store(publishing)
 			met := make(chan struct{})
