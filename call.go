@@ -26,7 +26,7 @@ type facts struct {
 	adopted    bool // a fork's
 	holds      bool // with a keeper, which guards it: the value is one that nobody got yet
 
-	// marks are the keys that Once was asked with: nil, the one key, or several. A list is never changed, so that forks share it.
+	// marks are the keys that FirstTime was asked with: nil, the one key, or several. A list is never changed, so that forks share it.
 	marks any
 }
 

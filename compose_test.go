@@ -589,16 +589,16 @@ func TestTheMarkOfAForkHoldsOnceItIsAdopted(t *testing.T) {
 func TestOnceIsTrueOncePerKeyOfACall(t *testing.T) {
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		for _, key := range []any{"a", 1, "b", new(int)} {
-			if !next.Once(key) {
+			if !next.FirstTime(key) {
 				t.Errorf("%v: false at first", key)
 			}
 			_ = next.Run(ctx)
-			if next.Once(key) {
+			if next.FirstTime(key) {
 				t.Errorf("%v: true again", key)
 			}
 		}
 		for _, key := range []any{"a", 1, "b"} {
-			if next.Once(key) {
+			if next.FirstTime(key) {
 				t.Errorf("%v: true again after others", key)
 			}
 		}
@@ -608,7 +608,7 @@ func TestOnceIsTrueOncePerKeyOfACall(t *testing.T) {
 		_, _ = resilience.Do(t.Context(), policy, one)
 	}
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		if next.Once("a") {
+		if next.FirstTime("a") {
 			t.Error("a policy further in does not know")
 		}
 		return next.Run(ctx)
@@ -619,9 +619,9 @@ func TestOnceIsTrueOncePerKeyOfACall(t *testing.T) {
 func TestAForkKnowsWhatWasDoneOnceBeforeIt(t *testing.T) {
 	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		for _, key := range []any{1, 2, 3} {
-			next.Once(key)
+			next.FirstTime(key)
 			fork := next.Fork()
-			if fork.Once(key) {
+			if fork.FirstTime(key) {
 				t.Errorf("a fork does not know of %v", key)
 			}
 		}
@@ -633,11 +633,11 @@ func TestAForkKnowsWhatWasDoneOnceBeforeIt(t *testing.T) {
 func TestForksShareNoListOfWhatWasDoneOnce(t *testing.T) {
 	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		for key := range 8 {
-			next.Once(key)
+			next.FirstTime(key)
 			left, right := next.Fork(), next.Fork()
-			left.Once("left")
-			right.Once("right")
-			if left.Once("left") || right.Once("right") || !left.Once("right") {
+			left.FirstTime("left")
+			right.FirstTime("right")
+			if left.FirstTime("left") || right.FirstTime("right") || !left.FirstTime("right") {
 				t.Errorf("after %d keys a fork's key became its brother's", key+1)
 			}
 		}
@@ -647,21 +647,21 @@ func TestForksShareNoListOfWhatWasDoneOnce(t *testing.T) {
 
 func TestWhatAForkDidOnceIsKnownOnceItIsAdopted(t *testing.T) {
 	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		next.Once("before")
+		next.FirstTime("before")
 		none, single, several, refused := next.Fork(), next.Fork(), next.Fork(), next.Fork()
-		single.Once(1)
-		several.Once(2)
-		several.Once(3)
-		refused.Once(4)
+		single.FirstTime(1)
+		several.FirstTime(2)
+		several.FirstTime(3)
+		refused.FirstTime(4)
 		for _, fork := range []resilience.Next{none, single, several} {
 			_ = fork.Run(ctx)
 			next.Adopt(fork)
 		}
-		if next.Adopt(refused); !next.Once(4) {
+		if next.Adopt(refused); !next.FirstTime(4) {
 			t.Error("a fork in which the effector was not started has done something once")
 		}
 		for _, key := range []any{"before", 1, 2, 3} {
-			if next.Once(key) {
+			if next.FirstTime(key) {
 				t.Errorf("%v: true again", key)
 			}
 		}

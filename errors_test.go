@@ -69,7 +69,7 @@ func TestErrorsReadWell(t *testing.T) {
 			}
 			defer permit.Cancel()
 			return run(ctx, down, b)
-		}, "breaker: half-open, on trial", []error{breaker.ErrOpen, resilience.ErrRefused}},
+		}, "breaker: half-open, probing", []error{breaker.ErrOpen, resilience.ErrRefused}},
 		{"breaker, forced open", func(ctx context.Context) error {
 			b := breaker.New(breaker.Config{Name: "payments"})
 			b.ForceOpen()

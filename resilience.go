@@ -121,11 +121,11 @@ func (n Next) Starts() int { return int(n.facts.starts) }
 // had an effect.
 func (n Next) Repeatable() bool { return n.facts.repeatable() }
 
-// Once reports whether this is the first time that a policy of this call asks with the key: for what is to be done once in a call,
+// FirstTime reports whether this is the first time that a policy of this call asks with the key: for what is to be done once in a call,
 // however many of its policies would do it, such as a deposit into a budget that they share. The key must be comparable and not nil. A
 // fork knows of what was asked before it was forked, and the Next that it was forked from knows of the fork's once it is adopted, if the
 // effector was started in it.
-func (n Next) Once(key any) bool { return n.facts.once(key) }
+func (n Next) FirstTime(key any) bool { return n.facts.once(key) }
 
 // Fork gives the same call with a result slot of its own, to run beside n on another goroutine: hedging, abandoning. Every
 // fork that ended is best adopted in turn, and one still running discarded when it ends. Fork and Adopt

@@ -78,8 +78,8 @@ func TestNoMoreRunThanTheLimit(t *testing.T) {
 		if err := g.Wait(); err != nil {
 			t.Error(err)
 		}
-		if slow.Calls() != 7 || slow.MostAtOnce() != 7 || refused.Load() != 13 {
-			t.Errorf("%d calls, %d at once, %d refused", slow.Calls(), slow.MostAtOnce(), refused.Load())
+		if slow.Calls() != 7 || slow.MaxConcurrent() != 7 || refused.Load() != 13 {
+			t.Errorf("%d calls, %d at once, %d refused", slow.Calls(), slow.MaxConcurrent(), refused.Load())
 		}
 		check(t, l, 0)
 	})

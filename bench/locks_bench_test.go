@@ -25,35 +25,35 @@ var callers = [2]string{"serial", "parallel"}
 var lockPaths = []lockPath{
 	{
 		name:  "closed",
-		rules: rules{failures: 5, openFor: time.Hour, trials: 1},
+		rules: rules{failures: 5, openFor: time.Hour, probes: 1},
 		calls: func() effector { return succeed },
 		reads: true,
 		run:   callLoops,
 	},
 	{
 		name:  "failing", // 1 call in 100, and so many in a row do not happen
-		rules: rules{failures: 1 << 20, openFor: time.Hour, trials: 1},
+		rules: rules{failures: 1 << 20, openFor: time.Hour, probes: 1},
 		calls: failOneIn100,
 		run:   callLoops,
 	},
 	{
 		name:    "open",
-		rules:   rules{failures: 1, openFor: time.Hour, trials: 1},
+		rules:   rules{failures: 1, openFor: time.Hour, probes: 1},
 		prepare: func(f lockForm) { f.Do(ctx, fail) },
 		calls:   func() effector { return succeed },
 		reads:   true,
 		run:     callLoops,
 	},
 	{
-		name:    "half-open", // and stays so: its trials succeed, but never enough of them
-		rules:   rules{failures: 1, openFor: 1, trials: 1 << 62},
+		name:    "half-open", // and stays so: its probes succeed, but never enough of them
+		rules:   rules{failures: 1, openFor: 1, probes: 1 << 62},
 		prepare: makeHalfOpen,
 		calls:   func() effector { return succeed },
 		run:     callLoops,
 	},
 	{
 		name:  "tripping", // a failure that opens it, and a Reset
-		rules: rules{failures: 1, openFor: time.Millisecond, trials: 1},
+		rules: rules{failures: 1, openFor: time.Millisecond, probes: 1},
 		calls: func() effector { return fail },
 		run:   tripLoops,
 	},
@@ -72,7 +72,7 @@ func failOneIn100() effector {
 }
 
 // BenchmarkLocks is a call through each form of the same small breaker, on each path. In refused/op stands the share of the
-// callers of a half-open breaker that found a trial running.
+// callers of a half-open breaker that found a probe running.
 func BenchmarkLocks(b *testing.B) {
 	for _, path := range lockPaths {
 		forms := lockForms
@@ -147,7 +147,7 @@ func callSerial(b *testing.B, f lockForm, calls func() effector) (errs int64) {
 				errs++
 			}
 		}
-	case *unlimitedTrials:
+	case *unlimitedProbes:
 		for b.Loop() {
 			if _, err := f.Do(ctx, fn); err != nil {
 				errs++
@@ -216,7 +216,7 @@ func callParallel(b *testing.B, f lockForm, calls func() effector) int64 {
 					errs++
 				}
 			}
-		case *unlimitedTrials:
+		case *unlimitedProbes:
 			for pb.Next() {
 				if _, err := f.Do(ctx, fn); err != nil {
 					errs++

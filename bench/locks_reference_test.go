@@ -11,9 +11,9 @@ import (
 )
 
 // The same small breaker behind several ways of locking, for the benchmarks and for the tests that show which of them are
-// right. It opens after so many failures in a row, refuses calls for the open time, then makes trials, one at a time: so
+// right. It opens after so many failures in a row, refuses calls for the open time, then makes probes, one at a time: so
 // many successful ones close it, one failed opens it again. As most that are written for one program it does nothing for a
-// call that panics, and a trial that never returns holds it half-open; the library's does both, at the cost measured here.
+// call that panics, and a probe that never returns holds it half-open; the library's does both, at the cost measured here.
 
 var (
 	errRefused = errors.New("refused")
@@ -33,7 +33,7 @@ type lockForm interface {
 type rules struct {
 	failures int           // in a row that open
 	openFor  time.Duration // the time for which it is open
-	trials   int           // successful ones that close
+	probes   int           // successful ones that close
 	opened   func()        // hears of every opening, unless nil
 }
 
@@ -62,7 +62,7 @@ var wrongForms = []struct {
 	make func(rules) lockForm
 }{
 	{"wrong-held-mutex", func(r rules) lockForm { return &heldMutex{machine: newMachine(r)} }},
-	{"wrong-unlimited-trials", func(r rules) lockForm { return &unlimitedTrials{rules: r} }},
+	{"wrong-unlimited-probes", func(r rules) lockForm { return &unlimitedProbes{rules: r} }},
 	{"wrong-read-locks", func(r rules) lockForm { return &readLocks{machine: newMachine(r)} }},
 	{"wrong-loose-atomics", func(r rules) lockForm { return &looseAtomics{rules: r} }},
 }
@@ -81,8 +81,8 @@ type machine struct {
 	state      state
 	generation uint64 // stays in a state so far, this one included: a result counts in the stay that admitted its call, else not
 	failed     int    // closed: failures in a row
-	succeeded  int    // half-open: trials
-	onTrial    bool   // half-open
+	succeeded  int    // half-open: probes
+	onProbe    bool   // half-open
 	until      time.Time
 }
 
@@ -93,7 +93,7 @@ func (m *machine) look() (generation uint64, err error, sure bool) {
 	switch {
 	case m.state == closed:
 		return m.generation, nil, true
-	case m.state == halfOpen && m.onTrial, m.state == open && time.Now().Before(m.until):
+	case m.state == halfOpen && m.onProbe, m.state == open && time.Now().Before(m.until):
 		return 0, errRefused, true
 	}
 	return 0, nil, false
@@ -107,7 +107,7 @@ func (m *machine) admit() (generation uint64, err error) {
 	if m.state == open {
 		m.enter(halfOpen)
 	}
-	m.onTrial = true
+	m.onProbe = true
 	return m.generation, nil
 }
 
@@ -125,9 +125,9 @@ func (m *machine) book(generation uint64, err error) {
 	case err != nil:
 		m.open()
 	default:
-		m.onTrial = false
+		m.onProbe = false
 		m.succeeded++
-		if m.succeeded >= m.trials {
+		if m.succeeded >= m.probes {
 			m.enter(closed)
 		}
 	}
@@ -142,11 +142,11 @@ func (m *machine) open() {
 func (m *machine) enter(s state) {
 	m.state = s
 	m.generation++
-	m.failed, m.succeeded, m.onTrial = 0, 0, false
+	m.failed, m.succeeded, m.onProbe = 0, 0, false
 }
 
 // twoMutexes takes an exclusive lock to admit a call and again to book its result: look, call, book, the shape of the circuit
-// breaker in the book Cloud Native Go. (The book looks under a read lock and keeps no place for a trial: unlimitedTrials.)
+// breaker in the book Cloud Native Go. (The book looks under a read lock and keeps no place for a probe: unlimitedProbes.)
 type twoMutexes struct {
 	mu sync.Mutex // guards machine
 	machine
@@ -210,7 +210,7 @@ func (f *rwMutex) Reset() {
 	f.mu.Unlock()
 }
 
-// rwMutexFailures is rwMutex with the exclusive lock for failures and trials only: for a success of a closed breaker a read
+// rwMutexFailures is rwMutex with the exclusive lock for failures and probes only: for a success of a closed breaker a read
 // lock shows that there is nothing to write.
 type rwMutexFailures struct{ rwMutex }
 
@@ -235,7 +235,7 @@ func (f *rwMutexFailures) Do(ctx context.Context, fn effector) (int, error) {
 }
 
 // oneMutex locks once a call: a call of a closed breaker is admitted by one atomic load and booked under the lock, one of an
-// open breaker is refused under the lock. Trials take it twice.
+// open breaker is refused under the lock. Probes take it twice.
 type oneMutex struct {
 	mu sync.Mutex // guards machine
 	machine
@@ -330,7 +330,7 @@ func (f *atomicCount) count(generation uint64, err error) {
 		word := f.word.Load()
 		switch next := generation << countBits; {
 		case word>>countBits != generation:
-			f.bookTrial(generation, err)
+			f.bookProbe(generation, err)
 			return
 		case err != nil && word-next+1 >= uint64(f.failures):
 			if f.trip(word) {
@@ -353,7 +353,7 @@ func (f *atomicCount) trip(word uint64) bool {
 	return true
 }
 
-func (f *atomicCount) bookTrial(generation uint64, err error) {
+func (f *atomicCount) bookProbe(generation uint64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.state == closed { // late
@@ -377,7 +377,7 @@ func (f *atomicCount) Reset() {
 type library struct{ b *breaker.Breaker }
 
 func newLibrary(r rules) *library {
-	c := breaker.Config{Consecutive: r.failures, OpenFor: r.openFor, MaxOpenFor: r.openFor, ProbeSuccesses: r.trials}
+	c := breaker.Config{Consecutive: r.failures, OpenFor: r.openFor, MaxOpenFor: r.openFor, ProbeSuccesses: r.probes}
 	if r.opened != nil {
 		c.OnStateChange = func(t breaker.Transition) {
 			if t.To == breaker.Open {
@@ -417,10 +417,10 @@ func (f *heldMutex) Reset() {
 	f.mu.Unlock()
 }
 
-// unlimitedTrials locks what it reads and what it writes, and yet decides by what it saw a lock ago: once the open time is over
+// unlimitedProbes locks what it reads and what it writes, and yet decides by what it saw a lock ago: once the open time is over
 // every caller is let through until the first of them has come back. So does the circuit breaker in the book Cloud Native Go,
 // which has no half-open state; nor does it know what a result that comes late tells of.
-type unlimitedTrials struct {
+type unlimitedProbes struct {
 	rules
 	mu        sync.RWMutex // guards the following
 	failed    int          // in a row
@@ -428,7 +428,7 @@ type unlimitedTrials struct {
 	until     time.Time    // the end of the open time; zero: closed
 }
 
-func (f *unlimitedTrials) Do(ctx context.Context, fn effector) (int, error) {
+func (f *unlimitedProbes) Do(ctx context.Context, fn effector) (int, error) {
 	f.mu.RLock()
 	refuse := !f.until.IsZero() && time.Now().Before(f.until)
 	f.mu.RUnlock()
@@ -442,11 +442,11 @@ func (f *unlimitedTrials) Do(ctx context.Context, fn effector) (int, error) {
 	return value, err
 }
 
-func (f *unlimitedTrials) book(err error) {
+func (f *unlimitedProbes) book(err error) {
 	if err == nil {
 		f.failed = 0
 		f.succeeded++
-		if f.succeeded >= f.trials {
+		if f.succeeded >= f.probes {
 			f.until = time.Time{}
 		}
 		return
@@ -459,7 +459,7 @@ func (f *unlimitedTrials) book(err error) {
 	}
 }
 
-func (f *unlimitedTrials) Reset() {
+func (f *unlimitedProbes) Reset() {
 	f.mu.Lock()
 	f.failed, f.succeeded, f.until = 0, 0, time.Time{}
 	f.mu.Unlock()
@@ -498,7 +498,7 @@ func (f *readLocks) admitPausing() (generation uint64, err error) {
 	if f.state == open {
 		f.enter(halfOpen)
 	}
-	f.onTrial = true
+	f.onProbe = true
 	return f.generation, nil
 }
 
@@ -534,30 +534,30 @@ type looseAtomics struct {
 	rules
 	failed    atomic.Int64
 	until     atomic.Int64 // Unix time in nanoseconds; 0: closed
-	onTrial   atomic.Bool
+	onProbe   atomic.Bool
 	succeeded atomic.Int64
 }
 
 func (f *looseAtomics) Do(ctx context.Context, fn effector) (int, error) {
 	until := f.until.Load()
-	trial := until != 0
-	if trial && (time.Now().UnixNano() < until || !f.onTrial.CompareAndSwap(false, true)) {
+	probe := until != 0
+	if probe && (time.Now().UnixNano() < until || !f.onProbe.CompareAndSwap(false, true)) {
 		return 0, errRefused
 	}
 	value, err := fn(ctx)
 	switch {
-	case err == nil && trial:
-		if f.succeeded.Add(1) >= int64(f.trials) {
+	case err == nil && probe:
+		if f.succeeded.Add(1) >= int64(f.probes) {
 			f.Reset()
 		}
-		f.onTrial.Store(false)
+		f.onProbe.Store(false)
 	case err == nil:
 		if f.failed.Load() != 0 {
 			f.failed.Store(0)
 		}
-	case trial, f.failed.Add(1) >= int64(f.failures):
+	case probe, f.failed.Add(1) >= int64(f.failures):
 		f.until.Store(time.Now().Add(f.openFor).UnixNano())
-		f.onTrial.Store(false)
+		f.onProbe.Store(false)
 		f.tellOpened()
 	}
 	return value, err

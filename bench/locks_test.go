@@ -72,15 +72,15 @@ func fillUp(t *testing.T, f lockForm, n int, err error) (calls *errgroup.Group, 
 
 // Serially, forms that are wrong under races do what the others do: such tests do not find them.
 func TestEveryLockFormIsABreakerForOneCaller(t *testing.T) {
-	r := rules{failures: 3, openFor: time.Second, trials: 2}
+	r := rules{failures: 3, openFor: time.Second, probes: 2}
 	for _, form := range append(lockForms[:len(lockForms):len(lockForms)], wrongForms...) {
 		for _, promise := range []struct{ name, script string }{
 			{"failures in a row open it", "fffx"},
 			{"a success between failures forgets them", "ffsffsfffx"},
 			{"it is open for the open time", "fffxxws"},
-			{"so many successful trials close it", "fffwssfffx"},
+			{"so many successful probes close it", "fffwssfffx"},
 			{"fewer do not", "fffwsfx"},
-			{"a failed trial opens it for the whole open time", "fffwfxxws"},
+			{"a failed probe opens it for the whole open time", "fffwfxxws"},
 			{"once closed it counts from zero", "fffwssffsfffx"},
 		} {
 			t.Run(form.name+"/"+promise.name, func(t *testing.T) {
@@ -105,11 +105,11 @@ func forms(t *testing.T, r rules, test func(t *testing.T, f lockForm, opened *at
 	}
 }
 
-func TestHalfOpenMakesOneTrialAtATime(t *testing.T) {
-	r := rules{failures: 1, openFor: time.Second, trials: 3}
+func TestHalfOpenMakesOneProbeAtATime(t *testing.T) {
+	r := rules{failures: 1, openFor: time.Second, probes: 3}
 	forms(t, r, func(t *testing.T, f lockForm, opened *atomic.Int64) {
 		check(t, f, r, "fxw")
-		for trial := range r.trials {
+		for probe := range r.probes {
 			var callers errgroup.Group
 			var running, refused atomic.Int64
 			end := make(chan struct{})
@@ -130,7 +130,7 @@ func TestHalfOpenMakesOneTrialAtATime(t *testing.T) {
 			}
 			synctest.Wait()
 			if running.Load() != 1 || refused.Load() != 63 {
-				t.Fatalf("trial %d: %d of 64 callers are on trial and %d refused, want 1 and 63", trial, running.Load(), refused.Load())
+				t.Fatalf("probe %d: %d of 64 callers are on probe and %d refused, want 1 and 63", probe, running.Load(), refused.Load())
 			}
 			close(end)
 			callers.Wait()
@@ -167,7 +167,7 @@ func TestNoFailureIsLost(t *testing.T) {
 	for _, form := range lockForms {
 		t.Run(form.name, func(t *testing.T) {
 			opened := 0
-			f := form.make(rules{failures: rounds*callers + 1, openFor: time.Hour, trials: 1, opened: func() { opened++ }})
+			f := form.make(rules{failures: rounds*callers + 1, openFor: time.Hour, probes: 1, opened: func() { opened++ }})
 			for range rounds {
 				abreast(f, callers, errBoom)
 			}
@@ -187,7 +187,7 @@ func TestCallersThatFailTogetherOpenItOnce(t *testing.T) {
 		for _, limit := range []int{1, 4} {
 			t.Run(fmt.Sprintf("%s/%d", form.name, limit), func(t *testing.T) {
 				var opened atomic.Int64
-				f := form.make(rules{failures: limit, openFor: time.Hour, trials: 1, opened: func() { opened.Add(1) }})
+				f := form.make(rules{failures: limit, openFor: time.Hour, probes: 1, opened: func() { opened.Add(1) }})
 				for round := range int64(rounds) {
 					abreast(f, callers, errBoom)
 					if opened.Load() != round+1 {
@@ -201,14 +201,14 @@ func TestCallersThatFailTogetherOpenItOnce(t *testing.T) {
 }
 
 func TestLateResultsChangeNothing(t *testing.T) {
-	r := rules{failures: 2, openFor: time.Second, trials: 2}
+	r := rules{failures: 2, openFor: time.Second, probes: 2}
 	for _, late := range []struct {
 		name          string
 		err           error
 		before, after string // the results of calls that were admitted before the one come before the other
 	}{
 		{"failures while open do not lengthen the open time", errBoom, "ffxh", "xhss"},
-		{"successes while half-open are no trials", nil, "ffxws", "fx"},
+		{"successes while half-open are no probes", nil, "ffxws", "fx"},
 		{"nor are failures", errBoom, "ffxws", "sffx"},
 		{"successes while open do not close it", nil, "ffxh", "xhsfx"},
 		{"failures of one closed stay do not count in the next", errBoom, "ffxwss", "fsfsffx"},
@@ -231,7 +231,7 @@ func TestLateResultsChangeNothing(t *testing.T) {
 }
 
 func TestAResetClosesItForCallersOfBefore(t *testing.T) {
-	r := rules{failures: 2, openFor: time.Second, trials: 1}
+	r := rules{failures: 2, openFor: time.Second, probes: 1}
 	forms(t, r, func(t *testing.T, f lockForm, opened *atomic.Int64) {
 		calls, end := fillUp(t, f, 8, errBoom)
 		check(t, f, r, "f")
@@ -244,10 +244,10 @@ func TestAResetClosesItForCallersOfBefore(t *testing.T) {
 	})
 }
 
-func TestHalfOpenMakesOneTrialAtATimeUnderLoad(t *testing.T) {
+func TestHalfOpenMakesOneProbeAtATimeUnderLoad(t *testing.T) {
 	for _, form := range lockForms {
 		t.Run(form.name, func(t *testing.T) {
-			f := form.make(rules{failures: 1, openFor: 1, trials: 1 << 62})
+			f := form.make(rules{failures: 1, openFor: 1, probes: 1 << 62})
 			var callers errgroup.Group
 			var running, beside atomic.Int64
 			for range 4 {
@@ -269,7 +269,7 @@ func TestHalfOpenMakesOneTrialAtATimeUnderLoad(t *testing.T) {
 			}
 			callers.Wait()
 			if n := beside.Load(); n != 0 {
-				t.Errorf("%d trials were made beside another", n)
+				t.Errorf("%d probes were made beside another", n)
 			}
 		})
 	}
@@ -279,7 +279,7 @@ func TestHalfOpenMakesOneTrialAtATimeUnderLoad(t *testing.T) {
 // docs/locks.md is what is computed here.
 func TestDocsSayWhatLockFormsDoWhereCallersMeet(t *testing.T) {
 	const right = " 8 | 1 | 2 | 1 |"
-	table := "| form | calls at a time, of 8 | trials at a time, of 8 callers | failures counted, of 2 | openings by 8 failures |\n" +
+	table := "| form | calls at a time, of 8 | probes at a time, of 8 callers | failures counted, of 2 | openings by 8 failures |\n" +
 		"| --- | --- | --- | --- | --- |\n"
 	for _, form := range lockForms {
 		row := meetings(form.make)
@@ -306,16 +306,16 @@ func TestDocsSayWhatLockFormsDoWhereCallersMeet(t *testing.T) {
 
 // meetings is a form's row of the table.
 func meetings(form func(rules) lockForm) string {
-	calls := atATime(form(rules{failures: 1, openFor: time.Hour, trials: 1}), 8, nil)
+	calls := atATime(form(rules{failures: 1, openFor: time.Hour, probes: 1}), 8, nil)
 
-	halfOpen := form(rules{failures: 1, openFor: 1, trials: 100})
+	halfOpen := form(rules{failures: 1, openFor: 1, probes: 100})
 	makeHalfOpen(halfOpen)
-	trials := trialsAtATime(halfOpen)
+	probes := probesAtATime(halfOpen)
 
 	var opened atomic.Int64
 	told := func() { opened.Add(1) }
 	const limit = 5
-	counting := form(rules{failures: limit, openFor: time.Hour, trials: 1, opened: told})
+	counting := form(rules{failures: limit, openFor: time.Hour, probes: 1, opened: told})
 	failTogether(counting)
 	missing := 0 // failures to the limit
 	for opened.Load() == 0 {
@@ -324,8 +324,8 @@ func meetings(form func(rules) lockForm) string {
 	}
 
 	opened.Store(0)
-	atATime(form(rules{failures: 1, openFor: time.Hour, trials: 1, opened: told}), 8, errBoom)
-	return fmt.Sprintf(" %d | %d | %d | %d |", calls, trials, limit-missing, opened.Load())
+	atATime(form(rules{failures: 1, openFor: time.Hour, probes: 1, opened: told}), 8, errBoom)
+	return fmt.Sprintf(" %d | %d | %d | %d |", calls, probes, limit-missing, opened.Load())
 }
 
 // makeHalfOpen opens a breaker of one failure, whose open time is as good as none.
@@ -373,28 +373,28 @@ func atATime(f lockForm, n int64, err error) int64 {
 	return most.Load()
 }
 
-// trialsAtATime tells how many of 8 callers are on trial at a time. Of readLocks a second caller arrives after the first has
+// probesAtATime tells how many of 8 callers are on probe at a time. Of readLocks a second caller arrives after the first has
 // looked and before it has taken the place.
-func trialsAtATime(f lockForm) int64 {
+func probesAtATime(f lockForm) int64 {
 	p, ok := f.(*readLocks)
 	if !ok {
 		return atATime(f, 8, nil)
 	}
 	var second errgroup.Group
-	trials, decided, end := int64(0), make(chan struct{}), make(chan struct{})
+	probes, decided, end := int64(0), make(chan struct{}), make(chan struct{})
 	p.pause = func() {
 		second.Go(func() error {
-			if !admitsThen(p, func() { trials++; close(decided); <-end }) {
+			if !admitsThen(p, func() { probes++; close(decided); <-end }) {
 				close(decided)
 			}
 			return nil
 		})
 		<-decided
 	}
-	admitsThen(p, func() { trials++ })
+	admitsThen(p, func() { probes++ })
 	close(end)
 	second.Wait()
-	return trials
+	return probes
 }
 
 // admitsThen is admits, with a call that runs f and succeeds.

@@ -5,9 +5,9 @@
 // they report by [Breaker.Acquire] once they are established.
 //
 // A closed breaker lets calls through and counts their outcomes. When a rule of its [Config] says so it opens and refuses
-// calls with [*OpenError] for the open time, then becomes half-open: a few trial calls decide whether it closes or opens again.
+// calls with [*OpenError] for the open time, then becomes half-open: a few probes decide whether it closes or opens again.
 //
-// The pattern is Michael Nygard's (Release It!, 2007); the half-open state with limited trials follows Microsoft's Azure
+// The pattern is Michael Nygard's (Release It!, 2007); the half-open state with limited probes follows Microsoft's Azure
 // Architecture Center, "Circuit Breaker pattern". A call through a closed breaker that counts failures in a row costs a few
 // nanoseconds, no lock, no clock and no allocation, a refusal likewise (BenchmarkDo).
 package breaker
@@ -24,7 +24,7 @@ import (
 // A Breaker is a circuit breaker: a [resilience.Policy] that refuses calls while its dependency fails. [Do] uses it alone,
 // [Breaker.Acquire] in two steps. Every call counts in the phase that admitted it: a result that arrives after a change of
 // state changes nothing. A Breaker is made by [New] and safe for concurrent use. It holds no goroutine. It has a timer for
-// each opening, and one while it has trials; they are never stopped, so one may hold a breaker in memory until the open time,
+// each opening, and one while it has probes; they are never stopped, so one may hold a breaker in memory until the open time,
 // or ProbeTimeout, is over.
 type Breaker struct {
 	// phase is the present stay in a state. A call loads it once. It is stored with mu held, by change alone, so that one of
@@ -35,7 +35,7 @@ type Breaker struct {
 	cfg             Config // with defaults filled in
 	defaultClassify bool   // Config had none: no error is a success
 
-	mu         sync.Mutex   // guards all of the following, writes of phase, and the trials of a half-open phase
+	mu         sync.Mutex   // guards all of the following, writes of phase, and the probes of a half-open phase
 	events     []Transition // made and not yet told, oldest first
 	delivering bool         // a goroutine is telling events
 }
@@ -231,7 +231,7 @@ func (b *Breaker) Reset() { b.force(Closed) }
 // A ticket is one admitted call. It is settled once, by done, cancel or unwind, which set phase to nil.
 type ticket struct {
 	phase *phase // that admitted the call; nil: the call counts nowhere
-	trial *trial // in a half-open phase
+	probe *probe // in a half-open phase
 	mark  mark   // in a closed phase with a slow rate
 }
 
@@ -273,8 +273,8 @@ func (t *ticket) settle(outcome Outcome, err error) {
 	switch {
 	case p.b.phase.Load() != p:
 		// Stale: it changes nothing.
-	case t.trial != nil:
-		p.endTrial(t.trial, outcome, err)
+	case t.probe != nil:
+		p.endProbe(t.probe, outcome, err)
 	default:
 		p.count(t, outcome, err)
 	}
@@ -285,8 +285,8 @@ func (t *ticket) cancel() {
 	t.phase = nil
 	switch {
 	case p == nil || p.b.phase.Load() != p:
-	case t.trial != nil:
-		p.endTrial(t.trial, cancelled, nil)
+	case t.probe != nil:
+		p.endProbe(t.probe, cancelled, nil)
 	case p.window != nil:
 		p.window.leave(t.mark)
 	}

@@ -325,14 +325,14 @@ func TestOpenTurnsHalfOpenWithoutTraffic(t *testing.T) {
 	})
 }
 
-func TestHalfOpenLimitsTrials(t *testing.T) {
+func TestHalfOpenLimitsProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Probes: 2, ProbeSuccesses: 3, Name: "db"})
 		b.HalfOpen()
 		first, err1 := b.Acquire(t.Context())
 		second, err2 := b.Acquire(t.Context())
 		_, err3 := b.Acquire(t.Context())
-		if err1 != nil || err2 != nil || err3 == nil || err3.Error() != "breaker db: half-open, on trial" {
+		if err1 != nil || err2 != nil || err3 == nil || err3.Error() != "breaker db: half-open, probing" {
 			t.Fatal(err1, err2, err3)
 		}
 		if _, ok := resilience.RetryAfter(err3); ok {
@@ -356,7 +356,7 @@ func TestHalfOpenLimitsTrials(t *testing.T) {
 	})
 }
 
-func TestFailedTrialsOpen(t *testing.T) {
+func TestFailedProbesOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{ProbeFailures: 2, ProbeSuccesses: 3})
 		b.HalfOpen()
@@ -367,7 +367,7 @@ func TestFailedTrialsOpen(t *testing.T) {
 	})
 }
 
-func TestLostTrialFails(t *testing.T) {
+func TestLostProbeFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
 		b := breaker.New(breaker.Config{Probes: 2, ProbeFailures: 2, ProbeTimeout: time.Second,
@@ -384,14 +384,14 @@ func TestLostTrialFails(t *testing.T) {
 		}
 		time.Sleep(300 * time.Millisecond)
 		synctest.Wait()
-		if fmt.Sprint(told) != "[by hand 2 trials without a result in time]" {
+		if fmt.Sprint(told) != "[by hand 2 probes without a result in time]" {
 			t.Errorf("told %q", told)
 		}
 		wantState(t, b, breaker.Open)
 	})
 }
 
-func TestTrialsThatComeAndGoShareOneTimer(t *testing.T) {
+func TestProbesThatComeAndGoShareOneTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{ProbeTimeout: time.Second})
 		b.HalfOpen()
@@ -409,7 +409,7 @@ func TestTrialsThatComeAndGoShareOneTimer(t *testing.T) {
 	})
 }
 
-func TestSlowTrialFails(t *testing.T) {
+func TestSlowProbeFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{SlowRate: 0.5, SlowCall: 100 * time.Millisecond})
 		b.HalfOpen()
@@ -437,9 +437,9 @@ func TestStaleResultChangesNothing(t *testing.T) {
 			acquire()
 		}
 		b.HalfOpen()
-		stale[0].Done(nil) // no success of a trial
+		stale[0].Done(nil) // no success of a probe
 		wantState(t, b, breaker.HalfOpen)
-		acquire() // a trial
+		acquire() // a probe
 		b.Reset()
 		for _, p := range stale {
 			p.Done(errBoom)
@@ -471,7 +471,7 @@ func TestOpenTimeGrowsUntilItIsStable(t *testing.T) {
 		}
 		run(t, b, "f")
 		want(time.Second)
-		run(t, b, "f") // failed trial
+		run(t, b, "f") // failed probe
 		want(2 * time.Second)
 		run(t, b, "s")
 		time.Sleep(2*time.Second - 1) // closed for less than it was open
@@ -501,7 +501,7 @@ func TestRetryAfterExtendsTheOpenTime(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second, MaxOpenFor: 10 * time.Second})
-			for range 2 { // when closed, and on trial
+			for range 2 { // when closed, and on probe
 				breaker.Do(t.Context(), b, func(context.Context) (int, error) {
 					return 0, fmt.Errorf("busy: %w", resilience.WithRetryAfter(errBoom, test.after))
 				})
@@ -648,7 +648,7 @@ func TestPanicOfClassifyLeavesNothingHeld(t *testing.T) {
 				call(b)
 			}()
 			if s := b.Snapshot(); s.Running != 0 || s.Failures != 1 {
-				t.Errorf("%+v, want the trial failed", s)
+				t.Errorf("%+v, want the probe failed", s)
 			}
 		})
 	}
@@ -679,7 +679,7 @@ func TestDryRunRefusesNothing(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		first, _ := b.Acquire(t.Context())
-		run(t, b, "ffff") // beside the trial: they count nothing
+		run(t, b, "ffff") // beside the probe: they count nothing
 		wantState(t, b, breaker.HalfOpen)
 		first.Done(nil)
 		wantState(t, b, breaker.Closed)
@@ -714,7 +714,7 @@ func TestByHand(t *testing.T) {
 		synctest.Wait()
 		want := []string{
 			"closed to forced open: by hand", "forced open to disabled: by hand", "disabled to closed: by hand",
-			"closed to half-open: by hand", "half-open to open: 1 trial failed", "open to half-open: open time over",
+			"closed to half-open: by hand", "half-open to open: 1 probe failed", "open to half-open: open time over",
 			"half-open to forced open: by hand",
 		}
 		for i, w := range want {
@@ -1242,13 +1242,13 @@ func TestPanicBeforeTheCallWasMadeCountsNothing(t *testing.T) {
 	}
 }
 
-func TestTrialThatWasTurnedAwayFurtherInGivesItsPlaceBack(t *testing.T) {
+func TestProbeThatWasTurnedAwayFurtherInGivesItsPlaceBack(t *testing.T) {
 	b := breaker.New(breaker.Config{})
 	b.HalfOpen()
 	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
 	resilience.Do(t.Context(), resilience.Pipeline{b, refuse}, fail)
 	if s := b.Snapshot(); s.State != breaker.HalfOpen || s.Running+s.Calls != 0 {
-		t.Errorf("%+v, want half-open, no trial", s)
+		t.Errorf("%+v, want half-open, no probe", s)
 	}
 	run(t, b, "s")
 	wantState(t, b, breaker.Closed)
@@ -1358,7 +1358,7 @@ func TestByHandTwiceChangesNothing(t *testing.T) {
 		for _, byHand := range []func(){b.HalfOpen, b.ForceOpen, b.Disable} {
 			byHand()
 			before := b.Snapshot()
-			b.Acquire(t.Context()) // the trial, where there is one
+			b.Acquire(t.Context()) // the probe, where there is one
 			time.Sleep(time.Hour)
 			byHand()
 			if s := b.Snapshot(); s.State != before.State || s.Since != before.Since {
@@ -1380,8 +1380,8 @@ func TestByHandKeepsTheOpenings(t *testing.T) {
 	})
 }
 
-// A breaker that is used in one bubble and then elsewhere has lost the timer of its trials.
-func TestTrialsAreJudgedByTheClockWhereATimerIsDead(t *testing.T) {
+// A breaker that is used in one bubble and then elsewhere has lost the timer of its probes.
+func TestProbesAreJudgedByTheClockWhereATimerIsDead(t *testing.T) {
 	for name, look := range map[string]func(*breaker.Breaker, *breaker.Permit){
 		"State": func(*breaker.Breaker, *breaker.Permit) {},
 		"Acquire": func(b *breaker.Breaker, _ *breaker.Permit) {

@@ -49,13 +49,13 @@ type Config struct {
 	// default 0.
 	Jitter float64
 
-	// Probes is how many trial calls may run at a time when half-open. At least 1; default 1.
+	// Probes is how many probes may run at a time when half-open. At least 1; default 1.
 	Probes int
-	// ProbeSuccesses is how many successful trials close the breaker. At least Probes; default Probes.
+	// ProbeSuccesses is how many successful probes close the breaker. At least Probes; default Probes.
 	ProbeSuccesses int
-	// ProbeFailures is how many failed trials open it again. At least 1; default 1.
+	// ProbeFailures is how many failed probes open it again. At least 1; default 1.
 	ProbeFailures int
-	// ProbeTimeout is after how long a trial without a result has failed; with SlowRate the shorter of it and SlowCall. Above
+	// ProbeTimeout is after how long a probe without a result has failed; with SlowRate the shorter of it and SlowCall. Above
 	// 0; default 1 min.
 	ProbeTimeout time.Duration
 
@@ -174,7 +174,7 @@ type Outcome int
 const (
 	Success = Outcome(outcome.Success) // the dependency did its work
 	Failure = Outcome(outcome.Failure) // it did not
-	Ignored = Outcome(outcome.Ignored) // the call tells nothing: a trial's place is given back
+	Ignored = Outcome(outcome.Ignored) // the call tells nothing: a probe's place is given back
 )
 
 const cancelled Outcome = -1 // by Permit.Cancel: it tells nothing, nor is it slow

@@ -25,7 +25,7 @@ type OpenError struct {
 func (e *OpenError) Error() string {
 	text := title(e.Name) + ": " + e.State.String()
 	if e.State == HalfOpen {
-		return text + ", on trial"
+		return text + ", probing"
 	}
 	if left := e.RetryAfter(); left > 0 {
 		text += ", retry in " + errtext.Round(left).String()

@@ -12,7 +12,7 @@ type State int
 const (
 	Closed     State = iota // calls go through and are counted
 	Open                    // calls are refused until the open time is over
-	HalfOpen                // some calls go through on trial, others are refused
+	HalfOpen                // some calls go through as probes, others are refused
 	ForcedOpen              // by hand: calls are refused
 	Disabled                // by hand: calls go through and are not counted
 )
@@ -55,7 +55,7 @@ type Snapshot struct {
 	Since time.Time // when the state began
 	Until time.Time // of an open breaker: when it becomes half-open; else zero
 
-	Calls       int // closed: that ended in Window (or among LastCalls), ignored ones excepted; half-open: trials that ended
+	Calls       int // closed: that ended in Window (or among LastCalls), ignored ones excepted; half-open: probes that ended
 	Failures    int // of those Calls
 	Slow        int // closed, with SlowRate: slow ones in Window, ignored ones and those still running included
 	Running     int // with SlowRate, or half-open: calls that the phase admitted and that have not ended

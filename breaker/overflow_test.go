@@ -301,19 +301,19 @@ func TestLastCallsUnderRaceForgetWhenTheirNumbersComeRound(t *testing.T) {
 	}
 }
 
-func TestTrialsDecideAtTheirLimitHoweverLarge(t *testing.T) {
+func TestProbesDecideAtTheirLimitHoweverLarge(t *testing.T) {
 	for _, limit := range []int{billion, math.MaxInt} {
 		b := New(Config{ProbeSuccesses: limit, ProbeFailures: limit})
 		for _, test := range []struct {
-			count func(*trials) *int
+			count func(*probes) *int
 			err   error
 			then  State
 		}{
-			{func(t *trials) *int { return &t.succeeded }, nil, Closed},
-			{func(t *trials) *int { return &t.failed }, errCounted, Open},
+			{func(t *probes) *int { return &t.succeeded }, nil, Closed},
+			{func(t *probes) *int { return &t.failed }, errCounted, Open},
 		} {
 			b.HalfOpen()
-			*test.count(b.phase.Load().trials) = limit - 2
+			*test.count(b.phase.Load().probes) = limit - 2
 			if countCalls(b, 1, test.err); b.State() != HalfOpen {
 				t.Errorf("%d: %v before the limit", limit, b.State())
 			}

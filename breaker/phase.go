@@ -28,7 +28,7 @@ type phase struct {
 	leak   atomic.Int64 // failures less successes; with the rule Leaky
 	last   *lastCalls   // with the rule Failures
 	window *window      // with FailureRate or SlowRate
-	trials *trials      // half-open
+	probes *probes      // half-open
 
 	since    time.Time
 	began    int64         // since, on package clock
@@ -53,7 +53,7 @@ func newPhase(b *Breaker, state State) *phase {
 		p.windowOnly = p.window != nil && p.last == nil && c.Leaky == 0 && c.Consecutive == 0 && b.defaultClassify
 		p.simple = p.admitsAll && p.window == nil && p.last == nil && c.Leaky == 0 && b.defaultClassify
 	case HalfOpen:
-		p.trials = &trials{}
+		p.probes = &probes{}
 		p.refusal = &OpenError{Name: c.Name, State: state}
 	case Open, ForcedOpen:
 		p.refusesAll = !c.DryRun
@@ -77,14 +77,14 @@ func (b *Breaker) admitNoted(p *phase) (ticket, error) {
 			}
 			return ticket{phase: p, mark: p.window.enter(now)}, nil
 		case HalfOpen:
-			if p.trials.full.Load() {
+			if p.probes.full.Load() {
 				return p.refuse()
 			}
-			if t, ok := p.admitTrial(); ok {
+			if t, ok := p.admitProbe(); ok {
 				if t == nil {
 					return p.refuse()
 				}
-				return ticket{phase: p, trial: t}, nil
+				return ticket{phase: p, probe: t}, nil
 			}
 		case Disabled:
 			return ticket{}, nil
@@ -277,8 +277,8 @@ func (p *phase) snapshot() Snapshot {
 	case p.state == Closed && time.Duration(clock.Now()-p.began) >= p.openTime:
 		s.Openings = 0
 	}
-	if p.trials != nil {
-		s.Calls, s.Failures, s.Running = p.trials.succeeded+p.trials.failed, p.trials.failed, len(p.trials.running)
+	if p.probes != nil {
+		s.Calls, s.Failures, s.Running = p.probes.succeeded+p.probes.failed, p.probes.failed, len(p.probes.running)
 	}
 	if p.last != nil {
 		s.Calls, s.Failures = p.last.held()
@@ -289,117 +289,117 @@ func (p *phase) snapshot() Snapshot {
 	return s
 }
 
-// trials are what a half-open phase knows, guarded by b.mu but for full.
-type trials struct {
-	running   []*trial // in the order of their admission and so of their deadlines
+// probes are what a half-open phase knows, guarded by b.mu but for full.
+type probes struct {
+	running   []*probe // in the order of their admission and so of their deadlines
 	succeeded int
 	failed    int
-	timer     bool // one is set for the deadline of a trial
+	timer     bool // one is set for the deadline of a probe
 
 	// full is stored with b.mu held when a place is taken or given back. A reader may refuse by it alone: whoever finds it false
 	// looks again under b.mu.
 	full atomic.Bool
 }
 
-// A trial is one call that a half-open breaker let through.
-type trial struct {
+// A probe is one call that a half-open breaker let through.
+type probe struct {
 	deadline int64 // on package clock: without a result by then it has failed
 }
 
-// admitTrial gives a place, or nil if none is free. It is not ok if p has ended.
-func (p *phase) admitTrial() (t *trial, ok bool) {
+// admitProbe gives a place, or nil if none is free. It is not ok if p has ended.
+func (p *phase) admitProbe() (t *probe, ok bool) {
 	b, now := p.b, clock.Now()
 	b.mu.Lock()
 	p.failOverdue(now)
-	if ok = b.phase.Load() == p; ok && len(p.trials.running) < b.cfg.Probes {
-		t = &trial{deadline: clock.Add(now, b.cfg.trialTime())}
-		p.trials.running = append(p.trials.running, t)
-		p.trials.full.Store(len(p.trials.running) == b.cfg.Probes)
-		p.watchTrials(now)
+	if ok = b.phase.Load() == p; ok && len(p.probes.running) < b.cfg.Probes {
+		t = &probe{deadline: clock.Add(now, b.cfg.probeTime())}
+		p.probes.running = append(p.probes.running, t)
+		p.probes.full.Store(len(p.probes.running) == b.cfg.Probes)
+		p.watchProbes(now)
 	}
 	b.mu.Unlock()
 	if !ok {
-		b.deliver() // what failOverdue did. A goroutine with a trial made no transition, and must not be held up by hooks.
+		b.deliver() // what failOverdue did. A goroutine with a probe made no transition, and must not be held up by hooks.
 	}
 	return t, ok
 }
 
-// endTrial books a trial, unless it has failed by its deadline already.
-func (p *phase) endTrial(t *trial, outcome Outcome, err error) {
+// endProbe books a probe, unless it has failed by its deadline already.
+func (p *phase) endProbe(t *probe, outcome Outcome, err error) {
 	after, now := time.Duration(0), clock.Now()
-	defer func() { p.bookTrial(t, outcome, after, now) }()
+	defer func() { p.bookProbe(t, outcome, after, now) }()
 	if outcome == Failure {
 		after, _ = resilience.RetryAfter(err) // as in trip
 	}
 }
 
-func (p *phase) bookTrial(t *trial, outcome Outcome, retryAfter time.Duration, now int64) {
+func (p *phase) bookProbe(t *probe, outcome Outcome, retryAfter time.Duration, now int64) {
 	b := p.b
 	b.mu.Lock()
 	p.failOverdue(now)
-	if b.phase.Load() == p && p.removeTrial(t) {
+	if b.phase.Load() == p && p.removeProbe(t) {
 		switch outcome {
 		case Success:
-			p.trials.succeeded++
-			if p.trials.succeeded >= b.cfg.ProbeSuccesses {
-				p.closeAgain(count(p.trials.succeeded, "trial") + " succeeded")
+			p.probes.succeeded++
+			if p.probes.succeeded >= b.cfg.ProbeSuccesses {
+				p.closeAgain(count(p.probes.succeeded, "probe") + " succeeded")
 			}
 		case Failure:
-			p.failTrial("failed", retryAfter)
+			p.failProbe("failed", retryAfter)
 		}
 	}
 	b.mu.Unlock()
 	b.deliver()
 }
 
-func (p *phase) removeTrial(t *trial) bool {
-	for i, running := range p.trials.running {
+func (p *phase) removeProbe(t *probe) bool {
+	for i, running := range p.probes.running {
 		if running == t {
-			p.trials.running = append(p.trials.running[:i], p.trials.running[i+1:]...)
-			p.trials.full.Store(false)
+			p.probes.running = append(p.probes.running[:i], p.probes.running[i+1:]...)
+			p.probes.full.Store(false)
 			return true
 		}
 	}
 	return false
 }
 
-func (p *phase) failTrial(how string, retryAfter time.Duration) {
-	p.trials.failed++
-	if p.trials.failed >= p.b.cfg.ProbeFailures {
-		p.reopen(count(p.trials.failed, "trial")+" "+how, retryAfter)
+func (p *phase) failProbe(how string, retryAfter time.Duration) {
+	p.probes.failed++
+	if p.probes.failed >= p.b.cfg.ProbeFailures {
+		p.reopen(count(p.probes.failed, "probe")+" "+how, retryAfter)
 	}
 }
 
-// failOverdue fails the trials that have had their time, with b.mu held.
+// failOverdue fails the probes that have had their time, with b.mu held.
 func (p *phase) failOverdue(now int64) {
-	for p.b.phase.Load() == p && len(p.trials.running) > 0 && p.trials.running[0].deadline <= now {
-		p.removeTrial(p.trials.running[0])
-		p.failTrial("without a result in time", 0)
+	for p.b.phase.Load() == p && len(p.probes.running) > 0 && p.probes.running[0].deadline <= now {
+		p.removeProbe(p.probes.running[0])
+		p.failProbe("without a result in time", 0)
 	}
 }
 
-// watchTrials sets a timer for the oldest trial unless there is one, with b.mu held: one a phase, however many trials come
+// watchProbes sets a timer for the oldest probe unless there is one, with b.mu held: one a phase, however many probes come
 // and go.
-func (p *phase) watchTrials(now int64) {
-	if p.trials.timer || len(p.trials.running) == 0 {
+func (p *phase) watchProbes(now int64) {
+	if p.probes.timer || len(p.probes.running) == 0 {
 		return
 	}
-	p.trials.timer = true
-	time.AfterFunc(time.Duration(p.trials.running[0].deadline-now), func() {
+	p.probes.timer = true
+	time.AfterFunc(time.Duration(p.probes.running[0].deadline-now), func() {
 		now := clock.Now()
 		p.b.mu.Lock()
-		p.trials.timer = false
+		p.probes.timer = false
 		p.failOverdue(now)
 		if p.b.phase.Load() == p {
-			p.watchTrials(now)
+			p.watchProbes(now)
 		}
 		p.b.mu.Unlock()
 		p.b.deliver()
 	})
 }
 
-// trialTime is how long a trial may take.
-func (c *Config) trialTime() time.Duration {
+// probeTime is how long a probe may take.
+func (c *Config) probeTime() time.Duration {
 	if c.SlowRate > 0 {
 		return min(c.ProbeTimeout, c.SlowCall)
 	}

@@ -13,31 +13,31 @@ func TestRacingCallersGetNoMorePlacesThanProbes(t *testing.T) {
 	b.HalfOpen()
 	p := b.phase.Load()
 	for i, want := range []bool{true, true, false} {
-		if trial, ok := p.admitTrial(); !ok || (trial != nil) != want {
-			t.Errorf("caller %d: place %v, ok %v", i+1, trial != nil, ok)
+		if probe, ok := p.admitProbe(); !ok || (probe != nil) != want {
+			t.Errorf("caller %d: place %v, ok %v", i+1, probe != nil, ok)
 		}
 	}
 }
 
-// TestTrialWhosePhaseEndsMeanwhileDecidesNothing: it found its phase the present one, and waits for the lock.
-func TestTrialWhosePhaseEndsMeanwhileDecidesNothing(t *testing.T) {
+// TestProbeWhosePhaseEndsMeanwhileDecidesNothing: it found its phase the present one, and waits for the lock.
+func TestProbeWhosePhaseEndsMeanwhileDecidesNothing(t *testing.T) {
 	for _, outcome := range []Outcome{Success, Failure} {
 		b := New(Config{})
 		b.HalfOpen()
 		p := b.phase.Load()
-		trial, _ := p.admitTrial()
+		probe, _ := p.admitProbe()
 		b.ForceOpen()
-		p.bookTrial(trial, outcome, 0, clock.Now())
+		p.bookProbe(probe, outcome, 0, clock.Now())
 		if s := b.State(); s != ForcedOpen {
 			t.Errorf("%v: %v, want forced open", outcome, s)
 		}
 	}
 }
 
-func TestTrialAfterTheFirstAllocatesNoTimer(t *testing.T) {
+func TestProbeAfterTheFirstAllocatesNoTimer(t *testing.T) {
 	b := New(Config{})
 	b.HalfOpen()
-	// The trial and its place in the list.
+	// The probe and its place in the list.
 	if n := testing.AllocsPerRun(100, func() {
 		p, _ := b.Acquire(context.Background())
 		p.Cancel()

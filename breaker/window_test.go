@@ -224,7 +224,7 @@ func TestWordWhoseTagCameRoundIsReplacedAtOnce(t *testing.T) {
 	t.Error("a caller goes round and round")
 }
 
-func TestTrialRunsNobodyElsesHook(t *testing.T) {
+func TestProbeRunsNobodyElsesHook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{SlowRate: 0.5, SlowCall: time.Second, OnStateChange: func(Transition) { time.Sleep(2 * time.Second) }})
 		b.mu.Lock()
@@ -233,7 +233,7 @@ func TestTrialRunsNobodyElsesHook(t *testing.T) {
 		b.mu.Unlock() // who made these has yet to deliver them
 		Do(t.Context(), b, func(context.Context) (int, error) { return 0, nil })
 		if s := b.State(); s != Closed {
-			t.Errorf("%v, want closed: the trial took no time", s)
+			t.Errorf("%v, want closed: the probe took no time", s)
 		}
 	})
 }

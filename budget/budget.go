@@ -78,7 +78,7 @@ func New(config Config) *Budget {
 }
 
 // Deposit counts a call, which pays for Ratio of an extra one. A policy deposits once for each call that was made
-// (Next.Starts tells), not for its extra ones, and only if no other policy of the call has: if next.Once(b) { b.Deposit() }. Retry
+// (Next.Starts tells), not for its extra ones, and only if no other policy of the call has: if next.FirstTime(b) { b.Deposit() }. Retry
 // and hedge do so, so that a budget gets one deposit a call, however many of its policies share it.
 func (b *Budget) Deposit() {
 	if b.share == 0 {

@@ -62,8 +62,8 @@ func TestNoMoreRunThanTheLimitAndNoMoreWaitThanTheQueue(t *testing.T) {
 		if err := g.Wait(); err != nil {
 			t.Error(err)
 		}
-		if slow.Calls() != 8 || slow.MostAtOnce() != 3 || refused.Load() != 12 {
-			t.Errorf("%d calls, %d at once, %d refused", slow.Calls(), slow.MostAtOnce(), refused.Load())
+		if slow.Calls() != 8 || slow.MaxConcurrent() != 3 || refused.Load() != 12 {
+			t.Errorf("%d calls, %d at once, %d refused", slow.Calls(), slow.MaxConcurrent(), refused.Load())
 		}
 		check(t, b, 0, 0)
 	})

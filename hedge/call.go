@@ -9,7 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/apart"
+	"github.com/effector-go/resilience/internal/detached"
 	"github.com/effector-go/resilience/internal/clock"
 )
 
@@ -40,7 +40,7 @@ type call struct {
 
 // A start is one start of a call, on a goroutine of its own.
 type start struct {
-	apart.Run
+	detached.Run
 	call     *call
 	ctx      startCtx
 	panicked bool // or ended its goroutine, and is the call's
@@ -84,14 +84,14 @@ func (c *call) start(s *start) {
 	s.ctx.Context = c.ctx
 	s.Fork = c.next.Fork()
 	// In the fork alone, so that policies further in know who pays, and that one who was refused has not paid.
-	if first := s.Fork.Once(c.hedge.config.Budget); s == &c.first {
+	if first := s.Fork.FirstTime(c.hedge.config.Budget); s == &c.first {
 		c.pays = c.pays && first
 	}
 	c.running++
 	go s.Do(&s.ctx, s)
 }
 
-// Ended decides whether the start is the call's or has lost: it is [apart.Owner]'s.
+// Ended decides whether the start is the call's or has lost: it is [detached.Owner]'s.
 func (s *start) Ended(returned bool, err error) (awaited bool) {
 	c := s.call
 	c.mu.Lock()
@@ -107,7 +107,7 @@ func (s *start) Ended(returned bool, err error) (awaited bool) {
 	return true
 }
 
-// Done tells the caller of a panic, which is there only now: it is [apart.Owner]'s.
+// Done tells the caller of a panic, which is there only now: it is [detached.Owner]'s.
 func (s *start) Done(awaited bool) {
 	if awaited && s.panicked {
 		s.call.mu.Lock()
@@ -225,7 +225,7 @@ func (c *call) withdraw() bool {
 func (c *call) deposit() {
 	if c.pays && c.next.Starts() > 0 {
 		c.pays = false
-		c.next.Once(c.hedge.config.Budget) // whether a start that was made is adopted or runs on
+		c.next.FirstTime(c.hedge.config.Budget) // whether a start that was made is adopted or runs on
 		c.hedge.config.Budget.Deposit()
 	}
 }

@@ -1060,7 +1060,7 @@ func TestLosersGiveBackABulkheadsPlaces(t *testing.T) {
 	})
 }
 
-func TestALosersTrialOfABreakerIsGivenBack(t *testing.T) {
+func TestALosersProbeOfABreakerIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Probes: 2})
 		b.HalfOpen()
@@ -1070,7 +1070,7 @@ func TestALosersTrialOfABreakerIsGivenBack(t *testing.T) {
 		}
 		synctest.Wait()
 		if b.State() != breaker.HalfOpen {
-			t.Errorf("state %v: the loser's trial counted", b.State())
+			t.Errorf("state %v: the loser's probe counted", b.State())
 		}
 		// One more success closes it, for which the loser's place must be free.
 		if _, err := resilience.Do(t.Context(), b, scripted(answer{}).call); err != nil || b.State() != breaker.Closed {

@@ -14,14 +14,14 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/apart"
+	"github.com/effector-go/resilience/internal/detached"
 )
 
 // ServerConfig says how [Middleware] serves. Policy must be set.
 type ServerConfig struct {
 	// Policy is what requests run under, inside [resilience.AtMostOnce]: a handler is never run twice. It must be set.
 	//
-	// A breaker counts a stream (server-sent events, a websocket) as one call, and as a trial holds its place until the
+	// A breaker counts a stream (server-sent events, a websocket) as one call, and as a probe holds its place until the
 	// stream ends: leave it off such handlers.
 	Policy resilience.Policy
 
@@ -247,7 +247,7 @@ func (s *serving) panicked(value any) error {
 	if !s.apart {
 		panic(value)
 	}
-	p := apart.PanicError(value)
+	p := detached.PanicError(value)
 	if over := s.writer.panicked(p); over {
 		s.log("resiliencehttp: panic serving %v after the handler was left behind: %v\n%s", s.request.RemoteAddr, p.Value, p.Stack)
 	}

@@ -490,7 +490,7 @@ func TestASuperfluousStatusIsLoggedAndChangesNothing(t *testing.T) {
 	}
 }
 
-// TestAHijackedConnectionIsTheHandlers: it echoes as a websocket does, holds the half-open breaker's trial until it ends, and is
+// TestAHijackedConnectionIsTheHandlers: it echoes as a websocket does, holds the half-open breaker's probe until it ends, and is
 // left alone by a policy that leaves its handler behind.
 func TestAHijackedConnectionIsTheHandlers(t *testing.T) {
 	for name, apart := range map[string]bool{"in time": false, "left behind": true} {
@@ -533,7 +533,7 @@ func TestAHijackedConnectionIsTheHandlers(t *testing.T) {
 		}
 		say("hello")
 		if refused := s.do(t, 1, newRequest(t, "GET", s.URL, "")); refused.StatusCode != 503 {
-			t.Errorf("%s: %s beside the trial, want 503", name, refused.Status)
+			t.Errorf("%s: %s beside the probe, want 503", name, refused.Status)
 		}
 		if apart {
 			leave <- struct{}{}

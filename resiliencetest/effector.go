@@ -53,7 +53,7 @@ func (e *Effector[T]) Returning(value T) *Effector[T] {
 	return e
 }
 
-// Failing sets the error of calls that fail, and returns e. A [Slow] or [Deaf] then fails when its time is over, a [Hang]
+// Failing sets the error of calls that fail, and returns e. A [Slow] or [IgnoresContext] then fails when its time is over, a [Hang]
 // fails with err in place of ctx's error. It panics if err is nil, and for effectors that have no use for it: [Panic] and
 // [Script].
 func (e *Effector[T]) Failing(err error) *Effector[T] {
@@ -99,8 +99,8 @@ func (e *Effector[T]) Running() int {
 	return e.running
 }
 
-// MostAtOnce is how many calls were running at the same time, at most.
-func (e *Effector[T]) MostAtOnce() int {
+// MaxConcurrent is how many calls were running at the same time, at most.
+func (e *Effector[T]) MaxConcurrent() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.most
@@ -167,10 +167,10 @@ func Hang[T any]() *Effector[T] {
 	return e
 }
 
-// Deaf succeeds after d, whatever becomes of ctx. It panics if d is negative.
-func Deaf[T any](d time.Duration) *Effector[T] {
-	mustNotBeNegative("Deaf: d", d)
-	e := &Effector[T]{maker: "Deaf", takesValue: true, takesError: true}
+// IgnoresContext succeeds after d, whatever becomes of ctx. It panics if d is negative.
+func IgnoresContext[T any](d time.Duration) *Effector[T] {
+	mustNotBeNegative("IgnoresContext: d", d)
+	e := &Effector[T]{maker: "IgnoresContext", takesValue: true, takesError: true}
 	e.behave = func(context.Context, int) (T, error) {
 		time.Sleep(d)
 		return e.answer()

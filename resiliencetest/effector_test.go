@@ -42,8 +42,8 @@ func outcomes[T any](t *testing.T, e *resiliencetest.Effector[T], n int) string 
 // wantCounts compares what e has counted when nothing runs any more.
 func wantCounts[T any](t *testing.T, e *resiliencetest.Effector[T], calls, most int) {
 	t.Helper()
-	if e.Calls() != calls || e.Running() != 0 || e.MostAtOnce() != most {
-		t.Errorf("%d calls, %d running, at most %d at once; want %d, 0, %d", e.Calls(), e.Running(), e.MostAtOnce(), calls, most)
+	if e.Calls() != calls || e.Running() != 0 || e.MaxConcurrent() != most {
+		t.Errorf("%d calls, %d running, at most %d at once; want %d, 0, %d", e.Calls(), e.Running(), e.MaxConcurrent(), calls, most)
 	}
 }
 
@@ -217,7 +217,7 @@ func TestSlowEndsWithACtxThatIsNeverDone(t *testing.T) {
 
 func TestDeafTakesItsTimeWhateverBecomesOfCtx(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := resiliencetest.Deaf[string](time.Minute).Returning("v")
+		e := resiliencetest.IgnoresContext[string](time.Minute).Returning("v")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for range 2 { // the ctx is done meanwhile, then before
@@ -233,7 +233,7 @@ func TestSlowDeafAndHangFailWithAnErrorThatIsSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, e := range map[string]*resiliencetest.Effector[string]{
 			"Slow": resiliencetest.Slow[string](time.Second).Returning("v").Failing(errOwn),
-			"Deaf": resiliencetest.Deaf[string](time.Second).Returning("v").Failing(errOwn),
+			"IgnoresContext": resiliencetest.IgnoresContext[string](time.Second).Returning("v").Failing(errOwn),
 			"Hang": resiliencetest.Hang[string]().Failing(errOwn),
 		} {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -365,7 +365,7 @@ func TestEveryCallerOfMakersByNumberIsCounted(t *testing.T) {
 		"Flaky":     {resiliencetest.Flaky[int](0.3, 7), flaky},
 		"Script":    {resiliencetest.Script(resiliencetest.Step[int]{Err: errOwn, Times: 999}, resiliencetest.Step[int]{}), 999},
 		"Slow":      {resiliencetest.Slow[int](0), 0},
-		"Deaf":      {resiliencetest.Deaf[int](0), 0},
+		"IgnoresContext":      {resiliencetest.IgnoresContext[int](0), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var failures atomic.Int64
@@ -379,8 +379,8 @@ func TestEveryCallerOfMakersByNumberIsCounted(t *testing.T) {
 						if _, err := test.e.Do(t.Context()); err != nil {
 							failures.Add(1)
 						}
-						if running := test.e.Running(); running < 0 || running > callers || test.e.MostAtOnce() > callers {
-							return fmt.Errorf("%d running, at most %d at once", running, test.e.MostAtOnce())
+						if running := test.e.Running(); running < 0 || running > callers || test.e.MaxConcurrent() > callers {
+							return fmt.Errorf("%d running, at most %d at once", running, test.e.MaxConcurrent())
 						}
 					}
 					return nil
@@ -389,9 +389,9 @@ func TestEveryCallerOfMakersByNumberIsCounted(t *testing.T) {
 			if err := g.Wait(); err != nil {
 				t.Error(err)
 			}
-			if int(failures.Load()) != test.failures || test.e.Calls() != n || test.e.Running() != 0 || test.e.MostAtOnce() < 1 {
+			if int(failures.Load()) != test.failures || test.e.Calls() != n || test.e.Running() != 0 || test.e.MaxConcurrent() < 1 {
 				t.Errorf("%d of %d calls failed, want %d; %d running, at most %d at once",
-					failures.Load(), test.e.Calls(), test.failures, test.e.Running(), test.e.MostAtOnce())
+					failures.Load(), test.e.Calls(), test.failures, test.e.Running(), test.e.MaxConcurrent())
 			}
 		})
 	}
@@ -400,7 +400,7 @@ func TestEveryCallerOfMakersByNumberIsCounted(t *testing.T) {
 func TestMostAtOnceIsExact(t *testing.T) {
 	for name, e := range map[string]*resiliencetest.Effector[int]{
 		"Slow":   resiliencetest.Slow[int](time.Second),
-		"Deaf":   resiliencetest.Deaf[int](time.Second),
+		"IgnoresContext":   resiliencetest.IgnoresContext[int](time.Second),
 		"Hang":   resiliencetest.Hang[int](),
 		"Script": resiliencetest.Script(resiliencetest.Step[int]{Delay: time.Second}),
 	} {
@@ -520,7 +520,7 @@ func TestMistakesPanicAndNameTheValueAndItsRange(t *testing.T) {
 		"resiliencetest: Flaky: rate is -0.1, must be 0 to 1":               func() { resiliencetest.Flaky[int](-0.1, 0) },
 		"resiliencetest: Flaky: rate is NaN, must be 0 to 1":                func() { resiliencetest.Flaky[int](math.NaN(), 0) },
 		"resiliencetest: Slow: d is -1s, must be 0 or more":                 func() { resiliencetest.Slow[int](-time.Second) },
-		"resiliencetest: Deaf: d is -1s, must be 0 or more":                 func() { resiliencetest.Deaf[int](-time.Second) },
+		"resiliencetest: IgnoresContext: d is -1s, must be 0 or more":                 func() { resiliencetest.IgnoresContext[int](-time.Second) },
 		"resiliencetest: Script: there are 0 steps, must be at least 1":     func() { resiliencetest.Script[int]() },
 		"resiliencetest: Script: steps[1].Times is -1, must be 0 or more":   func() { resiliencetest.Script(step{}, step{Times: -1}) },
 		"resiliencetest: Script: steps[0].Delay is -1ns, must be 0 or more": func() { resiliencetest.Script(step{Delay: -1}) },

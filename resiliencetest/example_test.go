@@ -121,7 +121,7 @@ func TestAHangingServerIsCalledUntilTheBreakerOpens(t *testing.T) {
 	})
 }
 
-func TestARecoveringServerGetsOneTrialAtATime(t *testing.T) {
+func TestARecoveringServerGetsOneProbeAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetch := resiliencetest.Script(
 			resiliencetest.Step[User]{Err: errors.New("status 503")},
@@ -135,21 +135,21 @@ func TestARecoveringServerGetsOneTrialAtATime(t *testing.T) {
 		for range 10 {
 			go getUser(t.Context())
 		}
-		synctest.Wait() // until each has been refused, or is the trial
+		synctest.Wait() // until each has been refused, or is the probe
 		if fetch.Calls() != 2 || fetch.Running() != 1 {
 			t.Errorf("%d calls, %d running", fetch.Calls(), fetch.Running())
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if users.State() != breaker.Closed {
-			t.Errorf("state is %v after the trial", users.State())
+			t.Errorf("state is %v after the probe", users.State())
 		}
 	})
 }
 
 func TestADriverThatIgnoresItsContextHoldsNoCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		query := resiliencetest.Deaf[User](time.Minute)
+		query := resiliencetest.IgnoresContext[User](time.Minute)
 		limit := timeout.New(timeout.Config{Limit: time.Second, Abandon: 2})
 		for range 5 {
 			_, _ = resilience.Do(t.Context(), limit, query.Do)

@@ -99,7 +99,7 @@ func TestTheRecorderTellsWhatIsStillRunning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outside, inside resiliencetest.Recorder
 		apart := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
-		call := resilience.Compose(resiliencetest.Deaf[int](time.Minute).Do, &outside, apart, &inside)
+		call := resilience.Compose(resiliencetest.IgnoresContext[int](time.Minute).Do, &outside, apart, &inside)
 		if _, err := call(t.Context()); !errors.Is(err, timeout.ErrTimeout) {
 			t.Error(err)
 		}

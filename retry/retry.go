@@ -150,7 +150,7 @@ func (r *Retry) runPaying(ctx context.Context, next resilience.Next, starts int)
 // deposit pays into the budget for a call that the last run made for the first time: one that an open breaker refuses gives
 // the dependency's retries nothing, and of several policies that share the budget one is enough. before is Starts before the run.
 func (r *Retry) deposit(next resilience.Next, before int) {
-	if before == 0 && next.Starts() > 0 && next.Once(r.config.Budget) {
+	if before == 0 && next.Starts() > 0 && next.FirstTime(r.config.Budget) {
 		r.config.Budget.Deposit()
 	}
 }

@@ -107,7 +107,7 @@ func TestTheRunHasTheFirstCallersValuesAndNotItsDeadline(t *testing.T) {
 // TestNobodyJoinsARunThatWasGivenUp: it is cancelled when its last caller goes, and the next caller starts another.
 func TestNobodyJoinsARunThatWasGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		deaf := resiliencetest.Deaf[int](time.Minute).Returning(1)
+		deaf := resiliencetest.IgnoresContext[int](time.Minute).Returning(1)
 		ended := 0
 		calls := share.Calls(func(ctx context.Context) (int, error) {
 			value, err := deaf.Do(ctx)

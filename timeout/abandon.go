@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/apart"
+	"github.com/effector-go/resilience/internal/detached"
 )
 
 // leftBehind counts the effectors that run though their callers have gone. The caller adds one after it has left, and the
@@ -20,7 +20,7 @@ func (t *Timeout) Abandoned() int { return t.left.load() }
 
 // apartCall is a call whose effector runs on a goroutine of its own.
 type apartCall struct {
-	apart.Run
+	detached.Run
 	timeout *Timeout
 
 	// state decides who has the result: running goes to finished (the goroutine, when the effector ended) or to left (the
@@ -46,7 +46,7 @@ func (t *Timeout) runApart(ctx context.Context, next resilience.Next) error {
 		defer limited.end()
 		inside = limited
 	}
-	a := &apartCall{Run: apart.Run{Fork: next.Fork()}, timeout: t, done: make(chan struct{})}
+	a := &apartCall{Run: detached.Run{Fork: next.Fork()}, timeout: t, done: make(chan struct{})}
 	go a.Do(inside, a)
 
 	select {
@@ -70,12 +70,12 @@ func (t *Timeout) runApart(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-// Ended is [apart.Owner]'s.
+// Ended is [detached.Owner]'s.
 func (a *apartCall) Ended(bool, error) (awaited bool) {
 	return a.state.CompareAndSwap(running, finished)
 }
 
-// Done is [apart.Owner]'s.
+// Done is [detached.Owner]'s.
 func (a *apartCall) Done(awaited bool) {
 	if awaited {
 		close(a.done)

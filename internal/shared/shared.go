@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/apart"
+	"github.com/effector-go/resilience/internal/detached"
 	"github.com/effector-go/resilience/internal/clock"
 )
 
@@ -62,7 +62,7 @@ func (r *Run[T]) run(ctx context.Context, effector resilience.Effector[T], settl
 			return
 		}
 		if value := recover(); value != nil {
-			r.panicked = apart.PanicError(value)
+			r.panicked = detached.PanicError(value)
 		}
 	}()
 	r.value, r.err = effector(ctx)

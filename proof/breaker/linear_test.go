@@ -44,11 +44,11 @@ func TestRunningCallsAreLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{Consecutive: 3, SlowRate: 1, SlowCall: time.Hour, Window: 100 * time.Hour})
 }
 
-func TestOneTrialIsLinearizable(t *testing.T) {
+func TestOneProbeIsLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{Consecutive: 2}, halfOpen)
 }
 
-func TestTrialsAreLinearizable(t *testing.T) {
+func TestProbesAreLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{Consecutive: 2, Probes: 2, ProbeSuccesses: 3, ProbeFailures: 2}, halfOpen)
 }
 

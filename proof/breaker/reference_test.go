@@ -27,7 +27,7 @@ type reference struct {
 	row, leak         int
 	last              []bool   // whether each of the last LastCalls failed
 	ended             []result // in this closed phase, oldest first, what Window has left behind too
-	succeeded, failed int      // trials
+	succeeded, failed int      // probes
 }
 
 type call struct{ start time.Time }
@@ -57,7 +57,7 @@ func (r *reference) now() time.Time {
 		case r.state == breaker.HalfOpen && len(r.running) > 0 && now.Sub(r.running[0].start) >= r.c.ProbeTimeout:
 			end := r.running[0].start.Add(r.c.ProbeTimeout)
 			r.running = r.running[1:]
-			r.trial(end, breaker.Failure, nil)
+			r.probe(end, breaker.Failure, nil)
 		default:
 			return now
 		}
@@ -98,7 +98,7 @@ func (r *reference) done(of *call, canceled bool, outcome breaker.Outcome, err e
 	switch {
 	case canceled:
 	case r.state == breaker.HalfOpen:
-		r.trial(now, outcome, err)
+		r.probe(now, outcome, err)
 	case r.state == breaker.Closed:
 		slow := r.c.SlowRate > 0 && now.Sub(of.start) >= r.c.SlowCall
 		if outcome == breaker.Ignored && !slow {
@@ -116,7 +116,7 @@ func (r *reference) done(of *call, canceled bool, outcome breaker.Outcome, err e
 	}
 }
 
-func (r *reference) trial(now time.Time, outcome breaker.Outcome, err error) {
+func (r *reference) probe(now time.Time, outcome breaker.Outcome, err error) {
 	switch outcome {
 	case breaker.Success:
 		if r.succeeded++; r.succeeded == r.c.ProbeSuccesses {

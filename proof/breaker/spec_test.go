@@ -110,7 +110,7 @@ type spec struct {
 	decided   int8       // the ending that will open this phase
 	row, leak int
 	last      string // the last calls, oldest first
-	successes int    // in the window, or trials
+	successes int    // in the window, or probes
 	failures  int
 	openings  int // in a row
 	told      string

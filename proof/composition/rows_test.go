@@ -52,7 +52,7 @@ var rows = []row{
 				heard = fmt.Sprintf("the breaker hears of a call limited to 1s at %v, of %s", time.Since(s.began), kind)
 				return breaker.Failure
 			}})
-			s.compose(resiliencetest.Deaf[int](3*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})), around(b))
+			s.compose(resiliencetest.IgnoresContext[int](3*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})), around(b))
 			s.once()
 			time.Sleep(time.Minute)
 			synctest.Wait() // for the effector
@@ -94,7 +94,7 @@ var rows = []row{
 		"timeout at 1s, adaptive limit at 2s",
 		"timeout at 1s, timeout at 3s",
 		func(s *scene) string {
-			s.compose(resiliencetest.Deaf[int](10*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 2})), around(oneAtOnce()))
+			s.compose(resiliencetest.IgnoresContext[int](10*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 2})), around(oneAtOnce()))
 			s.at(0)
 			s.at(2 * time.Second)
 			return s.end()
@@ -106,7 +106,7 @@ var rows = []row{
 		"timeout at 1s, the shedder has heard of 1 call by then",
 		func(s *scene) string {
 			sh := calm()
-			s.compose(resiliencetest.Deaf[int](3*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})), around(sh))
+			s.compose(resiliencetest.IgnoresContext[int](3*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})), around(sh))
 			return fmt.Sprintf("%s, the shedder has heard of %s by then", s.once(), count(sh.Snapshot().Requests-seen, "call"))
 		},
 	},
@@ -116,7 +116,7 @@ var rows = []row{
 		"a call that the timeout refuses takes 1 token",
 		func(s *scene) string {
 			th := handful(10)
-			s.compose(resiliencetest.Deaf[int](3*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})), around(th))
+			s.compose(resiliencetest.IgnoresContext[int](3*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})), around(th))
 			s.once() // is left behind
 			before := th.Snapshot().Available
 			if _, err := s.call(s.t.Context()); !errors.Is(err, resilience.ErrRefused) {
@@ -357,7 +357,7 @@ var rows = []row{
 			e := answersIn(time.Second)
 			s.compose(e.Do, around(places(1, 0)), hedgedAfter(500*ms))
 			s.once()
-			return fmt.Sprintf("%d run at once in 1 place", e.MostAtOnce())
+			return fmt.Sprintf("%d run at once in 1 place", e.MaxConcurrent())
 		},
 	},
 	{
@@ -459,7 +459,7 @@ var rows = []row{
 			e := answersIn(time.Second)
 			s.compose(e.Do, hedgedAfter(500*ms), around(oneAtOnce()))
 			s.once()
-			return fmt.Sprintf("%d run at once within a limit of 1", e.MostAtOnce())
+			return fmt.Sprintf("%d run at once within a limit of 1", e.MaxConcurrent())
 		},
 	},
 	{

@@ -34,8 +34,8 @@ const (
 	rate        kind = "rate"
 	slow        kind = "slow"
 	tripping    kind = "tripping" // a breaker that the first failure opens
-	trial       kind = "trial"    // a half-open breaker with two places that stays half-open
-	deciding    kind = "deciding" // a half-open breaker whose only trial decides
+	probe       kind = "probe"    // a half-open breaker with two places that stays half-open
+	deciding    kind = "deciding" // a half-open breaker whose only probe decides
 	retrying    kind = "retry"    // three attempts
 	budgeted    kind = "budget"   // three attempts, but a call pays for one beside the first
 	limited     kind = "timeout"  // cooperative
@@ -51,7 +51,7 @@ const (
 )
 
 var kinds = []kind{
-	consecutive, leaky, lastCalls, rate, slow, tripping, trial, deciding, retrying, budgeted, limited, abandoning, atMostOnce, discarding,
+	consecutive, leaky, lastCalls, rate, slow, tripping, probe, deciding, retrying, budgeted, limited, abandoning, atMostOnce, discarding,
 	bulkheading, rateLimited, throttled, shedding, adapting, hedging,
 }
 
@@ -83,7 +83,7 @@ func (k kind) breakerConfig() *breaker.Config {
 		Probes: 2, ProbeSuccesses: outOfHand, ProbeFailures: outOfHand,
 	}
 	switch k {
-	case consecutive, trial:
+	case consecutive, probe:
 		c.Consecutive = outOfHand
 	case leaky:
 		c.Leaky = outOfHand
@@ -208,7 +208,7 @@ func (s *scene) newLedger(k kind, depth int) *ledger {
 		}
 	}
 	l.breaker, l.config = breaker.New(*c), *c
-	if k == trial || k == deciding {
+	if k == probe || k == deciding {
 		l.breaker.HalfOpen()
 		l.state = breaker.HalfOpen
 	}
@@ -631,7 +631,7 @@ func (s *scene) holds(k kind) bool {
 func (s *scene) checkHealth(shape, goroutines int) {
 	s.healed = true
 	for _, l := range s.ledgers {
-		l.checkTrials(s.t)
+		l.checkProbes(s.t)
 		if l.byHand {
 			l.breaker.Reset()
 		}

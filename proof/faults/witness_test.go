@@ -165,7 +165,7 @@ func (l *ledger) checkSums(t *testing.T) {
 	if got.Running != 0 {
 		t.Errorf("the breaker %s has calls that run: %+v", l.config.Name, got)
 	}
-	if l.config.LastCalls == 0 && l.config.FailureRate == 0 && l.config.SlowRate == 0 && l.config.Name != string(trial) {
+	if l.config.LastCalls == 0 && l.config.FailureRate == 0 && l.config.SlowRate == 0 && l.config.Name != string(probe) {
 		return
 	}
 	if got.Calls != l.calls || got.Failures != l.failures || got.Slow != l.slow {
@@ -173,8 +173,8 @@ func (l *ledger) checkSums(t *testing.T) {
 	}
 }
 
-// checkTrials takes all places of a half-open breaker, so that none is held, and gives them back.
-func (l *ledger) checkTrials(t *testing.T) {
+// checkProbes takes all places of a half-open breaker, so that none is held, and gives them back.
+func (l *ledger) checkProbes(t *testing.T) {
 	if l.breaker.State() != breaker.HalfOpen {
 		return
 	}
@@ -182,11 +182,11 @@ func (l *ledger) checkTrials(t *testing.T) {
 	for i := range permits {
 		var err error
 		if permits[i], err = l.breaker.Acquire(context.Background()); err != nil {
-			t.Errorf("trial %d of %d: %v", i+1, len(permits), err)
+			t.Errorf("probe %d of %d: %v", i+1, len(permits), err)
 		}
 	}
 	if _, err := l.breaker.Acquire(context.Background()); err == nil {
-		t.Errorf("more than %d trials", len(permits))
+		t.Errorf("more than %d probes", len(permits))
 	}
 	for i := range permits {
 		permits[i].Cancel()
@@ -204,7 +204,7 @@ type account struct {
 func (a *account) Run(ctx context.Context, next resilience.Next) error {
 	first := next.Starts() == 0
 	defer func() {
-		if first && next.Starts() > 0 && next.Once(a) {
+		if first && next.Starts() > 0 && next.FirstTime(a) {
 			a.paid.Add(1)
 		}
 	}()

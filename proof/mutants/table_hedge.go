@@ -1,6 +1,6 @@
 package main
 
-var apartTable = table{"internal/apart/apart.go", []fault{
+var apartTable = table{"internal/detached/detached.go", []fault{
 	{
 		what: "the value of a run left behind is kept",
 		old:  `r.Fork.Discard()`,
@@ -330,8 +330,8 @@ var hedgeCallTable = table{"hedge/call.go", []fault{
 	},
 	{
 		what: "a call that was refused at first never pays",
-		old:  `s.Fork.Once(c.hedge.config.Budget); s == &c.first {`,
-		new:  `c.next.Once(c.hedge.config.Budget) && s.Fork.Once(c.hedge.config.Budget) || true; s == &c.first {`,
+		old:  `s.Fork.FirstTime(c.hedge.config.Budget); s == &c.first {`,
+		new:  `c.next.FirstTime(c.hedge.config.Budget) && s.Fork.FirstTime(c.hedge.config.Budget) || true; s == &c.first {`,
 	},
 	{
 		what: "the call pays after it was hedged",

@@ -32,12 +32,12 @@ var testEffectorTable = table{"resiliencetest/effector.go", []fault{
 		new:  "e.mu.Unlock()\n\tcall := e.calls",
 	},
 	{
-		what: "MostAtOnce is what runs now",
+		what: "MaxConcurrent is what runs now",
 		old:  "e.most = max(e.most, e.running)",
 		new:  "e.most = e.running",
 	},
 	{
-		what: "MostAtOnce does not count the call that begins",
+		what: "MaxConcurrent does not count the call that begins",
 		old:  "e.running++\n\te.most = max(e.most, e.running)",
 		new:  "e.most = max(e.most, e.running)\n\te.running++",
 	},
@@ -97,12 +97,12 @@ var testEffectorTable = table{"resiliencetest/effector.go", []fault{
 		new:  "return zero, ctx.Err()",
 	},
 	{
-		what: "Deaf hears of its ctx's end",
+		what: "IgnoresContext hears of its ctx's end",
 		old:  "e.behave = func(context.Context, int) (T, error) {\n\t\ttime.Sleep(d)",
 		new:  "e.behave = func(ctx context.Context, _ int) (T, error) {\n\t\t_ = wait(ctx, d)",
 	},
 	{
-		what: "Slow and Deaf succeed though an error is set",
+		what: "Slow and IgnoresContext succeed though an error is set",
 		old:  "if zero, err := e.fail(); err != nil {\n\t\treturn zero, err\n\t}\n\treturn e.succeed()",
 		new:  "return e.succeed()",
 	},

@@ -58,23 +58,23 @@ var retryTable = table{"retry/retry.go", []fault{
 	},
 	{
 		what: "each attempt pays into the budget",
-		old:  `before == 0 && next.Starts() > 0 && next.Once(r.config.Budget) {`,
+		old:  `before == 0 && next.Starts() > 0 && next.FirstTime(r.config.Budget) {`,
 		new:  `next.Starts() > 0 {`,
 	},
 	{
 		what: "a call that was turned away pays into the budget",
-		old:  `before == 0 && next.Starts() > 0 && next.Once(r.config.Budget) {`,
-		new:  `before == 0 && next.Once(r.config.Budget) {`,
+		old:  `before == 0 && next.Starts() > 0 && next.FirstTime(r.config.Budget) {`,
+		new:  `before == 0 && next.FirstTime(r.config.Budget) {`,
 	},
 	{
 		what: "each of the policies that share a budget pays into it",
-		old:  `next.Starts() > 0 && next.Once(r.config.Budget) {`,
+		old:  `next.Starts() > 0 && next.FirstTime(r.config.Budget) {`,
 		new:  `next.Starts() > 0 {`,
 	},
 	{
 		what:       "a call pays again where the first attempt that was made was of another run",
-		old:        `before == 0 && next.Starts() > 0 && next.Once(r.config.Budget) {`,
-		new:        `next.Starts() > 0 && next.Once(r.config.Budget) {`,
+		old:        `before == 0 && next.Starts() > 0 && next.FirstTime(r.config.Budget) {`,
+		new:        `next.Starts() > 0 && next.FirstTime(r.config.Budget) {`,
 		equivalent: "Once knows that it paid; before spares the look",
 	},
 	{

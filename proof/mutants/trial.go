@@ -40,7 +40,7 @@ var others = map[string][]string{
 	"bulkhead":             {"proof/bulkhead"},
 	"ratelimit":            {"proof/ratelimit"},
 	"hedge":                {"proof/hedge"},
-	"internal/apart":       {"timeout", "hedge"},
+	"internal/detached":       {"timeout", "hedge"},
 	"internal/fifo":        {"bulkhead", "ratelimit"},
 	"internal/keyed":       {"ratelimit"},
 	"internal/concurrency": {"adaptive", "proof/adaptive"},

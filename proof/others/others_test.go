@@ -38,19 +38,19 @@ func halfOpen(t *testing.T, c breaker.Config) *breaker.Breaker {
 }
 
 // Under concurrent callers a half-open breaker let more calls through than it was set to, all of those that came before the
-// first trial had ended.
+// first probe had ended.
 func TestHalfOpenAdmitsNoMoreThanAsked_Polly216(t *testing.T) {
 	for _, probes := range []int{1, 3} {
 		t.Run(fmt.Sprint(probes), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := halfOpen(t, breaker.Config{Probes: probes, ProbeSuccesses: 10 * probes})
-				trial := resiliencetest.Slow[int](time.Second)
-				for range 5 { // rounds of trials: places are given back, and no more than those
+				probe := resiliencetest.Slow[int](time.Second)
+				for range 5 { // rounds of probes: places are given back, and no more than those
 					var refused atomic.Int32
 					var g errgroup.Group
 					for range 100 {
 						g.Go(func() error {
-							if _, err := breaker.Do(t.Context(), b, trial.Do); errors.Is(err, breaker.ErrOpen) {
+							if _, err := breaker.Do(t.Context(), b, probe.Do); errors.Is(err, breaker.ErrOpen) {
 								refused.Add(1)
 							}
 							return nil
@@ -61,8 +61,8 @@ func TestHalfOpenAdmitsNoMoreThanAsked_Polly216(t *testing.T) {
 						t.Errorf("%d of 100 calls refused with %d probes", refused.Load(), probes)
 					}
 				}
-				if trial.MostAtOnce() != probes || trial.Calls() != 5*probes {
-					t.Errorf("%d trials at once, %d in all, with %d probes", trial.MostAtOnce(), trial.Calls(), probes)
+				if probe.MaxConcurrent() != probes || probe.Calls() != 5*probes {
+					t.Errorf("%d probes at once, %d in all, with %d probes", probe.MaxConcurrent(), probe.Calls(), probes)
 				}
 			})
 		})
@@ -76,7 +76,7 @@ func TestTheCallsAtTheInstantOfTheChangeAreCounted_Resilience4j1432(t *testing.T
 			synctest.Test(t, func(t *testing.T) {
 				b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second, Probes: probes})
 				breaker.Do(t.Context(), b, resiliencetest.FailAfter[int](0).Do)
-				trial := resiliencetest.Slow[int](time.Minute / 2)
+				probe := resiliencetest.Slow[int](time.Minute / 2)
 				var g errgroup.Group
 				for i := range 100 {
 					g.Go(func() error {
@@ -84,22 +84,22 @@ func TestTheCallsAtTheInstantOfTheChangeAreCounted_Resilience4j1432(t *testing.T
 						if i%4 == 0 {
 							b.State() // may make the change, if the timer has not
 						}
-						breaker.Do(t.Context(), b, trial.Do)
+						breaker.Do(t.Context(), b, probe.Do)
 						return nil
 					})
 				}
 				g.Wait()
-				if trial.Calls() != probes {
-					t.Errorf("%d of 100 calls went through, want %d", trial.Calls(), probes)
+				if probe.Calls() != probes {
+					t.Errorf("%d of 100 calls went through, want %d", probe.Calls(), probes)
 				}
 			})
 		})
 	}
 }
 
-// A breaker stayed half-open for good when its trials did not report: permits were taken and never given back, by calls that
+// A breaker stayed half-open for good when its probes did not report: permits were taken and never given back, by calls that
 // were ignored, cancelled, or lost.
-func TestHalfOpenIsLeftWhenTrialsDoNotReport_Resilience4j903_935(t *testing.T) {
+func TestHalfOpenIsLeftWhenProbesDoNotReport_Resilience4j903_935(t *testing.T) {
 	ways := map[string]func(t *testing.T, b *breaker.Breaker){
 		"lost": func(t *testing.T, b *breaker.Breaker) {
 			if _, err := b.Acquire(t.Context()); err != nil {
@@ -125,7 +125,7 @@ func TestHalfOpenIsLeftWhenTrialsDoNotReport_Resilience4j903_935(t *testing.T) {
 				way(t, b)
 				way(t, b)
 				if name == "lost" {
-					// The trials have failed, the breaker was open and is half-open again, though nobody asked it.
+					// The probes have failed, the breaker was open and is half-open again, though nobody asked it.
 					time.Sleep(time.Minute + 2*time.Second)
 					synctest.Wait()
 				}
@@ -135,15 +135,15 @@ func TestHalfOpenIsLeftWhenTrialsDoNotReport_Resilience4j903_935(t *testing.T) {
 					}
 				}
 				if b.State() != breaker.Closed {
-					t.Errorf("the breaker is %v after two good trials", b.State())
+					t.Errorf("the breaker is %v after two good probes", b.State())
 				}
 			})
 		})
 	}
 }
 
-// An exception that the breaker was told to ignore decided the trial: it closed the breaker as a success, or opened it.
-func TestAnIgnoredErrorDecidesNoTrial_Polly311_SmallRye320(t *testing.T) {
+// An exception that the breaker was told to ignore decided the probe: it closed the breaker as a success, or opened it.
+func TestAnIgnoredErrorDecidesNoProbe_Polly311_SmallRye320(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errIgnored := errors.New("no such user")
 		b := halfOpen(t, breaker.Config{Classify: func(ctx context.Context, err error) breaker.Outcome {
@@ -160,7 +160,7 @@ func TestAnIgnoredErrorDecidesNoTrial_Polly311_SmallRye320(t *testing.T) {
 			}
 		}
 		if ignored.Calls() != 10 {
-			t.Errorf("%d of 10 trials were admitted: each should have given its place back", ignored.Calls())
+			t.Errorf("%d of 10 probes were admitted: each should have given its place back", ignored.Calls())
 		}
 	})
 }
@@ -375,8 +375,8 @@ func TestAStaleFailureDoesNotReopen_FailsafeGo_Eapache_CEP21(t *testing.T) {
 	})
 }
 
-// The one trial of a half-open breaker hung, and every call after it was refused for good.
-func TestATrialThatHangsForEverIsOutlived_GoBreaker_FailsafeGo(t *testing.T) {
+// The one probe of a half-open breaker hung, and every call after it was refused for good.
+func TestAProbeThatHangsForEverIsOutlived_GoBreaker_FailsafeGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []breaker.State
 		b := halfOpen(t, breaker.Config{

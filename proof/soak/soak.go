@@ -363,12 +363,12 @@ func (j *journal) judge(t breaker.Transition) string {
 		if s.Failures == probeFailures && s.Running < probes && s.Calls-s.Failures < probeSuccesses {
 			return ""
 		}
-		return "not the trials that open"
+		return "not the probes that open"
 	case [2]breaker.State{breaker.HalfOpen, breaker.Closed}:
 		if s.Failures < probeFailures && s.Running < probes && s.Calls-s.Failures == probeSuccesses {
 			return ""
 		}
-		return "not the trials that close"
+		return "not the probes that close"
 	}
 	return "there is no such transition"
 }

@@ -236,7 +236,7 @@ func TestJournalKnowsAWrongTransition(t *testing.T) {
 	opened.Snapshot = breaker.Snapshot{Calls: 3, Failures: 2}
 	tried := breaker.Transition{From: breaker.Open, To: breaker.HalfOpen, At: start.Add(1), Cause: "open time over"}
 	tried.Snapshot = breaker.Snapshot{State: breaker.Open, Since: opened.At}
-	closed := breaker.Transition{From: breaker.HalfOpen, To: breaker.Closed, At: start.Add(2), Cause: "trials"}
+	closed := breaker.Transition{From: breaker.HalfOpen, To: breaker.Closed, At: start.Add(2), Cause: "probes"}
 	closed.Snapshot = breaker.Snapshot{State: breaker.HalfOpen, Since: tried.At, Calls: 6, Failures: 1}
 	reopened := closed
 	reopened.To = breaker.Open

@@ -496,7 +496,7 @@ func locksTables(r *results) string {
 		locksTable(&w, r, callers.name)
 	}
 	for _, path := range []struct{ name, text string }{
-		{"closed", "a closed breaker"}, {"half-open", "a half-open one, whose trial the callers contend for"},
+		{"closed", "a closed breaker"}, {"half-open", "a half-open one, whose probe the callers contend for"},
 	} {
 		fmt.Fprintf(&w, "\nThe time of a call through %s, by the number of processors with a caller each:\n\n", path.text)
 		locksByProcessors(&w, r, path.name)

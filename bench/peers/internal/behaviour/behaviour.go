@@ -33,7 +33,7 @@ type guard[T any] = func(ctx context.Context, fn call[T]) (T, error)
 // A want is what a probe asks a subject to be set to; a subject takes from it what it has a place for.
 type want struct {
 	failures int           // in a row that open, or the nearest to it
-	openFor  time.Duration // with one trial at a time, one success closes
+	openFor  time.Duration // with one probe at a time, one success closes
 	slowCall time.Duration // a call that takes longer is slow, and half of them slow opens, if not 0
 	attempts int           // the first included
 	delay    time.Duration // between attempts, always the same
@@ -122,19 +122,19 @@ func (p Probe) Run(t *testing.T, s Subject) Answer {
 func Probes(k Kind) []Probe {
 	switch k {
 	case Breaker:
-		return []Probe{limitsTrials, survivesLostTrial, ignoresStale, ignoresCancellation, ignoresAnyErrorOfCancelled,
+		return []Probe{limitsProbes, survivesLostProbe, ignoresStale, ignoresCancellation, ignoresAnyErrorOfCancelled,
 			sparesVainWait, keepsLastError, opensOnHungCalls, opensForRetryAfter, sharedBreaker}
 	case Retry:
-		return []Probe{limitsTrials, survivesLostTrial, ignoresStale, leavesCancelled,
+		return []Probe{limitsProbes, survivesLostProbe, ignoresStale, leavesCancelled,
 			sparesVainWait, keepsLastError, opensOnHungCalls, waitsOutRetryAfter, sharedRetry}
 	case Timeout:
-		return []Probe{limitsTrials, survivesLostTrial, ignoresStale, tellsOwnLimit,
+		return []Probe{limitsProbes, survivesLostProbe, ignoresStale, tellsOwnLimit,
 			sparesVainWait, keepsOwnError, returnsFromHungCall, waitsOutRetryAfter, sharedTimeout}
 	case Client:
 		return []Probe{sparesPost, handsOnAnswer, sparesVainRetryAfter, repeatsRefusedPost, leavesBody, keepsErrorOfAttempt,
 			reusesConnection}
 	default:
-		return []Probe{limitsTrials, survivesLostTrial, ignoresStale, ignoresCancellation, ignoresAnyErrorOfCancelled,
+		return []Probe{limitsProbes, survivesLostProbe, ignoresStale, ignoresCancellation, ignoresAnyErrorOfCancelled,
 			sparesVainWait, keepsLastError, opensOnHungCalls, waitsOutRetryAfter, sharedRetry}
 	}
 }
@@ -151,10 +151,10 @@ func (k Kind) Lacks(probe string) (why string, ok bool) {
 	case Breaker:
 		why = map[string]string{"deadline": noAttempts, "last-error": noAttempts}[probe]
 	case Retry:
-		why = map[string]string{"trials": noHalfOpen, "lost": noHalfOpen, "stale": noHalfOpen, "hung": noRefusals}[probe]
+		why = map[string]string{"probes": noHalfOpen, "lost": noHalfOpen, "stale": noHalfOpen, "hung": noRefusals}[probe]
 	case Timeout:
 		why = map[string]string{
-			"trials": noHalfOpen, "lost": noHalfOpen, "stale": noHalfOpen, "deadline": noAttempts, "retry-after": noAttempts,
+			"probes": noHalfOpen, "lost": noHalfOpen, "stale": noHalfOpen, "deadline": noAttempts, "retry-after": noAttempts,
 		}[probe]
 	}
 	return why, why != ""

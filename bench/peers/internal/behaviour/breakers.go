@@ -67,13 +67,13 @@ func breakers() []Subject {
 		{
 			Kind: Breaker, Name: "aegis sre", share: aegisShared,
 			lacks: map[string]string{
-				"trials": noPhases, "lost": noPhases, "stale": noPhases, "hung": noSlowRule, "retry-after": noPhases,
+				"probes": noPhases, "lost": noPhases, "stale": noPhases, "hung": noSlowRule, "retry-after": noPhases,
 			},
 		},
 		{
 			Kind: Breaker, Name: "go-zero", share: gozeroShared,
 			lacks: map[string]string{
-				"trials": noPhases, "lost": noPhases, "stale": noPhases, "hung": noSlowRule, "retry-after": noPhases,
+				"probes": noPhases, "lost": noPhases, "stale": noPhases, "hung": noSlowRule, "retry-after": noPhases,
 			},
 		},
 	}

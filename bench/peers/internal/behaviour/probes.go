@@ -47,7 +47,7 @@ func trip(g guard[int], err error) bool {
 	return false
 }
 
-// halfOpen trips g and waits until it is due to make trials.
+// halfOpen trips g and waits until it is due to make probes.
 func halfOpen(g guard[int]) bool {
 	tripped := trip(g, errBoom)
 	time.Sleep(usual.openFor + time.Millisecond)
@@ -81,8 +81,8 @@ func (h hanging) end(n int, err error) {
 	synctest.Wait()
 }
 
-var limitsTrials = Probe{
-	ID: "trials", Name: "limit half-open calls",
+var limitsProbes = Probe{
+	ID: "probes", Name: "limit half-open calls",
 	Asks: "Ten calls come at once when the open time is over. Yes if one is made, as configured.",
 	ask: func(s Subject) bool {
 		g := s.guard(usual)
@@ -95,9 +95,9 @@ var limitsTrials = Probe{
 	},
 }
 
-var survivesLostTrial = Probe{
-	ID: "lost", Name: "survive a lost trial",
-	Asks: "A trial never comes back. Yes if a call is made within the next two hours.",
+var survivesLostProbe = Probe{
+	ID: "lost", Name: "survive a lost probe",
+	Asks: "A probe never comes back. Yes if a call is made within the next two hours.",
 	ask: func(s Subject) bool {
 		g := s.guard(usual)
 		if !halfOpen(g) {
@@ -118,9 +118,9 @@ var survivesLostTrial = Probe{
 var ignoresStale = Probe{
 	ID: "stale", Name: "ignore a stale result",
 	Asks: "Calls of before the breaker opened come back later: failures once it is closed again, a failure and a success while a " +
-		"trial runs. Yes if nothing changes: healthy calls are made, the trial alone decides.",
+		"probe runs. Yes if nothing changes: healthy calls are made, the probe alone decides.",
 	ask: func(s Subject) bool {
-		return !failuresReopen(s.guard(usual)) && !decidesForTrial(s.guard(usual), errBoom) && !decidesForTrial(s.guard(usual), nil)
+		return !failuresReopen(s.guard(usual)) && !decidesForProbe(s.guard(usual), errBoom) && !decidesForProbe(s.guard(usual), nil)
 	},
 }
 
@@ -135,24 +135,24 @@ func failuresReopen(g guard[int]) bool {
 	return !lets(g, nil)
 }
 
-// decidesForTrial reports whether an old call's result comes before that of the trial, which is the other.
-func decidesForTrial(g guard[int], result error) bool {
+// decidesForProbe reports whether an old call's result comes before that of the probe, which is the other.
+func decidesForProbe(g guard[int], result error) bool {
 	old, oldRunning := hang(g, 1)
 	halfOpen(g)
-	trial, running := hang(g, 1)
+	probe, running := hang(g, 1)
 	old.end(oldRunning, result)
 	if result == nil {
-		trial.end(running, errBoom)
+		probe.end(running, errBoom)
 		return lets(g, nil)
 	}
-	trial.end(running, nil)
+	probe.end(running, nil)
 	return !lets(g, nil)
 }
 
 var ignoresCancellation = Probe{
 	ID: "cancelled", Name: "ignore a caller's cancellation",
 	Asks: "Callers cancel their calls, which return context.Canceled. Yes if this neither opens the breaker nor makes up for " +
-		"failures, and if a cancelled trial leaves the decision to the next.",
+		"failures, and if a cancelled probe leaves the decision to the next.",
 	ask: func(s Subject) bool { return ignores(s, context.Canceled) },
 }
 
@@ -189,20 +189,20 @@ func ignores(s Subject, err error) bool {
 		return false // counted as successes
 	}
 
-	if _, ok := s.lacks[limitsTrials.ID]; ok {
+	if _, ok := s.lacks[limitsProbes.ID]; ok {
 		return true
 	}
 	g = s.guard(usual)
 	halfOpen(g)
 	cancel(g, err)
 	if !lets(g, nil) {
-		return false // counted as a failed trial, or still holding its place
+		return false // counted as a failed probe, or still holding its place
 	}
 	g = s.guard(usual)
 	halfOpen(g)
 	cancel(g, err)
 	lets(g, errBoom)
-	return !lets(g, nil) // else counted as a successful trial
+	return !lets(g, nil) // else counted as a successful probe
 }
 
 var opensOnHungCalls = Probe{

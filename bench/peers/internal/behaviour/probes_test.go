@@ -25,14 +25,14 @@ type breakerStandIn struct {
 	generation int    // of the state
 	failures   int
 	until      time.Time // open
-	trial      time.Time // since when one runs, if half-open
+	probe      time.Time // since when one runs, if half-open
 	hung       int       // calls that have run for slowCall
 }
 
 func (b *breakerStandIn) has(d defect) bool { return b.defects[d] }
 
 func (b *breakerStandIn) enter(state string) {
-	b.state, b.failures, b.trial = state, 0, time.Time{}
+	b.state, b.failures, b.probe = state, 0, time.Time{}
 	b.generation++
 }
 
@@ -46,11 +46,11 @@ func (b *breakerStandIn) admit() (generation int, ok bool) {
 	switch {
 	case b.state == "open", b.hung >= 10 && !b.has("hung"):
 		return 0, false
-	case b.state == "half-open" && !b.has("trials"):
-		if !b.trial.IsZero() && (now.Sub(b.trial) < time.Minute || b.has("lost")) {
+	case b.state == "half-open" && !b.has("probes"):
+		if !b.probe.IsZero() && (now.Sub(b.probe) < time.Minute || b.has("lost")) {
 			return 0, false
 		}
-		b.trial = now
+		b.probe = now
 	}
 	return b.generation, true
 }
@@ -63,12 +63,12 @@ func (b *breakerStandIn) done(generation int, ctx context.Context, err error) {
 	}
 	cancelled := errors.Is(err, context.Canceled) || errors.Is(ctx.Err(), context.Canceled) && !b.has("cancelled-any")
 	switch {
-	case cancelled && (b.has("cancelled is success") && b.state == "" || b.has("cancelled trial closes") && b.state == "half-open"):
+	case cancelled && (b.has("cancelled is success") && b.state == "" || b.has("cancelled probe closes") && b.state == "half-open"):
 		err = nil
-	case cancelled && (b.has("cancelled is failure") && b.state == "" || b.has("cancelled trial opens") && b.state == "half-open"):
+	case cancelled && (b.has("cancelled is failure") && b.state == "" || b.has("cancelled probe opens") && b.state == "half-open"):
 	case cancelled:
-		if !b.has("cancelled trial kept") {
-			b.trial = time.Time{}
+		if !b.has("cancelled probe kept") {
+			b.probe = time.Time{}
 		}
 		return
 	}
@@ -295,9 +295,9 @@ func TestEachProbeTellsTheOneDefectItAsksFor(t *testing.T) {
 		defects map[defect]string // and the ID of the probe that must find it; it may be found by others too
 	}{
 		{Breaker, standInBreaker, map[defect]string{
-			"trials": "trials", "lost": "lost", "stale failures reopen": "stale", "stale failure": "stale", "stale success": "stale",
-			"cancelled is success": "cancelled", "cancelled is failure": "cancelled", "cancelled trial kept": "cancelled",
-			"cancelled trial opens": "cancelled", "cancelled trial closes": "cancelled", "cancelled-any": "cancelled-any",
+			"probes": "probes", "lost": "lost", "stale failures reopen": "stale", "stale failure": "stale", "stale success": "stale",
+			"cancelled is success": "cancelled", "cancelled is failure": "cancelled", "cancelled probe kept": "cancelled",
+			"cancelled probe opens": "cancelled", "cancelled probe closes": "cancelled", "cancelled-any": "cancelled-any",
 			"hung": "hung", "retry-after": "retry-after", "share": "share",
 		}},
 		{Retry, standInRetry, map[defect]string{
@@ -352,8 +352,8 @@ func TestAnAnswerHasWhatTheProbeFound(t *testing.T) {
 }
 
 func TestASubjectThatLacksWhatIsAskedIsNotRun(t *testing.T) {
-	s := Subject{lacks: map[string]string{"trials": "has no such state"}} // and nothing to run
-	if answer := limitsTrials.Run(t, s); answer.Verdict != Cannot || answer.Why != "has no such state" {
+	s := Subject{lacks: map[string]string{"probes": "has no such state"}} // and nothing to run
+	if answer := limitsProbes.Run(t, s); answer.Verdict != Cannot || answer.Why != "has no such state" {
 		t.Errorf("%+v", answer)
 	}
 }
@@ -373,7 +373,7 @@ func TestTheSameIsAskedOfEveryPolicy(t *testing.T) {
 				ids = append(ids, p.ID)
 			}
 		}
-		want := []string{"trials", "lost", "stale", "cancelled", "deadline", "last-error", "hung", "retry-after", "share"}
+		want := []string{"probes", "lost", "stale", "cancelled", "deadline", "last-error", "hung", "retry-after", "share"}
 		if !slices.Equal(ids, want) {
 			t.Errorf("%s: %q, want %q", kind, ids, want)
 		}

@@ -1,4 +1,4 @@
-package apart_test
+package detached_test
 
 import (
 	"context"
@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/apart"
+	"github.com/effector-go/resilience/internal/detached"
 )
 
 var errDown = errors.New("down")
@@ -35,7 +35,7 @@ func run(t *testing.T, o *owner, fn func(context.Context) (int, error)) (result 
 	resilience.Do(t.Context(), resilience.Pipeline{
 		resilience.Discard(func(n int) { dropped = append(dropped, n) }),
 		resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-			r := &apart.Run{Fork: next.Fork()}
+			r := &detached.Run{Fork: next.Fork()}
 			go r.Do(ctx, o)
 			if awaited := <-o.done; awaited == o.left {
 				t.Errorf("Done(%t), want what Ended said", awaited)
@@ -122,7 +122,7 @@ func TestAllIsThereWhenTheOwnerHearsOfTheEnd(t *testing.T) {
 		resilience.Do(t.Context(), resilience.Pipeline{
 			resilience.Discard(func(int) { dropped++ }),
 			resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-				r := &apart.Run{Fork: next.Fork()}
+				r := &detached.Run{Fork: next.Fork()}
 				go r.Do(ctx, listener{awaits, func() {
 					if !awaits {
 						heard <- dropped == 1

@@ -1,6 +1,6 @@
-// Package apart runs a fork of a call on a goroutine of its own, and hands what becomes of it to the call's goroutine: an error, a panic,
+// Package detached runs a fork of a call on a goroutine of its own, and hands what becomes of it to the call's goroutine: an error, a panic,
 // a runtime.Goexit.
-package apart
+package detached
 
 import (
 	"context"
