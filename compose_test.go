@@ -25,7 +25,7 @@ func named(log *[]string, name string) resilience.Policy {
 	})
 }
 
-func TestPoliciesRunOutermostFirst(t *testing.T) {
+func TestComposeRunsOutermostFirst(t *testing.T) {
 	var log []string
 	effector := resilience.Effector[int](func(context.Context) (int, error) {
 		log = append(log, "effector")
@@ -60,7 +60,7 @@ func TestPoliciesRunOutermostFirst(t *testing.T) {
 // nilPipeline adds nothing and is no mistake.
 func nilPipeline() resilience.Pipeline { return nil }
 
-func TestPipelinesNestToAnyDepth(t *testing.T) {
+func TestPipelineNestsToAnyDepth(t *testing.T) {
 	var log []string
 	var want []string
 	pipeline := resilience.Pipeline{}
@@ -78,7 +78,7 @@ func TestPipelinesNestToAnyDepth(t *testing.T) {
 	}
 }
 
-func TestAPipelineMayRunSeveralTimesInACall(t *testing.T) {
+func TestPipelineRunsSeveralTimesInCall(t *testing.T) {
 	var log []string
 	inner := resilience.Pipeline{named(&log, "a"), named(&log, "b")}
 	policy := resilience.Pipeline{twice, inner, named(&log, "c")}
@@ -90,7 +90,7 @@ func TestAPipelineMayRunSeveralTimesInACall(t *testing.T) {
 	}
 }
 
-func TestComposeWithoutPoliciesIsTheEffector(t *testing.T) {
+func TestComposeWithoutPoliciesReturnsEffector(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // only the bare effector is made on a dead ctx
 	for _, call := range []resilience.Effector[int]{
@@ -106,7 +106,7 @@ func TestComposeWithoutPoliciesIsTheEffector(t *testing.T) {
 	}
 }
 
-func TestComposeKeepsACopyOfTheList(t *testing.T) {
+func TestComposeCopiesList(t *testing.T) {
 	var log []string
 	inner := resilience.Pipeline{named(&log, "b"), named(&log, "c")}
 	list := []resilience.Policy{named(&log, "a"), inner}
@@ -120,7 +120,7 @@ func TestComposeKeepsACopyOfTheList(t *testing.T) {
 	}
 }
 
-func TestRunningAPipelineLeavesTheCallersListAlone(t *testing.T) {
+func TestPipelineLeavesCallersListUnchanged(t *testing.T) {
 	var log []string
 	a, b, c, spare := named(&log, "a"), named(&log, "b"), named(&log, "c"), named(&log, "spare")
 	inner := resilience.Pipeline{a, spare}[:1] // room for one more, which a careless append would take
@@ -140,7 +140,7 @@ func TestRunningAPipelineLeavesTheCallersListAlone(t *testing.T) {
 	}
 }
 
-func TestConcurrentCallsShareAPipeline(t *testing.T) {
+func TestPipelineServesConcurrentCalls(t *testing.T) {
 	inner := resilience.Pipeline{pass, pass, pass}[:2]
 	pipeline := resilience.Pipeline{twice, inner, pass}
 	call := resilience.Compose(one, pipeline)
@@ -164,7 +164,7 @@ func TestConcurrentCallsShareAPipeline(t *testing.T) {
 	}
 }
 
-func TestTheValueBesideAnErrorIsTheEffectorsLast(t *testing.T) {
+func TestComposeReturnsLastValueWithError(t *testing.T) {
 	n := 0
 	count := func(context.Context) (int, error) { n++; return n, errDown }
 	wrap := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -175,14 +175,14 @@ func TestTheValueBesideAnErrorIsTheEffectorsLast(t *testing.T) {
 	}
 }
 
-func TestTheValueOfACallThatWasNotMadeIsZero(t *testing.T) {
+func TestComposeReturnsZeroIfNotMade(t *testing.T) {
 	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
 	if value, err := resilience.Do(t.Context(), refuse, one); value != 0 || err != resilience.ErrRefused {
 		t.Errorf("got %d, %v; want 0, %v", value, err, resilience.ErrRefused)
 	}
 }
 
-func TestRunYieldsTheError(t *testing.T) {
+func TestRunReturnsError(t *testing.T) {
 	if err := resilience.Run(t.Context(), pass, func(context.Context) error { return errDown }); err != errDown {
 		t.Errorf("got %v, want %v", err, errDown)
 	}
@@ -191,7 +191,7 @@ func TestRunYieldsTheError(t *testing.T) {
 	}
 }
 
-func TestACallWithADeadCtxIsNotMade(t *testing.T) {
+func TestDoRefusesEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errCause)
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -213,7 +213,7 @@ func TestACallWithADeadCtxIsNotMade(t *testing.T) {
 	}
 }
 
-func TestTheEffectorGetsTheCtxOfTheInnermostPolicy(t *testing.T) {
+func TestEffectorReceivesInnermostContext(t *testing.T) {
 	type key struct{}
 	set := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		return next.Run(context.WithValue(ctx, key{}, "set"))
@@ -246,7 +246,7 @@ func wantStarts(t *testing.T, what string, n resilience.Next, want int) {
 	}
 }
 
-func TestStartsCountsTheEffectorsStarts(t *testing.T) {
+func TestStartsCountsStarts(t *testing.T) {
 	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		wantStarts(t, "before", next, 0)
 		_ = next.Run(ctx)
@@ -257,7 +257,7 @@ func TestStartsCountsTheEffectorsStarts(t *testing.T) {
 	})
 }
 
-func TestStartsCountsAnEffectorThatPanicked(t *testing.T) {
+func TestStartsCountsPanic(t *testing.T) {
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = panicOf(func() { _ = next.Run(ctx) })
 		wantStarts(t, "after the panic", next, 1)
@@ -266,7 +266,7 @@ func TestStartsCountsAnEffectorThatPanicked(t *testing.T) {
 	_, _ = resilience.Do(t.Context(), policy, panicker)
 }
 
-func TestAForkIsOneStartUntilItIsAdoptedThenItsOwn(t *testing.T) {
+func TestForkCountsAsOneStartUntilAdopted(t *testing.T) {
 	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		refused, run := next.Fork(), next.Fork()
@@ -289,7 +289,7 @@ func TestAForkIsOneStartUntilItIsAdoptedThenItsOwn(t *testing.T) {
 	})
 }
 
-func TestStartsOfForksOfForksAddUp(t *testing.T) {
+func TestForkStartsAddUp(t *testing.T) {
 	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		outer := next.Fork()
 		inner := outer.Fork()
@@ -302,7 +302,7 @@ func TestStartsOfForksOfForksAddUp(t *testing.T) {
 	})
 }
 
-func TestAdoptTakesTheForksValue(t *testing.T) {
+func TestAdoptTakesForksValue(t *testing.T) {
 	value, err := checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		first, second := next.Fork(), next.Fork()
 		_ = first.Run(ctx)
@@ -316,7 +316,7 @@ func TestAdoptTakesTheForksValue(t *testing.T) {
 	}
 }
 
-func TestAForkThatNeverRanLeavesTheValue(t *testing.T) {
+func TestAdoptOfUnusedForkKeepsValue(t *testing.T) {
 	value, _ := checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		next.Adopt(next.Fork())
@@ -327,7 +327,7 @@ func TestAForkThatNeverRanLeavesTheValue(t *testing.T) {
 	}
 }
 
-func TestAForkRunsTheRestOfThePipeline(t *testing.T) {
+func TestForkRunsRestOfPipeline(t *testing.T) {
 	var log []string
 	fork := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		f := next.Fork()
@@ -344,7 +344,7 @@ func TestAForkRunsTheRestOfThePipeline(t *testing.T) {
 	}
 }
 
-func TestAdoptPanicsOnAForkOfAnotherCall(t *testing.T) {
+func TestAdoptPanicsOnForeignFork(t *testing.T) {
 	const want = "resilience: Adopt: fork is not a fork of this call"
 	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		for name, other := range map[string]resilience.Next{
@@ -358,7 +358,7 @@ func TestAdoptPanicsOnAForkOfAnotherCall(t *testing.T) {
 	})
 }
 
-func TestDiscardWithoutADiscardPolicyDoesNothing(t *testing.T) {
+func TestNextDiscardWithoutPolicyDoesNothing(t *testing.T) {
 	value, _ := checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		next.Discard()
 		_ = next.Run(ctx)
@@ -385,7 +385,7 @@ var both = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next)
 	return errs[1]
 })
 
-func TestForksRunAtTheSameTime(t *testing.T) {
+func TestForkRunsConcurrently(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{
 		"plain":                  resilience.Pipeline{both, pass},
 		"in a fork":              resilience.Pipeline{both, both},
@@ -402,7 +402,7 @@ func TestForksRunAtTheSameTime(t *testing.T) {
 	}
 }
 
-func TestEveryCallMayBeRepeatedButThoseUnderAtMostOnce(t *testing.T) {
+func TestRepeatableIsFalseOnlyUnderAtMostOnce(t *testing.T) {
 	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		if !next.Repeatable() {
@@ -422,7 +422,7 @@ func TestEveryCallMayBeRepeatedButThoseUnderAtMostOnce(t *testing.T) {
 	})
 }
 
-func TestAtMostOnceHoldsThroughNestedPipelines(t *testing.T) {
+func TestAtMostOnceHoldsInNestedPipelines(t *testing.T) {
 	n := 0
 	count := func(context.Context) error { n++; return errDown }
 	reads := resilience.Pipeline{pass, resilience.Pipeline{again}}
@@ -436,7 +436,7 @@ func TestAtMostOnceHoldsThroughNestedPipelines(t *testing.T) {
 	}
 }
 
-func TestAtMostOnceIsNotPassedOnByTheCtx(t *testing.T) {
+func TestAtMostOnceIsNotPassedByContext(t *testing.T) {
 	inner := 0
 	_ = resilience.Run(t.Context(), resilience.AtMostOnce, func(ctx context.Context) error {
 		return resilience.Run(ctx, again, func(context.Context) error { inner++; return errDown })
@@ -474,7 +474,7 @@ func TestNotMadeCountsOnlyOutermost(t *testing.T) {
 	}
 }
 
-func TestOneEffectIsEnoughForAtMostOnce(t *testing.T) {
+func TestAtMostOnceCountsOneEffect(t *testing.T) {
 	n := 0
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		for next.Repeatable() {
@@ -498,7 +498,7 @@ func TestOneEffectIsEnoughForAtMostOnce(t *testing.T) {
 	}
 }
 
-func TestAPanicMayHaveHadAnEffect(t *testing.T) {
+func TestAtMostOnceCountsPanicAsEffect(t *testing.T) {
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = panicOf(func() { _ = next.Run(ctx) })
 		if next.Repeatable() {
@@ -509,7 +509,7 @@ func TestAPanicMayHaveHadAnEffect(t *testing.T) {
 	_, _ = resilience.Do(t.Context(), resilience.Pipeline{resilience.AtMostOnce, policy}, panicker)
 }
 
-func TestARunningForkMayHaveHadAnEffect(t *testing.T) {
+func TestAtMostOnceCountsRunningForkAsEffect(t *testing.T) {
 	_, _ = checked(t, resilience.AtMostOnce, func(ctx context.Context, next resilience.Next) error {
 		fork := next.Fork()
 		if !fork.Repeatable() {
@@ -533,7 +533,7 @@ func TestARunningForkMayHaveHadAnEffect(t *testing.T) {
 	})
 }
 
-func TestAForkOfAForkKnowsOfTheEffectsBeforeBoth(t *testing.T) {
+func TestForkOfForkInheritsEarlierEffects(t *testing.T) {
 	_, _ = checked(t, resilience.AtMostOnce, func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		if next.Fork().Fork().Repeatable() {
@@ -543,7 +543,7 @@ func TestAForkOfAForkKnowsOfTheEffectsBeforeBoth(t *testing.T) {
 	})
 }
 
-func TestAForkOfAForkKnowsOfTheCallsEffects(t *testing.T) {
+func TestForkOfForkInheritsCallsEffects(t *testing.T) {
 	var repeatable []bool
 	forks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
@@ -557,7 +557,7 @@ func TestAForkOfAForkKnowsOfTheCallsEffects(t *testing.T) {
 	}
 }
 
-func TestAForkThatHadNoEffectLeavesTheCallRepeatable(t *testing.T) {
+func TestForkWithoutEffectKeepsCallRepeatable(t *testing.T) {
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		refused, notMade := next.Fork(), next.Fork()
 		_ = notMade.Run(ctx)
@@ -573,7 +573,7 @@ func TestAForkThatHadNoEffectLeavesTheCallRepeatable(t *testing.T) {
 	})
 }
 
-func TestTheMarkOfAForkHoldsOnceItIsAdopted(t *testing.T) {
+func TestAdoptTakesAtMostOnceOfFork(t *testing.T) {
 	fork := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		f := next.Fork()
 		_ = f.Run(ctx)
@@ -586,7 +586,7 @@ func TestTheMarkOfAForkHoldsOnceItIsAdopted(t *testing.T) {
 	_, _ = resilience.Do(t.Context(), resilience.Pipeline{fork, resilience.AtMostOnce}, one)
 }
 
-func TestOnceIsTrueOncePerKeyOfACall(t *testing.T) {
+func TestFirstTimeIsTrueOncePerKey(t *testing.T) {
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		for _, key := range []any{"a", 1, "b", new(int)} {
 			if !next.FirstTime(key) {
@@ -616,7 +616,7 @@ func TestOnceIsTrueOncePerKeyOfACall(t *testing.T) {
 	_, _ = resilience.Do(t.Context(), resilience.Pipeline{policy, inner}, one)
 }
 
-func TestAForkKnowsWhatWasDoneOnceBeforeIt(t *testing.T) {
+func TestFirstTimeIsInheritedByFork(t *testing.T) {
 	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		for _, key := range []any{1, 2, 3} {
 			next.FirstTime(key)
@@ -629,8 +629,8 @@ func TestAForkKnowsWhatWasDoneOnceBeforeIt(t *testing.T) {
 	}), func(context.Context) error { return nil })
 }
 
-// TestForksShareNoListOfWhatWasDoneOnce: a list with room for more would be written by both.
-func TestForksShareNoListOfWhatWasDoneOnce(t *testing.T) {
+// TestFirstTimeIsNotSharedByForks: a list with room for more would be written by both.
+func TestFirstTimeIsNotSharedByForks(t *testing.T) {
 	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		for key := range 8 {
 			next.FirstTime(key)
@@ -645,7 +645,7 @@ func TestForksShareNoListOfWhatWasDoneOnce(t *testing.T) {
 	}), func(context.Context) error { return nil })
 }
 
-func TestWhatAForkDidOnceIsKnownOnceItIsAdopted(t *testing.T) {
+func TestFirstTimeIsAdoptedFromFork(t *testing.T) {
 	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		next.FirstTime("before")
 		none, single, several, refused := next.Fork(), next.Fork(), next.Fork(), next.Fork()
@@ -702,7 +702,7 @@ func (l *ledger) want(t *testing.T, dropped ...int) {
 	}
 }
 
-func TestDiscardLeavesTheCallersValue(t *testing.T) {
+func TestDiscardKeepsCallersValue(t *testing.T) {
 	var l ledger
 	value, err := resilience.Do(t.Context(), resilience.Discard(l.drop), l.succeed)
 	if value != 1 || err != nil {
@@ -711,7 +711,7 @@ func TestDiscardLeavesTheCallersValue(t *testing.T) {
 	l.want(t)
 }
 
-func TestDiscardHearsAnOverwrittenValue(t *testing.T) {
+func TestDiscardDropsOverwrittenValue(t *testing.T) {
 	var l ledger
 	value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), twice, twice}, l.succeed)
 	if value != 4 || err != nil {
@@ -720,7 +720,7 @@ func TestDiscardHearsAnOverwrittenValue(t *testing.T) {
 	l.want(t, 1, 2, 3)
 }
 
-func TestDiscardHearsTheValueBesideAnErrorAndTheCallerGetsZero(t *testing.T) {
+func TestDiscardDropsValueWithError(t *testing.T) {
 	var l ledger
 	value, err := resilience.Do(t.Context(), resilience.Discard(l.drop), l.fail)
 	if value != 0 || err != errDown {
@@ -729,7 +729,7 @@ func TestDiscardHearsTheValueBesideAnErrorAndTheCallerGetsZero(t *testing.T) {
 	l.want(t, 1)
 }
 
-func TestDiscardHearsTheValueBesideAnErrorOfAPolicy(t *testing.T) {
+func TestDiscardDropsValueWithPolicysError(t *testing.T) {
 	fail := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		return errDown
@@ -747,14 +747,14 @@ func TestDiscardHearsTheValueBesideAnErrorOfAPolicy(t *testing.T) {
 	}
 }
 
-func TestDiscardHearsNothingOfACallThatWasNotMade(t *testing.T) {
+func TestDiscardDropsNothingIfNotMade(t *testing.T) {
 	var l ledger
 	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
 	_, _ = resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), refuse}, l.succeed)
 	l.want(t)
 }
 
-func TestDiscardHearsAValueBeforeAPolicyWaits(t *testing.T) {
+func TestDiscardDropsValueBeforeWait(t *testing.T) {
 	var l ledger
 	waits := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
@@ -771,7 +771,7 @@ func TestDiscardHearsAValueBeforeAPolicyWaits(t *testing.T) {
 	l.want(t, 1)
 }
 
-func TestAValueGivenUpIsNotTheCallers(t *testing.T) {
+func TestNextDiscardTakesValueFromCaller(t *testing.T) {
 	var l ledger
 	gives := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
@@ -784,7 +784,7 @@ func TestAValueGivenUpIsNotTheCallers(t *testing.T) {
 	l.want(t, 1)
 }
 
-func TestDiscardHearsTheLoserOfTwoForks(t *testing.T) {
+func TestDiscardDropsLoserOfTwoForks(t *testing.T) {
 	for range 50 {
 		var l ledger
 		value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), both}, l.succeed)
@@ -795,7 +795,7 @@ func TestDiscardHearsTheLoserOfTwoForks(t *testing.T) {
 	}
 }
 
-func TestDiscardHearsAForkThatWasGivenUp(t *testing.T) {
+func TestDiscardDropsDiscardedFork(t *testing.T) {
 	var l ledger
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		loser, winner := next.Fork(), next.Fork()
@@ -812,7 +812,7 @@ func TestDiscardHearsAForkThatWasGivenUp(t *testing.T) {
 	l.want(t, 1)
 }
 
-func TestAForkAdoptedAfterItWasGivenUpYieldsZero(t *testing.T) {
+func TestAdoptOfDiscardedForkReturnsZero(t *testing.T) {
 	var l ledger
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
@@ -829,7 +829,7 @@ func TestAForkAdoptedAfterItWasGivenUpYieldsZero(t *testing.T) {
 	l.want(t, 1, 2)
 }
 
-func TestDiscardHearsAForkThatNobodyAdopted(t *testing.T) {
+func TestDiscardDropsForkNotAdopted(t *testing.T) {
 	var l ledger
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		fork := next.Fork()
@@ -857,7 +857,7 @@ func leaves(started <-chan struct{}) resilience.Policy {
 	})
 }
 
-func TestDiscardHearsAForkThatEndsAfterItsCallerHasGone(t *testing.T) {
+func TestDiscardDropsForkThatOutlivesCall(t *testing.T) {
 	for name, policies := range map[string]func(l *ledger, started chan struct{}) resilience.Pipeline{
 		"outside": func(l *ledger, started chan struct{}) resilience.Pipeline {
 			return resilience.Pipeline{resilience.Discard(l.drop), leaves(started)}
@@ -892,7 +892,7 @@ func TestDiscardHearsAForkThatEndsAfterItsCallerHasGone(t *testing.T) {
 
 // A fork that starts an inner Discard policy just when its caller goes shares nothing with the caller unguarded: the race
 // detector is the judge.
-func TestAnInnerDiscardMayStartWhileItsCallerGoes(t *testing.T) {
+func TestDiscardStartsInForkWhileCallEnds(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
 			var l ledger
@@ -912,7 +912,7 @@ func TestAnInnerDiscardMayStartWhileItsCallerGoes(t *testing.T) {
 }
 
 // A policy that forgets to discard the fork it left behind leaks nothing either, under an outermost Discard.
-func TestDiscardHearsAForkThatWasLeftBehindUndiscarded(t *testing.T) {
+func TestDiscardDropsForgottenFork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l ledger
 		end := make(chan struct{})
@@ -935,7 +935,7 @@ func TestDiscardHearsAForkThatWasLeftBehindUndiscarded(t *testing.T) {
 	})
 }
 
-func TestAnInnerDiscardBeginsAnewAfterAForkWithOneWasAdopted(t *testing.T) {
+func TestDiscardStartsOverAfterAdoptedFork(t *testing.T) {
 	var l ledger
 	outside := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		fork := next.Fork()
@@ -958,7 +958,7 @@ func TestAnInnerDiscardBeginsAnewAfterAForkWithOneWasAdopted(t *testing.T) {
 	l.want(t, 1, 2)
 }
 
-func TestAValueThatPassedADiscardByReplacesTheKeptOne(t *testing.T) {
+func TestDiscardDropsReplacedValue(t *testing.T) {
 	var l ledger
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
@@ -983,7 +983,7 @@ func TestAValueThatPassedADiscardByReplacesTheKeptOne(t *testing.T) {
 	l.want(t, 1)
 }
 
-func TestADropThatTakesLongHoldsUpNoOtherFork(t *testing.T) {
+func TestDiscardSlowDropDelaysNoOtherFork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l ledger
 		release := make(chan struct{})
@@ -1016,7 +1016,7 @@ func TestADropThatTakesLongHoldsUpNoOtherFork(t *testing.T) {
 	})
 }
 
-func TestDiscardHearsTheValueOfACallThatPanicked(t *testing.T) {
+func TestDiscardDropsValueOfPanickedCall(t *testing.T) {
 	for _, inside := range []bool{true, false} {
 		var l ledger
 		breaks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -1038,7 +1038,7 @@ func TestDiscardHearsTheValueOfACallThatPanicked(t *testing.T) {
 	}
 }
 
-func TestDiscardHearsTheValueBeforeAnEffectorThatPanicked(t *testing.T) {
+func TestDiscardDropsValueBeforePanic(t *testing.T) {
 	var l ledger
 	_ = panicOf(func() {
 		_, _ = resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), twice}, func(context.Context) (int, error) {
@@ -1051,7 +1051,7 @@ func TestDiscardHearsTheValueBeforeAnEffectorThatPanicked(t *testing.T) {
 	l.want(t, 1)
 }
 
-func TestDiscardHearsTheValueOfACallThatEndedItsGoroutine(t *testing.T) {
+func TestDiscardDropsValueAtGoexit(t *testing.T) {
 	var l ledger
 	done := make(chan struct{})
 	go func() {
@@ -1067,7 +1067,7 @@ func TestDiscardHearsTheValueOfACallThatEndedItsGoroutine(t *testing.T) {
 	l.want(t, 1)
 }
 
-func TestAPanicInDropLeavesNothingHeld(t *testing.T) {
+func TestDiscardPanicInDropHoldsNothing(t *testing.T) {
 	var l ledger
 	drop := func(n int) {
 		l.drop(n)
@@ -1092,7 +1092,7 @@ type closer struct{ closed int }
 
 func (c *closer) Close() error { c.closed++; return nil }
 
-func TestDiscardOfAnInterfaceHearsTheValuesThatImplementIt(t *testing.T) {
+func TestDiscardOfInterfaceDropsImplementations(t *testing.T) {
 	closing := resilience.Discard(func(c io.Closer) { _ = c.Close() })
 	c := new(closer)
 	got, err := resilience.Do(t.Context(), closing, func(context.Context) (*closer, error) { return c, errDown })
@@ -1113,7 +1113,7 @@ func TestDiscardOfAnInterfaceHearsTheValuesThatImplementIt(t *testing.T) {
 	}
 }
 
-func TestDiscardHearsZeroValues(t *testing.T) {
+func TestDiscardDropsZeroValues(t *testing.T) {
 	var heard []any
 	anything := resilience.Discard(func(c io.Closer) { heard = append(heard, c) })
 	_, _ = resilience.Do(t.Context(), anything, func(context.Context) (io.ReadCloser, error) { return nil, errDown })
@@ -1124,7 +1124,7 @@ func TestDiscardHearsZeroValues(t *testing.T) {
 	}
 }
 
-func TestDiscardIsNotConcernedWithOtherTypes(t *testing.T) {
+func TestDiscardIgnoresOtherTypes(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{
 		"another type":            resilience.Discard(func(string) { t.Error("drop of a string was asked") }),
 		"an interface not met":    resilience.Discard(func(io.Closer) { t.Error("drop of a Closer was asked") }),
@@ -1143,7 +1143,7 @@ func TestDiscardIsNotConcernedWithOtherTypes(t *testing.T) {
 
 type otherInt int
 
-func TestOfSeveralDiscardsTheOutermostThatFitsHears(t *testing.T) {
+func TestDiscardOutermostOfTypeDrops(t *testing.T) {
 	var outer, inner ledger
 	other := resilience.Discard(func(string) { t.Error("drop of a string was asked") })
 	policy := resilience.Pipeline{other, resilience.Discard(outer.drop), twice, resilience.Discard(inner.drop)}
@@ -1154,7 +1154,7 @@ func TestOfSeveralDiscardsTheOutermostThatFitsHears(t *testing.T) {
 	inner.want(t)
 }
 
-func TestDiscardWithinARepeatingPolicyDropsEachValueOnce(t *testing.T) {
+func TestDiscardInsideRetryDropsEachValueOnce(t *testing.T) {
 	var l ledger
 	drop := resilience.Discard(l.drop)
 	if value, err := resilience.Do(t.Context(), resilience.Pipeline{twice, drop, twice}, l.succeed); value != 4 || err != nil {
@@ -1163,7 +1163,7 @@ func TestDiscardWithinARepeatingPolicyDropsEachValueOnce(t *testing.T) {
 	l.want(t, 1, 2, 3)
 }
 
-func TestAForkAfterAnInnerDiscardHasEndedIsKeptAnew(t *testing.T) {
+func TestDiscardHoldsForkAfterInnerDiscardEnded(t *testing.T) {
 	var l ledger
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
@@ -1180,7 +1180,7 @@ func TestAForkAfterAnInnerDiscardHasEndedIsKeptAnew(t *testing.T) {
 }
 
 // Whatever the order in which values are made, overwritten, adopted and given up: each is the caller's or dropped, once.
-func TestEachValueIsTheCallersOrDroppedOnce(t *testing.T) {
+func TestDiscardDropsOrReturnsEachValueOnce(t *testing.T) {
 	left := func(wg *sync.WaitGroup) resilience.Policy {
 		return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 			abandoned, kept := next.Fork(), next.Fork()
@@ -1225,7 +1225,7 @@ func TestEachValueIsTheCallersOrDroppedOnce(t *testing.T) {
 	}
 }
 
-func TestOnePolicyCostsOneAllocation(t *testing.T) {
+func TestComposeAllocatesOnce(t *testing.T) {
 	ctx := t.Context()
 	call := resilience.Compose(one, pass)
 	if allocs := testing.AllocsPerRun(1000, func() { _, _ = call(ctx) }); allocs != 1 {
@@ -1237,8 +1237,8 @@ func TestOnePolicyCostsOneAllocation(t *testing.T) {
 	}
 }
 
-// TestNestedPipelinesAreLaidFlatAtOnce where they run: copies at each level would grow with the square of the depth.
-func TestNestedPipelinesAreLaidFlatAtOnce(t *testing.T) {
+// TestPipelineFlattensInOneStep where they run: copies at each level would grow with the square of the depth.
+func TestPipelineFlattensInOneStep(t *testing.T) {
 	allocations := func(depth int) float64 {
 		nested := resilience.Pipeline{pass}
 		for range depth {

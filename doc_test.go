@@ -57,7 +57,7 @@ func packages(t *testing.T) map[string]*doc.Package {
 	return parsed
 }
 
-func TestEveryExportedNameIsDocumented(t *testing.T) {
+func TestDocCoversExportedNames(t *testing.T) {
 	for dir, pkg := range packages(t) {
 		undocumented := func(text string, names ...string) {
 			if strings.TrimSpace(text) == "" {
@@ -100,7 +100,7 @@ func TestEveryExportedNameIsDocumented(t *testing.T) {
 	}
 }
 
-func TestEveryPackageHasAnExample(t *testing.T) {
+func TestDocHasExampleInEveryPackage(t *testing.T) {
 	for dir, pkg := range packages(t) {
 		top := strings.Split(filepath.ToSlash(dir), "/")[0]
 		if top == "bench" || top == "docs" || top == "proof" { // nobody imports these

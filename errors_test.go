@@ -24,7 +24,7 @@ func waitForCtx(ctx context.Context) error {
 }
 
 // Every kind of error that a call may end with, as it reads in a log.
-func TestErrorsReadWell(t *testing.T) {
+func TestErrorTexts(t *testing.T) {
 	run := func(ctx context.Context, effector func(context.Context) error, policies ...resilience.Policy) error {
 		return resilience.Run(ctx, resilience.Pipeline(policies), effector)
 	}

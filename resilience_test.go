@@ -29,7 +29,7 @@ var twice = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next
 	return next.Run(ctx)
 })
 
-func TestCheckTurnsABadResultIntoAnErrorAndKeepsTheValue(t *testing.T) {
+func TestCheckTurnsBadResultIntoError(t *testing.T) {
 	var heard error
 	listen := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		heard = next.Run(ctx)
@@ -48,7 +48,7 @@ func TestCheckTurnsABadResultIntoAnErrorAndKeepsTheValue(t *testing.T) {
 	}
 }
 
-func TestCheckIsNotAskedAboutAFailedCall(t *testing.T) {
+func TestCheckIsNotCalledForFailure(t *testing.T) {
 	call := resilience.Effector[int](func(context.Context) (int, error) { return 2, errDown }).
 		Check(func(int) error { t.Error("check was asked"); return nil })
 	if value, err := call(t.Context()); value != 2 || err != errDown {
@@ -63,7 +63,7 @@ func TestCheckThatAcceptsChangesNothing(t *testing.T) {
 	}
 }
 
-func TestOrElseAnswersForAFailedCall(t *testing.T) {
+func TestOrElseAnswersForFailure(t *testing.T) {
 	call := resilience.Effector[int](func(context.Context) (int, error) { return 2, errDown }).
 		OrElse(func(_ context.Context, err error) (int, error) {
 			if err != errDown {
@@ -76,7 +76,7 @@ func TestOrElseAnswersForAFailedCall(t *testing.T) {
 	}
 }
 
-func TestOrElseIsNotAskedAboutASuccess(t *testing.T) {
+func TestOrElseIsNotCalledForSuccess(t *testing.T) {
 	call := resilience.Effector[int](one).OrElse(func(context.Context, error) (int, error) {
 		t.Error("the fallback was asked")
 		return 0, nil
@@ -86,7 +86,7 @@ func TestOrElseIsNotAskedAboutASuccess(t *testing.T) {
 	}
 }
 
-func TestOrElseAnswersForADeadCtxToo(t *testing.T) {
+func TestOrElseAnswersForEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	call := resilience.Effector[int](one).With(pass).OrElse(func(got context.Context, err error) (int, error) {
@@ -100,7 +100,7 @@ func TestOrElseAnswersForADeadCtxToo(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsReadThroughWrapping(t *testing.T) {
+func TestRetryAfterUnwraps(t *testing.T) {
 	marked := resilience.WithRetryAfter(errDown, 3*time.Second)
 	if after, ok := resilience.RetryAfter(fmt.Errorf("get: %w", marked)); after != 3*time.Second || !ok {
 		t.Errorf("got %v, %t; want 3s, true", after, ok)
@@ -110,7 +110,7 @@ func TestRetryAfterIsReadThroughWrapping(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsThatOfTheFirstErrorInTheTree(t *testing.T) {
+func TestRetryAfterReturnsFirstInTree(t *testing.T) {
 	three, five := resilience.WithRetryAfter(errDown, 3*time.Second), resilience.WithRetryAfter(io.EOF, 5*time.Second)
 	for _, c := range []struct {
 		name string
@@ -153,20 +153,20 @@ func TestMarksOfNilAreNil(t *testing.T) {
 	}
 }
 
-func TestNotMadeReadsAndUnwrapsAsItsError(t *testing.T) {
+func TestNotMadeKeepsTextAndUnwraps(t *testing.T) {
 	err := resilience.NotMade(errDown)
 	if err.Error() != errDown.Error() || errors.Unwrap(err) != errDown || !errors.Is(err, errDown) {
 		t.Errorf("NotMade(%v) = %v", errDown, err)
 	}
 }
 
-func TestContextErrIsNilWhileTheCtxLives(t *testing.T) {
+func TestContextErrIsNilForLiveContext(t *testing.T) {
 	if err := resilience.ContextErr(t.Context()); err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
 }
 
-func TestContextErrMatchesTheErrAndTheCauseOfTheCtx(t *testing.T) {
+func TestContextErrMatchesErrAndCause(t *testing.T) {
 	canceled, cancel := context.WithCancelCause(t.Context())
 	cancel(errCause)
 	expired, stop := context.WithDeadlineCause(t.Context(), time.Unix(0, 0), errCause)
@@ -183,7 +183,7 @@ func TestContextErrMatchesTheErrAndTheCauseOfTheCtx(t *testing.T) {
 	}
 }
 
-func TestContextErrWithoutACauseIsTheErrOfTheCtx(t *testing.T) {
+func TestContextErrWithoutCauseIsErr(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := resilience.ContextErr(ctx); err != context.Canceled {
@@ -191,7 +191,7 @@ func TestContextErrWithoutACauseIsTheErrOfTheCtx(t *testing.T) {
 	}
 }
 
-func TestPanicErrorHoldsTheValueAndTheStack(t *testing.T) {
+func TestPanicErrorHoldsValueAndStack(t *testing.T) {
 	err := &resilience.PanicError{Value: errDown, Stack: []byte("the stack")}
 	if !errors.Is(err, errDown) || err.Error() != "down\n\nthe stack" {
 		t.Errorf("got %v", err)
@@ -208,7 +208,7 @@ func panicOf(f func()) (value any) {
 	return nil
 }
 
-func TestMistakesPanicAndNameWhatIsWrong(t *testing.T) {
+func TestComposePanicsNamingTheMistake(t *testing.T) {
 	ctx := t.Context()
 	var none resilience.Effector[int]
 	var nilPointer *pointerPolicy
@@ -252,7 +252,7 @@ type pointerPolicy struct{}
 
 func (*pointerPolicy) Run(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
 
-func TestMistakesPanicOnADeadCtxToo(t *testing.T) {
+func TestDoPanicsOnMistakeWithEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if got := panicOf(func() { _, _ = resilience.Do(ctx, resilience.Pipeline{nil}, one) }); got == nil {
@@ -262,7 +262,7 @@ func TestMistakesPanicOnADeadCtxToo(t *testing.T) {
 
 func panicker(context.Context) (int, error) { panic(errDown) }
 
-func TestPanicPassesWithItsStack(t *testing.T) {
+func TestComposePassesPanicWithStack(t *testing.T) {
 	var stack string
 	func() {
 		defer func() {
@@ -280,7 +280,7 @@ func TestPanicPassesWithItsStack(t *testing.T) {
 	}
 }
 
-func TestGoexitPasses(t *testing.T) {
+func TestComposePassesGoexit(t *testing.T) {
 	done := make(chan bool)
 	go func() {
 		returned := false
@@ -297,8 +297,8 @@ func TestGoexitPasses(t *testing.T) {
 	}
 }
 
-// TestAPipelineThatMakesNoCallNeedsNone.
-func TestAPipelineThatMakesNoCallNeedsNone(t *testing.T) {
+// TestPipelineRunsWithoutCall.
+func TestPipelineRunsWithoutCall(t *testing.T) {
 	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
 	if err := (resilience.Pipeline{pass, refuse}).Run(t.Context(), resilience.Next{}); err != resilience.ErrRefused {
 		t.Error(err)

@@ -22,7 +22,7 @@ func abandoning(n int) *timeout.Timeout {
 	return timeout.New(timeout.Config{Name: "payments", Limit: time.Second, Abandon: n})
 }
 
-func TestAbandonReturnsAtTheLimit(t *testing.T) {
+func TestAbandonReturnsAtLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := abandoning(1)
 		start := time.Now()
@@ -47,7 +47,7 @@ func TestAbandonReturnsAtTheLimit(t *testing.T) {
 	})
 }
 
-func TestAbandonLeavesFinishedCallsAsTheyAre(t *testing.T) {
+func TestAbandonKeepsResultOfFinishedCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := abandoning(1)
 		for _, want := range []error{nil, errDown} {
@@ -59,7 +59,7 @@ func TestAbandonLeavesFinishedCallsAsTheyAre(t *testing.T) {
 	})
 }
 
-func TestTooManyAbandonedRefuse(t *testing.T) {
+func TestAbandonRefusesBeyondItsNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := abandoning(2)
 		var group errgroup.Group
@@ -96,7 +96,7 @@ func TestTooManyAbandonedRefuse(t *testing.T) {
 	})
 }
 
-func TestCallersEndAbandonsToo(t *testing.T) {
+func TestAbandonReturnsWhenCallerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := abandoning(2)
 		canceled, cancel := context.WithCancelCause(t.Context())
@@ -118,7 +118,7 @@ func TestCallersEndAbandonsToo(t *testing.T) {
 	})
 }
 
-func TestPanicBeforeTheLimitIsTheCallers(t *testing.T) {
+func TestAbandonPanicsInCallerBeforeLimit(t *testing.T) {
 	defer func() {
 		panicked, ok := recover().(*resilience.PanicError)
 		if !ok || panicked.Value != errDown || !errors.Is(panicked, errDown) {
@@ -136,7 +136,7 @@ func TestPanicBeforeTheLimitIsTheCallers(t *testing.T) {
 //go:noinline
 func whereItHappened(context.Context) (int, error) { panic(errDown) }
 
-func TestGoexitBeforeTheLimitIsTheCallers(t *testing.T) {
+func TestAbandonPassesGoexitBeforeLimit(t *testing.T) {
 	ended := make(chan bool)
 	go func() {
 		returned := false
@@ -152,10 +152,10 @@ func TestGoexitBeforeTheLimitIsTheCallers(t *testing.T) {
 	}
 }
 
-// TestPanicAfterTheLimitIsThePrograms runs itself in a process that is to crash.
-func TestPanicAfterTheLimitIsThePrograms(t *testing.T) {
+// TestAbandonPanicAfterLimitCrashesProgram runs itself in a process that is to crash.
+func TestAbandonPanicAfterLimitCrashesProgram(t *testing.T) {
 	if os.Getenv("TIMEOUT_TEST_CRASH") == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestPanicAfterTheLimitIsThePrograms$")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestAbandonPanicAfterLimitCrashesProgram$")
 		cmd.Env = append(os.Environ(), "TIMEOUT_TEST_CRASH=1")
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "panic: nobody is there") || strings.Contains(string(out), "recovered") {
@@ -173,7 +173,7 @@ func TestPanicAfterTheLimitIsThePrograms(t *testing.T) {
 	select {}
 }
 
-func TestAbandonedValueIsDroppedOnce(t *testing.T) {
+func TestAbandonDiscardsValueOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dropped []string
 		call := resilience.Compose(sleeps(time.Minute, nil),
@@ -190,8 +190,8 @@ func TestAbandonedValueIsDroppedOnce(t *testing.T) {
 	})
 }
 
-// TestAbandonedValueIsDroppedWhenItsEffectorEnds: not only when the call does, which may go on for long.
-func TestAbandonedValueIsDroppedWhenItsEffectorEnds(t *testing.T) {
+// TestAbandonDiscardsValueWhenEffectorEnds: not only when the call does, which may go on for long.
+func TestAbandonDiscardsValueWhenEffectorEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
 		goOn := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -212,7 +212,7 @@ func TestAbandonedValueIsDroppedWhenItsEffectorEnds(t *testing.T) {
 	})
 }
 
-func TestFinishedValueIsNotDropped(t *testing.T) {
+func TestAbandonKeepsFinishedValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		call := resilience.Compose(sleeps(0, nil),
 			resilience.Discard(func(value string) { t.Errorf("dropped %q", value) }),
@@ -223,9 +223,9 @@ func TestFinishedValueIsNotDropped(t *testing.T) {
 	})
 }
 
-// TestEndMeetsTheLimit has effectors end as they are left: each value is the caller's or dropped, and the count returns
+// TestAbandonLosesNothingWhenEndMeetsLimit has effectors end as they are left: each value is the caller's or dropped, and the count returns
 // to zero.
-func TestEndMeetsTheLimit(t *testing.T) {
+func TestAbandonLosesNothingWhenEndMeetsLimit(t *testing.T) {
 	policy := timeout.New(timeout.Config{Limit: 20 * time.Microsecond, Abandon: 1000})
 	var made, got, dropped atomic.Int64
 	call := resilience.Compose(func(ctx context.Context) (int, error) {
@@ -259,8 +259,8 @@ func TestEndMeetsTheLimit(t *testing.T) {
 	}
 }
 
-// TestErrorAtTheLimitIsError whichever of the two is first, the effector or its caller.
-func TestErrorAtTheLimitIsError(t *testing.T) {
+// TestAbandonReturnsErrorForFailureAtLimit whichever of the two is first, the effector or its caller.
+func TestAbandonReturnsErrorForFailureAtLimit(t *testing.T) {
 	policy := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
 	for name, fn := range map[string]func(context.Context) (string, error){
 		"heeds its ctx": obedient,
@@ -281,7 +281,7 @@ func TestErrorAtTheLimitIsError(t *testing.T) {
 	}
 }
 
-func TestAbandonedCallCountsAsAStart(t *testing.T) {
+func TestAbandonCountsCallAsStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts []int
 		watch := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {

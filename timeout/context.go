@@ -11,36 +11,51 @@ import (
 	"github.com/effector-go/resilience/internal/ctxkey"
 )
 
-// A limitCtx is what context.WithDeadline(parent, deadline) would be, but has no timer, channel or place among its parent's
-// children before somebody needs them. Then it is armed: it has an inner context made by the standard library, which
-// from then on answers for it. Until then it looks at its parent and the clock whenever it is asked.
+// A limitCtx behaves like context.WithDeadline(parent, deadline), but it has no timer, no channel,
+// and no place among its parent's children until something needs them. Then it is armed: it gets an
+// inner context from the standard library, which answers for it from then on. Until then, it looks
+// at its parent and at the clock whenever it is asked.
 //
-// It ends once. The first of arm and end that sets inner decides how, so Err and Cause never change once they have been told.
+// It ends once. The first of arm and end that changes state decides how, so Err and Cause never
+// change after they have been returned.
+//
+// Of nested limits, only the earliest can pass while the innermost call runs. So arming a limit
+// doesn't arm the ones around it: its inner context is a child of the nearest armed one, or of root,
+// and the unarmed limits in between list it, to end it if their calls return first (a fork or an
+// abandoned effector may outlive them).
 type limitCtx struct {
-	// outer is the parent if that is a limitCtx, else root is; root is the nearest one around that is none, in either case. So what
-	// only root can tell, one that ends at once in a deep nest need not ask for through all between.
+	// outer is the parent if the parent is a limitCtx, otherwise root is the parent. In either case,
+	// root is the nearest context around c that isn't a limitCtx.
 	outer *limitCtx
 	root  context.Context
 
-	deadline uint64 // by internal/clock; no later than the parent's. Unsigned, since a limit may be 292 years
+	deadline uint64 // by internal/clock, earlier than outer's; unsigned, since a limit may be 292 years
 
-	// inner and cancel are written once, by the one that made state publishing, and read by those that saw it armed.
+	// inner and cancel are written once, by the goroutine that set state to publishing, and read by
+	// those that have seen state armed.
 	inner  context.Context
 	cancel context.CancelFunc
+
+	// nested lists the limits inside this one that an end of its call must end: those armed while
+	// it wasn't, and those that list such a limit themselves. The list is linked by next, which
+	// belongs to whoever has locked the list of outer (see lock).
+	nested atomic.Pointer[limitCtx]
+	next   *limitCtx
 
 	state atomic.Uint32
 }
 
-// The states: live goes to armed (by arm) or to returned (by end), returned to armed, and armed stays. The way to armed leads through
-// publishing, which lasts for two assignments; that is cheaper than a mutex.
+// The states: from live to armed (by arm) or returned (by end), from returned to armed, and no
+// further. The path to armed leads through publishing, which lasts for two assignments; that is
+// cheaper than a mutex.
 const (
-	live       uint32 = iota // nobody needed an inner context, and the call runs
+	live       uint32 = iota // nothing has needed an inner context, and the call runs
 	publishing               // inner and cancel are being written
 	armed                    // inner answers
-	returned                 // nobody needed an inner context before the call returned
+	returned                 // nothing needed an inner context before the call returned
 )
 
-// within gives a context with the limit, nil if ctx has a deadline that is no later.
+// within returns a context with the limit, or nil if ctx has a deadline that is no later.
 func within(ctx context.Context, limit time.Duration) *limitCtx {
 	now := clock.Now()
 	if outer, ok := ctx.(*limitCtx); ok {
@@ -55,13 +70,14 @@ func within(ctx context.Context, limit time.Duration) *limitCtx {
 	return &limitCtx{root: ctx, deadline: uint64(now) + uint64(limit)}
 }
 
-// Deadline reads the wall clock too: what it told when the process began may be wrong by now.
+// Deadline reads the wall clock too, because the wall clock may have been set since the process
+// began.
 func (c *limitCtx) Deadline() (deadline time.Time, ok bool) {
 	now := time.Now()
 	return now.Add(c.left(clock.Of(now))), true
 }
 
-// Unlimited makes it a [ctxkey.Limited].
+// Unlimited implements [ctxkey.Limited].
 func (c *limitCtx) Unlimited(ctxkey.Friend) context.Context { return c.parent() }
 
 func (c *limitCtx) parent() context.Context {
@@ -71,7 +87,7 @@ func (c *limitCtx) parent() context.Context {
 	return c.root
 }
 
-// left is the time from now to the deadline.
+// left returns the time from now to the deadline.
 func (c *limitCtx) left(now int64) time.Duration { return time.Duration(c.deadline - uint64(now)) }
 
 func (c *limitCtx) Done() <-chan struct{} { return c.arm().Done() }
@@ -83,8 +99,8 @@ func (c *limitCtx) Err() error {
 	return c.arm().Err() // armed, so that Done is closed if this is an error
 }
 
-// seenErr is the parent's Err as far as that was seen: the clock is not read to find whether a limit around c has passed, since c's own
-// passes before.
+// seenErr returns the parent's error as far as something has seen it. It doesn't read the clock for
+// the limits around c, because c's own limit passes before theirs.
 func (c *limitCtx) seenErr() error {
 	for outer := c.outer; outer != nil; outer = outer.outer {
 		if outer.state.Load() != live {
@@ -98,8 +114,8 @@ func (c *limitCtx) Value(key any) any {
 	if key != ctxkey.Cancel || key == nil {
 		return c.root.Value(key) // a limit has no values
 	}
-	// A child asks after Done, which armed. Cause asks also while nothing has ended; with nil it gives Err, nil too. The
-	// parent's answer would be wrong: our end is not the parent's.
+	// A child calls Done first, which arms. Cause asks also while nothing has ended; for nil, it
+	// returns Err, which is nil too. The parent's answer would be wrong: its end isn't this one's.
 	if c.Err() == nil && c.state.Load() != armed {
 		return nil
 	}
@@ -115,7 +131,7 @@ func (c *limitCtx) String() string {
 	return parent + ".WithDeadline(" + deadline.String() + " [" + time.Until(deadline).String() + "])"
 }
 
-// arm gives the inner context, made if need be.
+// arm returns the inner context, which it makes if necessary.
 func (c *limitCtx) arm() context.Context {
 	if c.state.Load() != armed {
 		c.makeInner()
@@ -123,19 +139,20 @@ func (c *limitCtx) arm() context.Context {
 	return c.inner
 }
 
-// makeInner makes the inner context and publishes it, unless another goroutine does so first, or the call returns meanwhile.
+// makeInner makes the inner context and publishes it, unless another goroutine does so first or the
+// call returns in the meantime.
 func (c *limitCtx) makeInner() {
 	for {
 		state := c.state.Load()
 		var inner context.Context
 		var cancel context.CancelFunc
-		switch {
-		case state == armed:
+		switch state {
+		case armed:
 			return
-		case state == publishing:
+		case publishing:
 			runtime.Gosched()
 			continue
-		case state == returned:
+		case returned:
 			inner, cancel = context.WithCancel(context.Background())
 			cancel()
 		default:
@@ -150,25 +167,23 @@ func (c *limitCtx) makeInner() {
 	}
 }
 
-// standard gives a context of the standard library's that is what c is while its call runs.
+// standard returns a context of the standard library that ends as c does while c's call runs.
 func (c *limitCtx) standard() (context.Context, context.CancelFunc) {
-	parent := c.root
-	if c.outer != nil {
-		parent = c.outer.arm() // which it would be by its child
-	}
+	parent := c.join()
 	switch err := parent.Err(); {
 	case err == nil:
 		return context.WithDeadline(parent, c.timerTime()) // has ended if the deadline has passed
 	case err == context.DeadlineExceeded && c.first():
 		return context.WithDeadline(context.Background(), time.Unix(0, 0))
 	}
-	// The parent has ended. It goes first: where nobody looked, who was first is not known, and a limit is blamed for nothing that may have
-	// been the caller's doing.
+	// The parent has ended and takes precedence: if nothing looked, it isn't known which ended
+	// first, and a limit isn't blamed for what may have been the caller's doing.
 	inner, cancel := context.WithCancel(parent)
 	if inner.Err() != nil {
 		return inner, cancel
 	}
-	// A parent of another kind, whose end its child has yet to hear of. It must not be told twice, in two ways.
+	// A parent of another kind, whose end its child hasn't noticed yet. It must not end twice, in
+	// two ways.
 	cancel()
 	if parent.Err() == context.DeadlineExceeded {
 		return context.WithDeadlineCause(context.Background(), time.Unix(0, 0), context.Cause(parent))
@@ -178,7 +193,25 @@ func (c *limitCtx) standard() (context.Context, context.CancelFunc) {
 	return inner, func() {}
 }
 
-// timerTime is the deadline for a timer. It reads no clock where there is no other deadline to compare it with but those of limits.
+// join returns the parent for an inner context of c: the inner one of the nearest limit around c
+// that isn't live, otherwise root. The live limits in between list c from then on, each by the next.
+//
+// A limit's end changes its state before it looks at its list, and join looks at the state after it
+// has changed the list. So either the end finds the new entry, or join finds the end.
+func (c *limitCtx) join() (parent context.Context) {
+	for inner, outer := c, c.outer; outer != nil; inner, outer = outer, outer.outer {
+		if outer.state.Load() == live {
+			outer.list(inner)
+		}
+		if outer.state.Load() != live {
+			return outer.arm()
+		}
+	}
+	return c.root
+}
+
+// timerTime returns the deadline for a timer. It reads no clock if there is no deadline to compare
+// it with except those of limits.
 func (c *limitCtx) timerTime() time.Time {
 	if _, ok := c.root.Deadline(); !ok {
 		return clock.Monotonic(c.deadline)
@@ -187,7 +220,7 @@ func (c *limitCtx) timerTime() time.Time {
 	return deadline
 }
 
-// first reports whether the parent has a deadline and ours is before it.
+// first reports whether the parent has a deadline and c's is earlier.
 func (c *limitCtx) first() bool {
 	if parents, ok := c.parent().Deadline(); ok {
 		own, _ := c.Deadline()
@@ -196,29 +229,89 @@ func (c *limitCtx) first() bool {
 	return false
 }
 
-// end ends the context with its call, if it has not ended, and releases the timer. Where nobody needed an inner context that is a
-// cancellation, be the deadline past or not: the clock is not read, and one who asks afterwards may have come too late either way.
+// end ends the context together with its call, if it hasn't ended, and releases the timer. Without
+// an inner context, that is a cancellation, whether the deadline has passed or not: the clock isn't
+// read, and whoever asks afterwards may have come too late either way. It may be called repeatedly
+// and concurrently: by the call and by the end of a call around it.
 func (c *limitCtx) end() {
-	// Whether an outer call has returned meanwhile does not matter: that, too, is a cancellation.
-	if c.state.Load() == live && c.root.Err() == nil && c.state.CompareAndSwap(live, returned) {
-		return
+	// Whether an outer call has returned in the meantime doesn't matter: that is a cancellation too.
+	if c.state.Load() != live || c.root.Err() != nil || !c.state.CompareAndSwap(live, returned) {
+		c.makeInner()
+		c.cancel()
 	}
-	c.makeInner()
-	c.cancel()
+	if c.nested.Load() != nil {
+		c.endNested()
+	}
+	if c.outer != nil && c.outer.nested.Load() != nil {
+		c.outer.unlist(c)
+	}
 }
 
-// passed reports whether the deadline has passed and nothing else had ended the context before.
+// lock returns the head of c's list and keeps others from it until the head is stored again. It is
+// held for a few instructions.
+func (c *limitCtx) lock() (head *limitCtx) {
+	for {
+		head = c.nested.Load()
+		if head != &locked && c.nested.CompareAndSwap(head, &locked) {
+			return head
+		}
+		runtime.Gosched()
+	}
+}
+
+var locked limitCtx // the head of a list that is locked
+
+// list puts inner on c's list, unless it is there.
+func (c *limitCtx) list(inner *limitCtx) {
+	head := c.lock()
+	defer func() { c.nested.Store(head) }()
+	for n := head; n != nil; n = n.next {
+		if n == inner {
+			return
+		}
+	}
+	inner.next, head = head, inner
+}
+
+// unlist takes inner off c's list, if it is there.
+func (c *limitCtx) unlist(inner *limitCtx) {
+	head := c.lock()
+	for link := &head; *link != nil; link = &(*link).next {
+		if *link == inner {
+			*link, inner.next = inner.next, nil
+			break
+		}
+	}
+	c.nested.Store(head)
+}
+
+// endNested ends the limits on c's list.
+func (c *limitCtx) endNested() {
+	for {
+		head := c.lock()
+		if head == nil {
+			c.nested.Store(nil)
+			return
+		}
+		c.nested.Store(head.next)
+		head.next = nil
+		head.end()
+	}
+}
+
+// passed reports whether the deadline has passed and nothing had ended the context before.
 func (c *limitCtx) passed() bool {
 	if c.left(clock.Now()) > 0 {
 		return false
 	}
 	switch c.Err() {
 	case nil:
-		// The inner timer is only late to say so: an effector that keeps the deadline by a timer of its own, as a net.Conn does, may
-		// return before it.
+		// The inner timer is only late: an effector that keeps the deadline with its own timer, as
+		// a net.Conn does, may return before it.
 		return c.parent().Err() == nil
 	case context.DeadlineExceeded:
-		// Either the inner timer fired, or the inner context heard of the parent's deadline: then the parent tells the same.
+		// Either the inner timer fired, or the inner context ended at the parent's deadline: then the
+		// parent returns the same.
 		return c.parent().Err() != context.DeadlineExceeded || c.first()
 	}
 	return false

@@ -64,9 +64,9 @@ func lazyState(ctx context.Context) string {
 	return fmt.Sprintf("cause %v, err %v, then %s", context.Cause(ctx), ctx.Err(), state(ctx))
 }
 
-// TestContextKeepsWhatPackageContextPromises runs each row with our context and with the standard library's; what they tell
+// TestContextKeepsPromisesOfPackageContext runs each row with our context and with the standard library's; what they tell
 // must be the same, before something ends the context and for ever after, whoever asked or did not ask meanwhile.
-func TestContextKeepsWhatPackageContextPromises(t *testing.T) {
+func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 	ends := map[string]func(ctx context.Context, cancelParent context.CancelCauseFunc, cancel func()){
 		"nothing":   func(context.Context, context.CancelCauseFunc, func()) {},
 		"the call":  func(_ context.Context, _ context.CancelCauseFunc, cancel func()) { cancel() },
@@ -228,8 +228,8 @@ func TestContextKeepsWhatPackageContextPromises(t *testing.T) {
 	}
 }
 
-// TestALimitThatNobodySawPassIsTheEndOfTheCall, if that succeeded: Do does not look at the clock then.
-func TestALimitThatNobodySawPassIsTheEndOfTheCall(t *testing.T) {
+// TestContextIsCanceledIfLateSuccessWentUnseen, if that succeeded: Do does not look at the clock then.
+func TestContextIsCanceledIfLateSuccessWentUnseen(t *testing.T) {
 	for callErr, want := range map[error]error{nil: context.Canceled, errDown: context.DeadlineExceeded} {
 		synctest.Test(t, func(t *testing.T) {
 			var kept context.Context
@@ -245,9 +245,9 @@ func TestALimitThatNobodySawPassIsTheEndOfTheCall(t *testing.T) {
 	}
 }
 
-// TestUnseenParentsEndGoesFirst: where the parent was canceled after the limit, but nobody looked between, the parent's end is
+// TestContextPrefersUnseenEndOfParent: where the parent was canceled after the limit, but nobody looked between, the parent's end is
 // told, with its cause.
-func TestUnseenParentsEndGoesFirst(t *testing.T) {
+func TestContextPrefersUnseenEndOfParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancelParent := context.WithCancelCause(context.Background())
 		ctx, cancel := limitedBy[1].make(parent)
@@ -261,9 +261,9 @@ func TestUnseenParentsEndGoesFirst(t *testing.T) {
 	})
 }
 
-// TestLimitThatPassedFirstIsTheCause: where both the limit and the parent's later deadline passed and nobody looked between, the
+// TestContextKeepsLimitThatPassedFirst: where both the limit and the parent's later deadline passed and nobody looked between, the
 // limit was first, whether the call still runs or not.
-func TestLimitThatPassedFirstIsTheCause(t *testing.T) {
+func TestContextKeepsLimitThatPassedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, stop := context.WithTimeoutCause(context.Background(), time.Minute, errBoss)
 		defer stop()
@@ -280,9 +280,9 @@ func TestLimitThatPassedFirstIsTheCause(t *testing.T) {
 	})
 }
 
-// TestParentOfAnotherKind: a parent that package context does not know, and that ends with no word to its children. Its end
+// TestContextFollowsForeignParent: a parent that package context does not know, and that ends with no word to its children. Its end
 // is told, while the call runs and after it, and is not blamed on the limit, which may pass later.
-func TestParentOfAnotherKind(t *testing.T) {
+func TestContextFollowsForeignParent(t *testing.T) {
 	for _, parentErr := range []error{context.Canceled, context.DeadlineExceeded} {
 		want := fmt.Sprintf("err %v, cause %[1]v, done true, err %[1]v, cause %[1]v", parentErr)
 		for name, during := range map[string]func(context.Context){
@@ -323,8 +323,8 @@ type foreign struct {
 
 func (f *foreign) Err() error { return f.err }
 
-// TestCauseOfAParentOfAnotherKind is kept, where that has ended and has yet to tell its children.
-func TestCauseOfAParentOfAnotherKind(t *testing.T) {
+// TestContextKeepsCauseOfForeignParent is kept, where that has ended and has yet to tell its children.
+func TestContextKeepsCauseOfForeignParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended, cancel := context.WithCancelCause(context.Background())
 		cancel(errBoss)
@@ -355,8 +355,8 @@ func (c *tardy) Err() error {
 	return nil
 }
 
-// TestLimitEndsWithALimitAroundIt, although it began on another goroutine and goes on when the outer call has returned.
-func TestLimitEndsWithALimitAroundIt(t *testing.T) {
+// TestContextEndsWithOuterCall, although it began on another goroutine and goes on when the outer call has returned.
+func TestContextEndsWithOuterCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn, ended := make(chan struct{}), make(chan struct{})
 		timeout.Do(t.Context(), timeout.After(time.Minute), func(outer context.Context) (int, error) {
@@ -380,7 +380,7 @@ func TestLimitEndsWithALimitAroundIt(t *testing.T) {
 	})
 }
 
-func TestContextThatNobodyWaitsForEndsAtItsDeadline(t *testing.T) {
+func TestContextEndsAtDeadlineUnarmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		timeout.Do(t.Context(), timeout.After(time.Second), func(ctx context.Context) (int, error) {
 			time.Sleep(time.Second - 1)
@@ -396,7 +396,7 @@ func TestContextThatNobodyWaitsForEndsAtItsDeadline(t *testing.T) {
 	})
 }
 
-func TestChildNeedsNoGoroutine(t *testing.T) {
+func TestContextChildStartsNoGoroutine(t *testing.T) {
 	timeout.Do(context.Background(), timeout.After(time.Hour), func(ctx context.Context) (int, error) {
 		before := runtime.NumGoroutine()
 		for range 10 {
@@ -412,8 +412,8 @@ func TestChildNeedsNoGoroutine(t *testing.T) {
 	})
 }
 
-// TestEndMeetsChildren has calls end while other goroutines make children and look: all agree on one end, for ever.
-func TestEndMeetsChildren(t *testing.T) {
+// TestContextEndAgreesWithChildren has calls end while other goroutines make children and look: all agree on one end, for ever.
+func TestContextEndAgreesWithChildren(t *testing.T) {
 	for _, limit := range []time.Duration{time.Hour, 20 * time.Microsecond} {
 		for range 500 {
 			var group errgroup.Group

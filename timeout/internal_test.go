@@ -10,8 +10,8 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// TestLimitHasNotPassedOnceItsParentHasEnded: the inner context may have yet to hear of either.
-func TestLimitHasNotPassedOnceItsParentHasEnded(t *testing.T) {
+// TestLimitCtxHasNotPassedIfParentEnded: the inner context may have yet to hear of either.
+func TestLimitCtxHasNotPassedIfParentEnded(t *testing.T) {
 	live := context.Background()
 	ended, end := context.WithCancel(live)
 	end()
@@ -26,8 +26,8 @@ func TestLimitHasNotPassedOnceItsParentHasEnded(t *testing.T) {
 	}
 }
 
-// TestOfTwoThatArmTheSlowerLeavesNothing: what it made for its parent to end, and its timer, are given up.
-func TestOfTwoThatArmTheSlowerLeavesNothing(t *testing.T) {
+// TestLimitCtxSlowerArmLeavesNothing: what it made for its parent to end, and its timer, are given up.
+func TestLimitCtxSlowerArmLeavesNothing(t *testing.T) {
 	parent := &counting{Context: context.Background()}
 	c := &limitCtx{root: parent, deadline: uint64(clock.Now()) + uint64(time.Hour)}
 	parent.asked = func() { // while the slower one looks at its parent
@@ -43,8 +43,8 @@ func TestOfTwoThatArmTheSlowerLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestEndLeavesNothingOfOneThatArmsMeanwhile: it may do so while the end looks why it is.
-func TestEndLeavesNothingOfOneThatArmsMeanwhile(t *testing.T) {
+// TestLimitCtxEndDuringArmLeavesNothing: it may do so while the end looks why it is.
+func TestLimitCtxEndDuringArmLeavesNothing(t *testing.T) {
 	parent := &counting{Context: context.Background()}
 	c := &limitCtx{root: parent, deadline: uint64(clock.Now()) + uint64(time.Hour)}
 	parent.asked = func() {
@@ -57,8 +57,8 @@ func TestEndLeavesNothingOfOneThatArmsMeanwhile(t *testing.T) {
 	}
 }
 
-// TestManyArmOne: any number of them at once, and get the same. The race detector looks on.
-func TestManyArmOne(t *testing.T) {
+// TestLimitCtxArmsOnceForManyCallers: any number of them at once, and get the same. The race detector looks on.
+func TestLimitCtxArmsOnceForManyCallers(t *testing.T) {
 	for range 100 {
 		c := within(context.Background(), time.Hour)
 		dones := make([]<-chan struct{}, 8)
@@ -96,14 +96,18 @@ func (c *counting) Err() error {
 func (c *counting) AfterFunc(func()) (stop func() bool) {
 	c.made++
 	c.children++
+	stopped := false
 	return func() bool {
-		c.children--
+		if !stopped {
+			stopped = true
+			c.children--
+		}
 		return true
 	}
 }
 
-// TestNoFewerThanNoneAreLeftBehind where an effector ends before its caller has counted it.
-func TestNoFewerThanNoneAreLeftBehind(t *testing.T) {
+// TestAbandonedIsNeverNegative where an effector ends before its caller has counted it.
+func TestAbandonedIsNeverNegative(t *testing.T) {
 	timeout := After(time.Second)
 	if timeout.left.n.Add(-1); timeout.Abandoned() != 0 {
 		t.Errorf("%d abandoned", timeout.Abandoned())

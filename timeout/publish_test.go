@@ -9,9 +9,9 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// TestEveryoneWaitsForTheOneThatPublishes: neither Done nor the end of the call takes another inner context than the one that is
+// TestLimitCtxWaitsForPublication: neither Done nor the end of the call takes another inner context than the one that is
 // being written.
-func TestEveryoneWaitsForTheOneThatPublishes(t *testing.T) {
+func TestLimitCtxWaitsForPublication(t *testing.T) {
 	for name, meet := range map[string]func(c *limitCtx){
 		"Done": func(c *limitCtx) { c.Done() },
 		"end":  func(c *limitCtx) { c.end() },

@@ -61,7 +61,7 @@ func sleeps(d time.Duration, err error) func(context.Context) (string, error) {
 	}
 }
 
-func TestFailureAfterTheLimitIsError(t *testing.T) {
+func TestTimeoutReturnsErrorForFailureAfterLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		payments := timeout.New(timeout.Config{Name: "payments", Limit: time.Second})
 		start := time.Now()
@@ -90,7 +90,7 @@ func TestFailureAfterTheLimitIsError(t *testing.T) {
 	})
 }
 
-func TestErrorHoldsTheEffectorsOwn(t *testing.T) {
+func TestErrorUnwrapsToEffectorsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, err := timeout.Do(t.Context(), timeout.After(1234567*time.Microsecond), sleeps(2*time.Second, errDown))
 		if !errors.Is(err, timeout.ErrTimeout) || !errors.Is(err, errDown) {
@@ -102,7 +102,7 @@ func TestErrorHoldsTheEffectorsOwn(t *testing.T) {
 	})
 }
 
-func TestLateSuccessIsSuccess(t *testing.T) {
+func TestTimeoutKeepsLateSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		value, err := timeout.Do(t.Context(), timeout.After(time.Second), sleeps(time.Hour, nil))
 		if value != "slept" || err != nil {
@@ -115,7 +115,7 @@ func TestLateSuccessIsSuccess(t *testing.T) {
 	})
 }
 
-func TestFailureBeforeTheLimitIsLeftAsItIs(t *testing.T) {
+func TestTimeoutKeepsFailureBeforeLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, err := timeout.Do(t.Context(), timeout.After(time.Second), sleeps(time.Second-1, errDown))
 		if err != errDown {
@@ -130,8 +130,8 @@ func TestFailureBeforeTheLimitIsLeftAsItIs(t *testing.T) {
 	})
 }
 
-// TestErrorAtTheDeadlineByAnotherTimerIsError: a net.Conn keeps the deadline by a timer of its own, which may fire first.
-func TestErrorAtTheDeadlineByAnotherTimerIsError(t *testing.T) {
+// TestTimeoutReturnsErrorForOtherTimerAtDeadline: a net.Conn keeps the deadline by a timer of its own, which may fire first.
+func TestTimeoutReturnsErrorForOtherTimerAtDeadline(t *testing.T) {
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
 			_, err := timeout.Do(t.Context(), timeout.After(time.Second), func(ctx context.Context) (int, error) {
@@ -148,7 +148,7 @@ func TestErrorAtTheDeadlineByAnotherTimerIsError(t *testing.T) {
 	}
 }
 
-func TestCallersDeadlineIsNotBlamedOnTheLimit(t *testing.T) {
+func TestTimeoutDoesNotClaimCallersDeadline(t *testing.T) {
 	for _, limit := range []time.Duration{time.Second, time.Minute} { // as long as the caller's, and longer
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -168,7 +168,7 @@ func TestCallersDeadlineIsNotBlamedOnTheLimit(t *testing.T) {
 	}
 }
 
-func TestCallersCancellationIsNotBlamedOnTheLimit(t *testing.T) {
+func TestTimeoutDoesNotClaimCallersCancellation(t *testing.T) {
 	for name, fn := range map[string]func(context.Context) (string, error){
 		"unarmed": sleeps(time.Hour, errDown),
 		"armed": func(ctx context.Context) (string, error) {
@@ -190,7 +190,7 @@ func TestCallersCancellationIsNotBlamedOnTheLimit(t *testing.T) {
 	}
 }
 
-func TestLimitBeforeTheCallersDeadlineIsBlamedThoughBothPassed(t *testing.T) {
+func TestTimeoutClaimsLimitBeforeCallersDeadline(t *testing.T) {
 	for name, fn := range map[string]func(context.Context) (string, error){
 		"unarmed": sleeps(time.Hour, errDown),
 		"armed": func(ctx context.Context) (string, error) {
@@ -212,8 +212,8 @@ func TestLimitBeforeTheCallersDeadlineIsBlamedThoughBothPassed(t *testing.T) {
 	}
 }
 
-// TestCancellationBeforeTheLimitIsNotBlamedThoughACallersDeadlinePassedToo later than the limit, before anybody looked.
-func TestCancellationBeforeTheLimitIsNotBlamedThoughACallersDeadlinePassedToo(t *testing.T) {
+// TestTimeoutDoesNotClaimEarlierCancellation later than the limit, before anybody looked.
+func TestTimeoutDoesNotClaimEarlierCancellation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		time.AfterFunc(time.Millisecond, cancel)
@@ -224,7 +224,7 @@ func TestCancellationBeforeTheLimitIsNotBlamedThoughACallersDeadlinePassedToo(t 
 	})
 }
 
-func TestFailureAtTheLimitIsErrorThoughNobodyWaited(t *testing.T) {
+func TestTimeoutReturnsErrorForUnarmedFailureAtLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, err := timeout.Do(t.Context(), timeout.After(time.Second), sleeps(time.Second, errDown))
 		if !errors.Is(err, timeout.ErrTimeout) {
@@ -233,7 +233,7 @@ func TestFailureAtTheLimitIsErrorThoughNobodyWaited(t *testing.T) {
 	})
 }
 
-func TestInnerLimitThatIsNoEarlierCostsNothing(t *testing.T) {
+func TestTimeoutWithLaterLimitCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, limit := range []time.Duration{time.Second, time.Minute} { // as long as the outer, and longer
 			timeout.Do(t.Context(), timeout.After(time.Second), func(outer context.Context) (int, error) {
@@ -248,7 +248,7 @@ func TestInnerLimitThatIsNoEarlierCostsNothing(t *testing.T) {
 	})
 }
 
-func TestDeadlineIsTheLimitFromNow(t *testing.T) {
+func TestTimeoutSetsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		within := func(ctx context.Context, limit time.Duration, fn func(context.Context)) {
 			timeout.Do(ctx, timeout.After(limit), func(ctx context.Context) (int, error) {
@@ -268,7 +268,7 @@ func TestDeadlineIsTheLimitFromNow(t *testing.T) {
 	})
 }
 
-func TestNestedTimeoutsBlameTheOneThatPassed(t *testing.T) {
+func TestTimeoutNestedClaimsItsOwnLimitOnly(t *testing.T) {
 	for _, test := range []struct {
 		name         string
 		outer, inner time.Duration
@@ -294,7 +294,7 @@ func TestNestedTimeoutsBlameTheOneThatPassed(t *testing.T) {
 	}
 }
 
-func TestDeadOnArrivalIsNotMade(t *testing.T) {
+func TestDoDoesNotMakeCallWithEndedContext(t *testing.T) {
 	boss := errors.New("boss said no")
 	for name, policy := range map[string]*timeout.Timeout{
 		"plain":   timeout.After(time.Second),
@@ -314,7 +314,7 @@ func TestDeadOnArrivalIsNotMade(t *testing.T) {
 	}
 }
 
-func TestContextEndsWithTheCall(t *testing.T) {
+func TestContextEndsWithCall(t *testing.T) {
 	for name, leave := range map[string]func(){
 		"return": func() {},
 		"panic":  func() { panic("oops") },
@@ -364,7 +364,7 @@ func TestContextEndsWithTheCall(t *testing.T) {
 	}
 }
 
-func TestEveryMistakeIsTold(t *testing.T) {
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	err := timeout.Config{Name: "payments", Limit: -time.Second, Abandon: -1}.Validate()
 	const want = "timeout payments: Limit is -1s, must be positive\ntimeout payments: Abandon is -1, must be 0 or more"
 	if err == nil || err.Error() != want {
@@ -375,7 +375,7 @@ func TestEveryMistakeIsTold(t *testing.T) {
 	}
 }
 
-func TestMistakesPanic(t *testing.T) {
+func TestNewPanicsOnInvalidConfig(t *testing.T) {
 	fn := func(context.Context) (int, error) { return 0, nil }
 	for want, mistake := range map[string]func(){
 		"timeout: Limit is 0s, must be positive":                        func() { timeout.New(timeout.Config{}) },
@@ -394,7 +394,7 @@ func TestMistakesPanic(t *testing.T) {
 	}
 }
 
-func TestLongestLimitNeverPasses(t *testing.T) {
+func TestTimeoutAcceptsLongestLimit(t *testing.T) {
 	_, err := timeout.Do(t.Context(), timeout.After(1<<63-1), func(ctx context.Context) (int, error) {
 		select {
 		case <-ctx.Done():
@@ -407,7 +407,7 @@ func TestLongestLimitNeverPasses(t *testing.T) {
 	}
 }
 
-func TestSuccessAllocatesOnlyTheContext(t *testing.T) {
+func TestTimeoutAllocatesOnlyContext(t *testing.T) {
 	policy := timeout.After(time.Hour)
 	fn := func(ctx context.Context) (int, error) { return 0, errors.Join(ctx.Err(), context.Cause(ctx)) } // neither arms
 	if n := testing.AllocsPerRun(100, func() { timeout.Do(context.Background(), policy, fn) }); n != 1 {

@@ -360,8 +360,8 @@ func sorted(texts []string) []string {
 	return texts
 }
 
-// TestTheTimeoutsContextTellsWhatTheStandardLibrarysTells, whatever is done with it, while its call runs and after.
-func TestTheTimeoutsContextTellsWhatTheStandardLibrarysTells(t *testing.T) {
+// TestContextAgreesWithStandardLibrary, whatever is done with it, while its call runs and after.
+func TestContextAgreesWithStandardLibrary(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := drawPlan(rt)
 		var logs [2][]string

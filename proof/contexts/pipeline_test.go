@@ -28,10 +28,10 @@ func (s stage) String() string { return fmt.Sprintf("%s(%v)", s.kind, s.d) }
 var stageKinds = []string{"limit", "limit", "limit", "retry", "breaker", "breaker that classifies", "breaker that classifies", "policy", "nested pipeline"}
 
 // policy makes the stage's. Limits are made by limit.
-func (w *world) policy(s stage, looks bool, limit func(d time.Duration) resilience.Policy) resilience.Policy {
+func (w *world) policy(s stage, looks bool, limit func(w *world, d time.Duration) resilience.Policy) resilience.Policy {
 	switch s.kind {
 	case "limit":
-		return limit(s.d + time.Nanosecond)
+		return limit(w, s.d+time.Nanosecond)
 	case "retry":
 		wait := retry.Constant(s.d + time.Millisecond) // not in the instant in which a breaker's open time is over
 		return retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Minute, Backoff: wait})
@@ -53,7 +53,7 @@ func (w *world) policy(s stage, looks bool, limit func(d time.Duration) resilien
 			return err
 		})
 	case "nested pipeline":
-		return resilience.Pipeline{limit(2 * s.d), retry.New(retry.Config{MaxAttempts: 1}), limit(s.d)}
+		return resilience.Pipeline{limit(w, 2*s.d), retry.New(retry.Config{MaxAttempts: 1}), limit(w, s.d)}
 	}
 	panic("no such stage: " + s.kind)
 }
@@ -65,27 +65,29 @@ func (w *world) see(ctx context.Context, looks bool) {
 	w.look(looks)
 }
 
-// byPipeline is package timeout's policy.
-func byPipeline(limit time.Duration) resilience.Policy {
+// withTimeout returns package timeout's policy.
+func withTimeout(w *world, limit time.Duration) resilience.Policy {
 	return resilience.Pipeline{timeout.After(max(limit, 1)), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		w.limits = append(w.limits, ctx) // an unarmed limit must be looked at too: see drawPlan
 		return seen(ctx, next.Run(ctx))
 	})}
 }
 
-// byPolicy does the same by package context.
-func byPolicy(limit time.Duration) resilience.Policy {
+// withContext does the same with package context.
+func withContext(w *world, limit time.Duration) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= max(limit, 1) {
-			return next.Run(ctx)
+		if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) > max(limit, 1) {
+			limited, cancel := context.WithTimeout(ctx, max(limit, 1))
+			defer cancel()
+			ctx = limited
 		}
-		limited, cancel := context.WithTimeout(ctx, max(limit, 1))
-		defer cancel()
-		return next.Run(limited)
+		w.limits = append(w.limits, ctx)
+		return next.Run(ctx)
 	})
 }
 
-// TestThePipelinesContextsTellWhatTheStandardLibrarysTell, whatever stands between the limits.
-func TestThePipelinesContextsTellWhatTheStandardLibrarysTell(t *testing.T) {
+// TestContextsOfPipelineAgreeWithStandardLibrary, whatever stands between the limits.
+func TestContextsOfPipelineAgreeWithStandardLibrary(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := drawPlan(rt)
 		stages := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) stage {
@@ -96,7 +98,7 @@ func TestThePipelinesContextsTellWhatTheStandardLibrarysTell(t *testing.T) {
 		again := durations().Draw(rt, "again") // the effector's own limit for a call within it
 
 		var logs [2][]string
-		for i, limit := range []func(time.Duration) resilience.Policy{byPipeline, byPolicy} {
+		for i, limit := range []func(*world, time.Duration) resilience.Policy{withTimeout, withContext} {
 			synctest.Test(t, func(*testing.T) {
 				logs[i] = carryOut(p, func(w *world, root context.Context) error {
 					var policies resilience.Pipeline
@@ -112,7 +114,7 @@ func TestThePipelinesContextsTellWhatTheStandardLibrarysTell(t *testing.T) {
 						if runs++; runs <= failures {
 							return 0, errors.New("failed")
 						}
-						return 0, resilience.Run(ctx, limit(again), func(ctx context.Context) error {
+						return 0, resilience.Run(ctx, limit(w, again), func(ctx context.Context) error {
 							w.see(ctx, p.looks)
 							return nil
 						})
