@@ -5,9 +5,12 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+
+	"github.com/effector-go/resilience/internal/mark"
 )
 
-// A call is one call of an effector, or one fork of it, without the type of its value. One goroutine at a time holds it.
+// A call is one call of an effector, or one fork of it, without the type of its value. At any time,
+// one goroutine holds it.
 type call interface {
 	start(ctx context.Context) error // runs the effector and keeps its value
 	fork() *facts
@@ -18,64 +21,66 @@ type call interface {
 
 // facts are what policies may know of a call.
 type facts struct {
-	call       call  // that they are of
-	starts     int32 // of the effector, and one for each fork not adopted
-	effects    int32 // those of the starts that may have had an effect
-	inherited  int32 // a fork's: the effects of the call when it was forked
+	call       call
+	starts     int32 // of the effector, and one for each fork that isn't adopted
+	effects    int32 // the starts that may have had an effect
+	inherited  int32 // in a fork: the effects of the call when it was forked
 	atMostOnce bool
-	adopted    bool // a fork's
-	holds      bool // with a keeper, which guards it: the value is one that nobody got yet
+	adopted    bool // in a fork
+	holds      bool // with a keeper, which guards it: the value has not been handed out
 
-	// marks are the keys that FirstTime was asked with: nil, the one key, or several. A list is never changed, so that forks share it.
-	marks any
+	// asked holds the keys that firstTime was called with: nil, the one key, or a keyList. A list is
+	// never changed, so forks share it.
+	asked any
 }
 
 func (f *facts) repeatable() bool { return !f.atMostOnce || f.effects+f.inherited == 0 }
 
-// several is the list of a call's keys, a type that no key has.
-type several []any
+// A keyList is a list of keys. Its type is unexported, so no key has it.
+type keyList []any
 
-func (f *facts) once(key any) bool {
-	switch marks := f.marks.(type) {
+func (f *facts) firstTime(key any) bool {
+	switch asked := f.asked.(type) {
 	case nil:
-		f.marks = key
-	case several:
-		if slices.Contains(marks, key) {
+		f.asked = key
+	case keyList:
+		if slices.Contains(asked, key) {
 			return false
 		}
-		f.marks = append(slices.Clip(marks), key)
+		f.asked = append(slices.Clip(asked), key)
 	default:
-		if marks == key {
+		if asked == key {
 			return false
 		}
-		f.marks = several{marks, key}
+		f.asked = keyList{asked, key}
 	}
 	return true
 }
 
-// learn takes over the marks of a fork.
-func (f *facts) learn(marks any) {
-	switch marks := marks.(type) {
+// learn adds the keys that were asked in a fork.
+func (f *facts) learn(asked any) {
+	switch asked := asked.(type) {
 	case nil:
-	case several:
-		for _, key := range marks {
-			f.once(key)
+	case keyList:
+		for _, key := range asked {
+			f.firstTime(key)
 		}
 	default:
-		f.once(marks)
+		f.firstTime(asked)
 	}
 }
 
-// result is the call with its value: the one object that a call through a pipeline allocates.
+// A result is a call with its value: the one object that a call through a pipeline allocates.
 type result[T any] struct {
 	facts
 	effector Effector[T]
-	parent   *result[T] // a fork's: what it was forked from
+	parent   *result[T] // in a fork: what it was forked from
 	value    T
 	keeper   *keeper[T] // set by a Discard policy
 }
 
-// do makes a call inside the policy, the outermost, and the inner ones, and returns the value that its caller is to get.
+// do makes a call inside policy, the outermost one, and the inner ones, and returns the value and the
+// error for its caller.
 func do[T any](ctx context.Context, policy Policy, inner []Policy, effector Effector[T]) (T, error) {
 	if ctx.Err() != nil {
 		var zero T
@@ -84,8 +89,11 @@ func do[T any](ctx context.Context, policy Policy, inner []Policy, effector Effe
 	r := &result[T]{effector: effector}
 	r.call = r
 	err := policy.Run(ctx, Next{&r.facts, inner})
-	if err != nil && r.keeper != nil {
-		r.discard() // a policy outside Discard made the error
+	if err != nil {
+		if r.keeper != nil {
+			r.discard() // a policy outside Discard made the error
+		}
+		err = mark.WithoutNotMade(err)
 	}
 	return r.value, err
 }
@@ -95,7 +103,7 @@ func (r *result[T]) start(ctx context.Context) error {
 	r.starts++
 	r.effects++
 	value, err := r.effector(ctx)
-	if _, ok := err.(*notMadeError); ok {
+	if err != nil && mark.IsNotMade(err) {
 		r.effects--
 	}
 	if r.keeper == nil {
@@ -110,12 +118,12 @@ func (r *result[T]) fork() *facts {
 	f := &result[T]{effector: r.effector, parent: r, keeper: r.keeper}
 	f.call = f
 	f.atMostOnce = r.atMostOnce
-	f.marks = r.marks
+	f.asked = r.asked
 	f.inherited = r.effects + r.inherited
 	r.starts++
 	r.effects++
 	if r.ended() {
-		f.keeper = nil // a Discard policy within the fork begins anew
+		f.keeper = nil // a Discard policy inside the fork starts over
 	}
 	if f.keeper != nil {
 		f.keeper.join(f)
@@ -138,8 +146,8 @@ func (r *result[T]) adopt(fork *facts) {
 	r.starts += f.starts - 1
 	r.effects += f.effects - 1
 	r.atMostOnce = r.atMostOnce || f.atMostOnce
-	if f.starts > 0 { // one that made no call has done nothing for it
-		r.learn(f.marks)
+	if f.starts > 0 { // a fork that made no call has done nothing for it
+		r.learn(f.asked)
 	}
 	if f.keeper == nil {
 		if f.starts > 0 && r.keeper == nil {
@@ -168,14 +176,14 @@ func (r *result[T]) discard() {
 	}
 }
 
-// A keeper sees to it that each value of a call and its forks is either the caller's or dropped, once. It lasts for one run
-// of the Discard policy.
+// A keeper ensures that each value of a call and its forks is either returned to the caller or dropped,
+// once. It lasts for one run of the Discard policy.
 type keeper[T any] struct {
 	drop  func(T)
-	owner *result[T] // the call that the Discard policy got
+	owner *result[T] // the call that the Discard policy received
 
 	mu    sync.Mutex   // guards gone, forks, and value and holds of the owner and its forks
-	gone  bool         // the policy has returned: what a fork still yields is nobody's
+	gone  bool         // the policy has returned: values that forks still return are dropped
 	forks []*result[T] // all of them, at any depth
 }
 
@@ -185,7 +193,8 @@ func (k *keeper[T]) join(fork *result[T]) {
 	k.forks = append(k.forks, fork)
 }
 
-// put makes value the one that r holds. What r held is dropped, or value itself if nobody will come for it.
+// put makes value the one that r holds. It drops what r held, or value itself if no caller will come
+// for it.
 func (k *keeper[T]) put(r *result[T], value T) {
 	k.mu.Lock()
 	drop, holds := value, true
@@ -209,7 +218,7 @@ func (k *keeper[T]) take(r *result[T]) (value T, holds bool) {
 	return value, holds
 }
 
-// end gives up what the forks hold and, unless the caller is to get it, what the owner holds.
+// end drops what the forks hold and, unless the caller receives it, what the owner holds.
 func (k *keeper[T]) end(answered bool) {
 	k.mu.Lock()
 	k.gone = true
@@ -223,12 +232,13 @@ func (k *keeper[T]) end(answered bool) {
 	}
 }
 
-// ended reports whether r's own keeper has done its work. Only end writes gone, on the goroutine that holds the keeper's owner:
-// the owner may read it without the lock, a fork of the owner may not, and need not: what it yields then is dropped by put.
+// ended reports whether r's own keeper has done its work. Only end writes gone, on the goroutine that
+// holds the keeper's owner. So the owner may read it without the lock. A fork of the owner may not, and
+// need not: put drops what it returns then.
 func (r *result[T]) ended() bool { return r.keeper != nil && r.keeper.owner == r && r.keeper.gone }
 
-// keep has the values of the call kept by a new keeper for a Discard policy, and returns what ends it; nil if they are kept
-// already, or if the policy is for values of another type.
+// keep sets a new keeper for the values of the call, for a Discard policy, and returns what ends it. It
+// returns nil if there is one already, or if the policy is for values of another type.
 func (r *result[T]) keep(policy discarder) (end func(answered bool)) {
 	if r.keeper != nil && !r.ended() {
 		return nil

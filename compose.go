@@ -6,8 +6,8 @@ import (
 	"reflect"
 )
 
-// A Pipeline is a list of policies, outermost first, that runs as one [Policy]; pipelines nest to any depth, and an empty one
-// adds nothing. [Do] panics on a nil policy in it.
+// A Pipeline is a list of policies, outermost first, that runs as one [Policy]. Pipelines nest to any
+// depth, and an empty one adds nothing. [Do] panics if it contains a nil policy.
 type Pipeline []Policy
 
 // Run runs next inside the policies of p.
@@ -17,13 +17,13 @@ func (p Pipeline) Run(ctx context.Context, next Next) error {
 		next.policies = p
 	case len(p) > 0: // the caller's list must not change
 		flat := make([]Policy, 0, p.count()+len(next.policies))
-		next.policies = append(p.unnested(flat), next.policies...)
+		next.policies = append(p.flattened(flat), next.policies...)
 	}
 	return next.Run(ctx)
 }
 
-// nests reports whether a pipeline is among the policies, but for the last. All are laid flat at once then: one after another
-// would copy the rest at each level.
+// nests reports whether a pipeline is among the policies except the last one. All are flattened in one
+// step then: one after the other, each level would copy the rest.
 func (p Pipeline) nests() bool {
 	for i := range len(p) - 1 {
 		if _, ok := p[i].(Pipeline); ok {
@@ -33,7 +33,7 @@ func (p Pipeline) nests() bool {
 	return false
 }
 
-// count is how many policies p has, with those of nested pipelines.
+// count returns how many policies p has, including those of nested pipelines.
 func (p Pipeline) count() int {
 	n := len(p)
 	for _, policy := range p {
@@ -44,11 +44,11 @@ func (p Pipeline) count() int {
 	return n
 }
 
-// unnested appends the policies to flat, those of nested pipelines in their place.
-func (p Pipeline) unnested(flat []Policy) []Policy {
+// flattened appends the policies to flat, with those of nested pipelines in their place.
+func (p Pipeline) flattened(flat []Policy) []Policy {
 	for _, policy := range p {
 		if pipeline, ok := policy.(Pipeline); ok {
-			flat = pipeline.unnested(flat)
+			flat = pipeline.flattened(flat)
 		} else {
 			flat = append(flat, policy)
 		}
@@ -56,14 +56,20 @@ func (p Pipeline) unnested(flat []Policy) []Policy {
 	return flat
 }
 
-// Compose gives an effector that runs the given one inside the policies, the outermost first. It keeps a copy of the list,
-// with nested pipelines laid flat. Without policies it gives the effector itself.
+// Compose returns an effector that runs the given one inside the policies, outermost first. It keeps a
+// copy of the list, with nested pipelines flattened. Without policies, it returns the effector itself.
 //
-// The composed effector returns the value beside whatever error the outermost policy returns: that of the effector's last
-// run, the zero value if it never ran. If ctx is already done it makes no call and returns [ContextErr]. Each call allocates
-// once, for the call's state.
+// Composing a composed effector nests: the policies of the second Compose go around those of the first.
+//
+// With whatever error the outermost policy returns, the composed effector returns the value of the
+// effector's last run, or the zero value if the effector never ran. If ctx is already done, it makes no
+// call and returns [ContextErr]. It removes [NotMade] marks from the error. Each call allocates once,
+// for the call's state.
 //
 // Compose panics if the effector or a policy, at any depth, is nil.
+//
+// The result is an [Effector], so its methods can follow: Compose(fetch).Check(check). Go infers T here,
+// unlike in a conversion, which needs it: Effector[User](fetch).Check(check).
 func Compose[T any](effector Effector[T], policies ...Policy) Effector[T] {
 	if effector == nil {
 		panic("resilience: Compose: effector is nil, must be a function")
@@ -75,8 +81,29 @@ func Compose[T any](effector Effector[T], policies ...Policy) Effector[T] {
 	return func(ctx context.Context) (T, error) { return do(ctx, flat[0], flat[1:], effector) }
 }
 
-// flatten appends policies to flat, those of nested pipelines in their place. It panics on a nil one, which it names by its
-// path.
+// ComposeRun is [Compose] for a call that returns only an error.
+func ComposeRun(fn func(ctx context.Context) error, policies ...Policy) func(ctx context.Context) error {
+	if fn == nil {
+		panic("resilience: ComposeRun: fn is nil, must be a function")
+	}
+	flat := flatten(nil, "ComposeRun: policies", policies)
+	if len(flat) == 0 {
+		return fn
+	}
+	effector := withoutValue(fn)
+	return func(ctx context.Context) error {
+		_, err := do(ctx, flat[0], flat[1:], effector)
+		return err
+	}
+}
+
+// withoutValue returns fn as an effector with an empty value.
+func withoutValue(fn func(context.Context) error) Effector[struct{}] {
+	return func(ctx context.Context) (struct{}, error) { return struct{}{}, fn(ctx) }
+}
+
+// flatten appends policies to flat, with those of nested pipelines in their place. It panics on a nil
+// policy, which it names by its path.
 func flatten(flat []Policy, path string, policies []Policy) []Policy {
 	for i, policy := range policies {
 		here := fmt.Sprintf("%s[%d]", path, i)
@@ -90,7 +117,8 @@ func flatten(flat []Policy, path string, policies []Policy) []Policy {
 	return flat
 }
 
-// mustNotBeNil panics for a nil interface, and for a nil pointer or function in one: a policy that was never made.
+// mustNotBeNil panics for a nil interface, and for a nil pointer or function in an interface: a policy
+// that was never created.
 func mustNotBeNil(path string, policy Policy) {
 	v := reflect.ValueOf(policy)
 	if k := v.Kind(); k == reflect.Invalid || (k == reflect.Pointer || k == reflect.Func) && v.IsNil() {
@@ -98,9 +126,9 @@ func mustNotBeNil(path string, policy Policy) {
 	}
 }
 
-// Do makes one call of the effector inside the policy and returns its value and error as a composed effector does: see
-// [Compose]. It panics if the effector or the policy is nil, or a policy in a [Pipeline]; where a policy is a nil pointer, only
-// when that is run.
+// Do makes one call of the effector inside the policy and returns its value and error as a composed
+// effector does: see [Compose]. It panics if the effector or the policy is nil, or a policy in a
+// [Pipeline]; for a nil pointer in a [Policy], only when that policy runs.
 func Do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, error) {
 	if effector == nil {
 		panic("resilience: Do: effector is nil, must be a function")
@@ -114,7 +142,8 @@ func Do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, err
 	return do(ctx, policy, nil, effector)
 }
 
-// whole reports whether neither policy nor one nested in it is nil, as far as a look without reflection tells.
+// whole reports whether neither policy nor one nested in it is nil, as far as can be seen without
+// reflection.
 func whole(policy Policy) bool {
 	switch policy := policy.(type) {
 	case nil:
@@ -131,20 +160,21 @@ func whole(policy Policy) bool {
 	return true
 }
 
-// Run is [Do] for a call that yields an error only.
+// Run is [Do] for a call that returns only an error.
 func Run(ctx context.Context, policy Policy, fn func(context.Context) error) error {
 	if fn == nil {
 		panic("resilience: Run: fn is nil, must be a function")
 	}
-	_, err := Do(ctx, policy, func(ctx context.Context) (struct{}, error) { return struct{}{}, fn(ctx) })
+	_, err := Do(ctx, policy, withoutValue(fn))
 	return err
 }
 
-// AtMostOnce says of a call that it must not be made again once it may have had an effect: for writes. It stands outermost,
-// so that Pipeline{AtMostOnce, guarded} serves writes with the pipeline that serves reads. Policies that would start the call
-// again, retry and hedge among them, ask [Next.Repeatable], which is false once the effector was started and did not return
-// an error that is [NotMade] at its outermost. The mark belongs to the call and not to its ctx: what the effector calls in
-// turn is not concerned. It is safe for concurrent use.
+// AtMostOnce states that a call must not be made again once it may have had an effect: for writes. It
+// belongs outermost, so that Pipeline{AtMostOnce, guarded} serves writes with the pipeline that serves
+// reads. Policies that would start the call again, such as retry and hedge, check [Next.Repeatable],
+// which is false once the effector was started and did not return an error marked with [NotMade]. The
+// statement applies to the call and not to its context: what the effector calls in turn is not
+// affected. AtMostOnce is safe for concurrent use.
 var AtMostOnce Policy = atMostOnce{}
 
 type atMostOnce struct{}
@@ -154,17 +184,18 @@ func (atMostOnce) Run(ctx context.Context, next Next) error {
 	return next.Run(ctx)
 }
 
-// Discard gives a policy that hands drop every value that nobody will get: one that a later run of the effector overwrote,
-// one that stands beside an error (the caller then gets the zero value), one that retry held when it decided to wait, one of a
-// fork that was given up or ended after its caller had gone, and one whose call panicked. So a value that holds a resource,
-// a response body or a connection, does not leak:
+// Discard returns a policy that calls drop with every value that no caller will receive: one that a
+// later run of the effector replaced, one that accompanies an error (the caller then receives the zero
+// value), one that retry held when it decided to wait, one of a fork that was given up or that ended
+// after its caller had left, and one whose call panicked. So a value that holds a resource, such as a
+// response body or a connection, does not leak:
 //
 //	resilience.Discard(func(r *http.Response) { if r != nil { r.Body.Close() } })
 //
-// It stands outermost. Each value is dropped at most once; drop hears zero values too, and may run on any goroutine, on
-// several at once for different calls. Calls of a type T other than D are not concerned, whatever their values hold, unless D is an
-// interface that T implements. Of several Discard policies the outermost that fits is the one that hears. Discard panics if drop is
-// nil.
+// It belongs outermost. Each value is dropped at most once. Drop is called with zero values too, and it
+// may be called on any goroutine, for different calls concurrently. Calls of a type T other than D are
+// not affected, whatever their values hold, unless D is an interface that T implements. Of several
+// Discard policies, the outermost one of a matching type drops. Discard panics if drop is nil.
 func Discard[D any](drop func(D)) Policy {
 	if drop == nil {
 		panic("resilience: Discard: drop is nil, must be a function")
@@ -174,7 +205,7 @@ func Discard[D any](drop func(D)) Policy {
 
 type discard[D any] struct{ drop func(D) }
 
-// discarder is a discard[D] for any D.
+// A discarder is a discard[D] for any D.
 type discarder interface {
 	takes(t reflect.Type) bool
 	dropAny(value any)

@@ -106,6 +106,47 @@ func TestComposeWithoutPoliciesReturnsEffector(t *testing.T) {
 	}
 }
 
+func TestComposeRunMakesCallInsidePolicies(t *testing.T) {
+	var order []string
+	policy := func(name string) resilience.Policy {
+		return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			order = append(order, name)
+			return next.Run(ctx)
+		})
+	}
+	fail := func(context.Context) error { order = append(order, "call"); return errDown }
+	if err := resilience.ComposeRun(fail, policy("outer"), policy("inner"))(t.Context()); err != errDown {
+		t.Errorf("got %v, want %v", err, errDown)
+	}
+	if err := resilience.ComposeRun(fail)(t.Context()); err != errDown {
+		t.Errorf("without policies: got %v, want %v", err, errDown)
+	}
+	if want := []string{"outer", "inner", "call", "call"}; !slices.Equal(order, want) {
+		t.Errorf("order %v, want %v", order, want)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := resilience.ComposeRun(fail, policy("outer"))(ended); err != context.Canceled || len(order) != 4 {
+		t.Errorf("with an ended context: got %v after %v", err, order[4:])
+	}
+}
+
+func TestWithNestsAroundEarlierWith(t *testing.T) {
+	var order []string
+	policy := func(name string) resilience.Policy {
+		return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			order = append(order, name)
+			return next.Run(ctx)
+		})
+	}
+	answer := resilience.Effector[int](func(context.Context) (int, error) { return 42, nil })
+	answer.With(policy("a")).With(policy("b"))(t.Context())
+	answer.With(policy("b"), policy("a"))(t.Context())
+	if want := []string{"b", "a", "b", "a"}; !slices.Equal(order, want) {
+		t.Errorf("order %v, want %v", order, want)
+	}
+}
+
 func TestComposeCopiesList(t *testing.T) {
 	var log []string
 	inner := resilience.Pipeline{named(&log, "b"), named(&log, "c")}

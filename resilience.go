@@ -1,5 +1,5 @@
-// Package resilience composes policies (circuit breaker, retry, timeout and their companions) around any call that takes
-// a context and yields a value or an error.
+// Package resilience composes policies (circuit breaker, retry, timeout, and their companions) around
+// any call that takes a context and returns a value or an error.
 //
 //	payments := breaker.New(breaker.Config{Name: "payments"})
 //
@@ -11,20 +11,25 @@
 //	)
 //	user, err := getUser(ctx)
 //
-// Each policy is a package of its own, beside this one: breaker, retry, timeout and budget, and for more special needs hedge, bulkhead,
-// adaptive, ratelimit, throttle and shed; share and debounce give many callers one value; resiliencehttp puts them around net/http, and
-// resiliencetest is for tests. The usual order, outermost first, is that above: a timeout for the whole call, retry, breaker, a timeout
-// for each attempt. The policies are made once and serve any number of calls at the same time.
+// Each policy is a package of its own: breaker, retry, timeout, and budget; for more special needs
+// hedge, bulkhead, adaptive, ratelimit, throttle, and shed. Packages share and debounce serve many
+// callers with one value, resiliencehttp puts policies around net/http, and resiliencetest helps to
+// test pipelines. The usual order, outermost first, is the one above: a timeout for the whole call,
+// retry, breaker, a timeout for each attempt. Create each policy once; it serves any number of
+// concurrent calls.
 //
-// The [Effector] is typed, the [Policy] is not: a policy decides whether, when, how often and for how long the call is made,
-// and hears its error, so that one breaker guards every method of a dependency whatever it returns. A result that means
-// failure becomes an error at the edge, by [Effector.Check]; policies then classify errors only.
+// The [Effector] is typed, the [Policy] is not: a policy decides whether, when, how often, and for how
+// long the call is made, and it receives the call's error. So one breaker guards every method of a
+// dependency, whatever the method returns. A result that means failure becomes an error at the edge,
+// with [Effector.Check]; policies then classify only errors. An effector can state what its error
+// means with a mark, such as [NotFailure] or [Contention].
 //
-// A call whose ctx is already done is not made and counts nowhere. Whether a call was made is a fact of the call
-// ([Next.Starts]), not of its error: an effector's own error may hold another dependency's refusal.
+// A call whose context is already done is not made and counts nowhere. Whether a call was made is a
+// fact of the call ([Next.Starts]), not of its error: an effector's own error may contain another
+// dependency's refusal.
 //
-// A composed call costs one allocation and a few nanoseconds for each policy beside what the policies do themselves
-// (BenchmarkCompose).
+// A composed call costs one allocation and a few nanoseconds for each policy, in addition to what the
+// policies themselves do (BenchmarkCompose).
 package resilience
 
 import (
@@ -32,20 +37,26 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/effector-go/resilience/internal/mark"
 )
 
-// An Effector is a call that has an effect outside the program and may fail: it takes a context and yields a T or an error.
-// Whatever [Compose] makes of it may be called by any number of goroutines at once if the effector may.
+// An Effector is a call that has an effect outside the program and may fail: it takes a context and
+// returns a T or an error. What [Compose] makes of it is as safe for concurrent use as the effector
+// itself.
 type Effector[T any] func(ctx context.Context) (T, error)
 
-// With is [Compose] of e and the policies, outermost first.
+// With returns [Compose] of e and the policies, outermost first. A second With goes around the first:
+// in e.With(a).With(b), b is the outer policy. e.With(b, a) says the same in one list, and costs one
+// allocation per call instead of two.
 func (e Effector[T]) With(policies ...Policy) Effector[T] {
 	return Compose(e, policies...)
 }
 
-// Check gives an effector that runs check on the value of every call of e that ended without error. An error of check
-// becomes the call's error; the value is kept beside it. So a result that means failure (a status, an empty page) becomes an
-// error once, at the edge, before the policies hear of it. Check panics if e or check is nil.
+// Check returns an effector that calls check with the value of every call of e that ended without an
+// error. An error of check becomes the call's error; the value is returned with it. So a result that
+// means failure (a status, an empty page) becomes an error once, before the policies see it.
+// Check panics if e or check is nil.
 func (e Effector[T]) Check(check func(T) error) Effector[T] {
 	if e == nil {
 		panic("resilience: Check: effector is nil, must be a function")
@@ -62,8 +73,9 @@ func (e Effector[T]) Check(check func(T) error) Effector[T] {
 	}
 }
 
-// OrElse gives an effector that answers with fallback's value and error whenever e fails. The fallback gets the caller's
-// ctx, ended or not, and e's error; the value beside that error is lost. OrElse panics if e or fallback is nil.
+// OrElse returns an effector that answers with fallback's value and error whenever e fails. The
+// fallback receives the caller's context, ended or not, and e's error; the value that e returned with
+// the error is lost. OrElse panics if e or fallback is nil.
 func (e Effector[T]) OrElse(fallback func(ctx context.Context, err error) (T, error)) Effector[T] {
 	if e == nil {
 		panic("resilience: OrElse: effector is nil, must be a function")
@@ -80,11 +92,13 @@ func (e Effector[T]) OrElse(fallback func(ctx context.Context, err error) (T, er
 	}
 }
 
-// A Policy decides whether, when, how often and for how long a call is made: its Run calls next.Run, which is the rest of
-// the pipeline and then the effector, never, once or many times, and returns the error that the caller is to see.
+// A Policy decides whether, when, how often, and for how long a call is made: its Run calls next.Run,
+// which runs the rest of the pipeline and then the effector, never, once, or many times, and returns
+// the error for the caller.
 //
-// Run may be called by any number of goroutines at once. It lets panics and runtime.Goexit through, having released what
-// it held. It need not look whether ctx is done before its first next.Run, but again after it has waited.
+// Run must be safe for concurrent use. It lets panics and runtime.Goexit pass, after it has released
+// what it holds. It need not check whether ctx is done before its first next.Run, but must check
+// again after it has waited.
 type Policy interface {
 	Run(ctx context.Context, next Next) error
 }
@@ -95,16 +109,17 @@ type PolicyFunc func(ctx context.Context, next Next) error
 // Run calls f.
 func (f PolicyFunc) Run(ctx context.Context, next Next) error { return f(ctx, next) }
 
-// Next is what a policy runs: the rest of the pipeline, then the effector. It is a small value without a closure, good
-// for the one call for which the policy got it. A Next is used by one goroutine at a time; to run the call twice at the same
-// time, see [Next.Fork]. The zero Next belongs to no call, and its methods panic.
+// Next is what a policy runs: the rest of the pipeline, then the effector. It is a small value without
+// a closure, valid only in the call for which the policy received it. Its methods must not be called
+// concurrently; to run the call twice concurrently, see [Next.Fork]. The zero Next belongs to no call,
+// and its methods panic.
 type Next struct {
-	facts    *facts // of the call, which they refer to
+	facts    *facts // of the call
 	policies []Policy
 }
 
-// Run makes the rest of the call and returns its error. The value stays with the call, which gives its caller the value of
-// the run that ended last, whether that failed or not.
+// Run makes the rest of the call and returns its error. The value stays with the call: the caller
+// receives the value of the run that ended last, whether that run failed or not.
 func (n Next) Run(ctx context.Context) error {
 	if len(n.policies) == 0 {
 		return n.facts.call.start(ctx)
@@ -112,84 +127,108 @@ func (n Next) Run(ctx context.Context) error {
 	return n.policies[0].Run(ctx, Next{n.facts, n.policies[1:]})
 }
 
-// Starts is how often the effector has been started in this call so far. A policy that compares it before and after
-// [Next.Run] knows whether the call was made or turned away further in. A fork counts from Fork on; in the Next it was
-// forked from it counts as one start until it is adopted, then as its own starts.
+// Starts returns how often the effector has been started in this call so far. A policy that compares
+// it before and after [Next.Run] knows whether the call was made or refused by an inner policy. In a
+// fork, it counts from Fork on. In the Next that was forked, the fork counts as one start until it is
+// adopted, then as its own starts.
 func (n Next) Starts() int { return int(n.facts.starts) }
 
-// Repeatable reports whether a policy may start the call again. It is true but for calls under [AtMostOnce] that may have
-// had an effect.
+// Repeatable reports whether a policy may start the call again. It is false only for calls under
+// [AtMostOnce] that may have had an effect.
 func (n Next) Repeatable() bool { return n.facts.repeatable() }
 
-// FirstTime reports whether this is the first time that a policy of this call asks with the key: for what is to be done once in a call,
-// however many of its policies would do it, such as a deposit into a budget that they share. The key must be comparable and not nil. A
-// fork knows of what was asked before it was forked, and the Next that it was forked from knows of the fork's once it is adopted, if the
-// effector was started in it.
-func (n Next) FirstTime(key any) bool { return n.facts.once(key) }
+// FirstTime reports whether this is the first time that a policy of this call asks with the key. It is
+// for actions that must happen once per call, however many of its policies would do them, such as a
+// deposit into a budget that they share. The key must be comparable and not nil. A fork knows what was
+// asked before Fork, and the Next that was forked knows what was asked in the fork once it is adopted,
+// if the fork started the effector.
+func (n Next) FirstTime(key any) bool { return n.facts.firstTime(key) }
 
-// Fork gives the same call with a result slot of its own, to run beside n on another goroutine: hedging, abandoning. Every
-// fork that ended is best adopted in turn, and one still running discarded when it ends. Fork and Adopt
-// belong to the goroutine that holds n.
+// Fork returns the same call with a result slot of its own, to run beside n on another goroutine, for
+// hedging or abandoning. It is best to adopt every fork that has ended, one after the other; a fork
+// that is still running is discarded when it ends. Fork and Adopt belong to the goroutine that holds n.
 func (n Next) Fork() Next { return Next{n.facts.call.fork(), n.policies} }
 
-// Adopt takes the result of a fork of n, once its Run has returned, as the result of n's last run, and its starts as n's.
-// Adopting a fork again does nothing. It panics if fork was not forked from n.
+// Adopt takes the result of a fork of n, after the fork's Run has returned, as the result of n's last
+// run, and its starts as n's. Adopting a fork again does nothing. Adopt panics if fork was not forked
+// from n.
 func (n Next) Adopt(fork Next) { n.facts.call.adopt(fork.facts) }
 
-// Discard gives up the result that n holds, a fork's or n's own: it goes to the call's [Discard] policy. Without one, and
-// where there is no result, Discard does nothing. A fork may be discarded on the goroutine that ran it.
+// Discard gives up the result that n holds, a fork's or n's own: the call's [Discard] policy drops it.
+// Without such a policy or without a result, it does nothing. A fork may be discarded on the goroutine
+// that ran it.
 func (n Next) Discard() { n.facts.call.discard() }
 
-// ErrRefused is wrapped by the error of a policy that turned the call away. It says nothing of earlier attempts at the same
-// call, which may have been made.
+// ErrRefused is wrapped by the error of a policy that refused the call. It doesn't mean that nothing
+// was called: earlier attempts may have been made, and an effector's own error may contain another
+// dependency's refusal.
 var ErrRefused = errors.New("resilience: refused")
 
-// WithRetryAfter marks err with the time after which its sender wishes to be called again. The marked error unwraps to err
-// and reads the same. It is nil if err is.
-func WithRetryAfter(err error, after time.Duration) error {
-	if err == nil {
-		return nil
-	}
-	return &retryAfterError{err, after}
-}
+// NotFailure marks an error that isn't the dependency's failure: not found, an invalid argument, a
+// violated constraint. Breaker, shed, and adaptive count the call as a success; retry and hedge return
+// the error instead of trying again.
+//
+// Marks ([NotFailure], [Contention], [CallerFault], [NotMade], [WithRetryAfter], retry.Permanent)
+// unwrap to err, keep its text, and are nil for nil. They stack in any order; of NotFailure,
+// Contention, and CallerFault, the outermost counts. Only outer marks count: an error that wraps a
+// marked one, for example with fmt.Errorf, is not marked. So wrap first and mark last.
+func NotFailure(err error) error { return mark.New(mark.NotFailure, err) }
 
-type retryAfterError struct {
-	error
-	after time.Duration
-}
+// Contention marks an error that means that another call was in the way: a serialization failure, a
+// deadlock, a lost optimistic lock. Breaker, shed, and adaptive count the call as a success; retry and
+// hedge try again. [NotFailure] describes how marks combine.
+//
+// It is not for overload (a 503 or 429), which the breaker must see; unmarked errors are tried again
+// anyway.
+func Contention(err error) error { return mark.New(mark.Contention, err) }
 
-func (e *retryAfterError) Unwrap() error             { return e.error }
-func (e *retryAfterError) RetryAfter() time.Duration { return e.after }
+// CallerFault marks an error for which the caller is to blame and of which the dependency knows
+// nothing: a request that can't be sent, a body that can't be read. Breaker, shed, and adaptive treat
+// the call as never made; retry and hedge return the error instead of trying again. [NotFailure]
+// describes how marks combine.
+func CallerFault(err error) error { return mark.New(mark.CallerFault, err) }
 
-// RetryAfter asks the first error in err's tree that has a method RetryAfter() time.Duration how long to wait before the
-// next call. It reports false if there is none, or if its time is not positive.
+// NotMade marks an error of a call that had no effect (a refused dial, a rolled-back transaction), so
+// that the call may be made again even under [AtMostOnce]. For everything else, the error counts as if
+// it weren't marked. [Do], [Run], and composed effectors remove the mark from the error that they
+// return, because they may have started the effector more than once. [NotFailure] describes how marks
+// combine.
+func NotMade(err error) error { return mark.New(mark.NotMade, err) }
+
+// WithRetryAfter marks err with the time after which its sender wants to be called again.
+// [NotFailure] describes how marks combine.
+func WithRetryAfter(err error, after time.Duration) error { return mark.NewDelay(err, after) }
+
+// RetryAfter returns the longest time that any error in err's tree specifies with a method
+// RetryAfter() time.Duration. It returns 0 and false if no time is positive.
 func RetryAfter(err error) (time.Duration, bool) {
-	var teller interface{ RetryAfter() time.Duration }
-	if !errors.As(err, &teller) {
-		return 0, false
-	}
-	if after := teller.RetryAfter(); after > 0 {
-		return after, true
-	}
-	return 0, false
+	after := longestRetryAfter(err)
+	return after, after > 0
 }
 
-// NotMade marks an error of an effector as its word that the call had no effect (a refused dial), so that it may be made
-// again under [AtMostOnce]. Only the outermost mark counts. For everything else a marked error is an error like any other:
-// it unwraps to err and reads the same. It is nil if err is.
-func NotMade(err error) error {
-	if err == nil {
-		return nil
+func longestRetryAfter(err error) (longest time.Duration) {
+	for err != nil {
+		if e, ok := err.(interface{ RetryAfter() time.Duration }); ok {
+			longest = max(longest, e.RetryAfter())
+		}
+		switch e := err.(type) {
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			for _, inner := range e.Unwrap() {
+				longest = max(longest, longestRetryAfter(inner))
+			}
+			return longest
+		default:
+			return longest
+		}
 	}
-	return &notMadeError{err}
+	return longest
 }
 
-type notMadeError struct{ error }
-
-func (e *notMadeError) Unwrap() error { return e.error }
-
-// ContextErr tells of an ended ctx: nil while ctx lives, then an error that matches both ctx.Err() and context.Cause(ctx)
-// under [errors.Is]. Policies return it when ctx ended while they waited, or before the call was made.
+// ContextErr returns nil while ctx lives, then an error that matches both ctx.Err() and
+// context.Cause(ctx) under [errors.Is]. Policies return it if ctx ended while they waited, or before
+// the call was made.
 func ContextErr(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil {
@@ -208,17 +247,17 @@ func (e *contextError) Error() string   { return e.err.Error() + ": " + e.cause.
 func (e *contextError) Unwrap() []error { return []error{e.err, e.cause} }
 func (e *contextError) Timeout() bool   { return e.err == context.DeadlineExceeded }
 
-// A PanicError is the panic of an effector that ran on a goroutine of its own (hedging, abandoning, sharing): the policy panics with it
-// on the caller's goroutine.
+// A PanicError is the panic of an effector that ran on its own goroutine (hedging, abandoning,
+// sharing): the policy panics with it on the caller's goroutine.
 type PanicError struct {
 	Value any    // what the effector panicked with
-	Stack []byte // the stack of its goroutine, as runtime/debug.Stack gives it
+	Stack []byte // the stack of its goroutine, as runtime/debug.Stack formats it
 }
 
-// Error holds the value and the stack of the original panic.
+// Error contains the value and the stack of the original panic.
 func (e *PanicError) Error() string { return fmt.Sprintf("%v\n\n%s", e.Value, e.Stack) }
 
-// Unwrap gives the value if it is an error, else nil.
+// Unwrap returns the value if it is an error, otherwise nil.
 func (e *PanicError) Unwrap() error {
 	err, _ := e.Value.(error)
 	return err

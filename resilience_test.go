@@ -110,18 +110,23 @@ func TestRetryAfterUnwraps(t *testing.T) {
 	}
 }
 
-func TestRetryAfterReturnsFirstInTree(t *testing.T) {
+func TestRetryAfterReturnsLongestInTree(t *testing.T) {
 	three, five := resilience.WithRetryAfter(errDown, 3*time.Second), resilience.WithRetryAfter(io.EOF, 5*time.Second)
 	for _, c := range []struct {
 		name string
 		err  error
 		want time.Duration
 	}{
-		{"outer mark before inner", resilience.WithRetryAfter(three, 7*time.Second), 7 * time.Second},
-		{"joined", errors.Join(io.ErrUnexpectedEOF, three, five), 3 * time.Second},
+		{"outer mark", resilience.WithRetryAfter(three, 7*time.Second), 7 * time.Second},
+		{"inner mark", resilience.WithRetryAfter(five, time.Second), 5 * time.Second},
+		{"joined", errors.Join(io.ErrUnexpectedEOF, three, five), 5 * time.Second},
 		{"joined in another order", errors.Join(five, three), 5 * time.Second},
 		{"several %w", fmt.Errorf("%w, then %w", errDown, five), 5 * time.Second},
-		{"depth first", errors.Join(fmt.Errorf("a: %w", errors.Join(errDown, three)), five), 3 * time.Second},
+		{"deep", errors.Join(fmt.Errorf("a: %w", errors.Join(errDown, five)), three), 5 * time.Second},
+		{"beside one without", errors.Join(resilience.WithRetryAfter(errDown, 0), three), 3 * time.Second},
+		{"below one without", resilience.WithRetryAfter(three, -time.Second), 3 * time.Second},
+		{"nil in the tree", tree{nil, three, nil}, 3 * time.Second},
+		{"an error's own method", fmt.Errorf("get: %w", busy(4*time.Second)), 4 * time.Second},
 	} {
 		if after, ok := resilience.RetryAfter(c.err); after != c.want || !ok {
 			t.Errorf("%s: got %v, %t; want %v, true", c.name, after, ok, c.want)
@@ -129,34 +134,29 @@ func TestRetryAfterReturnsFirstInTree(t *testing.T) {
 	}
 }
 
+// A tree is an error whose Unwrap may return nil errors.
+type tree []error
+
+func (tree) Error() string     { return "tree" }
+func (t tree) Unwrap() []error { return t }
+
+// busy is an error of the user's own that says when to call again.
+type busy time.Duration
+
+func (busy) Error() string               { return "busy" }
+func (b busy) RetryAfter() time.Duration { return time.Duration(b) }
+
 func TestRetryAfterIsFalseUnlessPositive(t *testing.T) {
 	for _, err := range []error{
 		nil,
 		errDown,
 		resilience.WithRetryAfter(errDown, 0),
 		resilience.WithRetryAfter(errDown, -time.Second),
-		// The first one in the tree is the one that is asked, even if it knows no time.
-		errors.Join(resilience.WithRetryAfter(errDown, 0), resilience.WithRetryAfter(errDown, time.Second)),
+		errors.Join(resilience.WithRetryAfter(errDown, 0), resilience.WithRetryAfter(errDown, -time.Second)),
 	} {
 		if after, ok := resilience.RetryAfter(err); after != 0 || ok {
 			t.Errorf("RetryAfter(%v) = %v, %t; want 0, false", err, after, ok)
 		}
-	}
-}
-
-func TestMarksOfNilAreNil(t *testing.T) {
-	if err := resilience.WithRetryAfter(nil, time.Second); err != nil {
-		t.Errorf("WithRetryAfter(nil, 1s) = %v", err)
-	}
-	if err := resilience.NotMade(nil); err != nil {
-		t.Errorf("NotMade(nil) = %v", err)
-	}
-}
-
-func TestNotMadeKeepsTextAndUnwraps(t *testing.T) {
-	err := resilience.NotMade(errDown)
-	if err.Error() != errDown.Error() || errors.Unwrap(err) != errDown || !errors.Is(err, errDown) {
-		t.Errorf("NotMade(%v) = %v", errDown, err)
 	}
 }
 
@@ -229,6 +229,8 @@ func TestComposePanicsNamingTheMistake(t *testing.T) {
 		{"Do: effector is nil", func() { _, _ = resilience.Do(ctx, pass, none) }},
 		{"Run: fn is nil", func() { _ = resilience.Run(ctx, pass, nil) }},
 		{"Discard: drop is nil", func() { resilience.Discard[int](nil) }},
+		{"ComposeRun: fn is nil, must be a function", func() { resilience.ComposeRun(nil, pass) }},
+		{"ComposeRun: policies[1] is nil", func() { resilience.ComposeRun(func(context.Context) error { return nil }, pass, nil) }},
 
 		{"Compose: policies[0] is nil (<nil>), must be a Policy", func() { resilience.Compose(some, nil) }},
 		{"Compose: policies[1] is nil", func() { some.With(pass, nil) }},

@@ -2,15 +2,13 @@ package hedge
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/detached"
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/detached"
+	"github.com/effector-go/resilience/internal/permanent"
 )
 
 // A call is one call through a Hedge. What mu does not guard belongs to the caller's goroutine.
@@ -172,7 +170,7 @@ func (c *call) hedgeSlow() {
 
 // hedgeFailed starts the call again because s failed with err.
 func (c *call) hedgeFailed(s *start, err error) {
-	if permanent(err) {
+	if permanent.Is(err) {
 		c.left = 0
 	}
 	if s.Fork.Starts() == 0 || !c.mayStart() { // refused further in, or the last
@@ -254,9 +252,4 @@ func (c *call) giveUp() {
 	for _, s := range unseen { // HedgeIf or OnHedge panicked
 		defer s.Fork.Discard() // each, even if drop panics
 	}
-}
-
-func permanent(err error) bool {
-	var mark *backoff.PermanentError
-	return errors.As(err, &mark)
 }

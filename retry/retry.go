@@ -19,13 +19,13 @@ package retry
 
 import (
 	"context"
-	"errors"
 	"math"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/permanent"
 )
 
 // A Retry is a policy that makes a call again as long as it fails and its [Config] allows. The wait before an attempt is
@@ -171,8 +171,8 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 	if made {
 		s.attempts++
 		s.last, s.refusal = err, nil
-		if ctx.Err() != nil || permanent(err) || !repeatable {
-			return 0, bare(err)
+		if ctx.Err() != nil || permanent.Is(err) || !repeatable {
+			return 0, permanent.Without(err)
 		}
 	} else {
 		if s.attempts == 0 {
@@ -180,7 +180,7 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 		} else {
 			s.refusal = err
 		}
-		if ctx.Err() != nil || !repeatable || !config.RetryRefused || permanent(err) {
+		if ctx.Err() != nil || !repeatable || !config.RetryRefused || permanent.Is(err) {
 			return 0, s.turnedAway(ctx, err)
 		}
 	}
@@ -193,7 +193,7 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 	}
 	if config.RetryIf != nil && !config.RetryIf(err) {
 		if made {
-			return 0, bare(err)
+			return 0, permanent.Without(err)
 		}
 		return 0, s.turnedAway(ctx, err)
 	}
@@ -265,7 +265,7 @@ func (s *series) wait(ctx context.Context, delay time.Duration) error {
 // turnedAway is the call's end after a refusal that is not waited out.
 func (s *series) turnedAway(ctx context.Context, err error) error {
 	if s.attempts == 0 {
-		return bare(err)
+		return permanent.Without(err)
 	}
 	if ctx.Err() != nil {
 		return s.exhausted(ReasonContext, time.Now(), 0, resilience.ContextErr(ctx))
@@ -294,20 +294,7 @@ func sum(a, b time.Duration) time.Duration {
 
 // Permanent marks an error that is not to be retried: v4's [backoff.Permanent]. It counts anywhere in an error's tree. The
 // caller gets the error as it is, without the mark if that is outermost. It is nil if err is.
-func Permanent(err error) error { return backoff.Permanent(err) }
-
-func permanent(err error) bool {
-	var mark *backoff.PermanentError
-	return errors.As(err, &mark)
-}
-
-// bare is err without a Permanent mark at its outermost.
-func bare(err error) error {
-	if mark, ok := err.(*backoff.PermanentError); ok && mark != nil && mark.Err != nil {
-		return mark.Err
-	}
-	return err
-}
+func Permanent(err error) error { return permanent.New(err) }
 
 type attemptKey struct{}
 

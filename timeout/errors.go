@@ -10,11 +10,13 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// ErrTimeout is what every [*Error] is under [errors.Is]: the limit of a timeout passed, not the caller's own deadline.
+// ErrTimeout matches every [*Error] under [errors.Is]: the limit of a timeout passed, not the caller's
+// own deadline.
 var ErrTimeout = errors.New("timeout: limit passed")
 
-// An Error is returned for a call that failed after the limit of its [Timeout] had passed. It is [ErrTimeout] and
-// [context.DeadlineExceeded] under [errors.Is], and unwraps to the effector's own error.
+// An Error is returned for a call that failed after the limit of its [Timeout] had passed. It matches
+// [ErrTimeout] and [context.DeadlineExceeded] under [errors.Is], and unwraps to the effector's own
+// error. It is not marked, whatever the effector's error is: an exceeded limit is a failure.
 type Error struct {
 	Name  string        // of the Timeout, "" if it has none
 	Limit time.Duration // of the Timeout
@@ -22,8 +24,8 @@ type Error struct {
 	err error // the effector's, nil if it was left running
 }
 
-// Error reads "timeout payments: limit of 1s passed", followed by the effector's error if that says more than
-// [context.DeadlineExceeded].
+// Error returns text such as "timeout payments: limit of 1s passed", followed by the effector's error
+// if that isn't just [context.DeadlineExceeded].
 func (e *Error) Error() string {
 	text := fmt.Sprintf("%s: limit of %v passed", title(e.Name), rounded(e.Limit))
 	if e.err != nil && e.err != context.DeadlineExceeded {
@@ -37,20 +39,20 @@ func (e *Error) Is(target error) bool {
 	return target == ErrTimeout || target == context.DeadlineExceeded
 }
 
-// Timeout is true: an Error is a timeout in the manner of net.Error.
+// Timeout returns true, as for a net.Error.
 func (e *Error) Timeout() bool { return true }
 
-// Unwrap gives the effector's own error, nil if the effector was left running.
+// Unwrap returns the effector's own error, or nil if the effector was left running.
 func (e *Error) Unwrap() error { return e.err }
 
-// An AbandonedError is returned for a call that was not made because too many effectors that were left behind are still
-// running: see [Config].Abandon. It is [resilience.ErrRefused] under [errors.Is].
+// An AbandonedError is returned for a call that was refused because too many abandoned effectors are
+// still running: see [Config].Abandon. It matches [resilience.ErrRefused] under [errors.Is].
 type AbandonedError struct {
 	Name      string // of the Timeout, "" if it has none
 	Abandoned int    // how many were running
 }
 
-// Error reads "timeout payments: 10 abandoned calls still running".
+// Error returns text such as "timeout payments: 10 abandoned calls still running".
 func (e *AbandonedError) Error() string {
 	calls := "calls"
 	if e.Abandoned == 1 {
@@ -62,10 +64,10 @@ func (e *AbandonedError) Error() string {
 // Is reports whether target is [resilience.ErrRefused].
 func (e *AbandonedError) Is(target error) bool { return target == resilience.ErrRefused }
 
-// title is what error texts begin with.
+// title returns what error texts begin with.
 func title(name string) string { return errtext.Title("timeout", name) }
 
-// rounded is a limit, which somebody chose and may look for, to three digits or more.
+// rounded returns a limit, which someone chose and may search for, to three digits or more.
 func rounded(d time.Duration) time.Duration {
 	switch {
 	case d >= time.Minute:

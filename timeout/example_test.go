@@ -13,7 +13,7 @@ import (
 func ExampleDo() {
 	payments := timeout.New(timeout.Config{Name: "payments", Limit: 10 * time.Millisecond})
 	_, err := timeout.Do(context.Background(), payments, func(ctx context.Context) (string, error) {
-		<-ctx.Done() // a call that takes too long, and heeds its ctx
+		<-ctx.Done() // a call that takes too long and respects its context
 		return "", ctx.Err()
 	})
 	fmt.Println(err)
@@ -23,7 +23,7 @@ func ExampleDo() {
 	// true true
 }
 
-// A timeout is a policy: here one for the whole call and one for what is further in.
+// A Timeout is a policy: here, one limits the whole call and one what is inside it.
 func ExampleAfter() {
 	greet := resilience.Compose(func(ctx context.Context) (string, error) { return "hello", nil },
 		timeout.After(3*time.Second),
@@ -32,8 +32,8 @@ func ExampleAfter() {
 	// Output: hello <nil>
 }
 
-// An effector that ignores its ctx is left running at the limit, and while as many as Abandon allows still run, further calls are
-// refused.
+// An effector that ignores its context is left running at the limit. While as many effectors as Abandon
+// allows are still running, additional calls are refused.
 func ExampleConfig_abandon() {
 	legacy := timeout.New(timeout.Config{Name: "legacy", Limit: 10 * time.Millisecond, Abandon: 1})
 	hangs := make(chan struct{})

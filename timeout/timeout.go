@@ -6,77 +6,109 @@
 //		timeout.After(time.Second), // each attempt
 //	}
 //
-// Use it around every call that leaves the process and heeds its ctx: the effector gets a ctx with the deadline, and the
-// error says whether this limit passed ([*Error]) or something of the caller's. A call that succeeds late has succeeded.
+// Use it around every call that leaves the process and respects its context: the effector receives a
+// context with the deadline, and the error states whether this limit passed ([*Error]) or the caller
+// ended the call. A call that succeeds late has succeeded.
 //
-// An effector that ignores its ctx is not stopped by this, nor by anything else in Go. For such a one [Config].Abandon returns
-// at the limit and leaves it running, and refuses calls while too many are; better is an effector that heeds its ctx. Do not use
-// a timeout where a plain context.WithTimeout in the caller says the same: its deadline is kept here as it is.
+// Nothing in Go can stop an effector that ignores its context. For such an effector,
+// [Config].Abandon returns at the limit, leaves the effector running, and refuses calls while too many
+// are left running; an effector that respects its context is better. Don't use a timeout where the
+// caller's own context.WithTimeout does the same: its deadline is respected as it is.
 //
-// The ctx arms its timer only when somebody waits for it: Done, a child context, context.AfterFunc. A call that never does
-// pays for one allocation and one look at the clock, about a sixth of what context.WithTimeout costs; one that does pays
-// about a tenth more than there (BenchmarkTimeout). Where the caller's deadline is no later than the limit, the call gets the
-// caller's ctx and pays for one look at the clock. With Abandon a call pays for a goroutine as well (BenchmarkAbandon).
+// The context arms its timer only when something waits for it: Done, a child context,
+// context.AfterFunc. A call that never waits costs one allocation and one reading of the clock, about
+// a sixth of what context.WithTimeout costs; a call that waits costs about as much as
+// context.WithTimeout, and nested timeouts of one pipeline share one timer (BenchmarkTimeout). If the
+// caller's deadline is no later than the limit, the call receives the caller's context and costs one
+// reading of the clock. With Abandon, a call also costs a goroutine (BenchmarkAbandon).
+//
+// A context that is kept after its call ended reports how the call ended: DeadlineExceeded if the
+// limit had passed and something had noticed (the call failed, or something waited for the context or
+// asked for its error), otherwise Canceled. So after a call that succeeded late without ever looking
+// at its context, the context reports Canceled, where context.WithTimeout reports DeadlineExceeded.
 package timeout
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/effector-go/resilience"
 )
 
-// A Timeout limits how long a call may take: it gives the effector a ctx whose deadline is the limit from now. It is a
-// [resilience.Policy], made by [New] or [After], and safe for concurrent use. It has no state but the count of abandoned
-// calls, so one may serve any number of effectors.
+// A Timeout limits how long a call may take: it passes the effector a context whose deadline is the
+// limit from now. It is a [resilience.Policy], created by [New] or [After], and safe for concurrent
+// use. It has no state except its Config and the count of abandoned calls, so one Timeout may serve any
+// number of effectors.
 //
-// A call that fails after the limit passed returns [*Error]. The error of any other call is left as it is: one that
-// failed when the caller's own deadline had passed, or the caller had canceled, before the limit did.
+// A call that fails after the limit has passed returns [*Error]. The error of any other call is
+// returned unchanged, including that of a call that failed after the caller's own deadline had passed,
+// or after the caller had canceled, before the limit.
 type Timeout struct {
-	name    string
-	limit   time.Duration
-	abandon int64
-	left    leftBehind
+	config atomic.Pointer[Config] // written by New and SetConfig, valid; each call loads it once
+	left   leftBehind
 }
 
-// New gives a Timeout. It panics with the text of [Config.Validate]'s error if there is one.
+// New returns a Timeout. It panics with the text of [Config.Validate]'s error if config is invalid.
 func New(config Config) *Timeout {
-	if err := config.Validate(); err != nil {
+	t := new(Timeout)
+	if err := t.SetConfig(config); err != nil {
 		panic(err.Error())
 	}
-	return &Timeout{name: config.Name, limit: config.Limit, abandon: int64(config.Abandon)}
+	return t
 }
 
-// After is New(Config{Limit: limit}): a Timeout without name that waits for its effectors. It panics unless limit is positive.
+// After returns New(Config{Limit: limit}): a Timeout without a name that waits for its effectors. It
+// panics unless limit is positive.
 func After(limit time.Duration) *Timeout {
 	return New(Config{Limit: limit})
 }
 
-// Run runs the rest of a pipeline with a ctx whose deadline is the limit from now, or the caller's if that is no later.
-// It returns [*Error] if the call failed after the limit had passed, [*AbandonedError] if it was refused: see
-// [Config].Abandon. Most callers want [Do] or [resilience.Compose].
-func (t *Timeout) Run(ctx context.Context, next resilience.Next) error {
-	if t.abandon > 0 {
-		return t.runApart(ctx, next)
+// Name returns the Config's Name.
+func (t *Timeout) Name() string { return t.config.Load().Name }
+
+// Config returns the Config in use.
+func (t *Timeout) Config() Config { return *t.config.Load() }
+
+// SetConfig replaces the Config, for calls that begin afterwards: a call in progress keeps the Config
+// that it began with. The number of abandoned calls stays. If config is invalid, SetConfig changes
+// nothing and returns [Config.Validate]'s error. It is safe for concurrent use.
+func (t *Timeout) SetConfig(config Config) error {
+	if err := config.Validate(); err != nil {
+		return err
 	}
-	limited := within(ctx, t.limit)
+	t.config.Store(&config)
+	return nil
+}
+
+// Run runs the rest of a pipeline with a context whose deadline is the limit from now, or the caller's
+// if that is no later. It returns [*Error] if the call failed after the limit had passed, and
+// [*AbandonedError] if it was refused: see [Config].Abandon. Most callers want [Do] or
+// [resilience.Compose].
+func (t *Timeout) Run(ctx context.Context, next resilience.Next) error {
+	config := t.config.Load()
+	if config.Abandon > 0 {
+		return t.runDetached(ctx, next, config)
+	}
+	limited := within(ctx, config.Limit)
 	if limited == nil {
 		return next.Run(ctx)
 	}
 	defer limited.end() // panics and Goexit too
 	err := next.Run(limited)
 	if err != nil {
-		err = t.blame(limited, err)
+		err = config.claim(limited, err)
 	}
 	return err
 }
 
-// Do makes one call of fn with a ctx whose deadline is the limit from now, or the caller's if that is no later, and returns its
-// value and error. It returns [*Error] if the call failed after the limit had passed, the value then being fn's. If ctx is
-// already done it makes no call and returns [resilience.ContextErr]. With [Config].Abandon it returns as [Timeout.Run]
-// does. Do panics if t or fn is nil.
+// Do makes one call of fn with a context whose deadline is the limit from now, or the caller's if that
+// is no later, and returns its value and error. If the call failed after the limit had passed, it
+// returns [*Error] and fn's value. If ctx is already done, it makes no call and returns
+// [resilience.ContextErr]. With [Config].Abandon, it returns as [Timeout.Run] does. Do panics if t or
+// fn is nil.
 //
-// The ctx that fn gets ends when Do returns.
+// The context that fn receives ends when Do returns.
 func Do[T any](ctx context.Context, t *Timeout, fn func(context.Context) (T, error)) (T, error) {
 	if t == nil || fn == nil {
 		panicForNil(t)
@@ -85,17 +117,18 @@ func Do[T any](ctx context.Context, t *Timeout, fn func(context.Context) (T, err
 		var zero T
 		return zero, resilience.ContextErr(ctx)
 	}
-	if t.abandon > 0 {
+	config := t.config.Load()
+	if config.Abandon > 0 {
 		return resilience.Do(ctx, t, fn)
 	}
-	limited := within(ctx, t.limit)
+	limited := within(ctx, config.Limit)
 	if limited == nil {
 		return fn(ctx)
 	}
 	defer limited.end() // panics and Goexit too
 	value, err := fn(limited)
 	if err != nil {
-		err = t.blame(limited, err)
+		err = config.claim(limited, err)
 	}
 	return value, err
 }
@@ -107,10 +140,10 @@ func panicForNil(t *Timeout) {
 	panic("timeout: Do: fn is nil, must be a function")
 }
 
-// blame gives the error to return for a call that failed with err.
-func (t *Timeout) blame(limited *limitCtx, err error) error {
+// claim returns the error for a call that failed with err: an [*Error] if the limit has passed.
+func (c *Config) claim(limited *limitCtx, err error) error {
 	if limited.passed() {
-		return &Error{t.name, t.limit, err}
+		return &Error{c.Name, c.Limit, err}
 	}
 	return err
 }
