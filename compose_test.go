@@ -17,7 +17,7 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// named is a policy that writes its name into log on the way in.
+// named is a policy that appends its name to log when it runs.
 func named(log *[]string, name string) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		*log = append(*log, name)
@@ -57,7 +57,7 @@ func TestComposeRunsOutermostFirst(t *testing.T) {
 	}
 }
 
-// nilPipeline adds nothing and is no mistake.
+// nilPipeline adds nothing and is valid.
 func nilPipeline() resilience.Pipeline { return nil }
 
 func TestPipelineNestsToAnyDepth(t *testing.T) {
@@ -92,7 +92,7 @@ func TestPipelineRunsSeveralTimesInCall(t *testing.T) {
 
 func TestComposeWithoutPoliciesReturnsEffector(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel() // only the bare effector is made on a dead ctx
+	cancel() // only a plain effector runs with an ended context
 	for _, call := range []resilience.Effector[int]{
 		resilience.Compose(one),
 		resilience.Compose(one, resilience.Pipeline{}, resilience.Pipeline{resilience.Pipeline{}}),
@@ -164,7 +164,7 @@ func TestComposeCopiesList(t *testing.T) {
 func TestPipelineLeavesCallersListUnchanged(t *testing.T) {
 	var log []string
 	a, b, c, spare := named(&log, "a"), named(&log, "b"), named(&log, "c"), named(&log, "spare")
-	inner := resilience.Pipeline{a, spare}[:1] // room for one more, which a careless append would take
+	inner := resilience.Pipeline{a, spare}[:1] // room for one more, which a careless append would overwrite
 	outer := resilience.Pipeline{inner, b, c}
 	for range 2 {
 		log = nil
@@ -267,7 +267,7 @@ func TestEffectorReceivesInnermostContext(t *testing.T) {
 	})
 }
 
-// checked runs a policy that is given as a function around an effector that counts its calls and yields the count.
+// checked runs the function as a policy around an effector that counts its calls and returns the count.
 func checked(t *testing.T, outer resilience.Policy, policy func(ctx context.Context, next resilience.Next) error) (int, error) {
 	t.Helper()
 	var mu sync.Mutex
@@ -411,7 +411,7 @@ func TestNextDiscardWithoutPolicyDoesNothing(t *testing.T) {
 	}
 }
 
-// both runs the rest of the call twice at the same time and takes both results, in order.
+// both runs the rest of the call twice concurrently and adopts both results, in order.
 var both = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 	forks := [2]resilience.Next{next.Fork(), next.Fork()}
 	var errs [2]error
@@ -483,7 +483,7 @@ func TestAtMostOnceIsNotPassedByContext(t *testing.T) {
 		return resilience.Run(ctx, again, func(context.Context) error { inner++; return errDown })
 	})
 	if inner != 2 {
-		t.Errorf("the call within was made %d times, want 2", inner)
+		t.Errorf("the inner call was made %d times, want 2", inner)
 	}
 }
 
@@ -521,7 +521,7 @@ func TestAtMostOnceCountsOneEffect(t *testing.T) {
 		for next.Repeatable() {
 			_ = next.Run(ctx)
 		}
-		_ = next.Run(ctx) // not made, which takes nothing back
+		_ = next.Run(ctx) // not made: the earlier effect stays
 		if next.Repeatable() {
 			t.Error("repeatable after an effect")
 		}
@@ -645,7 +645,7 @@ func TestFirstTimeIsTrueOncePerKey(t *testing.T) {
 		}
 		return nil
 	})
-	for range 2 { // another call begins anew
+	for range 2 { // another call starts over
 		_, _ = resilience.Do(t.Context(), policy, one)
 	}
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -670,7 +670,7 @@ func TestFirstTimeIsInheritedByFork(t *testing.T) {
 	}), func(context.Context) error { return nil })
 }
 
-// TestFirstTimeIsNotSharedByForks: a list with room for more would be written by both.
+// TestFirstTimeIsNotSharedByForks: both forks would write to a list with spare capacity.
 func TestFirstTimeIsNotSharedByForks(t *testing.T) {
 	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		for key := range 8 {
@@ -710,7 +710,7 @@ func TestFirstTimeIsAdoptedFromFork(t *testing.T) {
 	}), func(context.Context) error { return nil })
 }
 
-// A ledger is a drop function that remembers, and an effector of numbered values: 1, 2, 3 ...
+// A ledger has a drop function that records values and an effector that returns 1, 2, 3, and so on.
 type ledger struct {
 	mu      sync.Mutex
 	made    int
@@ -800,7 +800,7 @@ func TestDiscardDropsValueBeforeWait(t *testing.T) {
 	waits := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		next.Discard()
-		l.want(t, 1) // here retry would sleep
+		l.want(t, 1) // retry would sleep here
 		next.Discard()
 		l.want(t, 1)
 		return next.Run(ctx)
@@ -885,7 +885,7 @@ func TestDiscardDropsForkNotAdopted(t *testing.T) {
 	l.want(t, 1, 2)
 }
 
-// leaves runs the rest of the call on a fork, waits until it has started and returns without it.
+// leaves runs the rest of the call on a fork, waits until it has started, and returns without it.
 func leaves(started <-chan struct{}) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		fork := next.Fork()
@@ -931,8 +931,8 @@ func TestDiscardDropsForkThatOutlivesCall(t *testing.T) {
 	}
 }
 
-// A fork that starts an inner Discard policy just when its caller goes shares nothing with the caller unguarded: the race
-// detector is the judge.
+// A fork that starts an inner Discard policy just when its caller leaves shares no unguarded state with the
+// caller, as the race detector verifies.
 func TestDiscardStartsInForkWhileCallEnds(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
@@ -952,7 +952,7 @@ func TestDiscardStartsInForkWhileCallEnds(t *testing.T) {
 	}
 }
 
-// A policy that forgets to discard the fork it left behind leaks nothing either, under an outermost Discard.
+// Under an outermost Discard, even a policy that forgets to discard its abandoned fork leaks nothing.
 func TestDiscardDropsForgottenFork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l ledger
@@ -1039,7 +1039,7 @@ func TestDiscardSlowDropDelaysNoOtherFork(t *testing.T) {
 			var g errgroup.Group
 			g.Go(func() error {
 				_ = slow.Run(ctx)
-				return slow.Run(ctx) // overwrites 1
+				return slow.Run(ctx) // replaces 1
 			})
 			synctest.Wait()
 			err := quick.Run(ctx)
@@ -1220,7 +1220,7 @@ func TestDiscardHoldsForkAfterInnerDiscardEnded(t *testing.T) {
 	l.want(t, 1)
 }
 
-// Whatever the order in which values are made, overwritten, adopted and given up: each is the caller's or dropped, once.
+// Each value is returned or dropped once, in whatever order values are made, replaced, adopted, and given up.
 func TestDiscardDropsOrReturnsEachValueOnce(t *testing.T) {
 	left := func(wg *sync.WaitGroup) resilience.Policy {
 		return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -1278,7 +1278,7 @@ func TestComposeAllocatesOnce(t *testing.T) {
 	}
 }
 
-// TestPipelineFlattensInOneStep where they run: copies at each level would grow with the square of the depth.
+// TestPipelineFlattensInOneStep: copies at each level would grow with the square of the depth.
 func TestPipelineFlattensInOneStep(t *testing.T) {
 	allocations := func(depth int) float64 {
 		nested := resilience.Pipeline{pass}

@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// packages parses every package of the repository, nested modules included, by folder; internal and main ones aside.
+// packages parses every package of the repository, including those of nested modules, by folder. It
+// leaves out internal and main packages.
 func packages(t *testing.T) map[string]*doc.Package {
 	t.Helper()
 	files := map[string][]*ast.File{}
@@ -45,7 +46,7 @@ func packages(t *testing.T) map[string]*doc.Package {
 			name := fset.Position(file.Pos()).Filename
 			importable = importable || !strings.HasSuffix(name, "_test.go") && file.Name.Name != "main"
 		}
-		if !importable { // a program, or a folder of tests only
+		if !importable { // a program, or a folder that contains only tests
 			continue
 		}
 		pkg, err := doc.NewFromFiles(fset, files, dir)
@@ -67,7 +68,7 @@ func TestDocCoversExportedNames(t *testing.T) {
 		undocumented(pkg.Doc, "package "+pkg.Name)
 		values := func(list []*doc.Value) {
 			for _, value := range list {
-				for _, spec := range value.Decl.Specs { // a comment of the group, or one of each
+				for _, spec := range value.Decl.Specs { // a comment on the group, or one on each name
 					spec := spec.(*ast.ValueSpec)
 					undocumented(value.Doc+spec.Doc.Text()+spec.Comment.Text(), value.Names...)
 				}
@@ -88,7 +89,7 @@ func TestDocCoversExportedNames(t *testing.T) {
 			functions("", typ.Funcs)
 			var plain []*doc.Func
 			for _, method := range typ.Methods {
-				// The methods that make an error an error say all by their names.
+				// The names of an error's standard methods say everything.
 				switch method.Name {
 				case "Error", "Unwrap", "Is", "Timeout", "String":
 				default:
@@ -103,7 +104,7 @@ func TestDocCoversExportedNames(t *testing.T) {
 func TestDocHasExampleInEveryPackage(t *testing.T) {
 	for dir, pkg := range packages(t) {
 		top := strings.Split(filepath.ToSlash(dir), "/")[0]
-		if top == "bench" || top == "docs" || top == "proof" { // nobody imports these
+		if top == "bench" || top == "docs" || top == "proof" { // not for import
 			continue
 		}
 		matches, err := filepath.Glob(filepath.Join(dir, "*_test.go"))

@@ -23,7 +23,7 @@ func waitForCtx(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Every kind of error that a call may end with, as it reads in a log.
+// TestErrorTexts holds the text of every kind of error that a call may end with, as it appears in a log.
 func TestErrorTexts(t *testing.T) {
 	run := func(ctx context.Context, effector func(context.Context) error, policies ...resilience.Policy) error {
 		return resilience.Run(ctx, resilience.Pipeline(policies), effector)
@@ -126,7 +126,7 @@ func TestErrorTexts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				defer time.Sleep(time.Hour) // lets an effector end that was left behind
+				defer time.Sleep(time.Hour) // lets an abandoned effector end
 				err := c.call(t.Context())
 				if err == nil {
 					t.Fatal("no error")

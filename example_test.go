@@ -9,7 +9,7 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// again is a policy that makes a failed call once more, if it may be made again.
+// again is a policy that repeats a failed call once, if the call may be repeated.
 var again = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 	err := next.Run(ctx)
 	if err != nil && next.Repeatable() {
@@ -87,7 +87,7 @@ func ExampleEffector_OrElse() {
 	// Output: cached answer <nil>
 }
 
-// One pipeline serves reads and writes: under AtMostOnce a write is not made a second time.
+// One pipeline serves reads and writes: under AtMostOnce, a write is not made a second time.
 func ExampleNext_Repeatable() {
 	write := func(context.Context) error {
 		fmt.Println("written, then the answer was lost")

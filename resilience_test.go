@@ -23,7 +23,7 @@ func one(context.Context) (int, error) { return 1, nil }
 // pass is a policy that does nothing.
 var pass = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error { return next.Run(ctx) })
 
-// twice makes the call two times in a row, whatever the first yields.
+// twice makes the call two times, whatever the first one returns.
 var twice = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 	_ = next.Run(ctx)
 	return next.Run(ctx)
@@ -106,7 +106,7 @@ func TestRetryAfterUnwraps(t *testing.T) {
 		t.Errorf("got %v, %t; want 3s, true", after, ok)
 	}
 	if !errors.Is(marked, errDown) || errors.Unwrap(marked) != errDown || marked.Error() != errDown.Error() {
-		t.Errorf("the marked error %v does not unwrap to %v and read the same", marked, errDown)
+		t.Errorf("the marked error %v does not unwrap to %v and keep its text", marked, errDown)
 	}
 }
 
@@ -140,7 +140,7 @@ type tree []error
 func (tree) Error() string     { return "tree" }
 func (t tree) Unwrap() []error { return t }
 
-// busy is an error of the user's own that says when to call again.
+// busy is a user's own error that specifies when to call again.
 type busy time.Duration
 
 func (busy) Error() string               { return "busy" }
@@ -201,7 +201,7 @@ func TestPanicErrorHoldsValueAndStack(t *testing.T) {
 	}
 }
 
-// panicOf is what f panics with.
+// panicOf returns what f panics with.
 func panicOf(f func()) (value any) {
 	defer func() { value = recover() }()
 	f()
@@ -299,7 +299,7 @@ func TestComposePassesGoexit(t *testing.T) {
 	}
 }
 
-// TestPipelineRunsWithoutCall.
+// TestPipelineRunsWithoutCall: a pipeline outside a call needs no Next if its policies make no call.
 func TestPipelineRunsWithoutCall(t *testing.T) {
 	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
 	if err := (resilience.Pipeline{pass, refuse}).Run(t.Context(), resilience.Next{}); err != resilience.ErrRefused {

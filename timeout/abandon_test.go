@@ -63,7 +63,7 @@ func TestAbandonRefusesBeyondItsNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := abandoning(2)
 		var group errgroup.Group
-		for range 3 { // running before the number is reached: each is let go
+		for range 3 { // all begin before the number is reached, and return at their limit
 			group.Go(func() error {
 				if _, err := timeout.Do(t.Context(), policy, sleeps(time.Minute, nil)); !errors.Is(err, timeout.ErrTimeout) {
 					return err
@@ -128,7 +128,7 @@ func TestAbandonPanicsInCallerBeforeLimit(t *testing.T) {
 			t.Errorf("stack is not the effector's:\n%s", panicked.Stack)
 		}
 	}()
-	// Twice on goroutines of their own: the value is not wrapped twice.
+	// Two detached goroutines: the value is not wrapped twice.
 	call := resilience.Compose(whereItHappened, abandoning(1), abandoning(1))
 	call(t.Context())
 }
@@ -152,7 +152,7 @@ func TestAbandonPassesGoexitBeforeLimit(t *testing.T) {
 	}
 }
 
-// TestAbandonPanicAfterLimitCrashesProgram runs itself in a process that is to crash.
+// TestAbandonPanicAfterLimitCrashesProgram runs itself in a process that must crash.
 func TestAbandonPanicAfterLimitCrashesProgram(t *testing.T) {
 	if os.Getenv("TIMEOUT_TEST_CRASH") == "" {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestAbandonPanicAfterLimitCrashesProgram$")
@@ -190,7 +190,7 @@ func TestAbandonDiscardsValueOnce(t *testing.T) {
 	})
 }
 
-// TestAbandonDiscardsValueWhenEffectorEnds: not only when the call does, which may go on for long.
+// TestAbandonDiscardsValueWhenEffectorEnds: not only when the whole call ends, which may be much later.
 func TestAbandonDiscardsValueWhenEffectorEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
@@ -223,8 +223,8 @@ func TestAbandonKeepsFinishedValue(t *testing.T) {
 	})
 }
 
-// TestAbandonLosesNothingWhenEndMeetsLimit has effectors end as they are left: each value is the caller's or dropped, and the count returns
-// to zero.
+// TestAbandonLosesNothingWhenEndMeetsLimit lets effectors end just when their callers leave: each value
+// is returned or dropped, and the count returns to zero.
 func TestAbandonLosesNothingWhenEndMeetsLimit(t *testing.T) {
 	policy := timeout.New(timeout.Config{Limit: 20 * time.Microsecond, Abandon: 1000})
 	var made, got, dropped atomic.Int64
@@ -259,7 +259,7 @@ func TestAbandonLosesNothingWhenEndMeetsLimit(t *testing.T) {
 	}
 }
 
-// TestAbandonReturnsErrorForFailureAtLimit whichever of the two is first, the effector or its caller.
+// TestAbandonReturnsErrorForFailureAtLimit, whichever comes first, the effector or its caller.
 func TestAbandonReturnsErrorForFailureAtLimit(t *testing.T) {
 	policy := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
 	for name, fn := range map[string]func(context.Context) (string, error){
@@ -290,7 +290,7 @@ func TestAbandonCountsCallAsStart(t *testing.T) {
 			return err
 		})
 		policy := abandoning(1)
-		for range 2 { // made and left, then refused
+		for range 2 { // made and abandoned, then refused
 			resilience.Do(t.Context(), resilience.Pipeline{watch, policy}, sleeps(time.Minute, nil))
 		}
 		if len(starts) != 2 || starts[0] != 1 || starts[1] != 0 {

@@ -16,8 +16,9 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// limitedBy gives ways to make a context with a limit of a second, ours and the standard library's, for tests that hold one
-// against the other. cancel ends it as the end of the call does, and returns when it has.
+// limitedBy holds two ways to limit a context to a second, the standard library's and ours, for tests
+// that compare them. cancel ends the context as the end of the call does, and returns when it has
+// ended.
 var limitedBy = []struct {
 	name string
 	make func(parent context.Context) (ctx context.Context, cancel func())
@@ -47,7 +48,7 @@ type (
 
 var errBoss = errors.New("boss said no")
 
-// state is what a context tells of itself.
+// state returns all that a context reports about its end.
 func state(ctx context.Context) string {
 	before := ctx.Err()
 	closed := false
@@ -59,13 +60,14 @@ func state(ctx context.Context) string {
 	return fmt.Sprintf("err %v, cause %v, done %t, err %v, cause %v", before, context.Cause(ctx), closed, ctx.Err(), context.Cause(ctx))
 }
 
-// lazyState asks for the cause first and arms last.
+// lazyState calls Cause first and arms the context last.
 func lazyState(ctx context.Context) string {
 	return fmt.Sprintf("cause %v, err %v, then %s", context.Cause(ctx), ctx.Err(), state(ctx))
 }
 
-// TestContextKeepsPromisesOfPackageContext runs each row with our context and with the standard library's; what they tell
-// must be the same, before something ends the context and for ever after, whoever asked or did not ask meanwhile.
+// TestContextKeepsPromisesOfPackageContext runs each row with our context and with the standard
+// library's. Both must report the same, before and after something ends the context, whatever was asked
+// in between. The one exception is TestContextIsCanceledIfLateSuccessWentUnseen.
 func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 	ends := map[string]func(ctx context.Context, cancelParent context.CancelCauseFunc, cancel func()){
 		"nothing":   func(context.Context, context.CancelCauseFunc, func()) {},
@@ -228,7 +230,9 @@ func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 	}
 }
 
-// TestContextIsCanceledIfLateSuccessWentUnseen, if that succeeded: Do does not look at the clock then.
+// TestContextIsCanceledIfLateSuccessWentUnseen shows the one difference to context.WithTimeout: after a
+// success, Do doesn't read the clock, so a context that nothing armed or looked at reports the end of
+// its call, even if the limit had passed.
 func TestContextIsCanceledIfLateSuccessWentUnseen(t *testing.T) {
 	for callErr, want := range map[error]error{nil: context.Canceled, errDown: context.DeadlineExceeded} {
 		synctest.Test(t, func(t *testing.T) {
@@ -245,8 +249,8 @@ func TestContextIsCanceledIfLateSuccessWentUnseen(t *testing.T) {
 	}
 }
 
-// TestContextPrefersUnseenEndOfParent: where the parent was canceled after the limit, but nobody looked between, the parent's end is
-// told, with its cause.
+// TestContextPrefersUnseenEndOfParent: if the parent was canceled after the limit and nothing looked in
+// between, the context reports the parent's end and its cause.
 func TestContextPrefersUnseenEndOfParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancelParent := context.WithCancelCause(context.Background())
@@ -261,8 +265,8 @@ func TestContextPrefersUnseenEndOfParent(t *testing.T) {
 	})
 }
 
-// TestContextKeepsLimitThatPassedFirst: where both the limit and the parent's later deadline passed and nobody looked between, the
-// limit was first, whether the call still runs or not.
+// TestContextKeepsLimitThatPassedFirst: if both the limit and the parent's later deadline have passed and
+// nothing looked in between, the limit was first, whether the call still runs or not.
 func TestContextKeepsLimitThatPassedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, stop := context.WithTimeoutCause(context.Background(), time.Minute, errBoss)
@@ -280,8 +284,9 @@ func TestContextKeepsLimitThatPassedFirst(t *testing.T) {
 	})
 }
 
-// TestContextFollowsForeignParent: a parent that package context does not know, and that ends with no word to its children. Its end
-// is told, while the call runs and after it, and is not blamed on the limit, which may pass later.
+// TestContextFollowsForeignParent covers a parent that package context doesn't know and that ends without
+// notifying its children. The context reports its end, during the call and afterwards, and doesn't
+// attribute it to the limit, which may pass later.
 func TestContextFollowsForeignParent(t *testing.T) {
 	for _, parentErr := range []error{context.Canceled, context.DeadlineExceeded} {
 		want := fmt.Sprintf("err %v, cause %[1]v, done true, err %[1]v, cause %[1]v", parentErr)
@@ -323,7 +328,7 @@ type foreign struct {
 
 func (f *foreign) Err() error { return f.err }
 
-// TestContextKeepsCauseOfForeignParent is kept, where that has ended and has yet to tell its children.
+// TestContextKeepsCauseOfForeignParent covers a parent that has ended but hasn't notified its children.
 func TestContextKeepsCauseOfForeignParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended, cancel := context.WithCancelCause(context.Background())
@@ -340,7 +345,7 @@ func TestContextKeepsCauseOfForeignParent(t *testing.T) {
 	})
 }
 
-// tardy is an ended context that tells so by Err once ended is set, and never by Done.
+// tardy is an ended context whose Err reports it once ended is set, and whose Done never does.
 type tardy struct {
 	context.Context
 	ended bool
@@ -355,7 +360,8 @@ func (c *tardy) Err() error {
 	return nil
 }
 
-// TestContextEndsWithOuterCall, although it began on another goroutine and goes on when the outer call has returned.
+// TestContextEndsWithOuterCall, although the inner call began on another goroutine and continues after the
+// outer call has returned.
 func TestContextEndsWithOuterCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn, ended := make(chan struct{}), make(chan struct{})
@@ -412,7 +418,8 @@ func TestContextChildStartsNoGoroutine(t *testing.T) {
 	})
 }
 
-// TestContextEndAgreesWithChildren has calls end while other goroutines make children and look: all agree on one end, for ever.
+// TestContextEndAgreesWithChildren lets calls end while other goroutines make children and look: all of
+// them report the same end.
 func TestContextEndAgreesWithChildren(t *testing.T) {
 	for _, limit := range []time.Duration{time.Hour, 20 * time.Microsecond} {
 		for range 500 {
@@ -427,7 +434,7 @@ func TestContextEndAgreesWithChildren(t *testing.T) {
 						defer cancel()
 						<-child.Done()
 						if child.Err() != inner.Err() || context.Cause(child) != context.Cause(inner) {
-							return fmt.Errorf("child tells %v, %v; its parent %v, %v", child.Err(), context.Cause(child), inner.Err(), context.Cause(inner))
+							return fmt.Errorf("child reports %v, %v; its parent %v, %v", child.Err(), context.Cause(child), inner.Err(), context.Cause(inner))
 						}
 						return nil
 					})

@@ -10,7 +10,7 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// TestLimitCtxHasNotPassedIfParentEnded: the inner context may have yet to hear of either.
+// TestLimitCtxHasNotPassedIfParentEnded: the inner context may not have noticed either end yet.
 func TestLimitCtxHasNotPassedIfParentEnded(t *testing.T) {
 	live := context.Background()
 	ended, end := context.WithCancel(live)
@@ -26,7 +26,8 @@ func TestLimitCtxHasNotPassedIfParentEnded(t *testing.T) {
 	}
 }
 
-// TestLimitCtxSlowerArmLeavesNothing: what it made for its parent to end, and its timer, are given up.
+// TestLimitCtxSlowerArmLeavesNothing: of two goroutines that arm, the slower one releases its timer and its
+// place among the parent's children.
 func TestLimitCtxSlowerArmLeavesNothing(t *testing.T) {
 	parent := &counting{Context: context.Background()}
 	c := &limitCtx{root: parent, deadline: uint64(clock.Now()) + uint64(time.Hour)}
@@ -36,14 +37,14 @@ func TestLimitCtxSlowerArmLeavesNothing(t *testing.T) {
 	}
 	c.makeInner()
 	if parent.made != 2 || parent.children != 1 {
-		t.Errorf("%d made, %d of them left, want 2 and 1", parent.made, parent.children)
+		t.Errorf("%d children made, %d of them left, want 2 and 1", parent.made, parent.children)
 	}
 	if c.end(); parent.children != 0 {
-		t.Errorf("%d left after the call", parent.children)
+		t.Errorf("%d children left after the call", parent.children)
 	}
 }
 
-// TestLimitCtxEndDuringArmLeavesNothing: it may do so while the end looks why it is.
+// TestLimitCtxEndDuringArmLeavesNothing arms the context while end finds out how it ended.
 func TestLimitCtxEndDuringArmLeavesNothing(t *testing.T) {
 	parent := &counting{Context: context.Background()}
 	c := &limitCtx{root: parent, deadline: uint64(clock.Now()) + uint64(time.Hour)}
@@ -57,7 +58,8 @@ func TestLimitCtxEndDuringArmLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestLimitCtxArmsOnceForManyCallers: any number of them at once, and get the same. The race detector looks on.
+// TestLimitCtxArmsOnceForManyCallers: any number of goroutines arm concurrently and receive the same
+// channel. Run it with the race detector.
 func TestLimitCtxArmsOnceForManyCallers(t *testing.T) {
 	for range 100 {
 		c := within(context.Background(), time.Hour)
@@ -72,14 +74,14 @@ func TestLimitCtxArmsOnceForManyCallers(t *testing.T) {
 		g.Wait()
 		for _, done := range dones {
 			if done != c.Done() {
-				t.Fatal("there are two channels")
+				t.Fatal("Done returned two different channels")
 			}
 		}
 		c.end()
 	}
 }
 
-// counting is a context that knows how many wait for its end.
+// counting is a context that counts its children.
 type counting struct {
 	context.Context
 	asked          func()
@@ -106,7 +108,7 @@ func (c *counting) AfterFunc(func()) (stop func() bool) {
 	}
 }
 
-// TestAbandonedIsNeverNegative where an effector ends before its caller has counted it.
+// TestAbandonedIsNeverNegative, even if an effector ends before its caller has counted it.
 func TestAbandonedIsNeverNegative(t *testing.T) {
 	timeout := After(time.Second)
 	if timeout.left.n.Add(-1); timeout.Abandoned() != 0 {

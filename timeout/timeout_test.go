@@ -18,7 +18,7 @@ import (
 // TestMain fails a run that leaves a goroutine of this package's tests behind.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	// What a test made is about to end, but on a busy machine may want a moment to be run.
+	// A goroutine that is about to end may need a moment on a busy machine.
 	behind := leftBehind()
 	for start := time.Now(); behind != "" && time.Since(start) < 10*time.Second; behind = leftBehind() {
 		runtime.Gosched()
@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leftBehind is the stack of a goroutine that a test made, "" if there is none. A fuzzing worker has others.
+// leftBehind returns the stack of a goroutine that a test started, or "" if there is none. A fuzzing
+// worker has others.
 func leftBehind() string {
 	if runtime.NumGoroutine() == 1 {
 		return ""
@@ -47,13 +48,13 @@ func leftBehind() string {
 
 var errDown = errors.New("down")
 
-// obedient waits for its ctx and returns its error.
+// obedient waits for the end of its context and returns its error.
 func obedient(ctx context.Context) (string, error) {
 	<-ctx.Done()
 	return "partial", ctx.Err()
 }
 
-// sleeps gives a call that takes d whatever its ctx says.
+// sleeps returns a call that takes d, whatever its context does.
 func sleeps(d time.Duration, err error) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		time.Sleep(d)
@@ -122,7 +123,7 @@ func TestTimeoutKeepsFailureBeforeLimit(t *testing.T) {
 			t.Errorf("error %v, want errDown itself", err)
 		}
 		_, err = timeout.Do(t.Context(), timeout.After(time.Second), func(context.Context) (int, error) {
-			return 0, context.DeadlineExceeded // of some other ctx
+			return 0, context.DeadlineExceeded // of some other context
 		})
 		if err != context.DeadlineExceeded {
 			t.Errorf("error %v, want DeadlineExceeded itself", err)
@@ -130,7 +131,8 @@ func TestTimeoutKeepsFailureBeforeLimit(t *testing.T) {
 	})
 }
 
-// TestTimeoutReturnsErrorForOtherTimerAtDeadline: a net.Conn keeps the deadline by a timer of its own, which may fire first.
+// TestTimeoutReturnsErrorForOtherTimerAtDeadline: a net.Conn keeps the deadline with its own timer, which may
+// fire first.
 func TestTimeoutReturnsErrorForOtherTimerAtDeadline(t *testing.T) {
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
@@ -212,7 +214,8 @@ func TestTimeoutClaimsLimitBeforeCallersDeadline(t *testing.T) {
 	}
 }
 
-// TestTimeoutDoesNotClaimEarlierCancellation later than the limit, before anybody looked.
+// TestTimeoutDoesNotClaimEarlierCancellation covers a cancellation before the limit that nothing noticed
+// until a caller's deadline had passed too.
 func TestTimeoutDoesNotClaimEarlierCancellation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -235,7 +238,7 @@ func TestTimeoutReturnsErrorForUnarmedFailureAtLimit(t *testing.T) {
 
 func TestTimeoutWithLaterLimitCostsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, limit := range []time.Duration{time.Second, time.Minute} { // as long as the outer, and longer
+		for _, limit := range []time.Duration{time.Second, time.Minute} { // as long as the outer one, and longer
 			timeout.Do(t.Context(), timeout.After(time.Second), func(outer context.Context) (int, error) {
 				return timeout.Do(outer, timeout.After(limit), func(inner context.Context) (int, error) {
 					if inner != outer {

@@ -1,5 +1,5 @@
-// Package contexts holds the ctx that package timeout gives to an effector against the standard library's: random trees of contexts on top of
-// both, the same operations on both, and both must tell the same.
+// Package contexts compares the context that package timeout passes to an effector with the standard
+// library's: the same operations on random trees of contexts on top of both, which must report the same.
 package contexts
 
 import (
@@ -17,23 +17,24 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// limiting makes a call of fn under a limit: by package timeout, or by package context.
+// limiting makes a call of fn under a limit: with package timeout or with package context.
 type limiting func(ctx context.Context, limit time.Duration, fn func(context.Context) error) error
 
 func byTimeout(ctx context.Context, limit time.Duration, fn func(context.Context) error) error {
 	if ctx.Err() != nil {
-		return ctx.Err() // Do's error tells of the cause as well
+		return ctx.Err() // Do's error contains the cause too
 	}
 	_, err := timeout.Do(ctx, timeout.After(limit), func(ctx context.Context) (int, error) { return 0, seen(ctx, fn(ctx)) })
 	var late *timeout.Error
 	if errors.As(err, &late) {
-		return late.Unwrap() // the error that says whose limit passed has tests of its own
+		return late.Unwrap() // the error that says whose limit passed has its own tests
 	}
 	return err
 }
 
-// seen looks at the ctx of a call that returns err: where one succeeds and nobody saw the limit pass, timeout's context tells of the call's end
-// (docs/design.md).
+// seen looks at the context of a call that returns err. This is the one difference to the standard
+// library: if a call succeeds late and nothing has looked at its context, the context of package timeout
+// reports the end of the call instead of the deadline (see the package documentation).
 func seen(ctx context.Context, err error) error {
 	if err == nil {
 		ctx.Err()
@@ -41,8 +42,8 @@ func seen(ctx context.Context, err error) error {
 	return err
 }
 
-// byContext does what timeout says of calls it does not limit: one whose ctx is done is not made, and one whose ctx has a deadline no later than
-// the limit gets that ctx.
+// byContext does what package timeout documents for calls that it doesn't limit: a call whose context is
+// done is not made, and one whose context has a deadline no later than the limit receives that context.
 func byContext(ctx context.Context, limit time.Duration, fn func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -55,16 +56,16 @@ func byContext(ctx context.Context, limit time.Duration, fn func(context.Context
 	return fn(limited)
 }
 
-// A step is one operation on the tree. What it means depends on kind.
+// A step is one operation on the tree. Its meaning depends on kind.
 type step struct {
 	kind string
-	node int           // the context it is on, modulo how many there are
+	node int           // the context, modulo their number
 	d    time.Duration // for times
 }
 
 func (s step) String() string { return fmt.Sprintf("%s(%d, %v)", s.kind, s.node, s.d) }
 
-// A plan is what both worlds do.
+// A plan is what both sides do.
 type plan struct {
 	root   string // what the outermost parent is
 	levels []level
@@ -105,8 +106,9 @@ func drawPlan(t *rapid.T) plan {
 		return level{durations().Draw(t, "limit") + time.Nanosecond, durations().Draw(t, "before") / 4, rapid.Bool().Draw(t, "valued")}
 	}), 1, 3).Draw(t, "levels")
 	p := plan{levels: levels, fails: rapid.Bool().Draw(t, "fails")}
-	// Where a limit passes and the caller's end comes, and nobody looks between, timeout's context tells of the caller's end whichever was first
-	// (docs/design.md). So where the root may end, everybody looks at each step.
+	// If a limit passes, the caller's context ends, and nothing looks in between, the context of package
+	// timeout reports the caller's end, whichever came first (docs/timeout.md). So where the root may end,
+	// each step looks at every limit.
 	p.looks = rapid.Bool().Draw(t, "looks")
 	inside := kinds
 	if p.looks {
@@ -120,7 +122,7 @@ func drawPlan(t *rapid.T) plan {
 	return p
 }
 
-// A custom context is of a kind that package context does not know.
+// A custom context is of a kind that package context doesn't know.
 type custom struct{ context.Context }
 
 func (c custom) Value(k any) any {
@@ -132,13 +134,13 @@ func (c custom) Value(k any) any {
 
 type key string
 
-// A world carries a plan out and writes down what it sees.
+// A world carries out a plan and logs what it sees.
 type world struct {
 	began  time.Time
 	log    []string
 	nodes  []context.Context
 	limits []context.Context
-	cancel []func(cause error) // of nodes; nil where there is nothing to cancel
+	cancel []func(cause error) // of nodes; nil if there is nothing to cancel
 	stops  []func() bool
 	ends   func(cause error) // the root's
 	fired  chan string
@@ -146,7 +148,7 @@ type world struct {
 
 func (w *world) say(format string, args ...any) { w.log = append(w.log, fmt.Sprintf(format, args...)) }
 
-// carryOut runs in a bubble.
+// carryOut runs in a synctest bubble.
 func carryOut(p plan, call func(w *world, root context.Context) error) []string {
 	w := &world{began: time.Now(), fired: make(chan string, 1000)}
 	root := context.WithValue(context.Background(), key("key"), "root")
@@ -179,7 +181,7 @@ func carryOut(p plan, call func(w *world, root context.Context) error) []string 
 		w.do(s, p.looks)
 	}
 	for i := range w.nodes {
-		w.tell(i)
+		w.report(i)
 	}
 	for _, cancel := range w.cancel {
 		if cancel != nil {
@@ -193,7 +195,7 @@ func carryOut(p plan, call func(w *world, root context.Context) error) []string 
 	return w.log
 }
 
-// nested makes the calls of the plan's levels, one within the other.
+// nested makes the calls of the plan's levels, one inside the other.
 func (w *world) nested(ctx context.Context, p plan, limit limiting) error {
 	var descend func(ctx context.Context, levels []level) error
 	descend = func(ctx context.Context, levels []level) error {
@@ -228,7 +230,7 @@ func (w *world) add(ctx context.Context, cancel func(error)) {
 	w.nodes, w.cancel = append(w.nodes, ctx), append(w.cancel, cancel)
 }
 
-// wait lets time go by, and all that is due happen.
+// wait lets time pass and everything happen that is due.
 func (w *world) wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -242,8 +244,8 @@ func (w *world) look(looks bool) {
 	}
 }
 
-// tell writes down all that a context tells.
-func (w *world) tell(i int) {
+// report logs everything that a context reports.
+func (w *world) report(i int) {
 	ctx := w.nodes[i]
 	deadline, ok := ctx.Deadline()
 	left := time.Duration(0)
@@ -275,7 +277,7 @@ func (w *world) do(s step, looks bool) {
 	i := s.node % len(w.nodes)
 	ctx := w.nodes[i]
 	cause := fmt.Errorf("cause %d", len(w.nodes))
-	d := s.d + time.Duration(len(w.nodes))*time.Microsecond // no two deadlines in one instant: which timer is first is not said
+	d := s.d + time.Duration(len(w.nodes))*time.Microsecond // no two deadlines at the same instant: the order of their timers is undefined
 	switch s.kind {
 	case "sleep":
 		w.wait(s.d)
@@ -360,7 +362,7 @@ func sorted(texts []string) []string {
 	return texts
 }
 
-// TestContextAgreesWithStandardLibrary, whatever is done with it, while its call runs and after.
+// TestContextAgreesWithStandardLibrary, whatever is done with the context, during its call and afterwards.
 func TestContextAgreesWithStandardLibrary(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := drawPlan(rt)

@@ -17,7 +17,7 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A stage is a policy of a pipeline: a limit, or one that stands between limits.
+// A stage is a policy of a pipeline: a limit, or a policy between limits.
 type stage struct {
 	kind string
 	d    time.Duration
@@ -27,13 +27,13 @@ func (s stage) String() string { return fmt.Sprintf("%s(%v)", s.kind, s.d) }
 
 var stageKinds = []string{"limit", "limit", "limit", "retry", "breaker", "breaker that classifies", "breaker that classifies", "policy", "nested pipeline"}
 
-// policy makes the stage's. Limits are made by limit.
+// policy makes the stage's policy, with limit for those that limit the time.
 func (w *world) policy(s stage, looks bool, limit func(w *world, d time.Duration) resilience.Policy) resilience.Policy {
 	switch s.kind {
 	case "limit":
 		return limit(w, s.d+time.Nanosecond)
 	case "retry":
-		wait := retry.Constant(s.d + time.Millisecond) // not in the instant in which a breaker's open time is over
+		wait := retry.Constant(s.d + time.Millisecond) // not at the instant at which a breaker's open time ends
 		return retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Minute, Backoff: wait})
 	case "breaker":
 		return breaker.New(breaker.Config{Consecutive: 2, OpenFor: s.d + time.Second})
@@ -58,7 +58,7 @@ func (w *world) policy(s stage, looks bool, limit func(w *world, d time.Duration
 	panic("no such stage: " + s.kind)
 }
 
-// see adds a ctx that a policy or an effector got.
+// see adds a context that a policy or an effector received.
 func (w *world) see(ctx context.Context, looks bool) {
 	w.add(ctx, nil)
 	w.limits = append(w.limits, ctx)
@@ -86,7 +86,7 @@ func withContext(w *world, limit time.Duration) resilience.Policy {
 	})
 }
 
-// TestContextsOfPipelineAgreeWithStandardLibrary, whatever stands between the limits.
+// TestContextsOfPipelineAgreeWithStandardLibrary, whatever is between the limits.
 func TestContextsOfPipelineAgreeWithStandardLibrary(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := drawPlan(rt)
@@ -95,7 +95,7 @@ func TestContextsOfPipelineAgreeWithStandardLibrary(t *testing.T) {
 		}), 1, 6).Draw(rt, "stages")
 		failures := rapid.IntRange(0, 3).Draw(rt, "failures")
 		composed := rapid.Bool().Draw(rt, "composed")
-		again := durations().Draw(rt, "again") // the effector's own limit for a call within it
+		again := durations().Draw(rt, "again") // the effector's own limit for a call inside it
 
 		var logs [2][]string
 		for i, limit := range []func(*world, time.Duration) resilience.Policy{withTimeout, withContext} {
@@ -125,7 +125,7 @@ func TestContextsOfPipelineAgreeWithStandardLibrary(t *testing.T) {
 					} else {
 						_, err = resilience.Do(root, policies, effector)
 					}
-					if err != nil { // their texts are not the same
+					if err != nil { // their texts differ
 						err = errors.New("an error")
 					}
 					return err
