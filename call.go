@@ -34,6 +34,14 @@ type facts struct {
 	asked any
 }
 
+// countStart counts a start that ended with err.
+func (f *facts) countStart(err error) {
+	f.starts++
+	if !mark.IsNotMade(err) {
+		f.effects++
+	}
+}
+
 func (f *facts) repeatable() bool { return !f.atMostOnce || f.effects+f.inherited == 0 }
 
 // A keyList is a list of keys. Its type is unexported, so no key has it.

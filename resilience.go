@@ -133,6 +133,11 @@ func (n Next) Run(ctx context.Context) error {
 // adopted, then as its own starts.
 func (n Next) Starts() int { return int(n.facts.starts) }
 
+// CountStart counts a start of the effector that this policy has made up instead of calling Run, as fault
+// injection does: one that ended with err, and that may have had its effect unless err is marked with
+// [NotMade].
+func (n Next) CountStart(err error) { n.facts.countStart(err) }
+
 // Repeatable reports whether a policy may start the call again. It is false only for calls under
 // [AtMostOnce] that may have had an effect.
 func (n Next) Repeatable() bool { return n.facts.repeatable() }

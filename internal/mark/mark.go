@@ -55,6 +55,27 @@ func (d *Delay) Unwrap() error { return d.error }
 // RetryAfter returns the time.
 func (d *Delay) RetryAfter() time.Duration { return d.after }
 
+// An Alias is an error that matches another one too, and says so in its text. It hides no marks of the
+// error that it wraps.
+type Alias struct {
+	error
+	also error
+	text string
+}
+
+// Also returns err, with its marks, as an error that also matches the other one under errors.Is, and
+// whose text begins with the given one.
+func Also(err, also error, text string) error { return &Alias{err, also, text} }
+
+// Error returns the text, followed by that of the error that is wrapped.
+func (a *Alias) Error() string { return a.text + a.error.Error() }
+
+// Unwrap returns the error that is wrapped.
+func (a *Alias) Unwrap() error { return a.error }
+
+// Is reports whether target is the other error.
+func (a *Alias) Is(target error) bool { return target == a.also }
+
 // A Foreign recognizes a mark of another module: it returns the error that is marked and a function
 // that puts the same mark on another error, or a nil error if err isn't such a mark.
 type Foreign func(err error) (marked error, remark func(error) error)
@@ -72,6 +93,8 @@ func inner(err error) error {
 	case *Error:
 		return e.error
 	case *Delay:
+		return e.error
+	case *Alias:
 		return e.error
 	}
 	if foreign != nil {
@@ -117,6 +140,8 @@ func WithoutNotMade(err error) error {
 		return &Error{rest, e.kind}
 	case *Delay:
 		return &Delay{WithoutNotMade(e.error), e.after}
+	case *Alias:
+		return &Alias{WithoutNotMade(e.error), e.also, e.text}
 	}
 	marked, remark := foreign(err)
 	return remark(WithoutNotMade(marked))
