@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestEveryMistakeIsTold(t *testing.T) {
+func TestHedgeConfigValidateReportsAllErrors(t *testing.T) {
 	const want = "hedge users: Quantile is NaN, must be above 0 and below 1, or 0 for none\n" +
 		"hedge users: Delay is -1s, must be positive, or 0 with Quantile\n" +
 		"hedge users: MinSamples is -1, must be positive, or 0 for the default 100\n" +
@@ -17,7 +17,7 @@ func TestEveryMistakeIsTold(t *testing.T) {
 	}
 }
 
-func TestQuantilesRange(t *testing.T) {
+func TestHedgeConfigValidateQuantileRange(t *testing.T) {
 	for quantile, ok := range map[float64]bool{
 		0.5: true, math.SmallestNonzeroFloat64: true, math.Nextafter(1, 0): true,
 		1: false, -0.1: false, 1.5: false, math.Inf(1): false, math.Inf(-1): false,
@@ -31,7 +31,7 @@ func TestQuantilesRange(t *testing.T) {
 	}
 }
 
-func TestDefaults(t *testing.T) {
+func TestHedgeConfigDefaults(t *testing.T) {
 	c := Config{Delay: 1}.withDefaults()
 	if c.MinSamples != 100 || c.Max != 1 || c.Budget == nil {
 		t.Errorf("defaults %+v", c)

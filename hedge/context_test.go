@@ -32,8 +32,8 @@ func ask(ctx context.Context) (t told) {
 	return t
 }
 
-// TestStartCtxTellsWhatTheStandardLibrarysWould in every order of its own end, its parent's, and the first look at it.
-func TestStartCtxTellsWhatTheStandardLibrarysWould(t *testing.T) {
+// TestStartContextMatchesStandardLibrary in every order of its own end, its parent's, and the first look at it.
+func TestStartContextMatchesStandardLibrary(t *testing.T) {
 	steps := map[string]func(ctx context.Context, end, endParent func()){
 		"end":    func(_ context.Context, end, _ func()) { end() },
 		"parent": func(_ context.Context, _, endParent func()) { endParent() },
@@ -63,7 +63,7 @@ func TestStartCtxTellsWhatTheStandardLibrarysWould(t *testing.T) {
 	orders(nil)
 }
 
-func TestStartCtxKeepsItsFirstCause(t *testing.T) {
+func TestStartContextKeepsFirstCause(t *testing.T) {
 	for _, armed := range []bool{false, true} {
 		c := &startCtx{Context: context.Background()}
 		if armed {
@@ -77,7 +77,7 @@ func TestStartCtxKeepsItsFirstCause(t *testing.T) {
 	}
 }
 
-func TestStartCtxHearsOfItsParentsEndAndOfItsOwn(t *testing.T) {
+func TestStartContextEndsWithParentAndOnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -99,16 +99,16 @@ func TestStartCtxHearsOfItsParentsEndAndOfItsOwn(t *testing.T) {
 	})
 }
 
-// TestChildOfAStartCtxNeedsNoGoroutine: package context takes it for one of its own. In the bubble one that waits for the parent's end would be a deadlock.
-func TestChildOfAStartCtxNeedsNoGoroutine(t *testing.T) {
+// TestStartContextChildNeedsNoGoroutine: package context takes it for one of its own. In the bubble one that waits for the parent's end would be a deadlock.
+func TestStartContextChildNeedsNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leaked := func(context.Context, context.CancelFunc) {}
 		leaked(context.WithCancel(&startCtx{Context: context.WithoutCancel(t.Context())}))
 	})
 }
 
-// TestStartCtxIsUnarmedUntilSomebodyAsks: its parent's timer then runs for nobody.
-func TestStartCtxIsUnarmedUntilSomebodyAsks(t *testing.T) {
+// TestStartContextIsUnarmedUntilDoneIsNeeded: its parent's timer then runs for nobody.
+func TestStartContextIsUnarmedUntilDoneIsNeeded(t *testing.T) {
 	type key struct{}
 	c := &startCtx{Context: context.WithValue(t.Context(), key{}, 1)}
 	if c.Err() != nil || c.Value(key{}) != 1 || c.Value("other") != nil {
@@ -121,7 +121,7 @@ func TestStartCtxIsUnarmedUntilSomebodyAsks(t *testing.T) {
 	}
 }
 
-func TestStartCtxIsSafeForConcurrentUse(t *testing.T) {
+func TestStartContextIsSafeForConcurrentUse(t *testing.T) {
 	for range 200 {
 		parent, cancel := context.WithCancel(t.Context())
 		c := &startCtx{Context: parent}

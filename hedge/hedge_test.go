@@ -130,7 +130,7 @@ func (s *script) want(t *testing.T, begins ...time.Duration) {
 	}
 }
 
-func TestFastCallIsNotHedged(t *testing.T) {
+func TestHedgeLeavesFastCallAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Second - 1})
 		value, err := hedge.Do(t.Context(), after(1), s.call)
@@ -142,7 +142,7 @@ func TestFastCallIsNotHedged(t *testing.T) {
 	})
 }
 
-func TestSlowCallIsStartedAgainAndTheFirstGoodAnswerWins(t *testing.T) {
+func TestHedgeStartsSlowCallAgainAndFirstSuccessWins(t *testing.T) {
 	for _, test := range []struct {
 		name          string
 		first, second time.Duration
@@ -165,7 +165,7 @@ func TestSlowCallIsStartedAgainAndTheFirstGoodAnswerWins(t *testing.T) {
 	}
 }
 
-func TestEachFurtherStartWaitsForTheDelayAndMaxIsTheirNumber(t *testing.T) {
+func TestHedgeStartsMaxTimesEachAfterDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Minute})
 		value, err := hedge.Do(t.Context(), after(3), s.call)
@@ -176,7 +176,7 @@ func TestEachFurtherStartWaitsForTheDelayAndMaxIsTheirNumber(t *testing.T) {
 	})
 }
 
-func TestOneFurtherStartByDefault(t *testing.T) {
+func TestHedgeAddsOneStartByDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Minute})
 		hedge.Do(t.Context(), hedge.New(hedge.Config{Delay: time.Second, Budget: plenty()}), s.call)
@@ -184,7 +184,7 @@ func TestOneFurtherStartByDefault(t *testing.T) {
 	})
 }
 
-func TestEveryStartRunsOnAGoroutineOfItsOwn(t *testing.T) {
+func TestHedgeRunsEveryStartOnNewGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := after(1)
 		var stacks [2]string
@@ -206,7 +206,7 @@ func TestEveryStartRunsOnAGoroutineOfItsOwn(t *testing.T) {
 	})
 }
 
-func TestCallReturnsWithoutWaitingForLosers(t *testing.T) {
+func TestHedgeReturnsWithoutWaitingForLosers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
 		value, err := hedge.Do(t.Context(), after(1), s.call)
@@ -217,7 +217,7 @@ func TestCallReturnsWithoutWaitingForLosers(t *testing.T) {
 	})
 }
 
-func TestLosersCtxIsCancelledWithErrLost(t *testing.T) {
+func TestHedgeCancelsLosersWithErrLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Hour}, answer{takes: time.Second})
 		hedge.Do(t.Context(), after(2), s.call)
@@ -236,7 +236,7 @@ func TestLosersCtxIsCancelledWithErrLost(t *testing.T) {
 	})
 }
 
-func TestLosersValueIsDiscardedWhenItEnds(t *testing.T) {
+func TestHedgeDiscardsLosersValueWhenItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var dropped []int
@@ -265,8 +265,8 @@ func TestLosersValueIsDiscardedWhenItEnds(t *testing.T) {
 	})
 }
 
-// TestLosersValueIsDiscardedThoughTheCallGoesOn: a policy further out may take long after the hedge has returned.
-func TestLosersValueIsDiscardedThoughTheCallGoesOn(t *testing.T) {
+// TestHedgeDiscardsLosersValueWhileCallGoesOn: a policy further out may take long after the hedge has returned.
+func TestHedgeDiscardsLosersValueWhileCallGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dropped atomic.Int32
 		goOn := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -291,8 +291,8 @@ func observed(starts *int, repeatable *bool) resilience.Policy {
 	})
 }
 
-// TestEndedForksAreAdopted: Starts counts the starts of failed ones too, and what was refused further in is none.
-func TestEndedForksAreAdopted(t *testing.T) {
+// TestHedgeAdoptsEndedForks: Starts counts the starts of failed ones too, and what was refused further in is none.
+func TestHedgeAdoptsEndedForks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts int
 		var repeatable bool
@@ -315,7 +315,7 @@ func TestEndedForksAreAdopted(t *testing.T) {
 	})
 }
 
-func TestARunningForkIsOneStart(t *testing.T) {
+func TestHedgeCountsRunningForkAsOneStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts int
 		var repeatable bool
@@ -327,7 +327,7 @@ func TestARunningForkIsOneStart(t *testing.T) {
 	})
 }
 
-func TestAllFailedReturnsTheLastErrorAndItsValue(t *testing.T) {
+func TestHedgeReturnsLastErrorWithValueIfAllFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errFirst, errLast := errors.New("first"), errors.New("last")
 		// The second start fails before the first.
@@ -339,8 +339,8 @@ func TestAllFailedReturnsTheLastErrorAndItsValue(t *testing.T) {
 	})
 }
 
-// TestTheLastErrorIsThatOfTheLastToEnd, though the caller sees several at once: here because OnHedge took long.
-func TestTheLastErrorIsThatOfTheLastToEnd(t *testing.T) {
+// TestHedgeLastErrorIsThatOfLastStartToEnd, though the caller sees several at once: here because OnHedge took long.
+func TestHedgeLastErrorIsThatOfLastStartToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		errFirst, errLast := errors.New("first"), errors.New("last")
@@ -358,7 +358,7 @@ func TestTheLastErrorIsThatOfTheLastToEnd(t *testing.T) {
 	})
 }
 
-func TestAFailureStartsTheNextAtOnce(t *testing.T) {
+func TestHedgeStartsNextImmediatelyAfterFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Millisecond, err: errDown}, answer{takes: 2 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Second})
 		value, err := hedge.Do(t.Context(), after(3), s.call)
@@ -369,8 +369,8 @@ func TestAFailureStartsTheNextAtOnce(t *testing.T) {
 	})
 }
 
-// TestAFailureStartsTheNextBesideOneThatRuns on: the delay then counts from that.
-func TestAFailureStartsTheNextBesideOneThatRuns(t *testing.T) {
+// TestHedgeStartsNextAfterFailureWhileAnotherRuns on: the delay then counts from that.
+func TestHedgeStartsNextAfterFailureWhileAnotherRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour}, answer{takes: 500 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
 		value, err := hedge.Do(t.Context(), after(3), s.call)
@@ -381,8 +381,8 @@ func TestAFailureStartsTheNextBesideOneThatRuns(t *testing.T) {
 	})
 }
 
-// TestATimerThatRanForAStartThatFailedIsForgotten: here while HedgeIf thinks about it. The delay counts from the start that followed.
-func TestATimerThatRanForAStartThatFailedIsForgotten(t *testing.T) {
+// TestHedgeIgnoresTimerOfFailedStart: here while HedgeIf thinks about it. The delay counts from the start that followed.
+func TestHedgeIgnoresTimerOfFailedStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: 500 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
 		h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: plenty(), HedgeIf: func(error) bool {
@@ -396,8 +396,8 @@ func TestATimerThatRanForAStartThatFailedIsForgotten(t *testing.T) {
 	})
 }
 
-// TestNothingStartsOnceTheAnswerIsThere, though the caller has yet to see it: here it came while HedgeIf thought about another failure.
-func TestNothingStartsOnceTheAnswerIsThere(t *testing.T) {
+// TestHedgeStartsNothingOnceAnswerIsThere, though the caller has yet to see it: here it came while HedgeIf thought about another failure.
+func TestHedgeStartsNothingOnceAnswerIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 2})
 		s := scripted(answer{takes: 3 * time.Second}, answer{takes: 500 * time.Millisecond, err: errDown})
@@ -415,7 +415,7 @@ func TestNothingStartsOnceTheAnswerIsThere(t *testing.T) {
 	})
 }
 
-func TestMaxCountsStartsAfterFailuresToo(t *testing.T) {
+func TestHedgeMaxCountsStartsAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: errDown})
 		if _, err := hedge.Do(t.Context(), after(2), s.call); err != errDown {
@@ -425,7 +425,7 @@ func TestMaxCountsStartsAfterFailuresToo(t *testing.T) {
 	})
 }
 
-func TestARefusalStartsNothing(t *testing.T) {
+func TestHedgeStartsNothingAfterRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
 		refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error {
@@ -448,9 +448,9 @@ func TestARefusalStartsNothing(t *testing.T) {
 	})
 }
 
-// TestARefusedHedgeHidesNoError: the breaker opens at the first start's failure and refuses the second. What the dependency said is worth
+// TestHedgeRefusalNeverHidesError: the breaker opens at the first start's failure and refuses the second. What the dependency said is worth
 // more to the caller, and to a retry outside.
-func TestARefusedHedgeHidesNoError(t *testing.T) {
+func TestHedgeRefusalNeverHidesError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty()})
 		b := breaker.New(breaker.Config{Consecutive: 1})
@@ -464,8 +464,8 @@ func TestARefusedHedgeHidesNoError(t *testing.T) {
 	})
 }
 
-// TestAForeignRefusalIsAFailure: an effector's error may hold another dependency's.
-func TestAForeignRefusalIsAFailure(t *testing.T) {
+// TestHedgeTreatsEffectorsOwnRefusalAsFailure: an effector's error may hold another dependency's.
+func TestHedgeTreatsEffectorsOwnRefusalAsFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: fmt.Errorf("my own dependency: %w", resilience.ErrRefused)}, answer{})
 		if value, err := hedge.Do(t.Context(), after(1), s.call); value != 2 || err != nil {
@@ -474,7 +474,7 @@ func TestAForeignRefusalIsAFailure(t *testing.T) {
 	})
 }
 
-func TestAPermanentErrorStartsNothingAndComesBackAsItIs(t *testing.T) {
+func TestHedgeReturnsPermanentErrorUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, mark := range []error{backoff.Permanent(errDown), retry.Permanent(errDown), fmt.Errorf("wrapped: %w", retry.Permanent(errDown))} {
 			s := scripted(answer{err: mark})
@@ -486,7 +486,7 @@ func TestAPermanentErrorStartsNothingAndComesBackAsItIs(t *testing.T) {
 	})
 }
 
-func TestAfterAPermanentErrorThoseThatRunAreWaitedForAndNoMoreStart(t *testing.T) {
+func TestHedgeOnlyWaitsForRunningStartsAfterPermanentError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Minute}, answer{takes: time.Millisecond, err: retry.Permanent(errDown)})
 		if value, err := hedge.Do(t.Context(), after(5), s.call); value != 1 || err != nil {
@@ -496,7 +496,7 @@ func TestAfterAPermanentErrorThoseThatRunAreWaitedForAndNoMoreStart(t *testing.T
 	})
 }
 
-func TestHedgeIfNarrowsWhichFailuresStartTheNext(t *testing.T) {
+func TestHedgeIfNarrowsWhichFailuresStartNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errBad := errors.New("bad request")
 		b := budget.New(budget.Config{Ratio: 1})
@@ -525,7 +525,7 @@ func TestHedgeIfNarrowsWhichFailuresStartTheNext(t *testing.T) {
 	})
 }
 
-func TestHedgeIfIsNotAskedWhereNothingFollows(t *testing.T) {
+func TestHedgeIfIsNotCalledIfNothingFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), HedgeIf: func(error) bool { asked++; return true }})
@@ -540,7 +540,7 @@ func TestHedgeIfIsNotAskedWhereNothingFollows(t *testing.T) {
 	})
 }
 
-func TestNothingStartsOnceTheCallersCtxHasEnded(t *testing.T) {
+func TestHedgeStartsNothingOnceContextEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(500*time.Millisecond, func() { cancel(errBoss) })
@@ -562,7 +562,7 @@ func TestNothingStartsOnceTheCallersCtxHasEnded(t *testing.T) {
 	})
 }
 
-func TestCallersEndReachesEveryStartWithItsCause(t *testing.T) {
+func TestHedgeEndsEveryStartWithCallersCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(90*time.Second, func() { cancel(errBoss) })
@@ -579,7 +579,7 @@ func TestCallersEndReachesEveryStartWithItsCause(t *testing.T) {
 	})
 }
 
-func TestStartsHaveTheCallersValuesAndDeadline(t *testing.T) {
+func TestHedgeStartsInheritValuesAndDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type key struct{}
 		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "value"), time.Minute)
@@ -595,7 +595,7 @@ func TestStartsHaveTheCallersValuesAndDeadline(t *testing.T) {
 	})
 }
 
-func TestDeadOnArrivalIsNotMade(t *testing.T) {
+func TestHedgeMakesNoCallWithEndedContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errBoss)
@@ -611,7 +611,7 @@ func TestDeadOnArrivalIsNotMade(t *testing.T) {
 	})
 }
 
-func TestNeverWhenNotRepeatable(t *testing.T) {
+func TestHedgeNeverRepeatsAtMostOnceCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		once := resilience.Pipeline{resilience.AtMostOnce, after(3)}
 		for _, test := range []struct {
@@ -633,7 +633,7 @@ func TestNeverWhenNotRepeatable(t *testing.T) {
 	})
 }
 
-func TestAHedgedCallIsNotRepeatableFurtherOut(t *testing.T) {
+func TestHedgeReportsRepeatableToOuterPolicies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts int
 		var repeatable bool
@@ -646,7 +646,7 @@ func TestAHedgedCallIsNotRepeatableFurtherOut(t *testing.T) {
 	})
 }
 
-func TestPanicBecomesTheCallersWithItsStack(t *testing.T) {
+func TestHedgePassesPanicWithStackToCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts int
 		var repeatable bool
@@ -664,8 +664,8 @@ func TestPanicBecomesTheCallersWithItsStack(t *testing.T) {
 //go:noinline
 func whereItHappened(context.Context) (int, error) { panic(errDown) }
 
-// TestAStartThatPanicsIsAdopted: the call's facts are right further out, where the panic passes.
-func TestAStartThatPanicsIsAdopted(t *testing.T) {
+// TestHedgeAdoptsStartThatPanics: the call's facts are right further out, where the panic passes.
+func TestHedgeAdoptsStartThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 			defer func() {
@@ -690,7 +690,7 @@ func TestAStartThatPanicsIsAdopted(t *testing.T) {
 	})
 }
 
-func TestPanicOfAHedgeEndsTheCallAndTheOthersLose(t *testing.T) {
+func TestHedgePanicEndsCallAndOtherStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour})
 		b := budget.New(budget.Config{Ratio: 1})
@@ -715,7 +715,7 @@ func TestPanicOfAHedgeEndsTheCallAndTheOthersLose(t *testing.T) {
 	})
 }
 
-func TestACallThatPanicsPaysIntoTheBudget(t *testing.T) {
+func TestHedgeDepositsForCallThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
 		func() {
@@ -728,7 +728,7 @@ func TestACallThatPanicsPaysIntoTheBudget(t *testing.T) {
 	})
 }
 
-func TestGoexitBecomesTheCallers(t *testing.T) {
+func TestHedgePassesGoexitToCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan bool)
 		go func() {
@@ -746,10 +746,10 @@ func TestGoexitBecomesTheCallers(t *testing.T) {
 	})
 }
 
-// TestPanicOfALoserIsThePrograms runs itself in a process that is to crash.
-func TestPanicOfALoserIsThePrograms(t *testing.T) {
+// TestHedgePanicOfLoserCrashesProgram runs itself in a process that is to crash.
+func TestHedgePanicOfLoserCrashesProgram(t *testing.T) {
 	if os.Getenv("HEDGE_TEST_CRASH") == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestPanicOfALoserIsThePrograms$")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestHedgePanicOfLoserCrashesProgram$")
 		cmd.Env = append(os.Environ(), "HEDGE_TEST_CRASH=1")
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "panic: nobody is there") || strings.Contains(string(out), "recovered") {
@@ -770,7 +770,7 @@ func TestPanicOfALoserIsThePrograms(t *testing.T) {
 	select {}
 }
 
-func TestABudgetThatIsEmptyAllowsNothing(t *testing.T) {
+func TestHedgeNeverStartsOnEmptyBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1.0 / 3})
 		h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: b})
@@ -792,7 +792,7 @@ func TestABudgetThatIsEmptyAllowsNothing(t *testing.T) {
 	})
 }
 
-func TestFivePercentOfCallsByDefault(t *testing.T) {
+func TestHedgeAddsFivePercentByDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Delay: time.Millisecond})
 		var starts atomic.Int32
@@ -810,7 +810,7 @@ func TestFivePercentOfCallsByDefault(t *testing.T) {
 	})
 }
 
-func TestABudgetSharedWithRetryGetsOneDepositACall(t *testing.T) {
+func TestHedgeAndRetrySharingBudgetDepositOncePerCall(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		pipeline func(h *hedge.Hedge, r *retry.Retry) resilience.Pipeline
@@ -844,8 +844,8 @@ func TestABudgetSharedWithRetryGetsOneDepositACall(t *testing.T) {
 	}
 }
 
-// TestACallThatWasRefusedAtFirstPaysOnceItIsMade, whoever of those that share the budget does it.
-func TestACallThatWasRefusedAtFirstPaysOnceItIsMade(t *testing.T) {
+// TestHedgeDepositsOnceRefusedCallIsMade, whoever of those that share the budget does it.
+func TestHedgeDepositsOnceRefusedCallIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
 		opened := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second})
@@ -865,7 +865,7 @@ func TestACallThatWasRefusedAtFirstPaysOnceItIsMade(t *testing.T) {
 	})
 }
 
-func TestDepositsOnceForAllAttemptsOfARetry(t *testing.T) {
+func TestHedgeDepositsOnceForAllAttemptsOfRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 100, TTL: time.Hour})
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: b, HedgeIf: func(error) bool { return false }})
@@ -880,7 +880,7 @@ func TestDepositsOnceForAllAttemptsOfARetry(t *testing.T) {
 	})
 }
 
-func TestOnHedgeHearsEveryFurtherStart(t *testing.T) {
+func TestHedgeCallsOnHedgeForEveryAdditionalStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var events []hedge.Event
 		var s *script
@@ -899,7 +899,7 @@ func TestOnHedgeHearsEveryFurtherStart(t *testing.T) {
 	})
 }
 
-func TestCtxEndedInOnHedgeStartsNothing(t *testing.T) {
+func TestHedgeStartsNothingIfOnHedgeEndsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := scripted(answer{err: errDown})
@@ -911,7 +911,7 @@ func TestCtxEndedInOnHedgeStartsNothing(t *testing.T) {
 	})
 }
 
-func TestAPanicInAHookIsTheCallsAndLeavesNothingHeld(t *testing.T) {
+func TestHedgePassesPanicOfHookAndHoldsNothing(t *testing.T) {
 	for name, config := range map[string]hedge.Config{
 		"OnHedge": {OnHedge: func(hedge.Event) { panic("oops") }},
 		"HedgeIf": {HedgeIf: func(error) bool { panic("oops") }},
@@ -942,8 +942,8 @@ func TestAPanicInAHookIsTheCallsAndLeavesNothingHeld(t *testing.T) {
 	}
 }
 
-// TestAnAnswerThatCameWhileAHookPanickedIsDiscarded: nobody is there to see it.
-func TestAnAnswerThatCameWhileAHookPanickedIsDiscarded(t *testing.T) {
+// TestHedgeDiscardsAnswerArrivedDuringHookPanic: nobody is there to see it.
+func TestHedgeDiscardsAnswerArrivedDuringHookPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
 		s := scripted(answer{takes: 2 * time.Second})
@@ -964,8 +964,8 @@ func TestAnAnswerThatCameWhileAHookPanickedIsDiscarded(t *testing.T) {
 	})
 }
 
-// TestAfterAPanicInAHookWhatStillRunsHasLost: its value is dropped when it ends, though a policy further out goes on.
-func TestAfterAPanicInAHookWhatStillRunsHasLost(t *testing.T) {
+// TestHedgeRunningStartsLoseAfterHookPanic: its value is dropped when it ends, though a policy further out goes on.
+func TestHedgeRunningStartsLoseAfterHookPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dropped atomic.Int32
 		goOn := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -984,8 +984,8 @@ func TestAfterAPanicInAHookWhatStillRunsHasLost(t *testing.T) {
 	})
 }
 
-// TestAPanicInDropKeepsNoOtherValue of those that came while a hook was about to panic.
-func TestAPanicInDropKeepsNoOtherValue(t *testing.T) {
+// TestHedgeDropsAllValuesThoughDropPanics of those that came while a hook was about to panic.
+func TestHedgeDropsAllValuesThoughDropPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
 		looks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -1008,7 +1008,7 @@ func TestAPanicInDropKeepsNoOtherValue(t *testing.T) {
 	})
 }
 
-func TestHedgeInRetry(t *testing.T) {
+func TestHedgeInsideRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: errDown})
 		var exhausted *retry.ExhaustedError
@@ -1020,7 +1020,7 @@ func TestHedgeInRetry(t *testing.T) {
 	})
 }
 
-func TestRetryInHedge(t *testing.T) {
+func TestHedgeOutsideRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
 		pipeline := resilience.Pipeline{after(1), retry.New(retry.Config{Backoff: retry.Constant(100 * time.Millisecond)})}
@@ -1031,7 +1031,7 @@ func TestRetryInHedge(t *testing.T) {
 	})
 }
 
-func TestHedgeInHedge(t *testing.T) {
+func TestHedgeInsideHedge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		outer := hedge.New(hedge.Config{Delay: 1500 * time.Millisecond, Budget: plenty()})
 		s := scripted(answer{takes: time.Hour}, answer{takes: time.Hour}, answer{takes: time.Hour}, answer{takes: time.Second})
@@ -1048,7 +1048,7 @@ func TestHedgeInHedge(t *testing.T) {
 	})
 }
 
-func TestLosersGiveBackABulkheadsPlaces(t *testing.T) {
+func TestHedgeLosersReleaseBulkheadPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		places := bulkhead.New(bulkhead.Config{Limit: 2})
 		s := scripted(answer{takes: time.Hour}, answer{takes: time.Second})
@@ -1060,7 +1060,7 @@ func TestLosersGiveBackABulkheadsPlaces(t *testing.T) {
 	})
 }
 
-func TestALosersProbeOfABreakerIsGivenBack(t *testing.T) {
+func TestHedgeLoserReleasesBreakerProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Probes: 2})
 		b.HalfOpen()
@@ -1079,7 +1079,7 @@ func TestALosersProbeOfABreakerIsGivenBack(t *testing.T) {
 	})
 }
 
-func TestAbandonInsideLeavesALoserBehind(t *testing.T) {
+func TestHedgeLoserIsLeftBehindByInnerAbandon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := timeout.New(timeout.Config{Limit: time.Minute, Abandon: 5})
 		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
@@ -1094,7 +1094,7 @@ func TestAbandonInsideLeavesALoserBehind(t *testing.T) {
 	})
 }
 
-func TestTimeoutOutsideEndsAllStarts(t *testing.T) {
+func TestHedgeInsideTimeoutEndsAllStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour})
 		_, err := resilience.Do(t.Context(), resilience.Pipeline{timeout.After(3 * time.Second), after(1)}, s.call)
@@ -1105,7 +1105,7 @@ func TestTimeoutOutsideEndsAllStarts(t *testing.T) {
 	})
 }
 
-func TestTimeoutInsideLimitsEachStart(t *testing.T) {
+func TestHedgeOutsideTimeoutLimitsEachStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour}, answer{takes: 1500 * time.Millisecond})
 		value, err := resilience.Do(t.Context(), resilience.Pipeline{after(1), timeout.After(2 * time.Second)}, s.call)
@@ -1115,8 +1115,8 @@ func TestTimeoutInsideLimitsEachStart(t *testing.T) {
 	})
 }
 
-// TestManyCallersAtOnce under the race detector: each has its own winner, and every value is the caller's or dropped.
-func TestManyCallersAtOnce(t *testing.T) {
+// TestHedgeServesConcurrentCallers under the race detector: each has its own winner, and every value is the caller's or dropped.
+func TestHedgeServesConcurrentCallers(t *testing.T) {
 	h := hedge.New(hedge.Config{Quantile: 0.5, Delay: time.Nanosecond, Max: 3, MinSamples: 10, Budget: plenty()})
 	var made, dropped, got atomic.Int64
 	var running sync.WaitGroup
@@ -1153,7 +1153,7 @@ func TestManyCallersAtOnce(t *testing.T) {
 	}
 }
 
-func TestNotHedgedCallAllocatesSixTimesAtMost(t *testing.T) {
+func TestHedgeCallNotHedgedAllocatesAtMostSixTimes(t *testing.T) {
 	for name, config := range map[string]hedge.Config{
 		"delay":    {Delay: time.Hour},
 		"quantile": {Delay: time.Hour, Quantile: 0.95},
@@ -1165,7 +1165,7 @@ func TestNotHedgedCallAllocatesSixTimesAtMost(t *testing.T) {
 	}
 }
 
-func TestMistakesPanic(t *testing.T) {
+func TestHedgePanicsOnInvalidArguments(t *testing.T) {
 	fn := func(context.Context) (int, error) { return 0, nil }
 	for want, mistake := range map[string]func(){
 		"hedge: Delay and Quantile are both 0, one of them must be positive": func() { hedge.New(hedge.Config{}) },

@@ -13,7 +13,7 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-func TestBucketsAdjoinAndAreNarrow(t *testing.T) {
+func TestHistogramBucketsAdjoinAndAreNarrow(t *testing.T) {
 	for b := range buckets {
 		upper := above(b)
 		lower := time.Duration(0)
@@ -38,9 +38,9 @@ func exact(times []time.Duration, share float64) time.Duration {
 	return sorted[max(0, int(math.Ceil(share*float64(len(sorted))-1e-6))-1)]
 }
 
-// TestQuantileIsWithinFivePercent of the exact one, and above it: a call that takes just as
+// TestHistogramQuantileIsWithinFivePercent of the exact one, and above it: a call that takes just as
 // long is not hedged.
-func TestQuantileIsWithinFivePercent(t *testing.T) {
+func TestHistogramQuantileIsWithinFivePercent(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for name, draw := range map[string]func() time.Duration{
 		"uniform":     func() time.Duration { return time.Duration(random.Int64N(int64(time.Second))) },
@@ -73,7 +73,7 @@ func TestQuantileIsWithinFivePercent(t *testing.T) {
 	}
 }
 
-func TestTimesAreForgottenAfterThreeToFourMinutes(t *testing.T) {
+func TestHistogramForgetsAfterThreeToFourMinutes(t *testing.T) {
 	h := newHistogram(0.5)
 	at := func(minutes float64) int64 { return int64(minutes * float64(time.Minute)) }
 	want := func(when float64, quantile time.Duration, samples int) {
@@ -100,8 +100,8 @@ func TestTimesAreForgottenAfterThreeToFourMinutes(t *testing.T) {
 	want(1000, 0, 0)
 }
 
-// TestAClockThatJumpsBackBeginsAnew: that of a synctest bubble is decades behind. One who looked at the clock before others did changes nothing.
-func TestAClockThatJumpsBackBeginsAnew(t *testing.T) {
+// TestHistogramRestartsWhenClockJumpsBack: that of a synctest bubble is decades behind. One who looked at the clock before others did changes nothing.
+func TestHistogramRestartsWhenClockJumpsBack(t *testing.T) {
 	h := newHistogram(0.5)
 	at := func(minutes int64) int64 { return minutes * int64(time.Minute) }
 	h.record(time.Second, at(1000))
@@ -123,7 +123,7 @@ func TestAClockThatJumpsBackBeginsAnew(t *testing.T) {
 	}
 }
 
-func TestRacingCallersLoseNoTime(t *testing.T) {
+func TestHistogramConcurrentCallersLoseNoTime(t *testing.T) {
 	h := newHistogram(0.5)
 	var group errgroup.Group
 	for range 4 {
@@ -141,7 +141,7 @@ func TestRacingCallersLoseNoTime(t *testing.T) {
 	}
 }
 
-func TestHistogramIsKeptInFortyKilobytes(t *testing.T) {
+func TestHistogramTakesAtMostFortyKilobytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistogram(0.5)
 		if n := testing.AllocsPerRun(100, func() { h.record(1, clock.Now()); h.quantile(clock.Now()); time.Sleep(time.Second) }); n != 0 {

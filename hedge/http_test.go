@@ -38,8 +38,8 @@ type roundTrips func(*http.Request) (*http.Response, error)
 
 func (f roundTrips) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestAStreamedBodyOfResiliencehttpOutlivesItsStart, and the loser's response is closed when it comes.
-func TestAStreamedBodyOfResiliencehttpOutlivesItsStart(t *testing.T) {
+// TestHedgeKeepsStreamedBodyOfResiliencehttp, and the loser's response is closed when it comes.
+func TestHedgeKeepsStreamedBodyOfResiliencehttp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bodies := [2]*stream{}
 		var requests atomic.Int32

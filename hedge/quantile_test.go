@@ -34,7 +34,7 @@ func sleep(d time.Duration) func(context.Context) (time.Duration, error) {
 // near reports whether got is want or at most 5 % more.
 func near(got, want time.Duration) bool { return got > want && float64(got) <= 1.05*float64(want) }
 
-func TestDelayCountsUntilThereAreMinSamples(t *testing.T) {
+func TestHedgeUsesDelayUntilMinSamples(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Name: "users", Quantile: 0.9, Delay: time.Minute, MinSamples: 20, Budget: plenty()})
 		for n := range 20 {
@@ -53,7 +53,7 @@ func TestDelayCountsUntilThereAreMinSamples(t *testing.T) {
 	})
 }
 
-func TestNoHedgeUntilThereAreMinSamplesWithoutDelay(t *testing.T) {
+func TestHedgeWithoutDelayStartsNothingUntilMinSamples(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Quantile: 0.9, Budget: plenty()})
 		s := scripted(answer{takes: time.Hour})
@@ -75,8 +75,8 @@ func TestNoHedgeUntilThereAreMinSamplesWithoutDelay(t *testing.T) {
 	})
 }
 
-// TestCallsThatAllTakeTheSameAreNotHedged: none is slower than the others.
-func TestCallsThatAllTakeTheSameAreNotHedged(t *testing.T) {
+// TestHedgeQuantileLeavesEquallyFastCallsAlone: none is slower than the others.
+func TestHedgeQuantileLeavesEquallyFastCallsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Quantile: 0.5, Budget: plenty(), OnHedge: func(hedge.Event) { t.Error("hedged") }})
 		for range 1000 {
@@ -85,8 +85,8 @@ func TestCallsThatAllTakeTheSameAreNotHedged(t *testing.T) {
 	})
 }
 
-// TestFailuresAndRefusalsAreNotRecorded, nor are the times of hedges.
-func TestFailuresAndRefusalsAreNotRecorded(t *testing.T) {
+// TestHedgeQuantileIgnoresFailuresAndRefusals, nor are the times of hedges.
+func TestHedgeQuantileIgnoresFailuresAndRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Quantile: 0.5, Delay: time.Minute, MinSamples: 4, Budget: plenty()})
 		hedge.Do(t.Context(), h, sleep(time.Second))
@@ -109,7 +109,7 @@ func TestFailuresAndRefusalsAreNotRecorded(t *testing.T) {
 	})
 }
 
-func TestAFirstStartThatLostIsRecordedWithTheTimeAtWhichItLost(t *testing.T) {
+func TestHedgeQuantileRecordsWhenFirstStartLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Quantile: 0.5, Delay: time.Second, MinSamples: 1, Budget: plenty()})
 		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: 2 * time.Second})
@@ -121,8 +121,8 @@ func TestAFirstStartThatLostIsRecordedWithTheTimeAtWhichItLost(t *testing.T) {
 	})
 }
 
-// TestHedgedShareIsOneLessQuantile within three points, whatever the times.
-func TestHedgedShareIsOneLessQuantile(t *testing.T) {
+// TestHedgedShareIsOneMinusQuantile within three points, whatever the times.
+func TestHedgedShareIsOneMinusQuantile(t *testing.T) {
 	for name, draw := range map[string]func(r *rand.Rand) time.Duration{
 		"exponential": func(r *rand.Rand) time.Duration { return time.Duration(r.ExpFloat64() * float64(10*time.Millisecond)) },
 		"uniform":     func(r *rand.Rand) time.Duration { return time.Duration(r.Int64N(int64(20 * time.Millisecond))) },
@@ -158,7 +158,7 @@ func TestHedgedShareIsOneLessQuantile(t *testing.T) {
 	}
 }
 
-func TestQuantileFollowsADependencyThatBecomesSlower(t *testing.T) {
+func TestHedgeQuantileFollowsSlowingDependency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Quantile: 0.9})
 		for range 1000 {
@@ -173,9 +173,9 @@ func TestQuantileFollowsADependencyThatBecomesSlower(t *testing.T) {
 	})
 }
 
-// TestTheTailIsCutTenfoldForThreePercentMoreCalls on a dependency of which one call in a hundred takes a hundred times as long: what
+// TestHedgeCutsTailTenfoldForThreePercentMoreCalls on a dependency of which one call in a hundred takes a hundred times as long: what
 // hedging is for.
-func TestTheTailIsCutTenfoldForThreePercentMoreCalls(t *testing.T) {
+func TestHedgeCutsTailTenfoldForThreePercentMoreCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const calls, callers = 10_000, 8
 		run := func(call func(ctx context.Context) (time.Duration, error)) (p50, p99 time.Duration) {

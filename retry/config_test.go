@@ -12,7 +12,7 @@ import (
 	"github.com/effector-go/resilience/retry"
 )
 
-func TestValidateNamesEveryMistake(t *testing.T) {
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	for _, test := range []struct {
 		config retry.Config
 		wants  []string
@@ -47,7 +47,7 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 	}
 }
 
-func FuzzWhatValidateAcceptsRuns(f *testing.F) {
+func FuzzRetryRunsWithAnyValidConfig(f *testing.F) {
 	f.Add("", 0, int64(0), int64(0), false, int64(0), 2)
 	f.Add("x", -1, int64(time.Hour), int64(1), true, int64(1<<62), 9)
 	f.Add("x", 5, int64(1<<63-1), int64(1<<63-1), true, int64(1<<63-1), 3)

@@ -10,7 +10,7 @@ import (
 	"github.com/effector-go/resilience/retry"
 )
 
-func TestTextsNameTheReason(t *testing.T) {
+func TestExhaustedErrorTextNamesReason(t *testing.T) {
 	for want, e := range map[string]*retry.ExhaustedError{
 		"retry p: gave up after 1 attempt: boom":                                                 {Name: "p", Attempts: 1, Reason: retry.ReasonAttempts, Err: errBoom},
 		"retry: gave up after 2 attempts, the schedule stopped: boom":                            {Attempts: 2, Reason: retry.ReasonSchedule, Err: errBoom},
@@ -25,7 +25,7 @@ func TestTextsNameTheReason(t *testing.T) {
 	}
 }
 
-func TestEveryReasonHasAName(t *testing.T) {
+func TestReasonStringIsDistinct(t *testing.T) {
 	seen := make(map[string]bool)
 	for r := retry.ReasonAttempts; r <= retry.ReasonContext; r++ {
 		if s := r.String(); s == "" || seen[s] {
@@ -39,7 +39,7 @@ func TestEveryReasonHasAName(t *testing.T) {
 	}
 }
 
-func TestTimeoutIsTrueWhereAnUnwrappedErrorSaysSo(t *testing.T) {
+func TestExhaustedErrorTimeoutFollowsUnwrappedError(t *testing.T) {
 	for _, test := range []struct {
 		err  error
 		want bool
@@ -67,7 +67,7 @@ type hasty struct{ error }
 func (hasty) Timeout() bool   { return false }
 func (e hasty) Unwrap() error { return e.error }
 
-func TestTimeoutIsFoundWithinAnErrorThatIsNone(t *testing.T) {
+func TestExhaustedErrorTimeoutSearchesWrappedErrors(t *testing.T) {
 	for err, want := range map[error]bool{hasty{errBoom}: false, hasty{os.ErrDeadlineExceeded}: true, hasty{hasty{os.ErrDeadlineExceeded}}: true} {
 		if e := (&retry.ExhaustedError{Err: err}); e.Timeout() != want {
 			t.Errorf("%#v: Timeout is not %v", err, want)

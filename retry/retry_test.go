@@ -97,7 +97,7 @@ func exhausted(t *testing.T, err error, reason retry.Reason, attempts int) *retr
 
 var now = retry.Constant(0)
 
-func TestSuccessEndsTheCall(t *testing.T) {
+func TestRetryReturnsFirstSuccess(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		fn, calls := failing(2, errBoom)
 		value, err := do(t.Context(), retry.New(retry.Config{}), fn)
@@ -107,7 +107,7 @@ func TestSuccessEndsTheCall(t *testing.T) {
 	})
 }
 
-func TestThreeAttemptsByDefault(t *testing.T) {
+func TestRetryMakesThreeAttemptsByDefault(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		fn, _ := failing(9, errBoom)
 		value, err := do(t.Context(), retry.New(retry.Config{Name: "payments"}), fn)
@@ -121,7 +121,7 @@ func TestThreeAttemptsByDefault(t *testing.T) {
 	})
 }
 
-func TestUnlimitedAttempts(t *testing.T) {
+func TestRetryUnlimitedAttempts(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		fn, _ := failing(1000, errBoom)
 		if value, err := do(t.Context(), retry.New(retry.Config{MaxAttempts: retry.Unlimited}), fn); value != 1001 || err != nil {
@@ -130,7 +130,7 @@ func TestUnlimitedAttempts(t *testing.T) {
 	})
 }
 
-func TestDeadContextMakesNoCall(t *testing.T) {
+func TestRetryMakesNoCallWithEndedContext(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errClosed)
@@ -146,7 +146,7 @@ func TestDeadContextMakesNoCall(t *testing.T) {
 	})
 }
 
-func TestErrorAfterContextEndedComesBackAsItIs(t *testing.T) {
+func TestRetryReturnsErrorUnchangedOnceContextEnded(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithCancel(t.Context())
 		_, err := do(ctx, retry.New(retry.Config{}), func(context.Context) (int, error) { cancel(); return 0, errBoom })
@@ -156,7 +156,7 @@ func TestErrorAfterContextEndedComesBackAsItIs(t *testing.T) {
 	})
 }
 
-func TestPermanentIsNotRetried(t *testing.T) {
+func TestRetryNeverRetriesPermanentError(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		wrapped := fmt.Errorf("wrapped: %w", retry.Permanent(errBoom))
 		for _, test := range []struct{ err, want error }{
@@ -176,7 +176,7 @@ func TestPermanentIsNotRetried(t *testing.T) {
 	})
 }
 
-func TestRetryIfNarrows(t *testing.T) {
+func TestRetryIfOnlyNarrows(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		var asked []error
 		r := retry.New(retry.Config{Backoff: now, RetryIf: func(err error) bool { asked = append(asked, err); return err != errClosed }})
@@ -212,7 +212,7 @@ type delays struct {
 func (d *delays) NextBackOff() time.Duration { d.n++; return d.list[d.n-1] }
 func (d *delays) Reset()                     { d.resets++; d.n = 0 }
 
-func TestScheduleIsMadeAtTheFirstFailureAndOnce(t *testing.T) {
+func TestRetryCreatesScheduleOnceAtFirstFailure(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		made := 0
 		schedule := &delays{list: []time.Duration{1, 2, 3}}
@@ -230,7 +230,7 @@ func TestScheduleIsMadeAtTheFirstFailureAndOnce(t *testing.T) {
 	})
 }
 
-func TestScheduleStopEndsTheRetrying(t *testing.T) {
+func TestRetryEndsWhenScheduleStops(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		for _, stop := range []time.Duration{backoff.Stop, -2, math.MinInt64} {
 			fn, _ := failing(9, errBoom)
@@ -241,7 +241,7 @@ func TestScheduleStopEndsTheRetrying(t *testing.T) {
 	})
 }
 
-func TestAnyV4ScheduleServes(t *testing.T) {
+func TestRetryAcceptsBackoffV4Schedules(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		fn, _ := failing(4, errBoom)
 		r := retry.New(retry.Config{MaxAttempts: 9, Backoff: func() backoff.BackOff { return backoff.NewExponentialBackOff() }})
@@ -257,7 +257,7 @@ func TestAnyV4ScheduleServes(t *testing.T) {
 	})
 }
 
-func TestNilScheduleAndNilFnPanicClearly(t *testing.T) {
+func TestRetryPanicsOnNilScheduleAndNilFunction(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		defer func() {
 			if got, want := recover(), "retry x: Backoff returned nil, must return a backoff.BackOff"; got != want {
@@ -275,7 +275,7 @@ func TestNilScheduleAndNilFnPanicClearly(t *testing.T) {
 	_, _ = retry.Do[int](t.Context(), retry.New(retry.Config{}), nil)
 }
 
-func TestWaitIsRetryAfterPlusDelay(t *testing.T) {
+func TestRetryWaitsRetryAfterPlusDelay(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		start := time.Now()
 		fn, _ := failing(1, fmt.Errorf("busy: %w", resilience.WithRetryAfter(errBoom, 2*time.Second)))
@@ -286,7 +286,7 @@ func TestWaitIsRetryAfterPlusDelay(t *testing.T) {
 	})
 }
 
-func TestRetryAfterBeyondMaxEndsTheRetrying(t *testing.T) {
+func TestRetryEndsOnRetryAfterBeyondMax(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		for _, test := range []struct{ max, after time.Duration }{{0, time.Minute + 1}, {time.Second, time.Second + 1}} {
 			start := time.Now()
@@ -305,7 +305,7 @@ func TestRetryAfterBeyondMaxEndsTheRetrying(t *testing.T) {
 	})
 }
 
-func TestEndlessWaitDoesNotOverflow(t *testing.T) {
+func TestRetryWaitDoesNotOverflow(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
@@ -315,7 +315,7 @@ func TestEndlessWaitDoesNotOverflow(t *testing.T) {
 	})
 }
 
-func TestHundredCallersDoNotComeBackTogether(t *testing.T) {
+func TestRetrySpreadsRefusedCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Minute})
@@ -343,7 +343,7 @@ func TestHundredCallersDoNotComeBackTogether(t *testing.T) {
 	})
 }
 
-func TestMaxElapsedCountsFromTheFirstFailure(t *testing.T) {
+func TestRetryMaxElapsedCountsFromFirstFailure(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		n := 0
 		r := retry.New(retry.Config{MaxAttempts: 9, MaxElapsed: 3 * time.Second, Backoff: retry.Constant(time.Second)})
@@ -361,7 +361,7 @@ func TestMaxElapsedCountsFromTheFirstFailure(t *testing.T) {
 	})
 }
 
-func TestWaitThatWouldOutlastTheDeadlineIsNotBegun(t *testing.T) {
+func TestRetryNeverSleepsPastDeadline(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		for limit, attempts := range map[time.Duration]int{time.Second: 1, 2 * time.Second: 1, 2*time.Second + 1: 2} {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -383,7 +383,7 @@ func TestWaitThatWouldOutlastTheDeadlineIsNotBegun(t *testing.T) {
 	})
 }
 
-func TestLastErrorIsKeptWhenContextEndsWhileWaiting(t *testing.T) {
+func TestRetryKeepsLastErrorWhenContextEndsWhileWaiting(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(errClosed) })
@@ -405,7 +405,7 @@ func TestLastErrorIsKeptWhenContextEndsWhileWaiting(t *testing.T) {
 	})
 }
 
-func TestContextEndedAtTheWakingInstantMakesNoAttempt(t *testing.T) {
+func TestRetryMakesNoAttemptIfContextEndsAtWakeup(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		for range 50 {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -425,7 +425,7 @@ func TestContextEndedAtTheWakingInstantMakesNoAttempt(t *testing.T) {
 	})
 }
 
-func TestContextEndedInOnRetryEndsTheCallWithoutAWait(t *testing.T) {
+func TestRetryEndsWithoutWaitIfOnRetryEndsContext(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithCancel(t.Context())
 		fn, calls := failing(9, errBoom)
@@ -437,7 +437,7 @@ func TestContextEndedInOnRetryEndsTheCallWithoutAWait(t *testing.T) {
 	})
 }
 
-func TestOnRetryHearsEveryRetry(t *testing.T) {
+func TestRetryCallsOnRetryForEveryRetry(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		var events []retry.Event
 		fn, _ := failing(9, errBoom)
@@ -450,7 +450,7 @@ func TestOnRetryHearsEveryRetry(t *testing.T) {
 	})
 }
 
-func TestBudgetIsSharedAndAskedLast(t *testing.T) {
+func TestRetryChecksSharedBudgetLast(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		b := budget.New(budget.Config{Ratio: 0.5})
 		one := retry.New(retry.Config{Backoff: now, Budget: b})
@@ -486,7 +486,7 @@ func TestBudgetIsSharedAndAskedLast(t *testing.T) {
 	})
 }
 
-func TestManyCallersNeverExceedTheBudget(t *testing.T) {
+func TestRetryConcurrentCallersNeverExceedBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{Backoff: now, Budget: budget.New(budget.Config{Ratio: 0.1})})
 		var calls atomic.Int64
@@ -509,7 +509,7 @@ func TestManyCallersNeverExceedTheBudget(t *testing.T) {
 	})
 }
 
-func TestDepositsOnceACall(t *testing.T) {
+func TestRetryDepositsOncePerCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
 		outer, inner := retry.New(retry.Config{MaxAttempts: 2, Backoff: now}), retry.New(retry.Config{MaxAttempts: 1, Budget: b})
@@ -520,7 +520,7 @@ func TestDepositsOnceACall(t *testing.T) {
 	})
 }
 
-func TestRetriesThatShareABudgetDepositOnceACall(t *testing.T) {
+func TestRetriesSharingBudgetDepositOncePerCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
 		outer, inner := retry.New(retry.Config{MaxAttempts: 1, Budget: b}), retry.New(retry.Config{MaxAttempts: 1, Budget: b})
@@ -531,7 +531,7 @@ func TestRetriesThatShareABudgetDepositOnceACall(t *testing.T) {
 	})
 }
 
-func TestFirstRefusalComesBackAsItIs(t *testing.T) {
+func TestRetryReturnsFirstRefusalUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		err := resilience.Run(t.Context(), resilience.Pipeline{retry.New(retry.Config{}), resilience.PolicyFunc(refuse)}, func(context.Context) error { return nil })
 		if err != error(refusal{}) {
@@ -540,7 +540,7 @@ func TestFirstRefusalComesBackAsItIs(t *testing.T) {
 	})
 }
 
-func TestRefusalAfterAttemptsKeepsTheLastError(t *testing.T) {
+func TestRetryKeepsLastErrorOnRefusalAfterAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{MaxAttempts: 9})
 		err := resilience.Run(t.Context(), resilience.Pipeline{r, refuseFrom(2, refusal{})}, func(context.Context) error { return errBoom })
@@ -554,7 +554,7 @@ func TestRefusalAfterAttemptsKeepsTheLastError(t *testing.T) {
 	})
 }
 
-func TestRefusalThatWasWaitedOutIsForgotten(t *testing.T) {
+func TestRetryForgetsRefusalThatWasWaitedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Hour, MaxAttempts: 2})
 		n := 0
@@ -572,7 +572,7 @@ func TestRefusalThatWasWaitedOutIsForgotten(t *testing.T) {
 	})
 }
 
-func TestRefusalAfterContextEndedTellsOfTheContext(t *testing.T) {
+func TestRetryReportsContextOnRefusalAfterContextEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		n := 0
@@ -590,7 +590,7 @@ func TestRefusalAfterContextEndedTellsOfTheContext(t *testing.T) {
 	})
 }
 
-func TestForeignRefusalInAnEffectorsErrorIsAnError(t *testing.T) {
+func TestRetryTreatsEffectorsOwnRefusalAsFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
 		err := resilience.Run(t.Context(), retry.New(retry.Config{}), func(context.Context) error {
@@ -605,7 +605,7 @@ func TestForeignRefusalInAnEffectorsErrorIsAnError(t *testing.T) {
 	})
 }
 
-func TestRefusalsAreWaitedOutAndAreNoAttempts(t *testing.T) {
+func TestRetryRefusedWaitsAndCountsNoAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1, TTL: time.Hour})
 		var events []retry.Event
@@ -645,7 +645,7 @@ func TestRefusalsAreWaitedOutAndAreNoAttempts(t *testing.T) {
 	})
 }
 
-func TestRefusalsThatOutlastMaxElapsed(t *testing.T) {
+func TestRetryRefusedEndsAtMaxElapsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: 5 * time.Second, MaxAttempts: 9, Backoff: retry.Constant(2 * time.Second)})
 		err := resilience.Run(t.Context(), resilience.Pipeline{r, resilience.PolicyFunc(refuse)}, func(context.Context) error { return nil })
@@ -659,7 +659,7 @@ func TestRefusalsThatOutlastMaxElapsed(t *testing.T) {
 	})
 }
 
-func TestRefusalWithoutDelayIsNoBusyLoop(t *testing.T) {
+func TestRetryRefusedNeverBusyLoops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: 50 * time.Millisecond, Backoff: now})
 		asked := 0
@@ -674,7 +674,7 @@ func TestRefusalWithoutDelayIsNoBusyLoop(t *testing.T) {
 	})
 }
 
-func TestRetryRefusedHonoursPermanentAndRetryIf(t *testing.T) {
+func TestRetryRefusedHonorsPermanentAndRetryIf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := retry.Config{RetryRefused: true, MaxElapsed: time.Hour}
 		err := resilience.Run(t.Context(), resilience.Pipeline{retry.New(config), refuseFrom(0, retry.Permanent(refusal{}))}, func(context.Context) error { return nil })
@@ -687,7 +687,7 @@ func TestRetryRefusedHonoursPermanentAndRetryIf(t *testing.T) {
 	})
 }
 
-func TestAtMostOnceIsNotRepeated(t *testing.T) {
+func TestRetryNeverRepeatsAtMostOnceCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, test := range []struct {
 			err   error
@@ -715,7 +715,7 @@ func TestAtMostOnceIsNotRepeated(t *testing.T) {
 	})
 }
 
-func TestAttemptIsTheNearestRetrys(t *testing.T) {
+func TestAttemptReturnsNumberOfNearestRetry(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		var seen []int
 		inner := retry.New(retry.Config{MaxAttempts: 2, Backoff: now})
@@ -736,7 +736,7 @@ func TestAttemptIsTheNearestRetrys(t *testing.T) {
 	})
 }
 
-func TestValueIsDroppedBeforeTheWait(t *testing.T) {
+func TestRetryDropsValueBeforeWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		type drop struct {
@@ -755,7 +755,7 @@ func TestValueIsDroppedBeforeTheWait(t *testing.T) {
 	})
 }
 
-func TestPanicAndGoexitPassThrough(t *testing.T) {
+func TestRetryPassesPanicAndGoexit(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		n := 0
 		func() {
@@ -784,7 +784,7 @@ func TestPanicAndGoexitPassThrough(t *testing.T) {
 	})
 }
 
-func TestSuccessAtFirstAllocatesNothing(t *testing.T) {
+func TestRetryFirstSuccessAllocatesNothing(t *testing.T) {
 	r := retry.New(retry.Config{})
 	ctx := t.Context()
 	fn := func(context.Context) (int, error) { return 1, nil }
@@ -793,7 +793,7 @@ func TestSuccessAtFirstAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestOneRetryServesManyCallers(t *testing.T) {
+func TestRetryServesConcurrentCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{Backoff: retry.Decorrelated(time.Second, time.Minute), MaxAttempts: 5})
 		var group errgroup.Group
@@ -813,7 +813,7 @@ func TestOneRetryServesManyCallers(t *testing.T) {
 	})
 }
 
-func TestCallThatWasRefusedDepositsNothing(t *testing.T) {
+func TestRetryDepositsNothingForRefusedCall(t *testing.T) {
 	extra := budget.New(budget.Config{Ratio: 1})
 	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
 	retries := retry.New(retry.Config{Budget: extra})
@@ -829,7 +829,7 @@ func TestCallThatWasRefusedDepositsNothing(t *testing.T) {
 }
 
 // A policy further out has started the effector on a fork: what is refused here has been made.
-func TestRefusalOfACallThatMayNotBeRepeatedIsNotWaitedOut(t *testing.T) {
+func TestRetryRefusedNeverWaitsForUnrepeatableCall(t *testing.T) {
 	calls, refuse := 0, true
 	pipeline := resilience.Pipeline{
 		resilience.AtMostOnce,
@@ -858,7 +858,7 @@ type timeoutTeller bool
 func (timeoutTeller) Error() string   { return "told" }
 func (t timeoutTeller) Timeout() bool { return bool(t) }
 
-func TestTimeoutIsFoundBehindOneThatSaysNo(t *testing.T) {
+func TestExhaustedErrorTimeoutSearchesJoinedErrors(t *testing.T) {
 	for _, says := range []bool{true, false} {
 		_, err := retry.Do(t.Context(), retry.New(retry.Config{MaxAttempts: 1}), func(context.Context) (int, error) {
 			return 0, fmt.Errorf("joined: %w", errors.Join(timeoutTeller(false), timeoutTeller(says)))
@@ -870,7 +870,7 @@ func TestTimeoutIsFoundBehindOneThatSaysNo(t *testing.T) {
 	}
 }
 
-func TestDoNamesWhatIsNil(t *testing.T) {
+func TestRetryDoPanicsOnNilRetry(t *testing.T) {
 	defer func() {
 		if text, _ := recover().(string); !strings.Contains(text, "r is nil") {
 			t.Errorf("panicked with %q", text)
@@ -879,8 +879,8 @@ func TestDoNamesWhatIsNil(t *testing.T) {
 	retry.Do(t.Context(), nil, func(context.Context) (int, error) { return 0, nil })
 }
 
-// TestACallThatPanicsHasPaidForARetry, as any call that was made.
-func TestACallThatPanicsHasPaidForARetry(t *testing.T) {
+// TestRetryDepositsForCallThatPanics, as any call that was made.
+func TestRetryDepositsForCallThatPanics(t *testing.T) {
 	b := budget.New(budget.Config{Ratio: 1})
 	r := retry.New(retry.Config{Budget: b})
 	boom := func(context.Context) (int, error) { panic("boom") }

@@ -13,7 +13,7 @@ import (
 
 const sec = time.Second
 
-func TestSchedulesFollowTheirFormulas(t *testing.T) {
+func TestSchedulesFollowFormulas(t *testing.T) {
 	for name, test := range map[string]struct {
 		make      func() backoff.BackOff
 		low, high []time.Duration
@@ -43,7 +43,7 @@ func TestSchedulesFollowTheirFormulas(t *testing.T) {
 	}
 }
 
-func TestDecorrelatedStaysWithinThreeTimesTheLast(t *testing.T) {
+func TestDecorrelatedStaysWithinThreeTimesLastDelay(t *testing.T) {
 	schedule := retry.Decorrelated(sec, 20*sec)()
 	longest, shorter := time.Duration(0), 0
 	for range 200 {
@@ -68,7 +68,7 @@ func TestDecorrelatedStaysWithinThreeTimesTheLast(t *testing.T) {
 	}
 }
 
-func TestJitterSpreads(t *testing.T) {
+func TestSchedulesJitterSpreadsDelays(t *testing.T) {
 	for name, schedule := range map[string]backoff.BackOff{
 		"FullJitter": retry.FullJitter(sec, 10*sec)(), "EqualJitter": retry.EqualJitter(sec, 10*sec)(), "Decorrelated": retry.Decorrelated(sec, 10*sec)(),
 	} {
@@ -83,7 +83,7 @@ func TestJitterSpreads(t *testing.T) {
 	}
 }
 
-func TestJitterReachesBothItsBounds(t *testing.T) {
+func TestSchedulesJitterReachesBothBounds(t *testing.T) {
 	for name, test := range map[string]struct {
 		schedule  backoff.BackOff
 		low, high time.Duration
@@ -115,7 +115,7 @@ func TestSchedulesAreIndependent(t *testing.T) {
 	}
 }
 
-func TestScheduleArgumentsOutOfRangePanic(t *testing.T) {
+func TestSchedulesPanicOnArgumentOutOfRange(t *testing.T) {
 	for want, make := range map[string]func(){
 		"retry: Constant: d is -1ns, must not be negative":             func() { retry.Constant(-1) },
 		"retry: Linear: step is 0s, must be positive":                  func() { retry.Linear(0, 1) },

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestNowIsPositiveAndMovesWithTheBubble(t *testing.T) {
+func TestNowIsPositiveAndFollowsBubbleClock(t *testing.T) {
 	if Now() <= 0 {
 		t.Error(Now())
 	}
@@ -20,7 +20,7 @@ func TestNowIsPositiveAndMovesWithTheBubble(t *testing.T) {
 	})
 }
 
-func TestMonotonicIsTheInverseOfOf(t *testing.T) {
+func TestMonotonicIsInverseOfOf(t *testing.T) {
 	at := time.Now()
 	if back := Monotonic(uint64(Of(at))); !back.Equal(at) || back == back.Round(0) {
 		t.Errorf("%v became %v", at, back)
@@ -44,14 +44,14 @@ func TestMonotonicIsTheInverseOfOf(t *testing.T) {
 	})
 }
 
-func TestAddHoldsAtTheLargestTime(t *testing.T) {
+func TestAddSaturatesAtLargestTime(t *testing.T) {
 	if Add(5, 7) != 12 || Add(Now(), math.MaxInt64) != math.MaxInt64 {
 		t.Error(Add(5, 7), Add(Now(), math.MaxInt64))
 	}
 }
 
-// TestUntilIsTheTimeFromNow, with a monotonic reading and without.
-func TestUntilIsTheTimeFromNow(t *testing.T) {
+// TestUntilReturnsTimeFromNow, with a monotonic reading and without.
+func TestUntilReturnsTimeFromNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, d := range []time.Duration{-time.Hour, 0, time.Nanosecond, 190 * 365 * 24 * time.Hour} {
 			at := time.Now().Add(d)

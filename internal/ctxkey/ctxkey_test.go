@@ -7,8 +7,8 @@ import (
 
 type plain struct{ context.Context }
 
-// TestContextsAnswerTheKey: only contexts that can be cancelled do, with themselves, through contexts that hand the question on.
-func TestContextsAnswerTheKey(t *testing.T) {
+// TestCancelKeyIsAnsweredByCancelableContexts: only contexts that can be cancelled do, with themselves, through contexts that hand the question on.
+func TestCancelKeyIsAnsweredByCancelableContexts(t *testing.T) {
 	if Cancel == nil {
 		t.Fatal("package context asks for no key")
 	}
@@ -27,8 +27,8 @@ type limited struct{ context.Context }
 
 func (l limited) Unlimited(Friend) context.Context { return l.Context }
 
-// TestLimitsAreTakenOffDownToTheBase: what is within a context of another kind stays, and so do the base and what is around it.
-func TestLimitsAreTakenOffDownToTheBase(t *testing.T) {
+// TestUnlimitedRemovesLimitsDownToBase: what is within a context of another kind stays, and so do the base and what is around it.
+func TestUnlimitedRemovesLimitsDownToBase(t *testing.T) {
 	root := context.Background()
 	base := limited{limited{root}}
 	within := limited{plain{limited{root}}}

@@ -51,7 +51,7 @@ func run(t *testing.T, o *owner, fn func(context.Context) (int, error)) (result 
 	return result, dropped
 }
 
-func TestResultIsWhatTheRunReturned(t *testing.T) {
+func TestRunResultIsWhatForkReturned(t *testing.T) {
 	for _, want := range []error{nil, errDown} {
 		o := &owner{}
 		result, dropped := run(t, o, func(context.Context) (int, error) { return 1, want })
@@ -61,11 +61,11 @@ func TestResultIsWhatTheRunReturned(t *testing.T) {
 	}
 }
 
-func TestWhatNobodyWaitsForIsDiscardedBeforeDone(t *testing.T) {
+func TestRunDiscardsUnawaitedValueBeforeDone(t *testing.T) {
 	run(t, &owner{left: true}, func(context.Context) (int, error) { return 1, nil })
 }
 
-func TestPanicIsHandedOverWithItsStack(t *testing.T) {
+func TestRunPassesPanicWithStack(t *testing.T) {
 	o := &owner{}
 	result, _ := run(t, o, whereItHappened)
 	defer func() {
@@ -80,7 +80,7 @@ func TestPanicIsHandedOverWithItsStack(t *testing.T) {
 //go:noinline
 func whereItHappened(context.Context) (int, error) { panic(errDown) }
 
-func TestPanicErrorIsNotPutIntoAnother(t *testing.T) {
+func TestPanicErrorIsNotWrappedTwice(t *testing.T) {
 	inner := &resilience.PanicError{Value: "inner"}
 	result, _ := run(t, &owner{}, func(context.Context) (int, error) { panic(inner) })
 	defer func() {
@@ -91,7 +91,7 @@ func TestPanicErrorIsNotPutIntoAnother(t *testing.T) {
 	result()
 }
 
-func TestGoexitIsHandedOver(t *testing.T) {
+func TestRunPassesGoexit(t *testing.T) {
 	o := &owner{}
 	result, _ := run(t, o, func(context.Context) (int, error) { runtime.Goexit(); return 0, nil })
 	ended := make(chan bool)
@@ -115,8 +115,8 @@ type listener struct {
 func (l listener) Ended(bool, error) (awaited bool) { return l.awaits }
 func (l listener) Done(bool)                        { l.done() }
 
-// TestAllIsThereWhenTheOwnerHearsOfTheEnd: a panic that is handed over, a value that is dropped.
-func TestAllIsThereWhenTheOwnerHearsOfTheEnd(t *testing.T) {
+// TestRunResultIsReadyWhenDoneIsCalled: a panic that is handed over, a value that is dropped.
+func TestRunResultIsReadyWhenDoneIsCalled(t *testing.T) {
 	for _, awaits := range []bool{true, false} {
 		dropped, heard := 0, make(chan bool, 1)
 		resilience.Do(t.Context(), resilience.Pipeline{

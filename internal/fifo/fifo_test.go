@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestAQueueIsWhatAListIs for any order of pushes, pops and removals.
-func TestAQueueIsWhatAListIs(t *testing.T) {
+// TestQueueMatchesList for any order of pushes, pops and removals.
+func TestQueueMatchesList(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var q Queue
 	var list, all []*Waiter

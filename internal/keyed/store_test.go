@@ -25,7 +25,7 @@ func has(s *Store[int, string], key int) bool {
 	return ok
 }
 
-func TestTheKeyIdleLongestFallsAway(t *testing.T) {
+func TestStoreEvictsKeyIdleLongest(t *testing.T) {
 	s := New[int, string](3, 0)
 	use(s, 1, 2, 3, 1, 4)
 	if !has(s, 1) || has(s, 2) || !has(s, 3) || !has(s, 4) || s.Len() != 3 {
@@ -33,8 +33,8 @@ func TestTheKeyIdleLongestFallsAway(t *testing.T) {
 	}
 }
 
-// TestWhatIsEvictedIsTold: what falls away for lack of room, but neither for its age nor because it is forgotten.
-func TestWhatIsEvictedIsTold(t *testing.T) {
+// TestStoreCallsOnEvictForLackOfRoomOnly: what falls away for lack of room, but neither for its age nor because it is forgotten.
+func TestStoreCallsOnEvictForLackOfRoomOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](2, time.Minute)
 		var told []string
@@ -51,7 +51,7 @@ func TestWhatIsEvictedIsTold(t *testing.T) {
 	})
 }
 
-func TestKeysInUseStay(t *testing.T) {
+func TestStoreKeepsKeysInUse(t *testing.T) {
 	s := New[int, string](1, 0)
 	held := []*Entry[int, string]{s.Acquire(1, name), s.Acquire(2, name), s.Acquire(1, name)}
 	if s.Len() != 2 {
@@ -69,7 +69,7 @@ func TestKeysInUseStay(t *testing.T) {
 	}
 }
 
-func TestIdleKeysFallAwayInTime(t *testing.T) {
+func TestStoreRemovesKeysIdleTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](10, time.Minute)
 		use(s, 1)
@@ -96,8 +96,8 @@ func TestIdleKeysFallAwayInTime(t *testing.T) {
 	})
 }
 
-// TestAKeyThatWasIdleForTooLongIsMadeAnew when it is acquired, though nobody has looked meanwhile.
-func TestAKeyThatWasIdleForTooLongIsMadeAnew(t *testing.T) {
+// TestStoreCreatesKeyAgainAfterIdleTime when it is acquired, though nobody has looked meanwhile.
+func TestStoreCreatesKeyAgainAfterIdleTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](10, time.Minute)
 		use(s, 1)
@@ -110,8 +110,8 @@ func TestAKeyThatWasIdleForTooLongIsMadeAnew(t *testing.T) {
 	})
 }
 
-// TestANewKeyMakesRoomAtOnce, not when it is released.
-func TestANewKeyMakesRoomAtOnce(t *testing.T) {
+// TestStoreNewKeyEvictsImmediately, not when it is released.
+func TestStoreNewKeyEvictsImmediately(t *testing.T) {
 	s := New[int, string](2, 0)
 	use(s, 1, 2)
 	defer s.Release(s.Acquire(3, name))
@@ -120,8 +120,8 @@ func TestANewKeyMakesRoomAtOnce(t *testing.T) {
 	}
 }
 
-// TestAValueThatIsBeingMadeIsNotYetThere for those who only look.
-func TestAValueThatIsBeingMadeIsNotYetThere(t *testing.T) {
+// TestStoreLookIgnoresValueBeingCreated for those who only look.
+func TestStoreLookIgnoresValueBeingCreated(t *testing.T) {
 	s := New[int, string](2, 0)
 	e := s.Acquire(1, func(int) (string, bool) {
 		if has(s, 1) {
@@ -135,8 +135,8 @@ func TestAValueThatIsBeingMadeIsNotYetThere(t *testing.T) {
 	}
 }
 
-// TestAnUnneededValueFallsAwayWithItsLastUser, and a needed one stays.
-func TestAnUnneededValueFallsAwayWithItsLastUser(t *testing.T) {
+// TestStoreRemovesUnneededValueAfterLastUser, and a needed one stays.
+func TestStoreRemovesUnneededValueAfterLastUser(t *testing.T) {
 	s := New[int, string](2, 0)
 	unneeded := func(value string) bool { return value == "1" }
 	first, second := s.Acquire(1, name), s.Acquire(1, name)
@@ -151,7 +151,7 @@ func TestAnUnneededValueFallsAwayWithItsLastUser(t *testing.T) {
 	}
 }
 
-func TestManyKeysLeaveMaxBehind(t *testing.T) {
+func TestStoreHoldsAtMostMaxIdleKeys(t *testing.T) {
 	s := New[int, string](100, 0)
 	for key := range 100_000 {
 		s.Release(s.Acquire(key, func(int) (string, bool) { return "", true }))
@@ -161,7 +161,7 @@ func TestManyKeysLeaveMaxBehind(t *testing.T) {
 	}
 }
 
-func TestRacingUsersShareOneValue(t *testing.T) {
+func TestStoreConcurrentUsersShareOneValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](10, 0)
 		var made atomic.Int32
@@ -186,8 +186,8 @@ func TestRacingUsersShareOneValue(t *testing.T) {
 	})
 }
 
-// TestAFailedMakeIsMadeAnewByThoseWhoWaited: neither a refusal nor a panic leaves a key behind.
-func TestAFailedMakeIsMadeAnewByThoseWhoWaited(t *testing.T) {
+// TestStoreWaitersRetryFailedCreation: neither a refusal nor a panic leaves a key behind.
+func TestStoreWaitersRetryFailedCreation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](10, 0)
 		var calls atomic.Int32
@@ -226,7 +226,7 @@ func TestAFailedMakeIsMadeAnewByThoseWhoWaited(t *testing.T) {
 	})
 }
 
-func TestAForgottenKeyIsMadeAnew(t *testing.T) {
+func TestStoreCreatesForgottenKeyAgain(t *testing.T) {
 	s := New[int, string](10, time.Minute)
 	old := s.Acquire(1, func(int) (string, bool) { return "old", true })
 	s.Forget(1)
@@ -246,8 +246,8 @@ func TestAForgottenKeyIsMadeAnew(t *testing.T) {
 	}
 }
 
-// TestOfTwoThatEndAtATimeOneIsTheLast: a key that nobody needs falls away however its users end.
-func TestOfTwoThatEndAtATimeOneIsTheLast(t *testing.T) {
+// TestStoreConcurrentReleasesRemoveUnneededKey: a key that nobody needs falls away however its users end.
+func TestStoreConcurrentReleasesRemoveUnneededKey(t *testing.T) {
 	s := New[int, int](10, 0)
 	for round := range 5000 {
 		var users errgroup.Group
@@ -267,8 +267,8 @@ func TestOfTwoThatEndAtATimeOneIsTheLast(t *testing.T) {
 	}
 }
 
-// TestAValueThatWasMadeInABubbleIsThereForAll: a package's store is used in a test's bubble, then in another's, then outside.
-func TestAValueThatWasMadeInABubbleIsThereForAll(t *testing.T) {
+// TestStoreValueOutlivesItsBubble: a package's store is used in a test's bubble, then in another's, then outside.
+func TestStoreValueOutlivesItsBubble(t *testing.T) {
 	s := New[string, int](10, time.Hour)
 	use := func(t *testing.T) {
 		e := s.Acquire("key", func(string) (int, bool) { return 1, true })

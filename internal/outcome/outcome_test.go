@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestACallerThatWentAwayTellsNothingOfTheDependency(t *testing.T) {
+func TestOutcomeIsIgnoredIfCallerCanceled(t *testing.T) {
 	live := t.Context()
 	gone, cancel := context.WithCancel(live)
 	cancel()

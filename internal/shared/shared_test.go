@@ -17,11 +17,11 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// TestAPanicAfterEveryCallerHasGoneIsThePrograms runs itself in a process that is to crash.
-func TestAPanicAfterEveryCallerHasGoneIsThePrograms(t *testing.T) {
+// TestRunPanicAfterAllCallersLeftCrashesProgram runs itself in a process that is to crash.
+func TestRunPanicAfterAllCallersLeftCrashesProgram(t *testing.T) {
 	const env = "SHARED_TEST_CRASH"
 	if os.Getenv(env) == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestAPanicAfterEveryCallerHasGoneIsThePrograms$")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestRunPanicAfterAllCallersLeftCrashesProgram$")
 		cmd.Env = append(os.Environ(), env+"=1")
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "panic: nobody is there") || strings.Contains(string(out), "recovered") {
@@ -42,8 +42,8 @@ func TestAPanicAfterEveryCallerHasGoneIsThePrograms(t *testing.T) {
 	select {}
 }
 
-// TestNobodyHearsOfARunThatWasGivenUp: neither its owner, nor is it there to be joined.
-func TestNobodyHearsOfARunThatWasGivenUp(t *testing.T) {
+// TestRunGivenUpReportsToNobody: neither its owner, nor is it there to be joined.
+func TestRunGivenUpReportsToNobody(t *testing.T) {
 	for name, end := range map[string]func() (int, error){
 		"a value": func() (int, error) { return 1, nil },
 		"Goexit":  func() (int, error) { runtime.Goexit(); return 0, nil },
@@ -78,8 +78,8 @@ func TestNobodyHearsOfARunThatWasGivenUp(t *testing.T) {
 	}
 }
 
-// TestACallerWhoGoesWhenTheRunHasEndedGetsItsResult: so a panic has a caller to go to whenever the run was not given up.
-func TestACallerWhoGoesWhenTheRunHasEndedGetsItsResult(t *testing.T) {
+// TestRunWaitPrefersResultOverEndedContext: so a panic has a caller to go to whenever the run was not given up.
+func TestRunWaitPrefersResultOverEndedContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		mu.Lock()
@@ -96,8 +96,8 @@ func TestACallerWhoGoesWhenTheRunHasEndedGetsItsResult(t *testing.T) {
 	})
 }
 
-// TestTheOwnerHearsBeforeAnyCaller, with the mutex held, and may give another answer to an error.
-func TestTheOwnerHearsBeforeAnyCaller(t *testing.T) {
+// TestRunSettlesBeforeAnyCallerReturns, with the mutex held, and may give another answer to an error.
+func TestRunSettlesBeforeAnyCallerReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		began := time.Now()
@@ -126,7 +126,7 @@ func TestTheOwnerHearsBeforeAnyCaller(t *testing.T) {
 	})
 }
 
-func TestAPanicOfAPolicyFurtherInStaysAsItIs(t *testing.T) {
+func TestRunPassesInnerPanicErrorUnchanged(t *testing.T) {
 	inner := &resilience.PanicError{Value: "boom", Stack: []byte("there")}
 	var mu sync.Mutex
 	mu.Lock()
@@ -140,8 +140,8 @@ func TestAPanicOfAPolicyFurtherInStaysAsItIs(t *testing.T) {
 	r.Wait(t.Context())
 }
 
-// TestCallersMayLeaveAtATime: each is counted once, and the last gives the run up.
-func TestCallersMayLeaveAtATime(t *testing.T) {
+// TestRunCallersLeaveConcurrently: each is counted once, and the last gives the run up.
+func TestRunCallersLeaveConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const callers = 50
 		var mu sync.Mutex

@@ -38,8 +38,8 @@ func page(t *testing.T) string {
 	return string(text)
 }
 
-// TestThePagesRowsAreThoseThatArePlayed: every pair once, in order, and beside what each order means what the scene shows.
-func TestThePagesRowsAreThoseThatArePlayed(t *testing.T) {
+// TestCompositionTableMatchesScenes: every pair once, in order, and beside what each order means what the scene shows.
+func TestCompositionTableMatchesScenes(t *testing.T) {
 	var pairs, onPage []string
 	for i, a := range policies {
 		for _, b := range policies[i+1:] {
@@ -75,8 +75,8 @@ func TestThePagesRowsAreThoseThatArePlayed(t *testing.T) {
 	}
 }
 
-// TestTheChoiceOfEachRowIsTheWholeOrder: who is advised to stand outside stands outside in the list, where timeout is the one of an attempt.
-func TestTheChoiceOfEachRowIsTheWholeOrder(t *testing.T) {
+// TestCompositionChoicesMatchWholeOrder: who is advised to stand outside stands outside in the list, where timeout is the one of an attempt.
+func TestCompositionChoicesMatchWholeOrder(t *testing.T) {
 	text := page(t)
 	var order []string
 	for _, item := range regexp.MustCompile("(?m)^[0-9]+\\. `([a-z]+)`: ").FindAllStringSubmatch(text, -1) {
@@ -102,8 +102,8 @@ func TestTheChoiceOfEachRowIsTheWholeOrder(t *testing.T) {
 	}
 }
 
-// TestTheWholeOrderIsGoodForACall: the page's pipeline serves a dependency that is slow once and fails once, and starts it no more often than it must.
-func TestTheWholeOrderIsGoodForACall(t *testing.T) {
+// TestCompositionWholeOrderServesCalls: the page's pipeline serves a dependency that is slow once and fails once, and starts it no more often than it must.
+func TestCompositionWholeOrderServesCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		extra := budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 1, TTL: 5 * time.Minute})
 		users := breaker.New(breaker.Config{Name: "users"})
@@ -139,8 +139,8 @@ func TestTheWholeOrderIsGoodForACall(t *testing.T) {
 	})
 }
 
-// TestPoliciesComposedApartHearLess: to a retry around another effector's breaker a refusal is an attempt that failed.
-func TestPoliciesComposedApartHearLess(t *testing.T) {
+// TestComposeNestedHidesRefusalsFromOuterRetry: to a retry around another effector's breaker a refusal is an attempt that failed.
+func TestComposeNestedHidesRefusalsFromOuterRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		retries := func() *retry.Retry {
 			return retry.New(retry.Config{MaxAttempts: 5, Backoff: retry.Constant(time.Second)})

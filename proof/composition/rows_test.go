@@ -703,8 +703,8 @@ var rows = []row{
 	},
 }
 
-// TestEachRow plays each scene in both orders.
-func TestEachRow(t *testing.T) {
+// TestCompositionRows plays each scene in both orders.
+func TestCompositionRows(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.a+","+r.b, func(t *testing.T) {
 			for _, inverted := range []bool{false, true} {

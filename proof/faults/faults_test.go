@@ -52,7 +52,7 @@ func (f fault) context() (context.Context, context.CancelFunc) {
 
 var errDown = errors.New("down")
 
-func TestEveryOrderOutlivesEveryFault(t *testing.T) {
+func TestFaultsInEveryOrder(t *testing.T) {
 	neverHappened(t, play(t, orders(), inTurn))
 }
 
@@ -65,7 +65,7 @@ func neverHappened(t *testing.T, faults []string) {
 	}
 }
 
-func TestAllPoliciesAtOnceOutliveEveryFault(t *testing.T) {
+func TestFaultsThroughAllPolicies(t *testing.T) {
 	var all [][]kind
 	for i := range kinds {
 		order := slices.Concat(kinds[i:], kinds[:i])
@@ -78,7 +78,7 @@ func TestAllPoliciesAtOnceOutliveEveryFault(t *testing.T) {
 	}
 }
 
-func TestEveryDoOutlivesEveryFault(t *testing.T) {
+func TestFaultsThroughEveryDo(t *testing.T) {
 	var all [][]kind
 	for _, k := range kinds {
 		if k != atMostOnce && k != discarding {
@@ -88,7 +88,7 @@ func TestEveryDoOutlivesEveryFault(t *testing.T) {
 	play(t, all, func(int, int) int { return byDo })
 }
 
-func TestEveryPermitOutlivesEveryFault(t *testing.T) {
+func TestFaultsThroughEveryPermit(t *testing.T) {
 	var all [][]kind
 	for _, k := range kinds {
 		if k.breaks() || k == bulkheading {

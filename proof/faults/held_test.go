@@ -17,7 +17,7 @@ import (
 
 // What a call was made with is garbage right after the call, while the caller's own context, the policies and their timers go on: no timer,
 // no goroutine and no list of children refers to it.
-func TestNothingHoldsACallThatWentWrong(t *testing.T) {
+func TestFaultsLeaveCallCollectable(t *testing.T) {
 	for i, order := range orders() {
 		if len(order) > 2 || len(order) == 2 && i%7 != 0 && !*every { // many collections of garbage
 			continue
@@ -73,7 +73,7 @@ func callWith(s *scene, ctx context.Context) weak.Pointer[cargo] {
 }
 
 // A hundred callers at once, each with another fault: what each breaker counts is what passed, and afterwards nothing is held.
-func TestManyCallersAtOnceOutliveTheirFaults(t *testing.T) {
+func TestFaultsWithConcurrentCallers(t *testing.T) {
 	var all [][]kind
 	for i, k := range kinds {
 		all = append(all, []kind{k}, slices.Concat(kinds[i:], kinds[:i]))
@@ -125,7 +125,7 @@ func TestManyCallersAtOnceOutliveTheirFaults(t *testing.T) {
 
 // The clock goes hours back: each bubble begins in the same instant, and the policies go from one, at its end, to another. The timers
 // of the first are dead.
-func TestFaultsAcrossAClockThatGoesBack(t *testing.T) {
+func TestFaultsAcrossClockGoingBack(t *testing.T) {
 	for _, order := range orders() {
 		if len(order) > 2 {
 			continue
@@ -170,7 +170,7 @@ func TestFaultsAcrossAClockThatGoesBack(t *testing.T) {
 }
 
 // A deadline, or a limit, so far away that sums overflow is none.
-func TestEndlessTimesAreOutlived(t *testing.T) {
+func TestFaultsWithEndlessDeadlines(t *testing.T) {
 	for _, order := range orders() {
 		if len(order) > 1 {
 			continue

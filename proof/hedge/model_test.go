@@ -413,7 +413,7 @@ func (s scenario) actual() (v verdict) {
 	return v
 }
 
-func TestHedgeIsAsDesigned(t *testing.T) {
+func TestHedgeMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		var got verdict
@@ -424,8 +424,8 @@ func TestHedgeIsAsDesigned(t *testing.T) {
 	})
 }
 
-// TestQuantileIsAsDesigned against a plain list of the times of calls: those younger than three minutes count, those older than four do not.
-func TestQuantileIsAsDesigned(t *testing.T) {
+// TestHedgeQuantileMatchesModel against a plain list of the times of calls: those younger than three minutes count, those older than four do not.
+func TestHedgeQuantileMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		share := rapid.SampledFrom([]float64{0.1, 0.5, 0.9, 0.95, 0.99}).Draw(rt, "Quantile")
 		minSamples := rapid.SampledFrom([]int{1, 5, 30}).Draw(rt, "MinSamples")

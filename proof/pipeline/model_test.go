@@ -212,8 +212,8 @@ func flat(nodes []node) (all []node) {
 	return all
 }
 
-// TestNestingIsTheSameAsLayingFlat, by Compose and by Do.
-func TestNestingIsTheSameAsLayingFlat(t *testing.T) {
+// TestPipelineNestedEqualsFlat, by Compose and by Do.
+func TestPipelineNestedEqualsFlat(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		results := map[string]string{}
@@ -226,8 +226,8 @@ func TestNestingIsTheSameAsLayingFlat(t *testing.T) {
 	})
 }
 
-// TestEachValueIsTheCallersOrDroppedOnce, through any pipeline.
-func TestEachValueIsTheCallersOrDroppedOnce(t *testing.T) {
+// TestPipelineReturnsOrDropsEachValueOnce, through any pipeline.
+func TestPipelineReturnsOrDropsEachValueOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		s.discard = true
@@ -388,8 +388,8 @@ func words(err string) string {
 	return text(errors.New(err))
 }
 
-// TestAPipelineDoesWhatItsPoliciesSay, without Discard: with it the test above.
-func TestAPipelineDoesWhatItsPoliciesSay(t *testing.T) {
+// TestPipelineMatchesInterpreter, without Discard: with it the test above.
+func TestPipelineMatchesInterpreter(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		s.discard = false

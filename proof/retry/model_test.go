@@ -416,7 +416,7 @@ func (l *listed) NextBackOff() time.Duration {
 	return l.delays[l.next-1]
 }
 
-func TestRetryIsAsDesigned(t *testing.T) {
+func TestRetryMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		var got []verdict
