@@ -46,7 +46,7 @@ func TestStartContextMatchesStandardLibrary(t *testing.T) {
 		std, endStd := context.WithCancelCause(parent)
 		defer endParent(nil)
 		defer endStd(nil)
-		own := &startCtx{Context: parent}
+		own := &startContext{Context: parent}
 		for _, step := range so {
 			steps[step](std, func() { endStd(errWon) }, func() { endParent(errCaller) })
 			steps[step](own, func() { own.end(errWon) }, func() { endParent(errCaller) })
@@ -65,7 +65,7 @@ func TestStartContextMatchesStandardLibrary(t *testing.T) {
 
 func TestStartContextKeepsFirstCause(t *testing.T) {
 	for _, armed := range []bool{false, true} {
-		c := &startCtx{Context: context.Background()}
+		c := &startContext{Context: context.Background()}
 		if armed {
 			c.Done()
 		}
@@ -81,7 +81,7 @@ func TestStartContextEndsWithParentAndOnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		c := &startCtx{Context: parent}
+		c := &startContext{Context: parent}
 		child, stop := context.WithTimeout(c, time.Hour)
 		defer stop()
 		<-child.Done()
@@ -89,7 +89,7 @@ func TestStartContextEndsWithParentAndOnEnd(t *testing.T) {
 			t.Errorf("child %v, ctx %v, want deadline exceeded", context.Cause(child), c.Err())
 		}
 
-		c = &startCtx{Context: t.Context()}
+		c = &startContext{Context: t.Context()}
 		heard := make(chan error, 1)
 		context.AfterFunc(c, func() { heard <- context.Cause(c) })
 		c.end(errWon)
@@ -103,14 +103,14 @@ func TestStartContextEndsWithParentAndOnEnd(t *testing.T) {
 func TestStartContextChildNeedsNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leaked := func(context.Context, context.CancelFunc) {}
-		leaked(context.WithCancel(&startCtx{Context: context.WithoutCancel(t.Context())}))
+		leaked(context.WithCancel(&startContext{Context: context.WithoutCancel(t.Context())}))
 	})
 }
 
 // TestStartContextIsUnarmedUntilDoneIsNeeded: its parent's timer then runs for nobody.
 func TestStartContextIsUnarmedUntilDoneIsNeeded(t *testing.T) {
 	type key struct{}
-	c := &startCtx{Context: context.WithValue(t.Context(), key{}, 1)}
+	c := &startContext{Context: context.WithValue(t.Context(), key{}, 1)}
 	if c.Err() != nil || c.Value(key{}) != 1 || c.Value("other") != nil {
 		t.Errorf("%v, %v", c.Err(), c.Value(key{}))
 	}
@@ -124,7 +124,7 @@ func TestStartContextIsUnarmedUntilDoneIsNeeded(t *testing.T) {
 func TestStartContextIsSafeForConcurrentUse(t *testing.T) {
 	for range 200 {
 		parent, cancel := context.WithCancel(t.Context())
-		c := &startCtx{Context: parent}
+		c := &startContext{Context: parent}
 		var group errgroup.Group
 		group.Go(func() error { cancel(); return nil })
 		group.Go(func() error { c.end(errWon); return nil })
