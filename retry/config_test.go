@@ -25,12 +25,12 @@ func TestConfigValidateReportsAllErrors(t *testing.T) {
 	} {
 		err := test.config.Validate()
 		if err == nil {
-			t.Errorf("%+v: no mistake found", test.config)
+			t.Errorf("%+v: got no error", test.config)
 			continue
 		}
 		for _, want := range test.wants {
 			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%q does not say %q", err, want)
+				t.Errorf("got %q, want it to contain %q", err, want)
 			}
 		}
 		func() {
@@ -43,7 +43,7 @@ func TestConfigValidateReportsAllErrors(t *testing.T) {
 		}()
 	}
 	if err := (retry.Config{}).Validate(); err != nil {
-		t.Errorf("the zero Config: %v", err)
+		t.Errorf("zero Config: got %v, want nil", err)
 	}
 }
 
@@ -70,7 +70,7 @@ func FuzzRetryRunsWithAnyValidConfig(f *testing.F) {
 				t.Errorf("%+v: %v", config, err)
 			}
 			if err != nil && err.Error() == "" {
-				t.Error("no text")
+				t.Error("got an error without text")
 			}
 		})
 	})
