@@ -30,7 +30,7 @@ import (
 // TestMain fails a run that leaves a goroutine of this package's tests behind.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	// What a test made is about to end, but on a busy machine may want a moment to be run.
+	// Goroutines of the tests are about to end, but may need a moment on a busy machine.
 	behind := leftBehind()
 	for start := time.Now(); behind != "" && time.Since(start) < 10*time.Second; behind = leftBehind() {
 		runtime.Gosched()
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leftBehind is the stack of a goroutine that a test made, "" if there is none.
+// leftBehind returns the stack of a goroutine that a test left behind, "" if there is none.
 func leftBehind() string {
 	if runtime.NumGoroutine() == 1 {
 		return ""
@@ -62,22 +62,22 @@ var (
 	errBoss = errors.New("boss said no")
 )
 
-// plenty is a budget that no test here empties.
+// plenty returns a budget that no test here empties.
 func plenty() *budget.Budget { return budget.New(budget.Config{MinPerSecond: 1e5}) }
 
-// after gives a Hedge with a delay of a second that may start a call up to further times more.
+// after returns a Hedge with a delay of a second that adds up to further starts to a call.
 func after(further int) *hedge.Hedge {
 	return hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: further, Budget: plenty()})
 }
 
-// An answer is what becomes of one start.
+// An answer is the result of one start.
 type answer struct {
-	takes time.Duration
-	err   error
-	deaf  bool // to its ctx
+	takes          time.Duration
+	err            error
+	ignoresContext bool
 }
 
-// A script is an effector whose starts have the given answers, the last one again and again. Its value is the start's number, from 1.
+// A script is an effector whose starts have the given answers; the last one is repeated. The value is the start's number, from 1.
 type script struct {
 	answers []answer
 
@@ -96,7 +96,7 @@ func (s *script) call(ctx context.Context) (int, error) {
 	n := len(s.begins)
 	s.mu.Unlock()
 	a := s.answers[min(n, len(s.answers))-1]
-	if a.deaf {
+	if a.ignoresContext {
 		time.Sleep(a.takes)
 		return n, a.err
 	}
@@ -110,7 +110,7 @@ func (s *script) call(ctx context.Context) (int, error) {
 	}
 }
 
-// started is when the starts began so far.
+// started returns when the starts so far began.
 func (s *script) started() []time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +126,7 @@ func (s *script) ctx(start int) context.Context {
 func (s *script) want(t *testing.T, begins ...time.Duration) {
 	t.Helper()
 	if got := s.started(); !slices.Equal(got, begins) {
-		t.Errorf("starts after %v, want %v", got, begins)
+		t.Errorf("got starts after %v, want %v", got, begins)
 	}
 }
 
@@ -197,18 +197,18 @@ func TestHedgeRunsEveryStartOnNewGoroutine(t *testing.T) {
 		})
 		for _, stack := range stacks {
 			if !strings.Contains(stack, "created by github.com/effector-go/resilience/hedge") {
-				t.Errorf("not on a goroutine that hedge made:\n%s", stack)
+				t.Errorf("got a start on a goroutine that hedge didn't create:\n%s", stack)
 			}
 		}
 		if head := func(stack string) string { return strings.SplitN(stack, "[", 2)[0] }; head(stacks[0]) == head(stacks[1]) {
-			t.Error("both starts on one goroutine")
+			t.Error("got both starts on one goroutine, want two")
 		}
 	})
 }
 
 func TestHedgeReturnsWithoutWaitingForLosers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
+		s := scripted(answer{takes: time.Hour, ignoresContext: true}, answer{takes: time.Second})
 		value, err := hedge.Do(t.Context(), after(1), s.call)
 		if took := time.Since(s.begun); value != 2 || err != nil || took != 2*time.Second {
 			t.Errorf("got %d, %v after %v, want 2, nil after 2s", value, err, took)
@@ -219,12 +219,12 @@ func TestHedgeReturnsWithoutWaitingForLosers(t *testing.T) {
 
 func TestHedgeCancelsLosersWithErrLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Hour}, answer{takes: time.Second})
+		s := scripted(answer{takes: time.Hour, ignoresContext: true}, answer{takes: time.Hour}, answer{takes: time.Second})
 		hedge.Do(t.Context(), after(2), s.call)
-		for n, want := range []error{hedge.ErrLost, hedge.ErrLost, context.Canceled} { // the winner's ends with it, not because it lost
+		for n, want := range []error{hedge.ErrLost, hedge.ErrLost, context.Canceled} { // the winner's context is canceled without that cause
 			ctx := s.ctx(n + 1)
 			if ctx.Err() != context.Canceled || context.Cause(ctx) != want {
-				t.Errorf("start %d: ctx ended with %v, cause %v, want canceled, %v", n+1, ctx.Err(), context.Cause(ctx), want)
+				t.Errorf("start %d: got %v, cause %v, want canceled, %v", n+1, ctx.Err(), context.Cause(ctx), want)
 			}
 			select {
 			case <-ctx.Done():
@@ -245,7 +245,7 @@ func TestHedgeDiscardsLosersValueWhenItEnds(t *testing.T) {
 			defer mu.Unlock()
 			return slices.Clone(dropped)
 		}
-		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
+		s := scripted(answer{takes: time.Hour, ignoresContext: true}, answer{takes: time.Second})
 		call := resilience.Compose(s.call, resilience.Discard(func(n int) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -255,7 +255,7 @@ func TestHedgeDiscardsLosersValueWhenItEnds(t *testing.T) {
 			t.Errorf("got %d, %v, want 2, nil", value, err)
 		}
 		if got := drops(); got != nil {
-			t.Errorf("dropped %v while the loser runs", got)
+			t.Errorf("dropped %v, want nothing while the loser is running", got)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -265,7 +265,7 @@ func TestHedgeDiscardsLosersValueWhenItEnds(t *testing.T) {
 	})
 }
 
-// TestHedgeDiscardsLosersValueWhileCallGoesOn: a policy further out may take long after the hedge has returned.
+// TestHedgeDiscardsLosersValueWhileCallGoesOn has an outer policy that is still busy after the hedge has returned.
 func TestHedgeDiscardsLosersValueWhileCallGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dropped atomic.Int32
@@ -277,12 +277,12 @@ func TestHedgeDiscardsLosersValueWhileCallGoesOn(t *testing.T) {
 			}
 			return err
 		})
-		s := scripted(answer{takes: time.Minute, deaf: true}, answer{takes: time.Second})
+		s := scripted(answer{takes: time.Minute, ignoresContext: true}, answer{takes: time.Second})
 		resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped.Add(1) }), goOn, after(1)}, s.call)
 	})
 }
 
-// observed runs the pipeline's rest and tells what the call's facts were after that.
+// observed runs the rest of the pipeline and then stores Starts and Repeatable.
 func observed(starts *int, repeatable *bool) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
@@ -291,7 +291,7 @@ func observed(starts *int, repeatable *bool) resilience.Policy {
 	})
 }
 
-// TestHedgeAdoptsEndedForks: Starts counts the starts of failed ones too, and what was refused further in is none.
+// TestHedgeAdoptsEndedForks checks that Starts counts the starts of failed forks too, and nothing for refused ones.
 func TestHedgeAdoptsEndedForks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts int
@@ -303,14 +303,14 @@ func TestHedgeAdoptsEndedForks(t *testing.T) {
 		call := func(inner resilience.Policy, answers ...answer) (int, error) {
 			return resilience.Do(t.Context(), resilience.Pipeline{observed(&starts, &repeatable), after(2), inner}, scripted(answers...).call)
 		}
-		// The first two fail, of which each starts the effector twice; the third wins.
+		// The first two fail, each after starting the effector twice; the third wins.
 		call(twice, answer{err: errDown}, answer{err: errDown}, answer{err: errDown}, answer{err: errDown}, answer{})
 		if starts != 6 {
-			t.Errorf("Starts is %d after three starts with two each, want 6", starts)
+			t.Errorf("got Starts %d after three starts with two each, want 6", starts)
 		}
 		_, err := call(resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused }), answer{})
 		if starts != 0 || err != resilience.ErrRefused {
-			t.Errorf("Starts is %d and the error %v after a refusal, want 0 and the refusal", starts, err)
+			t.Errorf("got Starts %d and %v after a refusal, want 0 and the refusal", starts, err)
 		}
 	})
 }
@@ -322,7 +322,7 @@ func TestHedgeCountsRunningForkAsOneStart(t *testing.T) {
 		s := scripted(answer{takes: time.Hour}, answer{takes: time.Second})
 		resilience.Do(t.Context(), resilience.Pipeline{observed(&starts, &repeatable), after(1)}, s.call)
 		if starts != 2 {
-			t.Errorf("Starts is %d, want 2", starts)
+			t.Errorf("got Starts %d, want 2", starts)
 		}
 	})
 }
@@ -339,7 +339,7 @@ func TestHedgeReturnsLastErrorWithValueIfAllFail(t *testing.T) {
 	})
 }
 
-// TestHedgeLastErrorIsThatOfLastStartToEnd, though the caller sees several at once: here because OnHedge took long.
+// TestHedgeLastErrorIsThatOfLastStartToEnd has the caller see several ends together, because OnHedge takes long.
 func TestHedgeLastErrorIsThatOfLastStartToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -365,11 +365,11 @@ func TestHedgeStartsNextImmediatelyAfterFailure(t *testing.T) {
 		if value != 4 || err != nil {
 			t.Errorf("got %d, %v, want 4, nil", value, err)
 		}
-		s.want(t, 0, time.Millisecond, 3*time.Millisecond, time.Second+3*time.Millisecond) // the last a delay after the one before
+		s.want(t, 0, time.Millisecond, 3*time.Millisecond, time.Second+3*time.Millisecond) // the last one a delay after the previous start
 	})
 }
 
-// TestHedgeStartsNextAfterFailureWhileAnotherRuns on: the delay then counts from that.
+// TestHedgeStartsNextAfterFailureWhileAnotherRuns checks that the delay counts from the start that followed the failure.
 func TestHedgeStartsNextAfterFailureWhileAnotherRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour}, answer{takes: 500 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
@@ -381,7 +381,7 @@ func TestHedgeStartsNextAfterFailureWhileAnotherRuns(t *testing.T) {
 	})
 }
 
-// TestHedgeIgnoresTimerOfFailedStart: here while HedgeIf thinks about it. The delay counts from the start that followed.
+// TestHedgeIgnoresTimerOfFailedStart has the timer run while HedgeIf is deciding. The delay counts from the start that follows.
 func TestHedgeIgnoresTimerOfFailedStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: 500 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
@@ -396,7 +396,7 @@ func TestHedgeIgnoresTimerOfFailedStart(t *testing.T) {
 	})
 }
 
-// TestHedgeStartsNothingOnceAnswerIsThere, though the caller has yet to see it: here it came while HedgeIf thought about another failure.
+// TestHedgeStartsNothingOnceAnswerIsThere has the answer arrive while HedgeIf is deciding about another failure.
 func TestHedgeStartsNothingOnceAnswerIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 2})
@@ -410,7 +410,7 @@ func TestHedgeStartsNothingOnceAnswerIsThere(t *testing.T) {
 		}
 		s.want(t, 0, time.Second)
 		if !b.Withdraw() {
-			t.Error("a token was taken for nothing")
+			t.Error("a token was taken although nothing was started")
 		}
 	})
 }
@@ -419,7 +419,7 @@ func TestHedgeMaxCountsStartsAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: errDown})
 		if _, err := hedge.Do(t.Context(), after(2), s.call); err != errDown {
-			t.Errorf("error %v, want errDown itself", err)
+			t.Errorf("got %v, want errDown unchanged", err)
 		}
 		s.want(t, 0, 0, 0)
 	})
@@ -434,37 +434,37 @@ func TestHedgeStartsNothingAfterRefusal(t *testing.T) {
 		})
 		b := budget.New(budget.Config{Ratio: 1})
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: b, HedgeIf: func(error) bool {
-			t.Error("asked about a refusal")
+			t.Error("HedgeIf called with a refusal")
 			return true
 		}})
 		began := time.Now()
 		err := resilience.Run(t.Context(), resilience.Pipeline{h, refuse}, func(context.Context) error { return nil })
 		if runs != 1 || err != resilience.ErrRefused || time.Since(began) != 0 {
-			t.Errorf("%v after %d runs and %v, want the refusal of one at once", err, runs, time.Since(began))
+			t.Errorf("got %v after %d runs and %v, want the refusal immediately after one", err, runs, time.Since(began))
 		}
 		if b.Withdraw() {
-			t.Error("a call that was not made paid into the budget")
+			t.Error("a call that was not made deposited into the budget")
 		}
 	})
 }
 
-// TestHedgeRefusalNeverHidesError: the breaker opens at the first start's failure and refuses the second. What the dependency said is worth
-// more to the caller, and to a retry outside.
+// TestHedgeRefusalNeverHidesError has a breaker that opens at the first start's failure and refuses the second start.
+// The dependency's error is more useful to the caller, and to an outer retry.
 func TestHedgeRefusalNeverHidesError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty()})
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		_, err := resilience.Do(t.Context(), resilience.Pipeline{h, b}, func(context.Context) (int, error) { return 0, errDown })
 		if err != errDown {
-			t.Errorf("%v, want what the dependency said", err)
+			t.Errorf("got %v, want the dependency's error", err)
 		}
 		if _, err = resilience.Do(t.Context(), resilience.Pipeline{h, b}, func(context.Context) (int, error) { return 0, errDown }); !errors.Is(err, breaker.ErrOpen) {
-			t.Errorf("%v where all were refused", err)
+			t.Errorf("got %v, want the refusal if all starts were refused", err)
 		}
 	})
 }
 
-// TestHedgeTreatsEffectorsOwnRefusalAsFailure: an effector's error may hold another dependency's.
+// TestHedgeTreatsEffectorsOwnRefusalAsFailure has an effector whose error contains another dependency's refusal.
 func TestHedgeTreatsEffectorsOwnRefusalAsFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: fmt.Errorf("my own dependency: %w", resilience.ErrRefused)}, answer{})
@@ -478,8 +478,8 @@ func TestHedgeReturnsPermanentErrorUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, mark := range []error{backoff.Permanent(errDown), retry.Permanent(errDown), fmt.Errorf("wrapped: %w", retry.Permanent(errDown))} {
 			s := scripted(answer{err: mark})
-			if _, err := hedge.Do(t.Context(), after(1), s.call); err != mark { // with the mark, for a retry further out
-				t.Errorf("error %v, want %v itself", err, mark)
+			if _, err := hedge.Do(t.Context(), after(1), s.call); err != mark { // with the mark, for an outer retry
+				t.Errorf("got %v, want %v unchanged", err, mark)
 			}
 			s.want(t, 0)
 		}
@@ -507,7 +507,7 @@ func TestHedgeIfNarrowsWhichFailuresStartNext(t *testing.T) {
 		}})
 		s := scripted(answer{err: errBad})
 		if _, err := hedge.Do(t.Context(), h, s.call); err != errBad {
-			t.Errorf("error %v, want errBad itself", err)
+			t.Errorf("got %v, want errBad unchanged", err)
 		}
 		s.want(t, 0)
 		if !b.Withdraw() || b.Withdraw() {
@@ -516,9 +516,9 @@ func TestHedgeIfNarrowsWhichFailuresStartNext(t *testing.T) {
 		hedge.Do(t.Context(), h, scripted(answer{err: retry.Permanent(errDown)}).call)
 		b.Withdraw()
 		if !slices.Equal(asked, []error{errBad}) {
-			t.Errorf("asked about %v, want errBad only", asked)
+			t.Errorf("HedgeIf called with %v, want errBad only", asked)
 		}
-		// It has no say where a start is slow.
+		// It isn't called if a start is slow.
 		s = scripted(answer{takes: time.Minute}, answer{takes: time.Second, err: errBad})
 		hedge.Do(t.Context(), h, s.call)
 		s.want(t, 0, time.Second)
@@ -531,11 +531,11 @@ func TestHedgeIfIsNotCalledIfNothingFollows(t *testing.T) {
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), HedgeIf: func(error) bool { asked++; return true }})
 		hedge.Do(t.Context(), h, scripted(answer{err: errDown}).call)
 		if asked != 1 {
-			t.Errorf("asked %d times for two failures of which one could have a successor, want once", asked)
+			t.Errorf("HedgeIf called %d times for two failures of which one can be followed by a start, want once", asked)
 		}
 		resilience.Do(t.Context(), resilience.Pipeline{resilience.AtMostOnce, h}, scripted(answer{err: errDown}).call)
 		if asked != 1 {
-			t.Error("asked about a call that must not be made again")
+			t.Error("HedgeIf called for a call that must not be made again")
 		}
 	})
 }
@@ -547,12 +547,12 @@ func TestHedgeStartsNothingOnceContextEnded(t *testing.T) {
 		s := scripted(answer{takes: time.Minute})
 		_, err := hedge.Do(ctx, after(1), s.call)
 		if err == nil || err.Error() != "start 1: context canceled" || time.Since(s.begun) != 500*time.Millisecond {
-			t.Errorf("error %v after %v, want the effector's own after 500ms", err, time.Since(s.begun))
+			t.Errorf("got %v after %v, want the effector's own error after 500ms", err, time.Since(s.begun))
 		}
 		s.want(t, 0)
 
-		// One that does not heed it is waited for, and the timer starts no other.
-		s = scripted(answer{takes: time.Minute, deaf: true})
+		// The hedge waits for a start that ignores its context, and the timer triggers no other.
+		s = scripted(answer{takes: time.Minute, ignoresContext: true})
 		ctx, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer stop()
 		if value, err := hedge.Do(ctx, after(1), s.call); value != 1 || err != nil {
@@ -569,11 +569,11 @@ func TestHedgeEndsEveryStartWithCallersCause(t *testing.T) {
 		s := scripted(answer{takes: time.Hour})
 		_, err := hedge.Do(ctx, after(3), s.call)
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v, want canceled", err)
+			t.Errorf("got %v, want canceled", err)
 		}
 		for n := range 4 {
 			if cause := context.Cause(s.ctx(n + 1)); cause != errBoss {
-				t.Errorf("start %d: cause %v, want the caller's", n+1, cause)
+				t.Errorf("start %d: got cause %v, want the caller's", n+1, cause)
 			}
 		}
 	})
@@ -589,7 +589,7 @@ func TestHedgeStartsInheritValuesAndDeadline(t *testing.T) {
 		for n := range 2 {
 			deadline, ok := s.ctx(n + 1).Deadline()
 			if want, _ := ctx.Deadline(); s.ctx(n+1).Value(key{}) != "value" || !ok || !deadline.Equal(want) {
-				t.Errorf("start %d: value %v, deadline %v, %t", n+1, s.ctx(n+1).Value(key{}), deadline, ok)
+				t.Errorf("start %d: got value %v, deadline %v, %t, want the caller's", n+1, s.ctx(n+1).Value(key{}), deadline, ok)
 			}
 		}
 	})
@@ -606,7 +606,7 @@ func TestHedgeMakesNoCallWithEndedContext(t *testing.T) {
 			t.Errorf("got %d, %v after %d starts, want 0 and an error that is Canceled and the cause", value, err, len(s.started()))
 		}
 		if b.Withdraw() {
-			t.Error("the call paid into the budget")
+			t.Error("the call deposited into the budget")
 		}
 	})
 }
@@ -618,16 +618,16 @@ func TestHedgeNeverRepeatsAtMostOnceCall(t *testing.T) {
 			answer answer
 			starts int
 		}{
-			{answer{takes: time.Minute}, 1}, // slow: it may have had its effect
+			{answer{takes: time.Minute}, 1}, // slow: it may have had an effect
 			{answer{err: errDown}, 1},
 			{answer{err: fmt.Errorf("write: %w", resilience.NotMade(errDown))}, 1},
 			{answer{err: resilience.NotMade(errDown)}, 4},
-			{answer{takes: 1500 * time.Millisecond, err: resilience.NotMade(errDown)}, 4}, // not beside one that runs
+			{answer{takes: 1500 * time.Millisecond, err: resilience.NotMade(errDown)}, 4}, // not while another is running
 		} {
 			s := scripted(test.answer)
 			resilience.Do(t.Context(), once, s.call)
 			if got := len(s.started()); got != test.starts {
-				t.Errorf("%+v: %d starts, want %d", test.answer, got, test.starts)
+				t.Errorf("%+v: got %d starts, want %d", test.answer, got, test.starts)
 			}
 		}
 	})
@@ -640,7 +640,7 @@ func TestHedgeReportsRepeatableToOuterPolicies(t *testing.T) {
 		for err, want := range map[error]bool{errDown: false, resilience.NotMade(errDown): true} {
 			resilience.Do(t.Context(), resilience.Pipeline{resilience.AtMostOnce, observed(&starts, &repeatable), after(2)}, scripted(answer{err: err}).call)
 			if repeatable != want {
-				t.Errorf("%v: Repeatable is %t, want %t", err, repeatable, want)
+				t.Errorf("%v: got Repeatable %t, want %t", err, repeatable, want)
 			}
 		}
 	})
@@ -656,7 +656,7 @@ func TestHedgePassesPanicWithStackToCaller(t *testing.T) {
 				t.Errorf("panicked with %v, want a *PanicError of errDown with the effector's stack", panicked)
 			}
 		}()
-		// Twice on goroutines of their own: the value is not wrapped twice.
+		// Two hedges, each with its own goroutine: the value isn't wrapped twice.
 		resilience.Do(t.Context(), resilience.Pipeline{observed(&starts, &repeatable), after(1), after(1)}, whereItHappened)
 	})
 }
@@ -664,13 +664,13 @@ func TestHedgePassesPanicWithStackToCaller(t *testing.T) {
 //go:noinline
 func whereItHappened(context.Context) (int, error) { panic(errDown) }
 
-// TestHedgeAdoptsStartThatPanics: the call's facts are right further out, where the panic passes.
+// TestHedgeAdoptsStartThatPanics checks that Starts is right in an outer policy that the panic passes.
 func TestHedgeAdoptsStartThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 			defer func() {
 				if n := next.Starts(); n != 2 {
-					t.Errorf("Starts is %d after a start that ran the effector twice, want 2", n)
+					t.Errorf("got Starts %d after a start that ran the effector twice, want 2", n)
 				}
 			}()
 			return next.Run(ctx)
@@ -710,7 +710,7 @@ func TestHedgePanicEndsCallAndOtherStarts(t *testing.T) {
 			})
 		}()
 		if took := time.Since(s.begun); took != time.Second || context.Cause(s.ctx(1)) != hedge.ErrLost {
-			t.Errorf("ended after %v, the other's cause %v, want 1s and ErrLost", took, context.Cause(s.ctx(1)))
+			t.Errorf("ended after %v, with the other start's cause %v, want 1s and ErrLost", took, context.Cause(s.ctx(1)))
 		}
 	})
 }
@@ -723,7 +723,7 @@ func TestHedgeDepositsForCallThatPanics(t *testing.T) {
 			hedge.Do(t.Context(), hedge.New(hedge.Config{Delay: time.Second, Budget: b}), whereItHappened)
 		}()
 		if !b.Withdraw() || b.Withdraw() {
-			t.Error("not one deposit")
+			t.Error("want exactly one deposit")
 		}
 	})
 }
@@ -746,13 +746,13 @@ func TestHedgePassesGoexitToCaller(t *testing.T) {
 	})
 }
 
-// TestHedgePanicOfLoserCrashesProgram runs itself in a process that is to crash.
+// TestHedgePanicOfLoserCrashesProgram runs itself in a process that must crash.
 func TestHedgePanicOfLoserCrashesProgram(t *testing.T) {
 	if os.Getenv("HEDGE_TEST_CRASH") == "" {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestHedgePanicOfLoserCrashesProgram$")
 		cmd.Env = append(os.Environ(), "HEDGE_TEST_CRASH=1")
 		out, err := cmd.CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "panic: nobody is there") || strings.Contains(string(out), "recovered") {
+		if err == nil || !strings.Contains(string(out), "panic: no caller is left") || strings.Contains(string(out), "recovered") {
 			t.Errorf("process ended with %v, want a crash:\n%s", err, out)
 		}
 		return
@@ -762,7 +762,7 @@ func TestHedgePanicOfLoserCrashesProgram(t *testing.T) {
 	hedge.Do(t.Context(), hedge.New(hedge.Config{Delay: 1, Budget: plenty()}), func(ctx context.Context) (int, error) {
 		if n.Add(1) == 1 {
 			<-returned
-			panic("nobody is there")
+			panic("no caller is left")
 		}
 		return 0, nil
 	})
@@ -777,16 +777,16 @@ func TestHedgeNeverStartsOnEmptyBudget(t *testing.T) {
 		for call := 1; call <= 6; call++ {
 			s := scripted(answer{takes: 10 * time.Second})
 			hedge.Do(t.Context(), h, s.call)
-			time.Sleep(time.Hour) // no token is left from call to call
+			time.Sleep(time.Hour) // the deposit expires before the next call
 			if got := len(s.started()); got != 1 {
-				t.Errorf("call %d: %d starts with a third of a token, want 1", call, got)
+				t.Errorf("call %d: got %d starts with a third of a token, want 1", call, got)
 			}
 		}
 		for call, want := range []int{1, 1, 2, 1, 1, 2} {
 			s := scripted(answer{err: errDown})
 			hedge.Do(t.Context(), h, s.call)
 			if got := len(s.started()); got != want {
-				t.Errorf("call %d: %d starts, want %d", call+1, got, want)
+				t.Errorf("call %d: got %d starts, want %d", call+1, got, want)
 			}
 		}
 	})
@@ -804,7 +804,7 @@ func TestHedgeAddsFivePercentByDefault(t *testing.T) {
 			})
 		}
 		if n := starts.Load(); n != 1050 {
-			t.Errorf("%d starts for 1000 slow calls, want 1050", n)
+			t.Errorf("got %d starts for 1000 slow calls, want 1050", n)
 		}
 		time.Sleep(time.Second) // until the last loser has ended
 	})
@@ -836,7 +836,7 @@ func TestHedgeAndRetrySharingBudgetDepositOncePerCall(t *testing.T) {
 						left++
 					}
 					if taken := int(extra.Load()); left+taken != 100 {
-						t.Errorf("%d tokens left and %d taken, want the hundred of one deposit", left, taken)
+						t.Errorf("got %d tokens left and %d taken, want 100 from one deposit in total", left, taken)
 					}
 				})
 			})
@@ -844,7 +844,7 @@ func TestHedgeAndRetrySharingBudgetDepositOncePerCall(t *testing.T) {
 	}
 }
 
-// TestHedgeDepositsOnceRefusedCallIsMade, whoever of those that share the budget does it.
+// TestHedgeDepositsOnceRefusedCallIsMade checks that one of the policies that share the budget deposits.
 func TestHedgeDepositsOnceRefusedCallIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
@@ -860,7 +860,7 @@ func TestHedgeDepositsOnceRefusedCallIsMade(t *testing.T) {
 			t.Fatal(err)
 		}
 		if first, second := b.Withdraw(), b.Withdraw(); !first || second {
-			t.Errorf("withdrawn: %v and %v, want one deposit", first, second)
+			t.Errorf("got withdrawals %v and %v, want one deposit", first, second)
 		}
 	})
 }
@@ -875,7 +875,7 @@ func TestHedgeDepositsOnceForAllAttemptsOfRetry(t *testing.T) {
 			left++
 		}
 		if left != 100 {
-			t.Errorf("%d tokens, want the hundred of one deposit", left)
+			t.Errorf("got %d tokens, want 100 from one deposit", left)
 		}
 	})
 }
@@ -886,7 +886,7 @@ func TestHedgeCallsOnHedgeForEveryAdditionalStart(t *testing.T) {
 		var s *script
 		h := hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(e hedge.Event) {
 			if started := len(s.started()); started != e.Start-1 {
-				t.Errorf("heard of start %d when there had been %d", e.Start, started)
+				t.Errorf("OnHedge called for start %d after %d starts", e.Start, started)
 			}
 			events = append(events, e)
 		}})
@@ -894,7 +894,7 @@ func TestHedgeCallsOnHedgeForEveryAdditionalStart(t *testing.T) {
 		hedge.Do(t.Context(), h, s.call)
 		want := []hedge.Event{{"users", 2, time.Second, nil}, {"users", 3, time.Second + time.Millisecond, errDown}}
 		if !slices.Equal(events, want) {
-			t.Errorf("heard %v, want %v", events, want)
+			t.Errorf("got events %v, want %v", events, want)
 		}
 	})
 }
@@ -905,7 +905,7 @@ func TestHedgeStartsNothingIfOnHedgeEndsContext(t *testing.T) {
 		s := scripted(answer{err: errDown})
 		_, err := hedge.Do(ctx, hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(hedge.Event) { cancel() }}), s.call)
 		if err != errDown {
-			t.Errorf("error %v, want errDown itself", err)
+			t.Errorf("got %v, want errDown unchanged", err)
 		}
 		s.want(t, 0)
 	})
@@ -931,18 +931,18 @@ func TestHedgePassesPanicOfHookAndHoldsNothing(t *testing.T) {
 					resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped.Add(1) }), h}, s.call)
 				}()
 				if cause := context.Cause(s.ctx(1)); cause != hedge.ErrLost {
-					t.Errorf("cause of the one that ran %v, want ErrLost", cause)
+					t.Errorf("got cause %v of the running start, want ErrLost", cause)
 				}
 				synctest.Wait()
 				if n := int(dropped.Load()); n != len(s.started()) {
-					t.Errorf("dropped %d of %d values", n, len(s.started()))
+					t.Errorf("dropped %d of %d values, want all", n, len(s.started()))
 				}
 			})
 		})
 	}
 }
 
-// TestHedgeDiscardsAnswerArrivedDuringHookPanic: nobody is there to see it.
+// TestHedgeDiscardsAnswerArrivedDuringHookPanic checks that an answer that no caller receives is dropped.
 func TestHedgeDiscardsAnswerArrivedDuringHookPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
@@ -964,7 +964,7 @@ func TestHedgeDiscardsAnswerArrivedDuringHookPanic(t *testing.T) {
 	})
 }
 
-// TestHedgeRunningStartsLoseAfterHookPanic: its value is dropped when it ends, though a policy further out goes on.
+// TestHedgeRunningStartsLoseAfterHookPanic checks that a running start's value is dropped when it ends, even if an outer policy goes on.
 func TestHedgeRunningStartsLoseAfterHookPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dropped atomic.Int32
@@ -979,12 +979,12 @@ func TestHedgeRunningStartsLoseAfterHookPanic(t *testing.T) {
 			return next.Run(ctx)
 		})
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(hedge.Event) { panic("oops") }})
-		s := scripted(answer{takes: time.Minute, deaf: true})
+		s := scripted(answer{takes: time.Minute, ignoresContext: true})
 		resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped.Add(1) }), goOn, h}, s.call)
 	})
 }
 
-// TestHedgeDropsAllValuesThoughDropPanics of those that came while a hook was about to panic.
+// TestHedgeDropsAllValuesThoughDropPanics checks the values that arrived while a hook was about to panic.
 func TestHedgeDropsAllValuesThoughDropPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
@@ -1014,7 +1014,7 @@ func TestHedgeInsideRetry(t *testing.T) {
 		var exhausted *retry.ExhaustedError
 		_, err := resilience.Do(t.Context(), resilience.Pipeline{retry.New(retry.Config{Backoff: retry.Constant(time.Second)}), after(1)}, s.call)
 		if !errors.As(err, &exhausted) || exhausted.Attempts != 3 {
-			t.Errorf("error %v, want one of three attempts", err)
+			t.Errorf("got %v, want an error after three attempts", err)
 		}
 		s.want(t, 0, 0, time.Second, time.Second, 2*time.Second, 2*time.Second)
 	})
@@ -1042,7 +1042,7 @@ func TestHedgeInsideHedge(t *testing.T) {
 		synctest.Wait()
 		for n := range 3 {
 			if cause := context.Cause(s.ctx(n + 1)); cause != hedge.ErrLost {
-				t.Errorf("start %d: cause %v, want ErrLost", n+1, cause)
+				t.Errorf("start %d: got cause %v, want ErrLost", n+1, cause)
 			}
 		}
 	})
@@ -1055,7 +1055,7 @@ func TestHedgeLosersReleaseBulkheadPlaces(t *testing.T) {
 		resilience.Do(t.Context(), resilience.Pipeline{after(1), places}, s.call)
 		synctest.Wait()
 		if running := places.Snapshot().Running; running != 0 {
-			t.Errorf("%d places taken after the call, want 0", running)
+			t.Errorf("got %d places taken after the call, want 0", running)
 		}
 	})
 }
@@ -1070,11 +1070,11 @@ func TestHedgeLoserReleasesBreakerProbe(t *testing.T) {
 		}
 		synctest.Wait()
 		if b.State() != breaker.HalfOpen {
-			t.Errorf("state %v: the loser's probe counted", b.State())
+			t.Errorf("got state %v, want half-open: the loser's probe must not count", b.State())
 		}
-		// One more success closes it, for which the loser's place must be free.
+		// One more success closes it. The loser's probe must be free for that.
 		if _, err := resilience.Do(t.Context(), b, scripted(answer{}).call); err != nil || b.State() != breaker.Closed {
-			t.Errorf("error %v, state %v, want nil and closed", err, b.State())
+			t.Errorf("got %v, state %v, want nil and closed", err, b.State())
 		}
 	})
 }
@@ -1082,13 +1082,13 @@ func TestHedgeLoserReleasesBreakerProbe(t *testing.T) {
 func TestHedgeLoserIsLeftBehindByInnerAbandon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := timeout.New(timeout.Config{Limit: time.Minute, Abandon: 5})
-		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
+		s := scripted(answer{takes: time.Hour, ignoresContext: true}, answer{takes: time.Second})
 		if value, err := resilience.Do(t.Context(), resilience.Pipeline{after(1), limit}, s.call); value != 2 || err != nil {
 			t.Errorf("got %d, %v, want 2, nil", value, err)
 		}
 		synctest.Wait()
 		if n := limit.Abandoned(); n != 1 {
-			t.Errorf("%d abandoned, want 1", n)
+			t.Errorf("got %d abandoned, want 1", n)
 		}
 		time.Sleep(time.Hour)
 	})
@@ -1099,7 +1099,7 @@ func TestHedgeInsideTimeoutEndsAllStarts(t *testing.T) {
 		s := scripted(answer{takes: time.Hour})
 		_, err := resilience.Do(t.Context(), resilience.Pipeline{timeout.After(3 * time.Second), after(1)}, s.call)
 		if !errors.Is(err, timeout.ErrTimeout) || time.Since(s.begun) != 3*time.Second {
-			t.Errorf("error %v after %v, want ErrTimeout after 3s", err, time.Since(s.begun))
+			t.Errorf("got %v after %v, want ErrTimeout after 3s", err, time.Since(s.begun))
 		}
 		s.want(t, 0, time.Second)
 	})
@@ -1115,7 +1115,7 @@ func TestHedgeOutsideTimeoutLimitsEachStart(t *testing.T) {
 	})
 }
 
-// TestHedgeServesConcurrentCallers under the race detector: each has its own winner, and every value is the caller's or dropped.
+// TestHedgeServesConcurrentCallers checks that every value is returned to its caller or dropped. It is meant for the race detector.
 func TestHedgeServesConcurrentCallers(t *testing.T) {
 	h := hedge.New(hedge.Config{Quantile: 0.5, Delay: time.Nanosecond, Max: 3, MinSamples: 10, Budget: plenty()})
 	var made, dropped, got atomic.Int64
@@ -1148,7 +1148,7 @@ func TestHedgeServesConcurrentCallers(t *testing.T) {
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	for dropped.Load()+got.Load() != made.Load() { // losers end when they do; a test that hangs here has lost a value
+	for dropped.Load()+got.Load() != made.Load() { // until the losers have ended; if the test hangs here, a value is lost
 		runtime.Gosched()
 	}
 }
@@ -1160,14 +1160,14 @@ func TestHedgeCallNotHedgedAllocatesAtMostSixTimes(t *testing.T) {
 	} {
 		h := hedge.New(config)
 		if n := testing.AllocsPerRun(1000, func() { hedge.Do(context.Background(), h, succeed) }); n > 6 {
-			t.Errorf("%s: %v allocations, want at most 6", name, n)
+			t.Errorf("%s: got %v allocations, want at most 6", name, n)
 		}
 	}
 }
 
 func TestHedgePanicsOnInvalidArguments(t *testing.T) {
 	fn := func(context.Context) (int, error) { return 0, nil }
-	for want, mistake := range map[string]func(){
+	for want, call := range map[string]func(){
 		"hedge: Delay and Quantile are both 0, one of them must be positive": func() { hedge.New(hedge.Config{}) },
 		"hedge users: Delay is -1ns, must be positive, or 0 with Quantile":   func() { hedge.New(hedge.Config{Name: "users", Delay: -1}) },
 		"hedge: Do: fn is nil, must be a function":                           func() { hedge.Do[int](t.Context(), after(1), nil) },
@@ -1176,10 +1176,10 @@ func TestHedgePanicsOnInvalidArguments(t *testing.T) {
 		func() {
 			defer func() {
 				if got := recover(); got != want {
-					t.Errorf("panicked with %v, want %s", got, want)
+					t.Errorf("got panic %v, want %s", got, want)
 				}
 			}()
-			mistake()
+			call()
 		}()
 	}
 }

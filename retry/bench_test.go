@@ -37,8 +37,8 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-// BenchmarkDoThirdTime measures a call that fails twice and then succeeds, without waits.
-func BenchmarkDoThirdTime(b *testing.B) {
+// BenchmarkDoThirdAttempt measures a call that fails twice and then succeeds, without waits.
+func BenchmarkDoThirdAttempt(b *testing.B) {
 	r, ctx := retry.New(retry.Config{Backoff: retry.Constant(0)}), context.Background()
 	n := 0
 	fn := func(context.Context) (int, error) {
