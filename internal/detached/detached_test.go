@@ -13,7 +13,7 @@ import (
 
 var errDown = errors.New("down")
 
-// An owner remembers what it heard. It waits unless it has left.
+// An owner records what it is called with. It awaits the run unless it has left.
 type owner struct {
 	left     bool
 	returned bool
@@ -28,7 +28,7 @@ func (o *owner) Ended(returned bool, err error) (awaited bool) {
 
 func (o *owner) Done(awaited bool) { o.done <- awaited }
 
-// run runs fn apart for o in a call with a Discard policy, tells what was dropped when the run was done, and gives its result.
+// run runs fn as a detached run of o, in a call with a Discard policy. It returns the run's Result method and the values that were dropped.
 func run(t *testing.T, o *owner, fn func(context.Context) (int, error)) (result func() error, dropped []int) {
 	t.Helper()
 	o.done = make(chan bool, 1)
@@ -38,10 +38,10 @@ func run(t *testing.T, o *owner, fn func(context.Context) (int, error)) (result 
 			r := &detached.Run{Fork: next.Fork()}
 			go r.Do(ctx, o)
 			if awaited := <-o.done; awaited == o.left {
-				t.Errorf("Done(%t), want what Ended said", awaited)
+				t.Errorf("got Done(%t), want the result of Ended", awaited)
 			}
 			if o.left && len(dropped) != 1 {
-				t.Errorf("dropped %v by the time of Done, want the run's value", dropped)
+				t.Errorf("dropped %v before Done, want the run's value", dropped)
 			}
 			result = r.Result
 			next.Adopt(r.Fork)
@@ -56,7 +56,7 @@ func TestRunResultIsWhatForkReturned(t *testing.T) {
 		o := &owner{}
 		result, dropped := run(t, o, func(context.Context) (int, error) { return 1, want })
 		if got := result(); got != want || !o.returned || o.err != want || dropped != nil {
-			t.Errorf("result %v, heard %t, %v, dropped %v, want %v", got, o.returned, o.err, dropped, want)
+			t.Errorf("got result %v, Ended(%t, %v), dropped %v, want %v", got, o.returned, o.err, dropped, want)
 		}
 	}
 }
@@ -71,7 +71,7 @@ func TestRunPassesPanicWithStack(t *testing.T) {
 	defer func() {
 		panicked, ok := recover().(*resilience.PanicError)
 		if !ok || panicked.Value != errDown || !strings.Contains(string(panicked.Stack), "whereItHappened") || o.returned {
-			t.Errorf("panicked with %v, heard %t", panicked, o.returned)
+			t.Errorf("got panic %v, Ended(%t), want a *PanicError of errDown with its stack, Ended(false)", panicked, o.returned)
 		}
 	}()
 	result()
@@ -85,7 +85,7 @@ func TestPanicErrorIsNotWrappedTwice(t *testing.T) {
 	result, _ := run(t, &owner{}, func(context.Context) (int, error) { panic(inner) })
 	defer func() {
 		if got := recover(); got != inner {
-			t.Errorf("panicked with %v, want the inner one itself", got)
+			t.Errorf("got panic %v, want the inner *PanicError unchanged", got)
 		}
 	}()
 	result()
@@ -102,11 +102,11 @@ func TestRunPassesGoexit(t *testing.T) {
 		returned = true
 	}()
 	if <-ended || o.returned {
-		t.Errorf("Result returned or panicked, or Ended was told that the run returned (%t); want Goexit", o.returned)
+		t.Errorf("Result returned or panicked, or Ended was called with returned %t, want Goexit and false", o.returned)
 	}
 }
 
-// A listener waits or has left, and looks at the run when it hears that it is done.
+// A listener awaits the run or has left, and inspects it when it is done.
 type listener struct {
 	awaits bool
 	done   func()
@@ -115,28 +115,28 @@ type listener struct {
 func (l listener) Ended(bool, error) (awaited bool) { return l.awaits }
 func (l listener) Done(bool)                        { l.done() }
 
-// TestRunResultIsReadyWhenDoneIsCalled: a panic that is handed over, a value that is dropped.
+// TestRunResultIsReadyWhenDoneIsCalled covers a panic that is passed on and a value that is dropped.
 func TestRunResultIsReadyWhenDoneIsCalled(t *testing.T) {
 	for _, awaits := range []bool{true, false} {
-		dropped, heard := 0, make(chan bool, 1)
+		dropped, ready := 0, make(chan bool, 1)
 		resilience.Do(t.Context(), resilience.Pipeline{
 			resilience.Discard(func(int) { dropped++ }),
 			resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 				r := &detached.Run{Fork: next.Fork()}
 				go r.Do(ctx, listener{awaits, func() {
 					if !awaits {
-						heard <- dropped == 1
+						ready <- dropped == 1
 						return
 					}
 					panicked := make(chan bool)
-					go func() { // where there is no panic yet, Result takes the end for a Goexit
+					go func() { // without a recorded panic, Result calls Goexit
 						defer func() { panicked <- recover() != nil }()
 						r.Result()
 					}()
-					heard <- <-panicked
+					ready <- <-panicked
 				}})
-				if !<-heard {
-					t.Errorf("awaited %t: the owner heard too early", awaits)
+				if !<-ready {
+					t.Errorf("awaited %t: Done was called too early", awaits)
 				}
 				next.Adopt(r.Fork)
 				return nil

@@ -11,13 +11,13 @@ func TestRoundKeepsTwoDigitsOrSeconds(t *testing.T) {
 		time.Hour + 1: "1h0m0s", 62*time.Second + 3e8: "1m2s",
 	} {
 		if got := Round(d).String(); got != want {
-			t.Errorf("Round(%d) = %s, want %s", d, got, want)
+			t.Errorf("Round(%d): got %s, want %s", d, got, want)
 		}
 	}
 }
 
 func TestTitleContainsName(t *testing.T) {
 	if Title("breaker", "") != "breaker" || Title("breaker", "db") != "breaker db" {
-		t.Error(Title("breaker", ""), Title("breaker", "db"))
+		t.Errorf("got %q and %q, want breaker and breaker db", Title("breaker", ""), Title("breaker", "db"))
 	}
 }
