@@ -94,7 +94,7 @@ var rows = []row{
 		"timeout at 1s, adaptive limit at 2s",
 		"timeout at 1s, timeout at 3s",
 		func(s *scene) string {
-			s.compose(resiliencetest.IgnoresContext[int](10*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 2})), around(oneAtOnce()))
+			s.compose(resiliencetest.IgnoresContext[int](10*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 2})), around(limitOne()))
 			s.at(0)
 			s.at(2 * time.Second)
 			return s.end()
@@ -192,7 +192,7 @@ var rows = []row{
 		"ok at 1s, ok at 500ms",
 		"ok at 1s, adaptive limit at 500ms",
 		func(s *scene) string {
-			s.compose(resiliencetest.FailFirst[int](1).Do, attempts(2), around(oneAtOnce()))
+			s.compose(resiliencetest.FailFirst[int](1).Do, attempts(2), around(limitOne()))
 			s.at(0)
 			s.at(500 * ms)
 			return s.end()
@@ -291,7 +291,7 @@ var rows = []row{
 		"ok at 1s, adaptive limit at 500ms",
 		func(s *scene) string {
 			b := opensAfter(5)
-			s.compose(answersIn(time.Second).Do, around(b), around(oneAtOnce()))
+			s.compose(answersIn(time.Second).Do, around(b), around(limitOne()))
 			s.at(0)
 			s.at(500 * ms)
 			time.Sleep(100 * ms)
@@ -383,7 +383,7 @@ var rows = []row{
 		"ok at 1s, ok at 2s",
 		"ok at 1s, adaptive limit at 0s",
 		func(s *scene) string {
-			s.compose(answersIn(time.Second).Do, around(places(1, 1)), around(oneAtOnce()))
+			s.compose(answersIn(time.Second).Do, around(places(1, 1)), around(limitOne()))
 			s.at(0)
 			s.at(1)
 			return s.end()
@@ -459,7 +459,7 @@ var rows = []row{
 		"2 concurrent, limit 1",
 		func(s *scene) string {
 			e := answersIn(time.Second)
-			s.compose(e.Do, hedgedAfter(500*ms), around(oneAtOnce()))
+			s.compose(e.Do, hedgedAfter(500*ms), around(limitOne()))
 			s.once()
 			return fmt.Sprintf("%d concurrent, limit 1", e.MaxConcurrent())
 		},
@@ -510,7 +510,7 @@ var rows = []row{
 		"ok at 1.1s, ok at 2.1s",
 		"ok at 1.1s, adaptive limit at 500ms",
 		func(s *scene) string {
-			s.compose(answersIn(100*ms).Do, around(onePerSecond()), around(oneAtOnce()))
+			s.compose(answersIn(100*ms).Do, around(onePerSecond()), around(limitOne()))
 			s.at(0)
 			s.at(500 * ms)
 			return s.end()
@@ -574,7 +574,7 @@ var rows = []row{
 		"all adaptive limit",
 		"some shed",
 		func(s *scene) string {
-			limit := oneAtOnce()
+			limit := limitOne()
 			s.callers.Go(func() error { // takes the only place
 				_, err := resilience.Do(s.t.Context(), limit, answersIn(time.Second).Do)
 				return err
@@ -590,7 +590,7 @@ var rows = []row{
 		"adaptive limit, 1 token spent",
 		func(s *scene) string {
 			th := handful(10)
-			s.compose(answersIn(time.Second).Do, around(oneAtOnce()), around(th))
+			s.compose(answersIn(time.Second).Do, around(limitOne()), around(th))
 			s.at(0)
 			synctest.Wait()
 			before := th.Snapshot().Available
@@ -605,7 +605,7 @@ var rows = []row{
 		"ok at 1s, adaptive limit at 500ms",
 		"ok at 1s, ok at 1s",
 		func(s *scene) string {
-			s.compose(answersIn(time.Second).Do, around(oneAtOnce()), shared)
+			s.compose(answersIn(time.Second).Do, around(limitOne()), shared)
 			s.at(0)
 			s.at(500 * ms)
 			return s.end()
@@ -616,7 +616,7 @@ var rows = []row{
 		"ok at 1s, adaptive limit at 500ms",
 		"ok at 1.5s, ok at 1.5s",
 		func(s *scene) string {
-			s.compose(resiliencetest.FailFirst[int](0).Do, around(oneAtOnce()), last(time.Second))
+			s.compose(resiliencetest.FailFirst[int](0).Do, around(limitOne()), last(time.Second))
 			s.at(0)
 			s.at(500 * ms)
 			return s.end()
