@@ -50,7 +50,8 @@ func BenchmarkDo(b *testing.B) {
 	}
 }
 
-// BenchmarkGoroutine measures the cost of running a function on its own goroutine and waiting for it.
+// BenchmarkGoroutine measures the cost of running a function on its own goroutine and waiting for
+// it.
 func BenchmarkGoroutine(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
@@ -60,8 +61,9 @@ func BenchmarkGoroutine(b *testing.B) {
 	}
 }
 
-// BenchmarkTail measures the effect of hedging on the tail, in real time: one call in a hundred takes a hundred
-// times as long. p99 is the 99th percentile of the durations, more the share of additional calls.
+// BenchmarkTail measures the effect of hedging on the tail, in real time: one call in a hundred
+// takes a hundred times as long. p99 is the 99th percentile of the durations, more the share of
+// additional calls.
 func BenchmarkTail(b *testing.B) {
 	const typical = time.Millisecond
 	var mu sync.Mutex

@@ -13,7 +13,8 @@ import (
 	"github.com/effector-go/resilience/internal/detached"
 )
 
-// A call is one call through a Hedge. Fields that mu doesn't guard belong to the caller's goroutine.
+// A call is one call through a Hedge. Fields that mu doesn't guard belong to the caller's
+// goroutine.
 type call struct {
 	hedge    *Hedge
 	ctx      context.Context
@@ -26,14 +27,14 @@ type call struct {
 	first   start
 	further []*start
 	running int         // starts whose end the caller hasn't seen
-	latest  int64       // when the latest start began, by package clock; not later than the timer was set
-	timer   *time.Timer // calls isSlow, a delay after the latest start; nil if the call isn't hedged
+	latest  int64       // when the latest start began, by package clock; not after the timer was set
+	timer   *time.Timer // calls isSlow, a delay after the latest start; nil if not hedged
 
 	mu      sync.Mutex
 	changed sync.Cond // signals a change of the following fields
 	ended   []*start  // ended starts that the caller hasn't seen, in the order in which they ended
 	slow    bool      // the timer ran
-	decided bool      // a start succeeded or panicked, or the caller has gone: starts that end now have lost
+	decided bool      // a start succeeded or panicked, or the caller has left: the others have lost
 
 	room [2]*start // backs ended, which is sufficient unless Max is larger than 1
 }
@@ -56,8 +57,8 @@ func (c *call) run() error {
 	if c.left > 0 {
 		c.timer = time.AfterFunc(c.delay, c.isSlow)
 	}
-	// The error of the last start that was made. If none was made, or once the caller's context has ended:
-	// the error of the last start of all.
+	// The error of the last start that was made. If none was made, or once the caller's context has
+	// ended: the error of the last start of all.
 	var last error
 	made := false
 	for {
@@ -85,8 +86,8 @@ func (c *call) start(s *start) {
 	s.call = c
 	s.ctx.Context = c.ctx
 	s.Fork = c.next.Fork()
-	// Asked of the fork only: inner policies then know that the hedge deposits for this start, and a refused
-	// start leaves no trace in the call.
+	// Asked of the fork only: inner policies then know that the hedge deposits for this start, and
+	// a refused start leaves no trace in the call.
 	if first := s.Fork.FirstTime(c.hedge.config.Budget); s == &c.first {
 		c.deposits = c.deposits && first
 	}
@@ -94,8 +95,8 @@ func (c *call) start(s *start) {
 	go s.Do(&s.ctx, s)
 }
 
-// Ended implements [detached.Owner]. It decides whether the call uses the start's result or the start has
-// lost.
+// Ended implements [detached.Owner]. It decides whether the call uses the start's result or the
+// start has lost.
 func (s *start) Ended(returned bool, err error) (awaited bool) {
 	c := s.call
 	c.mu.Lock()
@@ -111,7 +112,8 @@ func (s *start) Ended(returned bool, err error) (awaited bool) {
 	return true
 }
 
-// Done implements [detached.Owner]. It reports a panic to the caller: its value is available only now.
+// Done implements [detached.Owner]. It reports a panic to the caller: its value is available only
+// now.
 func (s *start) Done(awaited bool) {
 	if awaited && s.panicked {
 		s.call.mu.Lock()
@@ -167,7 +169,7 @@ func (c *call) see(s *start) error {
 // hedgeSlow starts the call again because the latest start is slow.
 func (c *call) hedgeSlow() {
 	if time.Duration(clock.Now()-c.latest) < c.delay {
-		return // the timer ran for an earlier start: that one failed at the same time, and the timer was reset
+		return // the timer ran for a start that failed meanwhile; it was reset for the next one
 	}
 	if c.mayStart() {
 		c.again(nil)
@@ -191,16 +193,16 @@ func (c *call) hedgeFailed(s *start, err error) {
 // mayStart reports whether the call may have another start if the budget allows it.
 func (c *call) mayStart() bool { return c.left > 0 && c.ctx.Err() == nil && c.next.Repeatable() }
 
-// answered reports whether the call is already decided: the answer may arrive while the caller is busy
-// with another start's failure.
+// answered reports whether the call is already decided: the answer may arrive while the caller is
+// busy with another start's failure.
 func (c *call) answered() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.decided
 }
 
-// again starts the call again if the budget has a token. err is the error of the start that failed, nil if
-// the latest start is slow.
+// again starts the call again if the budget has a token. err is the error of the start that failed,
+// nil if the latest start is slow.
 func (c *call) again(err error) {
 	if c.answered() || !c.withdraw() {
 		return
@@ -227,12 +229,13 @@ func (c *call) withdraw() bool {
 	return c.hedge.config.Budget.Withdraw()
 }
 
-// deposit deposits into the budget once the call was made. A call that an inner policy such as an open
-// breaker refuses deposits nothing.
+// deposit deposits into the budget once the call was made. A call that an inner policy such as an
+// open breaker refuses deposits nothing.
 func (c *call) deposit() {
 	if c.deposits && c.next.Starts() > 0 {
 		c.deposits = false
-		c.next.FirstTime(c.hedge.config.Budget) // marks the call itself: the start may still be running
+		// Marks the call itself: the start may still be running.
+		c.next.FirstTime(c.hedge.config.Budget)
 		c.hedge.config.Budget.Deposit()
 	}
 }

@@ -14,36 +14,37 @@ type Config struct {
 	// Name appears in events and snapshots. Default none.
 	Name string
 
-	// Delay is the time before each additional start, counted from the previous start. It may be 0 only if
-	// Quantile is set. Choose a delay that few calls exceed, for example the 95th percentile.
+	// Delay is the time before each additional start, counted from the previous start. It may be 0
+	// only if Quantile is set. Choose a delay that few calls exceed, for example the 95th
+	// percentile.
 	Delay time.Duration
 
-	// Quantile, if set, starts a call again once it is slower than this share of the recent calls, which
-	// are those of the last three to four minutes. With 0.95, one call in twenty is hedged, whatever the
-	// dependency's pace. The quantile is exact to within 5% and takes about 40 kB of memory. Range: above
-	// 0, below 1.
+	// Quantile, if set, starts a call again once it is slower than this share of the recent calls,
+	// which are those of the last three to four minutes. With 0.95, one call in twenty is hedged,
+	// whatever the dependency's pace. The quantile is exact to within 5% and takes about 40 kB of
+	// memory. Range: above 0, below 1.
 	Quantile float64
 
-	// MinSamples is how many recent calls Quantile needs. With fewer, Delay applies; if Delay is 0, calls
-	// aren't hedged until then. Default 100.
+	// MinSamples is how many recent calls Quantile needs. With fewer, Delay applies; if Delay is 0,
+	// calls aren't hedged until then. Default 100.
 	MinSamples int
 
 	// Max is the maximum number of additional starts of a call. Default 1.
 	Max int
 
-	// Budget must have a token for every additional start. It is checked last. If it has no token when a
-	// call is slow, that call gets no more starts for slowness. Default 5% of calls:
-	// budget.New(budget.Config{Ratio: 0.05, TTL: 5 * time.Minute}), with which the first nineteen calls
-	// can't be hedged. A budget shared with retries gets one deposit per call.
+	// Budget must have a token for every additional start. It is checked last. If it has no token
+	// when a call is slow, that call gets no more starts for slowness. Default 5% of calls:
+	// budget.New(budget.Config{Ratio: 0.05, TTL: 5 * time.Minute}), with which the first nineteen
+	// calls can't be hedged. A budget shared with retries gets one deposit per call.
 	Budget *budget.Budget
 
-	// HedgeIf, if set, reports whether a failure starts the next start immediately, where it otherwise
-	// would. It narrows and never widens, and it has no effect on starts that are triggered by slowness.
-	// It runs on the call's goroutine.
+	// HedgeIf, if set, reports whether a failure starts the next start immediately, where it
+	// otherwise would. It narrows and never widens, and it has no effect on starts that are
+	// triggered by slowness. It runs on the call's goroutine.
 	HedgeIf func(error) bool
 
-	// OnHedge, if set, is called before each additional start, on the call's goroutine. The start waits
-	// until it returns.
+	// OnHedge, if set, is called before each additional start, on the call's goroutine. The start
+	// waits until it returns.
 	OnHedge func(Event)
 }
 

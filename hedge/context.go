@@ -8,14 +8,14 @@ import (
 	"github.com/effector-go/resilience/internal/ctxkey"
 )
 
-// ErrLost is the cause ([context.Cause]) with which a start's context is canceled if the start was still
-// running when its call returned, because another start won.
+// ErrLost is the cause ([context.Cause]) with which a start's context is canceled if the start was
+// still running when its call returned, because another start won.
 var ErrLost = errors.New("hedge: another start of the call won")
 
-// A startContext behaves like context.WithCancelCause(parent), but creates its channel and joins its parent's
-// children only when they are needed. From then on it delegates to an inner context of the standard
-// library; until then it asks its parent. So a start that never waits for its context doesn't pay for one,
-// and the timeouts around it arm no timer.
+// A startContext behaves like context.WithCancelCause(parent), but creates its channel and joins
+// its parent's children only when they are needed. From then on it delegates to an inner context of
+// the standard library; until then it asks its parent. So a start that never waits for its context
+// doesn't pay for one, and the timeouts around it arm no timer.
 type startContext struct {
 	context.Context // the parent
 
@@ -40,8 +40,8 @@ func (c *startContext) Err() error {
 	return c.Context.Err()
 }
 
-// Value returns the inner context's answer when package context looks for a context of its own kind, to
-// add a child to it or to find the cause.
+// Value returns the inner context's answer when package context looks for a context of its own
+// kind, to add a child to it or to find the cause.
 func (c *startContext) Value(key any) any {
 	if key == ctxkey.Cancel && key != nil {
 		return c.arm().Value(key)
@@ -64,7 +64,8 @@ func (c *startContext) makeInner() {
 	}
 	parent := c.Context
 	if c.over {
-		parent = context.WithoutCancel(parent) // the parent may have ended since then, for another reason
+		// The parent may have ended since then, for another reason.
+		parent = context.WithoutCancel(parent)
 	}
 	c.inner, c.cancel = context.WithCancelCause(parent)
 	if c.over {
@@ -72,14 +73,16 @@ func (c *startContext) makeInner() {
 	}
 }
 
-// end cancels the context with cause, unless it has already ended. A nil cause means context.Canceled.
+// end cancels the context with cause, unless it has already ended. A nil cause means
+// context.Canceled.
 func (c *startContext) end(cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.inner != nil:
 		c.cancel(cause)
-	case !c.over && c.Context.Err() == nil: // otherwise it ended with its parent and keeps reporting that
+	// Otherwise it ended with its parent and keeps reporting that.
+	case !c.over && c.Context.Err() == nil:
 		c.over, c.cause = true, cause
 	}
 }

@@ -32,7 +32,8 @@ func ask(ctx context.Context) (t report) {
 	return t
 }
 
-// TestStartContextMatchesStandardLibrary covers every order of its own end, its parent's end, and its first use.
+// TestStartContextMatchesStandardLibrary covers every order of its own end, its parent's end, and
+// its first use.
 func TestStartContextMatchesStandardLibrary(t *testing.T) {
 	steps := map[string]func(ctx context.Context, end, endParent func()){
 		"end":    func(_ context.Context, end, _ func()) { end() },
@@ -99,7 +100,8 @@ func TestStartContextEndsWithParentAndOnEnd(t *testing.T) {
 	})
 }
 
-// TestStartContextChildNeedsNoGoroutine checks that package context treats it as one of its own. In the bubble, a goroutine that waits for the parent's end would be a deadlock.
+// TestStartContextChildNeedsNoGoroutine checks that package context treats it as one of its own. In
+// the bubble, a goroutine that waits for the parent's end would be a deadlock.
 func TestStartContextChildNeedsNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leaked := func(context.Context, context.CancelFunc) {}
@@ -107,7 +109,8 @@ func TestStartContextChildNeedsNoGoroutine(t *testing.T) {
 	})
 }
 
-// TestStartContextIsUnarmedUntilDoneIsNeeded checks that no timer of its parent is armed unnecessarily.
+// TestStartContextIsUnarmedUntilDoneIsNeeded checks that no timer of its parent is armed
+// unnecessarily.
 func TestStartContextIsUnarmedUntilDoneIsNeeded(t *testing.T) {
 	type key struct{}
 	c := &startContext{Context: context.WithValue(t.Context(), key{}, 1)}

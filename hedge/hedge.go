@@ -6,26 +6,26 @@
 //
 //	user, err := hedge.Do(ctx, hedges, fetchUser) // alone, without a pipeline
 //
-// Use it for reads from a dependency with many replicas that answers quickly except for a few calls: a
-// call that runs into a pause, a full queue, or a lost packet. The same call rarely runs into that twice,
-// so for a few percent more calls, the slowest calls become as fast as the others.
+// Use it for reads from a dependency with many replicas that answers quickly except for a few
+// calls: a call that runs into a pause, a full queue, or a lost packet. The same call rarely runs
+// into that twice, so for a few percent more calls, the slowest calls become as fast as the others.
 //
 // Don't use it
 //
 //   - for calls that must not happen twice: see [resilience.AtMostOnce];
-//   - if all calls are slow at the same time because the dependency is overloaded: a hedge adds to the load
-//     that made it slow. The budget bounds the added load.
+//   - if all calls are slow at the same time because the dependency is overloaded: a hedge adds to
+//     the load that made it slow. The budget bounds the added load.
 //
-// A start's context is canceled when the start ends, and a loser's when the call returns, so a value must
-// not need its context. The body of a streamed response does need it: package resiliencehttp handles that;
-// bodies of other clients must be read within the effector.
+// A start's context is canceled when the start ends, and a loser's when the call returns, so a
+// value must not need its context. The body of a streamed response does need it: package
+// resiliencehttp handles that; bodies of other clients must be read within the effector.
 //
-// The technique is that of "hedged requests" in Jeffrey Dean and Luiz André Barroso, The Tail at Scale
-// (CACM 56, 2013).
+// The technique is that of "hedged requests" in Jeffrey Dean and Luiz André Barroso, The Tail at
+// Scale (CACM 56, 2013).
 //
-// A call that isn't hedged costs one or two microseconds and six allocations (BenchmarkDo). That is about
-// two and a half times the cost of starting a bare goroutine and waiting for it (BenchmarkGoroutine); a
-// fifth of it is a timer.
+// A call that isn't hedged costs one or two microseconds and six allocations (BenchmarkDo). That is
+// about two and a half times the cost of starting a bare goroutine and waiting for it
+// (BenchmarkGoroutine); a fifth of it is a timer.
 package hedge
 
 import (
@@ -36,33 +36,35 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// A Hedge is a policy that starts a slow call again while the earlier starts are still running, as often
-// and as soon as its [Config] allows.
+// A Hedge is a policy that starts a slow call again while the earlier starts are still running, as
+// often and as soon as its [Config] allows.
 //
-// The first start that succeeds provides the call's result. The contexts of the starts that are still
-// running are canceled with the cause [ErrLost], their values go to [resilience.Discard], and the call
-// returns without waiting for them. If all starts fail, the call returns the error of the last one to
-// end, unchanged; the error of a start that an inner policy refused is returned only if all were refused.
+// The first start that succeeds provides the call's result. The contexts of the starts that are
+// still running are canceled with the cause [ErrLost], their values go to [resilience.Discard], and
+// the call returns without waiting for them. If all starts fail, the call returns the error of the
+// last one to end, unchanged; the error of a start that an inner policy refused is returned only if
+// all were refused.
 //
 // When a start fails, the next one begins immediately, unless
 //
 //   - the budget has no token;
 //   - HedgeIf returns false;
 //   - an inner policy refused the start that failed;
-//   - its error is permanent (backoff.Permanent, which is retry.Permanent, anywhere in its tree): then the
-//     call has no additional starts at all;
+//   - its error is permanent (backoff.Permanent, which is retry.Permanent, anywhere in its tree):
+//     then the call has no additional starts at all;
 //   - the caller's context has ended;
 //   - the call must not be made again (see [resilience.Next.Repeatable]).
 //
 // Every start runs on its own goroutine. Its panic becomes a panic of the call, with a
-// [*resilience.PanicError]; its runtime.Goexit becomes the caller's. A panic of a start that is still
-// running after the call has returned crashes the program, as in any goroutine.
+// [*resilience.PanicError]; its runtime.Goexit becomes the caller's. A panic of a start that is
+// still running after the call has returned crashes the program, as in any goroutine.
 //
-// When the caller's context ends, the contexts of all starts end, and the call returns when the starts do.
-// For effectors that ignore their context, use Abandon of package timeout inside the hedge.
+// When the caller's context ends, the contexts of all starts end, and the call returns when the
+// starts do. For effectors that ignore their context, use Abandon of package timeout inside the
+// hedge.
 //
-// Most callers pass a Hedge to [resilience.Compose]; [Do] uses it alone. Create a Hedge with [New]. It is
-// safe for concurrent use, and holds no goroutine and no timer between calls.
+// Most callers pass a Hedge to [resilience.Compose]; [Do] uses it alone. Create a Hedge with [New].
+// It is safe for concurrent use, and holds no goroutine and no timer between calls.
 type Hedge struct {
 	config Config     // with its defaults
 	recent *histogram // durations of first starts; nil without Quantile
@@ -80,12 +82,12 @@ func New(config Config) *Hedge {
 	return h
 }
 
-// Do calls fn, and calls it again while it is slow. It returns the value of the first success; if all
-// starts fail, the last value with the error that [Hedge] describes.
+// Do calls fn, and calls it again while it is slow. It returns the value of the first success; if
+// all starts fail, the last value with the error that [Hedge] describes.
 //
-// Each call of fn runs on its own goroutine; several run concurrently. If ctx is already done, Do makes no
-// call and returns [resilience.ContextErr]. The values of losers are lost: if they hold resources, use a
-// pipeline with [resilience.Discard]. Do panics if h or fn is nil.
+// Each call of fn runs on its own goroutine; several run concurrently. If ctx is already done, Do
+// makes no call and returns [resilience.ContextErr]. The values of losers are lost: if they hold
+// resources, use a pipeline with [resilience.Discard]. Do panics if h or fn is nil.
 func Do[T any](ctx context.Context, h *Hedge, fn func(ctx context.Context) (T, error)) (T, error) {
 	if h == nil {
 		panic("hedge: Do: h is nil, must be a Hedge made by New")
@@ -114,8 +116,8 @@ func (h *Hedge) Run(ctx context.Context, next resilience.Next) error {
 	return c.run()
 }
 
-// delay returns the time before each additional start of a call that begins now; 0 means that the call
-// isn't hedged.
+// delay returns the time before each additional start of a call that begins now; 0 means that the
+// call isn't hedged.
 func (h *Hedge) delay(now int64) time.Duration {
 	if h.recent != nil {
 		if delay, samples := h.recent.quantile(now); samples >= h.config.MinSamples {
@@ -128,7 +130,7 @@ func (h *Hedge) delay(now int64) time.Duration {
 // A Snapshot is the state of a Hedge at one instant.
 type Snapshot struct {
 	Name  string
-	Delay time.Duration // before each additional start of a call that begins now; 0 while calls aren't hedged
+	Delay time.Duration // before each additional start, for a call that begins now; 0: no hedges
 }
 
 // Snapshot returns the delay currently in use.

@@ -77,7 +77,8 @@ type answer struct {
 	ignoresContext bool
 }
 
-// A script is an effector whose starts have the given answers; the last one is repeated. The value is the start's number, from 1.
+// A script is an effector whose starts have the given answers; the last one is repeated. The value
+// is the start's number, from 1.
 type script struct {
 	answers []answer
 
@@ -221,7 +222,8 @@ func TestHedgeCancelsLosersWithErrLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour, ignoresContext: true}, answer{takes: time.Hour}, answer{takes: time.Second})
 		hedge.Do(t.Context(), after(2), s.call)
-		for n, want := range []error{hedge.ErrLost, hedge.ErrLost, context.Canceled} { // the winner's context is canceled without that cause
+		// The winner's context is canceled without that cause.
+		for n, want := range []error{hedge.ErrLost, hedge.ErrLost, context.Canceled} {
 			ctx := s.ctx(n + 1)
 			if ctx.Err() != context.Canceled || context.Cause(ctx) != want {
 				t.Errorf("start %d: got %v, cause %v, want canceled, %v", n+1, ctx.Err(), context.Cause(ctx), want)
@@ -265,7 +267,8 @@ func TestHedgeDiscardsLosersValueWhenItEnds(t *testing.T) {
 	})
 }
 
-// TestHedgeDiscardsLosersValueWhileCallGoesOn has an outer policy that is still busy after the hedge has returned.
+// TestHedgeDiscardsLosersValueWhileCallGoesOn has an outer policy that is still busy after the
+// hedge has returned.
 func TestHedgeDiscardsLosersValueWhileCallGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dropped atomic.Int32
@@ -291,7 +294,8 @@ func observed(starts *int, repeatable *bool) resilience.Policy {
 	})
 }
 
-// TestHedgeAdoptsEndedForks checks that Starts counts the starts of failed forks too, and nothing for refused ones.
+// TestHedgeAdoptsEndedForks checks that Starts counts the starts of failed forks too, and nothing
+// for refused ones.
 func TestHedgeAdoptsEndedForks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts int
@@ -339,7 +343,8 @@ func TestHedgeReturnsLastErrorWithValueIfAllFail(t *testing.T) {
 	})
 }
 
-// TestHedgeLastErrorIsThatOfLastStartToEnd has the caller see several ends together, because OnHedge takes long.
+// TestHedgeLastErrorIsThatOfLastStartToEnd has the caller see several ends together, because
+// OnHedge takes long.
 func TestHedgeLastErrorIsThatOfLastStartToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -365,11 +370,13 @@ func TestHedgeStartsNextImmediatelyAfterFailure(t *testing.T) {
 		if value != 4 || err != nil {
 			t.Errorf("got %d, %v, want 4, nil", value, err)
 		}
-		s.want(t, 0, time.Millisecond, 3*time.Millisecond, time.Second+3*time.Millisecond) // the last one a delay after the previous start
+		// The last one a delay after the previous start.
+		s.want(t, 0, time.Millisecond, 3*time.Millisecond, time.Second+3*time.Millisecond)
 	})
 }
 
-// TestHedgeStartsNextAfterFailureWhileAnotherRuns checks that the delay counts from the start that followed the failure.
+// TestHedgeStartsNextAfterFailureWhileAnotherRuns checks that the delay counts from the start that
+// followed the failure.
 func TestHedgeStartsNextAfterFailureWhileAnotherRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour}, answer{takes: 500 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
@@ -381,7 +388,8 @@ func TestHedgeStartsNextAfterFailureWhileAnotherRuns(t *testing.T) {
 	})
 }
 
-// TestHedgeIgnoresTimerOfFailedStart has the timer run while HedgeIf is deciding. The delay counts from the start that follows.
+// TestHedgeIgnoresTimerOfFailedStart has the timer run while HedgeIf is deciding. The delay counts
+// from the start that follows.
 func TestHedgeIgnoresTimerOfFailedStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: 500 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
@@ -396,7 +404,8 @@ func TestHedgeIgnoresTimerOfFailedStart(t *testing.T) {
 	})
 }
 
-// TestHedgeStartsNothingOnceAnswerIsThere has the answer arrive while HedgeIf is deciding about another failure.
+// TestHedgeStartsNothingOnceAnswerIsThere has the answer arrive while HedgeIf is deciding about
+// another failure.
 func TestHedgeStartsNothingOnceAnswerIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 2})
@@ -448,8 +457,8 @@ func TestHedgeStartsNothingAfterRefusal(t *testing.T) {
 	})
 }
 
-// TestHedgeRefusalNeverHidesError has a breaker that opens at the first start's failure and refuses the second start.
-// The dependency's error is more useful to the caller, and to an outer retry.
+// TestHedgeRefusalNeverHidesError has a breaker that opens at the first start's failure and refuses
+// the second start. The dependency's error is more useful to the caller, and to an outer retry.
 func TestHedgeRefusalNeverHidesError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty()})
@@ -464,7 +473,8 @@ func TestHedgeRefusalNeverHidesError(t *testing.T) {
 	})
 }
 
-// TestHedgeTreatsEffectorsOwnRefusalAsFailure has an effector whose error contains another dependency's refusal.
+// TestHedgeTreatsEffectorsOwnRefusalAsFailure has an effector whose error contains another
+// dependency's refusal.
 func TestHedgeTreatsEffectorsOwnRefusalAsFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: fmt.Errorf("my own dependency: %w", resilience.ErrRefused)}, answer{})
@@ -478,7 +488,8 @@ func TestHedgeReturnsPermanentErrorUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, mark := range []error{backoff.Permanent(errDown), retry.Permanent(errDown), fmt.Errorf("wrapped: %w", retry.Permanent(errDown))} {
 			s := scripted(answer{err: mark})
-			if _, err := hedge.Do(t.Context(), after(1), s.call); err != mark { // with the mark, for an outer retry
+			// With the mark, for an outer retry.
+			if _, err := hedge.Do(t.Context(), after(1), s.call); err != mark {
 				t.Errorf("got %v, want %v unchanged", err, mark)
 			}
 			s.want(t, 0)
@@ -622,7 +633,8 @@ func TestHedgeNeverRepeatsAtMostOnceCall(t *testing.T) {
 			{answer{err: errDown}, 1},
 			{answer{err: fmt.Errorf("write: %w", resilience.NotMade(errDown))}, 1},
 			{answer{err: resilience.NotMade(errDown)}, 4},
-			{answer{takes: 1500 * time.Millisecond, err: resilience.NotMade(errDown)}, 4}, // not while another is running
+			// Not while another is running.
+			{answer{takes: 1500 * time.Millisecond, err: resilience.NotMade(errDown)}, 4},
 		} {
 			s := scripted(test.answer)
 			resilience.Do(t.Context(), once, s.call)
@@ -664,7 +676,8 @@ func TestHedgePassesPanicWithStackToCaller(t *testing.T) {
 //go:noinline
 func whereItHappened(context.Context) (int, error) { panic(errDown) }
 
-// TestHedgeAdoptsStartThatPanics checks that Starts is right in an outer policy that the panic passes.
+// TestHedgeAdoptsStartThatPanics checks that Starts is right in an outer policy that the panic
+// passes.
 func TestHedgeAdoptsStartThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -844,7 +857,8 @@ func TestHedgeAndRetrySharingBudgetDepositOncePerCall(t *testing.T) {
 	}
 }
 
-// TestHedgeDepositsOnceRefusedCallIsMade checks that one of the policies that share the budget deposits.
+// TestHedgeDepositsOnceRefusedCallIsMade checks that one of the policies that share the budget
+// deposits.
 func TestHedgeDepositsOnceRefusedCallIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
@@ -942,7 +956,8 @@ func TestHedgePassesPanicOfHookAndHoldsNothing(t *testing.T) {
 	}
 }
 
-// TestHedgeDiscardsAnswerArrivedDuringHookPanic checks that an answer that no caller receives is dropped.
+// TestHedgeDiscardsAnswerArrivedDuringHookPanic checks that an answer that no caller receives is
+// dropped.
 func TestHedgeDiscardsAnswerArrivedDuringHookPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
@@ -964,7 +979,8 @@ func TestHedgeDiscardsAnswerArrivedDuringHookPanic(t *testing.T) {
 	})
 }
 
-// TestHedgeRunningStartsLoseAfterHookPanic checks that a running start's value is dropped when it ends, even if an outer policy goes on.
+// TestHedgeRunningStartsLoseAfterHookPanic checks that a running start's value is dropped when it
+// ends, even if an outer policy goes on.
 func TestHedgeRunningStartsLoseAfterHookPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dropped atomic.Int32
@@ -984,7 +1000,8 @@ func TestHedgeRunningStartsLoseAfterHookPanic(t *testing.T) {
 	})
 }
 
-// TestHedgeDropsAllValuesThoughDropPanics checks the values that arrived while a hook was about to panic.
+// TestHedgeDropsAllValuesThoughDropPanics checks the values that arrived while a hook was about to
+// panic.
 func TestHedgeDropsAllValuesThoughDropPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
@@ -1115,7 +1132,8 @@ func TestHedgeOutsideTimeoutLimitsEachStart(t *testing.T) {
 	})
 }
 
-// TestHedgeServesConcurrentCallers checks that every value is returned to its caller or dropped. It is meant for the race detector.
+// TestHedgeServesConcurrentCallers checks that every value is returned to its caller or dropped. It
+// is meant for the race detector.
 func TestHedgeServesConcurrentCallers(t *testing.T) {
 	h := hedge.New(hedge.Config{Quantile: 0.5, Delay: time.Nanosecond, Max: 3, MinSamples: 10, Budget: plenty()})
 	var made, dropped, got atomic.Int64
@@ -1148,7 +1166,8 @@ func TestHedgeServesConcurrentCallers(t *testing.T) {
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	for dropped.Load()+got.Load() != made.Load() { // until the losers have ended; if the test hangs here, a value is lost
+	// Until the losers have ended; if the test hangs here, a value is lost.
+	for dropped.Load()+got.Load() != made.Load() {
 		runtime.Gosched()
 	}
 }

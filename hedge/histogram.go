@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// A histogram counts the durations of the last few minutes and maintains one of their quantiles. It is
-// safe for concurrent use.
+// A histogram counts the durations of the last few minutes and maintains one of their quantiles. It
+// is safe for concurrent use.
 //
-// Its buckets are those of Gil Tene's HdrHistogram: each power of two is divided into parts equal parts,
-// so no bucket is wider than 1/32 of its lower bound.
+// Its buckets are those of Gil Tene's HdrHistogram: each power of two is divided into parts equal
+// parts, so no bucket is wider than 1/32 of its lower bound.
 //
-// The quantile is maintained rather than searched for: each recorded duration moves its bucket by a few
-// buckets at most.
+// The quantile is maintained rather than searched for: each recorded duration moves its bucket by a
+// few buckets at most.
 type histogram struct {
 	share float64 // share of the durations that aren't above the quantile
 
@@ -41,8 +41,9 @@ type counts struct {
 
 func newHistogram(share float64) *histogram { return &histogram{share: share} }
 
-// bucket returns the bucket of a duration, which must not be negative. Each duration below parts has its
-// own bucket. The durations from parts<<k up to twice that share parts buckets, each 1<<k wide.
+// bucket returns the bucket of a duration, which must not be negative. Each duration below parts
+// has its own bucket. The durations from parts<<k up to twice that share parts buckets, each 1<<k
+// wide.
 func bucket(t time.Duration) int {
 	k := max(0, bits.Len64(uint64(t))-partBits-1)
 	return k*parts + int(t>>k)
@@ -78,8 +79,8 @@ func (h *histogram) record(t time.Duration, now int64) {
 	h.settle()
 }
 
-// quantile returns a duration that the share of the last minutes' durations is below, and the number of
-// those durations.
+// quantile returns a duration that the share of the last minutes' durations is below, and the
+// number of those durations.
 func (h *histogram) quantile(now int64) (t time.Duration, samples int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -89,7 +90,8 @@ func (h *histogram) quantile(now int64) (t time.Duration, samples int) {
 
 // settle moves at to the lowest bucket at which the share is reached.
 func (h *histogram) settle() {
-	want := int64(math.Ceil(h.share*float64(h.sum.total) - 1e-6)) // 0.95 of 100 is 95 despite rounding errors
+	// 0.95 of 100 is 95 despite rounding errors.
+	want := int64(math.Ceil(h.share*float64(h.sum.total) - 1e-6))
 	for h.upTo < want {
 		h.at++
 		h.upTo += int64(h.sum.of[h.at])
@@ -105,7 +107,8 @@ func (h *histogram) advance(now int64) {
 	minute := now / int64(time.Minute)
 	passed := minute - h.minute
 	switch {
-	case passed == 0 || passed < 0 && passed > -minutes: // negative if a goroutine was delayed after it read the clock
+	// Negative if a goroutine was delayed after it read the clock.
+	case passed == 0 || passed < 0 && passed > -minutes:
 		return
 	case passed < 0 || passed >= minutes: // the clock jumped back, or everything is too old
 		h.slots, h.sum = [minutes]counts{}, counts{}

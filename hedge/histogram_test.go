@@ -32,14 +32,15 @@ func TestHistogramBucketsAdjoinAndAreNarrow(t *testing.T) {
 	}
 }
 
-// exact returns the exact quantile: the smallest duration such that the share of the durations isn't above it.
+// exact returns the exact quantile: the smallest duration such that the share of the durations
+// isn't above it.
 func exact(times []time.Duration, share float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(times))
 	return sorted[max(0, int(math.Ceil(share*float64(len(sorted))-1e-6))-1)]
 }
 
-// TestHistogramQuantileIsWithinFivePercent also checks that the quantile is above the exact one: a call that
-// takes exactly that long isn't hedged.
+// TestHistogramQuantileIsWithinFivePercent also checks that the quantile is above the exact one: a
+// call that takes exactly that long isn't hedged.
 func TestHistogramQuantileIsWithinFivePercent(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for name, draw := range map[string]func() time.Duration{
@@ -100,7 +101,8 @@ func TestHistogramForgetsAfterThreeToFourMinutes(t *testing.T) {
 	want(1000, 0, 0)
 }
 
-// TestHistogramRestartsWhenClockJumpsBack: the clock of a synctest bubble is decades behind. A reading that is only a few minutes old, from a delayed goroutine, changes nothing.
+// TestHistogramRestartsWhenClockJumpsBack: the clock of a synctest bubble is decades behind. A
+// reading that is only a few minutes old, from a delayed goroutine, changes nothing.
 func TestHistogramRestartsWhenClockJumpsBack(t *testing.T) {
 	h := newHistogram(0.5)
 	at := func(minutes int64) int64 { return minutes * int64(time.Minute) }

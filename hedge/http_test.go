@@ -38,7 +38,8 @@ type roundTrips func(*http.Request) (*http.Response, error)
 
 func (f roundTrips) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestHedgeKeepsStreamedBodyOfResiliencehttp also checks that the loser's response is closed when it arrives.
+// TestHedgeKeepsStreamedBodyOfResiliencehttp also checks that the loser's response is closed when
+// it arrives.
 func TestHedgeKeepsStreamedBodyOfResiliencehttp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bodies := [2]*stream{}

@@ -92,7 +92,8 @@ func TestHedgeQuantileIgnoresFailuresAndRefusals(t *testing.T) {
 		hedge.Do(t.Context(), h, sleep(time.Second))
 		hedge.Do(t.Context(), h, sleep(time.Second))
 		hedge.Do(t.Context(), h, sleep(time.Second))
-		// The first start fails, once before its hedge begins and once while the hedge is running, which wins.
+		// The first start fails, once before its hedge begins and once while the hedge is running,
+		// which wins.
 		hedge.Do(t.Context(), h, scripted(answer{err: errDown}, answer{takes: time.Millisecond}).call)
 		hedge.Do(t.Context(), h, scripted(answer{takes: 61 * time.Second, err: errDown}, answer{takes: 2 * time.Second}).call)
 		hedge.Do(t.Context(), h, scripted(answer{err: errDown}).call)
@@ -173,8 +174,8 @@ func TestHedgeQuantileFollowsSlowingDependency(t *testing.T) {
 	})
 }
 
-// TestHedgeCutsTailTenfoldForThreePercentMoreCalls has a dependency of which one call in a hundred takes a
-// hundred times as long, the case that hedging is for.
+// TestHedgeCutsTailTenfoldForThreePercentMoreCalls has a dependency of which one call in a hundred
+// takes a hundred times as long, the case that hedging is for.
 func TestHedgeCutsTailTenfoldForThreePercentMoreCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const calls, callers = 10_000, 8

@@ -19,41 +19,41 @@ type Config struct {
 	// Name appears in errors and events.
 	Name string
 
-	// MaxAttempts is the maximum number of attempts, including the first. Default 3; [Unlimited] for
-	// no limit.
+	// MaxAttempts is the maximum number of attempts, including the first. Default 3; [Unlimited]
+	// for no limit.
 	MaxAttempts int
 
-	// MaxElapsed is how long after the first failure an attempt may begin. (Backoff v4 counts from the
-	// start of the call instead.) Default no limit: to limit the whole call, use the context's deadline
-	// or an outer timeout.
+	// MaxElapsed is how long after the first failure an attempt may begin. (Backoff v4 counts from
+	// the start of the call instead.) Default no limit: to limit the whole call, use the context's
+	// deadline or an outer timeout.
 	MaxElapsed time.Duration
 
 	// MaxRetryAfter is the longest RetryAfter of an error that is waited for. A longer one isn't
 	// shortened: it ends retrying. Default 1 min.
 	MaxRetryAfter time.Duration
 
-	// Backoff creates the schedule of the waits: one of this package, or any of backoff v4. It is called
-	// once for each call that fails at least once. The schedule is reset once before its first delay; a
-	// negative delay (v4's Stop) ends retrying. Default
+	// Backoff creates the schedule of the waits: one of this package, or any of backoff v4. It is
+	// called once for each call that fails at least once. The schedule is reset once before its
+	// first delay; a negative delay (v4's Stop) ends retrying. Default
 	// FullJitter(100*time.Millisecond, 10*time.Second).
 	Backoff func() backoff.BackOff
 
-	// RetryIf, if set, reports whether to retry an error that would otherwise be retried. It narrows and
-	// never widens: it isn't called with a permanent error, with an error of a call that must not be
-	// repeated, or with the error of the last attempt.
+	// RetryIf, if set, reports whether to retry an error that would otherwise be retried. It
+	// narrows and never widens: it isn't called with a permanent error, with an error of a call
+	// that must not be repeated, or with the error of the last attempt.
 	RetryIf func(error) bool
 
-	// RetryRefused also retries runs that an inner policy, such as an open breaker, refused. Refused runs
-	// don't count as attempts, so MaxElapsed must be set.
+	// RetryRefused also retries runs that an inner policy, such as an open breaker, refused.
+	// Refused runs don't count as attempts, so MaxElapsed must be set.
 	RetryRefused bool
 
-	// Budget, if set, must have a token for every attempt after the first. It is checked last, but before
-	// the wait: the token is spent even if the context ends during the wait. Share one budget among all
-	// callers of the same dependency.
+	// Budget, if set, must have a token for every attempt after the first. It is checked last, but
+	// before the wait: the token is spent even if the context ends during the wait. Share one
+	// budget among all callers of the same dependency.
 	Budget *budget.Budget
 
-	// OnRetry, if set, is called when another attempt has been decided on, before the wait, on the call's
-	// goroutine.
+	// OnRetry, if set, is called when another attempt has been decided on, before the wait, on the
+	// call's goroutine.
 	OnRetry func(Event)
 }
 

@@ -15,12 +15,12 @@ type Reason int
 
 const (
 	ReasonAttempts   Reason = iota + 1 // all MaxAttempts were made
-	ReasonElapsed                      // the next attempt would begin later than MaxElapsed after the first failure
-	ReasonDeadline                     // the wait would outlast the context's deadline, so it was not started
+	ReasonElapsed                      // the next attempt would begin beyond MaxElapsed
+	ReasonDeadline                     // the wait would outlast the context's deadline; not started
 	ReasonRetryAfter                   // the error's RetryAfter exceeds MaxRetryAfter
 	ReasonBudget                       // the budget is empty
 	ReasonSchedule                     // the schedule stopped
-	ReasonRefused                      // an inner policy refused the call after attempts that were made
+	ReasonRefused                      // an inner policy refused the call after attempts were made
 	ReasonContext                      // the context ended while waiting
 )
 
@@ -43,8 +43,8 @@ func (r Reason) String() string {
 	return reasons[r]
 }
 
-// An ExhaustedError is returned when a call has failed and won't be retried any further. It unwraps to
-// Err and to what ended retrying:
+// An ExhaustedError is returned when a call has failed and won't be retried any further. It unwraps
+// to Err and to what ended retrying:
 //
 //   - the refusal, if an inner policy refused the call after attempts that were made;
 //   - [context.DeadlineExceeded] for ReasonDeadline;

@@ -1,5 +1,5 @@
-// Package retry repeats failed calls, after a wait that gives the dependency time to recover and spreads
-// the callers.
+// Package retry repeats failed calls, after a wait that gives the dependency time to recover and
+// spreads the callers.
 //
 //	retries := retry.New(retry.Config{Name: "payments", MaxAttempts: 4, Budget: extra})
 //
@@ -7,8 +7,8 @@
 //
 //	conn, err := retry.Do(ctx, retries, dial) // alone, without a pipeline
 //
-// Retry failures that are rare and short: a lost connection, a restarting server, a lock that another
-// transaction holds. Don't retry
+// Retry failures that are rare and short: a lost connection, a restarting server, a lock that
+// another transaction holds. Don't retry
 //
 //   - what will fail again, such as a bad request: see [Permanent] and Config.RetryIf;
 //   - what must not happen twice: see [resilience.AtMostOnce];
@@ -19,9 +19,9 @@
 // The waits come from a schedule: one of this package ([FullJitter] and others), or any schedule of
 // github.com/cenkalti/backoff/v4.
 //
-// A call that succeeds at the first attempt costs a few nanoseconds, allocates nothing, reads no clock,
-// and creates no schedule (BenchmarkDo). In addition to the wait, a failed attempt costs a few hundred
-// nanoseconds and a few small allocations.
+// A call that succeeds at the first attempt costs a few nanoseconds, allocates nothing, reads no
+// clock, and creates no schedule (BenchmarkDo). In addition to the wait, a failed attempt costs a
+// few hundred nanoseconds and a few small allocations.
 package retry
 
 import (
@@ -35,9 +35,10 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// A Retry is a policy that repeats a call as long as it fails and the [Config] allows another attempt.
-// The wait before an attempt is the error's RetryAfter ([resilience.RetryAfter]) plus the schedule's
-// delay: the server's requested delay is honored, and its clients don't return all at the same instant.
+// A Retry is a policy that repeats a call as long as it fails and the [Config] allows another
+// attempt. The wait before an attempt is the error's RetryAfter ([resilience.RetryAfter]) plus the
+// schedule's delay: the server's requested delay is honored, and its clients don't return all at
+// the same instant.
 //
 // Errors that aren't retried are returned unchanged, except that an outermost [Permanent] mark is
 // removed. These are
@@ -50,8 +51,8 @@ import (
 //
 // If retrying ends for any other reason, the call returns an [*ExhaustedError].
 //
-// Most callers pass a Retry to [resilience.Compose]; [Do] uses it alone. Create a Retry with [New]. It
-// keeps no state between calls and is safe for concurrent use.
+// Most callers pass a Retry to [resilience.Compose]; [Do] uses it alone. Create a Retry with [New].
+// It keeps no state between calls and is safe for concurrent use.
 type Retry struct {
 	config Config // with its defaults
 }
@@ -64,12 +65,12 @@ func New(config Config) *Retry {
 	return &Retry{config.withDefaults()}
 }
 
-// Do calls fn until it succeeds or r gives up. It returns the value of the last call, and the error that
-// [Retry] describes. Every call of fn is an attempt, whatever its error.
+// Do calls fn until it succeeds or r gives up. It returns the value of the last call, and the error
+// that [Retry] describes. Every call of fn is an attempt, whatever its error.
 //
-// If ctx is already done, Do makes no call and returns [resilience.ContextErr]. The values of failed
-// attempts are lost: if they hold resources, use a pipeline with [resilience.Discard]. Do panics if r or
-// fn is nil.
+// If ctx is already done, Do makes no call and returns [resilience.ContextErr]. The values of
+// failed attempts are lost: if they hold resources, use a pipeline with [resilience.Discard]. Do
+// panics if r or fn is nil.
 func Do[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, error)) (T, error) {
 	if r == nil {
 		panic("retry: Do: r is nil, must be a Retry made by New")
@@ -118,9 +119,9 @@ func again[T any](ctx context.Context, r *Retry, fn func(context.Context) (T, er
 	}
 }
 
-// Run implements [resilience.Policy]. A run of next counts as an attempt if it started the effector, and
-// doesn't if an inner policy refused it. The value of a failed attempt is discarded before the wait (see
-// [resilience.Discard]).
+// Run implements [resilience.Policy]. A run of next counts as an attempt if it started the
+// effector, and doesn't if an inner policy refused it. The value of a failed attempt is discarded
+// before the wait (see [resilience.Discard]).
 func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
 	starts := next.Starts()
 	err := r.run(ctx, next, starts, 1)
@@ -130,7 +131,8 @@ func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
 	return r.again(ctx, next, starts, err)
 }
 
-// again continues Run after the first failure. starts is how often the effector had been started before.
+// again continues Run after the first failure. starts is how often the effector had been started
+// before.
 func (r *Retry) again(ctx context.Context, next resilience.Next, starts int, err error) error {
 	s := series{retry: r}
 	for {
@@ -164,9 +166,9 @@ func (r *Retry) runWithDeposit(ctx context.Context, next resilience.Next, starts
 	return next.Run(ctx)
 }
 
-// deposit deposits into the budget if the last run made the call for the first time. A call that an open
-// breaker refuses deposits nothing, and if several policies share the budget, only one of them deposits.
-// before is Starts before the run.
+// deposit deposits into the budget if the last run made the call for the first time. A call that an
+// open breaker refuses deposits nothing, and if several policies share the budget, only one of them
+// deposits. before is Starts before the run.
 func (r *Retry) deposit(next resilience.Next, before int) {
 	if before == 0 && next.Starts() > 0 && next.FirstTime(r.config.Budget) {
 		r.config.Budget.Deposit()
@@ -183,8 +185,8 @@ type series struct {
 	refusal  error           // of the last run, if it was refused after attempts that were made
 }
 
-// failed decides what follows a run that failed with err: either end, the error that the call returns, or
-// another run after the wait. made reports whether the run was an attempt.
+// failed decides what follows a run that failed with err: either end, the error that the call
+// returns, or another run after the wait. made reports whether the run was an attempt.
 func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (wait time.Duration, end error) {
 	config := &s.retry.config
 	if made {
@@ -221,7 +223,7 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 	}
 	if !made {
 		wait = max(wait, minRefusedWait)
-	} else if config.Budget != nil && !config.Budget.Withdraw() { // if the next run is refused, the token stays withdrawn
+	} else if config.Budget != nil && !config.Budget.Withdraw() { // not returned if the next run is refused
 		return 0, s.exhausted(ReasonBudget, now, wait, nil)
 	}
 	if config.OnRetry != nil {
@@ -311,9 +313,9 @@ func sum(a, b time.Duration) time.Duration {
 	return a + b
 }
 
-// Permanent marks an error that must not be retried. It is v4's [backoff.Permanent]. The mark counts
-// anywhere in an error's tree. The call returns the error unchanged, except that an outermost mark is
-// removed. Permanent returns nil if err is nil.
+// Permanent marks an error that must not be retried. It is v4's [backoff.Permanent]. The mark
+// counts anywhere in an error's tree. The call returns the error unchanged, except that an
+// outermost mark is removed. Permanent returns nil if err is nil.
 func Permanent(err error) error { return backoff.Permanent(err) }
 
 func permanent(err error) bool {
@@ -331,8 +333,9 @@ func bare(err error) error {
 
 type attemptKey struct{}
 
-// Attempt returns the number, from 1, of the attempt that ctx belongs to, in the nearest enclosing retry.
-// Outside any retry it returns 1. An attempt that is refused and made later keeps its number.
+// Attempt returns the number, from 1, of the attempt that ctx belongs to, in the nearest enclosing
+// retry. Outside any retry it returns 1. An attempt that is refused and made later keeps its
+// number.
 func Attempt(ctx context.Context) int {
 	if n, ok := ctx.Value(attemptKey{}).(int); ok {
 		return n
@@ -340,8 +343,8 @@ func Attempt(ctx context.Context) int {
 	return 1
 }
 
-// numbered returns the context for attempt n. A first attempt is marked only if ctx carries the number of
-// an outer retry.
+// numbered returns the context for attempt n. A first attempt is marked only if ctx carries the
+// number of an outer retry.
 func numbered(ctx context.Context, n int) context.Context {
 	if n == 1 && ctx.Value(attemptKey{}) == nil {
 		return ctx

@@ -56,7 +56,8 @@ func refuseFirst(n int, err error) resilience.Policy {
 	})
 }
 
-// failing returns a function that fails with err n times and then succeeds. Its value is the call's number.
+// failing returns a function that fails with err n times and then succeeds. Its value is the call's
+// number.
 func failing(n int, err error) (fn func(context.Context) (int, error), calls *int) {
 	calls = new(int)
 	return func(context.Context) (int, error) {
@@ -695,7 +696,8 @@ func TestRetryNeverRepeatsAtMostOnceCall(t *testing.T) {
 		}{
 			{errBoom, 1},
 			{retry.Permanent(errBoom), 1},
-			{fmt.Errorf("my own dependency: %w", resilience.ErrRefused), 1}, // it may have had an effect before the refusal
+			// It may have had an effect before the refusal.
+			{fmt.Errorf("my own dependency: %w", resilience.ErrRefused), 1},
 			{fmt.Errorf("write: %w", resilience.NotMade(errBoom)), 1},
 			{resilience.NotMade(errBoom), 3},
 		} {
@@ -828,7 +830,8 @@ func TestRetryDepositsNothingForRefusedCall(t *testing.T) {
 	}
 }
 
-// An outer policy has started the effector on a fork, so the call that is refused here may have been made.
+// An outer policy has started the effector on a fork, so the call that is refused here may have
+// been made.
 func TestRetryRefusedNeverWaitsForUnrepeatableCall(t *testing.T) {
 	calls, refuse := 0, true
 	pipeline := resilience.Pipeline{

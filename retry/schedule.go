@@ -8,10 +8,10 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// The schedules: each function returns a factory for Config.Backoff. A factory is safe for concurrent use;
-// each schedule that it creates serves one call. A schedule never stops, overflows, or returns a delay
-// that is negative or above its maximum, however long it is used. Each function panics if an argument is
-// out of range.
+// The schedules: each function returns a factory for Config.Backoff. A factory is safe for
+// concurrent use; each schedule that it creates serves one call. A schedule never stops, overflows,
+// or returns a delay that is negative or above its maximum, however long it is used. Each function
+// panics if an argument is out of range.
 
 // Constant waits d each time: d(n) = d. Zero means no wait. It doesn't spread callers that failed
 // together; use a schedule with jitter for that.
@@ -43,10 +43,10 @@ func (l *linear) NextBackOff() time.Duration {
 
 func (l *linear) Reset() { l.last = 0 }
 
-// Exponential doubles the wait each time: d(n) = min(max, initial * 2^n), n from 0. Callers that failed
-// together return together: with many callers, prefer [FullJitter]. It is truncated binary exponential
-// backoff, after Metcalfe and Boggs, "Ethernet: Distributed Packet Switching for Local Computer Networks"
-// (1976), which adds jitter.
+// Exponential doubles the wait each time: d(n) = min(max, initial * 2^n), n from 0. Callers that
+// failed together return together: with many callers, prefer [FullJitter]. It is truncated binary
+// exponential backoff, after Metcalfe and Boggs, "Ethernet: Distributed Packet Switching for Local
+// Computer Networks" (1976), which adds jitter.
 func Exponential(initial, max time.Duration) func() backoff.BackOff {
 	checkRange("Exponential", "initial", initial, max)
 	return func() backoff.BackOff { return &exponential{doubling{initial, max, initial}} }
@@ -57,9 +57,11 @@ type exponential struct{ doubling }
 func (e *exponential) NextBackOff() time.Duration { return e.next() }
 
 // FullJitter waits a random time up to a bound that doubles each time:
-// d(n) = random(0, min(max, initial * 2^n)), n from 0. Of the schedules with jitter, it spreads callers
-// the widest and causes the fewest calls: Marc Brooker, "Exponential Backoff and Jitter", AWS
-// Architecture Blog, 2015.
+//
+//	d(n) = random(0, min(max, initial * 2^n)), n from 0
+//
+// Of the schedules with jitter, it spreads callers the widest and causes the fewest calls: Marc
+// Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
 func FullJitter(initial, max time.Duration) func() backoff.BackOff {
 	checkRange("FullJitter", "initial", initial, max)
 	return func() backoff.BackOff { return &fullJitter{doubling{initial, max, initial}} }
@@ -70,8 +72,11 @@ type fullJitter struct{ doubling }
 func (f *fullJitter) NextBackOff() time.Duration { return random(0, f.next()) }
 
 // EqualJitter waits half of a bound that doubles each time, plus a random part of the other half:
-// d(n) = c/2 + random(0, c/2), c = min(max, initial * 2^n), n from 0. Use it if a wait must never be close
-// to zero. Source: Marc Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+//
+//	d(n) = c/2 + random(0, c/2), c = min(max, initial * 2^n), n from 0
+//
+// Use it if a wait must never be close to zero. Source: Marc Brooker, "Exponential Backoff and
+// Jitter", AWS Architecture Blog, 2015.
 func EqualJitter(initial, max time.Duration) func() backoff.BackOff {
 	checkRange("EqualJitter", "initial", initial, max)
 	return func() backoff.BackOff { return &equalJitter{doubling{initial, max, initial}} }
@@ -81,13 +86,17 @@ type equalJitter struct{ doubling }
 
 func (e *equalJitter) NextBackOff() time.Duration {
 	bound := e.next()
-	return random(bound-bound/2, bound) // half is rounded up, so a wait is never below half of the bound
+	// Half is rounded up, so a wait is never below half of the bound.
+	return random(bound-bound/2, bound)
 }
 
 // Decorrelated waits a random time up to three times the previous wait:
-// d(n) = random(initial, min(max, 3 * d(n-1))), d(0) = initial, n from 1. Source: Marc Brooker,
-// "Exponential Backoff and Jitter", AWS Architecture Blog, 2015. The original caps the random time itself,
-// so that eventually two of three waits equal the maximum and callers return together.
+//
+//	d(n) = random(initial, min(max, 3 * d(n-1))), d(0) = initial, n from 1
+//
+// Source: Marc Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015. The original
+// caps the random time itself, so that eventually two of three waits equal the maximum and callers
+// return together.
 func Decorrelated(initial, max time.Duration) func() backoff.BackOff {
 	checkRange("Decorrelated", "initial", initial, max)
 	return func() backoff.BackOff { return &decorrelated{initial, max, initial} }

@@ -7,7 +7,8 @@ import (
 
 type plain struct{ context.Context }
 
-// TestCancelKeyIsAnsweredByCancelableContexts checks that only contexts that can be canceled answer, with themselves, also through contexts that wrap them.
+// TestCancelKeyIsAnsweredByCancelableContexts checks that only contexts that can be canceled
+// answer, with themselves, also through contexts that wrap them.
 func TestCancelKeyIsAnsweredByCancelableContexts(t *testing.T) {
 	if Cancel == nil {
 		t.Fatal("package context has no key")
@@ -27,7 +28,8 @@ type limited struct{ context.Context }
 
 func (l limited) Unlimited(Friend) context.Context { return l.Context }
 
-// TestUnlimitedRemovesLimitsDownToBase checks that limits inside a context of another kind are kept, and so are the base and what it wraps.
+// TestUnlimitedRemovesLimitsDownToBase checks that limits inside a context of another kind are
+// kept, and so are the base and what it wraps.
 func TestUnlimitedRemovesLimitsDownToBase(t *testing.T) {
 	root := context.Background()
 	base := limited{limited{root}}

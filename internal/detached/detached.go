@@ -21,12 +21,12 @@ type Run struct {
 
 // An Owner started a run. It may have left the run behind since then.
 type Owner interface {
-	// Ended is called when the run has ended. It reports whether the run is still awaited. returned is
-	// false after a panic or Goexit; err is the error that the run returned.
+	// Ended is called when the run has ended. It reports whether the run is still awaited. returned
+	// is false after a panic or Goexit; err is the error that the run returned.
 	Ended(returned bool, err error) (awaited bool)
 
-	// Done is called after Ended with its result. By then, the run's result is ready if it is awaited, and
-	// was discarded if not.
+	// Done is called after Ended with its result. By then, the run's result is ready if it is
+	// awaited, and was discarded if not.
 	Done(awaited bool)
 }
 
@@ -51,8 +51,8 @@ func (r *Run) Do(ctx context.Context, owner Owner) {
 	r.returned = true
 }
 
-// Result returns the error of the run, which must be done. If the run panicked or called runtime.Goexit,
-// Result does the same.
+// Result returns the error of the run, which must be done. If the run panicked or called
+// runtime.Goexit, Result does the same.
 func (r *Run) Result() error {
 	switch {
 	case r.panicked != nil:
@@ -63,9 +63,9 @@ func (r *Run) Result() error {
 	return r.err
 }
 
-// PanicError returns the value of a panic with the stack of its goroutine. It must be called by a deferred
-// function of that goroutine. A value that is already a *resilience.PanicError, from an inner policy, is
-// returned unchanged.
+// PanicError returns the value of a panic with the stack of its goroutine. It must be called by a
+// deferred function of that goroutine. A value that is already a *resilience.PanicError, from an
+// inner policy, is returned unchanged.
 func PanicError(value any) *resilience.PanicError {
 	if inner, ok := value.(*resilience.PanicError); ok {
 		return inner

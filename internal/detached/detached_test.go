@@ -28,7 +28,8 @@ func (o *owner) Ended(returned bool, err error) (awaited bool) {
 
 func (o *owner) Done(awaited bool) { o.done <- awaited }
 
-// run runs fn as a detached run of o, in a call with a Discard policy. It returns the run's Result method and the values that were dropped.
+// run runs fn as a detached run of o, in a call with a Discard policy. It returns the run's Result
+// method and the values that were dropped.
 func run(t *testing.T, o *owner, fn func(context.Context) (int, error)) (result func() error, dropped []int) {
 	t.Helper()
 	o.done = make(chan bool, 1)
@@ -115,7 +116,8 @@ type listener struct {
 func (l listener) Ended(bool, error) (awaited bool) { return l.awaits }
 func (l listener) Done(bool)                        { l.done() }
 
-// TestRunResultIsReadyWhenDoneIsCalled covers a panic that is passed on and a value that is dropped.
+// TestRunResultIsReadyWhenDoneIsCalled covers a panic that is passed on and a value that is
+// dropped.
 func TestRunResultIsReadyWhenDoneIsCalled(t *testing.T) {
 	for _, awaits := range []bool{true, false} {
 		dropped, ready := 0, make(chan bool, 1)

@@ -1,9 +1,9 @@
-// Package fifo provides the queue in which callers wait for their turn: first come, first served, with
-// immediate removal of a caller that gives up.
+// Package fifo provides the queue in which callers wait for their turn: first come, first served,
+// with immediate removal of a caller that gives up.
 package fifo
 
-// A Queue is a first-in, first-out queue of waiters. The zero Queue is empty. Its owner must guard it with
-// a lock.
+// A Queue is a first-in, first-out queue of waiters. The zero Queue is empty. Its owner must guard
+// it with a lock.
 type Queue struct {
 	first, last *Waiter
 	length      int

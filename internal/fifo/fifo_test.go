@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestQueueMatchesList compares a queue with a slice, for a random order of pushes, pops, and removals.
+// TestQueueMatchesList compares a queue with a slice, for a random order of pushes, pops, and
+// removals.
 func TestQueueMatchesList(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var q Queue

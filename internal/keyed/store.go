@@ -10,14 +10,14 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// A Store creates a value for a key when the key is first acquired. It removes the key when it has been
-// idle for too long, or when there are too many keys.
+// A Store creates a value for a key when the key is first acquired. It removes the key when it has
+// been idle for too long, or when there are too many keys.
 //
-// A key is idle if each of its users has released it. Only idle keys are removed, so there may be more
-// keys than the limit while they are in use.
+// A key is idle if each of its users has released it. Only idle keys are removed, so there may be
+// more keys than the limit while they are in use.
 //
-// A Store is safe for concurrent use. It holds no goroutine and no timer: it removes expired keys when it
-// is used.
+// A Store is safe for concurrent use. It holds no goroutine and no timer: it removes expired keys
+// when it is used.
 type Store[K comparable, V any] struct {
 	max       int           // number of keys above which idle keys are evicted
 	idleAfter time.Duration // 0: no limit
@@ -34,8 +34,8 @@ type Entry[K comparable, V any] struct {
 	made chan struct{} // closed when value is ready, or when it could not be created
 	gone bool          // the value could not be created
 
-	// ready is set just before made is closed. It is checked first, because made may belong to a synctest
-	// bubble that has ended, and must not be used outside that bubble.
+	// ready is set just before made is closed. It is checked first, because made may belong to a
+	// synctest bubble that has ended, and must not be used outside that bubble.
 	ready atomic.Bool
 
 	value V // written before made is closed, by the caller that added the entry to the store
@@ -45,24 +45,25 @@ type Entry[K comparable, V any] struct {
 	prev, next *Entry[K, V]
 }
 
-// New creates a Store for at most limit keys. A key is removed when it has been idle for idleAfter; if
-// that is 0, keys don't expire.
+// New creates a Store for at most limit keys. A key is removed when it has been idle for idleAfter;
+// if that is 0, keys don't expire.
 func New[K comparable, V any](limit int, idleAfter time.Duration) *Store[K, V] {
 	s := &Store[K, V]{max: limit, idleAfter: idleAfter, entries: make(map[K]*Entry[K, V])}
 	s.oldest.prev, s.oldest.next = &s.oldest, &s.oldest
 	return s
 }
 
-// OnEvict registers a function that is called with each value that is evicted for lack of room, and for no
-// other reason, before another value can be created for its key. The function is called with the store's
-// lock held and must not use the store. OnEvict must be called before the store is used.
+// OnEvict registers a function that is called with each value that is evicted for lack of room, and
+// for no other reason, before another value can be created for its key. The function is called with
+// the store's lock held and must not use the store. OnEvict must be called before the store is
+// used.
 func (s *Store[K, V]) OnEvict(evicted func(V)) { s.evicted = evicted }
 
-// Acquire returns the key's entry. If there is none, it calls make to create the value; callers that
-// arrive meanwhile wait and share it. The caller must Release the entry.
+// Acquire returns the key's entry. If there is none, it calls make to create the value; callers
+// that arrive meanwhile wait and share it. The caller must Release the entry.
 //
-// If make panics or returns false, the store keeps nothing: Acquire returns nil (or panics), and callers
-// that waited create the value themselves.
+// If make panics or returns false, the store keeps nothing: Acquire returns nil (or panics), and
+// callers that waited create the value themselves.
 func (s *Store[K, V]) Acquire(key K, make func(K) (value V, ok bool)) *Entry[K, V] {
 	for {
 		e, maker := s.enter(key)
@@ -129,8 +130,8 @@ func (s *Store[K, V]) Release(e *Entry[K, V]) {
 	s.release(e)
 }
 
-// ReleaseUnneeded ends one use of the entry. If it was the last use and unneeded returns true for the
-// value, the key is removed immediately.
+// ReleaseUnneeded ends one use of the entry. If it was the last use and unneeded returns true for
+// the value, the key is removed immediately.
 func (s *Store[K, V]) ReleaseUnneeded(e *Entry[K, V], unneeded func(V) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,8 +152,8 @@ func (s *Store[K, V]) release(e *Entry[K, V]) {
 	s.shrink()
 }
 
-// Look returns the value of a key without using it. ok is false if the key isn't in the store or its value
-// is still being created.
+// Look returns the value of a key without using it. ok is false if the key isn't in the store or
+// its value is still being created.
 func (s *Store[K, V]) Look(key K) (value V, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

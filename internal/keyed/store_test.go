@@ -33,7 +33,8 @@ func TestStoreEvictsKeyIdleLongest(t *testing.T) {
 	}
 }
 
-// TestStoreCallsOnEvictForLackOfRoomOnly checks that OnEvict isn't called for expired or forgotten keys.
+// TestStoreCallsOnEvictForLackOfRoomOnly checks that OnEvict isn't called for expired or forgotten
+// keys.
 func TestStoreCallsOnEvictForLackOfRoomOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](2, time.Minute)
@@ -185,7 +186,8 @@ func TestStoreConcurrentUsersShareOneValue(t *testing.T) {
 	})
 }
 
-// TestStoreWaitersRetryFailedCreation checks that neither a refusal nor a panic of make leaves a key behind.
+// TestStoreWaitersRetryFailedCreation checks that neither a refusal nor a panic of make leaves a
+// key behind.
 func TestStoreWaitersRetryFailedCreation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](10, 0)
@@ -245,7 +247,8 @@ func TestStoreCreatesForgottenKeyAgain(t *testing.T) {
 	}
 }
 
-// TestStoreConcurrentReleasesRemoveUnneededKey checks that one of several concurrent releases is the last.
+// TestStoreConcurrentReleasesRemoveUnneededKey checks that one of several concurrent releases is
+// the last.
 func TestStoreConcurrentReleasesRemoveUnneededKey(t *testing.T) {
 	s := New[int, int](10, 0)
 	for round := range 5000 {
@@ -266,7 +269,8 @@ func TestStoreConcurrentReleasesRemoveUnneededKey(t *testing.T) {
 	}
 }
 
-// TestStoreValueOutlivesItsBubble uses a store in one test's bubble, then in another's, then outside.
+// TestStoreValueOutlivesItsBubble uses a store in one test's bubble, then in another's, then
+// outside.
 func TestStoreValueOutlivesItsBubble(t *testing.T) {
 	s := New[string, int](10, time.Hour)
 	use := func(t *testing.T) {

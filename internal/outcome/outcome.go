@@ -1,5 +1,5 @@
-// Package outcome classifies finished calls by the default rules, for policies without a Classify of the
-// user.
+// Package outcome classifies finished calls by the default rules, for policies without a Classify
+// of the user.
 package outcome
 
 import "context"
@@ -26,11 +26,11 @@ func Of(ctx context.Context, err error) Outcome {
 	return OfUnwind(ctx)
 }
 
-// OfUnwind returns the outcome of a call that ended by panic or runtime.Goexit: a failure, unless the
-// caller canceled ctx.
+// OfUnwind returns the outcome of a call that ended by panic or runtime.Goexit: a failure, unless
+// the caller canceled ctx.
 //
-// The decision is based on ctx, not on the error: net/http, gRPC, and drivers return all kinds of errors
-// when a call is canceled.
+// The decision is based on ctx, not on the error: net/http, gRPC, and drivers return all kinds of
+// errors when a call is canceled.
 func OfUnwind(ctx context.Context) Outcome {
 	if ctx.Err() == context.Canceled {
 		return Ignored

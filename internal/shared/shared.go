@@ -12,14 +12,18 @@ import (
 	"github.com/effector-go/resilience/internal/detached"
 )
 
-// A Run is one run of an effector on its own goroutine. Its context has the values of one caller's context.
-// It ends when the run does, or when every caller has left. In the latter case the run was given up: it
-// can't be joined any more, and its result is reported to nobody.
+// A Run is one run of an effector on its own goroutine. Its context has the values of one caller's
+// context. It ends when the run does, or when every caller has left. In the latter case the run was
+// given up: it can't be joined any more, and its result is reported to nobody.
 type Run[T any] struct {
-	done  chan struct{} // closed when the run has ended and its result is ready, unless it was given up
-	ready atomic.Bool   // set just before; checked first, because done may belong to a synctest bubble that has ended
+	done chan struct{} // closed when the run has ended and its result is ready, unless given up
 
-	// mu is the owner's mutex, under which it decides which callers join which run. It guards the following.
+	// ready is set just before done is closed. It is checked first, because done may belong to a
+	// synctest bubble that has ended.
+	ready atomic.Bool
+
+	// mu is the owner's mutex, under which it decides which callers join which run. It guards the
+	// following.
 	mu      *sync.Mutex
 	state   state
 	callers int // callers that wait
@@ -41,8 +45,8 @@ const (
 	givenUp
 )
 
-// Start starts a run with the values of ctx. callers is the number of callers, each of which must call
-// [Run.Wait]. mu is the owner's mutex and must be held.
+// Start starts a run with the values of ctx. callers is the number of callers, each of which must
+// call [Run.Wait]. mu is the owner's mutex and must be held.
 //
 // If settle isn't nil, it is called with mu held when the run has ended, before Wait returns to any
 // caller. It isn't called if the run was given up.
@@ -56,7 +60,7 @@ func Start[T any](ctx context.Context, mu *sync.Mutex, callers int, effector res
 func (r *Run[T]) run(ctx context.Context, effector resilience.Effector[T], settle func(*Run[T])) {
 	defer func() {
 		if !r.end(settle) {
-			return // Given up. A panic isn't recovered: it has no caller to go to, and crashes the program.
+			return // Given up. A panic has no caller to go to: it isn't recovered, so it crashes the program.
 		}
 		defer func() {
 			r.ready.Store(true)
@@ -89,8 +93,8 @@ func (r *Run[T]) end(settle func(*Run[T])) bool {
 	return true
 }
 
-// Join adds a caller, which must call [Run.Wait], unless the run has ended or was given up. The owner's
-// mutex must be held.
+// Join adds a caller, which must call [Run.Wait], unless the run has ended or was given up. The
+// owner's mutex must be held.
 func (r *Run[T]) Join() (joined bool) {
 	if r.state != running {
 		return false
@@ -99,19 +103,20 @@ func (r *Run[T]) Join() (joined bool) {
 	return true
 }
 
-// Ended returns when the run ended, by package clock. ok is false while it is running, and if it was given
-// up. The owner's mutex must be held.
+// Ended returns when the run ended, by package clock. ok is false while it is running, and if it
+// was given up. The owner's mutex must be held.
 func (r *Run[T]) Ended() (at int64, ok bool) { return r.ended, r.state == ended }
 
-// Returned returns the effector's results. ok is false if the effector panicked or called runtime.Goexit.
-// It is for use in settle.
+// Returned returns the effector's results. ok is false if the effector panicked or called
+// runtime.Goexit. It is for use in settle.
 func (r *Run[T]) Returned() (value T, err error, ok bool) { return r.value, r.err, r.returned }
 
 // Answer replaces the effector's results by value and no error. It is for use in settle.
 func (r *Run[T]) Answer(value T) { r.value, r.err = value, nil }
 
-// Wait waits for the run and returns its results. If the run panicked or called runtime.Goexit, Wait does
-// the same. If ctx ends first, the caller leaves the run and Wait returns the context's error.
+// Wait waits for the run and returns its results. If the run panicked or called runtime.Goexit,
+// Wait does the same. If ctx ends first, the caller leaves the run and Wait returns the context's
+// error.
 func (r *Run[T]) Wait(ctx context.Context) (T, error) {
 	if !r.ready.Load() {
 		select {
@@ -133,8 +138,8 @@ func (r *Run[T]) Wait(ctx context.Context) (T, error) {
 	return r.value, r.err
 }
 
-// leave removes a caller from the run, and gives the run up if it was the last one. It returns false if
-// the run has already ended.
+// leave removes a caller from the run, and gives the run up if it was the last one. It returns
+// false if the run has already ended.
 func (r *Run[T]) leave() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

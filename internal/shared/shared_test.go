@@ -78,7 +78,8 @@ func TestRunGivenUpReportsToNobody(t *testing.T) {
 	}
 }
 
-// TestRunWaitPrefersResultOverEndedContext: otherwise a panic might have no caller to go to although the run wasn't given up.
+// TestRunWaitPrefersResultOverEndedContext: otherwise a panic might have no caller to go to
+// although the run wasn't given up.
 func TestRunWaitPrefersResultOverEndedContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -96,7 +97,8 @@ func TestRunWaitPrefersResultOverEndedContext(t *testing.T) {
 	})
 }
 
-// TestRunSettlesBeforeAnyCallerReturns checks that settle is called with the mutex held, and may replace an error.
+// TestRunSettlesBeforeAnyCallerReturns checks that settle is called with the mutex held, and may
+// replace an error.
 func TestRunSettlesBeforeAnyCallerReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -140,7 +142,8 @@ func TestRunPassesInnerPanicErrorUnchanged(t *testing.T) {
 	r.Wait(t.Context())
 }
 
-// TestRunCallersLeaveConcurrently checks that each caller is counted once, and that the last one gives the run up.
+// TestRunCallersLeaveConcurrently checks that each caller is counted once, and that the last one
+// gives the run up.
 func TestRunCallersLeaveConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const callers = 50

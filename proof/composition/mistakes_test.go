@@ -44,8 +44,8 @@ func TestWithTwiceNestsSecondOutermost(t *testing.T) {
 	}
 }
 
-// TestComposeTwiceHidesRefusalsFromOuterRetry checks that a retry around another effector's breaker counts a
-// refusal as a failed attempt and waits until the breaker closes.
+// TestComposeTwiceHidesRefusalsFromOuterRetry checks that a retry around another effector's breaker
+// counts a refusal as a failed attempt and waits until the breaker closes.
 func TestComposeTwiceHidesRefusalsFromOuterRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		retries := func() *retry.Retry {
@@ -185,7 +185,8 @@ func TestShareStaleReturnsImmediatelyOnlyWithBreakerInside(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := resiliencetest.Script(
 					resiliencetest.Step[int]{Value: 7},
-					resiliencetest.Step[int]{Delay: time.Second, Err: resiliencetest.ErrFailed}, // repeated for all later runs
+					// Repeated for all later runs.
+					resiliencetest.Step[int]{Delay: time.Second, Err: resiliencetest.ErrFailed},
 				)
 				b := opensAfter(1)
 				call := c.compose(e.Do, b)

@@ -38,8 +38,8 @@ func page(t *testing.T) string {
 	return string(text)
 }
 
-// TestCompositionTableMatchesScenes checks that the table has every pair once, in order, with the outcomes
-// that the scenes produce.
+// TestCompositionTableMatchesScenes checks that the table has every pair once, in order, with the
+// outcomes that the scenes produce.
 func TestCompositionTableMatchesScenes(t *testing.T) {
 	var pairs, onPage []string
 	for i, a := range policies {
@@ -76,8 +76,8 @@ func TestCompositionTableMatchesScenes(t *testing.T) {
 	}
 }
 
-// TestCompositionChoicesMatchWholeOrder checks that the policy that each row puts outside comes first in the
-// list of the whole order. There, timeout is the timeout of an attempt.
+// TestCompositionChoicesMatchWholeOrder checks that the policy that each row puts outside comes
+// first in the list of the whole order. There, timeout is the timeout of an attempt.
 func TestCompositionChoicesMatchWholeOrder(t *testing.T) {
 	text := page(t)
 	var order []string
@@ -104,8 +104,8 @@ func TestCompositionChoicesMatchWholeOrder(t *testing.T) {
 	}
 }
 
-// TestCompositionWholeOrderServesCalls checks that the page's pipeline gets good answers from a dependency
-// that is slow once and fails once, without starting it more often than necessary.
+// TestCompositionWholeOrderServesCalls checks that the page's pipeline gets good answers from a
+// dependency that is slow once and fails once, without starting it more often than necessary.
 func TestCompositionWholeOrderServesCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		extra := budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 1, TTL: 5 * time.Minute})
@@ -124,10 +124,12 @@ func TestCompositionWholeOrderServesCalls(t *testing.T) {
 		}
 		e := resiliencetest.Script(
 			resiliencetest.Step[int]{Value: 1},
-			resiliencetest.Step[int]{Delay: time.Hour},                 // is hedged
-			resiliencetest.Step[int]{Value: 2},                         // by this one
-			resiliencetest.Step[int]{Err: resiliencetest.ErrFailed},    // triggers the next start immediately
-			resiliencetest.Step[int]{Value: 3, Delay: time.Nanosecond}, // repeated for all later starts
+			resiliencetest.Step[int]{Delay: time.Hour}, // is hedged
+			resiliencetest.Step[int]{Value: 2},         // by this one
+			// Triggers the next start immediately.
+			resiliencetest.Step[int]{Err: resiliencetest.ErrFailed},
+			// Repeated for all later starts.
+			resiliencetest.Step[int]{Value: 3, Delay: time.Nanosecond},
 		)
 		call := share.Calls(resilience.Compose(e.Do, guarded))
 		for want := 1; want <= 3; want++ {

@@ -18,7 +18,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A row is a row of the table: two policies, what the test observes with a outside, and with b outside.
+// A row is a row of the table: two policies, what the test observes with a outside, and with b
+// outside.
 type row struct {
 	a, b             string
 	aAround, bAround string

@@ -1,4 +1,5 @@
-// Package composition checks docs/composition.md. For each row of its table, it plays a scene in both orders of two policies and compares the outcomes.
+// Package composition checks docs/composition.md. For each row of its table, it plays a scene in
+// both orders of two policies and compares the outcomes.
 package composition
 
 import (

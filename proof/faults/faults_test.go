@@ -30,17 +30,21 @@ type fault struct {
 	at      site
 	applies func(order []kind) bool // nil: to every order
 
-	effect func(s *scene, ctx context.Context, n int) error // what the effector does at its nth start
-	strike func(s *scene)                                   // what happens at any other site
+	// What the effector does at its nth start.
+	effect func(s *scene, ctx context.Context, n int) error
+	strike func(s *scene) // what happens at any other site
 
 	notMade bool          // the effector's error is NotMade
 	delay   time.Duration // of the schedule; 0: a second
 
-	ctx    func() (context.Context, context.CancelFunc) // the caller's context; nil: one that can be canceled
-	dead   bool                                         // it has ended before the call
-	nearer bool                                         // its deadline is earlier than any timeout, so that the effector receives it unchanged
-	leaves bool                                         // effectors ignore their context for hours
-	want   func(s *scene, end ending)                   // checks a call that returned; nil: it must return
+	// The caller's context; nil: one that can be canceled.
+	ctx  func() (context.Context, context.CancelFunc)
+	dead bool // it has ended before the call
+	// Its deadline is earlier than any timeout, so that the effector receives it unchanged.
+	nearer bool
+	leaves bool // effectors ignore their context for hours
+	// Checks a call that returned; nil: it must return.
+	want func(s *scene, end ending)
 }
 
 func (f fault) context() (context.Context, context.CancelFunc) {
@@ -69,11 +73,13 @@ func TestFaultsThroughAllPolicies(t *testing.T) {
 	var all [][]kind
 	for i := range kinds {
 		order := slices.Concat(kinds[i:], kinds[:i])
-		back := slices.DeleteFunc(slices.Clone(order), func(k kind) bool { return k == atMostOnce }) // outermost, it prevents all retries
+		// Outermost, it prevents all retries.
+		back := slices.DeleteFunc(slices.Clone(order), func(k kind) bool { return k == atMostOnce })
 		slices.Reverse(back)
 		all = append(all, order, back)
 	}
-	if never := play(t, all, roundRobin); *every { // with a third of the combinations, some faults never happen
+	// With a third of the combinations, some faults never happen.
+	if never := play(t, all, roundRobin); *every {
 		neverHappened(t, never)
 	}
 }
@@ -98,8 +104,8 @@ func TestFaultsThroughEveryPermit(t *testing.T) {
 	play(t, all, func(int, int) int { return byPermit })
 }
 
-// play runs every fault that applies in every order, each in its own scene and bubble. Among the faults of
-// which no scene was left out, it returns those that never happened.
+// play runs every fault that applies in every order, each in its own scene and bubble. Among the
+// faults of which no scene was left out, it returns those that never happened.
 func play(t *testing.T, orders [][]kind, shape func(order, fault int) int) (never []string) {
 	all := faults()
 	wanted, ran, struck := map[string]int{}, map[string]int{}, map[string]int{}
@@ -141,13 +147,13 @@ func play(t *testing.T, orders [][]kind, shape func(order, fault int) int) (neve
 
 var every = flag.Bool("every", false, "every order meets every fault: takes minutes")
 
-// oneOf returns n if an order of this many policies gets one in n of the faults, a different one for each
-// order.
+// oneOf returns n if an order of this many policies gets one in n of the faults, a different one
+// for each order.
 //
-// Without -every, each policy alone and each order of two gets all faults, and each order of three some of
-// them: so each two policies in each order get all faults, with another policy inside. The numbers are
-// primes, so that each fault meets each policy in each place. With the race detector, n is larger: except for
-// policies that start goroutines, a scene has only one goroutine running.
+// Without -every, each policy alone and each order of two gets all faults, and each order of three
+// some of them: so each two policies in each order get all faults, with another policy inside. The
+// numbers are primes, so that each fault meets each policy in each place. With the race detector, n
+// is larger: except for policies that start goroutines, a scene has only one goroutine running.
 func oneOf(policies int) int {
 	switch {
 	case *every || policies == 1:
@@ -164,7 +170,8 @@ func oneOf(policies int) int {
 	return 1
 }
 
-// orders returns every order of one, two, or three policies, including orders of the same policy twice.
+// orders returns every order of one, two, or three policies, including orders of the same policy
+// twice.
 func orders() (all [][]kind) {
 	for _, a := range kinds {
 		all = append(all, []kind{a})
@@ -507,7 +514,8 @@ func hours() []fault {
 
 var errCause = errors.New("cause")
 
-// endsIn returns contexts that are canceled after d. d must differ from the times at which timeouts expire, because the order of two events at the same instant is undefined.
+// endsIn returns contexts that are canceled after d. d must differ from the times at which timeouts
+// expire, because the order of two events at the same instant is undefined.
 func endsIn(d time.Duration) func() (context.Context, context.CancelFunc) {
 	return func() (context.Context, context.CancelFunc) {
 		ctx, cancel := context.WithCancelCause(context.Background())
@@ -577,7 +585,8 @@ func contexts() []fault {
 			return c, c.end
 		}, effect: func(s *scene, ctx context.Context, _ int) error {
 			s.hit(len(s.order))
-			if len(s.timeouts) > 0 { // otherwise nothing ends the goroutine of such a context's child
+			// Otherwise nothing ends the goroutine of such a context's child.
+			if len(s.timeouts) > 0 {
 				withChildren(ctx)
 			}
 			return errDown
@@ -590,7 +599,8 @@ func contexts() []fault {
 			name: "schedule that waits forever", at: atEffector, applies: retries, delay: math.MaxInt64, ctx: endsIn(limit * 5 / 2),
 			effect: func(s *scene, _ context.Context, _ int) error {
 				s.hit(len(s.order))
-				return resilience.WithRetryAfter(errDown, time.Minute) // added to the schedule's delay
+				// Added to the schedule's delay.
+				return resilience.WithRetryAfter(errDown, time.Minute)
 			},
 			want: func(s *scene, end ending) {
 				gone(s, end)
@@ -611,7 +621,8 @@ func contexts() []fault {
 				s.hit(len(s.order))
 				ctx.Value(cancelKey{}).(context.CancelFunc)()
 				if s.holds(abandoning) {
-					return errDown // the caller may have left already: then a panic would crash the program
+					// The caller may have left already: then a panic would crash the program.
+					return errDown
 				}
 				w.do(s)
 				return errDown
@@ -628,8 +639,8 @@ func cancelable() (context.Context, context.CancelFunc) {
 	return context.WithValue(ctx, cancelKey{}, cancel), cancel
 }
 
-// callbacks returns faults of the functions that users pass to policies: each function goes wrong in each
-// way while the effector fails, and OnStateChange also while it succeeds.
+// callbacks returns faults of the functions that users pass to policies: each function goes wrong
+// in each way while the effector fails, and OnStateChange also while it succeeds.
 func callbacks() (all []fault) {
 	needs := func(does func(kind) bool) func([]kind) bool {
 		return func(order []kind) bool { return slices.ContainsFunc(order, does) }

@@ -15,12 +15,13 @@ import (
 	"github.com/effector-go/resilience/breaker"
 )
 
-// TestFaultsLeaveCallCollectable checks that everything that belongs to a call is garbage right after the
-// call, while the caller's own context, the policies, and their timers live on: no timer, no goroutine, and
-// no list of children refers to it.
+// TestFaultsLeaveCallCollectable checks that everything that belongs to a call is garbage right
+// after the call, while the caller's own context, the policies, and their timers live on: no timer,
+// no goroutine, and no list of children refers to it.
 func TestFaultsLeaveCallCollectable(t *testing.T) {
 	for i, order := range orders() {
-		if len(order) > 2 || len(order) == 2 && i%7 != 0 && !*every { // each scene needs many garbage collections
+		// Each scene needs many garbage collections.
+		if len(order) > 2 || len(order) == 2 && i%7 != 0 && !*every {
 			continue
 		}
 		t.Run(name(order), func(t *testing.T) {
@@ -35,7 +36,8 @@ func TestFaultsLeaveCallCollectable(t *testing.T) {
 						scenes, held = append(scenes, s), append(held, callWith(s, ctx))
 					}
 				}
-				time.Sleep(time.Nanosecond) // a stopped timer leaves the runtime's list when the next one is due
+				// A stopped timer leaves the runtime's list when the next one is due.
+				time.Sleep(time.Nanosecond)
 				runtime.GC()
 				for i, s := range scenes {
 					// A goroutine that has ended for synctest may still have its stack.
@@ -73,7 +75,8 @@ func callWith(s *scene, ctx context.Context) weak.Pointer[cargo] {
 	return weak.Make(c)
 }
 
-// TestFaultsWithConcurrentCallers has a hundred concurrent callers with different faults. Each breaker must count the calls that passed, and afterwards nothing may be held.
+// TestFaultsWithConcurrentCallers has a hundred concurrent callers with different faults. Each
+// breaker must count the calls that passed, and afterwards nothing may be held.
 func TestFaultsWithConcurrentCallers(t *testing.T) {
 	var all [][]kind
 	for i, k := range kinds {
@@ -124,8 +127,8 @@ func TestFaultsWithConcurrentCallers(t *testing.T) {
 	}
 }
 
-// TestFaultsAcrossClockGoingBack uses policies in one bubble after another. Each bubble begins at the same
-// instant, so the clock goes back by hours, and the timers of earlier bubbles never run.
+// TestFaultsAcrossClockGoingBack uses policies in one bubble after another. Each bubble begins at
+// the same instant, so the clock goes back by hours, and the timers of earlier bubbles never run.
 func TestFaultsAcrossClockGoingBack(t *testing.T) {
 	for _, order := range orders() {
 		if len(order) > 2 {
@@ -170,7 +173,8 @@ func TestFaultsAcrossClockGoingBack(t *testing.T) {
 	}
 }
 
-// TestFaultsWithEndlessDeadlines checks that a deadline so distant that sums overflow limits nothing.
+// TestFaultsWithEndlessDeadlines checks that a deadline so distant that sums overflow limits
+// nothing.
 func TestFaultsWithEndlessDeadlines(t *testing.T) {
 	for _, order := range orders() {
 		if len(order) > 1 {

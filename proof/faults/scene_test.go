@@ -1,6 +1,7 @@
-// Package faults confronts every policy, alone and in every order of up to three, with faults: effectors and
-// callbacks that panic, exit, return errors whose methods panic, or call back. Afterwards, nothing may be
-// held, every call must have been counted once, and the next healthy call must succeed.
+// Package faults confronts every policy, alone and in every order of up to three, with faults:
+// effectors and callbacks that panic, exit, return errors whose methods panic, or call back.
+// Afterwards, nothing may be held, every call must have been counted once, and the next healthy
+// call must succeed.
 package faults
 
 import (
@@ -28,7 +29,8 @@ import (
 type kind string
 
 const (
-	// Breakers that count by one rule, with thresholds out of reach, so that their counts can be checked.
+	// Breakers that count by one rule, with thresholds out of reach, so that their counts can be
+	// checked.
 	consecutive kind = "consecutive"
 	leaky       kind = "leaky"
 	lastCalls   kind = "last-calls"
@@ -38,9 +40,10 @@ const (
 	probe       kind = "probe"    // a half-open breaker with two probes that stays half-open
 	deciding    kind = "deciding" // a half-open breaker whose only probe decides
 	retrying    kind = "retry"    // three attempts
-	budgeted    kind = "budget"   // three attempts, but a call's deposit pays for only one after the first
-	limited     kind = "timeout"  // cooperative
-	abandoning  kind = "abandon"  // leaves at most two effectors running
+	// Three attempts, but a call's deposit pays for only one after the first.
+	budgeted    kind = "budget"
+	limited     kind = "timeout" // cooperative
+	abandoning  kind = "abandon" // leaves at most two effectors running
 	atMostOnce  kind = "at-most-once"
 	discarding  kind = "discard"
 	bulkheading kind = "bulkhead"  // with two places and a queue of two
@@ -48,7 +51,8 @@ const (
 	throttled   kind = "throttle"  // with as many tokens, refilled in weeks
 	shedding    kind = "shed"      // counts and refuses nothing
 	adapting    kind = "adaptive"  // whose limit shrinks with failures
-	hedging     kind = "hedge"     // starts again when the first start has failed, never while it is running
+	// Starts again when the first start has failed, never while it is running.
+	hedging kind = "hedge"
 )
 
 var kinds = []kind{
@@ -71,7 +75,8 @@ func (k kind) gates() bool {
 // classifies reports whether the policy calls a Classify function of the user.
 func (k kind) classifies() bool { return k.breaks() || k == shedding || k == adapting }
 
-// The policies' settings: limits of hours, for effectors that take hours, and an open time that exceeds all of them.
+// The policies' settings: limits of hours, for effectors that take hours, and an open time that
+// exceeds all of them.
 const (
 	limit      = time.Hour
 	openFor    = 1000 * time.Hour
@@ -102,7 +107,8 @@ func (k kind) breakerConfig() *breaker.Config {
 	return &c
 }
 
-// A site is a place where a fault happens: the effector, or a function that the user passed to a policy.
+// A site is a place where a fault happens: the effector, or a function that the user passed to a
+// policy.
 type site string
 
 const (
@@ -143,7 +149,8 @@ type scene struct {
 	touchy   bool // the error's RetryAfter method panics with a runtime error
 	depth    int  // number of policies around the fault; -1 if unknown
 	contexts []context.Context
-	values   map[int]int // values of the effector, with how often each was returned to a caller or dropped
+	// Values of the effector, with how often each was returned to a caller or dropped.
+	values map[int]int
 }
 
 func newScene(t *testing.T, order []kind, f fault) *scene {
@@ -349,8 +356,8 @@ func (s *scene) call(ctx context.Context, shape int) (end ending) {
 	return end
 }
 
-// The shapes of a call: a pipeline that is flat, nested at the head, or nested at the tail; and for a single
-// policy, the Do of its package, or a permit.
+// The shapes of a call: a pipeline that is flat, nested at the head, or nested at the tail; and for
+// a single policy, the Do of its package, or a permit.
 const (
 	flat = iota
 	nestedAtHead
@@ -421,7 +428,8 @@ func (s *scene) inTwoSteps(ctx context.Context) (int, error) {
 	return value, err
 }
 
-// callFromWithin reads the policies' states and makes a healthy call through all of them, as a callback might.
+// callFromWithin reads the policies' states and makes a healthy call through all of them, as a
+// callback might.
 func (s *scene) callFromWithin() {
 	s.mu.Lock()
 	s.nested = true
@@ -513,8 +521,9 @@ func (s *scene) checkEnding(ctx context.Context, end ending) {
 
 func isRuntimeError(value any) bool { _, ok := value.(runtime.Error); return ok }
 
-// checkPanic checks that the panic's value is unchanged and that the stack of its origin is available: the
-// panic's own stack, or the one stored with the value if the effector ran on its own goroutine.
+// checkPanic checks that the panic's value is unchanged and that the stack of its origin is
+// available: the panic's own stack, or the one stored with the value if the effector ran on its own
+// goroutine.
 func (s *scene) checkPanic(end ending) {
 	value, stack := end.panicked, end.stack
 	moved, ok := value.(*resilience.PanicError)
@@ -547,8 +556,9 @@ func (s *scene) detached(depth int) bool {
 	return false
 }
 
-// checkContexts checks, right after the call, the contexts that the effector received: a timeout's context
-// must have ended with the call, so that its timer is stopped and its children are released.
+// checkContexts checks, right after the call, the contexts that the effector received: a timeout's
+// context must have ended with the call, so that its timer is stopped and its children are
+// released.
 func (s *scene) checkContexts() {
 	if len(s.timeouts) == 0 || s.fault.nearer {
 		return
@@ -565,7 +575,8 @@ func (s *scene) checkContexts() {
 	}
 }
 
-// checkGoroutines checks the goroutines' stacks if there are more than before: one that has just ended may still be counted.
+// checkGoroutines checks the goroutines' stacks if there are more than before: one that has just
+// ended may still be counted.
 func (s *scene) checkGoroutines(before int) {
 	if runtime.NumGoroutine() <= before {
 		return
@@ -573,7 +584,8 @@ func (s *scene) checkGoroutines(before int) {
 	stacks := make([]byte, 1<<20)
 	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
 		state, frames, _ := strings.Cut(stack, "\n")
-		ours := strings.Contains(state, "synctest bubble") && !strings.Contains(state, "[running") // this one runs
+		// This one runs.
+		ours := strings.Contains(state, "synctest bubble") && !strings.Contains(state, "[running")
 		if ours && !strings.Contains(state, "synctest.Run") && !strings.HasPrefix(frames, "testing/synctest.") {
 			s.t.Errorf("left behind: %s", stack)
 		}

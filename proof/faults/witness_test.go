@@ -19,12 +19,14 @@ import (
 	"github.com/effector-go/resilience/throttle"
 )
 
-// A ledger is placed directly inside a breaker. It computes what the breaker must count, by the rules of the
-// breaker's documentation, from the calls that pass through, which are also the breaker's only source.
+// A ledger is placed directly inside a breaker. It computes what the breaker must count, by the
+// rules of the breaker's documentation, from the calls that pass through, which are also the
+// breaker's only source.
 type ledger struct {
-	breaker  *breaker.Breaker
-	config   breaker.Config
-	reported breaker.State // by the latest event; written by OnStateChange, whose calls are never concurrent
+	breaker *breaker.Breaker
+	config  breaker.Config
+	// By the latest event; written by OnStateChange, whose calls are never concurrent.
+	reported breaker.State
 
 	mu     sync.Mutex // guards the following
 	forced bool
@@ -33,8 +35,8 @@ type ledger struct {
 
 	calls, failures, slow, streak, leak int
 
-	// classifies is set if the breaker calls a Classify function. Other calls may end during that function:
-	// they count before the call being classified, which is pending until then.
+	// classifies is set if the breaker calls a Classify function. Other calls may end during that
+	// function: they count before the call being classified, which is pending until then.
 	classifies bool
 	pending    func()
 
@@ -173,7 +175,8 @@ func (l *ledger) checkSums(t *testing.T) {
 	}
 }
 
-// checkProbes acquires all probes of a half-open breaker, which shows that none is held, and releases them.
+// checkProbes acquires all probes of a half-open breaker, which shows that none is held, and
+// releases them.
 func (l *ledger) checkProbes(t *testing.T) {
 	if l.breaker.State() != breaker.HalfOpen {
 		return
@@ -195,10 +198,12 @@ func (l *ledger) checkProbes(t *testing.T) {
 
 // An account is placed directly inside a retry and computes what its budget must hold.
 type account struct {
-	retry   *retry.Retry
-	budget  *budget.Budget // nil without one
-	paid    atomic.Int64   // calls, each of which deposits once, however its first attempt ends and however many policies surround it
-	decided atomic.Int64   // additional attempts that were decided on, each for a token
+	retry  *retry.Retry
+	budget *budget.Budget // nil without one
+	// Calls, each of which deposits once, however its first attempt ends and however many policies
+	// surround it.
+	paid    atomic.Int64
+	decided atomic.Int64 // additional attempts that were decided on, each for a token
 }
 
 func (a *account) Run(ctx context.Context, next resilience.Next) error {
@@ -225,12 +230,14 @@ func (a *account) check(t *testing.T) {
 	}
 }
 
-// A gate is placed directly inside a policy that limits calls by concurrency, rate, or failures, and counts the calls that it admits.
+// A gate is placed directly inside a policy that limits calls by concurrency, rate, or failures,
+// and counts the calls that it admits.
 type gate struct {
 	policy  resilience.Policy
 	do      func(ctx context.Context, e resilience.Effector[int]) (int, error)
 	acquire func(ctx context.Context) (*bulkhead.Permit, error)
-	check   func(t *testing.T) // checks that nothing is held, and that the calls that passed were counted
+	// Checks that nothing is held, and that the calls that passed were counted.
+	check func(t *testing.T)
 
 	passed              atomic.Int64
 	succeeded, failures atomic.Int64 // calls that started the effector and weren't canceled
@@ -253,7 +260,8 @@ func (g *gate) Run(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-// tokens is the number of tokens of a rate limiter or a throttle: more than any test takes. None is refilled during a scene.
+// tokens is the number of tokens of a rate limiter or a throttle: more than any test takes. None is
+// refilled during a scene.
 const tokens = 1000
 
 func (s *scene) newGate(k kind, depth int) *gate {
@@ -299,7 +307,9 @@ func (s *scene) newGate(k kind, depth int) *gate {
 		}
 	case hedging:
 		h := hedge.New(hedge.Config{
-			Delay:  openFor / 2, // earlier than a breaker's timer: the runtime holds a stopped timer while earlier ones are pending
+			// Earlier than a breaker's timer: the runtime holds a stopped timer while earlier ones
+			// are pending.
+			Delay:  openFor / 2,
 			Budget: budget.New(budget.Config{Ratio: 1, TTL: 8760 * time.Hour}),
 
 			HedgeIf: func(error) bool { s.pass(atHedgeIf, depth); return true },

@@ -1,6 +1,6 @@
-// Package hedge compares hedge with a model: a plain simulation that computes from the design alone when
-// each start of a call begins, how the call ends, what happens to the losers, and the call's Starts,
-// Repeatable, and budget afterwards.
+// Package hedge compares hedge with a model: a plain simulation that computes from the design alone
+// when each start of a call begins, how the call ends, what happens to the losers, and the call's
+// Starts, Repeatable, and budget afterwards.
 package hedge
 
 import (
@@ -26,7 +26,9 @@ import (
 
 // An outcome is the result of one start.
 type outcome struct {
-	kind           string // ok, failed, permanent, rejected (by HedgeIf), not made (NotMade), refused (by an inner policy), panicked
+	// ok, failed, permanent, rejected (by HedgeIf), not made (NotMade), refused (by an inner
+	// policy), panicked.
+	kind           string
 	takes          time.Duration
 	ignoresContext bool
 }
@@ -66,7 +68,8 @@ func draw(t *rapid.T) scenario {
 	for i := range mostStarts {
 		s.outcomes = append(s.outcomes, outcome{
 			kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
-			// The order of two events at the same instant is undefined. A distinct bit in each time avoids them.
+			// The order of two events at the same instant is undefined. A distinct bit in each time
+			// avoids them.
 			takes:          ms(t, 60, "takes") + time.Microsecond<<i,
 			ignoresContext: rapid.IntRange(0, 3).Draw(t, "ignoresContext") == 0,
 		})
@@ -77,10 +80,12 @@ func draw(t *rapid.T) scenario {
 
 // A verdict is the result of a call.
 type verdict struct {
-	begins     []time.Duration // of starts
-	events     []string
-	ends       time.Duration
-	err        string   // nil, dead, start N (its error), ended (the error of a start that ended with its context), panic N
+	begins []time.Duration // of starts
+	events []string
+	ends   time.Duration
+	// nil, dead, start N (its error), ended (the error of a start that ended with its context),
+	// panic N.
+	err        string
 	value      int      // the start that the value comes from
 	starts     int      // Next.Starts after the call
 	repeatable bool     // Next.Repeatable after the call
@@ -97,7 +102,8 @@ type run struct {
 	canceled bool // it ended because its context did
 }
 
-// expected is the model: the rules of hedging, as a simulation that goes from one event to the next.
+// expected is the model: the rules of hedging, as a simulation that goes from one event to the
+// next.
 func (s scenario) expected() (v verdict) {
 	if s.ends != "never" && s.endsAt <= 0 {
 		return verdict{err: "dead", repeatable: true, tokens: s.tokens}
@@ -109,8 +115,10 @@ func (s scenario) expected() (v verdict) {
 		left = 1
 	}
 	deposited, over := false, false
-	last := 0   // the start whose value the call holds
-	failed := 0 // the start whose error the call returns if all fail: the last one made, or the last of all once the caller's context has ended
+	last := 0 // the start whose value the call holds
+	// The start whose error the call returns if all fail: the last one made, or the last of all
+	// once the caller's context has ended.
+	failed := 0
 	slowAt := time.Duration(math.MaxInt64)
 
 	outcomeOf := func(r *run) outcome { return s.outcomes[r.n-1] }
@@ -180,7 +188,8 @@ func (s scenario) expected() (v verdict) {
 			default:
 				v.causes = append(v.causes, "over")
 			}
-			// A loser's context is canceled. Unless it ignores that, it ends then, with a value nevertheless.
+			// A loser's context is canceled. Unless it ignores that, it ends then, with a value
+			// nevertheless.
 			if o := outcomeOf(r); s.discards && o.made() && (r.n != value || err != "nil") && (o.kind != "panicked" || r.canceled || !r.ended) {
 				v.dropped = append(v.dropped, r.n)
 			}
@@ -357,7 +366,8 @@ func (s scenario) actual() (v verdict) {
 		switch {
 		case wait(ctx, n):
 			if !s.discards {
-				return -1, &startError{n, true} // any of them: the order in which they end is undefined
+				// Any of them: the order in which they end is undefined.
+				return -1, &startError{n, true}
 			}
 			return n, &startError{n, true}
 		case s.outcomes[n-1].kind == "ok":
@@ -425,7 +435,8 @@ func TestHedgeMatchesModel(t *testing.T) {
 	})
 }
 
-// TestHedgeQuantileMatchesModel compares the quantile with that of a plain list of durations. Calls of the last three minutes count, calls older than four don't.
+// TestHedgeQuantileMatchesModel compares the quantile with that of a plain list of durations. Calls
+// of the last three minutes count, calls older than four don't.
 func TestHedgeQuantileMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		share := rapid.SampledFrom([]float64{0.1, 0.5, 0.9, 0.95, 0.99}).Draw(rt, "Quantile")
@@ -443,7 +454,9 @@ func TestHedgeQuantileMatchesModel(t *testing.T) {
 					time.Sleep(size % (2 * time.Minute))
 				case kind == 1:
 					hedge.Do(context.Background(), h, func(context.Context) (int, error) { time.Sleep(size); return 0, errCaller })
-				default: // ignores its context, so that a hedge doesn't change when the first start ends; the hedge takes as long and loses
+				// Ignores its context, so that a hedge doesn't change when the first start ends;
+				// the hedge takes as long and loses.
+				default:
 					hedge.Do(context.Background(), h, func(context.Context) (int, error) { time.Sleep(size); return 0, nil })
 					ended[n], took[n] = time.Now(), size
 				}

@@ -1,5 +1,5 @@
-// Package pipeline compares nested pipelines with a plain interpreter: the result of each call, how often
-// the effector is started, whether the call may be repeated, and what happens to each value.
+// Package pipeline compares nested pipelines with a plain interpreter: the result of each call, how
+// often the effector is started, whether the call may be repeated, and what happens to each value.
 package pipeline
 
 import (
@@ -33,7 +33,8 @@ func (n node) String() string {
 	return fmt.Sprint(n.kind, n.n)
 }
 
-// A scenario is a pipeline and the effector's outcomes by start: ok, failed, not made (no effect), or hangs until its context ends.
+// A scenario is a pipeline and the effector's outcomes by start: ok, failed, not made (no effect),
+// or hangs until its context ends.
 type scenario struct {
 	policies []node
 	discard  bool
@@ -388,7 +389,8 @@ func words(err string) string {
 	return text(errors.New(err))
 }
 
-// TestPipelineMatchesInterpreter runs pipelines without Discard. The test above covers those with it.
+// TestPipelineMatchesInterpreter runs pipelines without Discard. The test above covers those with
+// it.
 func TestPipelineMatchesInterpreter(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)

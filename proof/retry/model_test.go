@@ -1,5 +1,5 @@
-// Package retry compares retry with a model: a plain function that computes from the design alone when each
-// attempt of a call begins, when the call ends, and with what result.
+// Package retry compares retry with a model: a plain function that computes from the design alone
+// when each attempt of a call begins, when the call ends, and with what result.
 package retry
 
 import (
@@ -24,7 +24,9 @@ func TestMain(m *testing.M) { cases.Main(m, 4000, 0) }
 
 // An outcome is the result of one run of a call.
 type outcome struct {
-	kind  string // ok, failed, not made, permanent, rejected (by RetryIf), refused (by an inner policy), panics, exits
+	// ok, failed, not made, permanent, rejected (by RetryIf), refused (by an inner policy), panics,
+	// exits.
+	kind  string
 	takes time.Duration
 	after time.Duration // RetryAfter
 }
@@ -82,8 +84,8 @@ func drawCall(t *rapid.T) call {
 		}
 		c.outcomes = append(c.outcomes, o)
 	}
-	// The context ends between the instants at which anything else happens, because the order of two events
-	// at the same instant is undefined.
+	// The context ends between the instants at which anything else happens, because the order of
+	// two events at the same instant is undefined.
 	c.endsAt = ms(t, 300, "endsAt") - time.Millisecond/2
 	return c
 }
@@ -92,8 +94,10 @@ func drawCall(t *rapid.T) call {
 type verdict struct {
 	begins []string // of runs: when, and as which attempt
 	ends   time.Duration
-	err    string // nil, bare N (the error of run N), context, panics N, exits N, or exhausted REASON after N attempts: ERRORS
-	value  int    // the number of the last start, from 1
+	// nil, bare N (the error of run N), context, panics N, exits N, or exhausted REASON after N
+	// attempts: ERRORS.
+	err    string
+	value  int // the number of the last start, from 1
 	events []string
 }
 
@@ -139,7 +143,8 @@ func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
 			last, refusal = run, -1
 			if c.ends != "never" && c.endsAt < now+o.takes {
 				now, v.value = max(now, c.endsAt), attempts
-				return end(own) // the effector ends with its context, and its error is returned unchanged
+				// The effector ends with its context, and its error is returned unchanged.
+				return end(own)
 			}
 			now += o.takes
 			switch o.kind {
@@ -392,7 +397,8 @@ func runOf(err error) int {
 	return -1
 }
 
-// refusalOf returns the run of the refusal that ended the call after attempts that were made, -1 if there is none.
+// refusalOf returns the run of the refusal that ended the call after attempts that were made, -1 if
+// there is none.
 func refusalOf(e *retry.ExhaustedError) int {
 	found := -1
 	for _, err := range e.Unwrap() {
