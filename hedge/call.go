@@ -24,11 +24,11 @@ type call struct {
 	left     int           // additional starts that the call may still have
 	deposits bool          // the call deposits into the budget as soon as it was made
 
-	first   start
-	further []*start
-	running int         // starts whose end the caller hasn't seen
-	latest  int64       // when the latest start began, by package clock; not after the timer was set
-	timer   *time.Timer // calls isSlow, a delay after the latest start; nil if not hedged
+	first      start
+	additional []*start
+	running    int         // starts whose end the caller hasn't seen
+	latest     int64       // when the latest start began, by package clock; not after the timer was set
+	timer      *time.Timer // calls isSlow, a delay after the latest start; nil if not hedged
 
 	mu      sync.Mutex
 	changed sync.Cond // signals a change of the following fields
@@ -209,14 +209,14 @@ func (c *call) again(err error) {
 	}
 	c.left--
 	if onHedge := c.hedge.config.OnHedge; onHedge != nil {
-		onHedge(Event{c.hedge.config.Name, len(c.further) + 2, time.Duration(clock.Now() - c.begun), err})
+		onHedge(Event{c.hedge.config.Name, len(c.additional) + 2, time.Duration(clock.Now() - c.begun), err})
 		if c.ctx.Err() != nil {
 			return
 		}
 	}
 	c.latest = clock.Now()
 	s := new(start)
-	c.further = append(c.further, s)
+	c.additional = append(c.additional, s)
 	c.start(s)
 	if c.left > 0 {
 		c.timer.Reset(c.delay)
@@ -256,7 +256,7 @@ func (c *call) giveUp() {
 	c.decided = true
 	unseen := c.ended
 	c.mu.Unlock()
-	for _, s := range append(c.further, &c.first) {
+	for _, s := range append(c.additional, &c.first) {
 		if !s.seen {
 			s.ctx.end(ErrLost)
 		}

@@ -55,27 +55,27 @@ const (
 
 // Validate reports all errors in the Config together. It returns nil if there are none.
 func (c Config) Validate() error {
-	var mistakes []error
-	mistake := func(format string, args ...any) {
-		mistakes = append(mistakes, errors.New(errtext.Title("hedge", c.Name)+": "+fmt.Sprintf(format, args...)))
+	var errs []error
+	invalid := func(format string, args ...any) {
+		errs = append(errs, errors.New(errtext.Title("hedge", c.Name)+": "+fmt.Sprintf(format, args...)))
 	}
 	quantileOK := c.Quantile == 0 || c.Quantile > 0 && c.Quantile < 1 // false for NaN
 	if !quantileOK {
-		mistake("Quantile is %v, must be above 0 and below 1, or 0 for none", c.Quantile)
+		invalid("Quantile is %v, must be above 0 and below 1, or 0 for none", c.Quantile)
 	}
 	switch {
 	case c.Delay < 0:
-		mistake("Delay is %v, must be positive, or 0 with Quantile", c.Delay)
+		invalid("Delay is %v, must be positive, or 0 with Quantile", c.Delay)
 	case c.Delay == 0 && c.Quantile == 0:
-		mistake("Delay and Quantile are both 0, one of them must be positive")
+		invalid("Delay and Quantile are both 0, one of them must be positive")
 	}
 	if c.MinSamples < 0 {
-		mistake("MinSamples is %d, must be positive, or 0 for the default %d", c.MinSamples, defaultMinSamples)
+		invalid("MinSamples is %d, must be positive, or 0 for the default %d", c.MinSamples, defaultMinSamples)
 	}
 	if c.Max < 0 {
-		mistake("Max is %d, must be positive, or 0 for the default %d", c.Max, defaultMax)
+		invalid("Max is %d, must be positive, or 0 for the default %d", c.Max, defaultMax)
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(errs...)
 }
 
 func (c Config) withDefaults() Config {

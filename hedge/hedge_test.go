@@ -58,16 +58,16 @@ func leftBehind() string {
 }
 
 var (
-	errDown = errors.New("down")
-	errBoss = errors.New("boss said no")
+	errDown   = errors.New("down")
+	errCaller = errors.New("caller's cause")
 )
 
 // plenty returns a budget that no test here empties.
 func plenty() *budget.Budget { return budget.New(budget.Config{MinPerSecond: 1e5}) }
 
-// after returns a Hedge with a delay of a second that adds up to further starts to a call.
-func after(further int) *hedge.Hedge {
-	return hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: further, Budget: plenty()})
+// after returns a Hedge with a delay of a second that adds up to max starts to a call.
+func after(max int) *hedge.Hedge {
+	return hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: max, Budget: plenty()})
 }
 
 // An answer is the result of one start.
@@ -82,10 +82,10 @@ type answer struct {
 type script struct {
 	answers []answer
 
-	mu     sync.Mutex
-	begun  time.Time
-	begins []time.Duration
-	ctxs   []context.Context
+	mu       sync.Mutex
+	begun    time.Time
+	begins   []time.Duration
+	contexts []context.Context
 }
 
 func scripted(answers ...answer) *script { return &script{answers: answers, begun: time.Now()} }
@@ -93,7 +93,7 @@ func scripted(answers ...answer) *script { return &script{answers: answers, begu
 func (s *script) call(ctx context.Context) (int, error) {
 	s.mu.Lock()
 	s.begins = append(s.begins, time.Since(s.begun))
-	s.ctxs = append(s.ctxs, ctx)
+	s.contexts = append(s.contexts, ctx)
 	n := len(s.begins)
 	s.mu.Unlock()
 	a := s.answers[min(n, len(s.answers))-1]
@@ -121,7 +121,7 @@ func (s *script) started() []time.Duration {
 func (s *script) ctx(start int) context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ctxs[start-1]
+	return s.contexts[start-1]
 }
 
 func (s *script) want(t *testing.T, begins ...time.Duration) {
@@ -554,7 +554,7 @@ func TestHedgeIfIsNotCalledIfNothingFollows(t *testing.T) {
 func TestHedgeStartsNothingOnceContextEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(500*time.Millisecond, func() { cancel(errBoss) })
+		time.AfterFunc(500*time.Millisecond, func() { cancel(errCaller) })
 		s := scripted(answer{takes: time.Minute})
 		_, err := hedge.Do(ctx, after(1), s.call)
 		if err == nil || err.Error() != "start 1: context canceled" || time.Since(s.begun) != 500*time.Millisecond {
@@ -576,14 +576,14 @@ func TestHedgeStartsNothingOnceContextEnded(t *testing.T) {
 func TestHedgeEndsEveryStartWithCallersCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(90*time.Second, func() { cancel(errBoss) })
+		time.AfterFunc(90*time.Second, func() { cancel(errCaller) })
 		s := scripted(answer{takes: time.Hour})
 		_, err := hedge.Do(ctx, after(3), s.call)
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want canceled", err)
 		}
 		for n := range 4 {
-			if cause := context.Cause(s.ctx(n + 1)); cause != errBoss {
+			if cause := context.Cause(s.ctx(n + 1)); cause != errCaller {
 				t.Errorf("start %d: got cause %v, want the caller's", n+1, cause)
 			}
 		}
@@ -609,11 +609,11 @@ func TestHedgeStartsInheritValuesAndDeadline(t *testing.T) {
 func TestHedgeMakesNoCallWithEndedContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(errBoss)
+		cancel(errCaller)
 		b := budget.New(budget.Config{Ratio: 1})
 		s := scripted(answer{})
 		value, err := hedge.Do(ctx, hedge.New(hedge.Config{Delay: time.Second, Budget: b}), s.call)
-		if value != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errBoss) || len(s.started()) > 0 {
+		if value != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errCaller) || len(s.started()) > 0 {
 			t.Errorf("got %d, %v after %d starts, want 0 and an error that is Canceled and the cause", value, err, len(s.started()))
 		}
 		if b.Withdraw() {

@@ -66,24 +66,24 @@ var defaultBackoff = FullJitter(100*time.Millisecond, 10*time.Second)
 
 // Validate reports all errors in the Config together. It returns nil if there are none.
 func (c Config) Validate() error {
-	var mistakes []error
-	mistake := func(format string, args ...any) {
-		mistakes = append(mistakes, errors.New(prefix(c.Name)+fmt.Sprintf(format, args...)))
+	var errs []error
+	invalid := func(format string, args ...any) {
+		errs = append(errs, errors.New(prefix(c.Name)+fmt.Sprintf(format, args...)))
 	}
 	if c.MaxAttempts < Unlimited {
-		mistake("MaxAttempts is %d, must be positive, 0 for the default %d or Unlimited (%d)",
+		invalid("MaxAttempts is %d, must be positive, 0 for the default %d or Unlimited (%d)",
 			c.MaxAttempts, defaultMaxAttempts, Unlimited)
 	}
 	if c.MaxElapsed < 0 {
-		mistake("MaxElapsed is %v, must be positive, or 0 for no limit", c.MaxElapsed)
+		invalid("MaxElapsed is %v, must be positive, or 0 for no limit", c.MaxElapsed)
 	}
 	if c.MaxRetryAfter < 0 {
-		mistake("MaxRetryAfter is %v, must be positive, or 0 for the default %v", c.MaxRetryAfter, defaultMaxRetryAfter)
+		invalid("MaxRetryAfter is %v, must be positive, or 0 for the default %v", c.MaxRetryAfter, defaultMaxRetryAfter)
 	}
 	if c.RetryRefused && c.MaxElapsed == 0 {
-		mistake("RetryRefused is true and MaxElapsed is 0: MaxElapsed must be positive, because refusals don't count as attempts")
+		invalid("RetryRefused is true and MaxElapsed is 0: MaxElapsed must be positive, because refusals don't count as attempts")
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(errs...)
 }
 
 func (c Config) withDefaults() Config {

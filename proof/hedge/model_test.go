@@ -328,7 +328,7 @@ func (s scenario) actual() (v verdict) {
 	})
 
 	var mu sync.Mutex // guards the following and v.dropped
-	var ctxs []context.Context
+	var contexts []context.Context
 	var begins []time.Duration
 	wait := func(ctx context.Context, n int) (canceled bool) {
 		o := s.outcomes[n-1]
@@ -349,9 +349,9 @@ func (s scenario) actual() (v verdict) {
 	type number struct{}
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		mu.Lock()
-		ctxs = append(ctxs, ctx)
+		contexts = append(contexts, ctx)
 		begins = append(begins, time.Since(began))
-		n := len(ctxs)
+		n := len(contexts)
 		mu.Unlock()
 		if s.outcomes[n-1].made() {
 			return next.Run(context.WithValue(ctx, number{}, n))
@@ -408,7 +408,7 @@ func (s scenario) actual() (v verdict) {
 		}
 	}()
 	mu.Lock()
-	for _, ctx := range ctxs {
+	for _, ctx := range contexts {
 		causes := map[error]string{hedge.ErrLost: "lost", errCaller: "caller", context.Canceled: "over"}
 		v.causes = append(v.causes, causes[context.Cause(ctx)])
 	}
