@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/bulkhead"
@@ -73,6 +75,36 @@ func TestComposeTwiceHidesRefusalsFromOuterRetry(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestBulkheadPerCallLimitsNothing(t *testing.T) {
+	common := places(1, 0)
+	for _, c := range []struct {
+		name     string
+		bulkhead func() *bulkhead.Bulkhead
+		running  int
+	}{
+		{"one per call", func() *bulkhead.Bulkhead { return places(1, 0) }, 3},
+		{"one for all calls", func() *bulkhead.Bulkhead { return common }, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := answersIn(time.Second)
+				var callers errgroup.Group
+				for range 3 {
+					callers.Go(func() error {
+						if _, err := resilience.Do(t.Context(), c.bulkhead(), e.Do); err != nil && !errors.Is(err, bulkhead.ErrFull) {
+							return err
+						}
+						return nil
+					})
+				}
+				if err := callers.Wait(); err != nil || e.MaxConcurrent() != c.running {
+					t.Errorf("got %d concurrent calls, %v, want %d, nil", e.MaxConcurrent(), err, c.running)
+				}
+			})
+		})
+	}
 }
 
 func TestBulkheadAroundAbandoningTimeoutDoesNotBoundWhatRuns(t *testing.T) {
