@@ -14,7 +14,7 @@ import (
 
 func succeed(context.Context) (int, error) { return 1, nil }
 
-// A call that is not hedged.
+// BenchmarkDo measures a call that isn't hedged.
 func BenchmarkDo(b *testing.B) {
 	cancelable, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -50,7 +50,8 @@ func BenchmarkDo(b *testing.B) {
 	}
 }
 
-// What a call costs that does no more than run on a goroutine of its own.
+// BenchmarkGoroutine measures the cost of running a function on its own goroutine and waiting for
+// it.
 func BenchmarkGoroutine(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
@@ -60,8 +61,9 @@ func BenchmarkGoroutine(b *testing.B) {
 	}
 }
 
-// What hedging does to the tail, in real time: of a hundred calls one takes a hundred times as long. p99 is what the slowest hundredth takes
-// or more, more is how many more calls the dependency saw.
+// BenchmarkTail measures the effect of hedging on the tail, in real time: one call in a hundred
+// takes a hundred times as long. p99 is the 99th percentile of the durations, more the share of
+// additional calls.
 func BenchmarkTail(b *testing.B) {
 	const typical = time.Millisecond
 	var mu sync.Mutex

@@ -11,38 +11,39 @@ import (
 	"github.com/effector-go/resilience/internal/permanent"
 )
 
-// A call is one call through a Hedge. What mu does not guard belongs to the caller's goroutine.
+// A call is one call through a Hedge. Fields that mu doesn't guard belong to the caller's
+// goroutine.
 type call struct {
-	hedge *Hedge
-	ctx   context.Context
-	next  resilience.Next
-	begun int64         // on package clock
-	delay time.Duration // before each further start
-	left  int           // further starts that the call may still have
-	pays  bool          // a deposit into the budget, once the call was made
+	hedge    *Hedge
+	ctx      context.Context
+	next     resilience.Next
+	begun    int64         // time of package clock
+	delay    time.Duration // before each additional start
+	left     int           // additional starts that the call may still have
+	deposits bool          // the call deposits into the budget as soon as it was made
 
-	first   start
-	further []*start
-	running int         // starts whose end the caller has not seen
-	latest  int64       // when the latest start began, on package clock; not later than the timer was set
-	timer   *time.Timer // runs isSlow, a delay after the latest start; nil if the call is not hedged
+	first      start
+	additional []*start
+	running    int         // starts whose end the caller hasn't seen
+	latest     int64       // when the latest start began, by package clock; not after the timer was set
+	timer      *time.Timer // calls isSlow, a delay after the latest start; nil if not hedged
 
 	mu      sync.Mutex
-	changed sync.Cond // something of what follows
-	ended   []*start  // for the caller to see, in the order in which they ended
+	changed sync.Cond // signals a change of the following fields
+	ended   []*start  // ended starts that the caller hasn't seen, in the order in which they ended
 	slow    bool      // the timer ran
-	decided bool      // a start succeeded or panicked, or the caller has gone: starts that end now have lost
+	decided bool      // a start succeeded or panicked, or the caller has left: the others have lost
 
-	room [2]*start // for ended, unless Max is larger than 1
+	room [2]*start // backs ended, which is sufficient unless Max is larger than 1
 }
 
-// A start is one start of a call, on a goroutine of its own.
+// A start is one start of a call, on its own goroutine.
 type start struct {
 	detached.Run
 	call     *call
-	ctx      startCtx
-	panicked bool // or ended its goroutine, and is the call's
-	seen     bool // by the caller: it has ended
+	ctx      startContext
+	panicked bool // panicked or called Goexit, and so decides the call
+	seen     bool // the caller has seen that it ended
 }
 
 // run makes the call.
@@ -54,7 +55,9 @@ func (c *call) run() error {
 	if c.left > 0 {
 		c.timer = time.AfterFunc(c.delay, c.isSlow)
 	}
-	var last error // of those that were made, or of all if none was, or once the caller's ctx has ended
+	// The error of the last start that was made. If none was made, or once the caller's context has
+	// ended: the error of the last start of all.
+	var last error
 	made := false
 	for {
 		s := c.wait()
@@ -76,20 +79,22 @@ func (c *call) run() error {
 	}
 }
 
-// start starts the call on s.
+// start runs the rest of the pipeline as start s.
 func (c *call) start(s *start) {
 	s.call = c
 	s.ctx.Context = c.ctx
 	s.Fork = c.next.Fork()
-	// In the fork alone, so that policies further in know who pays, and that one who was refused has not paid.
+	// Asked of the fork only: inner policies then know that the hedge deposits for this start, and
+	// a refused start leaves no trace in the call.
 	if first := s.Fork.FirstTime(c.hedge.config.Budget); s == &c.first {
-		c.pays = c.pays && first
+		c.deposits = c.deposits && first
 	}
 	c.running++
 	go s.Do(&s.ctx, s)
 }
 
-// Ended decides whether the start is the call's or has lost: it is [detached.Owner]'s.
+// Ended implements [detached.Owner]. It decides whether the call uses the start's result or the
+// start has lost.
 func (s *start) Ended(returned bool, err error) (awaited bool) {
 	c := s.call
 	c.mu.Lock()
@@ -100,27 +105,28 @@ func (s *start) Ended(returned bool, err error) (awaited bool) {
 	c.decided = !returned || err == nil
 	s.panicked = !returned
 	if returned {
-		c.tell(s)
+		c.report(s)
 	}
 	return true
 }
 
-// Done tells the caller of a panic, which is there only now: it is [detached.Owner]'s.
+// Done implements [detached.Owner]. It reports a panic to the caller: its value is available only
+// now.
 func (s *start) Done(awaited bool) {
 	if awaited && s.panicked {
 		s.call.mu.Lock()
 		defer s.call.mu.Unlock()
-		s.call.tell(s)
+		s.call.report(s)
 	}
 }
 
-// tell tells the caller that s has ended. It is called with mu held.
-func (c *call) tell(s *start) {
+// report notifies the caller that s has ended. mu must be held.
+func (c *call) report(s *start) {
 	c.ended = append(c.ended, s)
 	c.changed.Signal()
 }
 
-// isSlow tells the caller that the latest start is slow.
+// isSlow notifies the caller that the latest start is slow.
 func (c *call) isSlow() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,7 +134,7 @@ func (c *call) isSlow() {
 	c.changed.Signal()
 }
 
-// wait gives the next start that ended, or nil when the latest one is slow.
+// wait returns the next start that ended, or nil if the latest one is slow.
 func (c *call) wait() *start {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -144,7 +150,7 @@ func (c *call) wait() *start {
 	return s
 }
 
-// see makes the result of s the call's.
+// see adopts the result of s into the call.
 func (c *call) see(s *start) error {
 	s.seen = true
 	s.ctx.end(nil)
@@ -152,7 +158,7 @@ func (c *call) see(s *start) error {
 	c.next.Adopt(s.Fork)
 	err := s.Result()
 	if err == nil && c.hedge.recent != nil && (s == &c.first || !c.first.seen) {
-		now := clock.Now() // when the first start won; or lost: it would have taken longer, and was slow in any case
+		now := clock.Now() // when the first start won, or lost: it would have taken longer still
 		c.hedge.recent.record(time.Duration(now-c.begun), now)
 	}
 	return err
@@ -161,7 +167,7 @@ func (c *call) see(s *start) error {
 // hedgeSlow starts the call again because the latest start is slow.
 func (c *call) hedgeSlow() {
 	if time.Duration(clock.Now()-c.latest) < c.delay {
-		return // it is another by now: one failed as the timer ran, which has been set anew
+		return // the timer ran for a start that failed meanwhile; it was reset for the next one
 	}
 	if c.mayStart() {
 		c.again(nil)
@@ -173,7 +179,7 @@ func (c *call) hedgeFailed(s *start, err error) {
 	if permanent.Is(err) {
 		c.left = 0
 	}
-	if s.Fork.Starts() == 0 || !c.mayStart() { // refused further in, or the last
+	if s.Fork.Starts() == 0 || !c.mayStart() { // refused by an inner policy, or the last one
 		return
 	}
 	hedgeIf := c.hedge.config.HedgeIf
@@ -182,53 +188,57 @@ func (c *call) hedgeFailed(s *start, err error) {
 	}
 }
 
-// mayStart reports whether the call may have a further start, but for the budget.
+// mayStart reports whether the call may have another start if the budget allows it.
 func (c *call) mayStart() bool { return c.left > 0 && c.ctx.Err() == nil && c.next.Repeatable() }
 
-// answered reports whether the answer is there for the caller to see: it came while the caller saw to something else.
+// answered reports whether the call is already decided: the answer may arrive while the caller is
+// busy with another start's failure.
 func (c *call) answered() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.decided
 }
 
-// again starts the call again if the budget has a token. err is what the start before failed with, nil if it is slow.
+// again starts the call again if the budget has a token. err is the error of the start that failed,
+// nil if the latest start is slow.
 func (c *call) again(err error) {
 	if c.answered() || !c.withdraw() {
 		return
 	}
 	c.left--
 	if onHedge := c.hedge.config.OnHedge; onHedge != nil {
-		onHedge(Event{c.hedge.config.Name, len(c.further) + 2, time.Duration(clock.Now() - c.begun), err})
+		onHedge(Event{c.hedge.config.Name, len(c.additional) + 2, time.Duration(clock.Now() - c.begun), err})
 		if c.ctx.Err() != nil {
 			return
 		}
 	}
 	c.latest = clock.Now()
 	s := new(start)
-	c.further = append(c.further, s)
+	c.additional = append(c.additional, s)
 	c.start(s)
 	if c.left > 0 {
 		c.timer.Reset(c.delay)
 	}
 }
 
-// withdraw takes a token for a further start.
+// withdraw takes a token for an additional start.
 func (c *call) withdraw() bool {
 	c.deposit()
 	return c.hedge.config.Budget.Withdraw()
 }
 
-// deposit pays for the call once it was made. One that an open breaker further in refuses pays nothing.
+// deposit deposits into the budget once the call was made. A call that an inner policy such as an
+// open breaker refuses deposits nothing.
 func (c *call) deposit() {
-	if c.pays && c.next.Starts() > 0 {
-		c.pays = false
-		c.next.FirstTime(c.hedge.config.Budget) // whether a start that was made is adopted or runs on
+	if c.deposits && c.next.Starts() > 0 {
+		c.deposits = false
+		// Marks the call itself: the start may still be running.
+		c.next.FirstTime(c.hedge.config.Budget)
 		c.hedge.config.Budget.Deposit()
 	}
 }
 
-// end pays, and gives up the starts that the caller has not seen.
+// end deposits, and gives up the starts that the caller hasn't seen.
 func (c *call) end() {
 	if c.timer != nil {
 		c.timer.Stop()
@@ -244,12 +254,12 @@ func (c *call) giveUp() {
 	c.decided = true
 	unseen := c.ended
 	c.mu.Unlock()
-	for _, s := range append(c.further, &c.first) {
+	for _, s := range append(c.additional, &c.first) {
 		if !s.seen {
 			s.ctx.end(ErrLost)
 		}
 	}
-	for _, s := range unseen { // HedgeIf or OnHedge panicked
-		defer s.Fork.Discard() // each, even if drop panics
+	for _, s := range unseen { // not empty only if HedgeIf or OnHedge panicked
+		defer s.Fork.Discard() // deferred, so that all are discarded even if drop panics
 	}
 }

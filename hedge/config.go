@@ -9,35 +9,42 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// Config says when a [Hedge] starts a call again. Delay or Quantile must be set.
+// Config configures when a [Hedge] starts a call again. Delay or Quantile must be set.
 type Config struct {
-	// Name stands in events. Default none.
+	// Name appears in events and snapshots. Default none.
 	Name string
 
-	// Delay is the time before each further start, counted from the one before. It may be 0 only with Quantile. Of use is one that few
-	// calls take, the 95th percentile say.
+	// Delay is the time before each additional start, counted from the previous start. It may be 0
+	// only if Quantile is set. Choose a delay that few calls exceed, for example the 95th
+	// percentile.
 	Delay time.Duration
 
-	// Quantile, if set, has a call started again once it is slower than this share of the recent ones, those of the last three to four
-	// minutes: with 0.95 one call in twenty, whatever the dependency's pace. It is found to within 5 %, and kept in some 40 kB. From above 0 to below 1.
+	// Quantile, if set, starts a call again once it is slower than this share of the recent calls,
+	// which are those of the last three to four minutes. With 0.95, one call in twenty is hedged,
+	// whatever the dependency's pace. The quantile is exact to within 5% and takes about 40 kB of
+	// memory. Range: above 0, below 1.
 	Quantile float64
 
-	// MinSamples is how many recent calls Quantile needs. With fewer, Delay counts, and a call is not hedged at all if that is 0. Default 100.
+	// MinSamples is how many recent calls Quantile needs. With fewer, Delay applies; if Delay is 0,
+	// calls aren't hedged until then. Default 100.
 	MinSamples int
 
-	// Max is how many further starts a call may have. Default 1.
+	// Max is the maximum number of additional starts of a call. Default 1.
 	Max int
 
-	// Budget must yield a token for every further start. It is asked last. A call for which it has none, when it is slow, is not started by
-	// time any more. Default 5 % of calls: budget.New(budget.Config{Ratio: 0.05, TTL: 5 * time.Minute}), with which the first nineteen calls
-	// cannot be hedged. One that retries share gets one deposit a call.
+	// Budget must have a token for every additional start. It is checked last. If it has no token
+	// when a call is slow, that call gets no more starts for slowness. Default 5% of calls:
+	// budget.New(budget.Config{Ratio: 0.05, TTL: 5 * time.Minute}), with which the first nineteen
+	// calls can't be hedged. A budget shared with retries gets one deposit per call.
 	Budget *budget.Budget
 
-	// HedgeIf, if set, is asked whether a failure has the next start begin at once where it would else. It narrows and never widens, and
-	// does not concern starts that begin because those before are slow. It runs on the goroutine of the call.
+	// HedgeIf, if set, reports whether a failure starts the next start immediately, where it
+	// otherwise would. It narrows and never widens, and it has no effect on starts that are
+	// triggered by slowness. It runs on the call's goroutine.
 	HedgeIf func(error) bool
 
-	// OnHedge, if set, is called before each further start, on the goroutine of the call, which waits for it.
+	// OnHedge, if set, is called before each additional start, on the call's goroutine. The start
+	// waits until it returns.
 	OnHedge func(Event)
 }
 
@@ -46,29 +53,29 @@ const (
 	defaultMax        = 1
 )
 
-// Validate reports every mistake in the Config, nil if there is none.
+// Validate reports all errors in the Config together. It returns nil if there are none.
 func (c Config) Validate() error {
-	var mistakes []error
-	mistake := func(format string, args ...any) {
-		mistakes = append(mistakes, errors.New(errtext.Title("hedge", c.Name)+": "+fmt.Sprintf(format, args...)))
+	var errs []error
+	invalid := func(format string, args ...any) {
+		errs = append(errs, errors.New(errtext.Title("hedge", c.Name)+": "+fmt.Sprintf(format, args...)))
 	}
-	quantileOK := c.Quantile == 0 || c.Quantile > 0 && c.Quantile < 1 // so written, NaN is a mistake
+	quantileOK := c.Quantile == 0 || c.Quantile > 0 && c.Quantile < 1 // false for NaN
 	if !quantileOK {
-		mistake("Quantile is %v, must be above 0 and below 1, or 0 for none", c.Quantile)
+		invalid("Quantile is %v, must be above 0 and below 1, or 0 for none", c.Quantile)
 	}
 	switch {
 	case c.Delay < 0:
-		mistake("Delay is %v, must be positive, or 0 with Quantile", c.Delay)
+		invalid("Delay is %v, must be positive, or 0 with Quantile", c.Delay)
 	case c.Delay == 0 && c.Quantile == 0:
-		mistake("Delay and Quantile are both 0, one of them must be positive")
+		invalid("Delay and Quantile are both 0, one of them must be positive")
 	}
 	if c.MinSamples < 0 {
-		mistake("MinSamples is %d, must be positive, or 0 for the default %d", c.MinSamples, defaultMinSamples)
+		invalid("MinSamples is %d, must be positive, or 0 for the default %d", c.MinSamples, defaultMinSamples)
 	}
 	if c.Max < 0 {
-		mistake("Max is %d, must be positive, or 0 for the default %d", c.Max, defaultMax)
+		invalid("Max is %d, must be positive, or 0 for the default %d", c.Max, defaultMax)
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(errs...)
 }
 
 func (c Config) withDefaults() Config {

@@ -6,34 +6,34 @@ import (
 	"time"
 )
 
-func TestEveryMistakeIsTold(t *testing.T) {
+func TestHedgeConfigValidateReportsAllErrors(t *testing.T) {
 	const want = "hedge users: Quantile is NaN, must be above 0 and below 1, or 0 for none\n" +
 		"hedge users: Delay is -1s, must be positive, or 0 with Quantile\n" +
 		"hedge users: MinSamples is -1, must be positive, or 0 for the default 100\n" +
 		"hedge users: Max is -1, must be positive, or 0 for the default 1"
 	err := Config{Name: "users", Delay: -time.Second, Quantile: math.NaN(), MinSamples: -1, Max: -1}.Validate()
 	if err == nil || err.Error() != want {
-		t.Errorf("Validate:\n%v\nwant\n%s", err, want)
+		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 }
 
-func TestQuantilesRange(t *testing.T) {
+func TestHedgeConfigValidateQuantileRange(t *testing.T) {
 	for quantile, ok := range map[float64]bool{
 		0.5: true, math.SmallestNonzeroFloat64: true, math.Nextafter(1, 0): true,
 		1: false, -0.1: false, 1.5: false, math.Inf(1): false, math.Inf(-1): false,
 	} {
 		if err := (Config{Quantile: quantile}).Validate(); (err == nil) != ok {
-			t.Errorf("Quantile %v: %v", quantile, err)
+			t.Errorf("Quantile %v: got %v, want valid %t", quantile, err, ok)
 		}
 	}
 	if err := (Config{Delay: 1}).Validate(); err != nil {
-		t.Errorf("Delay 1ns: %v", err)
+		t.Errorf("Delay 1ns: got %v, want nil", err)
 	}
 }
 
-func TestDefaults(t *testing.T) {
+func TestHedgeConfigDefaults(t *testing.T) {
 	c := Config{Delay: 1}.withDefaults()
 	if c.MinSamples != 100 || c.Max != 1 || c.Budget == nil {
-		t.Errorf("defaults %+v", c)
+		t.Errorf("got defaults %+v, want MinSamples 100, Max 1, and a budget", c)
 	}
 }

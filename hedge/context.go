@@ -8,25 +8,27 @@ import (
 	"github.com/effector-go/resilience/internal/ctxkey"
 )
 
-// ErrLost is the cause ([context.Cause]) of the ctx of a start that was still running when its call returned: another start won.
+// ErrLost is the cause ([context.Cause]) with which a start's context is canceled if the start was
+// still running when its call returned, because another start won.
 var ErrLost = errors.New("hedge: another start of the call won")
 
-// A startCtx is what context.WithCancelCause(parent) would be, but has neither channel nor place among its parent's children before
-// somebody needs them. Then it has an inner context made by the standard library, which from then on answers for it. Until then it looks at its
-// parent. So a start that never waits for its ctx pays for none, and the limits around it arm no timer.
-type startCtx struct {
+// A startContext behaves like context.WithCancelCause(parent), but creates its channel and joins
+// its parent's children only when they are needed. From then on it delegates to an inner context of
+// the standard library; until then it asks its parent. So a start that never waits for its context
+// doesn't pay for one, and the timeouts around it arm no timer.
+type startContext struct {
 	context.Context // the parent
 
 	mu     sync.Mutex // guards the following
 	inner  context.Context
 	cancel context.CancelCauseFunc
-	over   bool  // ended, and the parent had not
-	cause  error // if over
+	over   bool  // end was called before the parent ended
+	cause  error // set if over
 }
 
-func (c *startCtx) Done() <-chan struct{} { return c.arm().Done() }
+func (c *startContext) Done() <-chan struct{} { return c.arm().Done() }
 
-func (c *startCtx) Err() error {
+func (c *startContext) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -38,30 +40,32 @@ func (c *startCtx) Err() error {
 	return c.Context.Err()
 }
 
-// Value gives the inner context where package context asks for one of its kind, to join a child to it or to find the cause.
-func (c *startCtx) Value(key any) any {
+// Value returns the inner context's answer when package context looks for a context of its own
+// kind, to add a child to it or to find the cause.
+func (c *startContext) Value(key any) any {
 	if key == ctxkey.Cancel && key != nil {
 		return c.arm().Value(key)
 	}
 	return c.Context.Value(key)
 }
 
-// arm gives the inner context, made if need be.
-func (c *startCtx) arm() context.Context {
+// arm returns the inner context and creates it if necessary.
+func (c *startContext) arm() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.makeInner()
 	return c.inner
 }
 
-// makeInner is called with mu held.
-func (c *startCtx) makeInner() {
+// makeInner creates the inner context if there is none. mu must be held.
+func (c *startContext) makeInner() {
 	if c.inner != nil {
 		return
 	}
 	parent := c.Context
 	if c.over {
-		parent = context.WithoutCancel(parent) // which may have ended since, for another reason
+		// The parent may have ended since then, for another reason.
+		parent = context.WithoutCancel(parent)
 	}
 	c.inner, c.cancel = context.WithCancelCause(parent)
 	if c.over {
@@ -69,14 +73,16 @@ func (c *startCtx) makeInner() {
 	}
 }
 
-// end ends the context, if it has not ended. A nil cause is that of a plain cancellation.
-func (c *startCtx) end(cause error) {
+// end cancels the context with cause, unless it has already ended. A nil cause means
+// context.Canceled.
+func (c *startContext) end(cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.inner != nil:
 		c.cancel(cause)
-	case !c.over && c.Context.Err() == nil: // else it ended with its parent, and goes on to say so
+	// Otherwise it ended with its parent and keeps reporting that.
+	case !c.over && c.Context.Err() == nil:
 		c.over, c.cause = true, cause
 	}
 }

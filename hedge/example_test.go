@@ -16,14 +16,14 @@ func Example() {
 	hedges := hedge.New(hedge.Config{
 		Name:     "users",
 		Quantile: 0.95,
-		Delay:    10 * time.Millisecond, // until a hundred calls have told how fast they are
+		Delay:    10 * time.Millisecond, // applies until there are a hundred samples
 		Budget:   budget.New(budget.Config{Ratio: 0.05, MinPerSecond: 1}),
 		OnHedge:  func(e hedge.Event) { fmt.Printf("hedge %s: start %d\n", e.Name, e.Start) },
 	})
 
 	var calls atomic.Int32
 	fetchUser := func(ctx context.Context) (string, error) {
-		if calls.Add(1) == 1 { // meets a replica that is busy
+		if calls.Add(1) == 1 { // reaches a busy replica
 			<-ctx.Done()
 			return "", ctx.Err()
 		}

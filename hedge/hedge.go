@@ -1,4 +1,4 @@
-// Package hedge starts a call again when it is slow, and takes the first good answer.
+// Package hedge starts a slow call again, concurrently, and returns the first success.
 //
 //	hedges := hedge.New(hedge.Config{Name: "users", Quantile: 0.95, Delay: 50 * time.Millisecond})
 //
@@ -6,18 +6,26 @@
 //
 //	user, err := hedge.Do(ctx, hedges, fetchUser) // alone, without a pipeline
 //
-// Use it for reads of a dependency with many replicas that is fast but for a few calls: one that meets a pause, a full queue or a lost
-// packet. The same call made again meets it seldom, so that for a few percent more calls the slowest become as fast as the rest. Do not
-// use it for calls that must not happen twice (see [resilience.AtMostOnce]), nor where all calls are slow at the same time, because the
-// dependency is overloaded: there a hedge is more of the load that made it slow. The budget bounds that.
+// Use it for reads from a dependency with many replicas that answers quickly except for a few
+// calls: a call that runs into a pause, a full queue, or a lost packet. The same call rarely runs
+// into that twice, so for a few percent more calls, the slowest calls become as fast as the others.
 //
-// The loser's ctx is cancelled when the call returns, and that of any start ends with it: a value must not need its ctx. A streamed body
-// does; package resiliencehttp sees to that, other clients' bodies must be read within the effector.
+// Don't use it
 //
-// The technique is that of "hedged requests" in Jeffrey Dean and Luiz André Barroso, The Tail at Scale (CACM 56, 2013).
+//   - for calls that must not happen twice: see [resilience.AtMostOnce];
+//   - if all calls are slow at the same time because the dependency is overloaded: a hedge adds to
+//     the load that made it slow. The budget bounds the added load.
 //
-// A call that is not hedged costs a microsecond or two, some two and a half times a bare goroutine that is waited for, of which a timer is a fifth, and
-// six allocations (BenchmarkDo, BenchmarkGoroutine).
+// A start's context is canceled when the start ends, and a loser's when the call returns, so a
+// value must not need its context. The body of a streamed response does need it: package
+// resiliencehttp handles that; bodies of other clients must be read within the effector.
+//
+// The technique is that of "hedged requests" in Jeffrey Dean and Luiz André Barroso, The Tail at
+// Scale (CACM 56, 2013).
+//
+// A call that isn't hedged costs one or two microseconds and six allocations (BenchmarkDo). That is
+// about two and a half times the cost of starting a bare goroutine and waiting for it
+// (BenchmarkGoroutine); a fifth of it is a timer.
 package hedge
 
 import (
@@ -28,27 +36,41 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// A Hedge is a policy that starts a slow call again beside itself, as often and as soon as its [Config] allows. The first start that
-// succeeds is the call's result; the ctx of those still running is cancelled with [ErrLost], their values go to [resilience.Discard], and
-// the call returns without waiting for them. If all fail the last one's error is the call's, as it is;
-// one that a policy further in refused counts only if all were refused.
+// A Hedge is a policy that starts a slow call again while the earlier starts are still running, as
+// often and as soon as its [Config] allows.
 //
-// A start that fails has the next begin at once, if the budget allows; but not if it was refused by a policy further in, if its error is
-// permanent (backoff.Permanent, which is retry.Permanent, anywhere in its tree), or once the caller's ctx has ended. After a permanent error there are no further starts at
-// all. A call that must not be made again ([resilience.Next.Repeatable]) is not.
+// The first start that succeeds provides the call's result. The contexts of the starts that are
+// still running are canceled with the cause [ErrLost], their values go to [resilience.Discard], and
+// the call returns without waiting for them. If all starts fail, the call returns the error of the
+// last one to end, unchanged; the error of a start that an inner policy refused is returned only if
+// all were refused.
 //
-// Every start runs on a goroutine of its own. Its panic becomes the call's, with a [*resilience.PanicError], its runtime.Goexit the caller's; the
-// panic of one that runs on after the call has returned is the program's, as in any goroutine. When the caller's ctx ends, so do those of the
-// starts, and the call returns when they do: package timeout's Abandon, further in, is for effectors that do not heed it.
+// When a start fails, the next one begins immediately, unless
 //
-// Most callers give a Hedge to [resilience.Compose]; [Do] uses it alone. A Hedge is made by [New] and safe for concurrent use. It holds no
-// goroutine and no timer between calls.
+//   - the budget has no token;
+//   - HedgeIf returns false;
+//   - an inner policy refused the start that failed;
+//   - its error is permanent (backoff.Permanent, which is retry.Permanent, anywhere in its tree):
+//     then the call has no additional starts at all;
+//   - the caller's context has ended;
+//   - the call must not be made again (see [resilience.Next.Repeatable]).
+//
+// Every start runs on its own goroutine. Its panic becomes a panic of the call, with a
+// [*resilience.PanicError]; its runtime.Goexit becomes the caller's. A panic of a start that is
+// still running after the call has returned crashes the program, as in any goroutine.
+//
+// When the caller's context ends, the contexts of all starts end, and the call returns when the
+// starts do. For effectors that ignore their context, use Abandon of package timeout inside the
+// hedge.
+//
+// Most callers pass a Hedge to [resilience.Compose]; [Do] uses it alone. Create a Hedge with [New].
+// It is safe for concurrent use, and holds no goroutine and no timer between calls.
 type Hedge struct {
 	config Config     // with its defaults
-	recent *histogram // of the times of first starts; nil without Quantile
+	recent *histogram // durations of first starts; nil without Quantile
 }
 
-// New makes a Hedge. It panics with the text of [Config.Validate] if that finds a mistake.
+// New creates a Hedge. It panics with the text of [Config.Validate] if the config is invalid.
 func New(config Config) *Hedge {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -60,9 +82,12 @@ func New(config Config) *Hedge {
 	return h
 }
 
-// Do calls fn, again while that is slow, and returns the first good value, or the last one beside the error, as [Hedge] says. If ctx is already done Do makes no call and
-// returns [resilience.ContextErr]. The values of losers are lost: where they hold resources, use a pipeline with [resilience.Discard]. fn runs
-// on goroutines of its own, several at once. Do panics if h or fn is nil.
+// Do calls fn, and calls it again while it is slow. It returns the value of the first success; if
+// all starts fail, the last value with the error that [Hedge] describes.
+//
+// Each call of fn runs on its own goroutine; several run concurrently. If ctx is already done, Do
+// makes no call and returns [resilience.ContextErr]. The values of losers are lost: if they hold
+// resources, use a pipeline with [resilience.Discard]. Do panics if h or fn is nil.
 func Do[T any](ctx context.Context, h *Hedge, fn func(ctx context.Context) (T, error)) (T, error) {
 	if h == nil {
 		panic("hedge: Do: h is nil, must be a Hedge made by New")
@@ -73,17 +98,17 @@ func Do[T any](ctx context.Context, h *Hedge, fn func(ctx context.Context) (T, e
 	return resilience.Do(ctx, h, fn)
 }
 
-// Run is the policy: see [resilience.Policy].
+// Run implements [resilience.Policy].
 func (h *Hedge) Run(ctx context.Context, next resilience.Next) error {
 	now := clock.Now()
 	c := &call{
-		hedge:  h,
-		ctx:    ctx,
-		next:   next,
-		begun:  now,
-		latest: now,
-		delay:  h.delay(now),
-		pays:   next.Starts() == 0,
+		hedge:    h,
+		ctx:      ctx,
+		next:     next,
+		begun:    now,
+		latest:   now,
+		delay:    h.delay(now),
+		deposits: next.Starts() == 0,
 	}
 	if c.delay > 0 {
 		c.left = h.config.Max
@@ -91,7 +116,8 @@ func (h *Hedge) Run(ctx context.Context, next resilience.Next) error {
 	return c.run()
 }
 
-// delay is the time before each further start of a call that begins now, 0 for none.
+// delay returns the time before each additional start of a call that begins now; 0 means that the
+// call isn't hedged.
 func (h *Hedge) delay(now int64) time.Duration {
 	if h.recent != nil {
 		if delay, samples := h.recent.quantile(now); samples >= h.config.MinSamples {
@@ -101,13 +127,13 @@ func (h *Hedge) delay(now int64) time.Duration {
 	return h.config.Delay
 }
 
-// A Snapshot is what a Hedge is like at one instant.
+// A Snapshot is the state of a Hedge at one instant.
 type Snapshot struct {
 	Name  string
-	Delay time.Duration // before each further start of a call that begins now; 0 while calls are not hedged
+	Delay time.Duration // before each additional start, for a call that begins now; 0: no hedges
 }
 
-// Snapshot tells the present delay.
+// Snapshot returns the delay currently in use.
 func (h *Hedge) Snapshot() Snapshot {
 	return Snapshot{h.config.Name, h.delay(clock.Now())}
 }

@@ -30,7 +30,7 @@ import (
 // TestMain fails a run that leaves a goroutine of this package's tests behind.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	// What a test made is about to end, but on a busy machine may want a moment to be run.
+	// Goroutines of the tests are about to end, but may need a moment on a busy machine.
 	behind := leftBehind()
 	for start := time.Now(); behind != "" && time.Since(start) < 10*time.Second; behind = leftBehind() {
 		runtime.Gosched()
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leftBehind is the stack of a goroutine that a test made, "" if there is none.
+// leftBehind returns the stack of a goroutine that a test left behind, "" if there is none.
 func leftBehind() string {
 	if runtime.NumGoroutine() == 1 {
 		return ""
@@ -58,33 +58,34 @@ func leftBehind() string {
 }
 
 var (
-	errDown = errors.New("down")
-	errBoss = errors.New("boss said no")
+	errDown   = errors.New("down")
+	errCaller = errors.New("caller's cause")
 )
 
-// plenty is a budget that no test here empties.
+// plenty returns a budget that no test here empties.
 func plenty() *budget.Budget { return budget.New(budget.Config{MinPerSecond: 1e5}) }
 
-// after gives a Hedge with a delay of a second that may start a call up to further times more.
-func after(further int) *hedge.Hedge {
-	return hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: further, Budget: plenty()})
+// after returns a Hedge with a delay of a second that adds up to max starts to a call.
+func after(max int) *hedge.Hedge {
+	return hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: max, Budget: plenty()})
 }
 
-// An answer is what becomes of one start.
+// An answer is the result of one start.
 type answer struct {
-	takes time.Duration
-	err   error
-	deaf  bool // to its ctx
+	takes          time.Duration
+	err            error
+	ignoresContext bool
 }
 
-// A script is an effector whose starts have the given answers, the last one again and again. Its value is the start's number, from 1.
+// A script is an effector whose starts have the given answers; the last one is repeated. The value
+// is the start's number, from 1.
 type script struct {
 	answers []answer
 
-	mu     sync.Mutex
-	begun  time.Time
-	begins []time.Duration
-	ctxs   []context.Context
+	mu       sync.Mutex
+	begun    time.Time
+	begins   []time.Duration
+	contexts []context.Context
 }
 
 func scripted(answers ...answer) *script { return &script{answers: answers, begun: time.Now()} }
@@ -92,11 +93,11 @@ func scripted(answers ...answer) *script { return &script{answers: answers, begu
 func (s *script) call(ctx context.Context) (int, error) {
 	s.mu.Lock()
 	s.begins = append(s.begins, time.Since(s.begun))
-	s.ctxs = append(s.ctxs, ctx)
+	s.contexts = append(s.contexts, ctx)
 	n := len(s.begins)
 	s.mu.Unlock()
 	a := s.answers[min(n, len(s.answers))-1]
-	if a.deaf {
+	if a.ignoresContext {
 		time.Sleep(a.takes)
 		return n, a.err
 	}
@@ -110,7 +111,7 @@ func (s *script) call(ctx context.Context) (int, error) {
 	}
 }
 
-// started is when the starts began so far.
+// started returns when the starts so far began.
 func (s *script) started() []time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,17 +121,17 @@ func (s *script) started() []time.Duration {
 func (s *script) ctx(start int) context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ctxs[start-1]
+	return s.contexts[start-1]
 }
 
 func (s *script) want(t *testing.T, begins ...time.Duration) {
 	t.Helper()
 	if got := s.started(); !slices.Equal(got, begins) {
-		t.Errorf("starts after %v, want %v", got, begins)
+		t.Errorf("got starts after %v, want %v", got, begins)
 	}
 }
 
-func TestFastCallIsNotHedged(t *testing.T) {
+func TestHedgeLeavesFastCallAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Second - 1})
 		value, err := hedge.Do(t.Context(), after(1), s.call)
@@ -142,7 +143,7 @@ func TestFastCallIsNotHedged(t *testing.T) {
 	})
 }
 
-func TestSlowCallIsStartedAgainAndTheFirstGoodAnswerWins(t *testing.T) {
+func TestHedgeStartsSlowCallAgainAndFirstSuccessWins(t *testing.T) {
 	for _, test := range []struct {
 		name          string
 		first, second time.Duration
@@ -165,7 +166,7 @@ func TestSlowCallIsStartedAgainAndTheFirstGoodAnswerWins(t *testing.T) {
 	}
 }
 
-func TestEachFurtherStartWaitsForTheDelayAndMaxIsTheirNumber(t *testing.T) {
+func TestHedgeStartsMaxTimesEachAfterDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Minute})
 		value, err := hedge.Do(t.Context(), after(3), s.call)
@@ -176,7 +177,7 @@ func TestEachFurtherStartWaitsForTheDelayAndMaxIsTheirNumber(t *testing.T) {
 	})
 }
 
-func TestOneFurtherStartByDefault(t *testing.T) {
+func TestHedgeAddsOneStartByDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Minute})
 		hedge.Do(t.Context(), hedge.New(hedge.Config{Delay: time.Second, Budget: plenty()}), s.call)
@@ -184,7 +185,7 @@ func TestOneFurtherStartByDefault(t *testing.T) {
 	})
 }
 
-func TestEveryStartRunsOnAGoroutineOfItsOwn(t *testing.T) {
+func TestHedgeRunsEveryStartOnNewGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := after(1)
 		var stacks [2]string
@@ -197,18 +198,18 @@ func TestEveryStartRunsOnAGoroutineOfItsOwn(t *testing.T) {
 		})
 		for _, stack := range stacks {
 			if !strings.Contains(stack, "created by github.com/effector-go/resilience/hedge") {
-				t.Errorf("not on a goroutine that hedge made:\n%s", stack)
+				t.Errorf("got a start on a goroutine that hedge didn't create:\n%s", stack)
 			}
 		}
 		if head := func(stack string) string { return strings.SplitN(stack, "[", 2)[0] }; head(stacks[0]) == head(stacks[1]) {
-			t.Error("both starts on one goroutine")
+			t.Error("got both starts on one goroutine, want two")
 		}
 	})
 }
 
-func TestCallReturnsWithoutWaitingForLosers(t *testing.T) {
+func TestHedgeReturnsWithoutWaitingForLosers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
+		s := scripted(answer{takes: time.Hour, ignoresContext: true}, answer{takes: time.Second})
 		value, err := hedge.Do(t.Context(), after(1), s.call)
 		if took := time.Since(s.begun); value != 2 || err != nil || took != 2*time.Second {
 			t.Errorf("got %d, %v after %v, want 2, nil after 2s", value, err, took)
@@ -217,14 +218,15 @@ func TestCallReturnsWithoutWaitingForLosers(t *testing.T) {
 	})
 }
 
-func TestLosersCtxIsCancelledWithErrLost(t *testing.T) {
+func TestHedgeCancelsLosersWithErrLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Hour}, answer{takes: time.Second})
+		s := scripted(answer{takes: time.Hour, ignoresContext: true}, answer{takes: time.Hour}, answer{takes: time.Second})
 		hedge.Do(t.Context(), after(2), s.call)
-		for n, want := range []error{hedge.ErrLost, hedge.ErrLost, context.Canceled} { // the winner's ends with it, not because it lost
+		// The winner's context is canceled without that cause.
+		for n, want := range []error{hedge.ErrLost, hedge.ErrLost, context.Canceled} {
 			ctx := s.ctx(n + 1)
 			if ctx.Err() != context.Canceled || context.Cause(ctx) != want {
-				t.Errorf("start %d: ctx ended with %v, cause %v, want canceled, %v", n+1, ctx.Err(), context.Cause(ctx), want)
+				t.Errorf("start %d: got %v, cause %v, want canceled, %v", n+1, ctx.Err(), context.Cause(ctx), want)
 			}
 			select {
 			case <-ctx.Done():
@@ -236,7 +238,7 @@ func TestLosersCtxIsCancelledWithErrLost(t *testing.T) {
 	})
 }
 
-func TestLosersValueIsDiscardedWhenItEnds(t *testing.T) {
+func TestHedgeDiscardsLosersValueWhenItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var dropped []int
@@ -245,7 +247,7 @@ func TestLosersValueIsDiscardedWhenItEnds(t *testing.T) {
 			defer mu.Unlock()
 			return slices.Clone(dropped)
 		}
-		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
+		s := scripted(answer{takes: time.Hour, ignoresContext: true}, answer{takes: time.Second})
 		call := resilience.Compose(s.call, resilience.Discard(func(n int) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -255,7 +257,7 @@ func TestLosersValueIsDiscardedWhenItEnds(t *testing.T) {
 			t.Errorf("got %d, %v, want 2, nil", value, err)
 		}
 		if got := drops(); got != nil {
-			t.Errorf("dropped %v while the loser runs", got)
+			t.Errorf("dropped %v, want nothing while the loser is running", got)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
@@ -265,8 +267,9 @@ func TestLosersValueIsDiscardedWhenItEnds(t *testing.T) {
 	})
 }
 
-// TestLosersValueIsDiscardedThoughTheCallGoesOn: a policy further out may take long after the hedge has returned.
-func TestLosersValueIsDiscardedThoughTheCallGoesOn(t *testing.T) {
+// TestHedgeDiscardsLosersValueWhileCallGoesOn has an outer policy that is still busy after the
+// hedge has returned.
+func TestHedgeDiscardsLosersValueWhileCallGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dropped atomic.Int32
 		goOn := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -277,12 +280,12 @@ func TestLosersValueIsDiscardedThoughTheCallGoesOn(t *testing.T) {
 			}
 			return err
 		})
-		s := scripted(answer{takes: time.Minute, deaf: true}, answer{takes: time.Second})
+		s := scripted(answer{takes: time.Minute, ignoresContext: true}, answer{takes: time.Second})
 		resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped.Add(1) }), goOn, after(1)}, s.call)
 	})
 }
 
-// observed runs the pipeline's rest and tells what the call's facts were after that.
+// observed runs the rest of the pipeline and then stores Starts and Repeatable.
 func observed(starts *int, repeatable *bool) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
@@ -291,8 +294,9 @@ func observed(starts *int, repeatable *bool) resilience.Policy {
 	})
 }
 
-// TestEndedForksAreAdopted: Starts counts the starts of failed ones too, and what was refused further in is none.
-func TestEndedForksAreAdopted(t *testing.T) {
+// TestHedgeAdoptsEndedForks checks that Starts counts the starts of failed forks too, and nothing
+// for refused ones.
+func TestHedgeAdoptsEndedForks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts int
 		var repeatable bool
@@ -303,31 +307,31 @@ func TestEndedForksAreAdopted(t *testing.T) {
 		call := func(inner resilience.Policy, answers ...answer) (int, error) {
 			return resilience.Do(t.Context(), resilience.Pipeline{observed(&starts, &repeatable), after(2), inner}, scripted(answers...).call)
 		}
-		// The first two fail, of which each starts the effector twice; the third wins.
+		// The first two fail, each after starting the effector twice; the third wins.
 		call(twice, answer{err: errDown}, answer{err: errDown}, answer{err: errDown}, answer{err: errDown}, answer{})
 		if starts != 6 {
-			t.Errorf("Starts is %d after three starts with two each, want 6", starts)
+			t.Errorf("got Starts %d after three starts with two each, want 6", starts)
 		}
 		_, err := call(resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused }), answer{})
 		if starts != 0 || err != resilience.ErrRefused {
-			t.Errorf("Starts is %d and the error %v after a refusal, want 0 and the refusal", starts, err)
+			t.Errorf("got Starts %d and %v after a refusal, want 0 and the refusal", starts, err)
 		}
 	})
 }
 
-func TestARunningForkIsOneStart(t *testing.T) {
+func TestHedgeCountsRunningForkAsOneStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts int
 		var repeatable bool
 		s := scripted(answer{takes: time.Hour}, answer{takes: time.Second})
 		resilience.Do(t.Context(), resilience.Pipeline{observed(&starts, &repeatable), after(1)}, s.call)
 		if starts != 2 {
-			t.Errorf("Starts is %d, want 2", starts)
+			t.Errorf("got Starts %d, want 2", starts)
 		}
 	})
 }
 
-func TestAllFailedReturnsTheLastErrorAndItsValue(t *testing.T) {
+func TestHedgeReturnsLastErrorWithValueIfAllFail(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errFirst, errLast := errors.New("first"), errors.New("last")
 		// The second start fails before the first.
@@ -339,8 +343,9 @@ func TestAllFailedReturnsTheLastErrorAndItsValue(t *testing.T) {
 	})
 }
 
-// TestTheLastErrorIsThatOfTheLastToEnd, though the caller sees several at once: here because OnHedge took long.
-func TestTheLastErrorIsThatOfTheLastToEnd(t *testing.T) {
+// TestHedgeLastErrorIsThatOfLastStartToEnd has the caller see several ends together, because
+// OnHedge takes long.
+func TestHedgeLastErrorIsThatOfLastStartToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		errFirst, errLast := errors.New("first"), errors.New("last")
@@ -358,19 +363,21 @@ func TestTheLastErrorIsThatOfTheLastToEnd(t *testing.T) {
 	})
 }
 
-func TestAFailureStartsTheNextAtOnce(t *testing.T) {
+func TestHedgeStartsNextImmediatelyAfterFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Millisecond, err: errDown}, answer{takes: 2 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Second})
 		value, err := hedge.Do(t.Context(), after(3), s.call)
 		if value != 4 || err != nil {
 			t.Errorf("got %d, %v, want 4, nil", value, err)
 		}
-		s.want(t, 0, time.Millisecond, 3*time.Millisecond, time.Second+3*time.Millisecond) // the last a delay after the one before
+		// The last one a delay after the previous start.
+		s.want(t, 0, time.Millisecond, 3*time.Millisecond, time.Second+3*time.Millisecond)
 	})
 }
 
-// TestAFailureStartsTheNextBesideOneThatRuns on: the delay then counts from that.
-func TestAFailureStartsTheNextBesideOneThatRuns(t *testing.T) {
+// TestHedgeStartsNextAfterFailureWhileAnotherRuns checks that the delay counts from the start that
+// followed the failure.
+func TestHedgeStartsNextAfterFailureWhileAnotherRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour}, answer{takes: 500 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
 		value, err := hedge.Do(t.Context(), after(3), s.call)
@@ -381,8 +388,9 @@ func TestAFailureStartsTheNextBesideOneThatRuns(t *testing.T) {
 	})
 }
 
-// TestATimerThatRanForAStartThatFailedIsForgotten: here while HedgeIf thinks about it. The delay counts from the start that followed.
-func TestATimerThatRanForAStartThatFailedIsForgotten(t *testing.T) {
+// TestHedgeIgnoresTimerOfFailedStart has the timer run while HedgeIf is deciding. The delay counts
+// from the start that follows.
+func TestHedgeIgnoresTimerOfFailedStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: 500 * time.Millisecond, err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
 		h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: plenty(), HedgeIf: func(error) bool {
@@ -396,8 +404,9 @@ func TestATimerThatRanForAStartThatFailedIsForgotten(t *testing.T) {
 	})
 }
 
-// TestNothingStartsOnceTheAnswerIsThere, though the caller has yet to see it: here it came while HedgeIf thought about another failure.
-func TestNothingStartsOnceTheAnswerIsThere(t *testing.T) {
+// TestHedgeStartsNothingOnceAnswerIsThere has the answer arrive while HedgeIf is deciding about
+// another failure.
+func TestHedgeStartsNothingOnceAnswerIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 2})
 		s := scripted(answer{takes: 3 * time.Second}, answer{takes: 500 * time.Millisecond, err: errDown})
@@ -410,22 +419,22 @@ func TestNothingStartsOnceTheAnswerIsThere(t *testing.T) {
 		}
 		s.want(t, 0, time.Second)
 		if !b.Withdraw() {
-			t.Error("a token was taken for nothing")
+			t.Error("a token was taken although nothing was started")
 		}
 	})
 }
 
-func TestMaxCountsStartsAfterFailuresToo(t *testing.T) {
+func TestHedgeMaxCountsStartsAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: errDown})
 		if _, err := hedge.Do(t.Context(), after(2), s.call); err != errDown {
-			t.Errorf("error %v, want errDown itself", err)
+			t.Errorf("got %v, want errDown unchanged", err)
 		}
 		s.want(t, 0, 0, 0)
 	})
 }
 
-func TestARefusalStartsNothing(t *testing.T) {
+func TestHedgeStartsNothingAfterRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
 		refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error {
@@ -434,38 +443,39 @@ func TestARefusalStartsNothing(t *testing.T) {
 		})
 		b := budget.New(budget.Config{Ratio: 1})
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: b, HedgeIf: func(error) bool {
-			t.Error("asked about a refusal")
+			t.Error("HedgeIf called with a refusal")
 			return true
 		}})
 		began := time.Now()
 		err := resilience.Run(t.Context(), resilience.Pipeline{h, refuse}, func(context.Context) error { return nil })
 		if runs != 1 || err != resilience.ErrRefused || time.Since(began) != 0 {
-			t.Errorf("%v after %d runs and %v, want the refusal of one at once", err, runs, time.Since(began))
+			t.Errorf("got %v after %d runs and %v, want the refusal immediately after one", err, runs, time.Since(began))
 		}
 		if b.Withdraw() {
-			t.Error("a call that was not made paid into the budget")
+			t.Error("a call that was not made deposited into the budget")
 		}
 	})
 }
 
-// TestARefusedHedgeHidesNoError: the breaker opens at the first start's failure and refuses the second. What the dependency said is worth
-// more to the caller, and to a retry outside.
-func TestARefusedHedgeHidesNoError(t *testing.T) {
+// TestHedgeRefusalNeverHidesError has a breaker that opens at the first start's failure and refuses
+// the second start. The dependency's error is more useful to the caller, and to an outer retry.
+func TestHedgeRefusalNeverHidesError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty()})
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		_, err := resilience.Do(t.Context(), resilience.Pipeline{h, b}, func(context.Context) (int, error) { return 0, errDown })
 		if err != errDown {
-			t.Errorf("%v, want what the dependency said", err)
+			t.Errorf("got %v, want the dependency's error", err)
 		}
 		if _, err = resilience.Do(t.Context(), resilience.Pipeline{h, b}, func(context.Context) (int, error) { return 0, errDown }); !errors.Is(err, breaker.ErrOpen) {
-			t.Errorf("%v where all were refused", err)
+			t.Errorf("got %v, want the refusal if all starts were refused", err)
 		}
 	})
 }
 
-// TestAForeignRefusalIsAFailure: an effector's error may hold another dependency's.
-func TestAForeignRefusalIsAFailure(t *testing.T) {
+// TestHedgeTreatsEffectorsOwnRefusalAsFailure has an effector whose error contains another
+// dependency's refusal.
+func TestHedgeTreatsEffectorsOwnRefusalAsFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: fmt.Errorf("my own dependency: %w", resilience.ErrRefused)}, answer{})
 		if value, err := hedge.Do(t.Context(), after(1), s.call); value != 2 || err != nil {
@@ -474,19 +484,20 @@ func TestAForeignRefusalIsAFailure(t *testing.T) {
 	})
 }
 
-func TestAPermanentErrorStartsNothingAndComesBackAsItIs(t *testing.T) {
+func TestHedgeReturnsPermanentErrorUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, mark := range []error{backoff.Permanent(errDown), retry.Permanent(errDown), fmt.Errorf("wrapped: %w", retry.Permanent(errDown))} {
 			s := scripted(answer{err: mark})
-			if _, err := hedge.Do(t.Context(), after(1), s.call); err != mark { // with the mark, for a retry further out
-				t.Errorf("error %v, want %v itself", err, mark)
+			// With the mark, for an outer retry.
+			if _, err := hedge.Do(t.Context(), after(1), s.call); err != mark {
+				t.Errorf("got %v, want %v unchanged", err, mark)
 			}
 			s.want(t, 0)
 		}
 	})
 }
 
-func TestAfterAPermanentErrorThoseThatRunAreWaitedForAndNoMoreStart(t *testing.T) {
+func TestHedgeOnlyWaitsForRunningStartsAfterPermanentError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Minute}, answer{takes: time.Millisecond, err: retry.Permanent(errDown)})
 		if value, err := hedge.Do(t.Context(), after(5), s.call); value != 1 || err != nil {
@@ -496,7 +507,7 @@ func TestAfterAPermanentErrorThoseThatRunAreWaitedForAndNoMoreStart(t *testing.T
 	})
 }
 
-func TestHedgeIfNarrowsWhichFailuresStartTheNext(t *testing.T) {
+func TestHedgeIfNarrowsWhichFailuresStartNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errBad := errors.New("bad request")
 		b := budget.New(budget.Config{Ratio: 1})
@@ -507,7 +518,7 @@ func TestHedgeIfNarrowsWhichFailuresStartTheNext(t *testing.T) {
 		}})
 		s := scripted(answer{err: errBad})
 		if _, err := hedge.Do(t.Context(), h, s.call); err != errBad {
-			t.Errorf("error %v, want errBad itself", err)
+			t.Errorf("got %v, want errBad unchanged", err)
 		}
 		s.want(t, 0)
 		if !b.Withdraw() || b.Withdraw() {
@@ -516,43 +527,43 @@ func TestHedgeIfNarrowsWhichFailuresStartTheNext(t *testing.T) {
 		hedge.Do(t.Context(), h, scripted(answer{err: retry.Permanent(errDown)}).call)
 		b.Withdraw()
 		if !slices.Equal(asked, []error{errBad}) {
-			t.Errorf("asked about %v, want errBad only", asked)
+			t.Errorf("HedgeIf called with %v, want errBad only", asked)
 		}
-		// It has no say where a start is slow.
+		// It isn't called if a start is slow.
 		s = scripted(answer{takes: time.Minute}, answer{takes: time.Second, err: errBad})
 		hedge.Do(t.Context(), h, s.call)
 		s.want(t, 0, time.Second)
 	})
 }
 
-func TestHedgeIfIsNotAskedWhereNothingFollows(t *testing.T) {
+func TestHedgeIfIsNotCalledIfNothingFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), HedgeIf: func(error) bool { asked++; return true }})
 		hedge.Do(t.Context(), h, scripted(answer{err: errDown}).call)
 		if asked != 1 {
-			t.Errorf("asked %d times for two failures of which one could have a successor, want once", asked)
+			t.Errorf("HedgeIf called %d times for two failures of which one can be followed by a start, want once", asked)
 		}
 		resilience.Do(t.Context(), resilience.Pipeline{resilience.AtMostOnce, h}, scripted(answer{err: errDown}).call)
 		if asked != 1 {
-			t.Error("asked about a call that must not be made again")
+			t.Error("HedgeIf called for a call that must not be made again")
 		}
 	})
 }
 
-func TestNothingStartsOnceTheCallersCtxHasEnded(t *testing.T) {
+func TestHedgeStartsNothingOnceContextEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(500*time.Millisecond, func() { cancel(errBoss) })
+		time.AfterFunc(500*time.Millisecond, func() { cancel(errCaller) })
 		s := scripted(answer{takes: time.Minute})
 		_, err := hedge.Do(ctx, after(1), s.call)
 		if err == nil || err.Error() != "start 1: context canceled" || time.Since(s.begun) != 500*time.Millisecond {
-			t.Errorf("error %v after %v, want the effector's own after 500ms", err, time.Since(s.begun))
+			t.Errorf("got %v after %v, want the effector's own error after 500ms", err, time.Since(s.begun))
 		}
 		s.want(t, 0)
 
-		// One that does not heed it is waited for, and the timer starts no other.
-		s = scripted(answer{takes: time.Minute, deaf: true})
+		// The hedge waits for a start that ignores its context, and the timer triggers no other.
+		s = scripted(answer{takes: time.Minute, ignoresContext: true})
 		ctx, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer stop()
 		if value, err := hedge.Do(ctx, after(1), s.call); value != 1 || err != nil {
@@ -562,24 +573,24 @@ func TestNothingStartsOnceTheCallersCtxHasEnded(t *testing.T) {
 	})
 }
 
-func TestCallersEndReachesEveryStartWithItsCause(t *testing.T) {
+func TestHedgeEndsEveryStartWithCallersCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(90*time.Second, func() { cancel(errBoss) })
+		time.AfterFunc(90*time.Second, func() { cancel(errCaller) })
 		s := scripted(answer{takes: time.Hour})
 		_, err := hedge.Do(ctx, after(3), s.call)
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v, want canceled", err)
+			t.Errorf("got %v, want canceled", err)
 		}
 		for n := range 4 {
-			if cause := context.Cause(s.ctx(n + 1)); cause != errBoss {
-				t.Errorf("start %d: cause %v, want the caller's", n+1, cause)
+			if cause := context.Cause(s.ctx(n + 1)); cause != errCaller {
+				t.Errorf("start %d: got cause %v, want the caller's", n+1, cause)
 			}
 		}
 	})
 }
 
-func TestStartsHaveTheCallersValuesAndDeadline(t *testing.T) {
+func TestHedgeStartsInheritValuesAndDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type key struct{}
 		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, "value"), time.Minute)
@@ -589,64 +600,65 @@ func TestStartsHaveTheCallersValuesAndDeadline(t *testing.T) {
 		for n := range 2 {
 			deadline, ok := s.ctx(n + 1).Deadline()
 			if want, _ := ctx.Deadline(); s.ctx(n+1).Value(key{}) != "value" || !ok || !deadline.Equal(want) {
-				t.Errorf("start %d: value %v, deadline %v, %t", n+1, s.ctx(n+1).Value(key{}), deadline, ok)
+				t.Errorf("start %d: got value %v, deadline %v, %t, want the caller's", n+1, s.ctx(n+1).Value(key{}), deadline, ok)
 			}
 		}
 	})
 }
 
-func TestDeadOnArrivalIsNotMade(t *testing.T) {
+func TestHedgeMakesNoCallWithEndedContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(errBoss)
+		cancel(errCaller)
 		b := budget.New(budget.Config{Ratio: 1})
 		s := scripted(answer{})
 		value, err := hedge.Do(ctx, hedge.New(hedge.Config{Delay: time.Second, Budget: b}), s.call)
-		if value != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errBoss) || len(s.started()) > 0 {
+		if value != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errCaller) || len(s.started()) > 0 {
 			t.Errorf("got %d, %v after %d starts, want 0 and an error that is Canceled and the cause", value, err, len(s.started()))
 		}
 		if b.Withdraw() {
-			t.Error("the call paid into the budget")
+			t.Error("the call deposited into the budget")
 		}
 	})
 }
 
-func TestNeverWhenNotRepeatable(t *testing.T) {
+func TestHedgeNeverRepeatsAtMostOnceCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		once := resilience.Pipeline{resilience.AtMostOnce, after(3)}
 		for _, test := range []struct {
 			answer answer
 			starts int
 		}{
-			{answer{takes: time.Minute}, 1}, // slow: it may have had its effect
+			{answer{takes: time.Minute}, 1}, // slow: it may have had an effect
 			{answer{err: errDown}, 1},
 			{answer{err: fmt.Errorf("write: %w", resilience.NotMade(errDown))}, 1},
 			{answer{err: resilience.NotMade(errDown)}, 4},
-			{answer{takes: 1500 * time.Millisecond, err: resilience.NotMade(errDown)}, 4}, // not beside one that runs
+			// Not while another is running.
+			{answer{takes: 1500 * time.Millisecond, err: resilience.NotMade(errDown)}, 4},
 		} {
 			s := scripted(test.answer)
 			resilience.Do(t.Context(), once, s.call)
 			if got := len(s.started()); got != test.starts {
-				t.Errorf("%+v: %d starts, want %d", test.answer, got, test.starts)
+				t.Errorf("%+v: got %d starts, want %d", test.answer, got, test.starts)
 			}
 		}
 	})
 }
 
-func TestAHedgedCallIsNotRepeatableFurtherOut(t *testing.T) {
+func TestHedgeReportsRepeatableToOuterPolicies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts int
 		var repeatable bool
 		for err, want := range map[error]bool{errDown: false, resilience.NotMade(errDown): true} {
 			resilience.Do(t.Context(), resilience.Pipeline{resilience.AtMostOnce, observed(&starts, &repeatable), after(2)}, scripted(answer{err: err}).call)
 			if repeatable != want {
-				t.Errorf("%v: Repeatable is %t, want %t", err, repeatable, want)
+				t.Errorf("%v: got Repeatable %t, want %t", err, repeatable, want)
 			}
 		}
 	})
 }
 
-func TestPanicBecomesTheCallersWithItsStack(t *testing.T) {
+func TestHedgePassesPanicWithStackToCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var starts int
 		var repeatable bool
@@ -656,7 +668,7 @@ func TestPanicBecomesTheCallersWithItsStack(t *testing.T) {
 				t.Errorf("panicked with %v, want a *PanicError of errDown with the effector's stack", panicked)
 			}
 		}()
-		// Twice on goroutines of their own: the value is not wrapped twice.
+		// Two hedges, each with its own goroutine: the value isn't wrapped twice.
 		resilience.Do(t.Context(), resilience.Pipeline{observed(&starts, &repeatable), after(1), after(1)}, whereItHappened)
 	})
 }
@@ -664,13 +676,14 @@ func TestPanicBecomesTheCallersWithItsStack(t *testing.T) {
 //go:noinline
 func whereItHappened(context.Context) (int, error) { panic(errDown) }
 
-// TestAStartThatPanicsIsAdopted: the call's facts are right further out, where the panic passes.
-func TestAStartThatPanicsIsAdopted(t *testing.T) {
+// TestHedgeAdoptsStartThatPanics checks that Starts is right in an outer policy that the panic
+// passes.
+func TestHedgeAdoptsStartThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		looks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 			defer func() {
 				if n := next.Starts(); n != 2 {
-					t.Errorf("Starts is %d after a start that ran the effector twice, want 2", n)
+					t.Errorf("got Starts %d after a start that ran the effector twice, want 2", n)
 				}
 			}()
 			return next.Run(ctx)
@@ -690,7 +703,7 @@ func TestAStartThatPanicsIsAdopted(t *testing.T) {
 	})
 }
 
-func TestPanicOfAHedgeEndsTheCallAndTheOthersLose(t *testing.T) {
+func TestHedgePanicEndsCallAndOtherStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour})
 		b := budget.New(budget.Config{Ratio: 1})
@@ -710,12 +723,12 @@ func TestPanicOfAHedgeEndsTheCallAndTheOthersLose(t *testing.T) {
 			})
 		}()
 		if took := time.Since(s.begun); took != time.Second || context.Cause(s.ctx(1)) != hedge.ErrLost {
-			t.Errorf("ended after %v, the other's cause %v, want 1s and ErrLost", took, context.Cause(s.ctx(1)))
+			t.Errorf("ended after %v, with the other start's cause %v, want 1s and ErrLost", took, context.Cause(s.ctx(1)))
 		}
 	})
 }
 
-func TestACallThatPanicsPaysIntoTheBudget(t *testing.T) {
+func TestHedgeDepositsForCallThatPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
 		func() {
@@ -723,12 +736,12 @@ func TestACallThatPanicsPaysIntoTheBudget(t *testing.T) {
 			hedge.Do(t.Context(), hedge.New(hedge.Config{Delay: time.Second, Budget: b}), whereItHappened)
 		}()
 		if !b.Withdraw() || b.Withdraw() {
-			t.Error("not one deposit")
+			t.Error("want exactly one deposit")
 		}
 	})
 }
 
-func TestGoexitBecomesTheCallers(t *testing.T) {
+func TestHedgePassesGoexitToCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := make(chan bool)
 		go func() {
@@ -746,13 +759,13 @@ func TestGoexitBecomesTheCallers(t *testing.T) {
 	})
 }
 
-// TestPanicOfALoserIsThePrograms runs itself in a process that is to crash.
-func TestPanicOfALoserIsThePrograms(t *testing.T) {
+// TestHedgePanicOfLoserCrashesProgram runs itself in a process that must crash.
+func TestHedgePanicOfLoserCrashesProgram(t *testing.T) {
 	if os.Getenv("HEDGE_TEST_CRASH") == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestPanicOfALoserIsThePrograms$")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestHedgePanicOfLoserCrashesProgram$")
 		cmd.Env = append(os.Environ(), "HEDGE_TEST_CRASH=1")
 		out, err := cmd.CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "panic: nobody is there") || strings.Contains(string(out), "recovered") {
+		if err == nil || !strings.Contains(string(out), "panic: no caller is left") || strings.Contains(string(out), "recovered") {
 			t.Errorf("process ended with %v, want a crash:\n%s", err, out)
 		}
 		return
@@ -762,7 +775,7 @@ func TestPanicOfALoserIsThePrograms(t *testing.T) {
 	hedge.Do(t.Context(), hedge.New(hedge.Config{Delay: 1, Budget: plenty()}), func(ctx context.Context) (int, error) {
 		if n.Add(1) == 1 {
 			<-returned
-			panic("nobody is there")
+			panic("no caller is left")
 		}
 		return 0, nil
 	})
@@ -770,29 +783,29 @@ func TestPanicOfALoserIsThePrograms(t *testing.T) {
 	select {}
 }
 
-func TestABudgetThatIsEmptyAllowsNothing(t *testing.T) {
+func TestHedgeNeverStartsOnEmptyBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1.0 / 3})
 		h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: b})
 		for call := 1; call <= 6; call++ {
 			s := scripted(answer{takes: 10 * time.Second})
 			hedge.Do(t.Context(), h, s.call)
-			time.Sleep(time.Hour) // no token is left from call to call
+			time.Sleep(time.Hour) // the deposit expires before the next call
 			if got := len(s.started()); got != 1 {
-				t.Errorf("call %d: %d starts with a third of a token, want 1", call, got)
+				t.Errorf("call %d: got %d starts with a third of a token, want 1", call, got)
 			}
 		}
 		for call, want := range []int{1, 1, 2, 1, 1, 2} {
 			s := scripted(answer{err: errDown})
 			hedge.Do(t.Context(), h, s.call)
 			if got := len(s.started()); got != want {
-				t.Errorf("call %d: %d starts, want %d", call+1, got, want)
+				t.Errorf("call %d: got %d starts, want %d", call+1, got, want)
 			}
 		}
 	})
 }
 
-func TestFivePercentOfCallsByDefault(t *testing.T) {
+func TestHedgeAddsFivePercentByDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Delay: time.Millisecond})
 		var starts atomic.Int32
@@ -804,13 +817,13 @@ func TestFivePercentOfCallsByDefault(t *testing.T) {
 			})
 		}
 		if n := starts.Load(); n != 1050 {
-			t.Errorf("%d starts for 1000 slow calls, want 1050", n)
+			t.Errorf("got %d starts for 1000 slow calls, want 1050", n)
 		}
 		time.Sleep(time.Second) // until the last loser has ended
 	})
 }
 
-func TestABudgetSharedWithRetryGetsOneDepositACall(t *testing.T) {
+func TestHedgeAndRetrySharingBudgetDepositOncePerCall(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		pipeline func(h *hedge.Hedge, r *retry.Retry) resilience.Pipeline
@@ -836,7 +849,7 @@ func TestABudgetSharedWithRetryGetsOneDepositACall(t *testing.T) {
 						left++
 					}
 					if taken := int(extra.Load()); left+taken != 100 {
-						t.Errorf("%d tokens left and %d taken, want the hundred of one deposit", left, taken)
+						t.Errorf("got %d tokens left and %d taken, want 100 from one deposit in total", left, taken)
 					}
 				})
 			})
@@ -844,8 +857,9 @@ func TestABudgetSharedWithRetryGetsOneDepositACall(t *testing.T) {
 	}
 }
 
-// TestACallThatWasRefusedAtFirstPaysOnceItIsMade, whoever of those that share the budget does it.
-func TestACallThatWasRefusedAtFirstPaysOnceItIsMade(t *testing.T) {
+// TestHedgeDepositsOnceRefusedCallIsMade checks that one of the policies that share the budget
+// deposits.
+func TestHedgeDepositsOnceRefusedCallIsMade(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
 		opened := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second})
@@ -860,12 +874,12 @@ func TestACallThatWasRefusedAtFirstPaysOnceItIsMade(t *testing.T) {
 			t.Fatal(err)
 		}
 		if first, second := b.Withdraw(), b.Withdraw(); !first || second {
-			t.Errorf("withdrawn: %v and %v, want one deposit", first, second)
+			t.Errorf("got withdrawals %v and %v, want one deposit", first, second)
 		}
 	})
 }
 
-func TestDepositsOnceForAllAttemptsOfARetry(t *testing.T) {
+func TestHedgeDepositsOnceForAllAttemptsOfRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 100, TTL: time.Hour})
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: b, HedgeIf: func(error) bool { return false }})
@@ -875,18 +889,18 @@ func TestDepositsOnceForAllAttemptsOfARetry(t *testing.T) {
 			left++
 		}
 		if left != 100 {
-			t.Errorf("%d tokens, want the hundred of one deposit", left)
+			t.Errorf("got %d tokens, want 100 from one deposit", left)
 		}
 	})
 }
 
-func TestOnHedgeHearsEveryFurtherStart(t *testing.T) {
+func TestHedgeCallsOnHedgeForEveryAdditionalStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var events []hedge.Event
 		var s *script
 		h := hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(e hedge.Event) {
 			if started := len(s.started()); started != e.Start-1 {
-				t.Errorf("heard of start %d when there had been %d", e.Start, started)
+				t.Errorf("OnHedge called for start %d after %d starts", e.Start, started)
 			}
 			events = append(events, e)
 		}})
@@ -894,24 +908,24 @@ func TestOnHedgeHearsEveryFurtherStart(t *testing.T) {
 		hedge.Do(t.Context(), h, s.call)
 		want := []hedge.Event{{"users", 2, time.Second, nil}, {"users", 3, time.Second + time.Millisecond, errDown}}
 		if !slices.Equal(events, want) {
-			t.Errorf("heard %v, want %v", events, want)
+			t.Errorf("got events %v, want %v", events, want)
 		}
 	})
 }
 
-func TestCtxEndedInOnHedgeStartsNothing(t *testing.T) {
+func TestHedgeStartsNothingIfOnHedgeEndsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := scripted(answer{err: errDown})
 		_, err := hedge.Do(ctx, hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(hedge.Event) { cancel() }}), s.call)
 		if err != errDown {
-			t.Errorf("error %v, want errDown itself", err)
+			t.Errorf("got %v, want errDown unchanged", err)
 		}
 		s.want(t, 0)
 	})
 }
 
-func TestAPanicInAHookIsTheCallsAndLeavesNothingHeld(t *testing.T) {
+func TestHedgePassesPanicOfHookAndHoldsNothing(t *testing.T) {
 	for name, config := range map[string]hedge.Config{
 		"OnHedge": {OnHedge: func(hedge.Event) { panic("oops") }},
 		"HedgeIf": {HedgeIf: func(error) bool { panic("oops") }},
@@ -931,19 +945,20 @@ func TestAPanicInAHookIsTheCallsAndLeavesNothingHeld(t *testing.T) {
 					resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped.Add(1) }), h}, s.call)
 				}()
 				if cause := context.Cause(s.ctx(1)); cause != hedge.ErrLost {
-					t.Errorf("cause of the one that ran %v, want ErrLost", cause)
+					t.Errorf("got cause %v of the running start, want ErrLost", cause)
 				}
 				synctest.Wait()
 				if n := int(dropped.Load()); n != len(s.started()) {
-					t.Errorf("dropped %d of %d values", n, len(s.started()))
+					t.Errorf("dropped %d of %d values, want all", n, len(s.started()))
 				}
 			})
 		})
 	}
 }
 
-// TestAnAnswerThatCameWhileAHookPanickedIsDiscarded: nobody is there to see it.
-func TestAnAnswerThatCameWhileAHookPanickedIsDiscarded(t *testing.T) {
+// TestHedgeDiscardsAnswerArrivedDuringHookPanic checks that an answer that no caller receives is
+// dropped.
+func TestHedgeDiscardsAnswerArrivedDuringHookPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
 		s := scripted(answer{takes: 2 * time.Second})
@@ -964,8 +979,9 @@ func TestAnAnswerThatCameWhileAHookPanickedIsDiscarded(t *testing.T) {
 	})
 }
 
-// TestAfterAPanicInAHookWhatStillRunsHasLost: its value is dropped when it ends, though a policy further out goes on.
-func TestAfterAPanicInAHookWhatStillRunsHasLost(t *testing.T) {
+// TestHedgeRunningStartsLoseAfterHookPanic checks that a running start's value is dropped when it
+// ends, even if an outer policy goes on.
+func TestHedgeRunningStartsLoseAfterHookPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var dropped atomic.Int32
 		goOn := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -979,13 +995,14 @@ func TestAfterAPanicInAHookWhatStillRunsHasLost(t *testing.T) {
 			return next.Run(ctx)
 		})
 		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(hedge.Event) { panic("oops") }})
-		s := scripted(answer{takes: time.Minute, deaf: true})
+		s := scripted(answer{takes: time.Minute, ignoresContext: true})
 		resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped.Add(1) }), goOn, h}, s.call)
 	})
 }
 
-// TestAPanicInDropKeepsNoOtherValue of those that came while a hook was about to panic.
-func TestAPanicInDropKeepsNoOtherValue(t *testing.T) {
+// TestHedgeDropsAllValuesThoughDropPanics checks the values that arrived while a hook was about to
+// panic.
+func TestHedgeDropsAllValuesThoughDropPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
 		looks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -1008,19 +1025,19 @@ func TestAPanicInDropKeepsNoOtherValue(t *testing.T) {
 	})
 }
 
-func TestHedgeInRetry(t *testing.T) {
+func TestHedgeInsideRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: errDown})
 		var exhausted *retry.ExhaustedError
 		_, err := resilience.Do(t.Context(), resilience.Pipeline{retry.New(retry.Config{Backoff: retry.Constant(time.Second)}), after(1)}, s.call)
 		if !errors.As(err, &exhausted) || exhausted.Attempts != 3 {
-			t.Errorf("error %v, want one of three attempts", err)
+			t.Errorf("got %v, want an error after three attempts", err)
 		}
 		s.want(t, 0, 0, time.Second, time.Second, 2*time.Second, 2*time.Second)
 	})
 }
 
-func TestRetryInHedge(t *testing.T) {
+func TestHedgeOutsideRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{err: errDown}, answer{takes: time.Hour}, answer{takes: time.Millisecond})
 		pipeline := resilience.Pipeline{after(1), retry.New(retry.Config{Backoff: retry.Constant(100 * time.Millisecond)})}
@@ -1031,7 +1048,7 @@ func TestRetryInHedge(t *testing.T) {
 	})
 }
 
-func TestHedgeInHedge(t *testing.T) {
+func TestHedgeInsideHedge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		outer := hedge.New(hedge.Config{Delay: 1500 * time.Millisecond, Budget: plenty()})
 		s := scripted(answer{takes: time.Hour}, answer{takes: time.Hour}, answer{takes: time.Hour}, answer{takes: time.Second})
@@ -1042,25 +1059,25 @@ func TestHedgeInHedge(t *testing.T) {
 		synctest.Wait()
 		for n := range 3 {
 			if cause := context.Cause(s.ctx(n + 1)); cause != hedge.ErrLost {
-				t.Errorf("start %d: cause %v, want ErrLost", n+1, cause)
+				t.Errorf("start %d: got cause %v, want ErrLost", n+1, cause)
 			}
 		}
 	})
 }
 
-func TestLosersGiveBackABulkheadsPlaces(t *testing.T) {
+func TestHedgeLosersReleaseBulkheadPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		places := bulkhead.New(bulkhead.Config{Limit: 2})
 		s := scripted(answer{takes: time.Hour}, answer{takes: time.Second})
 		resilience.Do(t.Context(), resilience.Pipeline{after(1), places}, s.call)
 		synctest.Wait()
 		if running := places.Snapshot().Running; running != 0 {
-			t.Errorf("%d places taken after the call, want 0", running)
+			t.Errorf("got %d places taken after the call, want 0", running)
 		}
 	})
 }
 
-func TestALosersProbeOfABreakerIsGivenBack(t *testing.T) {
+func TestHedgeLoserReleasesBreakerProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Probes: 2})
 		b.HalfOpen()
@@ -1070,42 +1087,42 @@ func TestALosersProbeOfABreakerIsGivenBack(t *testing.T) {
 		}
 		synctest.Wait()
 		if b.State() != breaker.HalfOpen {
-			t.Errorf("state %v: the loser's probe counted", b.State())
+			t.Errorf("got state %v, want half-open: the loser's probe must not count", b.State())
 		}
-		// One more success closes it, for which the loser's place must be free.
+		// One more success closes it. The loser's probe must be free for that.
 		if _, err := resilience.Do(t.Context(), b, scripted(answer{}).call); err != nil || b.State() != breaker.Closed {
-			t.Errorf("error %v, state %v, want nil and closed", err, b.State())
+			t.Errorf("got %v, state %v, want nil and closed", err, b.State())
 		}
 	})
 }
 
-func TestAbandonInsideLeavesALoserBehind(t *testing.T) {
+func TestHedgeLoserIsLeftBehindByInnerAbandon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := timeout.New(timeout.Config{Limit: time.Minute, Abandon: 5})
-		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: time.Second})
+		s := scripted(answer{takes: time.Hour, ignoresContext: true}, answer{takes: time.Second})
 		if value, err := resilience.Do(t.Context(), resilience.Pipeline{after(1), limit}, s.call); value != 2 || err != nil {
 			t.Errorf("got %d, %v, want 2, nil", value, err)
 		}
 		synctest.Wait()
 		if n := limit.Abandoned(); n != 1 {
-			t.Errorf("%d abandoned, want 1", n)
+			t.Errorf("got %d abandoned, want 1", n)
 		}
 		time.Sleep(time.Hour)
 	})
 }
 
-func TestTimeoutOutsideEndsAllStarts(t *testing.T) {
+func TestHedgeInsideTimeoutEndsAllStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour})
 		_, err := resilience.Do(t.Context(), resilience.Pipeline{timeout.After(3 * time.Second), after(1)}, s.call)
 		if !errors.Is(err, timeout.ErrTimeout) || time.Since(s.begun) != 3*time.Second {
-			t.Errorf("error %v after %v, want ErrTimeout after 3s", err, time.Since(s.begun))
+			t.Errorf("got %v after %v, want ErrTimeout after 3s", err, time.Since(s.begun))
 		}
 		s.want(t, 0, time.Second)
 	})
 }
 
-func TestTimeoutInsideLimitsEachStart(t *testing.T) {
+func TestHedgeOutsideTimeoutLimitsEachStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := scripted(answer{takes: time.Hour}, answer{takes: 1500 * time.Millisecond})
 		value, err := resilience.Do(t.Context(), resilience.Pipeline{after(1), timeout.After(2 * time.Second)}, s.call)
@@ -1115,8 +1132,9 @@ func TestTimeoutInsideLimitsEachStart(t *testing.T) {
 	})
 }
 
-// TestManyCallersAtOnce under the race detector: each has its own winner, and every value is the caller's or dropped.
-func TestManyCallersAtOnce(t *testing.T) {
+// TestHedgeServesConcurrentCallers checks that every value is returned to its caller or dropped. It
+// is meant for the race detector.
+func TestHedgeServesConcurrentCallers(t *testing.T) {
 	h := hedge.New(hedge.Config{Quantile: 0.5, Delay: time.Nanosecond, Max: 3, MinSamples: 10, Budget: plenty()})
 	var made, dropped, got atomic.Int64
 	var running sync.WaitGroup
@@ -1148,26 +1166,27 @@ func TestManyCallersAtOnce(t *testing.T) {
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	for dropped.Load()+got.Load() != made.Load() { // losers end when they do; a test that hangs here has lost a value
+	// Until the losers have ended; if the test hangs here, a value is lost.
+	for dropped.Load()+got.Load() != made.Load() {
 		runtime.Gosched()
 	}
 }
 
-func TestNotHedgedCallAllocatesSixTimesAtMost(t *testing.T) {
+func TestHedgeCallNotHedgedAllocatesAtMostSixTimes(t *testing.T) {
 	for name, config := range map[string]hedge.Config{
 		"delay":    {Delay: time.Hour},
 		"quantile": {Delay: time.Hour, Quantile: 0.95},
 	} {
 		h := hedge.New(config)
 		if n := testing.AllocsPerRun(1000, func() { hedge.Do(context.Background(), h, succeed) }); n > 6 {
-			t.Errorf("%s: %v allocations, want at most 6", name, n)
+			t.Errorf("%s: got %v allocations, want at most 6", name, n)
 		}
 	}
 }
 
-func TestMistakesPanic(t *testing.T) {
+func TestHedgePanicsOnInvalidArguments(t *testing.T) {
 	fn := func(context.Context) (int, error) { return 0, nil }
-	for want, mistake := range map[string]func(){
+	for want, call := range map[string]func(){
 		"hedge: Delay and Quantile are both 0, one of them must be positive": func() { hedge.New(hedge.Config{}) },
 		"hedge users: Delay is -1ns, must be positive, or 0 with Quantile":   func() { hedge.New(hedge.Config{Name: "users", Delay: -1}) },
 		"hedge: Do: fn is nil, must be a function":                           func() { hedge.Do[int](t.Context(), after(1), nil) },
@@ -1176,10 +1195,10 @@ func TestMistakesPanic(t *testing.T) {
 		func() {
 			defer func() {
 				if got := recover(); got != want {
-					t.Errorf("panicked with %v, want %s", got, want)
+					t.Errorf("got panic %v, want %s", got, want)
 				}
 			}()
-			mistake()
+			call()
 		}()
 	}
 }

@@ -7,31 +7,33 @@ import (
 	"time"
 )
 
-// A histogram counts the times of the last few minutes and knows one of their quantiles. It is safe for concurrent use.
+// A histogram counts the durations of the last few minutes and maintains one of their quantiles. It
+// is safe for concurrent use.
 //
-// Its buckets are those of Gil Tene's HdrHistogram: each power of two is divided into parts equal parts, so that no bucket is wider than a
-// 32nd of where it begins.
+// Its buckets are those of Gil Tene's HdrHistogram: each power of two is divided into parts equal
+// parts, so no bucket is wider than 1/32 of its lower bound.
 //
-// The quantile is kept and not looked for: with each time that is counted the bucket in which it lies moves by a few at most.
+// The quantile is maintained rather than searched for: each recorded duration moves its bucket by a
+// few buckets at most.
 type histogram struct {
-	share float64 // of the times that are not above the quantile
+	share float64 // share of the durations that aren't above the quantile
 
 	mu     sync.Mutex // guards the following
-	minute int64      // the latest, on package clock: it and those before it are counted
+	minute int64      // the latest minute, by package clock
 	slots  [minutes]counts
-	sum    counts // of slots
-	at     int    // the bucket in which the quantile lies
-	upTo   int64  // times in it and those below
+	sum    counts // the sum of slots
+	at     int    // the bucket that contains the quantile
+	upTo   int64  // number of durations in that bucket and those below
 }
 
 const (
 	partBits = 5
 	parts    = 1 << partBits
-	buckets  = (64 - partBits) * parts // for all positive durations: see bucket
-	minutes  = 4                       // that are remembered, the present one included
+	buckets  = (64 - partBits) * parts // covers all positive durations: see bucket
+	minutes  = 4                       // minutes that are remembered, including the current one
 )
 
-// counts are how many times each bucket holds.
+// counts is the number of durations in each bucket.
 type counts struct {
 	total int64
 	of    [buckets]uint32
@@ -39,14 +41,15 @@ type counts struct {
 
 func newHistogram(share float64) *histogram { return &histogram{share: share} }
 
-// bucket is the bucket of a time, which is not negative. Times below parts have one each; those from parts<<k on, below twice that, parts
-// buckets of 1<<k each.
+// bucket returns the bucket of a duration, which must not be negative. Each duration below parts
+// has its own bucket. The durations from parts<<k up to twice that share parts buckets, each 1<<k
+// wide.
 func bucket(t time.Duration) int {
 	k := max(0, bits.Len64(uint64(t))-partBits-1)
 	return k*parts + int(t>>k)
 }
 
-// above is the least time that is beyond the bucket.
+// above returns the smallest duration beyond the bucket.
 func above(bucket int) time.Duration {
 	bucket++
 	if bucket < 2*parts {
@@ -59,7 +62,7 @@ func above(bucket int) time.Duration {
 	return math.MaxInt64
 }
 
-// record counts a time that was taken now.
+// record counts a duration that was measured now.
 func (h *histogram) record(t time.Duration, now int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -76,7 +79,8 @@ func (h *histogram) record(t time.Duration, now int64) {
 	h.settle()
 }
 
-// quantile gives a time that the share of the times in the last minutes is below, and how many these are.
+// quantile returns a duration that the share of the last minutes' durations is below, and the
+// number of those durations.
 func (h *histogram) quantile(now int64) (t time.Duration, samples int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -84,9 +88,10 @@ func (h *histogram) quantile(now int64) (t time.Duration, samples int) {
 	return above(h.at), int(h.sum.total)
 }
 
-// settle moves at to the first bucket with which the share is reached.
+// settle moves at to the lowest bucket at which the share is reached.
 func (h *histogram) settle() {
-	want := int64(math.Ceil(h.share*float64(h.sum.total) - 1e-6)) // 0.95 of 100 is 95, whatever its last binary digit
+	// 0.95 of 100 is 95 despite rounding errors.
+	want := int64(math.Ceil(h.share*float64(h.sum.total) - 1e-6))
 	for h.upTo < want {
 		h.at++
 		h.upTo += int64(h.sum.of[h.at])
@@ -97,14 +102,15 @@ func (h *histogram) settle() {
 	}
 }
 
-// advance forgets the minutes that are over.
+// advance removes the minutes that are too old.
 func (h *histogram) advance(now int64) {
 	minute := now / int64(time.Minute)
 	passed := minute - h.minute
 	switch {
-	case passed == 0 || passed < 0 && passed > -minutes: // a goroutine slept after it had looked at the clock
+	// Negative if a goroutine was delayed after it read the clock.
+	case passed == 0 || passed < 0 && passed > -minutes:
 		return
-	case passed < 0 || passed >= minutes: // the clock jumped back, or nothing is left
+	case passed < 0 || passed >= minutes: // the clock jumped back, or everything is too old
 		h.slots, h.sum = [minutes]counts{}, counts{}
 	default:
 		for m := h.minute + 1; m <= minute; m++ {

@@ -13,7 +13,7 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-func TestBucketsAdjoinAndAreNarrow(t *testing.T) {
+func TestHistogramBucketsAdjoinAndAreNarrow(t *testing.T) {
 	for b := range buckets {
 		upper := above(b)
 		lower := time.Duration(0)
@@ -32,15 +32,16 @@ func TestBucketsAdjoinAndAreNarrow(t *testing.T) {
 	}
 }
 
-// exact is the time that the share of the times is not above.
+// exact returns the exact quantile: the smallest duration such that the share of the durations
+// isn't above it.
 func exact(times []time.Duration, share float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(times))
 	return sorted[max(0, int(math.Ceil(share*float64(len(sorted))-1e-6))-1)]
 }
 
-// TestQuantileIsWithinFivePercent of the exact one, and above it: a call that takes just as
-// long is not hedged.
-func TestQuantileIsWithinFivePercent(t *testing.T) {
+// TestHistogramQuantileIsWithinFivePercent also checks that the quantile is above the exact one: a
+// call that takes exactly that long isn't hedged.
+func TestHistogramQuantileIsWithinFivePercent(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for name, draw := range map[string]func() time.Duration{
 		"uniform":     func() time.Duration { return time.Duration(random.Int64N(int64(time.Second))) },
@@ -66,21 +67,21 @@ func TestQuantileIsWithinFivePercent(t *testing.T) {
 				got, samples := h.quantile(1)
 				want := exact(times, share)
 				if samples != n+1 || got <= want && want < math.MaxInt64-1 || float64(got-want-1) > 0.05*float64(want) {
-					t.Fatalf("%s: the %v quantile of %d times is %v, want just above %v", name, share, samples, got, want)
+					t.Fatalf("%s: got %v as the %v quantile of %d durations, want just above %v", name, got, share, samples, want)
 				}
 			}
 		}
 	}
 }
 
-func TestTimesAreForgottenAfterThreeToFourMinutes(t *testing.T) {
+func TestHistogramForgetsAfterThreeToFourMinutes(t *testing.T) {
 	h := newHistogram(0.5)
 	at := func(minutes float64) int64 { return int64(minutes * float64(time.Minute)) }
 	want := func(when float64, quantile time.Duration, samples int) {
 		t.Helper()
 		got, n := h.quantile(at(when))
 		if n != samples || samples > 0 && bucket(got-1) != bucket(quantile) {
-			t.Errorf("after %v min: %v of %d times, want %v of %d", when, got, n, quantile, samples)
+			t.Errorf("after %v min: got %v of %d durations, want %v of %d", when, got, n, quantile, samples)
 		}
 	}
 	const long, short = time.Second, time.Millisecond
@@ -95,35 +96,36 @@ func TestTimesAreForgottenAfterThreeToFourMinutes(t *testing.T) {
 	want(15, short, 2)
 	want(17.9, short, 1)
 	want(18, 0, 0)
-	h.record(long, at(30)) // everything between was nothing
+	h.record(long, at(30)) // after many minutes without calls
 	want(30, long, 1)
 	want(1000, 0, 0)
 }
 
-// TestAClockThatJumpsBackBeginsAnew: that of a synctest bubble is decades behind. One who looked at the clock before others did changes nothing.
-func TestAClockThatJumpsBackBeginsAnew(t *testing.T) {
+// TestHistogramRestartsWhenClockJumpsBack: the clock of a synctest bubble is decades behind. A
+// reading that is only a few minutes old, from a delayed goroutine, changes nothing.
+func TestHistogramRestartsWhenClockJumpsBack(t *testing.T) {
 	h := newHistogram(0.5)
 	at := func(minutes int64) int64 { return minutes * int64(time.Minute) }
 	h.record(time.Second, at(1000))
 	h.record(time.Second, at(997))
 	if _, samples := h.quantile(at(997)); samples != 2 {
-		t.Errorf("%d times after a look three minutes back, want 2", samples)
+		t.Errorf("got %d durations after a reading three minutes back, want 2", samples)
 	}
 	h.record(time.Millisecond, at(996))
 	if got, samples := h.quantile(at(996)); samples != 1 || got > 2*time.Millisecond {
-		t.Errorf("%v of %d times after the jump, want 1ms of 1", got, samples)
+		t.Errorf("got %v of %d durations after the jump, want 1ms of 1", got, samples)
 	}
 	h.record(-time.Hour, at(996)) // of a call during which the clock jumped
 	h.record(-time.Hour, at(996))
 	if got, samples := h.quantile(at(996)); samples != 3 || got > 1 {
-		t.Errorf("%v of %d times with two of less than nothing, want at most 1ns of 3", got, samples)
+		t.Errorf("got %v of %d durations, two of them negative, want at most 1ns of 3", got, samples)
 	}
 	if _, samples := h.quantile(at(999)); samples != 3 {
-		t.Errorf("%d times three minutes after the jump, want 3", samples)
+		t.Errorf("got %d durations three minutes after the jump, want 3", samples)
 	}
 }
 
-func TestRacingCallersLoseNoTime(t *testing.T) {
+func TestHistogramConcurrentCallersLoseNoTime(t *testing.T) {
 	h := newHistogram(0.5)
 	var group errgroup.Group
 	for range 4 {
@@ -137,18 +139,18 @@ func TestRacingCallersLoseNoTime(t *testing.T) {
 	}
 	group.Wait()
 	if got, samples := h.quantile(1); samples != 40_000 || bucket(got-1) != bucket(4*time.Millisecond) {
-		t.Errorf("%v of %d times, want 4ms of 40000", got, samples)
+		t.Errorf("got %v of %d durations, want 4ms of 40000", got, samples)
 	}
 }
 
-func TestHistogramIsKeptInFortyKilobytes(t *testing.T) {
+func TestHistogramTakesAtMostFortyKilobytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistogram(0.5)
 		if n := testing.AllocsPerRun(100, func() { h.record(1, clock.Now()); h.quantile(clock.Now()); time.Sleep(time.Second) }); n != 0 {
-			t.Errorf("%v allocations, want 0", n)
+			t.Errorf("got %v allocations, want 0", n)
 		}
 	})
 	if size := (minutes + 1) * (buckets*4 + 8); size > 40_000 {
-		t.Errorf("%d bytes", size)
+		t.Errorf("got %d bytes, want at most 40000", size)
 	}
 }

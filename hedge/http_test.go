@@ -14,7 +14,7 @@ import (
 	"github.com/effector-go/resilience/resiliencehttp"
 )
 
-// A stream is a response's body that ends with its request's ctx, as net/http's does.
+// A stream is a response's body that ends with its request's context, like net/http's.
 type stream struct {
 	io.Reader
 	ctx    context.Context
@@ -33,20 +33,21 @@ func (s *stream) Close() error {
 	return nil
 }
 
-// roundTrips is a function as an http.RoundTripper.
+// roundTrips is a function that implements http.RoundTripper.
 type roundTrips func(*http.Request) (*http.Response, error)
 
 func (f roundTrips) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestAStreamedBodyOfResiliencehttpOutlivesItsStart, and the loser's response is closed when it comes.
-func TestAStreamedBodyOfResiliencehttpOutlivesItsStart(t *testing.T) {
+// TestHedgeKeepsStreamedBodyOfResiliencehttp also checks that the loser's response is closed when
+// it arrives.
+func TestHedgeKeepsStreamedBodyOfResiliencehttp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bodies := [2]*stream{}
 		var requests atomic.Int32
 		base := roundTrips(func(r *http.Request) (*http.Response, error) {
 			n := requests.Add(1)
 			if n == 1 {
-				time.Sleep(time.Minute) // deaf
+				time.Sleep(time.Minute) // ignores its context
 			}
 			bodies[n-1] = &stream{Reader: strings.NewReader("streamed"), ctx: r.Context()}
 			return &http.Response{StatusCode: http.StatusOK, Body: bodies[n-1], ContentLength: -1, Request: r}, nil
@@ -58,11 +59,11 @@ func TestAStreamedBodyOfResiliencehttpOutlivesItsStart(t *testing.T) {
 		began := time.Now()
 		response, err := client.Get("http://users.example/")
 		if err != nil || time.Since(began) != time.Second {
-			t.Fatalf("error %v after %v, want nil after 1s", err, time.Since(began))
+			t.Fatalf("got %v after %v, want nil after 1s", err, time.Since(began))
 		}
 		synctest.Wait()
 		if body, err := io.ReadAll(response.Body); string(body) != "streamed" || err != nil {
-			t.Errorf("read %q, %v, want all of the body", body, err)
+			t.Errorf("got %q, %v, want the whole body", body, err)
 		}
 		response.Body.Close()
 		time.Sleep(time.Minute)

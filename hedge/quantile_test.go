@@ -17,7 +17,7 @@ import (
 	"github.com/effector-go/resilience/hedge"
 )
 
-// sleep gives a call that takes d, or until its ctx ends.
+// sleep returns a function that takes d, or until its context ends.
 func sleep(d time.Duration) func(context.Context) (time.Duration, error) {
 	return func(ctx context.Context) (time.Duration, error) {
 		timer := time.NewTimer(d)
@@ -31,29 +31,29 @@ func sleep(d time.Duration) func(context.Context) (time.Duration, error) {
 	}
 }
 
-// near reports whether got is want or at most 5 % more.
+// near reports whether got is above want by at most 5%.
 func near(got, want time.Duration) bool { return got > want && float64(got) <= 1.05*float64(want) }
 
-func TestDelayCountsUntilThereAreMinSamples(t *testing.T) {
+func TestHedgeUsesDelayUntilMinSamples(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Name: "users", Quantile: 0.9, Delay: time.Minute, MinSamples: 20, Budget: plenty()})
 		for n := range 20 {
 			if got, want := h.Snapshot(), (hedge.Snapshot{Name: "users", Delay: time.Minute}); got != want {
-				t.Fatalf("after %d calls: %+v, want %+v", n, got, want)
+				t.Fatalf("after %d calls: got %+v, want %+v", n, got, want)
 			}
 			hedge.Do(t.Context(), h, sleep(time.Duration(n+1)*time.Millisecond))
 		}
 		if got := h.Snapshot().Delay; !near(got, 18*time.Millisecond) {
-			t.Errorf("delay %v after calls of 1 to 20 ms, want 18ms and up to 5 %% more", got)
+			t.Errorf("got delay %v after calls of 1 to 20 ms, want 18ms and up to 5%% more", got)
 		}
 		time.Sleep(4 * time.Minute)
 		if got := h.Snapshot().Delay; got != time.Minute {
-			t.Errorf("delay %v when all is forgotten, want the 1m of Delay", got)
+			t.Errorf("got delay %v after all calls were forgotten, want the 1m of Delay", got)
 		}
 	})
 }
 
-func TestNoHedgeUntilThereAreMinSamplesWithoutDelay(t *testing.T) {
+func TestHedgeWithoutDelayStartsNothingUntilMinSamples(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Quantile: 0.9, Budget: plenty()})
 		s := scripted(answer{takes: time.Hour})
@@ -63,7 +63,7 @@ func TestNoHedgeUntilThereAreMinSamplesWithoutDelay(t *testing.T) {
 		hedge.Do(t.Context(), h, s.call)
 		s.want(t, 0)
 		if got := h.Snapshot().Delay; got != 0 {
-			t.Errorf("delay %v, want 0 while none", got)
+			t.Errorf("got delay %v, want 0 without samples", got)
 		}
 		for range 100 {
 			hedge.Do(t.Context(), h, sleep(10*time.Millisecond))
@@ -75,8 +75,8 @@ func TestNoHedgeUntilThereAreMinSamplesWithoutDelay(t *testing.T) {
 	})
 }
 
-// TestCallsThatAllTakeTheSameAreNotHedged: none is slower than the others.
-func TestCallsThatAllTakeTheSameAreNotHedged(t *testing.T) {
+// TestHedgeQuantileLeavesEquallyFastCallsAlone has calls of which none is slower than the others.
+func TestHedgeQuantileLeavesEquallyFastCallsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Quantile: 0.5, Budget: plenty(), OnHedge: func(hedge.Event) { t.Error("hedged") }})
 		for range 1000 {
@@ -85,14 +85,15 @@ func TestCallsThatAllTakeTheSameAreNotHedged(t *testing.T) {
 	})
 }
 
-// TestFailuresAndRefusalsAreNotRecorded, nor are the times of hedges.
-func TestFailuresAndRefusalsAreNotRecorded(t *testing.T) {
+// TestHedgeQuantileIgnoresFailuresAndRefusals also checks that it ignores the durations of hedges.
+func TestHedgeQuantileIgnoresFailuresAndRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Quantile: 0.5, Delay: time.Minute, MinSamples: 4, Budget: plenty()})
 		hedge.Do(t.Context(), h, sleep(time.Second))
 		hedge.Do(t.Context(), h, sleep(time.Second))
 		hedge.Do(t.Context(), h, sleep(time.Second))
-		// The first start fails, once at its end and once with a hedge beside it, which wins.
+		// The first start fails, once before its hedge begins and once while the hedge is running,
+		// which wins.
 		hedge.Do(t.Context(), h, scripted(answer{err: errDown}, answer{takes: time.Millisecond}).call)
 		hedge.Do(t.Context(), h, scripted(answer{takes: 61 * time.Second, err: errDown}, answer{takes: 2 * time.Second}).call)
 		hedge.Do(t.Context(), h, scripted(answer{err: errDown}).call)
@@ -100,29 +101,29 @@ func TestFailuresAndRefusalsAreNotRecorded(t *testing.T) {
 			return resilience.ErrRefused
 		})}, func(context.Context) error { return nil })
 		if got := h.Snapshot().Delay; got != time.Minute {
-			t.Errorf("delay %v after three successes, want that of too few samples, 1m", got)
+			t.Errorf("got delay %v after three successes, want the 1m for too few samples", got)
 		}
 		hedge.Do(t.Context(), h, sleep(time.Second))
 		if got := h.Snapshot().Delay; !near(got, time.Second) {
-			t.Errorf("delay %v, want 1s and up to 5 %% more", got)
+			t.Errorf("got delay %v, want 1s and up to 5%% more", got)
 		}
 	})
 }
 
-func TestAFirstStartThatLostIsRecordedWithTheTimeAtWhichItLost(t *testing.T) {
+func TestHedgeQuantileRecordsWhenFirstStartLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Quantile: 0.5, Delay: time.Second, MinSamples: 1, Budget: plenty()})
-		s := scripted(answer{takes: time.Hour, deaf: true}, answer{takes: 2 * time.Second})
+		s := scripted(answer{takes: time.Hour, ignoresContext: true}, answer{takes: 2 * time.Second})
 		hedge.Do(t.Context(), h, s.call)
 		if got := h.Snapshot().Delay; !near(got, 3*time.Second) {
-			t.Errorf("delay %v, want 3s and up to 5 %% more", got)
+			t.Errorf("got delay %v, want 3s and up to 5%% more", got)
 		}
 		time.Sleep(time.Hour)
 	})
 }
 
-// TestHedgedShareIsOneLessQuantile within three points, whatever the times.
-func TestHedgedShareIsOneLessQuantile(t *testing.T) {
+// TestHedgedShareIsOneMinusQuantile allows a difference of 0.03, for several distributions.
+func TestHedgedShareIsOneMinusQuantile(t *testing.T) {
 	for name, draw := range map[string]func(r *rand.Rand) time.Duration{
 		"exponential": func(r *rand.Rand) time.Duration { return time.Duration(r.ExpFloat64() * float64(10*time.Millisecond)) },
 		"uniform":     func(r *rand.Rand) time.Duration { return time.Duration(r.Int64N(int64(20 * time.Millisecond))) },
@@ -151,14 +152,14 @@ func TestHedgedShareIsOneLessQuantile(t *testing.T) {
 					hedge.Do(t.Context(), h, call)
 				}
 				if share := float64(hedged) / calls; math.Abs(share-(1-quantile)) > 0.03 {
-					t.Errorf("%s, quantile %v: %.3f of calls hedged, want %.3f within 0.03", name, quantile, share, 1-quantile)
+					t.Errorf("%s, quantile %v: got %.3f of calls hedged, want %.3f within 0.03", name, quantile, share, 1-quantile)
 				}
 			})
 		}
 	}
 }
 
-func TestQuantileFollowsADependencyThatBecomesSlower(t *testing.T) {
+func TestHedgeQuantileFollowsSlowingDependency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hedge.New(hedge.Config{Quantile: 0.9})
 		for range 1000 {
@@ -168,14 +169,14 @@ func TestQuantileFollowsADependencyThatBecomesSlower(t *testing.T) {
 			hedge.Do(t.Context(), h, sleep(100*time.Millisecond))
 		}
 		if got := h.Snapshot().Delay; !near(got, 100*time.Millisecond) {
-			t.Errorf("delay %v, want 100ms and up to 5 %% more", got)
+			t.Errorf("got delay %v, want 100ms and up to 5%% more", got)
 		}
 	})
 }
 
-// TestTheTailIsCutTenfoldForThreePercentMoreCalls on a dependency of which one call in a hundred takes a hundred times as long: what
-// hedging is for.
-func TestTheTailIsCutTenfoldForThreePercentMoreCalls(t *testing.T) {
+// TestHedgeCutsTailTenfoldForThreePercentMoreCalls has a dependency of which one call in a hundred
+// takes a hundred times as long, the case that hedging is for.
+func TestHedgeCutsTailTenfoldForThreePercentMoreCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const calls, callers = 10_000, 8
 		run := func(call func(ctx context.Context) (time.Duration, error)) (p50, p99 time.Duration) {
@@ -223,9 +224,9 @@ func TestTheTailIsCutTenfoldForThreePercentMoreCalls(t *testing.T) {
 		hedged := resilience.Compose(dependency, hedge.New(hedge.Config{Quantile: 0.98}))
 		p50, after := run(hedged)
 		more := float64(starts)/calls - 1
-		t.Logf("p50 %v, p99 %v without hedges, %v with them, for %.1f %% more calls", p50, before, after, 100*more)
+		t.Logf("p50 %v, p99 %v without hedges, %v with them, for %.1f%% more calls", p50, before, after, 100*more)
 		if after > before/10 || more > 0.03 {
-			t.Errorf("p99 %v without hedges, %v with them, for %.1f %% more calls; want a tenth for 3 %% at most", before, after, 100*more)
+			t.Errorf("got p99 %v without hedges, %v with them, for %.1f%% more calls; want a tenth, for at most 3%%", before, after, 100*more)
 		}
 	})
 }

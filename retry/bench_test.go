@@ -11,7 +11,7 @@ import (
 
 func succeed(context.Context) (int, error) { return 1, nil }
 
-// A call alone that succeeds at first.
+// BenchmarkDo measures a call of Do that succeeds at the first attempt.
 func BenchmarkDo(b *testing.B) {
 	r, ctx := retry.New(retry.Config{}), context.Background()
 	b.ReportAllocs()
@@ -28,7 +28,7 @@ func BenchmarkDoBudget(b *testing.B) {
 	}
 }
 
-// The same in a pipeline, whose call is the one allocation.
+// BenchmarkRun measures the same in a pipeline, whose call is the only allocation.
 func BenchmarkRun(b *testing.B) {
 	call, ctx := resilience.Compose(succeed, retry.New(retry.Config{})), context.Background()
 	b.ReportAllocs()
@@ -37,8 +37,8 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-// Two failures, then success, without a wait.
-func BenchmarkDoThirdTime(b *testing.B) {
+// BenchmarkDoThirdAttempt measures a call that fails twice and then succeeds, without waits.
+func BenchmarkDoThirdAttempt(b *testing.B) {
 	r, ctx := retry.New(retry.Config{Backoff: retry.Constant(0)}), context.Background()
 	n := 0
 	fn := func(context.Context) (int, error) {

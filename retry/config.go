@@ -11,43 +11,49 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// Unlimited as MaxAttempts sets no limit to the number of attempts.
+// Unlimited, set as MaxAttempts, allows any number of attempts.
 const Unlimited = -1
 
-// Config says what a [Retry] does. The zero Config makes three attempts.
+// Config configures a [Retry]. The zero Config makes up to three attempts.
 type Config struct {
-	// Name stands in errors and events.
+	// Name appears in errors and events.
 	Name string
 
-	// MaxAttempts is how often the call is made at most, the first time included. Default 3; [Unlimited] for no limit.
+	// MaxAttempts is the maximum number of attempts, including the first. Default 3; [Unlimited]
+	// for no limit.
 	MaxAttempts int
 
-	// MaxElapsed is how long after the first failure an attempt may begin. Backoff v4 counts from the start of
-	// the call instead. Default no limit: the limit of the whole call is the task of ctx or of a timeout further out.
+	// MaxElapsed is how long after the first failure an attempt may begin. (Backoff v4 counts from
+	// the start of the call instead.) Default no limit: to limit the whole call, use the context's
+	// deadline or an outer timeout.
 	MaxElapsed time.Duration
 
-	// MaxRetryAfter is the longest RetryAfter of an error that is waited for. A longer one is not cut but ends the retrying.
-	// Default 1 min.
+	// MaxRetryAfter is the longest RetryAfter of an error that is waited for. A longer one isn't
+	// shortened: it ends retrying. Default 1 min.
 	MaxRetryAfter time.Duration
 
-	// Backoff makes the schedule of the waits, anew for each call that has failed once: one of this package, or any of
-	// backoff v4. It is reset once before its first delay; a negative delay (v4's Stop) ends the retrying. Default
+	// Backoff creates the schedule of the waits: one of this package, or any of backoff v4. It is
+	// called once for each call that fails at least once. The schedule is reset once before its
+	// first delay; a negative delay (v4's Stop) ends retrying. Default
 	// FullJitter(100*time.Millisecond, 10*time.Second).
 	Backoff func() backoff.BackOff
 
-	// RetryIf, if set, is asked whether to retry an error that would be retried else: not about a permanent one, one of a
-	// call that must not be repeated, or that of the last attempt. It narrows and never widens.
+	// RetryIf, if set, reports whether to retry an error that would otherwise be retried. It
+	// narrows and never widens: it isn't called with a permanent error, with an error of a call
+	// that must not be repeated, or with the error of the last attempt.
 	RetryIf func(error) bool
 
-	// RetryRefused has also those runs repeated in which a policy further in, an open breaker say, turned the call away. They do not count
-	// as attempts, so MaxElapsed must be set.
+	// RetryRefused also retries runs that an inner policy, such as an open breaker, refused.
+	// Refused runs don't count as attempts, so MaxElapsed must be set.
 	RetryRefused bool
 
-	// Budget, if set, must yield a token for every attempt after the first. It is asked last, but before the
-	// wait: the token is spent if ctx ends meanwhile. Share one among all that call the same dependency.
+	// Budget, if set, must have a token for every attempt after the first. It is checked last, but
+	// before the wait: the token is spent even if the context ends during the wait. Share one
+	// budget among all callers of the same dependency.
 	Budget *budget.Budget
 
-	// OnRetry, if set, is called when another attempt has been decided on, before the wait, on the goroutine of the call.
+	// OnRetry, if set, is called when another attempt has been decided on, before the wait, on the
+	// call's goroutine.
 	OnRetry func(Event)
 }
 
@@ -58,25 +64,26 @@ const (
 
 var defaultBackoff = FullJitter(100*time.Millisecond, 10*time.Second)
 
-// Validate reports every mistake in the Config, nil if there is none.
+// Validate reports all errors in the Config together. It returns nil if there are none.
 func (c Config) Validate() error {
-	var mistakes []error
-	mistake := func(format string, args ...any) {
-		mistakes = append(mistakes, errors.New(text(c.Name)+fmt.Sprintf(format, args...)))
+	var errs []error
+	invalid := func(format string, args ...any) {
+		errs = append(errs, errors.New(prefix(c.Name)+fmt.Sprintf(format, args...)))
 	}
 	if c.MaxAttempts < Unlimited {
-		mistake("MaxAttempts is %d, must be positive, 0 for the default %d or Unlimited (%d)", c.MaxAttempts, defaultMaxAttempts, Unlimited)
+		invalid("MaxAttempts is %d, must be positive, 0 for the default %d or Unlimited (%d)",
+			c.MaxAttempts, defaultMaxAttempts, Unlimited)
 	}
 	if c.MaxElapsed < 0 {
-		mistake("MaxElapsed is %v, must be positive, or 0 for no limit", c.MaxElapsed)
+		invalid("MaxElapsed is %v, must be positive, or 0 for no limit", c.MaxElapsed)
 	}
 	if c.MaxRetryAfter < 0 {
-		mistake("MaxRetryAfter is %v, must be positive, or 0 for the default %v", c.MaxRetryAfter, defaultMaxRetryAfter)
+		invalid("MaxRetryAfter is %v, must be positive, or 0 for the default %v", c.MaxRetryAfter, defaultMaxRetryAfter)
 	}
 	if c.RetryRefused && c.MaxElapsed == 0 {
-		mistake("RetryRefused is true and MaxElapsed is 0: MaxElapsed must be positive, since refusals do not count as attempts")
+		invalid("RetryRefused is true and MaxElapsed is 0: MaxElapsed must be positive, because refusals don't count as attempts")
 	}
-	return errors.Join(mistakes...)
+	return errors.Join(errs...)
 }
 
 func (c Config) withDefaults() Config {
@@ -92,5 +99,5 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// text is what messages begin with.
-func text(name string) string { return errtext.Title("retry", name) + ": " }
+// prefix returns the beginning of every message of the policy.
+func prefix(name string) string { return errtext.Title("retry", name) + ": " }

@@ -12,7 +12,7 @@ import (
 	"github.com/effector-go/resilience/retry"
 )
 
-func TestValidateNamesEveryMistake(t *testing.T) {
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	for _, test := range []struct {
 		config retry.Config
 		wants  []string
@@ -25,12 +25,12 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 	} {
 		err := test.config.Validate()
 		if err == nil {
-			t.Errorf("%+v: no mistake found", test.config)
+			t.Errorf("%+v: got no error", test.config)
 			continue
 		}
 		for _, want := range test.wants {
 			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%q does not say %q", err, want)
+				t.Errorf("got %q, want it to contain %q", err, want)
 			}
 		}
 		func() {
@@ -43,11 +43,11 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 		}()
 	}
 	if err := (retry.Config{}).Validate(); err != nil {
-		t.Errorf("the zero Config: %v", err)
+		t.Errorf("zero Config: got %v, want nil", err)
 	}
 }
 
-func FuzzWhatValidateAcceptsRuns(f *testing.F) {
+func FuzzRetryRunsWithAnyValidConfig(f *testing.F) {
 	f.Add("", 0, int64(0), int64(0), false, int64(0), 2)
 	f.Add("x", -1, int64(time.Hour), int64(1), true, int64(1<<62), 9)
 	f.Add("x", 5, int64(1<<63-1), int64(1<<63-1), true, int64(1<<63-1), 3)
@@ -70,7 +70,7 @@ func FuzzWhatValidateAcceptsRuns(f *testing.F) {
 				t.Errorf("%+v: %v", config, err)
 			}
 			if err != nil && err.Error() == "" {
-				t.Error("no text")
+				t.Error("got an error without text")
 			}
 		})
 	})

@@ -10,18 +10,18 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// A Reason is why the retrying ended.
+// A Reason states why retrying ended.
 type Reason int
 
 const (
-	ReasonAttempts   Reason = iota + 1 // MaxAttempts are used up
-	ReasonElapsed                      // the next attempt would begin later than MaxElapsed after the first failure
-	ReasonDeadline                     // the wait would outlast the deadline of ctx; it was not begun
-	ReasonRetryAfter                   // the error's RetryAfter is beyond MaxRetryAfter
+	ReasonAttempts   Reason = iota + 1 // all MaxAttempts were made
+	ReasonElapsed                      // the next attempt would begin beyond MaxElapsed
+	ReasonDeadline                     // the wait would outlast the context's deadline; not started
+	ReasonRetryAfter                   // the error's RetryAfter exceeds MaxRetryAfter
 	ReasonBudget                       // the budget is empty
 	ReasonSchedule                     // the schedule stopped
-	ReasonRefused                      // a policy further in refused the call after attempts that were made
-	ReasonContext                      // ctx ended while waiting
+	ReasonRefused                      // an inner policy refused the call after attempts were made
+	ReasonContext                      // the context ended while waiting
 )
 
 var reasons = [...]string{
@@ -35,7 +35,7 @@ var reasons = [...]string{
 	ReasonContext:    "context ended",
 }
 
-// String is the reason in two or three words.
+// String returns the reason in at most three words.
 func (r Reason) String() string {
 	if r < ReasonAttempts || int(r) >= len(reasons) {
 		return fmt.Sprintf("Reason(%d)", int(r))
@@ -43,25 +43,28 @@ func (r Reason) String() string {
 	return reasons[r]
 }
 
-// An ExhaustedError is what a call ends with that failed and may not be retried any more. It unwraps to Err and to what
-// ended the retrying: the refusal; [context.DeadlineExceeded] for ReasonDeadline; the error and the cause of ctx for
-// ReasonContext.
+// An ExhaustedError is returned when a call has failed and won't be retried any further. It unwraps
+// to Err and to what ended retrying:
+//
+//   - the refusal, if an inner policy refused the call after attempts that were made;
+//   - [context.DeadlineExceeded] for ReasonDeadline;
+//   - the context's error and its cause for ReasonContext.
 type ExhaustedError struct {
 	Name     string        // of the policy
-	Attempts int           // that were made
+	Attempts int           // number of attempts that were made
 	Elapsed  time.Duration // since the first failure
 	Reason   Reason
-	Err      error // of the last attempt that was made; of the last refusal if none was
+	Err      error // of the last attempt that was made; the last refusal if none was made
 
-	wait    time.Duration // that was too long, for the text
-	refusal error         // if attempts were made before
-	cause   error         // the error of ctx
+	wait    time.Duration // the wait that was too long, for the text
+	refusal error         // the refusal that ended retrying after attempts that were made
+	cause   error         // the context's error
 }
 
-// Error begins with the policy's name and ends with Err.
+// Error returns a text that begins with the package and the policy's name and ends with Err.
 func (e *ExhaustedError) Error() string {
 	var b strings.Builder
-	b.WriteString(text(e.Name))
+	b.WriteString(prefix(e.Name))
 	switch e.Attempts {
 	case 0:
 		b.WriteString("gave up before the first attempt")
@@ -106,7 +109,7 @@ func (e *ExhaustedError) why() string {
 	return ", " + e.Reason.String()
 }
 
-// Unwrap gives Err and what ended the retrying.
+// Unwrap returns Err and what ended retrying.
 func (e *ExhaustedError) Unwrap() []error {
 	errs := make([]error, 0, 3)
 	for _, err := range [...]error{e.Err, e.refusal, e.cause} {
@@ -117,24 +120,25 @@ func (e *ExhaustedError) Unwrap() []error {
 	return errs
 }
 
-// Timeout reports whether one of the errors that e unwraps to tells of a timeout.
+// Timeout reports whether one of the errors that e unwraps to reports a timeout.
 func (e *ExhaustedError) Timeout() bool {
-	return errors.Is(e, context.DeadlineExceeded) || saysTimeout(e.Unwrap()...)
+	return errors.Is(e, context.DeadlineExceeded) || anyTimeout(e.Unwrap()...)
 }
 
-// saysTimeout reports whether an error in one of the trees has a method Timeout that says so.
-func saysTimeout(errs ...error) bool {
+// anyTimeout reports whether an error in one of the trees has a Timeout method that returns true.
+// errors.As isn't enough: it stops at the first error that has the method.
+func anyTimeout(errs ...error) bool {
 	for _, err := range errs {
-		if teller, ok := err.(interface{ Timeout() bool }); ok && teller.Timeout() {
+		if e, ok := err.(interface{ Timeout() bool }); ok && e.Timeout() {
 			return true
 		}
 		switch parent := err.(type) {
 		case interface{ Unwrap() error }:
-			if saysTimeout(parent.Unwrap()) {
+			if anyTimeout(parent.Unwrap()) {
 				return true
 			}
 		case interface{ Unwrap() []error }:
-			if saysTimeout(parent.Unwrap()...) {
+			if anyTimeout(parent.Unwrap()...) {
 				return true
 			}
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/effector-go/resilience/retry"
 )
 
-func TestTextsNameTheReason(t *testing.T) {
+func TestExhaustedErrorTextNamesReason(t *testing.T) {
 	for want, e := range map[string]*retry.ExhaustedError{
 		"retry p: gave up after 1 attempt: boom":                                                 {Name: "p", Attempts: 1, Reason: retry.ReasonAttempts, Err: errBoom},
 		"retry: gave up after 2 attempts, the schedule stopped: boom":                            {Attempts: 2, Reason: retry.ReasonSchedule, Err: errBoom},
@@ -20,26 +20,26 @@ func TestTextsNameTheReason(t *testing.T) {
 		"retry: gave up before the first attempt, Reason(0)":                                     {},
 	} {
 		if got := e.Error(); got != want {
-			t.Errorf("text %q, want %q", got, want)
+			t.Errorf("got text %q, want %q", got, want)
 		}
 	}
 }
 
-func TestEveryReasonHasAName(t *testing.T) {
+func TestReasonStringIsDistinct(t *testing.T) {
 	seen := make(map[string]bool)
 	for r := retry.ReasonAttempts; r <= retry.ReasonContext; r++ {
 		if s := r.String(); s == "" || seen[s] {
-			t.Errorf("reason %d is %q", int(r), s)
+			t.Errorf("got the text %q for reason %d, want a distinct one", s, int(r))
 		} else {
 			seen[s] = true
 		}
 	}
 	if retry.Reason(99).String() != "Reason(99)" || retry.Reason(-1).String() != "Reason(-1)" {
-		t.Error("unknown reasons")
+		t.Errorf("got %v and %v for unknown reasons, want Reason(99) and Reason(-1)", retry.Reason(99), retry.Reason(-1))
 	}
 }
 
-func TestTimeoutIsTrueWhereAnUnwrappedErrorSaysSo(t *testing.T) {
+func TestExhaustedErrorTimeoutFollowsUnwrappedError(t *testing.T) {
 	for _, test := range []struct {
 		err  error
 		want bool
@@ -51,23 +51,23 @@ func TestTimeoutIsTrueWhereAnUnwrappedErrorSaysSo(t *testing.T) {
 		{&net.DNSError{Err: "no such host"}, false},
 	} {
 		var e error = &retry.ExhaustedError{Err: test.err}
-		teller, ok := e.(interface{ Timeout() bool })
-		if !ok || teller.Timeout() != test.want {
+		timeout, ok := e.(interface{ Timeout() bool })
+		if !ok || timeout.Timeout() != test.want {
 			t.Errorf("%v: Timeout is not %v", test.err, test.want)
 		}
 		if test.err != nil && !errors.Is(e, test.err) {
-			t.Errorf("does not unwrap to %v", test.err)
+			t.Errorf("got %v, want it to unwrap to %v", e, test.err)
 		}
 	}
 }
 
-// hasty is an error that is no timeout, but says nothing of what it holds.
+// hasty is an error whose Timeout method returns false whatever error it wraps.
 type hasty struct{ error }
 
 func (hasty) Timeout() bool   { return false }
 func (e hasty) Unwrap() error { return e.error }
 
-func TestTimeoutIsFoundWithinAnErrorThatIsNone(t *testing.T) {
+func TestExhaustedErrorTimeoutSearchesWrappedErrors(t *testing.T) {
 	for err, want := range map[error]bool{hasty{errBoom}: false, hasty{os.ErrDeadlineExceeded}: true, hasty{hasty{os.ErrDeadlineExceeded}}: true} {
 		if e := (&retry.ExhaustedError{Err: err}); e.Timeout() != want {
 			t.Errorf("%#v: Timeout is not %v", err, want)

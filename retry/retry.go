@@ -1,4 +1,5 @@
-// Package retry makes a failed call again, after a wait that gives the dependency time and spreads the callers.
+// Package retry repeats failed calls, after a wait that gives the dependency time to recover and
+// spreads the callers.
 //
 //	retries := retry.New(retry.Config{Name: "payments", MaxAttempts: 4, Budget: extra})
 //
@@ -6,15 +7,21 @@
 //
 //	conn, err := retry.Do(ctx, retries, dial) // alone, without a pipeline
 //
-// Retry what fails seldom and briefly: a lost connection, a restarting server, a lock that another transaction holds. Do not
-// retry what will fail again (a bad request: see [Permanent] and Config.RetryIf), nor what must not happen twice (see
-// [resilience.AtMostOnce]), and retry on one level only: three levels of three attempts are 27 calls. Retries add load
-// when a dependency has least to spare; a [budget.Budget] bounds that.
+// Retry failures that are rare and short: a lost connection, a restarting server, a lock that
+// another transaction holds. Don't retry
 //
-// The waits come from a schedule, one of this package's ([FullJitter] and others) or any of github.com/cenkalti/backoff/v4.
+//   - what will fail again, such as a bad request: see [Permanent] and Config.RetryIf;
+//   - what must not happen twice: see [resilience.AtMostOnce];
+//   - on more than one level: three levels of three attempts are 27 calls.
 //
-// A call that succeeds at once costs some nanoseconds, allocates nothing, reads no clock and makes no schedule
-// (BenchmarkDo). A failed attempt costs some hundred nanoseconds and a few small allocations beside the wait.
+// Retries add load when a dependency can least afford it; a [budget.Budget] bounds the added load.
+//
+// The waits come from a schedule: one of this package ([FullJitter] and others), or any schedule of
+// github.com/cenkalti/backoff/v4.
+//
+// A call that succeeds at the first attempt costs a few nanoseconds, allocates nothing, reads no
+// clock, and creates no schedule (BenchmarkDo). In addition to the wait, a failed attempt costs a
+// few hundred nanoseconds and a few small allocations.
 package retry
 
 import (
@@ -28,21 +35,29 @@ import (
 	"github.com/effector-go/resilience/internal/permanent"
 )
 
-// A Retry is a policy that makes a call again as long as it fails and its [Config] allows. The wait before an attempt is
-// what the error asked for ([resilience.RetryAfter]) plus the schedule's delay: the server's wish is kept, and its callers
-// do not come back in the same instant.
+// A Retry is a policy that repeats a call as long as it fails and the [Config] allows another
+// attempt. The wait before an attempt is the error's RetryAfter ([resilience.RetryAfter]) plus the
+// schedule's delay: the server's requested delay is honored, and its clients don't return all at
+// the same instant.
 //
-// An error that is not to be retried comes back as it is, only an outermost [Permanent] mark taken off: a permanent one, one that
-// RetryIf rejects, one of a call that must not be repeated, a refusal before any attempt was made, any once the caller's
-// ctx is done. An error after which the retrying ended comes back in an [*ExhaustedError].
+// Errors that aren't retried are returned unchanged, except that an outermost [Permanent] mark is
+// removed. These are
 //
-// Most callers give a Retry to [resilience.Compose]; [Do] uses it alone. A Retry is made by [New], keeps nothing between
-// calls, and is safe for concurrent use.
+//   - permanent errors;
+//   - errors that RetryIf rejects;
+//   - errors of calls that must not be repeated;
+//   - refusals before the first attempt was made;
+//   - any error once the caller's context is done.
+//
+// If retrying ends for any other reason, the call returns an [*ExhaustedError].
+//
+// Most callers pass a Retry to [resilience.Compose]; [Do] uses it alone. Create a Retry with [New].
+// It keeps no state between calls and is safe for concurrent use.
 type Retry struct {
 	config Config // with its defaults
 }
 
-// New makes a Retry. It panics with the text of [Config.Validate] if that finds a mistake.
+// New creates a Retry. It panics with the text of [Config.Validate] if the config is invalid.
 func New(config Config) *Retry {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -50,10 +65,12 @@ func New(config Config) *Retry {
 	return &Retry{config.withDefaults()}
 }
 
-// Do calls fn until it succeeds or r gives up, and returns the last call's value and the error as [Retry] says. Every call
-// of fn is an attempt, whatever its error. If ctx is already done Do makes no call and returns [resilience.ContextErr].
-// The values of attempts that failed are lost: where they hold resources, use a pipeline with [resilience.Discard].
-// Do panics if fn is nil.
+// Do calls fn until it succeeds or r gives up. It returns the value of the last call, and the error
+// that [Retry] describes. Every call of fn is an attempt, whatever its error.
+//
+// If ctx is already done, Do makes no call and returns [resilience.ContextErr]. The values of
+// failed attempts are lost: if they hold resources, use a pipeline with [resilience.Discard]. Do
+// panics if r or fn is nil.
 func Do[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, error)) (T, error) {
 	if r == nil {
 		panic("retry: Do: r is nil, must be a Retry made by New")
@@ -70,7 +87,7 @@ func Do[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, e
 	if r.config.Budget == nil {
 		value, err = fn(numbered(ctx, 1))
 	} else {
-		value, err = paying(ctx, r, fn)
+		value, err = firstWithDeposit(ctx, r, fn)
 	}
 	if err == nil {
 		return value, nil
@@ -78,13 +95,13 @@ func Do[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, e
 	return again(ctx, r, fn, value, err)
 }
 
-// paying makes the first call and pays for it into the budget, also where it panics.
-func paying[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, error)) (T, error) {
+// firstWithDeposit makes the first call and then deposits into the budget, even if the call panics.
+func firstWithDeposit[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, error)) (T, error) {
 	defer r.config.Budget.Deposit()
 	return fn(numbered(ctx, 1))
 }
 
-// again is Do from the first failure on.
+// again continues Do after the first failure.
 func again[T any](ctx context.Context, r *Retry, fn func(context.Context) (T, error), value T, err error) (T, error) {
 	s := series{retry: r}
 	for {
@@ -102,8 +119,9 @@ func again[T any](ctx context.Context, r *Retry, fn func(context.Context) (T, er
 	}
 }
 
-// Run is the policy: see [resilience.Policy]. An attempt is a run of next that started the effector; one that a policy further
-// in turned away is none. The value of a failed attempt is discarded before the wait ([resilience.Discard]).
+// Run implements [resilience.Policy]. A run of next counts as an attempt if it started the
+// effector, and doesn't if an inner policy refused it. The value of a failed attempt is discarded
+// before the wait (see [resilience.Discard]).
 func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
 	starts := next.Starts()
 	err := r.run(ctx, next, starts, 1)
@@ -113,7 +131,8 @@ func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
 	return r.again(ctx, next, starts, err)
 }
 
-// again is Run from the first failure on. starts is how often the effector had been started before.
+// again continues Run after the first failure. starts is how often the effector had been started
+// before.
 func (r *Retry) again(ctx context.Context, next resilience.Next, starts int, err error) error {
 	s := series{retry: r}
 	for {
@@ -139,33 +158,35 @@ func (r *Retry) run(ctx context.Context, next resilience.Next, starts, n int) er
 	if r.config.Budget == nil {
 		return next.Run(ctx)
 	}
-	return r.runPaying(ctx, next, starts)
+	return r.runWithDeposit(ctx, next, starts)
 }
 
-func (r *Retry) runPaying(ctx context.Context, next resilience.Next, starts int) error {
-	defer r.deposit(next, starts) // panics too
+func (r *Retry) runWithDeposit(ctx context.Context, next resilience.Next, starts int) error {
+	defer r.deposit(next, starts) // deferred, so that a run that panics deposits too
 	return next.Run(ctx)
 }
 
-// deposit pays into the budget for a call that the last run made for the first time: one that an open breaker refuses gives
-// the dependency's retries nothing, and of several policies that share the budget one is enough. before is Starts before the run.
+// deposit deposits into the budget if the last run made the call for the first time. A call that an
+// open breaker refuses deposits nothing, and if several policies share the budget, only one of them
+// deposits. before is Starts before the run.
 func (r *Retry) deposit(next resilience.Next, before int) {
 	if before == 0 && next.Starts() > 0 && next.FirstTime(r.config.Budget) {
 		r.config.Budget.Deposit()
 	}
 }
 
-// series is the state of one call from its first failure on.
+// series is the state of one call after its first failure.
 type series struct {
 	retry    *Retry
-	schedule backoff.BackOff // nil until a wait is to be found
-	first    time.Time       // of the first failure
-	attempts int             // made so far
-	last     error           // of the last attempt that was made, or of the last refusal if none was
-	refusal  error           // that the run ended with if it was turned away after attempts that were made
+	schedule backoff.BackOff // nil until the first delay is needed
+	first    time.Time       // time of the first failure
+	attempts int             // number of attempts made so far
+	last     error           // of the last attempt that was made; the last refusal if none was made
+	refusal  error           // of the last run, if it was refused after attempts that were made
 }
 
-// failed decides what follows a run of the call that ended with err: the call's end, or another run after the wait.
+// failed decides what follows a run that failed with err: either end, the error that the call
+// returns, or another run after the wait. made reports whether the run was an attempt.
 func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (wait time.Duration, end error) {
 	config := &s.retry.config
 	if made {
@@ -181,7 +202,7 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 			s.refusal = err
 		}
 		if ctx.Err() != nil || !repeatable || !config.RetryRefused || permanent.Is(err) {
-			return 0, s.turnedAway(ctx, err)
+			return 0, s.refused(ctx, err)
 		}
 	}
 	now := time.Now()
@@ -195,14 +216,14 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 		if made {
 			return 0, permanent.Without(err)
 		}
-		return 0, s.turnedAway(ctx, err)
+		return 0, s.refused(ctx, err)
 	}
 	if wait, end = s.delay(ctx, err, now); end != nil {
 		return 0, end
 	}
 	if !made {
 		wait = max(wait, minRefusedWait)
-	} else if config.Budget != nil && !config.Budget.Withdraw() { // an attempt that is refused stays paid for
+	} else if config.Budget != nil && !config.Budget.Withdraw() { // not returned if the next run is refused
 		return 0, s.exhausted(ReasonBudget, now, wait, nil)
 	}
 	if config.OnRetry != nil {
@@ -215,15 +236,15 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 	return wait, nil
 }
 
-// minRefusedWait keeps a refusal without RetryAfter and a schedule without delay from being asked again in a busy loop.
+// minRefusedWait prevents a busy loop if refusals have no RetryAfter and the schedule has no delay.
 const minRefusedWait = time.Millisecond
 
-// delay is how long to wait before the next run, or the call's end if it may not wait so long.
+// delay returns the wait before the next run, or the call's final error if that wait isn't allowed.
 func (s *series) delay(ctx context.Context, err error, now time.Time) (time.Duration, error) {
 	config := &s.retry.config
 	if s.schedule == nil {
 		if s.schedule = config.Backoff(); s.schedule == nil {
-			panic(text(config.Name) + "Backoff returned nil, must return a backoff.BackOff")
+			panic(prefix(config.Name) + "Backoff returned nil, must return a backoff.BackOff")
 		}
 		s.schedule.Reset()
 	}
@@ -246,7 +267,7 @@ func (s *series) delay(ctx context.Context, err error, now time.Time) (time.Dura
 	return wait, nil
 }
 
-// wait waits, and returns the call's end if ctx is done by then.
+// wait waits for delay, and returns the call's final error if ctx is done by then.
 func (s *series) wait(ctx context.Context, delay time.Duration) error {
 	if delay > 0 {
 		timer := time.NewTimer(delay)
@@ -262,8 +283,8 @@ func (s *series) wait(ctx context.Context, delay time.Duration) error {
 	return s.exhausted(ReasonContext, time.Now(), 0, resilience.ContextErr(ctx))
 }
 
-// turnedAway is the call's end after a refusal that is not waited out.
-func (s *series) turnedAway(ctx context.Context, err error) error {
+// refused returns the call's final error after a refusal that isn't retried.
+func (s *series) refused(ctx context.Context, err error) error {
 	if s.attempts == 0 {
 		return permanent.Without(err)
 	}
@@ -284,7 +305,7 @@ func (s *series) exhausted(reason Reason, now time.Time, wait time.Duration, cau
 	return e
 }
 
-// sum is a + b for durations that are not negative, held at the largest there is.
+// sum returns a + b for durations that aren't negative, capped at the largest duration.
 func sum(a, b time.Duration) time.Duration {
 	if a > math.MaxInt64-b {
 		return math.MaxInt64
@@ -292,14 +313,16 @@ func sum(a, b time.Duration) time.Duration {
 	return a + b
 }
 
-// Permanent marks an error that is not to be retried: v4's [backoff.Permanent]. It counts anywhere in an error's tree. The
-// caller gets the error as it is, without the mark if that is outermost. It is nil if err is.
+// Permanent marks an error that must not be retried. It is v4's [backoff.Permanent]. The mark
+// counts anywhere in an error's tree. The call returns the error unchanged, except that an
+// outermost mark is removed. Permanent returns nil if err is nil.
 func Permanent(err error) error { return permanent.New(err) }
 
 type attemptKey struct{}
 
-// Attempt is the number of the attempt that got ctx, in the nearest retry around it, from 1. It is 1 outside of any retry
-// too. An attempt that was refused and is made later has the same number.
+// Attempt returns the number, from 1, of the attempt that ctx belongs to, in the nearest enclosing
+// retry. Outside any retry it returns 1. An attempt that is refused and made later keeps its
+// number.
 func Attempt(ctx context.Context) int {
 	if n, ok := ctx.Value(attemptKey{}).(int); ok {
 		return n
@@ -307,7 +330,8 @@ func Attempt(ctx context.Context) int {
 	return 1
 }
 
-// numbered is the ctx for attempt n. A first attempt is marked only where the ctx would tell the number of a retry further out.
+// numbered returns the context for attempt n. A first attempt is marked only if ctx carries the
+// number of an outer retry.
 func numbered(ctx context.Context, n int) context.Context {
 	if n == 1 && ctx.Value(attemptKey{}) == nil {
 		return ctx

@@ -28,7 +28,7 @@ var (
 	errClosed = errors.New("shop closed")
 )
 
-// refusal is what a policy returns that turns a call away.
+// refusal is the error of a policy that refuses a call.
 type refusal struct{ after time.Duration }
 
 func (refusal) Error() string                       { return "breaker payments: open" }
@@ -36,7 +36,7 @@ func (refusal) Is(target error) bool                { return target == resilienc
 func (r refusal) RetryAfter() time.Duration         { return r.after }
 func refuse(context.Context, resilience.Next) error { return refusal{} }
 
-// refuseFrom lets n runs through and refuses the later ones.
+// refuseFrom admits n runs and refuses the later ones.
 func refuseFrom(n int, err error) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		if n--; n < 0 {
@@ -46,7 +46,7 @@ func refuseFrom(n int, err error) resilience.Policy {
 	})
 }
 
-// refuseFirst refuses n runs and lets the later ones through.
+// refuseFirst refuses n runs and admits the later ones.
 func refuseFirst(n int, err error) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		if n--; n >= 0 {
@@ -56,7 +56,8 @@ func refuseFirst(n int, err error) resilience.Policy {
 	})
 }
 
-// failing gives a call that fails with err n times and then yields its number.
+// failing returns a function that fails with err n times and then succeeds. Its value is the call's
+// number.
 func failing(n int, err error) (fn func(context.Context) (int, error), calls *int) {
 	calls = new(int)
 	return func(context.Context) (int, error) {
@@ -67,7 +68,7 @@ func failing(n int, err error) (fn func(context.Context) (int, error), calls *in
 	}, calls
 }
 
-// both runs the test with Do alone and through a pipeline: what holds for one holds for the other.
+// both runs the test with Do alone and through a pipeline: the same must hold for both.
 func both(t *testing.T, test func(t *testing.T, do func(context.Context, *retry.Retry, func(context.Context) (int, error)) (int, error))) {
 	t.Run("Do", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { test(t, retry.Do[int]) })
@@ -90,14 +91,14 @@ func exhausted(t *testing.T, err error, reason retry.Reason, attempts int) *retr
 		t.Fatalf("got %v (%T), want an *ExhaustedError", err, err)
 	}
 	if e.Reason != reason || e.Attempts != attempts {
-		t.Fatalf("gave up with %v after %d attempts, want %v after %d: %v", e.Reason, e.Attempts, reason, attempts, err)
+		t.Fatalf("got %v after %d attempts, want %v after %d: %v", e.Reason, e.Attempts, reason, attempts, err)
 	}
 	return e
 }
 
 var now = retry.Constant(0)
 
-func TestSuccessEndsTheCall(t *testing.T) {
+func TestRetryReturnsFirstSuccess(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		fn, calls := failing(2, errBoom)
 		value, err := do(t.Context(), retry.New(retry.Config{}), fn)
@@ -107,21 +108,21 @@ func TestSuccessEndsTheCall(t *testing.T) {
 	})
 }
 
-func TestThreeAttemptsByDefault(t *testing.T) {
+func TestRetryMakesThreeAttemptsByDefault(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		fn, _ := failing(9, errBoom)
 		value, err := do(t.Context(), retry.New(retry.Config{Name: "payments"}), fn)
 		e := exhausted(t, err, retry.ReasonAttempts, 3)
 		if value != 3 || e.Err != errBoom || e.Name != "payments" || !errors.Is(err, errBoom) {
-			t.Errorf("got %d and %+v", value, e)
+			t.Errorf("got %d, %+v, want 3 and an error of payments that is errBoom", value, e)
 		}
 		if got, want := err.Error(), "retry payments: gave up after 3 attempts: boom"; got != want {
-			t.Errorf("text %q, want %q", got, want)
+			t.Errorf("got text %q, want %q", got, want)
 		}
 	})
 }
 
-func TestUnlimitedAttempts(t *testing.T) {
+func TestRetryUnlimitedAttempts(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		fn, _ := failing(1000, errBoom)
 		if value, err := do(t.Context(), retry.New(retry.Config{MaxAttempts: retry.Unlimited}), fn); value != 1001 || err != nil {
@@ -130,7 +131,7 @@ func TestUnlimitedAttempts(t *testing.T) {
 	})
 }
 
-func TestDeadContextMakesNoCall(t *testing.T) {
+func TestRetryMakesNoCallWithEndedContext(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(errClosed)
@@ -138,15 +139,15 @@ func TestDeadContextMakesNoCall(t *testing.T) {
 		fn, calls := failing(0, nil)
 		value, err := do(ctx, retry.New(retry.Config{Budget: b}), fn)
 		if value != 0 || *calls != 0 || !errors.Is(err, context.Canceled) || !errors.Is(err, errClosed) {
-			t.Errorf("got %d, %v after %d calls", value, err, *calls)
+			t.Errorf("got %d, %v after %d calls, want 0, the context's error and cause, no call", value, err, *calls)
 		}
 		if b.Withdraw() {
-			t.Error("the call that was not made filled the budget")
+			t.Error("a call that was not made deposited into the budget")
 		}
 	})
 }
 
-func TestErrorAfterContextEndedComesBackAsItIs(t *testing.T) {
+func TestRetryReturnsErrorUnchangedOnceContextEnded(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithCancel(t.Context())
 		_, err := do(ctx, retry.New(retry.Config{}), func(context.Context) (int, error) { cancel(); return 0, errBoom })
@@ -156,27 +157,27 @@ func TestErrorAfterContextEndedComesBackAsItIs(t *testing.T) {
 	})
 }
 
-func TestPermanentIsNotRetried(t *testing.T) {
+func TestRetryNeverRetriesPermanentError(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		wrapped := fmt.Errorf("wrapped: %w", retry.Permanent(errBoom))
 		for _, test := range []struct{ err, want error }{
-			{retry.Permanent(errBoom), errBoom}, // only the outermost mark is taken off
+			{retry.Permanent(errBoom), errBoom}, // only the outermost mark is removed
 			{backoff.Permanent(errBoom), errBoom},
 			{wrapped, wrapped},
 			{retry.Permanent(wrapped), wrapped},
 		} {
 			fn, calls := failing(9, test.err)
 			if _, err := do(t.Context(), retry.New(retry.Config{}), fn); err != test.want || *calls != 1 {
-				t.Errorf("%v: got %v after %d calls", test.err, err, *calls)
+				t.Errorf("%v: got %v after %d calls, want %v after 1", test.err, err, *calls, test.want)
 			}
 		}
 		if retry.Permanent(nil) != nil {
-			t.Error("Permanent(nil) is an error")
+			t.Error("Permanent(nil) is an error, want nil")
 		}
 	})
 }
 
-func TestRetryIfNarrows(t *testing.T) {
+func TestRetryIfOnlyNarrows(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		var asked []error
 		r := retry.New(retry.Config{Backoff: now, RetryIf: func(err error) bool { asked = append(asked, err); return err != errClosed }})
@@ -188,16 +189,16 @@ func TestRetryIfNarrows(t *testing.T) {
 			return 0, errClosed
 		})
 		if err != errClosed || !slices.Equal(asked, []error{errBoom, errClosed}) {
-			t.Errorf("got %v, asked about %v", err, asked)
+			t.Errorf("got %v, RetryIf called with %v, want errClosed, with both errors", err, asked)
 		}
 		asked = nil
 		fn, _ := failing(9, retry.Permanent(errBoom))
 		_, _ = do(t.Context(), r, fn)
 		fn, _ = failing(9, errBoom)
-		_, err = do(t.Context(), retry.New(retry.Config{MaxAttempts: 1, RetryIf: func(error) bool { t.Error("asked at the end"); return true }}), fn)
+		_, err = do(t.Context(), retry.New(retry.Config{MaxAttempts: 1, RetryIf: func(error) bool { t.Error("RetryIf called with the last attempt's error"); return true }}), fn)
 		exhausted(t, err, retry.ReasonAttempts, 1)
 		if asked != nil {
-			t.Errorf("asked about %v, which is not retried", asked)
+			t.Errorf("RetryIf called with %v, which is not retried", asked)
 		}
 	})
 }
@@ -212,7 +213,7 @@ type delays struct {
 func (d *delays) NextBackOff() time.Duration { d.n++; return d.list[d.n-1] }
 func (d *delays) Reset()                     { d.resets++; d.n = 0 }
 
-func TestScheduleIsMadeAtTheFirstFailureAndOnce(t *testing.T) {
+func TestRetryCreatesScheduleOnceAtFirstFailure(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		made := 0
 		schedule := &delays{list: []time.Duration{1, 2, 3}}
@@ -220,17 +221,17 @@ func TestScheduleIsMadeAtTheFirstFailureAndOnce(t *testing.T) {
 		fn, _ := failing(0, nil)
 		_, _ = do(t.Context(), r, fn)
 		if made != 0 {
-			t.Error("made for a success")
+			t.Error("schedule created for a call that succeeded")
 		}
 		fn, _ = failing(3, errBoom)
 		_, _ = do(t.Context(), r, fn)
 		if made != 1 || schedule.resets != 1 {
-			t.Errorf("made %d times, reset %d times", made, schedule.resets)
+			t.Errorf("schedule created %d times, reset %d times, want once each", made, schedule.resets)
 		}
 	})
 }
 
-func TestScheduleStopEndsTheRetrying(t *testing.T) {
+func TestRetryEndsWhenScheduleStops(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		for _, stop := range []time.Duration{backoff.Stop, -2, math.MinInt64} {
 			fn, _ := failing(9, errBoom)
@@ -241,12 +242,12 @@ func TestScheduleStopEndsTheRetrying(t *testing.T) {
 	})
 }
 
-func TestAnyV4ScheduleServes(t *testing.T) {
+func TestRetryAcceptsBackoffV4Schedules(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		fn, _ := failing(4, errBoom)
 		r := retry.New(retry.Config{MaxAttempts: 9, Backoff: func() backoff.BackOff { return backoff.NewExponentialBackOff() }})
 		if value, err := do(t.Context(), r, fn); value != 5 || err != nil {
-			t.Errorf("exponential: got %d, %v", value, err)
+			t.Errorf("exponential: got %d, %v, want 5, nil", value, err)
 		}
 		fn, _ = failing(9, errBoom)
 		r = retry.New(retry.Config{MaxAttempts: 9, Backoff: func() backoff.BackOff {
@@ -257,11 +258,11 @@ func TestAnyV4ScheduleServes(t *testing.T) {
 	})
 }
 
-func TestNilScheduleAndNilFnPanicClearly(t *testing.T) {
+func TestRetryPanicsOnNilScheduleAndNilFunction(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		defer func() {
 			if got, want := recover(), "retry x: Backoff returned nil, must return a backoff.BackOff"; got != want {
-				t.Errorf("panic %v, want %q", got, want)
+				t.Errorf("got panic %v, want %q", got, want)
 			}
 		}()
 		fn, _ := failing(9, errBoom)
@@ -269,24 +270,24 @@ func TestNilScheduleAndNilFnPanicClearly(t *testing.T) {
 	})
 	defer func() {
 		if got, want := recover(), "retry: Do: fn is nil, must be a function"; got != want {
-			t.Errorf("panic %v, want %q", got, want)
+			t.Errorf("got panic %v, want %q", got, want)
 		}
 	}()
 	_, _ = retry.Do[int](t.Context(), retry.New(retry.Config{}), nil)
 }
 
-func TestWaitIsRetryAfterPlusDelay(t *testing.T) {
+func TestRetryWaitsRetryAfterPlusDelay(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		start := time.Now()
 		fn, _ := failing(1, fmt.Errorf("busy: %w", resilience.WithRetryAfter(errBoom, 2*time.Second)))
 		_, err := do(t.Context(), retry.New(retry.Config{Backoff: retry.Constant(time.Second)}), fn)
 		if got := time.Since(start); err != nil || got != 3*time.Second {
-			t.Errorf("waited %v, %v, want 3 s", got, err)
+			t.Errorf("got %v after a wait of %v, want nil after 3s", err, got)
 		}
 	})
 }
 
-func TestRetryAfterBeyondMaxEndsTheRetrying(t *testing.T) {
+func TestRetryEndsOnRetryAfterBeyondMax(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		for _, test := range []struct{ max, after time.Duration }{{0, time.Minute + 1}, {time.Second, time.Second + 1}} {
 			start := time.Now()
@@ -294,18 +295,18 @@ func TestRetryAfterBeyondMaxEndsTheRetrying(t *testing.T) {
 			_, err := do(t.Context(), retry.New(retry.Config{MaxRetryAfter: test.max}), fn)
 			exhausted(t, err, retry.ReasonRetryAfter, 1)
 			if time.Since(start) != 0 {
-				t.Error("waited for nothing")
+				t.Error("waited although retrying had ended")
 			}
 		}
 		start := time.Now()
 		fn, _ := failing(1, resilience.WithRetryAfter(errBoom, time.Minute))
 		if _, err := do(t.Context(), retry.New(retry.Config{Backoff: now}), fn); err != nil || time.Since(start) != time.Minute {
-			t.Errorf("%v after %v, want the longest wait allowed", err, time.Since(start))
+			t.Errorf("got %v after %v, want nil after 1m, the longest wait allowed", err, time.Since(start))
 		}
 	})
 }
 
-func TestEndlessWaitDoesNotOverflow(t *testing.T) {
+func TestRetryWaitDoesNotOverflow(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
@@ -315,7 +316,7 @@ func TestEndlessWaitDoesNotOverflow(t *testing.T) {
 	})
 }
 
-func TestHundredCallersDoNotComeBackTogether(t *testing.T) {
+func TestRetrySpreadsRefusedCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Minute})
@@ -337,31 +338,31 @@ func TestHundredCallersDoNotComeBackTogether(t *testing.T) {
 		}
 		for at, callers := range back {
 			if at < 5*time.Second || callers > 2 {
-				t.Errorf("%d callers came back after %v", callers, at)
+				t.Errorf("%d callers returned after %v, want at most 2, not before 5s", callers, at)
 			}
 		}
 	})
 }
 
-func TestMaxElapsedCountsFromTheFirstFailure(t *testing.T) {
+func TestRetryMaxElapsedCountsFromFirstFailure(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		n := 0
 		r := retry.New(retry.Config{MaxAttempts: 9, MaxElapsed: 3 * time.Second, Backoff: retry.Constant(time.Second)})
 		start := time.Now()
 		_, err := do(t.Context(), r, func(context.Context) (int, error) {
 			if n++; n == 1 {
-				time.Sleep(time.Hour) // a slow first attempt costs no retries
+				time.Sleep(time.Hour) // a slow first attempt doesn't reduce the retries
 			}
 			return 0, errBoom
 		})
-		e := exhausted(t, err, retry.ReasonElapsed, 4) // at 0, 1, 2 and 3 s
+		e := exhausted(t, err, retry.ReasonElapsed, 4) // at 0, 1, 2, and 3 s
 		if got := time.Since(start); got != time.Hour+3*time.Second || e.Elapsed != 3*time.Second {
-			t.Errorf("gave up after %v, Elapsed %v", got, e.Elapsed)
+			t.Errorf("gave up after %v with Elapsed %v, want 1h0m3s and 3s", got, e.Elapsed)
 		}
 	})
 }
 
-func TestWaitThatWouldOutlastTheDeadlineIsNotBegun(t *testing.T) {
+func TestRetryNeverSleepsPastDeadline(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		for limit, attempts := range map[time.Duration]int{time.Second: 1, 2 * time.Second: 1, 2*time.Second + 1: 2} {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -370,20 +371,20 @@ func TestWaitThatWouldOutlastTheDeadlineIsNotBegun(t *testing.T) {
 			_, err := do(ctx, retry.New(retry.Config{Backoff: retry.Constant(2 * time.Second)}), fn)
 			e := exhausted(t, err, retry.ReasonDeadline, attempts)
 			if got := time.Since(start); got != time.Duration(attempts-1)*2*time.Second {
-				t.Errorf("limit %v: came back after %v", limit, got)
+				t.Errorf("limit %v: returned after %v, want no sleep past the deadline", limit, got)
 			}
 			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errBoom) || !e.Timeout() {
 				t.Errorf("got %v", err)
 			}
 			if attempts == 1 && err.Error() != "retry: gave up after 1 attempt, a wait of 2s would outlast the deadline: boom" {
-				t.Errorf("text %q", err)
+				t.Errorf("got text %q", err)
 			}
 			cancel()
 		}
 	})
 }
 
-func TestLastErrorIsKeptWhenContextEndsWhileWaiting(t *testing.T) {
+func TestRetryKeepsLastErrorWhenContextEndsWhileWaiting(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(errClosed) })
@@ -392,20 +393,20 @@ func TestLastErrorIsKeptWhenContextEndsWhileWaiting(t *testing.T) {
 		value, err := do(ctx, retry.New(retry.Config{Backoff: retry.Constant(time.Hour)}), fn)
 		e := exhausted(t, err, retry.ReasonContext, 1)
 		if time.Since(start) != time.Second || e.Elapsed != time.Second || value != 1 || e.Err != errBoom {
-			t.Errorf("value %d, %+v after %v", value, e, time.Since(start))
+			t.Errorf("got %d, %+v after %v, want 1, errBoom after 1s", value, e, time.Since(start))
 		}
 		for _, want := range []error{errBoom, context.Canceled, errClosed} {
 			if !errors.Is(err, want) {
-				t.Errorf("%v is not %v", err, want)
+				t.Errorf("got %v, want an error that is %v", err, want)
 			}
 		}
 		if e.Timeout() {
-			t.Error("a cancellation is no timeout")
+			t.Error("Timeout is true for a cancellation")
 		}
 	})
 }
 
-func TestContextEndedAtTheWakingInstantMakesNoAttempt(t *testing.T) {
+func TestRetryMakesNoAttemptIfContextEndsAtWakeup(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		for range 50 {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -418,26 +419,26 @@ func TestContextEndedAtTheWakingInstantMakesNoAttempt(t *testing.T) {
 				t.Fatalf("got %v", err)
 			}
 			if e != nil && e.Reason == retry.ReasonContext && *calls != 1 {
-				t.Fatalf("%d calls after the end of ctx", *calls)
+				t.Fatalf("got %d calls, want none after the context's end", *calls)
 			}
 			cancel()
 		}
 	})
 }
 
-func TestContextEndedInOnRetryEndsTheCallWithoutAWait(t *testing.T) {
+func TestRetryEndsWithoutWaitIfOnRetryEndsContext(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithCancel(t.Context())
 		fn, calls := failing(9, errBoom)
 		_, err := do(ctx, retry.New(retry.Config{Backoff: now, OnRetry: func(retry.Event) { cancel() }}), fn)
 		exhausted(t, err, retry.ReasonContext, 1)
 		if *calls != 1 {
-			t.Errorf("%d calls", *calls)
+			t.Errorf("got %d calls, want 1", *calls)
 		}
 	})
 }
 
-func TestOnRetryHearsEveryRetry(t *testing.T) {
+func TestRetryCallsOnRetryForEveryRetry(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		var events []retry.Event
 		fn, _ := failing(9, errBoom)
@@ -445,12 +446,12 @@ func TestOnRetryHearsEveryRetry(t *testing.T) {
 		_, _ = do(t.Context(), r, fn)
 		want := []retry.Event{{"x", 1, errBoom, time.Second, 0}, {"x", 2, errBoom, 2 * time.Second, time.Second}}
 		if !slices.Equal(events, want) {
-			t.Errorf("heard %v, want %v", events, want)
+			t.Errorf("got events %v, want %v", events, want)
 		}
 	})
 }
 
-func TestBudgetIsSharedAndAskedLast(t *testing.T) {
+func TestRetryChecksSharedBudgetLast(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		b := budget.New(budget.Config{Ratio: 0.5})
 		one := retry.New(retry.Config{Backoff: now, Budget: b})
@@ -458,9 +459,9 @@ func TestBudgetIsSharedAndAskedLast(t *testing.T) {
 		ok, _ := failing(0, nil)
 		_, _ = do(t.Context(), one, ok)
 		_, _ = do(t.Context(), two, ok)
-		_, _ = do(t.Context(), two, ok) // one token and a half
+		_, _ = do(t.Context(), two, ok) // the budget now holds one and a half tokens
 
-		// Neither of these may take a token.
+		// None of these may take a token.
 		for _, config := range []retry.Config{
 			{MaxAttempts: 1},
 			{RetryIf: func(error) bool { return false }},
@@ -479,14 +480,14 @@ func TestBudgetIsSharedAndAskedLast(t *testing.T) {
 		// 7 calls deposited 3.5 tokens.
 		fn, _ := failing(9, errBoom)
 		_, err := do(t.Context(), retry.New(retry.Config{Backoff: now, Budget: b, MaxAttempts: retry.Unlimited}), fn)
-		e := exhausted(t, err, retry.ReasonBudget, 5) // with its own half 4 tokens
+		e := exhausted(t, err, retry.ReasonBudget, 5) // 4 tokens with its own deposit
 		if e.Error() != "retry: gave up after 5 attempts, the retry budget is empty: boom" {
-			t.Errorf("text %q", e)
+			t.Errorf("got text %q", e)
 		}
 	})
 }
 
-func TestManyCallersNeverExceedTheBudget(t *testing.T) {
+func TestRetryConcurrentCallersNeverExceedBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{Backoff: now, Budget: budget.New(budget.Config{Ratio: 0.1})})
 		var calls atomic.Int64
@@ -504,34 +505,34 @@ func TestManyCallersNeverExceedTheBudget(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := calls.Load(); got != 1100 {
-			t.Errorf("%d calls, want 1100", got)
+			t.Errorf("got %d calls, want 1100", got)
 		}
 	})
 }
 
-func TestDepositsOnceACall(t *testing.T) {
+func TestRetryDepositsOncePerCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
 		outer, inner := retry.New(retry.Config{MaxAttempts: 2, Backoff: now}), retry.New(retry.Config{MaxAttempts: 1, Budget: b})
 		_ = resilience.Run(t.Context(), resilience.Pipeline{outer, inner}, func(context.Context) error { return errBoom })
 		if !b.Withdraw() || b.Withdraw() {
-			t.Error("not one deposit for one call with two attempts")
+			t.Error("want exactly one deposit for a call with two attempts")
 		}
 	})
 }
 
-func TestRetriesThatShareABudgetDepositOnceACall(t *testing.T) {
+func TestRetriesSharingBudgetDepositOncePerCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
 		outer, inner := retry.New(retry.Config{MaxAttempts: 1, Budget: b}), retry.New(retry.Config{MaxAttempts: 1, Budget: b})
 		_ = resilience.Run(t.Context(), resilience.Pipeline{outer, inner}, func(context.Context) error { return nil })
 		if !b.Withdraw() || b.Withdraw() {
-			t.Error("not one deposit for one call through two retries")
+			t.Error("want exactly one deposit for a call through two retries")
 		}
 	})
 }
 
-func TestFirstRefusalComesBackAsItIs(t *testing.T) {
+func TestRetryReturnsFirstRefusalUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		err := resilience.Run(t.Context(), resilience.Pipeline{retry.New(retry.Config{}), resilience.PolicyFunc(refuse)}, func(context.Context) error { return nil })
 		if err != error(refusal{}) {
@@ -540,7 +541,7 @@ func TestFirstRefusalComesBackAsItIs(t *testing.T) {
 	})
 }
 
-func TestRefusalAfterAttemptsKeepsTheLastError(t *testing.T) {
+func TestRetryKeepsLastErrorOnRefusalAfterAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{MaxAttempts: 9})
 		err := resilience.Run(t.Context(), resilience.Pipeline{r, refuseFrom(2, refusal{})}, func(context.Context) error { return errBoom })
@@ -549,12 +550,12 @@ func TestRefusalAfterAttemptsKeepsTheLastError(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		if got, want := err.Error(), "retry: gave up after 2 attempts, then refused (breaker payments: open): boom"; got != want {
-			t.Errorf("text %q, want %q", got, want)
+			t.Errorf("got text %q, want %q", got, want)
 		}
 	})
 }
 
-func TestRefusalThatWasWaitedOutIsForgotten(t *testing.T) {
+func TestRetryForgetsRefusalThatWasWaitedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Hour, MaxAttempts: 2})
 		n := 0
@@ -567,12 +568,12 @@ func TestRefusalThatWasWaitedOutIsForgotten(t *testing.T) {
 		err := resilience.Run(t.Context(), resilience.Pipeline{r, second}, func(context.Context) error { return errBoom })
 		exhausted(t, err, retry.ReasonAttempts, 2)
 		if errors.Is(err, resilience.ErrRefused) {
-			t.Errorf("tells of a refusal that did not end it: %v", err)
+			t.Errorf("got %v, which contains a refusal that did not end the call", err)
 		}
 	})
 }
 
-func TestRefusalAfterContextEndedTellsOfTheContext(t *testing.T) {
+func TestRetryReportsContextOnRefusalAfterContextEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		n := 0
@@ -590,7 +591,7 @@ func TestRefusalAfterContextEndedTellsOfTheContext(t *testing.T) {
 	})
 }
 
-func TestForeignRefusalInAnEffectorsErrorIsAnError(t *testing.T) {
+func TestRetryTreatsEffectorsOwnRefusalAsFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
 		err := resilience.Run(t.Context(), retry.New(retry.Config{}), func(context.Context) error {
@@ -600,12 +601,12 @@ func TestForeignRefusalInAnEffectorsErrorIsAnError(t *testing.T) {
 			return nil
 		})
 		if err != nil || n != 3 {
-			t.Errorf("%v after %d calls", err, n)
+			t.Errorf("got %v after %d calls, want nil after 3", err, n)
 		}
 	})
 }
 
-func TestRefusalsAreWaitedOutAndAreNoAttempts(t *testing.T) {
+func TestRetryRefusedWaitsAndCountsNoAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1, TTL: time.Hour})
 		var events []retry.Event
@@ -622,7 +623,7 @@ func TestRefusalsAreWaitedOutAndAreNoAttempts(t *testing.T) {
 		start := time.Now()
 		err := resilience.Run(t.Context(), resilience.Pipeline{r, policy}, func(ctx context.Context) error {
 			if calls++; retry.Attempt(ctx) != calls {
-				t.Errorf("attempt %d has number %d", calls, retry.Attempt(ctx))
+				t.Errorf("attempt %d: Attempt returned %d", calls, retry.Attempt(ctx))
 			}
 			if calls == 1 {
 				return errBoom
@@ -630,22 +631,22 @@ func TestRefusalsAreWaitedOutAndAreNoAttempts(t *testing.T) {
 			return nil
 		})
 		if err != nil || calls != 2 || time.Since(start) != 31*time.Second {
-			t.Errorf("%v after %d calls and %v", err, calls, time.Since(start))
+			t.Errorf("got %v after %d calls and %v, want nil after 2 and 31s", err, calls, time.Since(start))
 		}
 		var attempts []int
 		for _, e := range events {
 			attempts = append(attempts, e.Attempt)
 		}
 		if !slices.Equal(attempts, []int{1, 1, 1, 1, 2, 2, 2}) {
-			t.Errorf("events of attempts %v", attempts)
+			t.Errorf("got events of the attempts %v, want 1 1 1 1 2 2 2", attempts)
 		}
 		if b.Withdraw() {
-			t.Error("the second attempt took no token")
+			t.Error("the budget has a token left, want it taken by the second attempt")
 		}
 	})
 }
 
-func TestRefusalsThatOutlastMaxElapsed(t *testing.T) {
+func TestRetryRefusedEndsAtMaxElapsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: 5 * time.Second, MaxAttempts: 9, Backoff: retry.Constant(2 * time.Second)})
 		err := resilience.Run(t.Context(), resilience.Pipeline{r, resilience.PolicyFunc(refuse)}, func(context.Context) error { return nil })
@@ -659,22 +660,22 @@ func TestRefusalsThatOutlastMaxElapsed(t *testing.T) {
 	})
 }
 
-func TestRefusalWithoutDelayIsNoBusyLoop(t *testing.T) {
+func TestRetryRefusedNeverBusyLoops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: 50 * time.Millisecond, Backoff: now})
-		asked := 0
+		runs := 0
 		err := resilience.Run(t.Context(), resilience.Pipeline{r, resilience.PolicyFunc(func(context.Context, resilience.Next) error {
-			asked++
+			runs++
 			return refusal{}
 		})}, func(context.Context) error { return nil })
 		exhausted(t, err, retry.ReasonElapsed, 0)
-		if asked > 60 {
-			t.Errorf("asked %d times in 50 ms", asked)
+		if runs > 60 {
+			t.Errorf("got %d runs in 50 ms, want at most 60", runs)
 		}
 	})
 }
 
-func TestRetryRefusedHonoursPermanentAndRetryIf(t *testing.T) {
+func TestRetryRefusedHonorsPermanentAndRetryIf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := retry.Config{RetryRefused: true, MaxElapsed: time.Hour}
 		err := resilience.Run(t.Context(), resilience.Pipeline{retry.New(config), refuseFrom(0, retry.Permanent(refusal{}))}, func(context.Context) error { return nil })
@@ -687,7 +688,7 @@ func TestRetryRefusedHonoursPermanentAndRetryIf(t *testing.T) {
 	})
 }
 
-func TestAtMostOnceIsNotRepeated(t *testing.T) {
+func TestRetryNeverRepeatsAtMostOnceCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, test := range []struct {
 			err   error
@@ -695,7 +696,8 @@ func TestAtMostOnceIsNotRepeated(t *testing.T) {
 		}{
 			{errBoom, 1},
 			{retry.Permanent(errBoom), 1},
-			{fmt.Errorf("my own dependency: %w", resilience.ErrRefused), 1}, // it may have had its effect before
+			// It may have had an effect before the refusal.
+			{fmt.Errorf("my own dependency: %w", resilience.ErrRefused), 1},
 			{fmt.Errorf("write: %w", resilience.NotMade(errBoom)), 1},
 			{resilience.NotMade(errBoom), 3},
 		} {
@@ -705,17 +707,17 @@ func TestAtMostOnceIsNotRepeated(t *testing.T) {
 				return test.err
 			})
 			if n != test.calls || !errors.Is(err, errBoom) && !errors.Is(err, resilience.ErrRefused) {
-				t.Errorf("%v: %v after %d calls, want %d", test.err, err, n, test.calls)
+				t.Errorf("%v: got %v after %d calls, want %d", test.err, err, n, test.calls)
 			}
 			var e *retry.ExhaustedError
 			if n == 1 && errors.As(err, &e) {
-				t.Errorf("%v did not come back as it is: %v", test.err, err)
+				t.Errorf("%v: got %v, want it unchanged", test.err, err)
 			}
 		}
 	})
 }
 
-func TestAttemptIsTheNearestRetrys(t *testing.T) {
+func TestAttemptReturnsNumberOfNearestRetry(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		var seen []int
 		inner := retry.New(retry.Config{MaxAttempts: 2, Backoff: now})
@@ -731,12 +733,12 @@ func TestAttemptIsTheNearestRetrys(t *testing.T) {
 			t.Errorf("got %v", seen)
 		}
 		if got := retry.Attempt(t.Context()); got != 1 {
-			t.Errorf("outside of a retry: %d", got)
+			t.Errorf("got %d outside any retry, want 1", got)
 		}
 	})
 }
 
-func TestValueIsDroppedBeforeTheWait(t *testing.T) {
+func TestRetryDropsValueBeforeWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		type drop struct {
@@ -750,18 +752,18 @@ func TestValueIsDroppedBeforeTheWait(t *testing.T) {
 			retry.New(retry.Config{Backoff: retry.Constant(time.Second)}),
 		}, fn)
 		if value != 3 || err != nil || !slices.Equal(drops, []drop{{1, 0}, {2, time.Second}}) {
-			t.Errorf("got %d, %v, dropped %v", value, err, drops)
+			t.Errorf("got %d, %v, dropped %v, want 3, nil, each failed value dropped at its failure", value, err, drops)
 		}
 	})
 }
 
-func TestPanicAndGoexitPassThrough(t *testing.T) {
+func TestRetryPassesPanicAndGoexit(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		n := 0
 		func() {
 			defer func() {
 				if got := recover(); got != io.EOF {
-					t.Errorf("recovered %v", got)
+					t.Errorf("recovered %v, want io.EOF", got)
 				}
 			}()
 			_, _ = do(t.Context(), retry.New(retry.Config{Backoff: now}), func(context.Context) (int, error) {
@@ -775,25 +777,25 @@ func TestPanicAndGoexitPassThrough(t *testing.T) {
 		go func() {
 			defer close(done)
 			_, _ = do(t.Context(), retry.New(retry.Config{}), func(context.Context) (int, error) { n++; runtime.Goexit(); return 0, nil })
-			t.Error("Goexit did not pass")
+			t.Error("the call returned, want Goexit")
 		}()
 		<-done
 		if n != 3 {
-			t.Errorf("%d calls, want 3", n)
+			t.Errorf("got %d calls, want 3", n)
 		}
 	})
 }
 
-func TestSuccessAtFirstAllocatesNothing(t *testing.T) {
+func TestRetryFirstSuccessAllocatesNothing(t *testing.T) {
 	r := retry.New(retry.Config{})
 	ctx := t.Context()
 	fn := func(context.Context) (int, error) { return 1, nil }
 	if got := testing.AllocsPerRun(1000, func() { _, _ = retry.Do(ctx, r, fn) }); got != 0 {
-		t.Errorf("%v allocations", got)
+		t.Errorf("got %v allocations, want 0", got)
 	}
 }
 
-func TestOneRetryServesManyCallers(t *testing.T) {
+func TestRetryServesConcurrentCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := retry.New(retry.Config{Backoff: retry.Decorrelated(time.Second, time.Minute), MaxAttempts: 5})
 		var group errgroup.Group
@@ -813,23 +815,24 @@ func TestOneRetryServesManyCallers(t *testing.T) {
 	})
 }
 
-func TestCallThatWasRefusedDepositsNothing(t *testing.T) {
+func TestRetryDepositsNothingForRefusedCall(t *testing.T) {
 	extra := budget.New(budget.Config{Ratio: 1})
 	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
 	retries := retry.New(retry.Config{Budget: extra})
 	fine := func(context.Context) error { return nil }
 	resilience.Run(t.Context(), resilience.Pipeline{retries, refuse}, fine)
 	if extra.Withdraw() {
-		t.Error("a refused call has paid for a retry")
+		t.Error("a refused call deposited into the budget")
 	}
 	resilience.Run(t.Context(), retries, fine)
 	if !extra.Withdraw() || extra.Withdraw() {
-		t.Error("a call that was made has not paid for one retry")
+		t.Error("want exactly one deposit for a call that was made")
 	}
 }
 
-// A policy further out has started the effector on a fork: what is refused here has been made.
-func TestRefusalOfACallThatMayNotBeRepeatedIsNotWaitedOut(t *testing.T) {
+// An outer policy has started the effector on a fork, so the call that is refused here may have
+// been made.
+func TestRetryRefusedNeverWaitsForUnrepeatableCall(t *testing.T) {
 	calls, refuse := 0, true
 	pipeline := resilience.Pipeline{
 		resilience.AtMostOnce,
@@ -849,38 +852,38 @@ func TestRefusalOfACallThatMayNotBeRepeatedIsNotWaitedOut(t *testing.T) {
 	}
 	resilience.Run(t.Context(), pipeline, func(context.Context) error { calls++; return errors.New("x") })
 	if calls != 1 {
-		t.Errorf("the effector ran %d times", calls)
+		t.Errorf("the effector ran %d times, want once", calls)
 	}
 }
 
-type timeoutTeller bool
+type timeoutError bool
 
-func (timeoutTeller) Error() string   { return "told" }
-func (t timeoutTeller) Timeout() bool { return bool(t) }
+func (timeoutError) Error() string   { return "timeout or not" }
+func (t timeoutError) Timeout() bool { return bool(t) }
 
-func TestTimeoutIsFoundBehindOneThatSaysNo(t *testing.T) {
-	for _, says := range []bool{true, false} {
+func TestExhaustedErrorTimeoutSearchesJoinedErrors(t *testing.T) {
+	for _, want := range []bool{true, false} {
 		_, err := retry.Do(t.Context(), retry.New(retry.Config{MaxAttempts: 1}), func(context.Context) (int, error) {
-			return 0, fmt.Errorf("joined: %w", errors.Join(timeoutTeller(false), timeoutTeller(says)))
+			return 0, fmt.Errorf("joined: %w", errors.Join(timeoutError(false), timeoutError(want)))
 		})
 		var exhausted *retry.ExhaustedError
-		if !errors.As(err, &exhausted) || exhausted.Timeout() != says {
-			t.Errorf("%v: Timeout is not %v", err, says)
+		if !errors.As(err, &exhausted) || exhausted.Timeout() != want {
+			t.Errorf("%v: Timeout is not %v", err, want)
 		}
 	}
 }
 
-func TestDoNamesWhatIsNil(t *testing.T) {
+func TestRetryDoPanicsOnNilRetry(t *testing.T) {
 	defer func() {
 		if text, _ := recover().(string); !strings.Contains(text, "r is nil") {
-			t.Errorf("panicked with %q", text)
+			t.Errorf("panicked with %q, want a text that contains \"r is nil\"", text)
 		}
 	}()
 	retry.Do(t.Context(), nil, func(context.Context) (int, error) { return 0, nil })
 }
 
-// TestACallThatPanicsHasPaidForARetry, as any call that was made.
-func TestACallThatPanicsHasPaidForARetry(t *testing.T) {
+// A call that panics was made, so it deposits like any other.
+func TestRetryDepositsForCallThatPanics(t *testing.T) {
 	b := budget.New(budget.Config{Ratio: 1})
 	r := retry.New(retry.Config{Budget: b})
 	boom := func(context.Context) (int, error) { panic("boom") }
@@ -893,7 +896,7 @@ func TestACallThatPanicsHasPaidForARetry(t *testing.T) {
 			call()
 		}()
 		if !b.Withdraw() || b.Withdraw() {
-			t.Errorf("%s: a call that panicked should have paid for one retry", name)
+			t.Errorf("%s: want exactly one deposit for a call that panicked", name)
 		}
 	}
 }

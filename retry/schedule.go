@@ -8,16 +8,18 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// The schedules: each function here gives what Config.Backoff wants, a maker of schedules. None ever stops, gives a negative delay or one
-// above its maximum, or overflows, however long it is used. Each panics on an argument out of range. A schedule, unlike its maker, serves one call
-// at a time.
+// The schedules: each function returns a factory for Config.Backoff. A factory is safe for
+// concurrent use; each schedule that it creates serves one call. A schedule never stops, overflows,
+// or returns a delay that is negative or above its maximum, however long it is used. Each function
+// panics if an argument is out of range.
 
-// Constant waits d each time: d(n) = d. Zero is no wait. It does not spread callers that failed together; a jitter does.
+// Constant waits d each time: d(n) = d. Zero means no wait. It doesn't spread callers that failed
+// together; use a schedule with jitter for that.
 func Constant(d time.Duration) func() backoff.BackOff {
 	if d < 0 {
 		panic(fmt.Sprintf("retry: Constant: d is %v, must not be negative", d))
 	}
-	var schedule backoff.BackOff = constant(d) // without state, so one serves all
+	var schedule backoff.BackOff = constant(d) // has no state, so all calls share it
 	return func() backoff.BackOff { return schedule }
 }
 
@@ -28,7 +30,7 @@ func (c constant) Reset()                     {}
 
 // Linear waits a step longer each time: d(n) = min(max, step*n), n from 1.
 func Linear(step, max time.Duration) func() backoff.BackOff {
-	mustRise("Linear", "step", step, max)
+	checkRange("Linear", "step", step, max)
 	return func() backoff.BackOff { return &linear{step: step, max: max} }
 }
 
@@ -41,11 +43,12 @@ func (l *linear) NextBackOff() time.Duration {
 
 func (l *linear) Reset() { l.last = 0 }
 
-// Exponential doubles the wait each time: d(n) = min(max, initial * 2^n), n from 0. Callers that failed together come back
-// together: prefer [FullJitter] where there are many. Truncated binary exponential backoff, after Metcalfe and Boggs,
-// "Ethernet: Distributed Packet Switching for Local Computer Networks" (1976), there with jitter.
+// Exponential doubles the wait each time: d(n) = min(max, initial * 2^n), n from 0. Callers that
+// failed together return together: with many callers, prefer [FullJitter]. It is truncated binary
+// exponential backoff, after Metcalfe and Boggs, "Ethernet: Distributed Packet Switching for Local
+// Computer Networks" (1976), which adds jitter.
 func Exponential(initial, max time.Duration) func() backoff.BackOff {
-	mustRise("Exponential", "initial", initial, max)
+	checkRange("Exponential", "initial", initial, max)
 	return func() backoff.BackOff { return &exponential{doubling{initial, max, initial}} }
 }
 
@@ -53,11 +56,14 @@ type exponential struct{ doubling }
 
 func (e *exponential) NextBackOff() time.Duration { return e.next() }
 
-// FullJitter waits a random time up to a bound that doubles each time: d(n) = random(0, min(max, initial * 2^n)), n from 0.
-// Of all jitters it spreads callers widest and does least work: Marc Brooker, "Exponential Backoff and Jitter", AWS
-// Architecture Blog, 2015.
+// FullJitter waits a random time up to a bound that doubles each time:
+//
+//	d(n) = random(0, min(max, initial * 2^n)), n from 0
+//
+// Of the schedules with jitter, it spreads callers the widest and causes the fewest calls: Marc
+// Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
 func FullJitter(initial, max time.Duration) func() backoff.BackOff {
-	mustRise("FullJitter", "initial", initial, max)
+	checkRange("FullJitter", "initial", initial, max)
 	return func() backoff.BackOff { return &fullJitter{doubling{initial, max, initial}} }
 }
 
@@ -65,11 +71,14 @@ type fullJitter struct{ doubling }
 
 func (f *fullJitter) NextBackOff() time.Duration { return random(0, f.next()) }
 
-// EqualJitter waits half of a bound that doubles each time and a random part of the other half:
-// d(n) = c/2 + random(0, c/2), c = min(max, initial * 2^n), n from 0. For where a wait of nearly nothing is unwanted. Marc
-// Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+// EqualJitter waits half of a bound that doubles each time, plus a random part of the other half:
+//
+//	d(n) = c/2 + random(0, c/2), c = min(max, initial * 2^n), n from 0
+//
+// Use it if a wait must never be close to zero. Source: Marc Brooker, "Exponential Backoff and
+// Jitter", AWS Architecture Blog, 2015.
 func EqualJitter(initial, max time.Duration) func() backoff.BackOff {
-	mustRise("EqualJitter", "initial", initial, max)
+	checkRange("EqualJitter", "initial", initial, max)
 	return func() backoff.BackOff { return &equalJitter{doubling{initial, max, initial}} }
 }
 
@@ -77,14 +86,19 @@ type equalJitter struct{ doubling }
 
 func (e *equalJitter) NextBackOff() time.Duration {
 	bound := e.next()
-	return random(bound-bound/2, bound) // half rounded up: never less than half of the bound
+	// Half is rounded up, so a wait is never below half of the bound.
+	return random(bound-bound/2, bound)
 }
 
-// Decorrelated waits a random time up to three times the wait before: d(n) = random(initial, min(max, 3 * d(n-1))),
-// d(0) = initial, n from 1. Marc Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015; there the random
-// time itself is cut at the maximum, so that in the end two of three waits are the maximum and callers meet again.
+// Decorrelated waits a random time up to three times the previous wait:
+//
+//	d(n) = random(initial, min(max, 3 * d(n-1))), d(0) = initial, n from 1
+//
+// Source: Marc Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015. The original
+// caps the random time itself, so that eventually two of three waits equal the maximum and callers
+// return together.
 func Decorrelated(initial, max time.Duration) func() backoff.BackOff {
-	mustRise("Decorrelated", "initial", initial, max)
+	checkRange("Decorrelated", "initial", initial, max)
 	return func() backoff.BackOff { return &decorrelated{initial, max, initial} }
 }
 
@@ -97,10 +111,10 @@ func (d *decorrelated) NextBackOff() time.Duration {
 
 func (d *decorrelated) Reset() { d.last = d.initial }
 
-// Fibonacci waits the sum of the two waits before: d(n) = min(max, initial * F(n)), F = 1, 1, 2, 3, 5, ... It grows more
-// slowly than doubling, by the golden ratio.
+// Fibonacci waits the sum of the two previous waits: d(n) = min(max, initial * F(n)),
+// F = 1, 1, 2, 3, 5, ... It grows by the golden ratio, more slowly than doubling.
 func Fibonacci(initial, max time.Duration) func() backoff.BackOff {
-	mustRise("Fibonacci", "initial", initial, max)
+	checkRange("Fibonacci", "initial", initial, max)
 	return func() backoff.BackOff { return &fibonacci{initial, max, 0, initial} }
 }
 
@@ -125,12 +139,12 @@ func (d *doubling) next() time.Duration {
 
 func (d *doubling) Reset() { d.bound = d.initial }
 
-// random is a random time from low to high, both included.
+// random returns a random time from low to high, inclusive.
 func random(low, high time.Duration) time.Duration {
 	return low + time.Duration(rand.Uint64N(uint64(high-low)+1))
 }
 
-func mustRise(schedule, name string, initial, max time.Duration) {
+func checkRange(schedule, name string, initial, max time.Duration) {
 	if initial <= 0 {
 		panic(fmt.Sprintf("retry: %s: %s is %v, must be positive", schedule, name, initial))
 	}

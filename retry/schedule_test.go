@@ -13,7 +13,7 @@ import (
 
 const sec = time.Second
 
-func TestSchedulesFollowTheirFormulas(t *testing.T) {
+func TestSchedulesFollowFormulas(t *testing.T) {
 	for name, test := range map[string]struct {
 		make      func() backoff.BackOff
 		low, high []time.Duration
@@ -27,7 +27,7 @@ func TestSchedulesFollowTheirFormulas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			schedule := test.make()
-			for range 200 { // a new start each
+			for range 200 { // each starts the schedule again
 				schedule.Reset()
 				for i, high := range test.high {
 					low := high
@@ -35,7 +35,7 @@ func TestSchedulesFollowTheirFormulas(t *testing.T) {
 						low = test.low[i]
 					}
 					if got := schedule.NextBackOff(); got < low || got > high {
-						t.Fatalf("delay %d is %v, want from %v to %v", i, got, low, high)
+						t.Fatalf("delay %d: got %v, want %v to %v", i, got, low, high)
 					}
 				}
 			}
@@ -43,7 +43,7 @@ func TestSchedulesFollowTheirFormulas(t *testing.T) {
 	}
 }
 
-func TestDecorrelatedStaysWithinThreeTimesTheLast(t *testing.T) {
+func TestDecorrelatedStaysWithinThreeTimesLastDelay(t *testing.T) {
 	schedule := retry.Decorrelated(sec, 20*sec)()
 	longest, shorter := time.Duration(0), 0
 	for range 200 {
@@ -52,7 +52,7 @@ func TestDecorrelatedStaysWithinThreeTimesTheLast(t *testing.T) {
 		for range 20 {
 			got := schedule.NextBackOff()
 			if got < sec || got > min(20*sec, 3*last) {
-				t.Fatalf("%v after %v", got, last)
+				t.Fatalf("got %v after %v, want 1s to three times the last delay, at most 20s", got, last)
 			}
 			if got < last {
 				shorter++
@@ -61,14 +61,14 @@ func TestDecorrelatedStaysWithinThreeTimesTheLast(t *testing.T) {
 		}
 	}
 	if longest < 15*sec {
-		t.Errorf("longest of 4000 waits is %v", longest)
+		t.Errorf("got a longest delay of %v among 4000, want at least 15s", longest)
 	}
 	if shorter < 1000 {
-		t.Errorf("%d of 4000 waits are shorter than the one before", shorter)
+		t.Errorf("got %d of 4000 delays shorter than the previous one, want at least 1000", shorter)
 	}
 }
 
-func TestJitterSpreads(t *testing.T) {
+func TestSchedulesJitterSpreadsDelays(t *testing.T) {
 	for name, schedule := range map[string]backoff.BackOff{
 		"FullJitter": retry.FullJitter(sec, 10*sec)(), "EqualJitter": retry.EqualJitter(sec, 10*sec)(), "Decorrelated": retry.Decorrelated(sec, 10*sec)(),
 	} {
@@ -78,12 +78,12 @@ func TestJitterSpreads(t *testing.T) {
 			seen[schedule.NextBackOff()] = true
 		}
 		if len(seen) < 98 {
-			t.Errorf("%s: %d different of 100 first delays", name, len(seen))
+			t.Errorf("%s: got %d distinct values among 100 first delays, want at least 98", name, len(seen))
 		}
 	}
 }
 
-func TestJitterReachesBothItsBounds(t *testing.T) {
+func TestSchedulesJitterReachesBothBounds(t *testing.T) {
 	for name, test := range map[string]struct {
 		schedule  backoff.BackOff
 		low, high time.Duration
@@ -100,7 +100,7 @@ func TestJitterReachesBothItsBounds(t *testing.T) {
 			shortest, longest = min(shortest, got), max(longest, got)
 		}
 		if shortest != test.low || longest != test.high {
-			t.Errorf("%s: from %v to %v, want from %v to %v", name, shortest, longest, test.low, test.high)
+			t.Errorf("%s: got %v to %v, want %v to %v", name, shortest, longest, test.low, test.high)
 		}
 	}
 }
@@ -111,11 +111,11 @@ func TestSchedulesAreIndependent(t *testing.T) {
 	one.NextBackOff()
 	one.NextBackOff()
 	if got := two.NextBackOff(); got != sec {
-		t.Errorf("second schedule begins with %v", got)
+		t.Errorf("got %v as the second schedule's first delay, want 1s", got)
 	}
 }
 
-func TestScheduleArgumentsOutOfRangePanic(t *testing.T) {
+func TestSchedulesPanicOnArgumentOutOfRange(t *testing.T) {
 	for want, make := range map[string]func(){
 		"retry: Constant: d is -1ns, must not be negative":             func() { retry.Constant(-1) },
 		"retry: Linear: step is 0s, must be positive":                  func() { retry.Linear(0, 1) },
@@ -128,7 +128,7 @@ func TestScheduleArgumentsOutOfRangePanic(t *testing.T) {
 		func() {
 			defer func() {
 				if got := recover(); got != want {
-					t.Errorf("panic %v, want %q", got, want)
+					t.Errorf("got panic %v, want %q", got, want)
 				}
 			}()
 			make()
@@ -154,11 +154,11 @@ func FuzzSchedulesStayInRange(f *testing.F) {
 			schedule := make()
 			for i := range int(calls) {
 				if got := schedule.NextBackOff(); got < 0 || got > max {
-					t.Fatalf("%s(%v, %v): delay %d is %v", name, initial, max, i, got)
+					t.Fatalf("%s(%v, %v): got %v as delay %d", name, initial, max, got, i)
 				}
 			}
 			if name == "Linear" && calls > 0 && schedule.NextBackOff() < initial || strings.HasSuffix(name, "related") && schedule.NextBackOff() < initial {
-				t.Fatalf("%s(%v, %v): below the minimum", name, initial, max)
+				t.Fatalf("%s(%v, %v): got a delay below the minimum", name, initial, max)
 			}
 		}
 	})

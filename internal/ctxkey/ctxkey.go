@@ -1,5 +1,5 @@
-// Package ctxkey knows the key under which package context looks for contexts of its own kind, and what else contexts of this
-// module tell one another.
+// Package ctxkey provides the key with which package context looks for contexts of its own kind,
+// and the interface through which this module's contexts expose their limits to each other.
 package ctxkey
 
 import (
@@ -7,16 +7,21 @@ import (
 	"time"
 )
 
-// Cancel is that key: [context.Cause] asks a context for it, to find the cause, and a child asks its parent, to join the parent's
-// list of children, so that it needs no goroutine. A context that is not of package context's kind must answer it by a context that is, and
-// ends with it, or not at all. It is nil if package context has no such key; then children work all the same, with a goroutine each.
+// Cancel is the key that package context passes to Value:
+//
+//   - [context.Cause] does to find the cause of a context's end;
+//   - a new child does to join its parent's list of children, which saves it a goroutine.
+//
+// A context of another kind must answer with a context of package context's kind that ends at the
+// same time, or with nil. Cancel is nil if package context has no such key; children then still
+// work, with one goroutine each.
 var Cancel = func() any {
 	var probe keyProbe
 	context.Cause(&probe)
 	return probe.key
 }()
 
-// A keyProbe is an ended context that remembers the key it was asked for.
+// A keyProbe is an ended context that records the key that Value is called with.
 type keyProbe struct{ key any }
 
 func (*keyProbe) Deadline() (deadline time.Time, ok bool) { return time.Time{}, false }
@@ -27,17 +32,20 @@ func (p *keyProbe) Value(key any) any {
 	return nil
 }
 
-// Limited is a context that ends with another, or when its deadline passes, and has the other's values.
+// Limited is a context that wraps another one: it has that context's values, and ends with it or
+// when its own deadline passes.
 type Limited interface {
 	context.Context
-	Unlimited(Friend) context.Context
+	Unlimited(Friend) context.Context // returns the wrapped context
 }
 
-// A Friend is one of this module's packages: nobody else can name the type, and so call a method that asks for it.
+// Friend restricts a method to this module: other modules can't name the type, so they can't call a
+// method that takes it.
 type Friend struct{}
 
-// Unlimited takes the limits off ctx, down to base if that is one of them, and reports whether there were any. ctx ends with
-// what is left, or at its deadline: one who keeps that deadline by a timer of his own need not wake all the limits' timers.
+// Unlimited removes the limits around ctx, down to base if base is one of them, and reports whether
+// there were any. ctx ends with the context that is left, or at ctx's deadline. So a caller that
+// watches that deadline with its own timer doesn't have to arm the timers of all the limits.
 func Unlimited(ctx, base context.Context) (left context.Context, limited bool) {
 	for {
 		limit, ok := ctx.(Limited)

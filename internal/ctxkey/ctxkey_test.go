@@ -7,18 +7,19 @@ import (
 
 type plain struct{ context.Context }
 
-// TestContextsAnswerTheKey: only contexts that can be cancelled do, with themselves, through contexts that hand the question on.
-func TestContextsAnswerTheKey(t *testing.T) {
+// TestCancelKeyIsAnsweredByCancelableContexts checks that only contexts that can be canceled
+// answer, with themselves, also through contexts that wrap them.
+func TestCancelKeyIsAnsweredByCancelableContexts(t *testing.T) {
 	if Cancel == nil {
-		t.Fatal("package context asks for no key")
+		t.Fatal("package context has no key")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if found := (plain{ctx}).Value(Cancel); found != ctx {
-		t.Errorf("%v, want %v", found, ctx)
+		t.Errorf("got %v, want %v", found, ctx)
 	}
 	if found := context.WithoutCancel(ctx).Value(Cancel); found != nil {
-		t.Errorf("a context without cancel answers %v", found)
+		t.Errorf("got %v from a context without cancel, want nil", found)
 	}
 }
 
@@ -27,8 +28,9 @@ type limited struct{ context.Context }
 
 func (l limited) Unlimited(Friend) context.Context { return l.Context }
 
-// TestLimitsAreTakenOffDownToTheBase: what is within a context of another kind stays, and so do the base and what is around it.
-func TestLimitsAreTakenOffDownToTheBase(t *testing.T) {
+// TestUnlimitedRemovesLimitsDownToBase checks that limits inside a context of another kind are
+// kept, and so are the base and what it wraps.
+func TestUnlimitedRemovesLimitsDownToBase(t *testing.T) {
 	root := context.Background()
 	base := limited{limited{root}}
 	within := limited{plain{limited{root}}}
@@ -44,7 +46,7 @@ func TestLimitsAreTakenOffDownToTheBase(t *testing.T) {
 		{"down to another kind", within, nil, plain{limited{root}}, true},
 	} {
 		if left, limited := Unlimited(test.ctx, test.base); left != test.want || limited != test.wantLimited {
-			t.Errorf("%s: %v, %v, want %v, %v", test.name, left, limited, test.want, test.wantLimited)
+			t.Errorf("%s: got %v, %v, want %v, %v", test.name, left, limited, test.want, test.wantLimited)
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Package detached runs a fork of a call on a goroutine of its own, and hands what becomes of it to the call's goroutine: an error, a panic,
-// a runtime.Goexit.
+// Package detached runs a fork of a call on its own goroutine and passes the result to the call's
+// goroutine: an error, a panic, or a runtime.Goexit.
 package detached
 
 import (
@@ -19,18 +19,19 @@ type Run struct {
 	panicked *resilience.PanicError // nil after Goexit
 }
 
-// An Owner is who started a run and may have left it behind.
+// An Owner started a run. It may have left the run behind since then.
 type Owner interface {
-	// Ended is called when the run has ended, and reports whether somebody waits for it. Returned is false after a panic or Goexit,
-	// err what the run returned.
+	// Ended is called when the run has ended. It reports whether the run is still awaited. returned
+	// is false after a panic or Goexit; err is the error that the run returned.
 	Ended(returned bool, err error) (awaited bool)
 
-	// Done is called after that, with what Ended said: the result is there, or was given up.
+	// Done is called after Ended with its result. By then, the run's result is ready if it is
+	// awaited, and was discarded if not.
 	Done(awaited bool)
 }
 
-// Do runs the fork. It is the first function of its goroutine. What nobody waits for is discarded; a panic that nobody waits for is
-// the program's, as in any goroutine.
+// Do runs the fork. It must be the first function of its goroutine. A value that isn't awaited is
+// discarded; a panic that isn't awaited crashes the program, as in any goroutine.
 func (r *Run) Do(ctx context.Context, owner Owner) {
 	defer func() {
 		awaited := owner.Ended(r.returned, r.err)
@@ -42,7 +43,7 @@ func (r *Run) Do(ctx context.Context, owner Owner) {
 		if r.returned {
 			return
 		}
-		if value := recover(); value != nil { // only now that somebody hears of it
+		if value := recover(); value != nil { // recover only if the panic is passed on
 			r.panicked = PanicError(value)
 		}
 	}()
@@ -50,7 +51,8 @@ func (r *Run) Do(ctx context.Context, owner Owner) {
 	r.returned = true
 }
 
-// Result gives what the run, which is done, returned. If it panicked, or ended its goroutine, Result does the same.
+// Result returns the error of the run, which must be done. If the run panicked or called
+// runtime.Goexit, Result does the same.
 func (r *Run) Result() error {
 	switch {
 	case r.panicked != nil:
@@ -61,8 +63,9 @@ func (r *Run) Result() error {
 	return r.err
 }
 
-// PanicError holds a panic's value with the stack of the goroutine, whose deferred function calls it. A value that comes
-// from a policy further in and holds both already stays as it is.
+// PanicError returns the value of a panic with the stack of its goroutine. It must be called by a
+// deferred function of that goroutine. A value that is already a *resilience.PanicError, from an
+// inner policy, is returned unchanged.
 func PanicError(value any) *resilience.PanicError {
 	if inner, ok := value.(*resilience.PanicError); ok {
 		return inner

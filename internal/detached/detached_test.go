@@ -13,7 +13,7 @@ import (
 
 var errDown = errors.New("down")
 
-// An owner remembers what it heard. It waits unless it has left.
+// An owner records what it is called with. It awaits the run unless it has left.
 type owner struct {
 	left     bool
 	returned bool
@@ -28,7 +28,8 @@ func (o *owner) Ended(returned bool, err error) (awaited bool) {
 
 func (o *owner) Done(awaited bool) { o.done <- awaited }
 
-// run runs fn apart for o in a call with a Discard policy, tells what was dropped when the run was done, and gives its result.
+// run runs fn as a detached run of o, in a call with a Discard policy. It returns the run's Result
+// method and the values that were dropped.
 func run(t *testing.T, o *owner, fn func(context.Context) (int, error)) (result func() error, dropped []int) {
 	t.Helper()
 	o.done = make(chan bool, 1)
@@ -38,10 +39,10 @@ func run(t *testing.T, o *owner, fn func(context.Context) (int, error)) (result 
 			r := &detached.Run{Fork: next.Fork()}
 			go r.Do(ctx, o)
 			if awaited := <-o.done; awaited == o.left {
-				t.Errorf("Done(%t), want what Ended said", awaited)
+				t.Errorf("got Done(%t), want the result of Ended", awaited)
 			}
 			if o.left && len(dropped) != 1 {
-				t.Errorf("dropped %v by the time of Done, want the run's value", dropped)
+				t.Errorf("dropped %v before Done, want the run's value", dropped)
 			}
 			result = r.Result
 			next.Adopt(r.Fork)
@@ -51,27 +52,27 @@ func run(t *testing.T, o *owner, fn func(context.Context) (int, error)) (result 
 	return result, dropped
 }
 
-func TestResultIsWhatTheRunReturned(t *testing.T) {
+func TestRunResultIsWhatForkReturned(t *testing.T) {
 	for _, want := range []error{nil, errDown} {
 		o := &owner{}
 		result, dropped := run(t, o, func(context.Context) (int, error) { return 1, want })
 		if got := result(); got != want || !o.returned || o.err != want || dropped != nil {
-			t.Errorf("result %v, heard %t, %v, dropped %v, want %v", got, o.returned, o.err, dropped, want)
+			t.Errorf("got result %v, Ended(%t, %v), dropped %v, want %v", got, o.returned, o.err, dropped, want)
 		}
 	}
 }
 
-func TestWhatNobodyWaitsForIsDiscardedBeforeDone(t *testing.T) {
+func TestRunDiscardsUnawaitedValueBeforeDone(t *testing.T) {
 	run(t, &owner{left: true}, func(context.Context) (int, error) { return 1, nil })
 }
 
-func TestPanicIsHandedOverWithItsStack(t *testing.T) {
+func TestRunPassesPanicWithStack(t *testing.T) {
 	o := &owner{}
 	result, _ := run(t, o, whereItHappened)
 	defer func() {
 		panicked, ok := recover().(*resilience.PanicError)
 		if !ok || panicked.Value != errDown || !strings.Contains(string(panicked.Stack), "whereItHappened") || o.returned {
-			t.Errorf("panicked with %v, heard %t", panicked, o.returned)
+			t.Errorf("got panic %v, Ended(%t), want a *PanicError of errDown with its stack, Ended(false)", panicked, o.returned)
 		}
 	}()
 	result()
@@ -80,18 +81,18 @@ func TestPanicIsHandedOverWithItsStack(t *testing.T) {
 //go:noinline
 func whereItHappened(context.Context) (int, error) { panic(errDown) }
 
-func TestPanicErrorIsNotPutIntoAnother(t *testing.T) {
+func TestPanicErrorIsNotWrappedTwice(t *testing.T) {
 	inner := &resilience.PanicError{Value: "inner"}
 	result, _ := run(t, &owner{}, func(context.Context) (int, error) { panic(inner) })
 	defer func() {
 		if got := recover(); got != inner {
-			t.Errorf("panicked with %v, want the inner one itself", got)
+			t.Errorf("got panic %v, want the inner *PanicError unchanged", got)
 		}
 	}()
 	result()
 }
 
-func TestGoexitIsHandedOver(t *testing.T) {
+func TestRunPassesGoexit(t *testing.T) {
 	o := &owner{}
 	result, _ := run(t, o, func(context.Context) (int, error) { runtime.Goexit(); return 0, nil })
 	ended := make(chan bool)
@@ -102,11 +103,11 @@ func TestGoexitIsHandedOver(t *testing.T) {
 		returned = true
 	}()
 	if <-ended || o.returned {
-		t.Errorf("Result returned or panicked, or Ended was told that the run returned (%t); want Goexit", o.returned)
+		t.Errorf("Result returned or panicked, or Ended was called with returned %t, want Goexit and false", o.returned)
 	}
 }
 
-// A listener waits or has left, and looks at the run when it hears that it is done.
+// A listener awaits the run or has left, and inspects it when it is done.
 type listener struct {
 	awaits bool
 	done   func()
@@ -115,28 +116,29 @@ type listener struct {
 func (l listener) Ended(bool, error) (awaited bool) { return l.awaits }
 func (l listener) Done(bool)                        { l.done() }
 
-// TestAllIsThereWhenTheOwnerHearsOfTheEnd: a panic that is handed over, a value that is dropped.
-func TestAllIsThereWhenTheOwnerHearsOfTheEnd(t *testing.T) {
+// TestRunResultIsReadyWhenDoneIsCalled covers a panic that is passed on and a value that is
+// dropped.
+func TestRunResultIsReadyWhenDoneIsCalled(t *testing.T) {
 	for _, awaits := range []bool{true, false} {
-		dropped, heard := 0, make(chan bool, 1)
+		dropped, ready := 0, make(chan bool, 1)
 		resilience.Do(t.Context(), resilience.Pipeline{
 			resilience.Discard(func(int) { dropped++ }),
 			resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 				r := &detached.Run{Fork: next.Fork()}
 				go r.Do(ctx, listener{awaits, func() {
 					if !awaits {
-						heard <- dropped == 1
+						ready <- dropped == 1
 						return
 					}
 					panicked := make(chan bool)
-					go func() { // where there is no panic yet, Result takes the end for a Goexit
+					go func() { // without a recorded panic, Result calls Goexit
 						defer func() { panicked <- recover() != nil }()
 						r.Result()
 					}()
-					heard <- <-panicked
+					ready <- <-panicked
 				}})
-				if !<-heard {
-					t.Errorf("awaited %t: the owner heard too early", awaits)
+				if !<-ready {
+					t.Errorf("awaited %t: Done was called too early", awaits)
 				}
 				next.Adopt(r.Fork)
 				return nil

@@ -1,9 +1,9 @@
-// Package errtext holds what the texts of all policies' errors have in common.
+// Package errtext formats what the error texts of all policies have in common.
 package errtext
 
 import "time"
 
-// Title is what an error text begins with: the package, and the policy's name if it has one.
+// Title returns the beginning of an error text: the package, and the policy's name if it has one.
 func Title(pkg, name string) string {
 	if name == "" {
 		return pkg
@@ -11,7 +11,7 @@ func Title(pkg, name string) string {
 	return pkg + " " + name
 }
 
-// Round is a measured time to two digits, or to the second, for a reader.
+// Round rounds a measured time to two digits, or to the second if that is finer, for readability.
 func Round(d time.Duration) time.Duration {
 	for unit := time.Second; unit > 1; unit /= 10 {
 		if d >= 10*unit {

@@ -1,22 +1,24 @@
-// Package fifo is the queue in which callers wait for their turn: first come, first served, and whoever gives up leaves at once.
+// Package fifo provides the queue in which callers wait for their turn: first come, first served,
+// with immediate removal of a caller that gives up.
 package fifo
 
-// A Queue is a line of waiters. The zero Queue is empty. It must be guarded by a lock of its owner's.
+// A Queue is a first-in, first-out queue of waiters. The zero Queue is empty. Its owner must guard
+// it with a lock.
 type Queue struct {
 	first, last *Waiter
 	length      int
 }
 
-// A Waiter is one who stands in a queue, or has stood in it.
+// A Waiter is an element that is or was in a queue.
 type Waiter struct {
-	// Ready is closed by [Queue.Pop], or by the owner of the queue as it needs.
+	// Ready is closed by [Queue.Pop], or by the queue's owner when it sees fit.
 	Ready chan struct{}
 
 	prev, next *Waiter
-	waits      bool
+	waits      bool // in the queue
 }
 
-// Push puts a new waiter at the end.
+// Push appends a new waiter.
 func (q *Queue) Push() *Waiter {
 	w := &Waiter{Ready: make(chan struct{}), prev: q.last, waits: true}
 	if q.last == nil {
@@ -29,10 +31,10 @@ func (q *Queue) Push() *Waiter {
 	return w
 }
 
-// First is who came first of those who wait; nil if nobody waits.
+// First returns the waiter that came first, or nil if the queue is empty.
 func (q *Queue) First() *Waiter { return q.first }
 
-// Pop takes the first one out of the queue and tells it so. It does nothing if nobody waits.
+// Pop removes the first waiter and closes its Ready channel. It does nothing if the queue is empty.
 func (q *Queue) Pop() {
 	if w := q.first; w != nil {
 		q.Remove(w)
@@ -40,7 +42,7 @@ func (q *Queue) Pop() {
 	}
 }
 
-// Remove takes w out of the queue, and reports whether it was still there.
+// Remove removes w from the queue and reports whether it was still there.
 func (q *Queue) Remove(w *Waiter) bool {
 	if !w.waits {
 		return false
@@ -61,5 +63,5 @@ func (q *Queue) Remove(w *Waiter) bool {
 	return true
 }
 
-// Len is how many wait.
+// Len returns the number of waiters.
 func (q *Queue) Len() int { return q.length }

@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// TestAQueueIsWhatAListIs for any order of pushes, pops and removals.
-func TestAQueueIsWhatAListIs(t *testing.T) {
+// TestQueueMatchesList compares a queue with a slice, for a random order of pushes, pops, and
+// removals.
+func TestQueueMatchesList(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var q Queue
 	var list, all []*Waiter
@@ -32,7 +33,7 @@ func TestAQueueIsWhatAListIs(t *testing.T) {
 			w := all[random.IntN(len(all))]
 			i := slices.Index(list, w)
 			if q.Remove(w) != (i >= 0) {
-				t.Fatal("Remove told the wrong thing")
+				t.Fatalf("got Remove %t, want %t", i < 0, i >= 0)
 			}
 			if i >= 0 {
 				list = slices.Delete(list, i, i+1)
@@ -43,13 +44,13 @@ func TestAQueueIsWhatAListIs(t *testing.T) {
 			first = list[0]
 		}
 		if q.Len() != len(list) || q.First() != first {
-			t.Fatalf("%d wait, want %d", q.Len(), len(list))
+			t.Fatalf("got %d waiters or another first one, want %d", q.Len(), len(list))
 		}
 	}
 	n := 0
 	for w := q.First(); w != nil; w = w.next {
 		if w != list[n] {
-			t.Fatalf("the order differs at %d", n)
+			t.Fatalf("got another order from waiter %d on", n)
 		}
 		n++
 	}

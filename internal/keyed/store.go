@@ -1,4 +1,5 @@
-// Package keyed keeps a value for each key, made on first use, in a bounded store: policies for hosts, limiters for customers.
+// Package keyed provides a bounded store with one value per key, created on first use: for example
+// policies for hosts, or limiters for customers.
 package keyed
 
 import (
@@ -9,56 +10,67 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// A Store makes a value for a key when the key is first acquired and keeps it until the key has been idle for too long, or too many keys
-// are there. A key is idle when every one that acquired it has released it; only idle keys fall away, so those in use may be
-// more than Max. A Store is safe for concurrent use. It holds no goroutine and no timer: time is judged when a key is acquired.
+// A Store creates a value for a key when the key is first acquired. It removes the key when it has
+// been idle for too long, or when there are too many keys.
+//
+// A key is idle if each of its users has released it. Only idle keys are removed, so there may be
+// more keys than the limit while they are in use.
+//
+// A Store is safe for concurrent use. It holds no goroutine and no timer: it removes expired keys
+// when it is used.
 type Store[K comparable, V any] struct {
-	max       int           // keys that may stay when idle keys are among them
+	max       int           // number of keys above which idle keys are evicted
 	idleAfter time.Duration // 0: no limit
-	evicted   func(V)       // hears of what falls away before its time; nil if nobody cares
+	evicted   func(V)       // called with values that are evicted for lack of room; may be nil
 
-	mu      sync.Mutex // guards all of the following, and the fields of entries but for value
+	mu      sync.Mutex // guards the following, and all fields of entries except value
 	entries map[K]*Entry[K, V]
-	oldest  Entry[K, V] // the head of the ring of idle entries, the one that was idle longest first
+	oldest  Entry[K, V] // head of the ring of idle entries, the longest idle first
 }
 
 // An Entry is a key in use and its value.
 type Entry[K comparable, V any] struct {
 	key  K
-	made chan struct{} // closed when value is there, or when it could not be made
-	gone bool          // no longer in the store
+	made chan struct{} // closed when value is ready, or when it could not be created
+	gone bool          // the value could not be created
 
-	// there is set just before made is closed. Asked first: made may be of a synctest bubble that has ended, and must not be touched from outside of it.
-	there atomic.Bool
+	// ready is set just before made is closed. It is checked first, because made may belong to a
+	// synctest bubble that has ended, and must not be used outside that bubble.
+	ready atomic.Bool
 
-	value V // written before made is closed, by the one that put the entry into the store
+	value V // written before made is closed, by the caller that added the entry to the store
 	users int
 
-	idleSince  int64 // on package clock
+	idleSince  int64 // by package clock
 	prev, next *Entry[K, V]
 }
 
-// New gives a store for at most limit keys, each of which falls away when it was idle for idleAfter (0: it does not).
+// New creates a Store for at most limit keys. A key is removed when it has been idle for idleAfter;
+// if that is 0, keys don't expire.
 func New[K comparable, V any](limit int, idleAfter time.Duration) *Store[K, V] {
 	s := &Store[K, V]{max: limit, idleAfter: idleAfter, entries: make(map[K]*Entry[K, V])}
 	s.oldest.prev, s.oldest.next = &s.oldest, &s.oldest
 	return s
 }
 
-// OnEvict has evicted called with each value that falls away for lack of room alone, before another value can be made for its key. It is called
-// with the store's lock held, and must not use the store. OnEvict must be called before the store is used.
+// OnEvict registers a function that is called with each value that is evicted for lack of room, and
+// for no other reason, before another value can be created for its key. The function is called with
+// the store's lock held and must not use the store. OnEvict must be called before the store is
+// used.
 func (s *Store[K, V]) OnEvict(evicted func(V)) { s.evicted = evicted }
 
-// Acquire gives the key's entry, whose value is made by make if the key is not there; callers that come meanwhile wait and
-// share it. The caller must Release the entry. If make panics, or says with ok that there is no value, nothing is kept, the
-// entry is nil, and callers that waited make the value themselves.
+// Acquire returns the key's entry. If there is none, it calls make to create the value; callers
+// that arrive meanwhile wait and share it. The caller must Release the entry.
+//
+// If make panics or returns false, the store keeps nothing: Acquire returns nil (or panics), and
+// callers that waited create the value themselves.
 func (s *Store[K, V]) Acquire(key K, make func(K) (value V, ok bool)) *Entry[K, V] {
 	for {
 		e, maker := s.enter(key)
 		if maker {
 			return s.fill(e, make)
 		}
-		if !e.there.Load() {
+		if !e.ready.Load() {
 			<-e.made
 		}
 		s.mu.Lock()
@@ -70,7 +82,7 @@ func (s *Store[K, V]) Acquire(key K, make func(K) (value V, ok bool)) *Entry[K, 
 	}
 }
 
-// enter gives the key's entry with one user more, and whether that one is to make the value.
+// enter adds a user to the key's entry, and reports whether that user must create the value.
 func (s *Store[K, V]) enter(key K) (e *Entry[K, V], maker bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,7 +102,7 @@ func (s *Store[K, V]) enter(key K) (e *Entry[K, V], maker bool) {
 
 func (s *Store[K, V]) fill(e *Entry[K, V], make func(K) (V, bool)) *Entry[K, V] {
 	filled := false
-	defer func() { // a panic of make too
+	defer func() { // deferred for a panic of make
 		if !filled {
 			s.mu.Lock()
 			e.gone = true
@@ -99,7 +111,7 @@ func (s *Store[K, V]) fill(e *Entry[K, V], make func(K) (V, bool)) *Entry[K, V] 
 			}
 			s.mu.Unlock()
 		}
-		e.there.Store(true)
+		e.ready.Store(true)
 		close(e.made)
 	}()
 	if e.value, filled = make(e.key); !filled {
@@ -108,7 +120,7 @@ func (s *Store[K, V]) fill(e *Entry[K, V], make func(K) (V, bool)) *Entry[K, V] 
 	return e
 }
 
-// Value is the key's value.
+// Value returns the key's value.
 func (e *Entry[K, V]) Value() V { return e.value }
 
 // Release ends one use of the entry.
@@ -118,14 +130,15 @@ func (s *Store[K, V]) Release(e *Entry[K, V]) {
 	s.release(e)
 }
 
-// ReleaseUnneeded ends one use of the entry. If it was the last, and unneeded says so of the value, the key falls away at once.
+// ReleaseUnneeded ends one use of the entry. If it was the last use and unneeded returns true for
+// the value, the key is removed immediately.
 func (s *Store[K, V]) ReleaseUnneeded(e *Entry[K, V], unneeded func(V) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.users == 1 && s.entries[e.key] == e && unneeded(e.value) {
 		delete(s.entries, e.key)
 	}
-	s.release(e) // under the same lock: of two that end at a time, one is the last
+	s.release(e) // under the same lock, so that one of several concurrent releases is the last
 }
 
 func (s *Store[K, V]) release(e *Entry[K, V]) {
@@ -139,7 +152,8 @@ func (s *Store[K, V]) release(e *Entry[K, V]) {
 	s.shrink()
 }
 
-// Look gives the value of a key that is there, without using it.
+// Look returns the value of a key without using it. ok is false if the key isn't in the store or
+// its value is still being created.
 func (s *Store[K, V]) Look(key K) (value V, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,13 +162,13 @@ func (s *Store[K, V]) Look(key K) (value V, ok bool) {
 	if e == nil {
 		return value, false
 	}
-	if !e.there.Load() {
+	if !e.ready.Load() {
 		return value, false
 	}
 	return e.value, true
 }
 
-// Forget lets the key fall away. Those that use it keep the value that they have.
+// Forget removes the key. Its current users keep the value that they have.
 func (s *Store[K, V]) Forget(key K) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,7 +177,7 @@ func (s *Store[K, V]) Forget(key K) {
 	}
 }
 
-// Len is how many keys are there, those that have been idle for too long not among them.
+// Len returns the number of keys, without those that have been idle for too long.
 func (s *Store[K, V]) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +185,7 @@ func (s *Store[K, V]) Len() int {
 	return len(s.entries)
 }
 
-// expire removes what was idle for too long.
+// expire removes the keys that have been idle for too long.
 func (s *Store[K, V]) expire() {
 	if s.idleAfter == 0 || s.oldest.next == &s.oldest {
 		return
@@ -185,7 +199,7 @@ func (s *Store[K, V]) expire() {
 	}
 }
 
-// shrink removes idle entries, the one that was idle longest first, while there are too many.
+// shrink evicts idle entries, the longest idle first, while there are too many entries.
 func (s *Store[K, V]) shrink() {
 	for len(s.entries) > s.max && s.oldest.next != &s.oldest {
 		e := s.oldest.next

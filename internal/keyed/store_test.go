@@ -13,7 +13,7 @@ import (
 
 func name(key int) (string, bool) { return fmt.Sprint(key), true }
 
-// use acquires and releases keys in turn.
+// use acquires and releases keys one after another.
 func use(s *Store[int, string], keys ...int) {
 	for _, key := range keys {
 		s.Release(s.Acquire(key, name))
@@ -25,51 +25,52 @@ func has(s *Store[int, string], key int) bool {
 	return ok
 }
 
-func TestTheKeyIdleLongestFallsAway(t *testing.T) {
+func TestStoreEvictsKeyIdleLongest(t *testing.T) {
 	s := New[int, string](3, 0)
 	use(s, 1, 2, 3, 1, 4)
 	if !has(s, 1) || has(s, 2) || !has(s, 3) || !has(s, 4) || s.Len() != 3 {
-		t.Error("1 was used after 2, and 2 should have made room for 4")
+		t.Error("want 2 evicted for 4, because 1 was used after 2")
 	}
 }
 
-// TestWhatIsEvictedIsTold: what falls away for lack of room, but neither for its age nor because it is forgotten.
-func TestWhatIsEvictedIsTold(t *testing.T) {
+// TestStoreCallsOnEvictForLackOfRoomOnly checks that OnEvict isn't called for expired or forgotten
+// keys.
+func TestStoreCallsOnEvictForLackOfRoomOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](2, time.Minute)
-		var told []string
-		s.OnEvict(func(value string) { told = append(told, value) })
+		var evicted []string
+		s.OnEvict(func(value string) { evicted = append(evicted, value) })
 		held := s.Acquire(1, name)
 		use(s, 2, 3, 4)
 		s.Forget(4)
 		s.Release(held)
 		time.Sleep(time.Minute)
 		use(s, 5)
-		if want := []string{"2", "3"}; !slices.Equal(told, want) {
-			t.Errorf("told of %v, want %v", told, want)
+		if want := []string{"2", "3"}; !slices.Equal(evicted, want) {
+			t.Errorf("got %v evicted, want %v", evicted, want)
 		}
 	})
 }
 
-func TestKeysInUseStay(t *testing.T) {
+func TestStoreKeepsKeysInUse(t *testing.T) {
 	s := New[int, string](1, 0)
 	held := []*Entry[int, string]{s.Acquire(1, name), s.Acquire(2, name), s.Acquire(1, name)}
 	if s.Len() != 2 {
-		t.Errorf("%d keys, 2 are in use", s.Len())
+		t.Errorf("got %d keys, want the 2 that are in use", s.Len())
 	}
 	s.Release(held[0])
 	use(s, 3)
 	if !has(s, 1) || !has(s, 2) || has(s, 3) {
-		t.Error("a key in use fell away, or an idle one did not")
+		t.Error("want only the idle key evicted")
 	}
 	s.Release(held[2])
 	s.Release(held[1])
 	if s.Len() != 1 || !has(s, 2) {
-		t.Errorf("%d keys after the last release, want only the one released last", s.Len())
+		t.Errorf("got %d keys after the last release, want only the one released last", s.Len())
 	}
 }
 
-func TestIdleKeysFallAwayInTime(t *testing.T) {
+func TestStoreRemovesKeysIdleTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](10, time.Minute)
 		use(s, 1)
@@ -78,26 +79,26 @@ func TestIdleKeysFallAwayInTime(t *testing.T) {
 		long := s.Acquire(3, name)
 		time.Sleep(30*time.Second - 1)
 		if s.Len() != 3 {
-			t.Errorf("%d keys a nanosecond early", s.Len())
+			t.Errorf("got %d keys a nanosecond before the first expires, want 3", s.Len())
 		}
 		time.Sleep(time.Nanosecond)
 		if has(s, 1) || !has(s, 2) {
-			t.Error("1 was idle for a minute, 2 was not")
+			t.Error("want 1 removed after a minute and 2 kept")
 		}
 		time.Sleep(time.Hour)
 		if s.Len() != 1 || !has(s, 3) {
-			t.Error("a key in use fell away with time")
+			t.Error("want only the key in use kept")
 		}
 		s.Release(long)
 		time.Sleep(time.Minute - 1)
 		if !has(s, 3) {
-			t.Error("idle time counts from the last release")
+			t.Error("want idle time counted from the last release")
 		}
 	})
 }
 
-// TestAKeyThatWasIdleForTooLongIsMadeAnew when it is acquired, though nobody has looked meanwhile.
-func TestAKeyThatWasIdleForTooLongIsMadeAnew(t *testing.T) {
+// TestStoreCreatesKeyAgainAfterIdleTime checks this for a store that isn't used in the meantime.
+func TestStoreCreatesKeyAgainAfterIdleTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](10, time.Minute)
 		use(s, 1)
@@ -105,63 +106,62 @@ func TestAKeyThatWasIdleForTooLongIsMadeAnew(t *testing.T) {
 		e := s.Acquire(1, func(int) (string, bool) { return "new", true })
 		defer s.Release(e)
 		if e.Value() != "new" {
-			t.Errorf("%q", e.Value())
+			t.Errorf("got %q, want a new value", e.Value())
 		}
 	})
 }
 
-// TestANewKeyMakesRoomAtOnce, not when it is released.
-func TestANewKeyMakesRoomAtOnce(t *testing.T) {
+// TestStoreNewKeyEvictsImmediately checks that eviction doesn't wait for the key's release.
+func TestStoreNewKeyEvictsImmediately(t *testing.T) {
 	s := New[int, string](2, 0)
 	use(s, 1, 2)
 	defer s.Release(s.Acquire(3, name))
 	if s.Len() != 2 || has(s, 1) {
-		t.Errorf("%d keys", s.Len())
+		t.Errorf("got %d keys, want 2 without the oldest", s.Len())
 	}
 }
 
-// TestAValueThatIsBeingMadeIsNotYetThere for those who only look.
-func TestAValueThatIsBeingMadeIsNotYetThere(t *testing.T) {
+func TestStoreLookIgnoresValueBeingCreated(t *testing.T) {
 	s := New[int, string](2, 0)
 	e := s.Acquire(1, func(int) (string, bool) {
 		if has(s, 1) {
-			t.Error("it is there")
+			t.Error("Look found a value that is still being created")
 		}
 		return "one", true
 	})
 	defer s.Release(e)
 	if !has(s, 1) {
-		t.Error("it is not there when it is made")
+		t.Error("Look didn't find a value that was created")
 	}
 }
 
-// TestAnUnneededValueFallsAwayWithItsLastUser, and a needed one stays.
-func TestAnUnneededValueFallsAwayWithItsLastUser(t *testing.T) {
+// TestStoreRemovesUnneededValueAfterLastUser also checks that a needed value stays.
+func TestStoreRemovesUnneededValueAfterLastUser(t *testing.T) {
 	s := New[int, string](2, 0)
 	unneeded := func(value string) bool { return value == "1" }
 	first, second := s.Acquire(1, name), s.Acquire(1, name)
 	s.ReleaseUnneeded(first, unneeded)
 	if !has(s, 1) {
-		t.Error("it fell away while another used it")
+		t.Error("removed while another user has it")
 	}
 	s.ReleaseUnneeded(second, unneeded)
 	s.ReleaseUnneeded(s.Acquire(2, name), unneeded)
 	if has(s, 1) || !has(s, 2) {
-		t.Error("the unneeded one is there, or the needed one is not")
+		t.Error("want the unneeded value removed and the needed one kept")
 	}
 }
 
-func TestManyKeysLeaveMaxBehind(t *testing.T) {
+func TestStoreHoldsAtMostMaxIdleKeys(t *testing.T) {
 	s := New[int, string](100, 0)
 	for key := range 100_000 {
 		s.Release(s.Acquire(key, func(int) (string, bool) { return "", true }))
 	}
 	if s.Len() != 100 {
-		t.Errorf("%d keys, want 100", s.Len())
+		t.Errorf("got %d keys, want 100", s.Len())
 	}
 }
 
-func TestRacingUsersShareOneValue(t *testing.T) {
+func TestStoreConcurrentUsersShareOneValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](10, 0)
 		var made atomic.Int32
@@ -175,19 +175,20 @@ func TestRacingUsersShareOneValue(t *testing.T) {
 				})
 				defer s.Release(e)
 				if e.Value() != "one" {
-					return fmt.Errorf("%q", e.Value())
+					return fmt.Errorf("got %q, want a new value", e.Value())
 				}
 				return nil
 			})
 		}
 		if err := g.Wait(); err != nil || made.Load() != 1 {
-			t.Errorf("made %d times, %v", made.Load(), err)
+			t.Errorf("created %d times, %v, want once", made.Load(), err)
 		}
 	})
 }
 
-// TestAFailedMakeIsMadeAnewByThoseWhoWaited: neither a refusal nor a panic leaves a key behind.
-func TestAFailedMakeIsMadeAnewByThoseWhoWaited(t *testing.T) {
+// TestStoreWaitersRetryFailedCreation checks that neither a refusal nor a panic of make leaves a
+// key behind.
+func TestStoreWaitersRetryFailedCreation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New[int, string](10, 0)
 		var calls atomic.Int32
@@ -221,24 +222,24 @@ func TestAFailedMakeIsMadeAnewByThoseWhoWaited(t *testing.T) {
 		}
 		g.Wait()
 		if panicked.Load() != 1 || refused.Load() != 1 || got.Load() != 3 || calls.Load() != 3 || s.Len() != 1 {
-			t.Errorf("%d panicked, %d refused, %d got it, %d calls", panicked.Load(), refused.Load(), got.Load(), calls.Load())
+			t.Errorf("got %d panicked, %d refused, %d with a value, %d calls, want 1, 1, 3, 3", panicked.Load(), refused.Load(), got.Load(), calls.Load())
 		}
 	})
 }
 
-func TestAForgottenKeyIsMadeAnew(t *testing.T) {
+func TestStoreCreatesForgottenKeyAgain(t *testing.T) {
 	s := New[int, string](10, time.Minute)
 	old := s.Acquire(1, func(int) (string, bool) { return "old", true })
 	s.Forget(1)
 	s.Forget(1)
 	now := s.Acquire(1, func(int) (string, bool) { return "new", true })
 	if old.Value() != "old" || now.Value() != "new" {
-		t.Errorf("%q and %q", old.Value(), now.Value())
+		t.Errorf("got %q and %q, want old and new", old.Value(), now.Value())
 	}
 	s.Release(old)
 	s.Release(now)
 	if value, ok := s.Look(1); value != "new" || !ok || s.Len() != 1 {
-		t.Errorf("%q", value)
+		t.Errorf("got %q, want new", value)
 	}
 	s.Forget(1)
 	if s.Len() != 0 || s.oldest.next != &s.oldest {
@@ -246,8 +247,9 @@ func TestAForgottenKeyIsMadeAnew(t *testing.T) {
 	}
 }
 
-// TestOfTwoThatEndAtATimeOneIsTheLast: a key that nobody needs falls away however its users end.
-func TestOfTwoThatEndAtATimeOneIsTheLast(t *testing.T) {
+// TestStoreConcurrentReleasesRemoveUnneededKey checks that one of several concurrent releases is
+// the last.
+func TestStoreConcurrentReleasesRemoveUnneededKey(t *testing.T) {
 	s := New[int, int](10, 0)
 	for round := range 5000 {
 		var users errgroup.Group
@@ -262,22 +264,23 @@ func TestOfTwoThatEndAtATimeOneIsTheLast(t *testing.T) {
 			})
 		}
 		if users.Wait(); s.Len() != 0 {
-			t.Fatalf("round %d: %d keys are left", round, s.Len())
+			t.Fatalf("round %d: got %d keys, want 0", round, s.Len())
 		}
 	}
 }
 
-// TestAValueThatWasMadeInABubbleIsThereForAll: a package's store is used in a test's bubble, then in another's, then outside.
-func TestAValueThatWasMadeInABubbleIsThereForAll(t *testing.T) {
+// TestStoreValueOutlivesItsBubble uses a store in one test's bubble, then in another's, then
+// outside.
+func TestStoreValueOutlivesItsBubble(t *testing.T) {
 	s := New[string, int](10, time.Hour)
 	use := func(t *testing.T) {
 		e := s.Acquire("key", func(string) (int, bool) { return 1, true })
 		if e.Value() != 1 {
-			t.Errorf("value %d, want 1", e.Value())
+			t.Errorf("got value %d, want 1", e.Value())
 		}
 		s.Release(e)
 		if value, ok := s.Look("key"); value != 1 || !ok {
-			t.Errorf("looked at %d, %v", value, ok)
+			t.Errorf("Look: got %d, %v, want 1, true", value, ok)
 		}
 	}
 	synctest.Test(t, use)

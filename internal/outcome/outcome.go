@@ -1,20 +1,24 @@
-// Package outcome says what a call that ended tells of the dependency, where the user of a policy gives no rule of his own.
+// Package outcome classifies finished calls by the default rules, for policies without a Classify
+// of the user.
 package outcome
 
 import "context"
 
-// Outcome is what a call tells of the dependency.
+// Outcome is what a finished call says about the dependency.
 type Outcome int
 
 // The outcomes.
 const (
-	Success Outcome = iota // the dependency did its work
-	Failure                // it did not
-	Ignored                // the call tells nothing
+	Success Outcome = iota // the dependency worked
+	Failure                // the dependency failed
+	Ignored                // the call says nothing about the dependency
 )
 
-// Of is the outcome of a call that returned err to a caller with ctx. No error is a success, that of a call whose caller has gone too. Every
-// other error is a failure, that of an expired deadline too, unless the caller went away.
+// Of returns the outcome of a call that returned err to a caller with ctx:
+//
+//   - no error is a success, even if the caller has gone;
+//   - an error is ignored if the caller canceled ctx;
+//   - every other error is a failure, including that of an expired deadline.
 func Of(ctx context.Context, err error) Outcome {
 	if err == nil {
 		return Success
@@ -22,9 +26,11 @@ func Of(ctx context.Context, err error) Outcome {
 	return OfUnwind(ctx)
 }
 
-// OfUnwind is the outcome of a call that ended by panic or runtime.Goexit: a failure, unless the caller went away.
+// OfUnwind returns the outcome of a call that ended by panic or runtime.Goexit: a failure, unless
+// the caller canceled ctx.
 //
-// That is asked of ctx and not of the error: net/http, gRPC and drivers return errors of all sorts when a call is canceled.
+// The decision is based on ctx, not on the error: net/http, gRPC, and drivers return all kinds of
+// errors when a call is canceled.
 func OfUnwind(ctx context.Context) Outcome {
 	if ctx.Err() == context.Canceled {
 		return Ignored

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestACallerThatWentAwayTellsNothingOfTheDependency(t *testing.T) {
+func TestOutcomeIsIgnoredIfCallerCanceled(t *testing.T) {
 	live := t.Context()
 	gone, cancel := context.WithCancel(live)
 	cancel()
@@ -21,17 +21,17 @@ func TestACallerThatWentAwayTellsNothingOfTheDependency(t *testing.T) {
 		want Outcome
 	}{
 		{"an answer", live, nil, Success},
-		{"an answer to one who has gone", gone, nil, Success},
+		{"an answer after the caller canceled", gone, nil, Success},
 		{"an error", live, boom, Failure},
-		{"an error to one who has gone", gone, boom, Ignored},
+		{"an error after the caller canceled", gone, boom, Ignored},
 		{"an error after the deadline", late, boom, Failure},
 		{"an effector's own cancellation", live, context.Canceled, Failure},
 	} {
 		if got := Of(c.ctx, c.err); got != c.want {
-			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}
 	}
 	if OfUnwind(live) != Failure || OfUnwind(late) != Failure || OfUnwind(gone) != Ignored {
-		t.Error("a panic is a failure, unless the caller has gone")
+		t.Errorf("got %v, %v, %v for a panic, want a failure unless the caller canceled", OfUnwind(live), OfUnwind(late), OfUnwind(gone))
 	}
 }

@@ -1,4 +1,4 @@
-// Package shared is the run of an effector that several callers wait for.
+// Package shared runs an effector once for several callers that wait for it.
 package shared
 
 import (
@@ -8,24 +8,29 @@ import (
 	"sync/atomic"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/detached"
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/detached"
 )
 
-// A Run is one run of an effector on a goroutine of its own. Its ctx has the values of one caller's, and ends when the run does, or
-// when every caller has gone: then the run was given up, nobody may join it any more, and nobody hears what becomes of it.
+// A Run is one run of an effector on its own goroutine. Its context has the values of one caller's
+// context. It ends when the run does, or when every caller has left. In the latter case the run was
+// given up: it can't be joined any more, and its result is reported to nobody.
 type Run[T any] struct {
-	done  chan struct{} // closed when the run has ended and its result is there, unless it was given up
-	there atomic.Bool   // set just before: done may be of a synctest bubble that has ended
+	done chan struct{} // closed when the run has ended and its result is ready, unless given up
 
-	// mu is the owner's, under which it decides who joins which run. It guards the following.
+	// ready is set just before done is closed. It is checked first, because done may belong to a
+	// synctest bubble that has ended.
+	ready atomic.Bool
+
+	// mu is the owner's mutex, under which it decides which callers join which run. It guards the
+	// following.
 	mu      *sync.Mutex
 	state   state
-	callers int // that wait
+	callers int // callers that wait
 	cancel  context.CancelFunc
-	ended   int64 // on package clock
+	ended   int64 // by package clock
 
-	// The result. It is written before done is closed, by the run's goroutine, and read after.
+	// The result. It is written by the run's goroutine before done is closed, and read afterwards.
 	value    T
 	err      error
 	returned bool                   // neither panic nor Goexit
@@ -40,8 +45,11 @@ const (
 	givenUp
 )
 
-// Start starts a run with the values of ctx, for so many callers, who are to [Run.Wait]. It is called with mu held, the owner's. When the run has ended and was
-// not given up, and before anybody hears of that, settle is called with the mutex held; nil for nothing.
+// Start starts a run with the values of ctx. callers is the number of callers, each of which must
+// call [Run.Wait]. mu is the owner's mutex and must be held.
+//
+// If settle isn't nil, it is called with mu held when the run has ended, before Wait returns to any
+// caller. It isn't called if the run was given up.
 func Start[T any](ctx context.Context, mu *sync.Mutex, callers int, effector resilience.Effector[T], settle func(*Run[T])) *Run[T] {
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &Run[T]{done: make(chan struct{}), mu: mu, callers: callers, cancel: cancel}
@@ -52,10 +60,10 @@ func Start[T any](ctx context.Context, mu *sync.Mutex, callers int, effector res
 func (r *Run[T]) run(ctx context.Context, effector resilience.Effector[T], settle func(*Run[T])) {
 	defer func() {
 		if !r.end(settle) {
-			return // Given up. Nothing is recovered: a panic now has no caller to go to, and is the program's.
+			return // Given up. A panic has no caller to go to: it isn't recovered, so it crashes the program.
 		}
 		defer func() {
-			r.there.Store(true)
+			r.ready.Store(true)
 			close(r.done)
 		}()
 		if r.returned {
@@ -69,12 +77,12 @@ func (r *Run[T]) run(ctx context.Context, effector resilience.Effector[T], settl
 	r.returned = true
 }
 
-// end takes note that the effector has ended, and reports whether anybody waits.
+// end records that the effector has ended, and reports whether any caller waits.
 func (r *Run[T]) end(settle func(*Run[T])) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cancel()
-	r.cancel = nil // the values of its ctx are needed no more, but the run may be kept
+	r.cancel = nil // releases the context's values: the owner may keep the run
 	if r.state == givenUp {
 		return false
 	}
@@ -85,7 +93,8 @@ func (r *Run[T]) end(settle func(*Run[T])) bool {
 	return true
 }
 
-// Join adds a caller, who is to [Run.Wait], unless the run has ended or was given up. It is called with the owner's mutex held.
+// Join adds a caller, which must call [Run.Wait], unless the run has ended or was given up. The
+// owner's mutex must be held.
 func (r *Run[T]) Join() (joined bool) {
 	if r.state != running {
 		return false
@@ -94,19 +103,22 @@ func (r *Run[T]) Join() (joined bool) {
 	return true
 }
 
-// Ended is when the run ended, on package clock; false while it lasts, and if it was given up. It is called with the owner's mutex held.
+// Ended returns when the run ended, by package clock. ok is false while it is running, and if it
+// was given up. The owner's mutex must be held.
 func (r *Run[T]) Ended() (at int64, ok bool) { return r.ended, r.state == ended }
 
-// Returned gives what the effector returned, and reports whether it did, and neither panicked nor called runtime.Goexit. It is for settle.
+// Returned returns the effector's results. ok is false if the effector panicked or called
+// runtime.Goexit. It is for use in settle.
 func (r *Run[T]) Returned() (value T, err error, ok bool) { return r.value, r.err, r.returned }
 
-// Answer gives the callers a value in place of what the effector returned. It is for settle.
+// Answer replaces the effector's results by value and no error. It is for use in settle.
 func (r *Run[T]) Answer(value T) { r.value, r.err = value, nil }
 
-// Wait gives a caller what the run returned. If the run panicked, or ended its goroutine, Wait does the same. If ctx ends first the caller goes,
-// and gets ctx's error.
+// Wait waits for the run and returns its results. If the run panicked or called runtime.Goexit,
+// Wait does the same. If ctx ends first, the caller leaves the run and Wait returns the context's
+// error.
 func (r *Run[T]) Wait(ctx context.Context) (T, error) {
-	if !r.there.Load() {
+	if !r.ready.Load() {
 		select {
 		case <-r.done:
 		case <-ctx.Done():
@@ -126,7 +138,8 @@ func (r *Run[T]) Wait(ctx context.Context) (T, error) {
 	return r.value, r.err
 }
 
-// leave takes a caller off the run, and gives that up if he was the last. It is too late once the run has ended.
+// leave removes a caller from the run, and gives the run up if it was the last one. It returns
+// false if the run has already ended.
 func (r *Run[T]) leave() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -17,14 +17,14 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// TestAPanicAfterEveryCallerHasGoneIsThePrograms runs itself in a process that is to crash.
-func TestAPanicAfterEveryCallerHasGoneIsThePrograms(t *testing.T) {
+// TestRunPanicAfterAllCallersLeftCrashesProgram runs itself in a process that must crash.
+func TestRunPanicAfterAllCallersLeftCrashesProgram(t *testing.T) {
 	const env = "SHARED_TEST_CRASH"
 	if os.Getenv(env) == "" {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestAPanicAfterEveryCallerHasGoneIsThePrograms$")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestRunPanicAfterAllCallersLeftCrashesProgram$")
 		cmd.Env = append(os.Environ(), env+"=1")
 		out, err := cmd.CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "panic: nobody is there") || strings.Contains(string(out), "recovered") {
+		if err == nil || !strings.Contains(string(out), "panic: no caller is left") || strings.Contains(string(out), "recovered") {
 			t.Errorf("process ended with %v, want a crash:\n%s", err, out)
 		}
 		return
@@ -33,7 +33,7 @@ func TestAPanicAfterEveryCallerHasGoneIsThePrograms(t *testing.T) {
 	mu.Lock()
 	r := Start(t.Context(), &mu, 1, func(ctx context.Context) (int, error) {
 		<-ctx.Done()
-		panic("nobody is there")
+		panic("no caller is left")
 	}, nil)
 	mu.Unlock()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -42,8 +42,8 @@ func TestAPanicAfterEveryCallerHasGoneIsThePrograms(t *testing.T) {
 	select {}
 }
 
-// TestNobodyHearsOfARunThatWasGivenUp: neither its owner, nor is it there to be joined.
-func TestNobodyHearsOfARunThatWasGivenUp(t *testing.T) {
+// TestRunGivenUpReportsToNobody checks that settle isn't called, and that the run can't be joined.
+func TestRunGivenUpReportsToNobody(t *testing.T) {
 	for name, end := range map[string]func() (int, error){
 		"a value": func() (int, error) { return 1, nil },
 		"Goexit":  func() (int, error) { runtime.Goexit(); return 0, nil },
@@ -54,32 +54,33 @@ func TestNobodyHearsOfARunThatWasGivenUp(t *testing.T) {
 			r := Start(t.Context(), &mu, 2, func(ctx context.Context) (int, error) {
 				<-ctx.Done()
 				return end()
-			}, func(*Run[int]) { t.Errorf("%s: its owner heard", name) })
+			}, func(*Run[int]) { t.Errorf("%s: settle was called", name) })
 			mu.Unlock()
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			for range 2 {
 				mu.Lock()
 				if r.state != running {
-					t.Errorf("%s: it was given up while somebody waits", name)
+					t.Errorf("%s: given up while a caller waits", name)
 				}
 				mu.Unlock()
 				if _, err := r.Wait(ctx); !errors.Is(err, context.Canceled) {
-					t.Errorf("%s: %v", name, err)
+					t.Errorf("%s: got %v, want canceled", name, err)
 				}
 			}
 			synctest.Wait()
 			mu.Lock()
 			defer mu.Unlock()
 			if _, ok := r.Ended(); ok || r.Join() || r.state != givenUp || r.callers != 0 {
-				t.Errorf("%s: %+v", name, r)
+				t.Errorf("%s: got %+v, want a run that was given up", name, r)
 			}
 		})
 	}
 }
 
-// TestACallerWhoGoesWhenTheRunHasEndedGetsItsResult: so a panic has a caller to go to whenever the run was not given up.
-func TestACallerWhoGoesWhenTheRunHasEndedGetsItsResult(t *testing.T) {
+// TestRunWaitPrefersResultOverEndedContext: otherwise a panic might have no caller to go to
+// although the run wasn't given up.
+func TestRunWaitPrefersResultOverEndedContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		mu.Lock()
@@ -88,16 +89,17 @@ func TestACallerWhoGoesWhenTheRunHasEndedGetsItsResult(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		for range 100 { // both are there, and select takes either
+		for range 100 { // both are ready, and select chooses at random
 			if value, err := r.Wait(ctx); value != 1 || err != nil {
-				t.Fatalf("%v, %v", value, err)
+				t.Fatalf("got %v, %v, want 1, nil", value, err)
 			}
 		}
 	})
 }
 
-// TestTheOwnerHearsBeforeAnyCaller, with the mutex held, and may give another answer to an error.
-func TestTheOwnerHearsBeforeAnyCaller(t *testing.T) {
+// TestRunSettlesBeforeAnyCallerReturns checks that settle is called with the mutex held, and may
+// replace an error.
+func TestRunSettlesBeforeAnyCallerReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		began := time.Now()
@@ -107,26 +109,26 @@ func TestTheOwnerHearsBeforeAnyCaller(t *testing.T) {
 			return 1, errors.New("down")
 		}, func(r *Run[int]) {
 			if mu.TryLock() {
-				t.Error("the mutex is free")
+				t.Error("settle was called without the mutex held")
 			}
 			if value, err, ok := r.Returned(); value != 1 || err == nil || !ok {
-				t.Errorf("it returned %v, %v, %v", value, err, ok)
+				t.Errorf("Returned: got %v, %v, %v, want 1, an error, true", value, err, ok)
 			}
 			r.Answer(2)
 		})
 		mu.Unlock()
 		if value, err := r.Wait(t.Context()); value != 2 || err != nil || time.Since(began) != time.Second {
-			t.Errorf("%v, %v after %v", value, err, time.Since(began))
+			t.Errorf("got %v, %v after %v, want 2, nil after 1s", value, err, time.Since(began))
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		if r.cancel != nil {
-			t.Error("it holds its ctx")
+			t.Error("the run still holds its context")
 		}
 	})
 }
 
-func TestAPanicOfAPolicyFurtherInStaysAsItIs(t *testing.T) {
+func TestRunPassesInnerPanicErrorUnchanged(t *testing.T) {
 	inner := &resilience.PanicError{Value: "boom", Stack: []byte("there")}
 	var mu sync.Mutex
 	mu.Lock()
@@ -134,14 +136,15 @@ func TestAPanicOfAPolicyFurtherInStaysAsItIs(t *testing.T) {
 	mu.Unlock()
 	defer func() {
 		if value := recover(); value != inner {
-			t.Errorf("panicked with %v", value)
+			t.Errorf("got panic %v, want the inner *PanicError unchanged", value)
 		}
 	}()
 	r.Wait(t.Context())
 }
 
-// TestCallersMayLeaveAtATime: each is counted once, and the last gives the run up.
-func TestCallersMayLeaveAtATime(t *testing.T) {
+// TestRunCallersLeaveConcurrently checks that each caller is counted once, and that the last one
+// gives the run up.
+func TestRunCallersLeaveConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const callers = 50
 		var mu sync.Mutex
@@ -163,7 +166,7 @@ func TestCallersMayLeaveAtATime(t *testing.T) {
 		}
 		mu.Lock()
 		if r.callers != 1 || r.state != running {
-			t.Errorf("%d callers wait for a run in state %d", r.callers, r.state)
+			t.Errorf("got %d callers of a run in state %d, want 1 of a running one", r.callers, r.state)
 		}
 		mu.Unlock()
 		if _, err := r.Wait(ctx); !errors.Is(err, context.Canceled) {

@@ -24,7 +24,7 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// policies are all that the table is about, in the order of its rows.
+// policies are the policies in the table, in the order of its rows.
 var policies = []string{
 	"timeout", "retry", "breaker", "bulkhead", "hedge", "ratelimit", "adaptive", "shed", "throttle", "share", "debounce",
 }
@@ -38,8 +38,9 @@ func page(t *testing.T) string {
 	return string(text)
 }
 
-// TestThePagesRowsAreThoseThatArePlayed: every pair once, in order, and beside what each order means what the scene shows.
-func TestThePagesRowsAreThoseThatArePlayed(t *testing.T) {
+// TestCompositionTableMatchesScenes checks that the table has every pair once, in order, with the
+// outcomes that the scenes produce.
+func TestCompositionTableMatchesScenes(t *testing.T) {
 	var pairs, onPage []string
 	for i, a := range policies {
 		for _, b := range policies[i+1:] {
@@ -49,8 +50,8 @@ func TestThePagesRowsAreThoseThatArePlayed(t *testing.T) {
 	cells := map[string][]string{}
 	_, table, _ := strings.Cut(page(t), "\n## Every pair\n")
 	for line := range strings.Lines(table) {
-		row := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " | ")
-		if pair := strings.TrimSpace(row[0]); strings.HasPrefix(line, "| ") && pair != "pair" && pair != "---" {
+		row := strings.Split(strings.TrimSpace(line), " | ")
+		if pair := strings.TrimPrefix(row[0], "| "); strings.HasPrefix(line, "| ") && pair != "pair" && pair != "---" {
 			if len(row) != 5 {
 				t.Fatalf("%s has %d cells, want 5", pair, len(row))
 			}
@@ -59,24 +60,25 @@ func TestThePagesRowsAreThoseThatArePlayed(t *testing.T) {
 		}
 	}
 	if !slices.Equal(onPage, pairs) {
-		t.Errorf("the page has the rows\n%q, want\n%q", onPage, pairs)
+		t.Errorf("got the page's rows\n%q, want\n%q", onPage, pairs)
 	}
 	var played []string
 	for _, r := range rows {
 		pair := r.a + ", " + r.b
 		played = append(played, pair)
 		row := cells[pair]
-		if row == nil || !strings.HasSuffix(row[2], ": *"+r.aAround+"*") || !strings.HasSuffix(row[3], ": *"+r.bAround+"*") {
-			t.Errorf("%s: the page says\n%q, and what is seen is\n%q and %q", pair, row, r.aAround, r.bAround)
+		if row == nil || row[2] != "*"+r.aAround+"*" || row[3] != "*"+r.bAround+"*" {
+			t.Errorf("%s: got the page's row\n%q, want the outcomes\n%q and %q", pair, row, r.aAround, r.bAround)
 		}
 	}
 	if !slices.Equal(played, pairs) {
-		t.Errorf("there are scenes for\n%q, want\n%q", played, pairs)
+		t.Errorf("got scenes for\n%q, want\n%q", played, pairs)
 	}
 }
 
-// TestTheChoiceOfEachRowIsTheWholeOrder: who is advised to stand outside stands outside in the list, where timeout is the one of an attempt.
-func TestTheChoiceOfEachRowIsTheWholeOrder(t *testing.T) {
+// TestCompositionChoicesMatchWholeOrder checks that the policy that each row puts outside comes
+// first in the list of the whole order. There, timeout is the timeout of an attempt.
+func TestCompositionChoicesMatchWholeOrder(t *testing.T) {
 	text := page(t)
 	var order []string
 	for _, item := range regexp.MustCompile("(?m)^[0-9]+\\. `([a-z]+)`: ").FindAllStringSubmatch(text, -1) {
@@ -84,9 +86,9 @@ func TestTheChoiceOfEachRowIsTheWholeOrder(t *testing.T) {
 	}
 	first, last := slices.Index(order, "timeout"), len(order)-1
 	if len(order) != len(policies)+1 || order[last] != "timeout" || first == last {
-		t.Fatalf("the whole order is %q", order)
+		t.Fatalf("got the whole order %q, want each policy once and timeout twice, the second time at the end", order)
 	}
-	order[first] = "the whole call's"
+	order[first] = "timeout of the whole call"
 	for _, r := range rows {
 		row := regexp.MustCompile(`(?m)^\| ` + r.a + ", " + r.b + ` \|.*\| \*\*([a-z]+)\*\*[^|]*\|$`).FindStringSubmatch(text)
 		want := r.a
@@ -97,13 +99,14 @@ func TestTheChoiceOfEachRowIsTheWholeOrder(t *testing.T) {
 			want = r.b
 		}
 		if row == nil || row[1] != want {
-			t.Errorf("%s, %s: %q, the whole order has %s outside", r.a, r.b, row, want)
+			t.Errorf("%s, %s: got the choice %q, want %s, which is outside in the whole order", r.a, r.b, row, want)
 		}
 	}
 }
 
-// TestTheWholeOrderIsGoodForACall: the page's pipeline serves a dependency that is slow once and fails once, and starts it no more often than it must.
-func TestTheWholeOrderIsGoodForACall(t *testing.T) {
+// TestCompositionWholeOrderServesCalls checks that the page's pipeline gets good answers from a
+// dependency that is slow once and fails once, without starting it more often than necessary.
+func TestCompositionWholeOrderServesCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		extra := budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 1, TTL: 5 * time.Minute})
 		users := breaker.New(breaker.Config{Name: "users"})
@@ -121,44 +124,22 @@ func TestTheWholeOrderIsGoodForACall(t *testing.T) {
 		}
 		e := resiliencetest.Script(
 			resiliencetest.Step[int]{Value: 1},
-			resiliencetest.Step[int]{Delay: time.Hour},                 // is hedged
-			resiliencetest.Step[int]{Value: 2},                         // by this one
-			resiliencetest.Step[int]{Err: resiliencetest.ErrFailed},    // has the next begin at once
-			resiliencetest.Step[int]{Value: 3, Delay: time.Nanosecond}, // and all after
+			resiliencetest.Step[int]{Delay: time.Hour}, // is hedged
+			resiliencetest.Step[int]{Value: 2},         // by this one
+			// Triggers the next start immediately.
+			resiliencetest.Step[int]{Err: resiliencetest.ErrFailed},
+			// Repeated for all later starts.
+			resiliencetest.Step[int]{Value: 3, Delay: time.Nanosecond},
 		)
 		call := share.Calls(resilience.Compose(e.Do, guarded))
 		for want := 1; want <= 3; want++ {
 			if value, err := call(t.Context()); value != want || err != nil {
-				t.Errorf("%d, %v, want %d", value, err, want)
+				t.Errorf("got %d, %v, want %d, nil", value, err, want)
 			}
 		}
-		time.Sleep(time.Minute) // the loser ends
+		time.Sleep(time.Minute) // until the loser has ended
 		if s := users.Snapshot(); e.Calls() != 5 || s.State != breaker.Closed {
-			t.Errorf("%d starts, %+v", e.Calls(), s)
-		}
-	})
-}
-
-// TestPoliciesComposedApartHearLess: to a retry around another effector's breaker a refusal is an attempt that failed.
-func TestPoliciesComposedApartHearLess(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		retries := func() *retry.Retry {
-			return retry.New(retry.Config{MaxAttempts: 5, Backoff: retry.Constant(time.Second)})
-		}
-		users := func() *breaker.Breaker { return breaker.New(breaker.Config{Consecutive: 2, OpenFor: 10 * time.Second}) }
-		for _, c := range []struct {
-			name string
-			call effector
-			took time.Duration
-		}{
-			{"one list", resilience.Compose(fails().Do, retries(), users()), time.Second + time.Second},
-			{"apart", resilience.Compose(resilience.Compose(fails().Do, users()), retries()), 13 * time.Second},
-		} {
-			began := time.Now()
-			c.call(t.Context())
-			if took := time.Since(began); took != c.took {
-				t.Errorf("%s: %v, want %v", c.name, took, c.took)
-			}
+			t.Errorf("got %d starts, breaker %+v, want 5 starts, closed", e.Calls(), s)
 		}
 	})
 }

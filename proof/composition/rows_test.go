@@ -18,7 +18,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A row is a row of the table: two policies, what is seen with the one around the other, and what in the other order.
+// A row is a row of the table: two policies, what the test observes with a outside, and with b
+// outside.
 type row struct {
 	a, b             string
 	aAround, bAround string
@@ -40,23 +41,23 @@ var rows = []row{
 	},
 	{
 		"timeout", "breaker",
-		"the breaker hears of a call limited to 1s at 3s, of no timeout",
-		"the breaker hears of a call limited to 1s at 1s, of a timeout",
+		"counted at 3s, as an error",
+		"counted at 1s, as a timeout",
 		func(s *scene) string {
-			var heard string
+			var counted string
 			b := breaker.New(breaker.Config{Classify: func(_ context.Context, err error) breaker.Outcome {
-				kind := "no timeout"
+				kind := "an error"
 				if errors.Is(err, timeout.ErrTimeout) {
 					kind = "a timeout"
 				}
-				heard = fmt.Sprintf("the breaker hears of a call limited to 1s at %v, of %s", time.Since(s.began), kind)
+				counted = fmt.Sprintf("counted at %v, as %s", time.Since(s.began), kind)
 				return breaker.Failure
 			}})
 			s.compose(resiliencetest.IgnoresContext[int](3*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})), around(b))
 			s.once()
 			time.Sleep(time.Minute)
 			synctest.Wait() // for the effector
-			return heard
+			return counted
 		},
 	},
 	{
@@ -94,7 +95,7 @@ var rows = []row{
 		"timeout at 1s, adaptive limit at 2s",
 		"timeout at 1s, timeout at 3s",
 		func(s *scene) string {
-			s.compose(resiliencetest.IgnoresContext[int](10*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 2})), around(oneAtOnce()))
+			s.compose(resiliencetest.IgnoresContext[int](10*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 2})), around(limitOne()))
 			s.at(0)
 			s.at(2 * time.Second)
 			return s.end()
@@ -102,27 +103,27 @@ var rows = []row{
 	},
 	{
 		"timeout", "shed",
-		"timeout at 1s, the shedder has heard of 0 calls by then",
-		"timeout at 1s, the shedder has heard of 1 call by then",
+		"timeout at 1s, 0 calls counted",
+		"timeout at 1s, 1 call counted",
 		func(s *scene) string {
 			sh := calm()
 			s.compose(resiliencetest.IgnoresContext[int](3*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})), around(sh))
-			return fmt.Sprintf("%s, the shedder has heard of %s by then", s.once(), count(sh.Snapshot().Requests-seen, "call"))
+			return fmt.Sprintf("%s, %s counted", s.once(), count(sh.Snapshot().Requests-seen, "call"))
 		},
 	},
 	{
 		"timeout", "throttle",
-		"a call that the timeout refuses takes 0 tokens",
-		"a call that the timeout refuses takes 1 token",
+		"a refused call takes 0 tokens",
+		"a refused call takes 1 token",
 		func(s *scene) string {
 			th := handful(10)
 			s.compose(resiliencetest.IgnoresContext[int](3*time.Second).Do, around(timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})), around(th))
-			s.once() // is left behind
+			s.once() // its effector is left running
 			before := th.Snapshot().Available
 			if _, err := s.call(s.t.Context()); !errors.Is(err, resilience.ErrRefused) {
 				return err.Error()
 			}
-			return fmt.Sprintf("a call that the timeout refuses takes %s", count(before-th.Snapshot().Available, "token"))
+			return fmt.Sprintf("a refused call takes %s", count(before-th.Snapshot().Available, "token"))
 		},
 	},
 	{
@@ -192,7 +193,7 @@ var rows = []row{
 		"ok at 1s, ok at 500ms",
 		"ok at 1s, adaptive limit at 500ms",
 		func(s *scene) string {
-			s.compose(resiliencetest.FailFirst[int](1).Do, attempts(2), around(oneAtOnce()))
+			s.compose(resiliencetest.FailFirst[int](1).Do, attempts(2), around(limitOne()))
 			s.at(0)
 			s.at(500 * ms)
 			return s.end()
@@ -200,14 +201,14 @@ var rows = []row{
 	},
 	{
 		"retry", "shed",
-		"3 starts, the shedder counts 3 requests and 1 accepted",
-		"3 starts, the shedder counts 1 request and 1 accepted",
+		"3 starts, 3 requests, 1 accepted",
+		"3 starts, 1 request, 1 accepted",
 		func(s *scene) string {
 			e, sh := resiliencetest.FailFirst[int](2), calm()
 			s.compose(e.Do, attempts(3), around(sh))
 			s.once()
 			seenNow := sh.Snapshot()
-			return fmt.Sprintf("%s, the shedder counts %s and %d accepted", count(e.Calls(), "start"), count(seenNow.Requests-seen, "request"), seenNow.Accepts-seen)
+			return fmt.Sprintf("%s, %s, %d accepted", count(e.Calls(), "start"), count(seenNow.Requests-seen, "request"), seenNow.Accepts-seen)
 		},
 	},
 	{
@@ -247,8 +248,8 @@ var rows = []row{
 	},
 	{
 		"breaker", "bulkhead",
-		"a call to an open breaker ends after 0s",
-		"a call to an open breaker ends after 9s",
+		"open breaker refuses after 0s",
+		"open breaker refuses after 9s",
 		func(s *scene) string {
 			b := opensAfter(5)
 			s.compose(answersIn(10*time.Second).Do, around(b), around(places(1, 1)))
@@ -256,21 +257,23 @@ var rows = []row{
 			time.Sleep(time.Second)
 			b.ForceOpen()
 			refused := time.Now()
-			s.call(s.t.Context())
+			if _, err := s.call(s.t.Context()); !errors.Is(err, breaker.ErrOpen) {
+				s.t.Errorf("got %v, want the refusal of an open breaker", err)
+			}
 			took := time.Since(refused)
 			s.end()
-			return fmt.Sprintf("a call to an open breaker ends after %v", took)
+			return fmt.Sprintf("open breaker refuses after %v", took)
 		},
 	},
 	{
 		"breaker", "hedge",
-		"2 starts fail, the breaker is closed",
-		"2 starts fail, the breaker is open",
+		"2 failed starts, closed",
+		"2 failed starts, open",
 		func(s *scene) string {
 			e, b := fails(), opensAfter(2)
 			s.compose(e.Do, around(b), hedgedAfter(time.Second))
 			s.once()
-			return fmt.Sprintf("%s fail, the breaker is %v", count(e.Calls(), "start"), b.State())
+			return fmt.Sprintf("%s, %v", count(e.Calls(), "failed start"), b.State())
 		},
 	},
 	{
@@ -289,7 +292,7 @@ var rows = []row{
 		"ok at 1s, adaptive limit at 500ms",
 		func(s *scene) string {
 			b := opensAfter(5)
-			s.compose(answersIn(time.Second).Do, around(b), around(oneAtOnce()))
+			s.compose(answersIn(time.Second).Do, around(b), around(limitOne()))
 			s.at(0)
 			s.at(500 * ms)
 			time.Sleep(100 * ms)
@@ -299,16 +302,16 @@ var rows = []row{
 	},
 	{
 		"breaker", "shed",
-		"all open, the shedder counts 0 requests",
-		"some shed, the shedder counts more",
+		"all open, 0 requests counted",
+		"some shed, requests counted",
 		func(s *scene) string {
 			sh := alarmed()
 			s.compose(fails().Do, around(open()), around(sh))
-			said := s.many()
+			outcome := s.many()
 			if n := sh.Snapshot().Requests - seen; n == 0 {
-				return said + ", the shedder counts 0 requests"
+				return outcome + ", 0 requests counted"
 			}
-			return said + ", the shedder counts more"
+			return outcome + ", requests counted"
 		},
 	},
 	{
@@ -323,41 +326,41 @@ var rows = []row{
 	},
 	{
 		"breaker", "share",
-		"one failed run for 3 callers, open",
-		"one failed run for 3 callers, closed",
+		"1 failed run, open",
+		"1 failed run, closed",
 		func(s *scene) string {
-			b := opensAfter(3)
-			s.compose(failsIn(100*ms).Do, around(b), shared)
+			e, b := failsIn(100*ms), opensAfter(3)
+			s.compose(e.Do, around(b), shared)
 			for i := range time.Duration(3) {
 				s.at(i * ms)
 			}
 			s.end()
-			return fmt.Sprintf("one failed run for 3 callers, %v", b.State())
+			return fmt.Sprintf("%s, %v", count(e.Calls(), "failed run"), b.State())
 		},
 	},
 	{
 		"breaker", "debounce",
-		"one failed run for 3 callers, open",
-		"one failed run for 3 callers, closed",
+		"1 failed run, open",
+		"1 failed run, closed",
 		func(s *scene) string {
-			b := opensAfter(3)
-			s.compose(fails().Do, around(b), last(time.Second))
+			e, b := fails(), opensAfter(3)
+			s.compose(e.Do, around(b), last(time.Second))
 			for i := range time.Duration(3) {
 				s.at(i * ms)
 			}
 			s.end()
-			return fmt.Sprintf("one failed run for 3 callers, %v", b.State())
+			return fmt.Sprintf("%s, %v", count(e.Calls(), "failed run"), b.State())
 		},
 	},
 	{
 		"bulkhead", "hedge",
-		"2 run at once in 1 place",
-		"1 run at once in 1 place",
+		"2 concurrent in 1 place",
+		"1 concurrent in 1 place",
 		func(s *scene) string {
 			e := answersIn(time.Second)
 			s.compose(e.Do, around(places(1, 0)), hedgedAfter(500*ms))
 			s.once()
-			return fmt.Sprintf("%d run at once in 1 place", e.MaxConcurrent())
+			return fmt.Sprintf("%d concurrent in 1 place", e.MaxConcurrent())
 		},
 	},
 	{
@@ -381,7 +384,7 @@ var rows = []row{
 		"ok at 1s, ok at 2s",
 		"ok at 1s, adaptive limit at 0s",
 		func(s *scene) string {
-			s.compose(answersIn(time.Second).Do, around(places(1, 1)), around(oneAtOnce()))
+			s.compose(answersIn(time.Second).Do, around(places(1, 1)), around(limitOne()))
 			s.at(0)
 			s.at(1)
 			return s.end()
@@ -389,8 +392,8 @@ var rows = []row{
 	},
 	{
 		"bulkhead", "shed",
-		"refused after a wait of 1s",
-		"refused at once",
+		"refused after 1s",
+		"refused immediately",
 		func(s *scene) string {
 			sh := alarmed()
 			b := places(1, manyCalls)
@@ -401,9 +404,9 @@ var rows = []row{
 				s.at(0)
 			}
 			if strings.Contains(s.end(), "shed at 0s") {
-				return "refused at once"
+				return "refused immediately"
 			}
-			return "refused after a wait of 1s"
+			return "refused after 1s"
 		},
 	},
 	{
@@ -453,24 +456,24 @@ var rows = []row{
 	},
 	{
 		"hedge", "adaptive",
-		"1 run at once within a limit of 1",
-		"2 run at once within a limit of 1",
+		"1 concurrent, limit 1",
+		"2 concurrent, limit 1",
 		func(s *scene) string {
 			e := answersIn(time.Second)
-			s.compose(e.Do, hedgedAfter(500*ms), around(oneAtOnce()))
+			s.compose(e.Do, hedgedAfter(500*ms), around(limitOne()))
 			s.once()
-			return fmt.Sprintf("%d run at once within a limit of 1", e.MaxConcurrent())
+			return fmt.Sprintf("%d concurrent, limit 1", e.MaxConcurrent())
 		},
 	},
 	{
 		"hedge", "shed",
-		"2 starts fail, the shedder counts 2 requests",
-		"2 starts fail, the shedder counts 1 request",
+		"2 failed starts, 2 requests",
+		"2 failed starts, 1 request",
 		func(s *scene) string {
 			e, sh := fails(), calm()
 			s.compose(e.Do, hedgedAfter(time.Second), around(sh))
 			s.once()
-			return fmt.Sprintf("%s fail, the shedder counts %s", count(e.Calls(), "start"), count(sh.Snapshot().Requests-seen, "request"))
+			return fmt.Sprintf("%s, %s", count(e.Calls(), "failed start"), count(sh.Snapshot().Requests-seen, "request"))
 		},
 	},
 	{
@@ -508,7 +511,7 @@ var rows = []row{
 		"ok at 1.1s, ok at 2.1s",
 		"ok at 1.1s, adaptive limit at 500ms",
 		func(s *scene) string {
-			s.compose(answersIn(100*ms).Do, around(onePerSecond()), around(oneAtOnce()))
+			s.compose(answersIn(100*ms).Do, around(onePerSecond()), around(limitOne()))
 			s.at(0)
 			s.at(500 * ms)
 			return s.end()
@@ -516,55 +519,55 @@ var rows = []row{
 	},
 	{
 		"ratelimit", "shed",
-		"some shed, and they took tokens",
-		"some shed, and they took none",
+		"some shed, tokens taken",
+		"some shed, no tokens taken",
 		func(s *scene) string {
 			l := tokens(1000)
 			s.compose(fails().Do, around(l), around(alarmed()))
-			said := s.many()
+			outcome := s.many()
 			if 1000-l.Snapshot().Available == manyCalls {
-				return said + ", and they took tokens"
+				return outcome + ", tokens taken"
 			}
-			return said + ", and they took none"
+			return outcome + ", no tokens taken"
 		},
 	},
 	{
 		"ratelimit", "throttle",
-		"limited at 0s, 0 tokens of the throttle spent",
-		"limited at 0s, 1 token of the throttle spent",
+		"limited at 0s, 0 tokens spent",
+		"limited at 0s, 1 token spent",
 		func(s *scene) string {
 			l, th := tokens(1), handful(10)
 			l.Allow()
 			s.compose(fails().Do, around(l), around(th))
-			return fmt.Sprintf("%s, %s of the throttle spent", s.once(), count(10-th.Snapshot().Available, "token"))
+			return fmt.Sprintf("%s, %s spent", s.once(), count(10-th.Snapshot().Available, "token"))
 		},
 	},
 	{
 		"ratelimit", "share",
-		"3 tokens for 3 callers of one run",
-		"1 token for 3 callers of one run",
+		"3 tokens for 1 run",
+		"1 token for 1 run",
 		func(s *scene) string {
-			l := tokens(10)
-			s.compose(answersIn(time.Second).Do, around(l), shared)
+			e, l := answersIn(time.Second), tokens(10)
+			s.compose(e.Do, around(l), shared)
 			for i := range time.Duration(3) {
 				s.at(i * ms)
 			}
 			s.end()
-			return fmt.Sprintf("%s for 3 callers of one run", count(10-l.Snapshot().Available, "token"))
+			return fmt.Sprintf("%s for %s", count(10-l.Snapshot().Available, "token"), count(e.Calls(), "run"))
 		},
 	},
 	{
 		"ratelimit", "debounce",
-		"3 tokens for 3 callers of one run",
-		"1 token for 3 callers of one run",
+		"3 tokens for 1 run",
+		"1 token for 1 run",
 		func(s *scene) string {
-			l := tokens(10)
-			s.compose(resiliencetest.FailFirst[int](0).Do, around(l), last(time.Second))
+			e, l := resiliencetest.FailFirst[int](0), tokens(10)
+			s.compose(e.Do, around(l), last(time.Second))
 			for i := range time.Duration(3) {
 				s.at(i * ms)
 			}
 			s.end()
-			return fmt.Sprintf("%s for 3 callers of one run", count(10-l.Snapshot().Available, "token"))
+			return fmt.Sprintf("%s for %s", count(10-l.Snapshot().Available, "token"), count(e.Calls(), "run"))
 		},
 	},
 	{
@@ -572,8 +575,8 @@ var rows = []row{
 		"all adaptive limit",
 		"some shed",
 		func(s *scene) string {
-			limit := oneAtOnce()
-			s.callers.Go(func() error { // takes the place
+			limit := limitOne()
+			s.callers.Go(func() error { // takes the only place
 				_, err := resilience.Do(s.t.Context(), limit, answersIn(time.Second).Do)
 				return err
 			})
@@ -588,7 +591,7 @@ var rows = []row{
 		"adaptive limit, 1 token spent",
 		func(s *scene) string {
 			th := handful(10)
-			s.compose(answersIn(time.Second).Do, around(oneAtOnce()), around(th))
+			s.compose(answersIn(time.Second).Do, around(limitOne()), around(th))
 			s.at(0)
 			synctest.Wait()
 			before := th.Snapshot().Available
@@ -603,7 +606,7 @@ var rows = []row{
 		"ok at 1s, adaptive limit at 500ms",
 		"ok at 1s, ok at 1s",
 		func(s *scene) string {
-			s.compose(answersIn(time.Second).Do, around(oneAtOnce()), shared)
+			s.compose(answersIn(time.Second).Do, around(limitOne()), shared)
 			s.at(0)
 			s.at(500 * ms)
 			return s.end()
@@ -614,7 +617,7 @@ var rows = []row{
 		"ok at 1s, adaptive limit at 500ms",
 		"ok at 1.5s, ok at 1.5s",
 		func(s *scene) string {
-			s.compose(resiliencetest.FailFirst[int](0).Do, around(oneAtOnce()), last(time.Second))
+			s.compose(resiliencetest.FailFirst[int](0).Do, around(limitOne()), last(time.Second))
 			s.at(0)
 			s.at(500 * ms)
 			return s.end()
@@ -622,72 +625,72 @@ var rows = []row{
 	},
 	{
 		"shed", "throttle",
-		"some shed, and they took none",
-		"some shed, and they took tokens",
+		"some shed, no tokens taken",
+		"some shed, tokens taken",
 		func(s *scene) string {
 			th := handful(1000)
 			s.compose(fails().Do, around(alarmed()), around(th))
-			said := s.many()
+			outcome := s.many()
 			if 1000-th.Snapshot().Available == manyCalls {
-				return said + ", and they took tokens"
+				return outcome + ", tokens taken"
 			}
-			return said + ", and they took none"
+			return outcome + ", no tokens taken"
 		},
 	},
 	{
 		"shed", "share",
-		"the shedder counts 3 rejected calls",
-		"the shedder counts 1 rejected call",
+		"1 failed run, 3 requests counted",
+		"1 failed run, 1 request counted",
 		func(s *scene) string {
-			sh := calm()
-			s.compose(failsIn(time.Second).Do, around(sh), shared)
+			e, sh := failsIn(time.Second), calm()
+			s.compose(e.Do, around(sh), shared)
 			for i := range time.Duration(3) {
 				s.at(i * ms)
 			}
 			s.end()
-			return fmt.Sprintf("the shedder counts %s", count(sh.Snapshot().Requests-seen, "rejected call"))
+			return fmt.Sprintf("%s, %s counted", count(e.Calls(), "failed run"), count(sh.Snapshot().Requests-seen, "request"))
 		},
 	},
 	{
 		"shed", "debounce",
-		"the shedder counts 3 rejected calls",
-		"the shedder counts 1 rejected call",
+		"1 failed run, 3 requests counted",
+		"1 failed run, 1 request counted",
 		func(s *scene) string {
-			sh := calm()
-			s.compose(fails().Do, around(sh), last(time.Second))
+			e, sh := fails(), calm()
+			s.compose(e.Do, around(sh), last(time.Second))
 			for i := range time.Duration(3) {
 				s.at(i * ms)
 			}
 			s.end()
-			return fmt.Sprintf("the shedder counts %s", count(sh.Snapshot().Requests-seen, "rejected call"))
+			return fmt.Sprintf("%s, %s counted", count(e.Calls(), "failed run"), count(sh.Snapshot().Requests-seen, "request"))
 		},
 	},
 	{
 		"throttle", "share",
-		"3 tokens for 3 callers of one run",
-		"1 token for 3 callers of one run",
+		"3 tokens for 1 run",
+		"1 token for 1 run",
 		func(s *scene) string {
-			th := handful(10)
-			s.compose(answersIn(time.Second).Do, around(th), shared)
+			e, th := answersIn(time.Second), handful(10)
+			s.compose(e.Do, around(th), shared)
 			for i := range time.Duration(3) {
 				s.at(i * ms)
 			}
 			s.end()
-			return fmt.Sprintf("%s for 3 callers of one run", count(10-th.Snapshot().Available, "token"))
+			return fmt.Sprintf("%s for %s", count(10-th.Snapshot().Available, "token"), count(e.Calls(), "run"))
 		},
 	},
 	{
 		"throttle", "debounce",
-		"3 tokens for 3 callers of one run",
-		"1 token for 3 callers of one run",
+		"3 tokens for 1 run",
+		"1 token for 1 run",
 		func(s *scene) string {
-			th := handful(10)
-			s.compose(resiliencetest.FailFirst[int](0).Do, around(th), last(time.Second))
+			e, th := resiliencetest.FailFirst[int](0), handful(10)
+			s.compose(e.Do, around(th), last(time.Second))
 			for i := range time.Duration(3) {
 				s.at(i * ms)
 			}
 			s.end()
-			return fmt.Sprintf("%s for 3 callers of one run", count(10-th.Snapshot().Available, "token"))
+			return fmt.Sprintf("%s for %s", count(10-th.Snapshot().Available, "token"), count(e.Calls(), "run"))
 		},
 	},
 	{
@@ -703,8 +706,8 @@ var rows = []row{
 	},
 }
 
-// TestEachRow plays each scene in both orders.
-func TestEachRow(t *testing.T) {
+// TestCompositionRows plays the scene of each row in both orders.
+func TestCompositionRows(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.a+","+r.b, func(t *testing.T) {
 			for _, inverted := range []bool{false, true} {
@@ -715,13 +718,13 @@ func TestEachRow(t *testing.T) {
 						outer, want = r.b, r.bAround
 					}
 					if got := r.play(s); got != want {
-						t.Errorf("%s outside: %s\nwant: %s", outer, got, want)
+						t.Errorf("%s outside: got %q, want %q", outer, got, want)
 					}
-					time.Sleep(time.Hour) // what was left behind ends
+					time.Sleep(time.Hour) // until effectors that are left running have ended
 				})
 			}
 			if r.aAround == r.bAround {
-				t.Error("the row shows no difference")
+				t.Error("both orders have the same outcome")
 			}
 		})
 	}

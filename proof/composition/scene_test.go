@@ -1,4 +1,5 @@
-// Package composition holds each row of docs/composition.md by a scene that is played in both orders of two policies, and shows the difference.
+// Package composition checks docs/composition.md. For each row of its table, it plays a scene in
+// both orders of two policies and compares the outcomes.
 package composition
 
 import (
@@ -29,10 +30,10 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// An effector is what the layers stand around.
+// An effector is what the layers are composed around.
 type effector = resilience.Effector[int]
 
-// A layer is a policy, or what else makes one effector of another.
+// A layer is a policy, or another function that turns one effector into another.
 type layer struct {
 	policy resilience.Policy
 	wrap   func(effector) effector // nil for a policy
@@ -46,7 +47,7 @@ func last(quiet time.Duration) layer {
 	return layer{wrap: func(e effector) effector { return debounce.Last(e, quiet, 0) }}
 }
 
-// compose puts the outer layer around the inner one. Two policies are one pipeline.
+// compose puts the outer layer around the inner one. Two policies form one pipeline.
 func compose(e effector, outer, inner layer) effector {
 	switch {
 	case outer.wrap == nil && inner.wrap == nil:
@@ -59,7 +60,7 @@ func compose(e effector, outer, inner layer) effector {
 	return outer.wrap(inner.wrap(e))
 }
 
-// A scene is one pair of layers at one effector, in one of its two orders.
+// A scene is a pair of layers around an effector, in one of the two orders.
 type scene struct {
 	t        *testing.T
 	inverted bool
@@ -68,7 +69,7 @@ type scene struct {
 	callers  errgroup.Group
 
 	mu       sync.Mutex // guards outcomes
-	outcomes []string   // of the calls, by their numbers
+	outcomes []string   // of the calls, in the order in which at was called
 }
 
 // compose puts the first layer around the second, or the second around the first.
@@ -79,7 +80,7 @@ func (s *scene) compose(e effector, first, second layer) {
 	s.call, s.began = compose(e, first, second), time.Now()
 }
 
-// at makes a call so long after the scene began.
+// at makes a call, when after the scene began.
 func (s *scene) at(when time.Duration) {
 	s.mu.Lock()
 	id := len(s.outcomes)
@@ -88,27 +89,27 @@ func (s *scene) at(when time.Duration) {
 	s.callers.Go(func() error {
 		time.Sleep(when)
 		_, err := s.call(s.t.Context())
-		said := fmt.Sprintf("%s at %v", name(err), time.Since(s.began).Round(time.Millisecond))
+		outcome := fmt.Sprintf("%s at %v", name(err), time.Since(s.began).Round(time.Millisecond))
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.outcomes[id] = said
+		s.outcomes[id] = outcome
 		return nil
 	})
 }
 
-// end waits for the calls, and says how they ended, in their order.
+// end waits for the calls and returns their outcomes, in their order.
 func (s *scene) end() string {
 	s.callers.Wait()
 	return strings.Join(s.outcomes, ", ")
 }
 
-// once makes one call, and says how it ended.
+// once makes one call and returns its outcome.
 func (s *scene) once() string {
 	s.at(0)
 	return s.end()
 }
 
-// name is what an error is, in a word, or several where it is more than one thing.
+// name describes an error in a word, or in several if it matches several errors.
 func name(err error) string {
 	if err == nil {
 		return "ok"
@@ -131,7 +132,7 @@ func name(err error) string {
 	return strings.Join(words, " and ")
 }
 
-// count is so many of a thing.
+// count returns the number n of things in words.
 func count(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -149,7 +150,7 @@ func failsIn(d time.Duration) *resiliencetest.Effector[int] {
 	return resiliencetest.Slow[int](d).Failing(resiliencetest.ErrFailed)
 }
 
-// starts notes when the effector is started.
+// starts records when the effector is started.
 type starts struct {
 	mu    sync.Mutex
 	times []time.Time
@@ -172,9 +173,9 @@ func (n *starts) since(began time.Time) string {
 	return "starts at " + strings.Join(all, ", ")
 }
 
-// Policies, with what the scenes have in common.
+// Policies that several scenes use.
 
-// attempts makes a call so many times, a second after each failure.
+// attempts makes up to n attempts, each a second after the previous failure.
 func attempts(n int) layer {
 	return around(retry.New(retry.Config{MaxAttempts: n, Backoff: retry.Constant(time.Second)}))
 }
@@ -189,7 +190,7 @@ func open() *breaker.Breaker {
 	return b
 }
 
-// hedgedAfter starts a call once more after the delay.
+// hedgedAfter starts a slow call again after the delay.
 func hedgedAfter(delay time.Duration) layer {
 	return around(hedge.New(hedge.Config{Delay: delay, Budget: budget.New(budget.Config{MinPerSecond: 100})}))
 }
@@ -198,13 +199,14 @@ func places(n, queue int) *bulkhead.Bulkhead {
 	return bulkhead.New(bulkhead.Config{Limit: n, Queue: queue})
 }
 
-func oneAtOnce() *adaptive.Limiter {
+// limitOne returns a limiter whose limit is fixed at one call.
+func limitOne() *adaptive.Limiter {
 	return adaptive.New(adaptive.Config{Initial: 1, Min: 1, Max: 1})
 }
 
 func tokens(n int) *ratelimit.Limiter { return ratelimit.New(ratelimit.Config{Rate: 0.001, Burst: n}) }
 
-// onePerSecond lets calls wait, and has no token at first.
+// onePerSecond lets calls wait, and has no token at the beginning.
 func onePerSecond() *ratelimit.Limiter {
 	l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 	l.Allow()
@@ -215,10 +217,10 @@ func handful(n int) *throttle.Throttle {
 	return throttle.New(throttle.Config{Max: n, Refill: 1, Every: time.Hour})
 }
 
-// calm has seen so many calls accepted that it refuses none for a while.
+// calm returns a shedder that has counted enough accepted calls to refuse none for a while.
 func calm() *shed.Shedder { return shedder(resiliencetest.FailFirst[int](0)) }
 
-// alarmed has seen so many calls rejected that of many calls it refuses nearly all.
+// alarmed returns a shedder that has counted enough rejected calls to refuse nearly all.
 func alarmed() *shed.Shedder { return shedder(fails()) }
 
 func shedder(e *resiliencetest.Effector[int]) *shed.Shedder {
@@ -229,9 +231,9 @@ func shedder(e *resiliencetest.Effector[int]) *shed.Shedder {
 	return s
 }
 
-const seen = 1000 // calls by a shedder before the scene
+const seen = 1000 // calls that a shedder has counted before the scene
 
-// many makes so many calls, and says which errors there were.
+// many makes manyCalls calls, one after another, and returns which errors there were.
 func (s *scene) many() string {
 	errs := map[string]bool{}
 	for range manyCalls {

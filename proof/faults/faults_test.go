@@ -24,23 +24,27 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A fault is one thing that goes wrong in a scene.
+// A fault is what goes wrong in a scene.
 type fault struct {
 	name    string
 	at      site
 	applies func(order []kind) bool // nil: to every order
 
-	effect func(s *scene, ctx context.Context, n int) error // what the effector does at its nth start
-	strike func(s *scene)                                   // what happens at any other site
+	// What the effector does at its nth start.
+	effect func(s *scene, ctx context.Context, n int) error
+	strike func(s *scene) // what happens at any other site
 
-	notMade bool          // the effector says so
-	delay   time.Duration // the schedule's; 0: a second
+	notMade bool          // the effector's error is NotMade
+	delay   time.Duration // of the schedule; 0: a second
 
-	ctx    func() (context.Context, context.CancelFunc) // the caller's; nil: one that can be canceled
-	dead   bool                                         // it has ended before the call
-	nearer bool                                         // its deadline is nearer than any limit, so that the effector gets it as it is
-	leaves bool                                         // effectors ignore their context for hours
-	want   func(s *scene, end ending)                   // of a call that returned; nil: it returned
+	// The caller's context; nil: one that can be canceled.
+	ctx  func() (context.Context, context.CancelFunc)
+	dead bool // it has ended before the call
+	// Its deadline is earlier than any timeout, so that the effector receives it unchanged.
+	nearer bool
+	leaves bool // effectors ignore their context for hours
+	// Checks a call that returned; nil: it must return.
+	want func(s *scene, end ending)
 }
 
 func (f fault) context() (context.Context, context.CancelFunc) {
@@ -52,33 +56,35 @@ func (f fault) context() (context.Context, context.CancelFunc) {
 
 var errDown = errors.New("down")
 
-func TestEveryOrderOutlivesEveryFault(t *testing.T) {
-	neverHappened(t, play(t, orders(), inTurn))
+func TestFaultsInEveryOrder(t *testing.T) {
+	neverHappened(t, play(t, orders(), roundRobin))
 }
 
-// inTurn sends every order and every fault through every shape.
-func inTurn(order, fault int) int { return (order + fault) % shapes }
+// roundRobin distributes the orders and faults among the shapes.
+func roundRobin(order, fault int) int { return (order + fault) % shapes }
 
 func neverHappened(t *testing.T, faults []string) {
 	if len(faults) > 0 {
-		t.Errorf("these happened nowhere: %q", faults)
+		t.Errorf("got no scene in which these faults happened: %q", faults)
 	}
 }
 
-func TestAllPoliciesAtOnceOutliveEveryFault(t *testing.T) {
+func TestFaultsThroughAllPolicies(t *testing.T) {
 	var all [][]kind
 	for i := range kinds {
 		order := slices.Concat(kinds[i:], kinds[:i])
-		back := slices.DeleteFunc(slices.Clone(order), func(k kind) bool { return k == atMostOnce }) // with it nothing is retried
+		// Outermost, it prevents all retries.
+		back := slices.DeleteFunc(slices.Clone(order), func(k kind) bool { return k == atMostOnce })
 		slices.Reverse(back)
 		all = append(all, order, back)
 	}
-	if never := play(t, all, inTurn); *every { // a third of the faults is too little for some to happen
+	// With a third of the combinations, some faults never happen.
+	if never := play(t, all, roundRobin); *every {
 		neverHappened(t, never)
 	}
 }
 
-func TestEveryDoOutlivesEveryFault(t *testing.T) {
+func TestFaultsThroughEveryDo(t *testing.T) {
 	var all [][]kind
 	for _, k := range kinds {
 		if k != atMostOnce && k != discarding {
@@ -88,7 +94,7 @@ func TestEveryDoOutlivesEveryFault(t *testing.T) {
 	play(t, all, func(int, int) int { return byDo })
 }
 
-func TestEveryPermitOutlivesEveryFault(t *testing.T) {
+func TestFaultsThroughEveryPermit(t *testing.T) {
 	var all [][]kind
 	for _, k := range kinds {
 		if k.breaks() || k == bulkheading {
@@ -98,8 +104,8 @@ func TestEveryPermitOutlivesEveryFault(t *testing.T) {
 	play(t, all, func(int, int) int { return byPermit })
 }
 
-// play runs every fault that applies in every order, each a scene of its own in a bubble of its own. It returns the faults that never
-// happened, of those of which no scene was left out.
+// play runs every fault that applies in every order, each in its own scene and bubble. Among the
+// faults of which no scene was left out, it returns those that never happened.
 func play(t *testing.T, orders [][]kind, shape func(order, fault int) int) (never []string) {
 	all := faults()
 	wanted, ran, struck := map[string]int{}, map[string]int{}, map[string]int{}
@@ -141,10 +147,13 @@ func play(t *testing.T, orders [][]kind, shape func(order, fault int) int) (neve
 
 var every = flag.Bool("every", false, "every order meets every fault: takes minutes")
 
-// oneOf says which share of the faults an order of so many policies meets: one of so many, another one each. Without -every each
-// policy alone and each order of two meets all, each order of three some: so each two policies in each order meet all, with another
-// policy further in. The shares are primes, so that each fault meets each policy in each place. Under the race detector they are
-// smaller: but for what policies run on goroutines of their own, a scene has one goroutine at a time.
+// oneOf returns n if an order of this many policies gets one in n of the faults, a different one
+// for each order.
+//
+// Without -every, each policy alone and each order of two gets all faults, and each order of three
+// some of them: so each two policies in each order get all faults, with another policy inside. The
+// numbers are primes, so that each fault meets each policy in each place. With the race detector, n
+// is larger: except for policies that start goroutines, a scene has only one goroutine running.
 func oneOf(policies int) int {
 	switch {
 	case *every || policies == 1:
@@ -161,7 +170,8 @@ func oneOf(policies int) int {
 	return 1
 }
 
-// orders are the policies alone, by two and by three, in every order; and by two the same one twice.
+// orders returns every order of one, two, or three policies, including orders of the same policy
+// twice.
 func orders() (all [][]kind) {
 	for _, a := range kinds {
 		all = append(all, []kind{a})
@@ -195,12 +205,12 @@ func faults() []fault {
 	return slices.Concat(panics(), exits(), badErrors(), badMethods(), callsBack(), hours(), contexts(), callbacks())
 }
 
-// goWrong stands in the stack of every panic.
+// goWrong appears in the stack of every panic.
 //
 //go:noinline
 func goWrong(how func()) { how() }
 
-// The ways to end that are no return.
+// The ways to end other than returning.
 
 func (s *scene) panics(value any) {
 	s.throws(func(got any) bool { return reflect.DeepEqual(got, value) })
@@ -227,8 +237,8 @@ func panics() []fault {
 			s.throws(func(got any) bool { _, ok := got.(*runtime.PanicNilError); return ok })
 			goWrong(func() { panic(nil) })
 		}),
-		at("by a mistake", func(s *scene, _ context.Context, _ int) {
-			s.throws(isMistake)
+		at("with a runtime error", func(s *scene, _ context.Context, _ int) {
+			s.throws(isRuntimeError)
 			var m map[int]int
 			goWrong(func() { m[1] = 1 })
 		}),
@@ -238,22 +248,22 @@ func panics() []fault {
 			}
 		}),
 		at("with children of its context", func(s *scene, ctx context.Context, _ int) { withChildren(ctx); s.panics("children") }),
-		at("having asked how its context is", func(s *scene, ctx context.Context, _ int) {
+		at("after calling Err of its context", func(s *scene, ctx context.Context, _ int) {
 			if err := ctx.Err(); err != nil {
 				s.t.Error(err)
 			}
-			s.panics("asked")
+			s.panics("after Err")
 		}),
 	}
 	for name, value := range map[string]any{
-		"with a string":             "string",
-		"with an error":             errDown,
-		"with what is not equal":    []int{1},
-		"with a PanicError":         &resilience.PanicError{Value: "inner", Stack: []byte("goWrong")},
-		"with a refusal":            &breaker.OpenError{},
-		"with a permanent error":    retry.Permanent(errDown),
-		"with an effect's NotMade":  resilience.NotMade(errDown),
-		"with an error of contexts": context.Canceled,
+		"with a string":              "string",
+		"with an error":              errDown,
+		"with an incomparable value": []int{1},
+		"with a PanicError":          &resilience.PanicError{Value: "inner", Stack: []byte("goWrong")},
+		"with a refusal":             &breaker.OpenError{},
+		"with a permanent error":     retry.Permanent(errDown),
+		"with an effector's NotMade": resilience.NotMade(errDown),
+		"with an error of contexts":  context.Canceled,
 	} {
 		all = append(all, at(name, func(s *scene, _ context.Context, _ int) { s.panics(value) }))
 	}
@@ -261,7 +271,7 @@ func panics() []fault {
 	return all
 }
 
-// withChildren hangs on ctx what a careless effector leaves there.
+// withChildren creates children of ctx and never cancels them, like a careless effector.
 func withChildren(ctx context.Context) {
 	child, cancel := context.WithTimeout(ctx, 10000*time.Hour)
 	_ = cancel
@@ -302,43 +312,43 @@ func returns(name string, err error, want func(s *scene, end ending)) fault {
 
 func failed(s *scene, end ending) {
 	if end.err == nil {
-		s.t.Error("the error is lost")
+		s.t.Error("got nil, want the error")
 	}
 }
 
 func failedWith(err error) func(s *scene, end ending) {
 	return func(s *scene, end ending) {
 		if !errors.Is(end.err, err) {
-			s.t.Errorf("%v is not %v", end.err, err)
+			s.t.Errorf("got %v, want an error that is %v", end.err, err)
 		}
 	}
 }
 
-// A quietNil is an error of a pointer's type that does without what it points to.
+// A quietNil is an error whose methods work on a nil pointer.
 type quietNil struct{}
 
 func (*quietNil) Error() string { return "nil" }
 
-// A touchyNil is one that does not.
+// A touchyNil is an error whose methods panic on a nil pointer.
 type touchyNil struct{ after time.Duration }
 
 func (e *touchyNil) Error() string                 { return e.after.String() }
 func (e *touchyNil) RetryAfter() (d time.Duration) { goWrong(func() { d = e.after }); return d }
 
-// An unequal cannot be compared.
+// An unequal is an error that can't be compared.
 type unequal []error
 
 func (unequal) Error() string     { return "unequal" }
 func (e unequal) Unwrap() []error { return e }
 
-// A blunt error asks for a time that is none.
+// A blunt error has an invalid RetryAfter.
 type blunt time.Duration
 
 func (blunt) Error() string               { return "blunt" }
 func (b blunt) RetryAfter() time.Duration { return time.Duration(b) }
 
 func badErrors() []fault {
-	touchy := returns("a nil pointer that panics when asked", (*touchyNil)(nil), failed)
+	touchy := returns("a nil pointer whose methods panic", (*touchyNil)(nil), failed)
 	touchy.effect = func(s *scene, _ context.Context, _ int) error {
 		s.hit(-1)
 		s.touchy = true
@@ -351,13 +361,13 @@ func badErrors() []fault {
 		returns("a nil pointer", (*quietNil)(nil), func(s *scene, end ending) {
 			var got *quietNil
 			if !errors.As(end.err, &got) || got != nil {
-				s.t.Errorf("%v holds %v", end.err, got)
+				s.t.Errorf("got %v that contains %v, want the nil pointer", end.err, got)
 			}
 		}),
 		touchy,
-		returns("what is not equal", unequal{errDown, nil, unequal{}}, failedWith(errDown)),
-		returns("a wait below zero", blunt(math.MinInt64), failed),
-		returns("a wait without end", blunt(math.MaxInt64), failed),
+		returns("an incomparable error", unequal{errDown, nil, unequal{}}, failedWith(errDown)),
+		returns("a negative RetryAfter", blunt(math.MinInt64), failed),
+		returns("an endless RetryAfter", blunt(math.MaxInt64), failed),
 		returns("a permanent nil", retry.Permanent((*quietNil)(nil)), failed),
 		returns("a permanent error", retry.Permanent(errDown), failedWith(errDown)),
 		notMade,
@@ -368,7 +378,7 @@ func badErrors() []fault {
 	}
 }
 
-// A bad error does the wrong thing when one of its methods is called.
+// A bad error misbehaves when one of its methods is called.
 type bad struct {
 	method string
 	do     func()
@@ -388,7 +398,7 @@ func (e *bad) Temporary() bool           { e.call("Temporary"); return false }
 func (e *bad) RetryAfter() time.Duration { e.call("RetryAfter"); return 0 }
 func (e *bad) Unwrap() error             { e.call("Unwrap"); return nil }
 
-// A badTree is a bad error with many below.
+// A badTree is a bad error that wraps several errors.
 type badTree struct{ *bad }
 
 func (e badTree) Unwrap() []error { e.call("Unwrap []error"); return []error{errDown} }
@@ -399,7 +409,7 @@ func badMethods() (all []fault) {
 			all = append(all, fault{
 				name: "effector fails with an error whose " + method + " " + w.name, at: atEffector, want: failed,
 				effect: func(s *scene, _ context.Context, _ int) error {
-					s.hit(-1) // which policy asks, and whether one does, is theirs to choose
+					s.hit(-1) // which policy calls the method, if any, is undefined
 					e := &bad{method, func() { w.do(s) }}
 					if method == "Unwrap []error" {
 						return badTree{e}
@@ -412,7 +422,7 @@ func badMethods() (all []fault) {
 	return all
 }
 
-// A way is one of the things that functions do wrong.
+// A way is one of the ways in which functions go wrong.
 type way struct {
 	name string
 	do   func(s *scene)
@@ -442,7 +452,7 @@ func callsBack() []fault {
 				name: fmt.Sprintf("effector makes breakers %v and %s", state, w.name), at: atEffector, applies: breaks,
 				effect: func(s *scene, _ context.Context, _ int) error {
 					s.hit(len(s.order))
-					s.byHand(state)
+					s.force(state)
 					w.do(s)
 					return errDown
 				},
@@ -452,7 +462,7 @@ func callsBack() []fault {
 	return all
 }
 
-// hours are effectors that take hours, during which the clock steps.
+// hours returns effectors that take hours of the bubble's clock.
 func hours() []fault {
 	late := func(name string, ends func(s *scene) error) fault {
 		return fault{name: "effector " + name + " after hours", at: atEffector, leaves: true, effect: func(s *scene, _ context.Context, _ int) error {
@@ -464,10 +474,10 @@ func hours() []fault {
 	attended := func(order []kind) bool { return !slices.Contains(order, abandoning) }
 	timedOut := func(s *scene, end ending) {
 		if len(s.timeouts) > 0 && !errors.Is(end.err, timeout.ErrTimeout) {
-			s.t.Errorf("%v is not %v", end.err, timeout.ErrTimeout)
+			s.t.Errorf("got %v, want an error that is %v", end.err, timeout.ErrTimeout)
 		}
 		if end.err == nil || attended(s.order) && !errors.Is(end.err, errDown) {
-			s.t.Errorf("%v is not %v", end.err, errDown)
+			s.t.Errorf("got %v, want an error that is %v", end.err, errDown)
 		}
 	}
 
@@ -476,21 +486,21 @@ func hours() []fault {
 	succeeds := late("succeeds", func(*scene) error { return nil })
 	succeeds.want = func(s *scene, end ending) {
 		if attended(s.order) && (end.value != 1 || end.err != nil) {
-			s.t.Errorf("%v, %v, want the late value", end.value, end.err)
+			s.t.Errorf("got %v, %v, want the late value", end.value, end.err)
 		}
 		if !attended(s.order) && !errors.Is(end.err, timeout.ErrTimeout) {
-			s.t.Errorf("%v is not %v", end.err, timeout.ErrTimeout)
+			s.t.Errorf("got %v, want an error that is %v", end.err, timeout.ErrTimeout)
 		}
 	}
 	exits := late("exits", func(s *scene) error {
 		if attended(s.order) {
 			s.exit()
 		}
-		goWrong(runtime.Goexit) // nobody is there to hear of it
+		goWrong(runtime.Goexit) // the caller has left
 		return nil
 	})
 	panics := late("panics", func(s *scene) error { s.panics("late"); return nil })
-	panics.applies = attended // else it is the program's
+	panics.applies = attended // otherwise the panic crashes the program
 	hangs := fault{
 		name: "effector hangs until its context is done", at: atEffector, want: failed, ctx: endsIn(limit * 5 / 2),
 		effect: func(s *scene, ctx context.Context, _ int) error {
@@ -504,7 +514,8 @@ func hours() []fault {
 
 var errCause = errors.New("cause")
 
-// endsIn gives contexts that are canceled after d: no time at which a limit passes, since who is first in one instant is not said.
+// endsIn returns contexts that are canceled after d. d must differ from the times at which timeouts
+// expire, because the order of two events at the same instant is undefined.
 func endsIn(d time.Duration) func() (context.Context, context.CancelFunc) {
 	return func() (context.Context, context.CancelFunc) {
 		ctx, cancel := context.WithCancelCause(context.Background())
@@ -513,7 +524,7 @@ func endsIn(d time.Duration) func() (context.Context, context.CancelFunc) {
 	}
 }
 
-// A foreign context is none of package context's, and may have no Done.
+// A foreign context isn't of package context's kind. Its Done may return nil.
 type foreign struct {
 	context.Context
 	done  chan struct{}
@@ -544,7 +555,7 @@ func contexts() []fault {
 	}
 	gone := func(s *scene, end ending) {
 		if !errors.Is(end.err, errDown) && !(s.holds(abandoning) && errors.Is(end.err, context.Canceled)) {
-			s.t.Error(end.err)
+			s.t.Errorf("got %v, want the effector's error, or the context's if it was abandoned", end.err)
 		}
 	}
 	all := []fault{
@@ -574,7 +585,8 @@ func contexts() []fault {
 			return c, c.end
 		}, effect: func(s *scene, ctx context.Context, _ int) error {
 			s.hit(len(s.order))
-			if len(s.timeouts) > 0 { // else nobody ends the goroutine that a child of such a context has
+			// Otherwise nothing ends the goroutine of such a context's child.
+			if len(s.timeouts) > 0 {
 				withChildren(ctx)
 			}
 			return errDown
@@ -584,15 +596,16 @@ func contexts() []fault {
 		{name: "schedule that stops", at: atEffector, applies: retries, delay: backoff.Stop, want: failedWith(errDown),
 			effect: func(s *scene, _ context.Context, _ int) error { s.hit(len(s.order)); return errDown }},
 		{
-			name: "schedule that waits for ever", at: atEffector, applies: retries, delay: math.MaxInt64, ctx: endsIn(limit * 5 / 2),
+			name: "schedule that waits forever", at: atEffector, applies: retries, delay: math.MaxInt64, ctx: endsIn(limit * 5 / 2),
 			effect: func(s *scene, _ context.Context, _ int) error {
 				s.hit(len(s.order))
-				return resilience.WithRetryAfter(errDown, time.Minute) // which comes on top
+				// Added to the schedule's delay.
+				return resilience.WithRetryAfter(errDown, time.Minute)
 			},
 			want: func(s *scene, end ending) {
 				gone(s, end)
 				if s.faulty != 1 && !s.holds(hedging) {
-					s.t.Errorf("started %d times, want no end to the first wait", s.faulty)
+					s.t.Errorf("got %d starts, want the first wait never to end", s.faulty)
 				}
 			},
 		},
@@ -608,7 +621,8 @@ func contexts() []fault {
 				s.hit(len(s.order))
 				ctx.Value(cancelKey{}).(context.CancelFunc)()
 				if s.holds(abandoning) {
-					return errDown // the caller goes, or hears of this: what is thrown may be the program's
+					// The caller may have left already: then a panic would crash the program.
+					return errDown
 				}
 				w.do(s)
 				return errDown
@@ -625,8 +639,8 @@ func cancelable() (context.Context, context.CancelFunc) {
 	return context.WithValue(ctx, cancelKey{}, cancel), cancel
 }
 
-// callbacks are the functions that users give to policies, each doing each wrong thing, while the effector fails; and OnStateChange
-// while it succeeds too.
+// callbacks returns faults of the functions that users pass to policies: each function goes wrong
+// in each way while the effector fails, and OnStateChange also while it succeeds.
 func callbacks() (all []fault) {
 	needs := func(does func(kind) bool) func([]kind) bool {
 		return func(order []kind) bool { return slices.ContainsFunc(order, does) }
@@ -664,7 +678,7 @@ func callbacks() (all []fault) {
 			all = append(all, fault{
 				name: fmt.Sprintf("%s makes breakers %v", at, state), at: at, effect: down,
 				applies: func(order []kind) bool { return needs(owners[at])(order) && needs(kind.breaks)(order) },
-				strike:  func(s *scene) { s.byHand(state) },
+				strike:  func(s *scene) { s.force(state) },
 			})
 		}
 	}

@@ -15,11 +15,13 @@ import (
 	"github.com/effector-go/resilience/breaker"
 )
 
-// What a call was made with is garbage right after the call, while the caller's own context, the policies and their timers go on: no timer,
-// no goroutine and no list of children refers to it.
-func TestNothingHoldsACallThatWentWrong(t *testing.T) {
+// TestFaultsLeaveCallCollectable checks that everything that belongs to a call is garbage right
+// after the call, while the caller's own context, the policies, and their timers live on: no timer,
+// no goroutine, and no list of children refers to it.
+func TestFaultsLeaveCallCollectable(t *testing.T) {
 	for i, order := range orders() {
-		if len(order) > 2 || len(order) == 2 && i%7 != 0 && !*every { // many collections of garbage
+		// Each scene needs many garbage collections.
+		if len(order) > 2 || len(order) == 2 && i%7 != 0 && !*every {
 			continue
 		}
 		t.Run(name(order), func(t *testing.T) {
@@ -34,7 +36,8 @@ func TestNothingHoldsACallThatWentWrong(t *testing.T) {
 						scenes, held = append(scenes, s), append(held, callWith(s, ctx))
 					}
 				}
-				time.Sleep(time.Nanosecond) // a timer that was stopped leaves the runtime's list when the next one is due
+				// A stopped timer leaves the runtime's list when the next one is due.
+				time.Sleep(time.Nanosecond)
 				runtime.GC()
 				for i, s := range scenes {
 					// A goroutine that has ended for synctest may still have its stack.
@@ -43,7 +46,7 @@ func TestNothingHoldsACallThatWentWrong(t *testing.T) {
 						runtime.GC()
 					}
 					if held[i].Value() != nil {
-						t.Errorf("%s: the call is held", s.fault.name)
+						t.Errorf("%s: the call is still reachable", s.fault.name)
 					}
 				}
 			})
@@ -55,7 +58,7 @@ func endsWithItsCall(f fault, order []kind) bool {
 	if f.leaves || f.dead || f.ctx != nil || f.applies != nil && !f.applies(order) {
 		return false
 	}
-	// Without a limit the children that an effector makes are its own affair.
+	// Without a timeout, nothing ends the children that an effector creates.
 	return !strings.Contains(f.name, "children") || slices.Contains(order, limited) || slices.Contains(order, abandoning)
 }
 
@@ -72,8 +75,9 @@ func callWith(s *scene, ctx context.Context) weak.Pointer[cargo] {
 	return weak.Make(c)
 }
 
-// A hundred callers at once, each with another fault: what each breaker counts is what passed, and afterwards nothing is held.
-func TestManyCallersAtOnceOutliveTheirFaults(t *testing.T) {
+// TestFaultsWithConcurrentCallers has a hundred concurrent callers with different faults. Each
+// breaker must count the calls that passed, and afterwards nothing may be held.
+func TestFaultsWithConcurrentCallers(t *testing.T) {
 	var all [][]kind
 	for i, k := range kinds {
 		all = append(all, []kind{k}, slices.Concat(kinds[i:], kinds[:i]))
@@ -123,9 +127,9 @@ func TestManyCallersAtOnceOutliveTheirFaults(t *testing.T) {
 	}
 }
 
-// The clock goes hours back: each bubble begins in the same instant, and the policies go from one, at its end, to another. The timers
-// of the first are dead.
-func TestFaultsAcrossAClockThatGoesBack(t *testing.T) {
+// TestFaultsAcrossClockGoingBack uses policies in one bubble after another. Each bubble begins at
+// the same instant, so the clock goes back by hours, and the timers of earlier bubbles never run.
+func TestFaultsAcrossClockGoingBack(t *testing.T) {
 	for _, order := range orders() {
 		if len(order) > 2 {
 			continue
@@ -159,7 +163,7 @@ func TestFaultsAcrossAClockThatGoesBack(t *testing.T) {
 					time.Sleep(200*time.Hour + openFor)
 					for _, l := range s.ledgers {
 						if got := l.breaker.Snapshot(); got.State == breaker.Open || got.Running != 0 {
-							t.Errorf("%s: %+v", f.name, got)
+							t.Errorf("%s: got %+v, want no running calls and not open", f.name, got)
 						}
 					}
 					s.checkHealth(flat, runtime.NumGoroutine())
@@ -169,8 +173,9 @@ func TestFaultsAcrossAClockThatGoesBack(t *testing.T) {
 	}
 }
 
-// A deadline, or a limit, so far away that sums overflow is none.
-func TestEndlessTimesAreOutlived(t *testing.T) {
+// TestFaultsWithEndlessDeadlines checks that a deadline so distant that sums overflow limits
+// nothing.
+func TestFaultsWithEndlessDeadlines(t *testing.T) {
 	for _, order := range orders() {
 		if len(order) > 1 {
 			continue
@@ -182,7 +187,7 @@ func TestEndlessTimesAreOutlived(t *testing.T) {
 				ctx, cancel := context.WithDeadline(context.Background(), time.Unix(1<<40, 0))
 				defer cancel()
 				if end := s.call(ctx, flat); end.err != nil || !end.returned {
-					t.Errorf("%+v", end)
+					t.Errorf("got %+v, want success", end)
 				}
 			})
 		})

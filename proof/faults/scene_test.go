@@ -1,6 +1,7 @@
-// Package faults puts every policy, alone and in every order of three, in front of what goes wrong: effectors and callbacks that panic,
-// exit, return errors that panic when they are asked, or call back. Afterwards nothing may be held, every call must have been
-// counted once, and the next healthy call must succeed.
+// Package faults confronts every policy, alone and in every order of up to three, with faults:
+// effectors and callbacks that panic, exit, return errors whose methods panic, or call back.
+// Afterwards, nothing may be held, every call must have been counted once, and the next healthy
+// call must succeed.
 package faults
 
 import (
@@ -28,26 +29,30 @@ import (
 type kind string
 
 const (
-	consecutive kind = "consecutive" // breakers that count by one rule, with limits out of reach, so that what they count can be seen
+	// Breakers that count by one rule, with thresholds out of reach, so that their counts can be
+	// checked.
+	consecutive kind = "consecutive"
 	leaky       kind = "leaky"
 	lastCalls   kind = "last-calls"
 	rate        kind = "rate"
 	slow        kind = "slow"
-	tripping    kind = "tripping" // a breaker that the first failure opens
-	probe       kind = "probe"    // a half-open breaker with two places that stays half-open
+	tripping    kind = "tripping" // a breaker that opens at the first failure
+	probe       kind = "probe"    // a half-open breaker with two probes that stays half-open
 	deciding    kind = "deciding" // a half-open breaker whose only probe decides
 	retrying    kind = "retry"    // three attempts
-	budgeted    kind = "budget"   // three attempts, but a call pays for one beside the first
-	limited     kind = "timeout"  // cooperative
-	abandoning  kind = "abandon"  // leaves two effectors behind at most
+	// Three attempts, but a call's deposit pays for only one after the first.
+	budgeted    kind = "budget"
+	limited     kind = "timeout" // cooperative
+	abandoning  kind = "abandon" // leaves at most two effectors running
 	atMostOnce  kind = "at-most-once"
 	discarding  kind = "discard"
-	bulkheading kind = "bulkhead"  // with two places, and two more to wait
-	rateLimited kind = "ratelimit" // with more tokens than any test takes, which come back in weeks
-	throttled   kind = "throttle"  // likewise
-	shedding    kind = "shed"      // that counts and refuses nothing
-	adapting    kind = "adaptive"  // that drops make smaller
-	hedging     kind = "hedge"     // a further start when the first has failed, never beside it
+	bulkheading kind = "bulkhead"  // with two places and a queue of two
+	rateLimited kind = "ratelimit" // with more tokens than any test takes, refilled in weeks
+	throttled   kind = "throttle"  // with as many tokens, refilled in weeks
+	shedding    kind = "shed"      // counts and refuses nothing
+	adapting    kind = "adaptive"  // whose limit shrinks with failures
+	// Starts again when the first start has failed, never while it is running.
+	hedging kind = "hedge"
 )
 
 var kinds = []kind{
@@ -58,7 +63,7 @@ var kinds = []kind{
 func (k kind) breaks() bool  { return k.breakerConfig() != nil }
 func (k kind) retries() bool { return k == retrying || k == budgeted }
 
-// gates reports whether the policy has a gate for a witness.
+// gates reports whether the policy's witness is a gate.
 func (k kind) gates() bool {
 	switch k {
 	case bulkheading, rateLimited, throttled, shedding, adapting, hedging:
@@ -67,32 +72,33 @@ func (k kind) gates() bool {
 	return false
 }
 
-// classifies reports whether the policy asks a Classify of the user's.
+// classifies reports whether the policy calls a Classify function of the user.
 func (k kind) classifies() bool { return k.breaks() || k == shedding || k == adapting }
 
-// What the policies are set to: limits of hours, for effectors that take hours, and an open time that none of them outlasts.
+// The policies' settings: limits of hours, for effectors that take hours, and an open time that
+// exceeds all of them.
 const (
-	limit     = time.Hour
-	openFor   = 1000 * time.Hour
-	outOfHand = 1_000_000 // more than any test counts
+	limit      = time.Hour
+	openFor    = 1000 * time.Hour
+	outOfReach = 1_000_000 // more than any test counts
 )
 
 func (k kind) breakerConfig() *breaker.Config {
 	c := breaker.Config{
 		Name: string(k), OpenFor: openFor, MaxOpenFor: openFor, ProbeTimeout: openFor,
-		Probes: 2, ProbeSuccesses: outOfHand, ProbeFailures: outOfHand,
+		Probes: 2, ProbeSuccesses: outOfReach, ProbeFailures: outOfReach,
 	}
 	switch k {
 	case consecutive, probe:
-		c.Consecutive = outOfHand
+		c.Consecutive = outOfReach
 	case leaky:
-		c.Leaky = outOfHand
+		c.Leaky = outOfReach
 	case lastCalls:
 		c.Failures, c.LastCalls = 1000, 1000
 	case rate:
-		c.FailureRate, c.Window, c.MinCalls = 1, 10*openFor, outOfHand
+		c.FailureRate, c.Window, c.MinCalls = 1, 10*openFor, outOfReach
 	case slow:
-		c.SlowRate, c.SlowCall, c.Window, c.MinCalls = 1, limit, 10*openFor, outOfHand
+		c.SlowRate, c.SlowCall, c.Window, c.MinCalls = 1, limit, 10*openFor, outOfReach
 	case tripping, deciding:
 		c.Consecutive, c.Probes, c.ProbeSuccesses, c.ProbeFailures = 1, 1, 1, 1
 	default:
@@ -101,7 +107,8 @@ func (k kind) breakerConfig() *breaker.Config {
 	return &c
 }
 
-// A site is a place at which something goes wrong: the effector, or a function that the user gave to a policy.
+// A site is a place where a fault happens: the effector, or a function that the user passed to a
+// policy.
 type site string
 
 const (
@@ -119,7 +126,7 @@ const (
 	atOnHedge       site = "OnHedge"
 )
 
-// A scene is one pipeline, made anew, with what goes wrong in it and everything that was seen.
+// A scene is a new pipeline with one fault, and everything that is observed of it.
 type scene struct {
 	t      *testing.T
 	fault  fault
@@ -132,21 +139,22 @@ type scene struct {
 	gates    []*gate
 
 	mu       sync.Mutex // guards the following
-	healed   bool       // nothing goes wrong any more
-	nested   bool       // a call that came from within is under way
+	healed   bool       // the fault doesn't happen any more
+	nested   bool       // a call from within the call is running
 	starts   int        // of the effector
-	faulty   int        // those of them in the call at fault
+	faulty   int        // starts in the faulty call
 	struck   int        // how often the fault happened
 	thrown   func(value any) bool
 	exited   bool // by runtime.Goexit
-	touchy   bool // whoever asks the error for its RetryAfter panics by a mistake of the error's
-	depth    int  // how many policies were around the fault; -1 where that is not known
+	touchy   bool // the error's RetryAfter method panics with a runtime error
+	depth    int  // number of policies around the fault; -1 if unknown
 	contexts []context.Context
-	yielded  map[int]int // values of the effector, each with how often it was returned to a caller or dropped
+	// Values of the effector, with how often each was returned to a caller or dropped.
+	values map[int]int
 }
 
 func newScene(t *testing.T, order []kind, f fault) *scene {
-	s := &scene{t: t, fault: f, order: order, yielded: map[int]int{}, healed: true}
+	s := &scene{t: t, fault: f, order: order, values: map[int]int{}, healed: true}
 	for depth, k := range order {
 		s.policy = append(s.policy, s.newPolicies(k, depth)...)
 	}
@@ -154,7 +162,7 @@ func newScene(t *testing.T, order []kind, f fault) *scene {
 	return s
 }
 
-// newPolicies gives the policy, and its witness inside it.
+// newPolicies returns the policy and the witness inside it.
 func (s *scene) newPolicies(k kind, depth int) []resilience.Policy {
 	switch {
 	case k.breaks():
@@ -181,7 +189,7 @@ func (s *scene) newPolicies(k kind, depth int) []resilience.Policy {
 	case discarding:
 		return []resilience.Policy{resilience.Discard(func(value int) {
 			s.answer(value)
-			s.pass(atDrop, -1) // it runs wherever a value is given up
+			s.pass(atDrop, -1) // called wherever a value is given up
 		})}
 	}
 	panic(k)
@@ -190,7 +198,7 @@ func (s *scene) newPolicies(k kind, depth int) []resilience.Policy {
 func (s *scene) newLedger(k kind, depth int) *ledger {
 	c := k.breakerConfig()
 	l := &ledger{}
-	if s.fault.at == atClassify { // else a breaker's own, which takes shorter ways
+	if s.fault.at == atClassify { // otherwise the breaker uses its own, which takes a faster path
 		l.classifies = true
 		c.Classify = func(ctx context.Context, err error) breaker.Outcome {
 			defer l.takePending()()
@@ -200,10 +208,10 @@ func (s *scene) newLedger(k kind, depth int) *ledger {
 	}
 	if s.fault.at == atOnStateChange {
 		c.OnStateChange = func(tr breaker.Transition) {
-			if tr.From != l.told {
-				s.t.Errorf("the breaker %s told %v after it had become %v", k, tr, l.told)
+			if tr.From != l.reported {
+				s.t.Errorf("breaker %s: got the event %v, want one from %v", k, tr, l.reported)
 			}
-			l.told = tr.To
+			l.reported = tr.To
 			s.pass(atOnStateChange, depth)
 		}
 	}
@@ -238,7 +246,7 @@ func (s *scene) newAccount(k kind, depth int) *account {
 	return a
 }
 
-// A schedule waits for a second, or what the fault says, and is a place where things go wrong.
+// A schedule returns a second or the fault's delay, and is a site of faults.
 type schedule struct {
 	s     *scene
 	depth int
@@ -251,7 +259,7 @@ func (b *schedule) NextBackOff() time.Duration {
 
 func (b *schedule) Reset() { b.s.pass(atReset, b.depth) }
 
-// pass is called wherever a fault may be placed.
+// pass is called at every site. It triggers the fault if this is its site.
 func (s *scene) pass(at site, depth int) {
 	s.mu.Lock()
 	here := s.fault.at == at && at != atEffector && !s.healed && !s.nested
@@ -265,7 +273,7 @@ func (s *scene) pass(at site, depth int) {
 	}
 }
 
-// effect is the effector: healthy, or at fault.
+// effect is the effector: healthy or faulty.
 func (s *scene) effect(ctx context.Context) (int, error) {
 	s.mu.Lock()
 	s.starts++
@@ -281,19 +289,19 @@ func (s *scene) effect(ctx context.Context) (int, error) {
 		err = s.fault.effect(s, ctx, value)
 	}
 	s.mu.Lock()
-	s.yielded[value] = 0
+	s.values[value] = 0
 	s.mu.Unlock()
 	return value, err
 }
 
-// answer notes that value was returned to a caller, or dropped.
+// answer records that value was returned to a caller or dropped.
 func (s *scene) answer(value int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.yielded[value]++
+	s.values[value]++
 }
 
-// hit notes that the effector is about to do what is wrong.
+// hit records that the effector's fault is about to happen.
 func (s *scene) hit(depth int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -301,7 +309,7 @@ func (s *scene) hit(depth int) {
 	s.depth = depth
 }
 
-// throws notes what the caller is to recover.
+// throws records which panic the caller must recover.
 func (s *scene) throws(is func(value any) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -320,10 +328,10 @@ type ending struct {
 	value    int
 	err      error
 	panicked any
-	stack    string // of the panic, as a deferred function of the caller sees it
+	stack    string // of the panic, as seen by the caller's deferred function
 }
 
-// call makes a call in the given shape, on a goroutine of its own, as runtime.Goexit ends it.
+// call makes a call in the given shape on its own goroutine, because runtime.Goexit ends that.
 func (s *scene) call(ctx context.Context, shape int) (end ending) {
 	call := s.shaped(shape)
 	var g errgroup.Group
@@ -348,8 +356,8 @@ func (s *scene) call(ctx context.Context, shape int) (end ending) {
 	return end
 }
 
-// The ways into the policies: a pipeline laid flat by Compose, nested at the head, nested at the tail; and for a policy alone the Do of its
-// package, and the two steps of a permit.
+// The shapes of a call: a pipeline that is flat, nested at the head, or nested at the tail; and for
+// a single policy, the Do of its package, or a permit.
 const (
 	flat = iota
 	nestedAtHead
@@ -380,7 +388,7 @@ func (s *scene) shaped(shape int) resilience.Effector[int] {
 	return func(ctx context.Context) (int, error) { return resilience.Do(ctx, nest, s.effect) }
 }
 
-// alone makes a call by the Do of the only policy's package.
+// alone makes a call with the Do of the only policy's package.
 func (s *scene) alone(ctx context.Context) (int, error) {
 	switch {
 	case len(s.ledgers) > 0:
@@ -388,7 +396,7 @@ func (s *scene) alone(ctx context.Context) (int, error) {
 		return breaker.Do(ctx, l.breaker, func(ctx context.Context) (int, error) { return resilience.Do(ctx, l, s.effect) })
 	case len(s.accounts) > 0:
 		if a := s.accounts[0]; ctx.Err() == nil {
-			a.paid.Add(1) // there is no pipeline in which it could see for itself
+			a.paid.Add(1) // without a pipeline, the account isn't called
 		}
 		return retry.Do(ctx, s.accounts[0].retry, s.effect)
 	case len(s.gates) > 0:
@@ -398,7 +406,7 @@ func (s *scene) alone(ctx context.Context) (int, error) {
 	return timeout.Do(ctx, s.timeouts[0], s.effect)
 }
 
-// inTwoSteps makes a call by a permit, as users are told to.
+// inTwoSteps makes a call with a permit, as the documentation describes.
 func (s *scene) inTwoSteps(ctx context.Context) (int, error) {
 	if len(s.gates) > 0 {
 		place, err := s.gates[0].acquire(ctx)
@@ -420,7 +428,8 @@ func (s *scene) inTwoSteps(ctx context.Context) (int, error) {
 	return value, err
 }
 
-// callFromWithin is what a callback does that calls back: it asks the policies and makes a healthy call through all of them.
+// callFromWithin reads the policies' states and makes a healthy call through all of them, as a
+// callback might.
 func (s *scene) callFromWithin() {
 	s.mu.Lock()
 	s.nested = true
@@ -432,7 +441,7 @@ func (s *scene) callFromWithin() {
 	}()
 	for _, l := range s.ledgers {
 		if l.breaker.State() != l.breaker.Snapshot().State || l.breaker.Name() != l.config.Name {
-			s.t.Error("State and Snapshot differ")
+			s.t.Error("State or Name differs from Snapshot or Config")
 		}
 	}
 	for _, t := range s.timeouts {
@@ -442,18 +451,18 @@ func (s *scene) callFromWithin() {
 	if err == nil {
 		s.answer(value)
 	} else if !errors.Is(err, resilience.ErrRefused) {
-		s.t.Errorf("a healthy call from within: %v", err)
+		s.t.Errorf("healthy call from within: got %v, want nil or a refusal", err)
 	}
 }
 
-// byHand does the same by hand to every breaker.
-func (s *scene) byHand(state breaker.State) {
+// force puts every breaker into the state manually.
+func (s *scene) force(state breaker.State) {
 	for _, l := range s.ledgers {
 		l.force(state)
 	}
 }
 
-// run makes the call at fault in a bubble, and then looks for whatever it left.
+// run makes the faulty call in a bubble and then checks everything that it may have left behind.
 func (s *scene) run(shape int) {
 	goroutines := runtime.NumGoroutine()
 	ctx, cancel := s.fault.context()
@@ -465,7 +474,7 @@ func (s *scene) run(shape int) {
 	if !s.fault.leaves || !s.holds(abandoning) {
 		s.checkGoroutines(goroutines)
 	}
-	time.Sleep(100 * time.Hour) // effectors that were left behind end
+	time.Sleep(100 * time.Hour) // until effectors that were left running have ended
 	synctest.Wait()
 	s.checkGoroutines(goroutines)
 	for _, l := range s.ledgers {
@@ -479,7 +488,7 @@ func (s *scene) run(shape int) {
 	}
 	for _, limit := range s.timeouts {
 		if n := limit.Abandoned(); n != 0 {
-			s.t.Errorf("%d effectors are left behind", n)
+			s.t.Errorf("got %d effectors left running, want 0", n)
 		}
 	}
 	s.checkValues(end)
@@ -487,33 +496,34 @@ func (s *scene) run(shape int) {
 	s.checkHealth(shape, goroutines)
 }
 
-// checkEnding says whether the caller learned what happened.
+// checkEnding checks that the call ended for its caller as the fault requires.
 func (s *scene) checkEnding(ctx context.Context, end ending) {
 	if s.touchy && !end.returned {
-		s.thrown = isMistake
+		s.thrown = isRuntimeError
 	}
 	switch {
 	case s.thrown != nil:
 		s.checkPanic(end)
 	case s.exited:
 		if end.returned || end.panicked != nil {
-			s.t.Errorf("the call ended with %v, %v, panic %v, want runtime.Goexit", end.value, end.err, end.panicked)
+			s.t.Errorf("got %v, %v, panic %v, want runtime.Goexit", end.value, end.err, end.panicked)
 		}
 	case !end.returned:
-		s.t.Errorf("the call did not return, panic %v\n%s", end.panicked, end.stack)
+		s.t.Errorf("got panic %v or Goexit, want the call to return\n%s", end.panicked, end.stack)
 	case s.fault.dead:
 		if !errors.Is(end.err, ctx.Err()) || !errors.Is(end.err, context.Cause(ctx)) {
-			s.t.Errorf("%v is not %v and %v", end.err, ctx.Err(), context.Cause(ctx))
+			s.t.Errorf("got %v, want an error that is %v and %v", end.err, ctx.Err(), context.Cause(ctx))
 		}
 	case s.fault.want != nil:
 		s.fault.want(s, end)
 	}
 }
 
-func isMistake(value any) bool { _, ok := value.(runtime.Error); return ok }
+func isRuntimeError(value any) bool { _, ok := value.(runtime.Error); return ok }
 
-// checkPanic looks for the value as it was, and for the stack at its origin: the panic's own, or kept beside the value where the effector
-// had a goroutine of its own.
+// checkPanic checks that the panic's value is unchanged and that the stack of its origin is
+// available: the panic's own stack, or the one stored with the value if the effector ran on its own
+// goroutine.
 func (s *scene) checkPanic(end ending) {
 	value, stack := end.panicked, end.stack
 	moved, ok := value.(*resilience.PanicError)
@@ -522,22 +532,22 @@ func (s *scene) checkPanic(end ending) {
 	}
 	if ok && !s.thrown(value) {
 		value = moved.Value
-		if s.depth >= 0 && !s.apart(s.depth) {
-			s.t.Error("a panic of the caller's own goroutine came as a PanicError")
+		if s.depth >= 0 && !s.detached(s.depth) {
+			s.t.Error("got a PanicError for a panic on the caller's own goroutine, want the value itself")
 		}
-	} else if s.depth >= 0 && s.apart(s.depth) && !ok {
-		s.t.Errorf("a panic of another goroutine came as %v, want a PanicError", value)
+	} else if s.depth >= 0 && s.detached(s.depth) && !ok {
+		s.t.Errorf("got %v for a panic on another goroutine, want a PanicError", value)
 	}
 	if end.returned || !s.thrown(value) {
-		s.t.Errorf("the call ended with %v, %v, panic %v, want the panic of the %s", end.value, end.err, value, s.fault.at)
+		s.t.Errorf("got %v, %v, panic %v, want the panic of the %s", end.value, end.err, value, s.fault.at)
 	}
 	if !strings.Contains(stack, "goWrong") {
-		s.t.Errorf("the stack of the panic is lost:\n%s", stack)
+		s.t.Errorf("got the stack\n%s\nwant that of the panic's origin", stack)
 	}
 }
 
-// apart reports whether what is so deep in the pipeline runs on a goroutine of its own.
-func (s *scene) apart(depth int) bool {
+// detached reports whether the policy at depth runs on another goroutine than the caller's.
+func (s *scene) detached(depth int) bool {
 	for _, k := range s.order[:depth] {
 		if k == abandoning || k == hedging {
 			return true
@@ -546,8 +556,9 @@ func (s *scene) apart(depth int) bool {
 	return false
 }
 
-// checkContexts asks, right after the call, the contexts that the effector got: a limit's has ended with the call, so that its timer is
-// stopped and what hangs on it let go.
+// checkContexts checks, right after the call, the contexts that the effector received: a timeout's
+// context must have ended with the call, so that its timer is stopped and its children are
+// released.
 func (s *scene) checkContexts() {
 	if len(s.timeouts) == 0 || s.fault.nearer {
 		return
@@ -556,15 +567,16 @@ func (s *scene) checkContexts() {
 		select {
 		case <-ctx.Done():
 		default:
-			s.t.Error("the context of an effector outlives its call")
+			s.t.Error("the context of an effector outlives the call")
 		}
 		if ctx.Err() == nil || context.Cause(ctx) == nil {
-			s.t.Errorf("the context of an effector tells %v, %v", ctx.Err(), context.Cause(ctx))
+			s.t.Errorf("got %v, cause %v from the context of an effector, want it ended", ctx.Err(), context.Cause(ctx))
 		}
 	}
 }
 
-// checkGoroutines looks at their stacks if there seem to be more than before: one that has just ended may still be counted.
+// checkGoroutines checks the goroutines' stacks if there are more than before: one that has just
+// ended may still be counted.
 func (s *scene) checkGoroutines(before int) {
 	if runtime.NumGoroutine() <= before {
 		return
@@ -572,14 +584,15 @@ func (s *scene) checkGoroutines(before int) {
 	stacks := make([]byte, 1<<20)
 	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
 		state, frames, _ := strings.Cut(stack, "\n")
-		ours := strings.Contains(state, "synctest bubble") && !strings.Contains(state, "[running") // this one runs
+		// This one runs.
+		ours := strings.Contains(state, "synctest bubble") && !strings.Contains(state, "[running")
 		if ours && !strings.Contains(state, "synctest.Run") && !strings.HasPrefix(frames, "testing/synctest.") {
 			s.t.Errorf("left behind: %s", stack)
 		}
 	}
 }
 
-// checkStarts says whether the effector was started as often as it may be.
+// checkStarts checks that the effector wasn't started more often than allowed.
 func (s *scene) checkStarts() {
 	most := 1
 	for _, k := range s.order {
@@ -596,24 +609,24 @@ func (s *scene) checkStarts() {
 		most = 1
 	}
 	if s.faulty > most {
-		s.t.Errorf("the effector was started %d times, want %d at most", s.faulty, most)
+		s.t.Errorf("got %d starts of the effector, want at most %d", s.faulty, most)
 	}
 }
 
-// checkValues says whether every value is the caller's or was dropped, once.
+// checkValues checks that every value was either returned to the caller or dropped, once.
 func (s *scene) checkValues(end ending) {
 	if !s.holds(discarding) {
 		return
 	}
 	if end.returned && end.err != nil && end.value != 0 {
-		s.t.Errorf("the caller got %d, which was dropped, beside %v", end.value, end.err)
+		s.t.Errorf("got %d, which was dropped, with %v, want the zero value", end.value, end.err)
 	}
 	if !end.returned && s.fault.at == atOnStateChange && s.order[0] != discarding {
-		return // Discard, which belongs outermost, had answered before a policy around it panicked
+		return // Discard, which belongs outermost, had returned before a policy around it panicked
 	}
-	for value, n := range s.yielded {
+	for value, n := range s.values {
 		if n != 1 {
-			s.t.Errorf("value %d was returned or dropped %d times", value, n)
+			s.t.Errorf("got value %d returned or dropped %d times, want once", value, n)
 		}
 	}
 }
@@ -627,12 +640,12 @@ func (s *scene) holds(k kind) bool {
 	return false
 }
 
-// checkHealth makes a healthy call, after the time for which breakers may be open.
+// checkHealth makes healthy calls, after the time for which breakers may be open.
 func (s *scene) checkHealth(shape, goroutines int) {
 	s.healed = true
 	for _, l := range s.ledgers {
 		l.checkProbes(s.t)
-		if l.byHand {
+		if l.forced {
 			l.breaker.Reset()
 		}
 	}
@@ -642,15 +655,15 @@ func (s *scene) checkHealth(shape, goroutines int) {
 		before := s.starts
 		end := s.call(context.Background(), shape)
 		if end.err != nil || !end.returned || s.starts != before+1 || end.value != s.starts {
-			s.t.Errorf("a healthy call afterwards: %+v after %d starts", end, s.starts-before)
+			s.t.Errorf("healthy call afterwards: got %+v after %d starts, want success after 1", end, s.starts-before)
 		}
 	}
 	for _, l := range s.ledgers {
 		if got := l.breaker.Snapshot(); got.State == breaker.Open || got.Running != 0 {
-			s.t.Errorf("after healthy calls: %+v", got)
+			s.t.Errorf("got %+v after healthy calls, want a breaker that isn't open", got)
 		}
-		if s.fault.at == atOnStateChange && l.told != l.breaker.State() {
-			s.t.Errorf("the breaker %s is %v and last told of %v", l.config.Name, l.breaker.State(), l.told)
+		if s.fault.at == atOnStateChange && l.reported != l.breaker.State() {
+			s.t.Errorf("breaker %s: got state %v, but the last event reported %v", l.config.Name, l.breaker.State(), l.reported)
 		}
 	}
 	synctest.Wait()

@@ -19,38 +19,40 @@ import (
 	"github.com/effector-go/resilience/throttle"
 )
 
-// A ledger stands right inside a breaker and writes down what the breaker must count, by the rules of its documentation: what passes
-// through is the breaker's only source, too.
+// A ledger is placed directly inside a breaker. It computes what the breaker must count, by the
+// rules of the breaker's documentation, from the calls that pass through, which are also the
+// breaker's only source.
 type ledger struct {
 	breaker *breaker.Breaker
 	config  breaker.Config
-	told    breaker.State // by the latest event; written by OnStateChange, one call of which runs at a time
+	// By the latest event; written by OnStateChange, whose calls are never concurrent.
+	reported breaker.State
 
 	mu     sync.Mutex // guards the following
-	byHand bool
+	forced bool
 	state  breaker.State
-	stay   int // the number of the stay in a state: a call that began in another one counts nothing
+	phase  int // number of the current phase: a call that began in another phase counts nothing
 
 	calls, failures, slow, streak, leak int
 
-	// classifies says that the breaker asks a Classify, in which further calls may end: they count before the one it was asked about,
-	// which is pending until then.
+	// classifies is set if the breaker calls a Classify function. Other calls may end during that
+	// function: they count before the call being classified, which is pending until then.
 	classifies bool
 	pending    func()
 
-	cancels bool // a call that does not return is given back, and counts nothing
+	cancels bool // the permit of a call that doesn't return is canceled, so the call counts nothing
 }
 
 func (l *ledger) Run(ctx context.Context, next resilience.Next) error {
 	l.mu.Lock()
-	stay := l.stay
+	phase := l.phase
 	l.mu.Unlock()
 	starts, began := next.Starts(), time.Now()
 	failed, returned := true, false // panics and Goexit fail too
 	defer func() {
 		outcome := breaker.Success
 		switch {
-		case next.Starts() == starts: // turned away further in
+		case next.Starts() == starts: // refused by an inner policy
 			return
 		case l.cancels && !returned:
 			return
@@ -61,9 +63,9 @@ func (l *ledger) Run(ctx context.Context, next resilience.Next) error {
 		}
 		took := time.Since(began)
 		if l.classifies && returned {
-			l.pending = func() { l.book(stay, outcome, took) }
+			l.pending = func() { l.book(phase, outcome, took) }
 		} else {
-			l.book(stay, outcome, took)
+			l.book(phase, outcome, took)
 		}
 	}()
 	err := next.Run(ctx)
@@ -71,7 +73,7 @@ func (l *ledger) Run(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-// takePending gives what there is to book.
+// takePending returns the pending booking, or a function that does nothing.
 func (l *ledger) takePending() func() {
 	book := l.pending
 	l.pending = nil
@@ -81,10 +83,10 @@ func (l *ledger) takePending() func() {
 	return book
 }
 
-func (l *ledger) book(stay int, outcome breaker.Outcome, took time.Duration) {
+func (l *ledger) book(phase int, outcome breaker.Outcome, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if stay != l.stay || l.state == breaker.Disabled {
+	if phase != l.phase || l.state == breaker.Disabled {
 		return
 	}
 	if l.config.SlowRate > 0 && l.state == breaker.Closed && took >= l.config.SlowCall {
@@ -111,15 +113,15 @@ func (l *ledger) book(stay int, outcome breaker.Outcome, took time.Duration) {
 }
 
 func (l *ledger) enter(state breaker.State) {
-	l.stay++
+	l.phase++
 	l.state = state
 	l.calls, l.failures, l.slow, l.streak, l.leak = 0, 0, 0, 0, 0
 }
 
-// force does to the breaker by hand what leads to the state.
+// force puts the breaker into the state manually.
 func (l *ledger) force(state breaker.State) {
 	l.mu.Lock()
-	l.byHand = true
+	l.forced = true
 	if l.state != state || state == breaker.Closed {
 		l.enter(state)
 	}
@@ -155,25 +157,26 @@ func (l *ledger) check(t *testing.T) {
 		want.Slow = l.slow
 	}
 	if got != want {
-		t.Errorf("the breaker %s counts\n%+v, but there were\n%+v", l.config.Name, got, want)
+		t.Errorf("breaker %s: got\n%+v, want\n%+v", l.config.Name, got, want)
 	}
 }
 
-// checkSums compares what does not depend on the order in which calls at the same time end.
+// checkSums compares the counts that don't depend on the order in which concurrent calls end.
 func (l *ledger) checkSums(t *testing.T) {
 	got := l.breaker.Snapshot()
 	if got.Running != 0 {
-		t.Errorf("the breaker %s has calls that run: %+v", l.config.Name, got)
+		t.Errorf("breaker %s: got %+v, want no running calls", l.config.Name, got)
 	}
 	if l.config.LastCalls == 0 && l.config.FailureRate == 0 && l.config.SlowRate == 0 && l.config.Name != string(probe) {
 		return
 	}
 	if got.Calls != l.calls || got.Failures != l.failures || got.Slow != l.slow {
-		t.Errorf("the breaker %s counts\n%+v, but there were %d calls, %d failed, %d slow", l.config.Name, got, l.calls, l.failures, l.slow)
+		t.Errorf("breaker %s: got\n%+v, want %d calls, %d failed, %d slow", l.config.Name, got, l.calls, l.failures, l.slow)
 	}
 }
 
-// checkProbes takes all places of a half-open breaker, so that none is held, and gives them back.
+// checkProbes acquires all probes of a half-open breaker, which shows that none is held, and
+// releases them.
 func (l *ledger) checkProbes(t *testing.T) {
 	if l.breaker.State() != breaker.HalfOpen {
 		return
@@ -182,23 +185,25 @@ func (l *ledger) checkProbes(t *testing.T) {
 	for i := range permits {
 		var err error
 		if permits[i], err = l.breaker.Acquire(context.Background()); err != nil {
-			t.Errorf("probe %d of %d: %v", i+1, len(permits), err)
+			t.Errorf("probe %d of %d: got %v, want a permit", i+1, len(permits), err)
 		}
 	}
 	if _, err := l.breaker.Acquire(context.Background()); err == nil {
-		t.Errorf("more than %d probes", len(permits))
+		t.Errorf("got a permit after %d probes, want a refusal", len(permits))
 	}
 	for i := range permits {
 		permits[i].Cancel()
 	}
 }
 
-// An account stands right inside a retry and writes down what its budget must hold.
+// An account is placed directly inside a retry and computes what its budget must hold.
 type account struct {
-	retry   *retry.Retry
-	budget  *budget.Budget // nil without one
-	paid    atomic.Int64   // calls, each of which pays once, however its first attempt ends and however many policies are around it
-	decided atomic.Int64   // attempts that were decided on, each for a token
+	retry  *retry.Retry
+	budget *budget.Budget // nil without one
+	// Calls, each of which deposits once, however its first attempt ends and however many policies
+	// surround it.
+	paid    atomic.Int64
+	decided atomic.Int64 // additional attempts that were decided on, each for a token
 }
 
 func (a *account) Run(ctx context.Context, next resilience.Next) error {
@@ -211,7 +216,7 @@ func (a *account) Run(ctx context.Context, next resilience.Next) error {
 	return next.Run(ctx)
 }
 
-// check empties the budget.
+// check withdraws all tokens and compares their number.
 func (a *account) check(t *testing.T) {
 	if a.budget == nil {
 		return
@@ -221,19 +226,21 @@ func (a *account) check(t *testing.T) {
 		tokens++
 	}
 	if tokens != want {
-		t.Errorf("the budget holds %d tokens, want %d: %d calls paid, %d attempts took one", tokens, want, a.paid.Load(), a.decided.Load())
+		t.Errorf("got %d tokens, want %d: %d calls deposited one, %d attempts took one", tokens, want, a.paid.Load(), a.decided.Load())
 	}
 }
 
-// A gate stands right inside a policy that lets through so many calls at a time, in a time or of those that fail, and counts them.
+// A gate is placed directly inside a policy that limits calls by concurrency, rate, or failures,
+// and counts the calls that it admits.
 type gate struct {
 	policy  resilience.Policy
 	do      func(ctx context.Context, e resilience.Effector[int]) (int, error)
 	acquire func(ctx context.Context) (*bulkhead.Permit, error)
-	check   func(t *testing.T) // that nothing is held, and that what has passed is counted
+	// Checks that nothing is held, and that the calls that passed were counted.
+	check func(t *testing.T)
 
 	passed              atomic.Int64
-	succeeded, failures atomic.Int64 // of those that started the effector and whose caller was there
+	succeeded, failures atomic.Int64 // calls that started the effector and weren't canceled
 }
 
 func (g *gate) Run(ctx context.Context, next resilience.Next) error {
@@ -241,7 +248,7 @@ func (g *gate) Run(ctx context.Context, next resilience.Next) error {
 	starts, failed := next.Starts(), true // panics and Goexit fail too
 	defer func() {
 		switch {
-		case next.Starts() == starts: // turned away further in
+		case next.Starts() == starts: // refused by an inner policy
 		case !failed:
 			g.succeeded.Add(1)
 		case ctx.Err() != context.Canceled:
@@ -253,7 +260,8 @@ func (g *gate) Run(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-// tokens are those of a rate limiter or a throttle: more than any test takes, and none comes back while a scene is looked at.
+// tokens is the number of tokens of a rate limiter or a throttle: more than any test takes. None is
+// refilled during a scene.
 const tokens = 1000
 
 func (s *scene) newGate(k kind, depth int) *gate {
@@ -262,8 +270,8 @@ func (s *scene) newGate(k kind, depth int) *gate {
 	case bulkheading:
 		g.limitRunning(bulkhead.New(bulkhead.Config{Limit: 2, Queue: 2}))
 	case rateLimited:
-		const comesBack = 36 * 24 * time.Hour
-		l := ratelimit.New(ratelimit.Config{Rate: 1 / comesBack.Seconds(), Burst: tokens})
+		const refillAfter = 36 * 24 * time.Hour
+		l := ratelimit.New(ratelimit.Config{Rate: 1 / refillAfter.Seconds(), Burst: tokens})
 		g.policy = l
 		g.do = func(ctx context.Context, e resilience.Effector[int]) (int, error) { return ratelimit.Do(ctx, l, e) }
 		g.check = func(t *testing.T) { g.checkTokens(t, l.Snapshot().Available) }
@@ -294,12 +302,14 @@ func (s *scene) newGate(k kind, depth int) *gate {
 		g.do = func(ctx context.Context, e resilience.Effector[int]) (int, error) { return adaptive.Do(ctx, l, e) }
 		g.check = func(t *testing.T) {
 			if got := l.Snapshot(); got.Running != 0 {
-				t.Errorf("places are held: %+v", got)
+				t.Errorf("got %+v, want no places held", got)
 			}
 		}
 	case hedging:
 		h := hedge.New(hedge.Config{
-			Delay:  openFor / 2, // sooner than a breaker's timer: the runtime keeps one that was stopped while sooner ones are to come
+			// Earlier than a breaker's timer: the runtime holds a stopped timer while earlier ones
+			// are pending.
+			Delay:  openFor / 2,
 			Budget: budget.New(budget.Config{Ratio: 1, TTL: 8760 * time.Hour}),
 
 			HedgeIf: func(error) bool { s.pass(atHedgeIf, depth); return true },
@@ -307,7 +317,7 @@ func (s *scene) newGate(k kind, depth int) *gate {
 		})
 		g.policy = h
 		g.do = func(ctx context.Context, e resilience.Effector[int]) (int, error) { return hedge.Do(ctx, h, e) }
-		g.check = func(*testing.T) {} // it holds goroutines and timers only
+		g.check = func(*testing.T) {} // a hedge holds only goroutines and timers
 	default:
 		panic(k)
 	}
@@ -316,7 +326,7 @@ func (s *scene) newGate(k kind, depth int) *gate {
 
 func (g *gate) checkTokens(t *testing.T, available int) {
 	if passed := int(g.passed.Load()); available != tokens-passed {
-		t.Errorf("%d tokens are left of %d, but %d calls have passed", available, tokens, passed)
+		t.Errorf("got %d tokens left of %d, want %d fewer", available, tokens, passed)
 	}
 }
 
@@ -329,7 +339,7 @@ func (g *gate) limitRunning(b *bulkhead.Bulkhead) {
 	}
 	g.check = func(t *testing.T) {
 		if got := b.Snapshot(); got.Running != 0 || got.Waiting != 0 {
-			t.Errorf("places are held: %+v", got)
+			t.Errorf("got %+v, want no places held", got)
 		}
 	}
 }
@@ -340,7 +350,7 @@ func (g *gate) limitFailing(s *shed.Shedder) {
 	g.check = func(t *testing.T) {
 		succeeded, failed := int(g.succeeded.Load()), int(g.failures.Load())
 		if got := s.Snapshot(); got.Accepts != succeeded || got.Requests != succeeded+failed {
-			t.Errorf("%+v, but %d calls succeeded and %d failed", got, succeeded, failed)
+			t.Errorf("got %+v, want %d calls succeeded and %d failed", got, succeeded, failed)
 		}
 	}
 }

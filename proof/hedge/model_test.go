@@ -1,5 +1,6 @@
-// Package hedge holds the real hedge against a plain simulation that says, from the design alone, what a call comes to: when each start begins, how the
-// call ends, what becomes of the losers, and what the call's facts and budget are then.
+// Package hedge compares hedge with a model: a plain simulation that computes from the design alone
+// when each start of a call begins, how the call ends, what happens to the losers, and the call's
+// Starts, Repeatable, and budget afterwards.
 package hedge
 
 import (
@@ -23,26 +24,28 @@ import (
 	"github.com/effector-go/resilience/retry"
 )
 
-// An outcome is what one start comes to.
+// An outcome is the result of one start.
 type outcome struct {
-	kind  string // ok, failed, permanent, rejected (by HedgeIf), not made (an error that is NotMade), refused (by a policy further in), panicked
-	takes time.Duration
-	deaf  bool // to its ctx
+	// ok, failed, permanent, rejected (by HedgeIf), not made (NotMade), refused (by an inner
+	// policy), panicked.
+	kind           string
+	takes          time.Duration
+	ignoresContext bool
 }
 
 // made reports whether the start starts the effector.
 func (o outcome) made() bool { return o.kind != "refused" }
 
-// A scenario is a hedge, a call and a ctx.
+// A scenario is a hedge's configuration, a call, and its context.
 type scenario struct {
 	delay    time.Duration
 	max      int
-	tokens   int // in the budget before the call, which pays one
+	tokens   int // in the budget before the call, which deposits one
 	once     bool
 	discards bool
 
 	outcomes []outcome
-	ends     string // the ctx: never, canceled, deadline
+	ends     string // how the context ends: never, canceled, deadline
 	endsAt   time.Duration
 }
 
@@ -65,38 +68,42 @@ func draw(t *rapid.T) scenario {
 	for i := range mostStarts {
 		s.outcomes = append(s.outcomes, outcome{
 			kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
-			// Which of two things in one instant is first is not said. With a bit of its own in each time none are.
-			takes: ms(t, 60, "takes") + time.Microsecond<<i,
-			deaf:  rapid.IntRange(0, 3).Draw(t, "deaf") == 0,
+			// The order of two events at the same instant is undefined. A distinct bit in each time
+			// avoids them.
+			takes:          ms(t, 60, "takes") + time.Microsecond<<i,
+			ignoresContext: rapid.IntRange(0, 3).Draw(t, "ignoresContext") == 0,
 		})
 	}
 	s.endsAt = ms(t, 100, "endsAt") - time.Millisecond/4
 	return s
 }
 
-// A verdict is what a call comes to.
+// A verdict is the result of a call.
 type verdict struct {
-	begins     []time.Duration // of starts
-	events     []string
-	ends       time.Duration
-	err        string // nil, dead, start N (its error), ended (that of a start that heeded the ctx), panic N
-	value      int    // the start whose value it is
-	starts     int    // the facts of the call
-	repeatable bool
-	causes     []string // of the starts' ctx: over, lost, caller
-	dropped    []int    // starts whose values were
-	tokens     int      // left
+	begins []time.Duration // of starts
+	events []string
+	ends   time.Duration
+	// nil, dead, start N (its error), ended (the error of a start that ended with its context),
+	// panic N.
+	err        string
+	value      int      // the start that the value comes from
+	starts     int      // Next.Starts after the call
+	repeatable bool     // Next.Repeatable after the call
+	causes     []string // of the starts' contexts: over, lost, caller
+	dropped    []int    // starts whose values were dropped
+	tokens     int      // left in the budget
 }
 
 // A run is one start in the simulation.
 type run struct {
-	n      int // from 1
-	ends   time.Duration
-	ended  bool
-	heeded bool // it ended because the ctx did
+	n        int // from 1
+	ends     time.Duration
+	ended    bool
+	canceled bool // it ended because its context did
 }
 
-// expected is the reference: the rules of hedging, as a simulation that goes from one instant in which something happens to the next.
+// expected is the model: the rules of hedging, as a simulation that goes from one event to the
+// next.
 func (s scenario) expected() (v verdict) {
 	if s.ends != "never" && s.endsAt <= 0 {
 		return verdict{err: "dead", repeatable: true, tokens: s.tokens}
@@ -107,9 +114,11 @@ func (s scenario) expected() (v verdict) {
 	if s.max == 0 {
 		left = 1
 	}
-	paid, over := false, false
-	last := 0   // the start whose value the call holds
-	failed := 0 // the start whose error the call has if all fail: the last that was made, or the last of all once the caller's ctx has ended
+	deposited, over := false, false
+	last := 0 // the start whose value the call holds
+	// The start whose error the call returns if all fail: the last one made, or the last of all
+	// once the caller's context has ended.
+	failed := 0
 	slowAt := time.Duration(math.MaxInt64)
 
 	outcomeOf := func(r *run) outcome { return s.outcomes[r.n-1] }
@@ -135,7 +144,7 @@ func (s scenario) expected() (v verdict) {
 			switch o := outcomeOf(r); {
 			case !r.ended:
 				starts, effects = starts+1, effects+1
-			case r.heeded && o.made():
+			case r.canceled && o.made():
 				starts, effects = starts+1, effects+1
 			case o.made():
 				starts++
@@ -146,9 +155,9 @@ func (s scenario) expected() (v verdict) {
 		}
 		return starts, effects
 	}
-	pay := func() {
-		if starts, _ := facts(); starts > 0 && !paid {
-			paid = true
+	deposit := func() {
+		if starts, _ := facts(); starts > 0 && !deposited {
+			deposited = true
 			tokens++
 		}
 	}
@@ -157,7 +166,7 @@ func (s scenario) expected() (v verdict) {
 		if left == 0 || over || s.once && effects > 0 || !asked() {
 			return
 		}
-		if pay(); tokens == 0 {
+		if deposit(); tokens == 0 {
 			return
 		}
 		tokens--
@@ -166,7 +175,7 @@ func (s scenario) expected() (v verdict) {
 		begin()
 	}
 	finish := func(err string, value int) verdict {
-		pay()
+		deposit()
 		v.err, v.value, v.ends, v.tokens = err, value, now, tokens
 		starts, effects := facts()
 		v.starts, v.repeatable = starts, !s.once || effects == 0
@@ -179,8 +188,9 @@ func (s scenario) expected() (v verdict) {
 			default:
 				v.causes = append(v.causes, "over")
 			}
-			// A loser's ctx is cancelled: if it heeds that, it ends then, with a value all the same.
-			if o := outcomeOf(r); s.discards && o.made() && (r.n != value || err != "nil") && (o.kind != "panicked" || r.heeded || !r.ended) {
+			// A loser's context is canceled. Unless it ignores that, it ends then, with a value
+			// nevertheless.
+			if o := outcomeOf(r); s.discards && o.made() && (r.n != value || err != "nil") && (o.kind != "panicked" || r.canceled || !r.ended) {
 				v.dropped = append(v.dropped, r.n)
 			}
 		}
@@ -203,10 +213,10 @@ func (s scenario) expected() (v verdict) {
 		case s.ends != "never" && !over && s.endsAt < next:
 			now, over = s.endsAt, true
 			for _, r := range running() {
-				if !outcomeOf(r).deaf {
-					r.ended, r.heeded, r.ends = true, true, now
+				if !outcomeOf(r).ignoresContext {
+					r.ended, r.canceled, r.ends = true, true, now
 					if outcomeOf(r).made() {
-						last = -1 // whichever of them
+						last = -1 // any of them
 					}
 				}
 			}
@@ -244,8 +254,8 @@ func (s scenario) expected() (v verdict) {
 
 // A startError is the error of one start.
 type startError struct {
-	n      int
-	heeded bool
+	n        int
+	canceled bool
 }
 
 func (e *startError) Error() string { return fmt.Sprint("start ", e.n) }
@@ -270,7 +280,7 @@ func name(err error) string {
 		return "nil"
 	case !errors.As(err, &own):
 		return err.Error()
-	case own.heeded:
+	case own.canceled:
 		return "ended"
 	}
 	return own.Error()
@@ -311,21 +321,21 @@ func (s scenario) actual() (v verdict) {
 				why = name(e.Err)
 			}
 			if e.After != time.Since(began) {
-				why += ", told a wrong time"
+				why += ", with a wrong After"
 			}
 			v.events = append(v.events, fmt.Sprintf("start %d after %v: %s", e.Start, e.After, why))
 		},
 	})
 
 	var mu sync.Mutex // guards the following and v.dropped
-	var ctxs []context.Context
+	var contexts []context.Context
 	var begins []time.Duration
-	wait := func(ctx context.Context, n int) (heeded bool) {
+	wait := func(ctx context.Context, n int) (canceled bool) {
 		o := s.outcomes[n-1]
 		timer := time.NewTimer(o.takes)
 		defer timer.Stop()
 		var done <-chan struct{}
-		if !o.deaf {
+		if !o.ignoresContext {
 			done = ctx.Done()
 		}
 		select {
@@ -335,13 +345,13 @@ func (s scenario) actual() (v verdict) {
 			return true
 		}
 	}
-	var over atomic.Bool // the call: a loser's panic would be the program's
+	var over atomic.Bool // the call has ended: a loser's panic would crash the program
 	type number struct{}
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		mu.Lock()
-		ctxs = append(ctxs, ctx)
+		contexts = append(contexts, ctx)
 		begins = append(begins, time.Since(began))
-		n := len(ctxs)
+		n := len(contexts)
 		mu.Unlock()
 		if s.outcomes[n-1].made() {
 			return next.Run(context.WithValue(ctx, number{}, n))
@@ -356,7 +366,8 @@ func (s scenario) actual() (v verdict) {
 		switch {
 		case wait(ctx, n):
 			if !s.discards {
-				return -1, &startError{n, true} // the value of one of them: in which order they end is not said
+				// Any of them: the order in which they end is undefined.
+				return -1, &startError{n, true}
 			}
 			return n, &startError{n, true}
 		case s.outcomes[n-1].kind == "ok":
@@ -397,7 +408,7 @@ func (s scenario) actual() (v verdict) {
 		}
 	}()
 	mu.Lock()
-	for _, ctx := range ctxs {
+	for _, ctx := range contexts {
 		causes := map[error]string{hedge.ErrLost: "lost", errCaller: "caller", context.Canceled: "over"}
 		v.causes = append(v.causes, causes[context.Cause(ctx)])
 	}
@@ -413,25 +424,26 @@ func (s scenario) actual() (v verdict) {
 	return v
 }
 
-func TestHedgeIsAsDesigned(t *testing.T) {
+func TestHedgeMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		var got verdict
 		synctest.Test(t, func(*testing.T) { got = s.actual() })
 		if want := s.expected(); fmt.Sprint(got) != fmt.Sprint(want) {
-			rt.Fatalf("%+v:\n\t%+v, want\n\t%+v", s, got, want)
+			rt.Fatalf("%+v: got\n\t%+v, want\n\t%+v", s, got, want)
 		}
 	})
 }
 
-// TestQuantileIsAsDesigned against a plain list of the times of calls: those younger than three minutes count, those older than four do not.
-func TestQuantileIsAsDesigned(t *testing.T) {
+// TestHedgeQuantileMatchesModel compares the quantile with that of a plain list of durations. Calls
+// of the last three minutes count, calls older than four don't.
+func TestHedgeQuantileMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		share := rapid.SampledFrom([]float64{0.1, 0.5, 0.9, 0.95, 0.99}).Draw(rt, "Quantile")
 		minSamples := rapid.SampledFrom([]int{1, 5, 30}).Draw(rt, "MinSamples")
 		steps := rapid.SliceOfN(rapid.IntRange(0, 1<<30), 1, 150).Draw(rt, "steps")
 		synctest.Test(t, func(*testing.T) {
-			const delay = time.Hour // no call takes so long
+			const delay = time.Hour // no call takes this long
 			h := hedge.New(hedge.Config{Quantile: share, MinSamples: minSamples, Delay: delay, Budget: budget.New(budget.Config{MinPerSecond: 1000})})
 			ended := map[int]time.Time{}
 			took := map[int]time.Duration{}
@@ -442,7 +454,9 @@ func TestQuantileIsAsDesigned(t *testing.T) {
 					time.Sleep(size % (2 * time.Minute))
 				case kind == 1:
 					hedge.Do(context.Background(), h, func(context.Context) (int, error) { time.Sleep(size); return 0, errCaller })
-				default: // deaf, so that a hedge does not change when the first start ends; the hedge takes as long, and loses
+				// Ignores its context, so that a hedge doesn't change when the first start ends;
+				// the hedge takes as long and loses.
+				default:
 					hedge.Do(context.Background(), h, func(context.Context) (int, error) { time.Sleep(size); return 0, nil })
 					ended[n], took[n] = time.Now(), size
 				}
@@ -459,14 +473,14 @@ func TestQuantileIsAsDesigned(t *testing.T) {
 				got := h.Snapshot().Delay
 				if len(counts) < minSamples {
 					if got != delay {
-						rt.Fatalf("step %d: delay %v with %d samples, want %v", n, got, len(counts), delay)
+						rt.Fatalf("step %d: got delay %v with %d samples, want %v", n, got, len(counts), delay)
 					}
 					continue
 				}
 				slices.Sort(counts)
 				want := counts[max(0, int(math.Ceil(share*float64(len(counts))-1e-6))-1)]
 				if got <= want || float64(got-want-1) > 0.05*float64(want) {
-					rt.Fatalf("step %d: delay %v, the exact quantile of %d times is %v", n, got, len(counts), want)
+					rt.Fatalf("step %d: got delay %v, the exact quantile of %d durations is %v", n, got, len(counts), want)
 				}
 			}
 			time.Sleep(time.Hour)

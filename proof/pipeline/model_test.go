@@ -1,5 +1,5 @@
-// Package pipeline holds nested pipelines against a plain interpreter: what each call comes to, how often the effector is started, whether it may be
-// repeated, and what becomes of each value.
+// Package pipeline compares nested pipelines with a plain interpreter: the result of each call, how
+// often the effector is started, whether the call may be repeated, and what happens to each value.
 package pipeline
 
 import (
@@ -33,7 +33,8 @@ func (n node) String() string {
 	return fmt.Sprint(n.kind, n.n)
 }
 
-// The effector's outcomes by start: ok, failed, not made (and no effect), hangs until its ctx ends.
+// A scenario is a pipeline and the effector's outcomes by start: ok, failed, not made (no effect),
+// or hangs until its context ends.
 type scenario struct {
 	policies []node
 	discard  bool
@@ -66,13 +67,13 @@ func draw(t *rapid.T) scenario {
 
 func (s scenario) outcome(start int) string { return s.outcomes[min(start, len(s.outcomes)-1)] }
 
-// A result is all that can be seen of a call.
+// A result is everything that can be observed of a call.
 type result struct {
 	value   int
 	err     string
 	starts  int
 	dropped []int
-	seen    []string // what pass policies saw after their run
+	seen    []string // what pass policies observed after their run
 	took    time.Duration
 }
 
@@ -82,7 +83,7 @@ func (r result) String() string {
 
 var errRefused = fmt.Errorf("refused: %w", resilience.ErrRefused)
 
-// policy makes the real policy of a node.
+// policy creates the real policy of a node.
 func policy(n node, r *result) resilience.Policy {
 	switch n.kind {
 	case "pass":
@@ -102,7 +103,7 @@ func policy(n node, r *result) resilience.Policy {
 			}
 			return next.Run(ctx)
 		})
-	case "again": // n runs, whatever they come to
+	case "again": // n runs, whatever their results
 		return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) (err error) {
 			for range n.n {
 				if err == nil || next.Repeatable() {
@@ -111,7 +112,7 @@ func policy(n node, r *result) resilience.Policy {
 			}
 			return err
 		})
-	case "fork": // n forks in turn, of which the last is adopted last
+	case "fork": // n forks, one after another, each adopted when it ends
 		return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) (err error) {
 			for range n.n {
 				fork := next.Fork()
@@ -184,7 +185,7 @@ func (s scenario) actual(way string) (r result) {
 	return r
 }
 
-// text tells an error by what is innermost: the policies' own words have tests of their own.
+// text reduces an error to the effector's words: the policies' own texts have their own tests.
 func text(err error) string {
 	if err == nil {
 		return ""
@@ -212,8 +213,8 @@ func flat(nodes []node) (all []node) {
 	return all
 }
 
-// TestNestingIsTheSameAsLayingFlat, by Compose and by Do.
-func TestNestingIsTheSameAsLayingFlat(t *testing.T) {
+// TestPipelineNestedEqualsFlat compares Compose and Do of a nested pipeline with a flat one.
+func TestPipelineNestedEqualsFlat(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		results := map[string]string{}
@@ -226,8 +227,8 @@ func TestNestingIsTheSameAsLayingFlat(t *testing.T) {
 	})
 }
 
-// TestEachValueIsTheCallersOrDroppedOnce, through any pipeline.
-func TestEachValueIsTheCallersOrDroppedOnce(t *testing.T) {
+// TestPipelineReturnsOrDropsEachValueOnce checks this for random pipelines.
+func TestPipelineReturnsOrDropsEachValueOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		s.discard = true
@@ -246,23 +247,23 @@ func TestEachValueIsTheCallersOrDroppedOnce(t *testing.T) {
 				want = 0 // no value
 			}
 			if count[start] != want {
-				rt.Fatalf("%+v: %v: the value of start %d is had %d times, want %d", s, r, start, count[start], want)
+				rt.Fatalf("%+v: %v: got the value of start %d returned or dropped %d times, want %d", s, r, start, count[start], want)
 			}
 		}
 		if r.err != "" && r.value != 0 {
-			rt.Fatalf("%+v: %v: a value beside an error", s, r)
+			rt.Fatalf("%+v: %v: got a value with an error", s, r)
 		}
 	})
 }
 
-// An interpreter plays a flat pipeline without the library: policies as cases of one function.
+// An interpreter runs a flat pipeline without the library. Policies are cases of one function.
 type interpreter struct {
 	s        scenario
 	now      time.Duration
 	deadline []time.Duration
 	runs     map[int]int // of refuse nodes
 	value    int
-	starts   int // as Next tells them
+	starts   int // as Next.Starts reports them
 	effects  int
 	once     bool
 	r        result
@@ -322,7 +323,7 @@ func (i *interpreter) run(at int, nodes []node) (err string) {
 	panic(n.kind)
 }
 
-// retry is retry with a wait of a minute, which no limit of seconds leaves room for.
+// retry is a retry with a wait of a minute, which exceeds every limit here.
 func (i *interpreter) retry(most int, rest func() string) string {
 	attempts, last := 0, ""
 	for {
@@ -380,7 +381,7 @@ func (i *interpreter) start() string {
 	return "failed"
 }
 
-// words puts an error of the interpreter into the order of text.
+// words puts the words of the interpreter's error into the order of text.
 func words(err string) string {
 	if err == "" {
 		return ""
@@ -388,8 +389,9 @@ func words(err string) string {
 	return text(errors.New(err))
 }
 
-// TestAPipelineDoesWhatItsPoliciesSay, without Discard: with it the test above.
-func TestAPipelineDoesWhatItsPoliciesSay(t *testing.T) {
+// TestPipelineMatchesInterpreter runs pipelines without Discard. The test above covers those with
+// it.
+func TestPipelineMatchesInterpreter(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		s.discard = false
@@ -399,7 +401,7 @@ func TestAPipelineDoesWhatItsPoliciesSay(t *testing.T) {
 		err := i.run(0, flat(s.policies))
 		i.r.value, i.r.err, i.r.took = i.value, words(err), i.now
 		if got.String() != i.r.String() {
-			rt.Fatalf("%+v:\n\t%v, want\n\t%v", s, got, i.r)
+			rt.Fatalf("%+v: got\n\t%v, want\n\t%v", s, got, i.r)
 		}
 	})
 }

@@ -1,5 +1,5 @@
-// Package retry holds the real retry against a plain function that says, from the design alone, what calls come to: when each attempt begins, when the
-// call ends, and with what.
+// Package retry compares retry with a model: a plain function that computes from the design alone
+// when each attempt of a call begins, when the call ends, and with what result.
 package retry
 
 import (
@@ -22,19 +22,21 @@ import (
 
 func TestMain(m *testing.M) { cases.Main(m, 4000, 0) }
 
-// An outcome is what a run of a call comes to.
+// An outcome is the result of one run of a call.
 type outcome struct {
-	kind  string // ok, failed, not made, permanent, rejected (by RetryIf), refused (by a policy further in), panics, exits
+	// ok, failed, not made, permanent, rejected (by RetryIf), refused (by an inner policy), panics,
+	// exits.
+	kind  string
 	takes time.Duration
 	after time.Duration // RetryAfter
 }
 
-// A scenario is a retry, and calls that it makes one after another.
+// A scenario is a retry's configuration, and the calls that are made through it one after another.
 type scenario struct {
 	attempts      int
 	elapsed       time.Duration
 	maxRetryAfter time.Duration
-	delays        []time.Duration // of each call, then the schedule stops
+	delays        []time.Duration // of each call; after them the schedule stops
 	retryRefused  bool
 	tokens        int // of the budget, which the calls share; negative: no budget
 	once          bool
@@ -43,8 +45,8 @@ type scenario struct {
 }
 
 type call struct {
-	outcomes []outcome // of the runs; the last one again and again
-	ends     string    // the ctx: never, canceled, deadline
+	outcomes []outcome // of the runs; the last one is repeated
+	ends     string    // how the context ends: never, canceled, deadline
 	endsAt   time.Duration
 }
 
@@ -82,26 +84,29 @@ func drawCall(t *rapid.T) call {
 		}
 		c.outcomes = append(c.outcomes, o)
 	}
-	// The ctx ends between the instants at which anything else happens: which of two is first in one instant is not said.
+	// The context ends between the instants at which anything else happens, because the order of
+	// two events at the same instant is undefined.
 	c.endsAt = ms(t, 300, "endsAt") - time.Millisecond/2
 	return c
 }
 
-// A verdict is what a call comes to. Times are since its begin.
+// A verdict is the result of a call. Times count from its start.
 type verdict struct {
 	begins []string // of runs: when, and as which attempt
 	ends   time.Duration
-	err    string // nil, bare N (the error of run N), ctx, panic N, exit N, or exhausted REASON after N attempts: ERRORS
-	value  int    // the number of the last start, from 1
+	// nil, bare N (the error of run N), context, panics N, exits N, or exhausted REASON after N
+	// attempts: ERRORS.
+	err    string
+	value  int // the number of the last start, from 1
 	events []string
 }
 
 func (c call) outcome(run int) outcome { return c.outcomes[min(run, len(c.outcomes)-1)] }
 
-// over reports whether the ctx has ended.
+// over reports whether the context has ended.
 func (c call) over(now time.Duration) bool { return c.ends != "never" && c.endsAt <= now }
 
-// expected is the reference: the rules of retry, one after another.
+// expected is the model: the rules of retry, one after another.
 func (s scenario) expected() (verdicts []verdict) {
 	tokens := s.tokens
 	for _, c := range s.calls {
@@ -123,7 +128,7 @@ func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
 		return v
 	}
 	if c.over(0) {
-		return end("ctx")
+		return end("context")
 	}
 	for run := 0; ; run++ {
 		v.begins = append(v.begins, fmt.Sprint(now, " attempt ", attempts+1))
@@ -133,17 +138,18 @@ func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
 		if made {
 			attempts++
 			if attempts == 1 {
-				*tokens++ // the call has paid
+				*tokens++ // the call's deposit
 			}
 			last, refusal = run, -1
 			if c.ends != "never" && c.endsAt < now+o.takes {
 				now, v.value = max(now, c.endsAt), attempts
-				return end(own) // the effector heeds its ctx, and its error comes back as it is
+				// The effector ends with its context, and its error is returned unchanged.
+				return end(own)
 			}
 			now += o.takes
 			switch o.kind {
 			case "panics", "exits":
-				v.value = 0 // nobody is there to get one
+				v.value = 0 // the call returns none
 				return end(fmt.Sprint(o.kind, " ", run))
 			}
 			v.value = attempts
@@ -211,7 +217,7 @@ func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
 		}
 		v.events = append(v.events, fmt.Sprintf("attempt %d at %v, wait %v, elapsed %v, error %d", attempt, now, wait, now-first, run))
 		if c.ends != "never" && c.endsAt < now+wait {
-			now, refusal = c.endsAt, -1 // what ended it is the ctx
+			now, refusal = c.endsAt, -1 // the context ended the call, not the refusal
 			return exhausted(retry.ReasonContext)
 		}
 		now += wait
@@ -227,7 +233,7 @@ func (e *runError) Error() string { return fmt.Sprint("run ", e.run) }
 type player struct {
 	scenario
 	policy resilience.Policy
-	call   call // under way, with the following
+	call   call // the current call; the following fields belong to it
 	began  time.Time
 	run    int
 	starts int
@@ -300,7 +306,7 @@ func (p *player) effector(ctx context.Context) (int, error) {
 
 var errCause = errors.New("cause")
 
-// play makes the call, on a goroutine of its own, as runtime.Goexit ends it.
+// play makes the call on its own goroutine, because runtime.Goexit ends that.
 func (p *player) play() {
 	ctx := context.Background()
 	switch p.call.ends {
@@ -330,12 +336,13 @@ func (p *player) play() {
 			}
 		}()
 		value, err := resilience.Do(ctx, p.policy, p.effector)
-		p.v.value, p.v.err, returned = value, p.tell(ctx, err), true
+		p.v.value, p.v.err, returned = value, p.text(ctx, err), true
 	}()
 	<-ended
 }
 
-func (p *player) tell(ctx context.Context, err error) (text string) {
+// text describes an error in the way of verdict.err.
+func (p *player) text(ctx context.Context, err error) (text string) {
 	var exhausted *retry.ExhaustedError
 	switch {
 	case err == nil:
@@ -343,13 +350,13 @@ func (p *player) tell(ctx context.Context, err error) (text string) {
 	case errors.As(err, &exhausted):
 		text = fmt.Sprintf("exhausted %v after %d attempts: last %d, refusal %d", exhausted.Reason, exhausted.Attempts, runOf(exhausted.Err), refusalOf(exhausted))
 		if ended := errors.Is(err, errCause) && errors.Is(err, ctx.Err()); ended != (exhausted.Reason == retry.ReasonContext) {
-			text += ", and the ctx's end is not told as it should"
+			text += ", with the wrong error for the context's end"
 		}
 		if errors.Is(err, context.DeadlineExceeded) != (exhausted.Reason == retry.ReasonDeadline || exhausted.Reason == retry.ReasonContext && p.call.ends == "deadline") {
-			text += ", and the deadline is not told as it should"
+			text += ", with the wrong error for the deadline"
 		}
 	case errors.Is(err, errCause):
-		return "ctx"
+		return "context"
 	default:
 		text = fmt.Sprint("bare ", runOf(err))
 		var mark *backoff.PermanentError
@@ -381,7 +388,7 @@ type refused struct{ error }
 
 func (r refused) Unwrap() []error { return []error{r.error, resilience.ErrRefused} }
 
-// runOf is the run whose error err is; -1 if it is none's.
+// runOf returns the run that err comes from, -1 if it comes from none.
 func runOf(err error) int {
 	var own *runError
 	if errors.As(err, &own) {
@@ -390,7 +397,8 @@ func runOf(err error) int {
 	return -1
 }
 
-// refusalOf is the run of the refusal that ended the call after attempts that were made.
+// refusalOf returns the run of the refusal that ended the call after attempts that were made, -1 if
+// there is none.
 func refusalOf(e *retry.ExhaustedError) int {
 	found := -1
 	for _, err := range e.Unwrap() {
@@ -401,7 +409,7 @@ func refusalOf(e *retry.ExhaustedError) int {
 	return found
 }
 
-// listed is a schedule of given delays.
+// listed is a schedule of the given delays.
 type listed struct {
 	delays []time.Duration
 	next   int
@@ -416,13 +424,13 @@ func (l *listed) NextBackOff() time.Duration {
 	return l.delays[l.next-1]
 }
 
-func TestRetryIsAsDesigned(t *testing.T) {
+func TestRetryMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		var got []verdict
 		synctest.Test(t, func(*testing.T) { got = s.actual() })
 		if want := s.expected(); fmt.Sprint(got) != fmt.Sprint(want) {
-			rt.Fatalf("%+v:\n\t%+v, want\n\t%+v", s, got, want)
+			rt.Fatalf("%+v: got\n\t%+v, want\n\t%+v", s, got, want)
 		}
 	})
 }
