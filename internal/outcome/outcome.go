@@ -2,7 +2,11 @@
 // of the user.
 package outcome
 
-import "context"
+import (
+	"context"
+
+	"github.com/effector-go/resilience/internal/mark"
+)
 
 // Outcome is what a finished call says about the dependency.
 type Outcome int
@@ -16,12 +20,20 @@ const (
 
 // Of returns the outcome of a call that returned err to a caller with ctx:
 //
-//   - no error is a success, even if the caller has gone;
+//   - no error is a success, even if the caller has gone, and so is an error that is marked as
+//     NotFailure or Contention;
+//   - an error that is marked as CallerFault is ignored;
 //   - an error is ignored if the caller canceled ctx;
 //   - every other error is a failure, including that of an expired deadline.
 func Of(ctx context.Context, err error) Outcome {
 	if err == nil {
 		return Success
+	}
+	switch mark.Of(err) {
+	case mark.NotFailure, mark.Contention:
+		return Success
+	case mark.CallerFault:
+		return Ignored
 	}
 	return OfUnwind(ctx)
 }

@@ -3,8 +3,11 @@ package outcome
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/effector-go/resilience"
 )
 
 func TestOutcomeIsIgnoredIfCallerCanceled(t *testing.T) {
@@ -26,6 +29,13 @@ func TestOutcomeIsIgnoredIfCallerCanceled(t *testing.T) {
 		{"an error after the caller canceled", gone, boom, Ignored},
 		{"an error after the deadline", late, boom, Failure},
 		{"an effector's own cancellation", live, context.Canceled, Failure},
+		{"not a failure", live, resilience.NotFailure(boom), Success},
+		{"not a failure, after the caller canceled", gone, resilience.NotFailure(boom), Success},
+		{"contention", live, resilience.NotMade(resilience.Contention(boom)), Success},
+		{"contention, after the caller canceled", gone, resilience.Contention(boom), Success},
+		{"the caller's fault", live, resilience.CallerFault(boom), Ignored},
+		{"a wrapped mark", live, fmt.Errorf("get: %w", resilience.NotFailure(boom)), Failure},
+		{"a call without effect", live, resilience.NotMade(boom), Failure},
 	} {
 		if got := Of(c.ctx, c.err); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
