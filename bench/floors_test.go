@@ -1,5 +1,5 @@
 // Package bench measures, on the reader's own machine, what a call through the library's policies costs, beside the machine's
-// floors and beside the ways in which a breaker may lock: see docs/locks.md. Its tests hold what needs no clock: which lock
+// floors and beside the ways in which a breaker may lock: see docs/internals/locks.md. Its tests hold what needs no clock: which lock
 // forms are right, and what grows with the number of breakers and policies.
 //
 //	go test -run '^$' -bench . -cpu 1,2,4,8 ./bench

@@ -391,7 +391,7 @@ func newLibrary(r rules) *library {
 func (f *library) Do(ctx context.Context, fn effector) (int, error) { return breaker.Do(ctx, f.b, fn) }
 func (f *library) Reset()                                           { f.b.Reset() }
 
-// The following forms are wrong: see docs/locks.md.
+// The following forms are wrong: see docs/internals/locks.md.
 
 // heldMutex holds its lock during the call: the calls go one by one.
 type heldMutex struct {

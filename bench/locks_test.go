@@ -276,7 +276,7 @@ func TestHalfOpenMakesOneProbeAtATimeUnderLoad(t *testing.T) {
 }
 
 // Where callers meet, the forms that are right do one thing and each of the others something else. The table of
-// docs/locks.md is what is computed here.
+// docs/internals/locks.md is what is computed here.
 func TestDocsSayWhatLockFormsDoWhereCallersMeet(t *testing.T) {
 	const right = " 8 | 1 | 2 | 1 |"
 	table := "| form | calls at a time, of 8 | probes at a time, of 8 callers | failures counted, of 2 | openings by 8 failures |\n" +
@@ -295,12 +295,12 @@ func TestDocsSayWhatLockFormsDoWhereCallersMeet(t *testing.T) {
 		}
 		table += "| " + form.name + " |" + row + "\n"
 	}
-	page, err := os.ReadFile("../docs/locks.md")
+	page, err := os.ReadFile("../docs/internals/locks.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := "<!-- races:begin -->\n\n" + table + "\n<!-- races:end -->"; !strings.Contains(string(page), want) {
-		t.Errorf("docs/locks.md does not hold this table:\n%s", want)
+		t.Errorf("docs/internals/locks.md does not hold this table:\n%s", want)
 	}
 }
 

@@ -33,7 +33,7 @@ func byTimeout(ctx context.Context, limit time.Duration, fn func(context.Context
 }
 
 // seen looks at the ctx of a call that returns err: where one succeeds and nobody saw the limit pass, timeout's context tells of the call's end
-// (docs/design.md).
+// (docs/internals/design.md).
 func seen(ctx context.Context, err error) error {
 	if err == nil {
 		ctx.Err()
@@ -106,7 +106,7 @@ func drawPlan(t *rapid.T) plan {
 	}), 1, 3).Draw(t, "levels")
 	p := plan{levels: levels, fails: rapid.Bool().Draw(t, "fails")}
 	// Where a limit passes and the caller's end comes, and nobody looks between, timeout's context tells of the caller's end whichever was first
-	// (docs/design.md). So where the root may end, everybody looks at each step.
+	// (docs/internals/design.md). So where the root may end, everybody looks at each step.
 	p.looks = rapid.Bool().Draw(t, "looks")
 	inside := kinds
 	if p.looks {

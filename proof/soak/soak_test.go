@@ -325,11 +325,11 @@ func TestHelpListsTheFlags(t *testing.T) {
 }
 
 func TestThePageTellsHowManySumsThereAre(t *testing.T) {
-	page, err := os.ReadFile("../../docs/reliability.md")
+	page, err := os.ReadFile("../../docs/internals/reliability.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := fmt.Sprintf("%d sums", len(checks())); !strings.Contains(string(page), want) {
-		t.Errorf("docs/reliability.md does not say %q", want)
+		t.Errorf("docs/internals/reliability.md does not say %q", want)
 	}
 }
