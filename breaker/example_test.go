@@ -70,5 +70,5 @@ func ExampleConfig_OnStateChange() {
 	b.Reset()
 	// Output:
 	// breaker payments: closed to open: 5 failures in a row
-	// breaker payments: open to closed: by hand
+	// breaker payments: open to closed: manual
 }
