@@ -158,6 +158,7 @@ func addNotBelowZero(leak *atomic.Int64, failed bool) int64 {
 }
 
 // trip opens the breaker if p is still its phase. err is the error of the failure that caused it.
+// Asking err for its RetryAfter may panic. Then no lock is held, and the breaker opens anyway.
 func (p *phase) trip(cause string, err error) {
 	after := time.Duration(0)
 	defer func() {
@@ -166,7 +167,6 @@ func (p *phase) trip(cause string, err error) {
 		p.b.mu.Unlock()
 		p.b.deliver()
 	}()
-	// If the user's error panics here, no lock is held, and the breaker opens anyway.
 	after, _ = resilience.RetryAfter(err) // asks the user's error
 }
 
