@@ -10,7 +10,7 @@ import (
 )
 
 // The plain form: a list of every deposit's epoch, the oldest first.
-func TestAgreesWithAPlainListOfDeposits(t *testing.T) {
+func TestBudgetMatchesPlainListOfDeposits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ttl = time.Second
 		pauses := []time.Duration{1, 3 * time.Millisecond, 40 * time.Millisecond, 110 * time.Millisecond, 650 * time.Millisecond, 1700 * time.Millisecond, time.Hour}
@@ -42,7 +42,7 @@ func TestAgreesWithAPlainListOfDeposits(t *testing.T) {
 	})
 }
 
-func TestCountersMayWrap(t *testing.T) {
+func TestBudgetSurvivesCounterWraparound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{Ratio: 1})
 		const near = ^uint64(0) - 3*token // the fourth deposit wraps
@@ -68,7 +68,7 @@ func TestCountersMayWrap(t *testing.T) {
 	})
 }
 
-func TestDepositsThatNobodyWithdrawsExpireAllTheSame(t *testing.T) {
+func TestDepositsExpireWithoutWithdrawals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{Ratio: 1})
 		b.deposited.Add(crowded)
@@ -82,7 +82,7 @@ func TestDepositsThatNobodyWithdrawsExpireAllTheSame(t *testing.T) {
 	})
 }
 
-func TestAShareIsExactToTheMillionth(t *testing.T) {
+func TestRatioIsExactToMillionth(t *testing.T) {
 	for ratio, want := range map[float64]uint64{
 		0.000123: 123, // in binary a little more
 		0.07:     70_000,
@@ -96,8 +96,9 @@ func TestAShareIsExactToTheMillionth(t *testing.T) {
 	}
 }
 
-// TestWhatHasExpiredIsNotWithdrawn where the one that moves the epochs has yet to spend what expires.
-func TestWhatHasExpiredIsNotWithdrawn(t *testing.T) {
+// TestWithdrawNeverTakesExpiredDeposit where the one that moves the epochs has yet to spend what
+// expires.
+func TestWithdrawNeverTakesExpiredDeposit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{Ratio: 1})
 		b.Deposit()
@@ -111,8 +112,9 @@ func TestWhatHasExpiredIsNotWithdrawn(t *testing.T) {
 	})
 }
 
-// TestAWithdrawalFindsATokenThoughAnotherIsPaidAndTakenMeanwhile: there was a token at every moment.
-func TestAWithdrawalFindsATokenThoughAnotherIsPaidAndTakenMeanwhile(t *testing.T) {
+// TestWithdrawSucceedsDespiteConcurrentDepositAndWithdraw: there was a token at every
+// moment.
+func TestWithdrawSucceedsDespiteConcurrentDepositAndWithdraw(t *testing.T) {
 	b := New(Config{Ratio: 1, TTL: time.Hour})
 	b.Deposit()
 	b.between = func() {
@@ -130,8 +132,9 @@ func TestAWithdrawalFindsATokenThoughAnotherIsPaidAndTakenMeanwhile(t *testing.T
 	}
 }
 
-// TestOneOfTwoWhoWithdrawTheLastTokenAtATimeGetsIt, from the deposits and from the reserve, which hold one here.
-func TestOneOfTwoWhoWithdrawTheLastTokenAtATimeGetsIt(t *testing.T) {
+// TestWithdrawGrantsLastTokenOnce, from the deposits and from the reserve, which
+// hold one here.
+func TestWithdrawGrantsLastTokenOnce(t *testing.T) {
 	for name, config := range map[string]Config{
 		"deposits": {Ratio: 1, TTL: time.Hour},
 		"reserve":  {MinPerSecond: 1, TTL: time.Second},
