@@ -89,7 +89,7 @@ func TestEveryPromiseNamesItsTest(t *testing.T) {
 			if !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "| promise") || strings.HasPrefix(line, "| ---") {
 				continue
 			}
-			if promises++; !named.MatchString(line) && !strings.Contains(line, "](../proof/others/)") {
+			if promises++; !named.MatchString(line) && !strings.Contains(line, "](../../proof/others/)") {
 				t.Errorf("no test is named: %s", line)
 			}
 		}
