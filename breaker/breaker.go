@@ -245,8 +245,9 @@ func (b *Breaker) HalfOpen() { b.force(HalfOpen) }
 // if the breaker is already disabled.
 func (b *Breaker) Disable() { b.force(Disabled) }
 
-// Reset closes the breaker manually and clears all counts and openings. On a closed breaker it does
-// the same, which isn't a transition: OnStateChange is not called.
+// Reset closes the breaker manually and clears all counts and openings. Calls that were admitted
+// before are no longer counted. Reset does this to a closed breaker too, but that isn't a
+// transition: OnStateChange is not called.
 func (b *Breaker) Reset() { b.force(Closed) }
 
 // A ticket is an admitted call. It is settled once, by done, cancel, or unwind, which set phase to

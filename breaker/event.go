@@ -63,8 +63,11 @@ type Snapshot struct {
 
 	// Slow is the number of slow calls in Window if SlowRate is set, including ignored ones and
 	// those still running.
-	Slow        int
-	Running     int // calls that the phase admitted and that haven't ended; with SlowRate, or if half-open
+	Slow int
+
+	// Running is the number of calls that the phase admitted and that haven't ended. It is counted
+	// with SlowRate, or if half-open.
+	Running     int
 	Consecutive int // failures in a row; with the rule Consecutive
 	Leak        int // failures minus successes; with the rule Leaky
 

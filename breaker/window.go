@@ -29,11 +29,12 @@ type window struct {
 	fine  divisor // length of an epoch of running calls; 0 without SlowRate
 
 	// settled is 1 + the latest epoch in which the window was seen to hold MinCalls. Until that
-	// epoch ends the window only gains calls, so a fast success needn't be judged. Whoever judges
+	// epoch ends the window only gains calls, so a fast success needn't be judged. The judging call
 	// writes it; a stale value only costs a judgment.
 	settled atomic.Int64
 	// judged is the end of the epoch, fine or not, in which the running calls were last judged.
-	// Until then they can only end. Whoever judges writes it; a stale value only costs a judgment.
+	// Until then they can only end. The judging call writes it; a stale value only costs a
+	// judgment.
 	judged atomic.Int64
 
 	carried atomic.Int64 // running calls whose words were reused; all of them are slow
