@@ -36,9 +36,9 @@ func atOnce() http.RoundTripper {
 	})
 }
 
-// TestARoundTripAllocatesLittle beside the bare transport's some 50 allocations: at most 10 with an empty pipeline and 20 with the design
+// TestTransportAllocatesLittle beside the bare transport's some 50 allocations: at most 10 with an empty pipeline and 20 with the design
 // page's, under a ctx that can be canceled. A request that policies may send but once has a trace besides.
-func TestARoundTripAllocatesLittle(t *testing.T) {
+func TestTransportAllocatesLittle(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for _, c := range []struct {

@@ -23,8 +23,8 @@ func cancelable(t *testing.T) (req *http.Request, cancel func()) {
 	return req, func() { close(channel) }
 }
 
-// TestARequestThatWasCanceledIsNotSentAgain: policies hear of Request.Cancel as of the end of the ctx, at once.
-func TestARequestThatWasCanceledIsNotSentAgain(t *testing.T) {
+// TestTransportDoesNotResendCanceledRequest: policies hear of Request.Cancel as of the end of the ctx, at once.
+func TestTransportDoesNotResendCanceledRequest(t *testing.T) {
 	boom := errors.New("boom")
 	for name, policy := range map[string]resilience.Policy{
 		"no limit": retries(retry.Config{}),
@@ -47,7 +47,7 @@ func TestARequestThatWasCanceledIsNotSentAgain(t *testing.T) {
 	}
 }
 
-func TestRequestCancelEndsAWait(t *testing.T) {
+func TestTransportRequestCancelEndsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		req, cancel := cancelable(t)
 		base := &answers{statuses: []int{503}}
@@ -61,8 +61,8 @@ func TestRequestCancelEndsAWait(t *testing.T) {
 	})
 }
 
-// TestRequestCancelIsTheCallersEnd: it gets no response, and the breaker counts nothing.
-func TestRequestCancelIsTheCallersEnd(t *testing.T) {
+// TestTransportRequestCancelCountsAsCaller: it gets no response, and the breaker counts nothing.
+func TestTransportRequestCancelCountsAsCaller(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
 	req, cancel := cancelable(t)
 	base := &answers{statuses: []int{500}}
@@ -86,8 +86,8 @@ func TestRequestCancelIsTheCallersEnd(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-// TestClientTimeoutIsADeadline, and a failure for the breaker, though it closes Request.Cancel in the same instant.
-func TestClientTimeoutIsADeadline(t *testing.T) {
+// TestTransportClientTimeoutIsDeadline, and a failure for the breaker, though it closes Request.Cancel in the same instant.
+func TestTransportClientTimeoutIsDeadline(t *testing.T) {
 	for name, hang := range map[string]func(req *http.Request) error{
 		"heard of by Request.Cancel": func(req *http.Request) error {
 			//lint:ignore SA1019 what Client.Timeout sets
@@ -117,8 +117,8 @@ func TestClientTimeoutIsADeadline(t *testing.T) {
 	}
 }
 
-// TestRequestCancelAtTheDeadlineIsTheDeadline, also where the ctx has yet to end: Client.Timeout has one timer for each.
-func TestRequestCancelAtTheDeadlineIsTheDeadline(t *testing.T) {
+// TestTransportRequestCancelAtDeadlineIsDeadline, also where the ctx has yet to end: Client.Timeout has one timer for each.
+func TestTransportRequestCancelAtDeadlineIsDeadline(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
 	req, cancel := cancelable(t)
 	calls := 0
@@ -138,8 +138,8 @@ type due struct{ context.Context }
 
 func (due) Deadline() (time.Time, bool) { return time.Unix(0, 0), true }
 
-// TestRequestCancelStartsNoGoroutine where nobody waits: Client.Timeout sets it for each request.
-func TestRequestCancelStartsNoGoroutine(t *testing.T) {
+// TestTransportRequestCancelStartsNoGoroutine where nobody waits: Client.Timeout sets it for each request.
+func TestTransportRequestCancelStartsNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		req, cancel := cancelable(t)
 		defer cancel()

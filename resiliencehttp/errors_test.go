@@ -10,8 +10,8 @@ import (
 	"github.com/effector-go/resilience/resiliencehttp"
 )
 
-// TestRetryAfterIsWhatTheServerAskedFor, and none where that makes no sense.
-func TestRetryAfterIsWhatTheServerAskedFor(t *testing.T) {
+// TestStatusErrorRetryAfterParsesHeader, and none where that makes no sense.
+func TestStatusErrorRetryAfterParsesHeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // it is the year 2000
 		for _, c := range []struct {
 			status      int
@@ -55,7 +55,7 @@ func TestRetryAfterIsWhatTheServerAskedFor(t *testing.T) {
 	})
 }
 
-func TestStatusErrorsAreReadable(t *testing.T) {
+func TestStatusErrorText(t *testing.T) {
 	for want, err := range map[string]*resiliencehttp.StatusError{
 		"resiliencehttp: GET http://a/b: 503 Service Unavailable": {StatusCode: 503, Method: "GET", URL: "http://a/b"},
 		"resiliencehttp: PUT http://a/b: 599 What":                {StatusCode: 599, Status: "599 What", Method: "PUT", URL: "http://a/b"},
@@ -67,7 +67,7 @@ func TestStatusErrorsAreReadable(t *testing.T) {
 	}
 }
 
-func TestDefaultFailed(t *testing.T) {
+func TestDefaultFailedStatuses(t *testing.T) {
 	failed := map[int]bool{408: true, 429: true, 500: true, 502: true, 503: true, 504: true, 506: true, 599: true}
 	for status := 100; status < 700; status++ {
 		want := failed[status] || status >= 507 && status <= 599
@@ -77,8 +77,8 @@ func TestDefaultFailed(t *testing.T) {
 	}
 }
 
-// TestMistakesAreToldAllAtOnce, each with its field, value and range.
-func TestMistakesAreToldAllAtOnce(t *testing.T) {
+// TestConfigValidateReportsAllErrors, each with its field, value and range.
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	err := resiliencehttp.Config{MaxKeys: -1, IdleAfter: -time.Second, DrainLimit: -2, DeadlineHeader: "a b"}.Validate()
 	want := `resiliencehttp: Policies is nil, must be a function
 resiliencehttp: MaxKeys is -1, must be at least 1, or 0 for 10000

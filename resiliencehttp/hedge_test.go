@@ -20,9 +20,9 @@ func hedging() resilience.Policy {
 	return hedge.New(hedge.Config{Delay: time.Second, Budget: budget.New(budget.Config{Ratio: 1})})
 }
 
-// TestAHedgesWinnerStreamsOn though the hedge has returned and canceled what it started, and the loser leaves no response and no
+// TestTransportHedgeWinnerKeepsStreaming though the hedge has returned and canceled what it started, and the loser leaves no response and no
 // connection.
-func TestAHedgesWinnerStreamsOn(t *testing.T) {
+func TestTransportHedgeWinnerKeepsStreaming(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var requests, gone atomic.Int32
 		m := newMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -51,8 +51,8 @@ func TestAHedgesWinnerStreamsOn(t *testing.T) {
 	})
 }
 
-// TestAHedgesFailedResponsesAreAnswersOrDropped: the last is the caller's, the others are nobody's.
-func TestAHedgesFailedResponsesAreAnswersOrDropped(t *testing.T) {
+// TestTransportHedgeDropsAllFailedResponsesButLast: the last is the caller's, the others are nobody's.
+func TestTransportHedgeDropsAllFailedResponsesButLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &answers{statuses: []int{503, 500}}
 		response, err := through(base, hedging()).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
@@ -64,8 +64,8 @@ func TestAHedgesFailedResponsesAreAnswersOrDropped(t *testing.T) {
 	})
 }
 
-// TestAPOSTIsNotHedged, whatever a retry around it may do.
-func TestAPOSTIsNotHedged(t *testing.T) {
+// TestTransportDoesNotHedgePOST, whatever a retry around it may do.
+func TestTransportDoesNotHedgePOST(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &answers{statuses: []int{500}}
 		policy := resilience.Pipeline{retries(retry.Config{}), hedging()}

@@ -97,8 +97,8 @@ func trying(t *testing.T, change func(*http.Transport)) *http.Client {
 	return &http.Client{Transport: wrapped(base, designed)}
 }
 
-// TestALostConnectionIsTriedAgain where the request may be repeated, and not where it may not.
-func TestALostConnectionIsTriedAgain(t *testing.T) {
+// TestTransportRetriesLostConnection where the request may be repeated, and not where it may not.
+func TestTransportRetriesLostConnection(t *testing.T) {
 	for name, lost := range map[string]func(net.Conn){
 		"before the request was read": hangUp,
 		"before the headers":          hearing(hangUp),
@@ -119,8 +119,8 @@ func TestALostConnectionIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestABodyThatEndsEarlyIsTheCallers: the headers came, so the attempt has succeeded.
-func TestABodyThatEndsEarlyIsTheCallers(t *testing.T) {
+// TestTransportReturnsTruncatedBody: the headers came, so the attempt has succeeded.
+func TestTransportReturnsTruncatedBody(t *testing.T) {
 	w := newWire(t, truncated, fine)
 	response, err := trying(t, nil).Get(w.url())
 	if err != nil {
@@ -132,9 +132,9 @@ func TestABodyThatEndsEarlyIsTheCallers(t *testing.T) {
 	}
 }
 
-// TestARequestWithoutAConnectionIsSentAgain whatever its method: a refused dial, a TLS handshake that was not finished, a proxy that
+// TestTransportRetriesRequestWithoutConnection whatever its method: a refused dial, a TLS handshake that was not finished, a proxy that
 // refused. Only one whose body cannot be replayed is not.
-func TestARequestWithoutAConnectionIsSentAgain(t *testing.T) {
+func TestTransportRetriesRequestWithoutConnection(t *testing.T) {
 	refused := func(fails int) (func(*http.Transport), *atomic.Int32) {
 		dials := new(atomic.Int32)
 		return func(base *http.Transport) {
@@ -233,8 +233,8 @@ func (l *hangingUp) Accept() (net.Conn, error) {
 	}
 }
 
-// TestDroppedResponsesLeaveTheirConnectionInUse: three attempts over one connection, counted at the server.
-func TestDroppedResponsesLeaveTheirConnectionInUse(t *testing.T) {
+// TestTransportReusesConnectionsOfDroppedResponses: three attempts over one connection, counted at the server.
+func TestTransportReusesConnectionsOfDroppedResponses(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		var requests atomic.Int32
 		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -254,8 +254,8 @@ func TestDroppedResponsesLeaveTheirConnectionInUse(t *testing.T) {
 	})
 }
 
-// TestASlowBodyOutlivesTheLimits: each byte comes after the attempt's limit has passed.
-func TestASlowBodyOutlivesTheLimits(t *testing.T) {
+// TestTransportSlowBodyOutlivesTimeouts: each byte comes after the attempt's limit has passed.
+func TestTransportSlowBodyOutlivesTimeouts(t *testing.T) {
 	limit := 50 * time.Millisecond
 	written := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -282,8 +282,8 @@ func TestASlowBodyOutlivesTheLimits(t *testing.T) {
 	}
 }
 
-// TestTwoHundredClientsThroughAnOutage leave no goroutine, no connection and no body behind, and each gets an answer.
-func TestTwoHundredClientsThroughAnOutage(t *testing.T) {
+// TestTransportTwoHundredClientsDuringOutage leave no goroutine, no connection and no body behind, and each gets an answer.
+func TestTransportTwoHundredClientsDuringOutage(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		var calls, aborted atomic.Int32
 		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -382,8 +382,8 @@ func (b *countedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// TestAHedgedRequestLeavesNoResponseOpen: two attempts beside each other, the loser's response comes late.
-func TestAHedgedRequestLeavesNoResponseOpen(t *testing.T) {
+// TestTransportClosesResponseOfHedgeLoser: two attempts beside each other, the loser's response comes late.
+func TestTransportClosesResponseOfHedgeLoser(t *testing.T) {
 	late, dropped := make(chan struct{}), make(chan struct{})
 	body := &trackedBody{Reader: strings.NewReader("x")}
 	var attempts atomic.Int32
@@ -421,8 +421,8 @@ func TestAHedgedRequestLeavesNoResponseOpen(t *testing.T) {
 	checkClosed(t, []*trackedBody{body})
 }
 
-// TestAnAbandonedAttemptsResponseIsDropped when it comes after all.
-func TestAnAbandonedAttemptsResponseIsDropped(t *testing.T) {
+// TestTransportDropsResponseOfAbandonedAttempt when it comes after all.
+func TestTransportDropsResponseOfAbandonedAttempt(t *testing.T) {
 	late := make(chan struct{})
 	closed := make(chan struct{})
 	base := roundTripper(func(*http.Request) (*http.Response, error) { // deaf to its ctx

@@ -61,8 +61,8 @@ func (m *memory) Accept() (net.Conn, error) {
 func (m *memory) Close() error   { close(m.closed); return nil }
 func (m *memory) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "memory"} }
 
-// TestTheTransportsDeadlineHeaderIsKept: the server's ctx ends when the client's limit passes, and its breaker stays closed.
-func TestTheTransportsDeadlineHeaderIsKept(t *testing.T) {
+// TestMiddlewareHonorsTransportDeadlineHeader: the server's ctx ends when the client's limit passes, and its breaker stays closed.
+func TestMiddlewareHonorsTransportDeadlineHeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		began := time.Now()
@@ -94,8 +94,8 @@ func TestTheTransportsDeadlineHeaderIsKept(t *testing.T) {
 	})
 }
 
-// TestABodyEndsAtTheDeadlineThatTheServerWasTold, though the policies' limits end with the headers: documented.
-func TestABodyEndsAtTheDeadlineThatTheServerWasTold(t *testing.T) {
+// TestTransportDeadlineHeaderEndsBody, though the policies' limits end with the headers: documented.
+func TestTransportDeadlineHeaderEndsBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "begun")

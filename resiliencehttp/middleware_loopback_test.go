@@ -138,8 +138,8 @@ func noneBut(before map[string]bool) bool {
 	return true
 }
 
-// TestAHandlerInTheMiddleIsAborted: the client gets the headers and sees that the body is not whole; the connection of HTTP/1.1 is closed.
-func TestAHandlerInTheMiddleIsAborted(t *testing.T) {
+// TestMiddlewareAbortsPartialResponse: the client gets the headers and sees that the body is not whole; the connection of HTTP/1.1 is closed.
+func TestMiddlewareAbortsPartialResponse(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
@@ -171,8 +171,8 @@ func TestAHandlerInTheMiddleIsAborted(t *testing.T) {
 	})
 }
 
-// TestAConnectionServesOnAfterA503, whether the handler was refused, left behind or late, with a body or without.
-func TestAConnectionServesOnAfterA503(t *testing.T) {
+// TestMiddlewareReusesConnectionAfter503, whether the handler was refused, left behind or late, with a body or without.
+func TestMiddlewareReusesConnectionAfter503(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end := make(chan struct{}, 1), make(chan struct{})
 		defer close(end)
@@ -210,8 +210,8 @@ func TestAConnectionServesOnAfterA503(t *testing.T) {
 	})
 }
 
-// TestEarlyHintsAreNotAnAnswer: what follows may still be 503, without their headers.
-func TestEarlyHintsAreNotAnAnswer(t *testing.T) {
+// TestMiddlewareEarlyHintsAreNotResponse: what follows may still be 503, without their headers.
+func TestMiddlewareEarlyHintsAreNotResponse(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave := make(chan struct{})
 		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Millisecond), "leaving": leaving(leave, leftErr)} {
@@ -250,8 +250,8 @@ func TestEarlyHintsAreNotAnAnswer(t *testing.T) {
 	})
 }
 
-// TestHintsInALoopEndIn503: the writer is nearly always in use when the handler is left.
-func TestHintsInALoopEndIn503(t *testing.T) {
+// TestMiddlewareEndsLoopOfHintsWith503: the writer is nearly always in use when the handler is left.
+func TestMiddlewareEndsLoopOfHintsWith503(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end := make(chan struct{}), make(chan struct{})
 		hints := 0
@@ -280,8 +280,8 @@ func TestHintsInALoopEndIn503(t *testing.T) {
 	})
 }
 
-// TestAWriteToAClientThatReadsNothingIsEnded once the handler is left behind, and so is the request.
-func TestAWriteToAClientThatReadsNothingIsEnded(t *testing.T) {
+// TestMiddlewareEndsWriteToStalledClient once the handler is left behind, and so is the request.
+func TestMiddlewareEndsWriteToStalledClient(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, over, ended := make(chan struct{}), make(chan any, 1), make(chan error, 1)
 		inner := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
@@ -324,8 +324,8 @@ func TestAWriteToAClientThatReadsNothingIsEnded(t *testing.T) {
 	})
 }
 
-// TestAnAnswerDoesNotWaitForASlowUpload: a handler that is left behind while it reads the body holds up no 503.
-func TestAnAnswerDoesNotWaitForASlowUpload(t *testing.T) {
+// TestMiddlewareResponseDoesNotWaitForSlowUpload: a handler that is left behind while it reads the body holds up no 503.
+func TestMiddlewareResponseDoesNotWaitForSlowUpload(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, ended := make(chan struct{}), make(chan error, 1)
 		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
@@ -351,8 +351,8 @@ func TestAnAnswerDoesNotWaitForASlowUpload(t *testing.T) {
 	})
 }
 
-// TestAPanicIsTheServers: net/http logs its value and the handler's stack, and ends the request.
-func TestAPanicIsTheServers(t *testing.T) {
+// TestMiddlewarePassesPanicToServer: net/http logs its value and the handler's stack, and ends the request.
+func TestMiddlewarePassesPanicToServer(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
 			s := newSite(t, protocol, guard(policy, func(w http.ResponseWriter, r *http.Request) {
@@ -379,7 +379,7 @@ func TestAPanicIsTheServers(t *testing.T) {
 	})
 }
 
-func TestAPanicOfAHandlerLeftBehindIsLoggedByTheServer(t *testing.T) {
+func TestMiddlewareLogsPanicOfAbandonedHandlerToServerLog(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end := make(chan struct{}), make(chan struct{})
 		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(http.ResponseWriter, *http.Request) {
@@ -398,7 +398,7 @@ func TestAPanicOfAHandlerLeftBehindIsLoggedByTheServer(t *testing.T) {
 	})
 }
 
-func TestGoexitEndsTheConnection(t *testing.T) {
+func TestMiddlewareGoexitClosesConnection(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
 		s := newSite(t, 1, guard(policy, func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "begun")
@@ -411,7 +411,7 @@ func TestGoexitEndsTheConnection(t *testing.T) {
 	}
 }
 
-func TestTrailersReachTheClient(t *testing.T) {
+func TestMiddlewareSendsTrailers(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
 			s := newSite(t, protocol, guard(policy, func(w http.ResponseWriter, r *http.Request) {
@@ -433,8 +433,8 @@ func TestTrailersReachTheClient(t *testing.T) {
 	})
 }
 
-// TestFlushedDataArrivesWhileTheHandlerRuns, by http.Flusher and by http.ResponseController.
-func TestFlushedDataArrivesWhileTheHandlerRuns(t *testing.T) {
+// TestMiddlewareFlushSendsDataImmediately, by http.Flusher and by http.ResponseController.
+func TestMiddlewareFlushSendsDataImmediately(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		heard := make(chan struct{})
 		s := newSite(t, protocol, guard(abandoning(time.Hour), func(w http.ResponseWriter, r *http.Request) {
@@ -458,7 +458,7 @@ func TestFlushedDataArrivesWhileTheHandlerRuns(t *testing.T) {
 	})
 }
 
-func TestHEADHasTheHeadersOfGET(t *testing.T) {
+func TestMiddlewareHEADHasHeadersOfGET(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		s := newSite(t, protocol, guard(timeout.After(time.Hour), func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/fails" {
@@ -477,7 +477,7 @@ func TestHEADHasTheHeadersOfGET(t *testing.T) {
 	})
 }
 
-func TestASuperfluousStatusIsLoggedAndChangesNothing(t *testing.T) {
+func TestMiddlewareLogsSuperfluousStatus(t *testing.T) {
 	s := newSite(t, 1, guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(201)
 		w.WriteHeader(500)
@@ -490,9 +490,9 @@ func TestASuperfluousStatusIsLoggedAndChangesNothing(t *testing.T) {
 	}
 }
 
-// TestAHijackedConnectionIsTheHandlers: it echoes as a websocket does, holds the half-open breaker's probe until it ends, and is
+// TestMiddlewareLeavesHijackedConnectionToHandler: it echoes as a websocket does, holds the half-open breaker's probe until it ends, and is
 // left alone by a policy that leaves its handler behind.
-func TestAHijackedConnectionIsTheHandlers(t *testing.T) {
+func TestMiddlewareLeavesHijackedConnectionToHandler(t *testing.T) {
 	for name, apart := range map[string]bool{"in time": false, "left behind": true} {
 		b := breaker.New(breaker.Config{Name: "echo"})
 		b.HalfOpen()
@@ -548,8 +548,8 @@ func TestAHijackedConnectionIsTheHandlers(t *testing.T) {
 	}
 }
 
-// TestTheResponseControllerReachesTheConnection through the writer, and through another middleware's.
-func TestTheResponseControllerReachesTheConnection(t *testing.T) {
+// TestMiddlewareResponseControllerReachesConnection through the writer, and through another middleware's.
+func TestMiddlewareResponseControllerReachesConnection(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
 			"directly":  func(w http.ResponseWriter) http.ResponseWriter { return w },
@@ -592,8 +592,8 @@ func TestTheResponseControllerReachesTheConnection(t *testing.T) {
 	})
 }
 
-// TestDeadlinesOfAHandlerLeftBehindRaceWithNothing: setting one before each write is how streams are written. The race detector watches.
-func TestDeadlinesOfAHandlerLeftBehindRaceWithNothing(t *testing.T) {
+// TestMiddlewareDeadlinesOfAbandonedHandlerDoNotRace: setting one before each write is how streams are written. The race detector watches.
+func TestMiddlewareDeadlinesOfAbandonedHandlerDoNotRace(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, ended := make(chan struct{}, 1), make(chan error, 1)
 		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
@@ -619,8 +619,8 @@ func TestDeadlinesOfAHandlerLeftBehindRaceWithNothing(t *testing.T) {
 	})
 }
 
-// TestAClientThatGoesIsNoFailure, be it while it waits for the answer, reads it, or sends its body.
-func TestAClientThatGoesIsNoFailure(t *testing.T) {
+// TestMiddlewareDisconnectIsNotFailure, be it while it waits for the answer, reads it, or sends its body.
+func TestMiddlewareDisconnectIsNotFailure(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		running, served := make(chan struct{}), make(chan struct{})
@@ -678,8 +678,8 @@ func TestAClientThatGoesIsNoFailure(t *testing.T) {
 	})
 }
 
-// TestAHundredClientsOfAHandlerThatIsAbandoned: each gets an answer of the handler's or in its place, never a mix, and no goroutine stays.
-func TestAHundredClientsOfAHandlerThatIsAbandoned(t *testing.T) {
+// TestMiddlewareHundredClientsOfAbandonedHandlers: each gets an answer of the handler's or in its place, never a mix, and no goroutine stays.
+func TestMiddlewareHundredClientsOfAbandonedHandlers(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		before := goroutines()
 		end := make(chan struct{})

@@ -95,7 +95,7 @@ type statusTeller int
 func (s statusTeller) Error() string   { return "an error with a status" }
 func (s statusTeller) HTTPStatus() int { return int(s) }
 
-func TestARefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
+func TestMiddlewareRefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
 	for _, row := range []struct {
 		after time.Duration
 		want  string
@@ -120,7 +120,7 @@ func TestARefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
 	}
 }
 
-func TestAnOpenBreakerTellsTheTimeLeft(t *testing.T) {
+func TestMiddlewareOpenBreakerSetsRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: 10 * time.Second})
 		handler := guard(b, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
@@ -133,7 +133,7 @@ func TestAnOpenBreakerTellsTheTimeLeft(t *testing.T) {
 	})
 }
 
-func TestARefusalIsWhatItsHTTPStatusSays(t *testing.T) {
+func TestMiddlewareRefusalUsesHTTPStatus(t *testing.T) {
 	for told, want := range map[int]int{429: 429, 599: 599, 999: 999, 200: 200, 199: 503, 101: 503, 0: 503, -1: 503, 1000: 503} {
 		refusal := fmt.Errorf("%w, %w", resilience.ErrRefused, statusTeller(told))
 		if answer := record(guard(says(refusal), untouched(t)), get()); answer.StatusCode != want {
@@ -142,7 +142,7 @@ func TestARefusalIsWhatItsHTTPStatusSays(t *testing.T) {
 	}
 }
 
-func TestARateLimitIs429(t *testing.T) {
+func TestMiddlewareRateLimitIs429(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := ratelimit.New(ratelimit.Config{Rate: 1 / 1.5, Burst: 1})
 		handler := guard(limit, func(http.ResponseWriter, *http.Request) {})
@@ -155,7 +155,7 @@ func TestARateLimitIs429(t *testing.T) {
 	})
 }
 
-func TestAnotherErrorThatRanNoHandlerIs500OrItsHTTPStatus(t *testing.T) {
+func TestMiddlewareOtherErrorIs500OrHTTPStatus(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		err  error
@@ -173,7 +173,7 @@ func TestAnotherErrorThatRanNoHandlerIs500OrItsHTTPStatus(t *testing.T) {
 	}
 }
 
-func TestARequestWhoseTimePassesInAQueueIs503(t *testing.T) {
+func TestMiddlewareTimeoutInQueueIs503(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1})
 		handler := guard(resilience.Pipeline{timeout.After(time.Second), room}, func(w http.ResponseWriter, r *http.Request) {
@@ -195,8 +195,8 @@ func TestARequestWhoseTimePassesInAQueueIs503(t *testing.T) {
 	})
 }
 
-// TestAnswersInItsPlaceHaveNoneOfTheHandlersHeaders, whether the handler ran or not, and keep those of other middleware.
-func TestAnswersInItsPlaceHaveNoneOfTheHandlersHeaders(t *testing.T) {
+// TestMiddlewareOwnResponseDropsHandlerHeaders, whether the handler ran or not, and keep those of other middleware.
+func TestMiddlewareOwnResponseDropsHandlerHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
 			inner := guard(policy, func(w http.ResponseWriter, r *http.Request) {
@@ -224,7 +224,7 @@ func TestAnswersInItsPlaceHaveNoneOfTheHandlersHeaders(t *testing.T) {
 	})
 }
 
-func TestTheHandlersHeadersAreThoseOfItsAnswer(t *testing.T) {
+func TestMiddlewareSendsHandlerHeaders(t *testing.T) {
 	recorder := httptest.NewRecorder()
 	recorder.Header().Set("X-Outer", "1")
 	recorder.Header().Set("X-Removed", "1")
@@ -247,7 +247,7 @@ func TestTheHandlersHeadersAreThoseOfItsAnswer(t *testing.T) {
 	}
 }
 
-func TestAHandlerThatWritesNothingInTimeIs200(t *testing.T) {
+func TestMiddlewareSilentHandlerIs200(t *testing.T) {
 	var heard error
 	answer := record(guard(hears(&heard), func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Handler", "1") }), get())
 	if answer.StatusCode != 200 || answer.Header.Get("X-Handler") != "1" || heard != nil {
@@ -255,8 +255,8 @@ func TestAHandlerThatWritesNothingInTimeIs200(t *testing.T) {
 	}
 }
 
-// TestSilenceUntilTheTimeoutIs503 and an error for the policy, whether the handler returns or is abandoned.
-func TestSilenceUntilTheTimeoutIs503(t *testing.T) {
+// TestMiddlewareSilenceUntilTimeoutIs503 and an error for the policy, whether the handler returns or is abandoned.
+func TestMiddlewareSilenceUntilTimeoutIs503(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
 			var heard error
@@ -276,7 +276,7 @@ func TestSilenceUntilTheTimeoutIs503(t *testing.T) {
 	})
 }
 
-func TestWhatAHandlerWroteThatReturnedLateStands(t *testing.T) {
+func TestMiddlewareKeepsLateResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, write := range map[string]func(w http.ResponseWriter){
 			"a body":   func(w http.ResponseWriter) { w.WriteHeader(202); io.WriteString(w, "late") },
@@ -302,7 +302,7 @@ func TestWhatAHandlerWroteThatReturnedLateStands(t *testing.T) {
 	})
 }
 
-func TestAnErrorAfterTheAnswerChangesNothing(t *testing.T) {
+func TestMiddlewareIgnoresErrorAfterResponse(t *testing.T) {
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		next.Run(ctx)
 		return fmt.Errorf("afterthought: %w", resilience.ErrRefused)
@@ -313,7 +313,7 @@ func TestAnErrorAfterTheAnswerChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAHandlerLeftAfterItBeganToWriteIsAborted(t *testing.T) {
+func TestMiddlewareAbortsAbandonedWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, write := range map[string]func(w http.ResponseWriter){
 			"a body":   func(w http.ResponseWriter) { io.WriteString(w, "begun") },
@@ -332,7 +332,7 @@ func TestAHandlerLeftAfterItBeganToWriteIsAborted(t *testing.T) {
 	})
 }
 
-func TestAFailedStatusIsAStatusErrorForThePolicy(t *testing.T) {
+func TestMiddlewarePolicySeesStatusError(t *testing.T) {
 	var heard error
 	handler := guard(hears(&heard), func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "17")
@@ -356,7 +356,7 @@ func TestAFailedStatusIsAStatusErrorForThePolicy(t *testing.T) {
 	}
 }
 
-func TestFailedStatusesOpenTheBreaker(t *testing.T) {
+func TestMiddlewareFailedStatusOpensBreaker(t *testing.T) {
 	for _, row := range []struct {
 		status int
 		failed func(int) bool
@@ -387,8 +387,8 @@ func TestFailedStatusesOpenTheBreaker(t *testing.T) {
 	}
 }
 
-// TestAHandlerIsNeverRunTwice, by a retry, or by a policy that does not ask whether it may.
-func TestAHandlerIsNeverRunTwice(t *testing.T) {
+// TestMiddlewareNeverRunsHandlerTwice, by a retry, or by a policy that does not ask whether it may.
+func TestMiddlewareNeverRunsHandlerTwice(t *testing.T) {
 	again := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		next.Run(ctx)
 		return next.Run(ctx)
@@ -425,7 +425,7 @@ func TestAHandlerIsNeverRunTwice(t *testing.T) {
 	}
 }
 
-func TestARefusedHandlerMayStillRun(t *testing.T) {
+func TestMiddlewareRunsHandlerAfterRetriedRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second})
 		policy := resilience.Pipeline{retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Minute}), b}
@@ -441,7 +441,7 @@ func TestARefusedHandlerMayStillRun(t *testing.T) {
 	})
 }
 
-func TestAnAbortedHandlerHasNotFailed(t *testing.T) {
+func TestMiddlewareAbortIsNotFailure(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		handler := guard(resilience.Pipeline{b, policy}, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
@@ -454,8 +454,8 @@ func TestAnAbortedHandlerHasNotFailed(t *testing.T) {
 	}
 }
 
-// TestAPanicGoesOnWithItsValue and its stack, and is a failure.
-func TestAPanicGoesOnWithItsValue(t *testing.T) {
+// TestMiddlewarePanicKeepsValue and its stack, and is a failure.
+func TestMiddlewarePanicKeepsValue(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
 	thrown := []int{1} // not comparable
 	handler := guard(b, func(http.ResponseWriter, *http.Request) { panicDeepDown(thrown) })
@@ -486,7 +486,7 @@ func stackHere() []byte {
 	return stack[:runtime.Stack(stack, false)]
 }
 
-func TestAPanicApartGoesOnWithItsValueAndStack(t *testing.T) {
+func TestMiddlewarePanicOnOtherGoroutineKeepsValueAndStack(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
 	handler := guard(resilience.Pipeline{b, abandoning(time.Hour)}, func(http.ResponseWriter, *http.Request) { panicDeepDown("thrown") })
 	value := panicOf(func() { record(handler, get()) })
@@ -505,8 +505,8 @@ func TestAPanicApartGoesOnWithItsValueAndStack(t *testing.T) {
 	}
 }
 
-// TestAPanicOfAHandlerLeftBehindDoesNotEndTheProcess, even if its ctx is not done: the limit may pass while it unwinds.
-func TestAPanicOfAHandlerLeftBehindDoesNotEndTheProcess(t *testing.T) {
+// TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash, even if its ctx is not done: the limit may pass while it unwinds.
+func TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leave := make(chan struct{})
 		alive := false
@@ -533,7 +533,7 @@ func TestAPanicOfAHandlerLeftBehindDoesNotEndTheProcess(t *testing.T) {
 	})
 }
 
-func TestAnAbortOfAHandlerLeftBehindIsNotLogged(t *testing.T) {
+func TestMiddlewareDoesNotLogAbortOfAbandonedHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		handler := guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(time.Minute)
@@ -549,8 +549,8 @@ func TestAnAbortOfAHandlerLeftBehindIsNotLogged(t *testing.T) {
 	})
 }
 
-// TestAPolicyThatPanicsLeavesNoWriterBehind: the handler that it had left writes no more.
-func TestAPolicyThatPanicsLeavesNoWriterBehind(t *testing.T) {
+// TestMiddlewareEndsWriterWhenPolicyPanics: the handler that it had left writes no more.
+func TestMiddlewareEndsWriterWhenPolicyPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leave := make(chan struct{})
 		var written error
@@ -571,7 +571,7 @@ func TestAPolicyThatPanicsLeavesNoWriterBehind(t *testing.T) {
 	})
 }
 
-func TestGoexitPassesThrough(t *testing.T) {
+func TestMiddlewarePassesGoexit(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		handler := guard(resilience.Pipeline{b, policy}, func(http.ResponseWriter, *http.Request) { runtime.Goexit() })
@@ -593,7 +593,7 @@ func TestGoexitPassesThrough(t *testing.T) {
 	}
 }
 
-func TestAClientThatWentAwayHasNotFailed(t *testing.T) {
+func TestMiddlewareCanceledClientIsNotFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, answer := range map[string]http.HandlerFunc{
 			"silence":       func(http.ResponseWriter, *http.Request) {},
@@ -631,7 +631,7 @@ func withPatience(text string) *http.Request {
 	return r
 }
 
-func TestTheDeadlineHeaderBecomesTheDeadline(t *testing.T) {
+func TestMiddlewareDeadlineHeaderSetsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const none = time.Duration(-1)
 		century := time.Duration(math.MaxInt64)
@@ -677,7 +677,7 @@ func TestTheDeadlineHeaderBecomesTheDeadline(t *testing.T) {
 	})
 }
 
-func TestWithoutDeadlineHeaderNoHeaderIsADeadline(t *testing.T) {
+func TestMiddlewareIgnoresDeadlineHeaderByDefault(t *testing.T) {
 	resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: resilience.Pipeline{}, MaxDeadline: time.Second})(
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if _, ok := r.Context().Deadline(); ok {
@@ -691,7 +691,7 @@ func listening(policy resilience.Policy, handler http.HandlerFunc) http.Handler 
 	return resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: policy, DeadlineHeader: patience})(handler)
 }
 
-func TestTheMiddlewareNeverExtendsADeadline(t *testing.T) {
+func TestMiddlewareNeverExtendsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -711,8 +711,8 @@ func TestTheMiddlewareNeverExtendsADeadline(t *testing.T) {
 	})
 }
 
-// TestAClientsDeadlineEndsTheCtxAsACancellation whose cause is the deadline.
-func TestAClientsDeadlineEndsTheCtxAsACancellation(t *testing.T) {
+// TestMiddlewareClientDeadlineCancelsContext whose cause is the deadline.
+func TestMiddlewareClientDeadlineCancelsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		handler := listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
@@ -741,7 +741,7 @@ func TestAClientsDeadlineEndsTheCtxAsACancellation(t *testing.T) {
 	})
 }
 
-func TestTinyClientDeadlinesOpenNoBreaker(t *testing.T) {
+func TestMiddlewareTinyClientDeadlinesDoNotOpenBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, limit := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
 			b := breaker.New(breaker.Config{Consecutive: 1, FailureRate: 0.01, MinCalls: 1})
@@ -767,7 +767,7 @@ func TestTinyClientDeadlinesOpenNoBreaker(t *testing.T) {
 	})
 }
 
-func TestChildrenOfAClientsDeadlineStartNoGoroutine(t *testing.T) {
+func TestMiddlewareClientDeadlineChildrenStartNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 			before := goroutines()
@@ -783,7 +783,7 @@ func TestChildrenOfAClientsDeadlineStartNoGoroutine(t *testing.T) {
 	})
 }
 
-func TestTheCtxOfAClientsDeadlineEndsWithTheRequest(t *testing.T) {
+func TestMiddlewareClientDeadlineContextEndsWithRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ctx context.Context
 		listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) { ctx = r.Context() }).
@@ -794,7 +794,7 @@ func TestTheCtxOfAClientsDeadlineEndsWithTheRequest(t *testing.T) {
 	})
 }
 
-func TestADeadCtxRunsNoHandler(t *testing.T) {
+func TestMiddlewareDoneContextRunsNoHandler(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if answer := record(guard(resilience.Pipeline{}, untouched(t)), get().WithContext(ctx)); answer.StatusCode != 503 {
@@ -802,7 +802,7 @@ func TestADeadCtxRunsNoHandler(t *testing.T) {
 	}
 }
 
-func TestTheHandlerGetsTheValuesOfThePoliciesCtx(t *testing.T) {
+func TestMiddlewareHandlerSeesPolicyContextValues(t *testing.T) {
 	type key struct{}
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		return next.Run(context.WithValue(ctx, key{}, "policy's"))
@@ -814,8 +814,8 @@ func TestTheHandlerGetsTheValuesOfThePoliciesCtx(t *testing.T) {
 	}), get())
 }
 
-// TestNestedMiddlewaresEachKeepTheirWord: what the inner one says is the outer one's answer.
-func TestNestedMiddlewaresEachKeepTheirWord(t *testing.T) {
+// TestMiddlewareNestsInItself: what the inner one says is the outer one's answer.
+func TestMiddlewareNestsInItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.RawQuery == "begun" {
@@ -846,7 +846,7 @@ func TestNestedMiddlewaresEachKeepTheirWord(t *testing.T) {
 	})
 }
 
-func TestAMuxInsideTellsItsPatternOutside(t *testing.T) {
+func TestMiddlewareReportsMuxPattern(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /users/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("id") == "8" {
@@ -867,8 +867,8 @@ func TestAMuxInsideTellsItsPatternOutside(t *testing.T) {
 	}
 }
 
-// TestTheFilesOfAFormAreRemoved: net/http knows only of those that were parsed by its own request, not by a copy.
-func TestTheFilesOfAFormAreRemoved(t *testing.T) {
+// TestMiddlewareRemovesFormFiles: net/http knows only of those that were parsed by its own request, not by a copy.
+func TestMiddlewareRemovesFormFiles(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
 		dir := t.TempDir()
 		t.Setenv("TMPDIR", dir)
@@ -896,7 +896,7 @@ func TestTheFilesOfAFormAreRemoved(t *testing.T) {
 	}
 }
 
-func TestMistakesOfAServerConfigAreToldAllAtOnce(t *testing.T) {
+func TestServerConfigValidateReportsAllErrors(t *testing.T) {
 	if err := (resiliencehttp.ServerConfig{Policy: resilience.Pipeline{}}).Validate(); err != nil {
 		t.Error(err)
 	}
@@ -912,7 +912,7 @@ resiliencehttp: MaxDeadline is -1s, must be positive, or 0 for no limit`
 	}
 }
 
-func TestANilPolicyInAPipelineAndANilHandlerPanic(t *testing.T) {
+func TestMiddlewarePanicsOnNilPolicyOrHandler(t *testing.T) {
 	nested := resilience.Pipeline{timeout.After(time.Second), resilience.Pipeline{nil}}
 	value := panicOf(func() { resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: nested}) })
 	if text := fmt.Sprint(value); !strings.Contains(text, "[1][0] is nil") {

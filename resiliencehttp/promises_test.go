@@ -523,8 +523,8 @@ func observe(t *testing.T, protocol int, promise func(*place) string, wrap func(
 	return promise(p)
 }
 
-// TestTheTransportKeepsWhatNetHTTPPromises: beside a bare http.Transport, both columns agree, with HTTP/1.1 and with HTTP/2 over TLS.
-func TestTheTransportKeepsWhatNetHTTPPromises(t *testing.T) {
+// TestTransportMatchesNetHTTP: beside a bare http.Transport, both columns agree, with HTTP/1.1 and with HTTP/2 over TLS.
+func TestTransportMatchesNetHTTP(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for _, promise := range promises {
 			if protocol == 2 && strings.HasPrefix(promise.name, "HTTP/1") {
@@ -544,8 +544,8 @@ func TestTheTransportKeepsWhatNetHTTPPromises(t *testing.T) {
 	})
 }
 
-// TestASchemeMismatchIsFoundUnderARetry, where the error that net/http looks for is not the outermost.
-func TestASchemeMismatchIsFoundUnderARetry(t *testing.T) {
+// TestTransportReportsSchemeMismatchUnderRetry, where the error that net/http looks for is not the outermost.
+func TestTransportReportsSchemeMismatchUnderRetry(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -22,8 +22,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// TestTheResponseIsBasesOwnStruct, since net/http writes trailers into it.
-func TestTheResponseIsBasesOwnStruct(t *testing.T) {
+// TestTransportReturnsResponseOfBase, since net/http writes trailers into it.
+func TestTransportReturnsResponseOfBase(t *testing.T) {
 	own := &http.Response{StatusCode: 200, Body: &trackedBody{Reader: strings.NewReader("x")}}
 	base := roundTripper(func(*http.Request) (*http.Response, error) { return own, nil })
 	response, err := through(base, timeout.After(time.Hour)).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
@@ -33,8 +33,8 @@ func TestTheResponseIsBasesOwnStruct(t *testing.T) {
 	response.Body.Close()
 }
 
-// TestEachHopOfARedirectPasses through the policies, with attempts of its own.
-func TestEachHopOfARedirectPasses(t *testing.T) {
+// TestTransportRunsPoliciesForEachRedirect through the policies, with attempts of its own.
+func TestTransportRunsPoliciesForEachRedirect(t *testing.T) {
 	var paths []string
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
 		paths = append(paths, fmt.Sprint(req.URL.Path, retry.Attempt(req.Context())))
@@ -71,8 +71,8 @@ type halfConn struct {
 
 func (c *halfConn) CloseWrite() error { c.halves++; return nil }
 
-// TestAnUpgradedBodyKeepsWhatItCan: it is written to, and half-closed if Base's can be; then it says so, and else not.
-func TestAnUpgradedBodyKeepsWhatItCan(t *testing.T) {
+// TestTransportUpgradedBodyStaysWritable: it is written to, and half-closed if Base's can be; then it says so, and else not.
+func TestTransportUpgradedBodyStaysWritable(t *testing.T) {
 	for _, half := range []bool{false, true} {
 		whole := &halfConn{conn: conn{trackedBody: trackedBody{Reader: strings.NewReader("heard")}}}
 		var body io.ReadCloser = &whole.conn
@@ -117,8 +117,8 @@ func TestAnUpgradedBodyKeepsWhatItCan(t *testing.T) {
 	}
 }
 
-// TestAnUpgradedBodyIsDroppedUnread: it may never end.
-func TestAnUpgradedBodyIsDroppedUnread(t *testing.T) {
+// TestTransportDropsUpgradedBodyUnread: it may never end.
+func TestTransportDropsUpgradedBodyUnread(t *testing.T) {
 	body := &conn{trackedBody: trackedBody{Reader: strings.NewReader("heard")}}
 	base := roundTripper(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 101, Body: body}, nil })
 	boom := errors.New("boom")
@@ -131,8 +131,8 @@ func TestAnUpgradedBodyIsDroppedUnread(t *testing.T) {
 	checkClosed(t, []*trackedBody{&body.trackedBody})
 }
 
-// TestBaseIsCanceledWhenAPolicyEndsItsCtx before the headers came, as a hedge does, with the policy's cause.
-func TestBaseIsCanceledWhenAPolicyEndsItsCtx(t *testing.T) {
+// TestTransportCancelsBaseWithPolicyContext before the headers came, as a hedge does, with the policy's cause.
+func TestTransportCancelsBaseWithPolicyContext(t *testing.T) {
 	lost := errors.New("lost")
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
 		<-req.Context().Done()
@@ -148,8 +148,8 @@ func TestBaseIsCanceledWhenAPolicyEndsItsCtx(t *testing.T) {
 	}
 }
 
-// TestTheBodyOutlivesAPolicysCtx that ended after the headers came, as a hedge's does when it returns.
-func TestTheBodyOutlivesAPolicysCtx(t *testing.T) {
+// TestTransportBodyOutlivesPolicyContext that ended after the headers came, as a hedge's does when it returns.
+func TestTransportBodyOutlivesPolicyContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent context.Context
 		base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -173,8 +173,8 @@ func TestTheBodyOutlivesAPolicysCtx(t *testing.T) {
 	})
 }
 
-// TestAResponseThatComesWithTheLimitIsDropped: its ctx has ended, and it could not be read.
-func TestAResponseThatComesWithTheLimitIsDropped(t *testing.T) {
+// TestTransportDropsResponseThatArrivesAtDeadline: its ctx has ended, and it could not be read.
+func TestTransportDropsResponseThatArrivesAtDeadline(t *testing.T) {
 	canceling := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		ctx, cancel := context.WithCancel(ctx)
 		time.AfterFunc(time.Second, cancel)
@@ -198,8 +198,8 @@ func TestAResponseThatComesWithTheLimitIsDropped(t *testing.T) {
 	}
 }
 
-// TestNoTimerOutlivesTheBody, nor the headers: what watched the limit is gone with them, however the body ends.
-func TestNoTimerOutlivesTheBody(t *testing.T) {
+// TestTransportReleasesContextWithBody, nor the headers: what watched the limit is gone with them, however the body ends.
+func TestTransportReleasesContextWithBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, end := range map[string]func(body io.ReadCloser){
 			"read":   func(body io.ReadCloser) { io.ReadAll(body) },
@@ -236,8 +236,8 @@ func TestNoTimerOutlivesTheBody(t *testing.T) {
 	})
 }
 
-// TestNoConnectionIsHeldWhileRetryWaits: the response is drained and closed first, and its ctx has ended.
-func TestNoConnectionIsHeldWhileRetryWaits(t *testing.T) {
+// TestTransportHoldsNoConnectionDuringBackoff: the response is drained and closed first, and its ctx has ended.
+func TestTransportHoldsNoConnectionDuringBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		attempts := make(chan context.Context, 2)
 		body := &trackedBody{Reader: strings.NewReader("x")}
@@ -265,8 +265,8 @@ func TestNoConnectionIsHeldWhileRetryWaits(t *testing.T) {
 	})
 }
 
-// TestALateStartHasABodyOfItsOwn: a policy left it behind and returned, so the caller's body is closed.
-func TestALateStartHasABodyOfItsOwn(t *testing.T) {
+// TestTransportLateStartGetsNewBody: a policy left it behind and returned, so the caller's body is closed.
+func TestTransportLateStartGetsNewBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body := &trackedBody{Reader: strings.NewReader("callers'")}
 		var sent string
@@ -295,8 +295,8 @@ func TestALateStartHasABodyOfItsOwn(t *testing.T) {
 	})
 }
 
-// TestNotMadeIsWhatTheHooksTell: a connection was asked for, and not got. Nothing else proves that a POST was not sent.
-func TestNotMadeIsWhatTheHooksTell(t *testing.T) {
+// TestTransportMarksNotMadeByTraceHooks: a connection was asked for, and not got. Nothing else proves that a POST was not sent.
+func TestTransportMarksNotMadeByTraceHooks(t *testing.T) {
 	boom := errors.New("boom")
 	for _, c := range []struct {
 		asked, got bool
@@ -322,8 +322,8 @@ func TestNotMadeIsWhatTheHooksTell(t *testing.T) {
 	}
 }
 
-// TestARequestThatWasSentInTheEndIsNotSentAgain: the attempts before it were not made, it was.
-func TestARequestThatWasSentInTheEndIsNotSentAgain(t *testing.T) {
+// TestTransportDoesNotResendPOSTOnceSent: the attempts before it were not made, it was.
+func TestTransportDoesNotResendPOSTOnceSent(t *testing.T) {
 	calls := 0
 	var sent []string
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -345,9 +345,9 @@ func TestARequestThatWasSentInTheEndIsNotSentAgain(t *testing.T) {
 	}
 }
 
-// TestOnlyCallsAtMostOnceAreTraced: others need not know whether there was a connection, nor where no policy is
+// TestTransportTracesOnlyAtMostOnceCalls: others need not know whether there was a connection, nor where no policy is
 // there to send again. The caller's own hooks hear in every case.
-func TestOnlyCallsAtMostOnceAreTraced(t *testing.T) {
+func TestTransportTracesOnlyAtMostOnceCalls(t *testing.T) {
 	for _, row := range []struct {
 		method string
 		policy resilience.Policy
@@ -388,8 +388,8 @@ func TestOnlyCallsAtMostOnceAreTraced(t *testing.T) {
 	}
 }
 
-// TestARefusedDialOnLoopbackIsTriedAgain, also for a POST: nobody listens there.
-func TestARefusedDialOnLoopbackIsTriedAgain(t *testing.T) {
+// TestTransportRetriesRefusedDial, also for a POST: nobody listens there.
+func TestTransportRetriesRefusedDial(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -409,8 +409,8 @@ func TestARefusedDialOnLoopbackIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestARefusedExpectationSendsTheWholeBodyNextTime: the server answered 503 without 100 Continue, so the first body was never read.
-func TestARefusedExpectationSendsTheWholeBodyNextTime(t *testing.T) {
+// TestTransportResendsBodyAfterRefusedExpectation: the server answered 503 without 100 Continue, so the first body was never read.
+func TestTransportResendsBodyAfterRefusedExpectation(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		requests := 0
 		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -435,8 +435,8 @@ func TestARefusedExpectationSendsTheWholeBodyNextTime(t *testing.T) {
 	})
 }
 
-// TestARefusingProxyIsToldAsItIs: 407 is the answer of a plain request through a proxy, and an error where a tunnel was asked for.
-func TestARefusingProxyIsToldAsItIs(t *testing.T) {
+// TestTransportReportsProxyRefusalUnchanged: 407 is the answer of a plain request through a proxy, and an error where a tunnel was asked for.
+func TestTransportReportsProxyRefusalUnchanged(t *testing.T) {
 	proxy := newSite(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Proxy-Authenticate", "Basic")
 		w.WriteHeader(http.StatusProxyAuthRequired)
@@ -463,8 +463,8 @@ func TestARefusingProxyIsToldAsItIs(t *testing.T) {
 	}
 }
 
-// TestAPanicOfBaseOrFailedLeavesNothingOpen, and passes.
-func TestAPanicOfBaseOrFailedLeavesNothingOpen(t *testing.T) {
+// TestTransportPanicLeavesNothingOpen, and passes.
+func TestTransportPanicLeavesNothingOpen(t *testing.T) {
 	for _, place := range []string{"Base", "Failed"} {
 		body := &trackedBody{Reader: strings.NewReader("x")}
 		var sent context.Context
@@ -491,8 +491,8 @@ func TestAPanicOfBaseOrFailedLeavesNothingOpen(t *testing.T) {
 	}
 }
 
-// TestStatusErrorsTellWhatEndedTheRetrying, with the last response in the tree and no body open.
-func TestStatusErrorsTellWhatEndedTheRetrying(t *testing.T) {
+// TestTransportStatusErrorsReportExhaustedRetry, with the last response in the tree and no body open.
+func TestTransportStatusErrorsReportExhaustedRetry(t *testing.T) {
 	base := &answers{statuses: []int{500, 503}}
 	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base: base, StatusErrors: true, Policies: func(string) resilience.Policy { return retries(retry.Config{MaxAttempts: 2}) },
@@ -506,8 +506,8 @@ func TestStatusErrorsTellWhatEndedTheRetrying(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-// TestTheStatusErrorOfATransportWithinIsAnError: it is not of a response that is held here.
-func TestTheStatusErrorOfATransportWithinIsAnError(t *testing.T) {
+// TestTransportInnerStatusErrorIsError: it is not of a response that is held here.
+func TestTransportInnerStatusErrorIsError(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	within := resiliencehttp.NewTransport(resiliencehttp.Config{Base: base, StatusErrors: true, Policies: empty})
 	response, err := through(within, resilience.Pipeline{}).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
@@ -518,8 +518,8 @@ func TestTheStatusErrorOfATransportWithinIsAnError(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-// TestManyKeysLeaveMaxKeysBehind, and no goroutine.
-func TestManyKeysLeaveMaxKeysBehind(t *testing.T) {
+// TestTransportKeepsAtMostMaxKeys, and no goroutine.
+func TestTransportKeepsAtMostMaxKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const many, most = 100_000, 100
 		key := 0

@@ -258,8 +258,8 @@ func visit(t *testing.T, protocol int, request string, handler http.Handler) str
 	return fmt.Sprintf("%v %s; logged %q; thrown %v", hints, told, logged, thrown)
 }
 
-// TestTheMiddlewareKeepsWhatNetHTTPPromises: beside the bare handler, what clients and logs get agrees.
-func TestTheMiddlewareKeepsWhatNetHTTPPromises(t *testing.T) {
+// TestMiddlewareMatchesNetHTTP: beside the bare handler, what clients and logs get agrees.
+func TestMiddlewareMatchesNetHTTP(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for _, promise := range serverPromises {
 			if protocol == 2 && strings.HasPrefix(promise.name, "HTTP/1") {

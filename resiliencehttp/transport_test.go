@@ -121,7 +121,7 @@ func checkClosed(t *testing.T, bodies []*trackedBody) {
 	}
 }
 
-func TestTheLastFailedResponseIsTheAnswer(t *testing.T) {
+func TestTransportReturnsLastFailedResponse(t *testing.T) {
 	base := &answers{statuses: []int{503, 502, 500}}
 	req := newRequest(t, "GET", "http://example.com/a", "")
 	response, err := through(base, retries(retry.Config{MaxAttempts: 3})).RoundTrip(req)
@@ -142,8 +142,8 @@ func TestTheLastFailedResponseIsTheAnswer(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-// TestAForbiddenWaitLeavesTheResponse: whatever forbids the wait, the server's answer is the caller's, at once.
-func TestAForbiddenWaitLeavesTheResponse(t *testing.T) {
+// TestTransportReturnsResponseWhenWaitIsForbidden: whatever forbids the wait, the server's answer is the caller's, at once.
+func TestTransportReturnsResponseWhenWaitIsForbidden(t *testing.T) {
 	year := http.Header{"Retry-After": {"31536000"}}
 	soon := http.Header{"Retry-After": {"1"}}
 	for name, c := range map[string]struct {
@@ -187,7 +187,7 @@ func TestAForbiddenWaitLeavesTheResponse(t *testing.T) {
 	}
 }
 
-func TestStatusErrorsGivesTheErrorAndDropsTheBody(t *testing.T) {
+func TestTransportStatusErrorsDropsBody(t *testing.T) {
 	base := &answers{statuses: []int{429}, header: http.Header{"Retry-After": {"7"}}}
 	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base: base, StatusErrors: true,
@@ -207,7 +207,7 @@ func TestStatusErrorsGivesTheErrorAndDropsTheBody(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-func TestAnotherCallsStatusErrorIsAnErrorAndDropsTheResponse(t *testing.T) {
+func TestTransportForeignStatusErrorIsError(t *testing.T) {
 	another := &resiliencehttp.StatusError{StatusCode: 500, Status: "500 Internal Server Error", Method: "GET", URL: "http://other/"}
 	base := &answers{statuses: []int{500}}
 	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -220,7 +220,7 @@ func TestAnotherCallsStatusErrorIsAnErrorAndDropsTheResponse(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-func TestAStatusErrorFoundDeepInTheTreeLeavesTheResponse(t *testing.T) {
+func TestTransportFindsWrappedStatusError(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		return errors.Join(errors.New("other"), fmt.Errorf("wrapped: %w", next.Run(ctx)))
@@ -230,7 +230,7 @@ func TestAStatusErrorFoundDeepInTheTreeLeavesTheResponse(t *testing.T) {
 	}
 }
 
-func TestACallerWhoWentGetsTheError(t *testing.T) {
+func TestTransportCanceledCallerGetsError(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	ctx, cancel := context.WithCancel(t.Context())
 	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -243,7 +243,7 @@ func TestACallerWhoWentGetsTheError(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-func TestARefusalAfterAnAttemptIsTheError(t *testing.T) {
+func TestTransportRefusalAfterAttemptIsError(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{
 		"after a wait": resilience.Pipeline{retries(retry.Config{}), breaker.New(breaker.Config{Consecutive: 1})},
 		"at once": resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -261,8 +261,8 @@ func TestARefusalAfterAnAttemptIsTheError(t *testing.T) {
 	}
 }
 
-// TestAPolicyThatGivesTheResponseUpGetsItsError: the error's response is no longer held.
-func TestAPolicyThatGivesTheResponseUpGetsItsError(t *testing.T) {
+// TestTransportDiscardedResponseIsError: the error's response is no longer held.
+func TestTransportDiscardedResponseIsError(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
@@ -276,9 +276,9 @@ func TestAPolicyThatGivesTheResponseUpGetsItsError(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-// TestOfTwoResponsesTheOneOfTheErrorIsTheAnswer: attempts beside each other failed, and the policy kept one's response and one's error.
+// TestTransportMatchesResponseToError: attempts beside each other failed, and the policy kept one's response and one's error.
 // Where these do not belong together there is no answer, and in no case is a response left open.
-func TestOfTwoResponsesTheOneOfTheErrorIsTheAnswer(t *testing.T) {
+func TestTransportMatchesResponseToError(t *testing.T) {
 	for _, c := range []struct{ response, err int }{{0, 0}, {1, 1}, {0, 1}, {1, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			base := &answers{statuses: []int{503, 500}}
@@ -304,7 +304,7 @@ func TestOfTwoResponsesTheOneOfTheErrorIsTheAnswer(t *testing.T) {
 	}
 }
 
-func TestAPolicyWithoutErrorAndResponseIsAnError(t *testing.T) {
+func TestTransportPolicyWithoutResponseIsError(t *testing.T) {
 	body := &trackedBody{Reader: strings.NewReader("x")}
 	req := newRequest(t, "POST", "http://example.com/", "")
 	req.Body = body
@@ -315,8 +315,8 @@ func TestAPolicyWithoutErrorAndResponseIsAnError(t *testing.T) {
 	checkClosed(t, []*trackedBody{body})
 }
 
-// TestOnlyRepeatableRequestsAreSentAgain by a retry of three attempts that are all answered 500.
-func TestOnlyRepeatableRequestsAreSentAgain(t *testing.T) {
+// TestTransportRetriesOnlyRepeatableRequests by a retry of three attempts that are all answered 500.
+func TestTransportRetriesOnlyRepeatableRequests(t *testing.T) {
 	plain := func(req *http.Request) *http.Request { return req }
 	header := func(name string) func(*http.Request) *http.Request {
 		return func(req *http.Request) *http.Request {
@@ -388,7 +388,7 @@ func TestOnlyRepeatableRequestsAreSentAgain(t *testing.T) {
 	}
 }
 
-func TestAllowRepeatIsTakenOffTheCtxOfBase(t *testing.T) {
+func TestAllowRepeatDoesNotReachBase(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	outer := through(through(base, retries(retry.Config{MaxAttempts: 2})), retries(retry.Config{MaxAttempts: 2}))
 	req := newRequest(t, "POST", "http://example.com/", "x")
@@ -399,7 +399,7 @@ func TestAllowRepeatIsTakenOffTheCtxOfBase(t *testing.T) {
 	response.Body.Close()
 }
 
-func TestTheCallersRequestIsNotModified(t *testing.T) {
+func TestTransportDoesNotModifyRequest(t *testing.T) {
 	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base: &answers{statuses: []int{500, 500, 200}},
 		Policies: func(string) resilience.Policy {
@@ -420,8 +420,8 @@ func TestTheCallersRequestIsNotModified(t *testing.T) {
 	}
 }
 
-// TestFurtherAttemptsHaveHeadersOfTheirOwn: a Base that signs a request, though it must not change it, changes nobody else's.
-func TestFurtherAttemptsHaveHeadersOfTheirOwn(t *testing.T) {
+// TestTransportRetriesHaveSeparateHeaders: a Base that signs a request, though it must not change it, changes nobody else's.
+func TestTransportRetriesHaveSeparateHeaders(t *testing.T) {
 	attempts := 0
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
 		if attempts++; attempts > 1 {
@@ -440,8 +440,8 @@ func TestFurtherAttemptsHaveHeadersOfTheirOwn(t *testing.T) {
 	}
 }
 
-// TestTheRequestBodyIsClosedOnce on every path on which Base does not get it.
-func TestTheRequestBodyIsClosedOnce(t *testing.T) {
+// TestTransportClosesRequestBodyOnce on every path on which Base does not get it.
+func TestTransportClosesRequestBodyOnce(t *testing.T) {
 	forced := breaker.New(breaker.Config{})
 	forced.ForceOpen()
 	for name, c := range map[string]resiliencehttp.Config{
@@ -494,7 +494,7 @@ func TestTheRequestBodyIsClosedOnce(t *testing.T) {
 	})
 }
 
-func TestAGetBodyThatFailsIsTheError(t *testing.T) {
+func TestTransportReturnsGetBodyError(t *testing.T) {
 	boom := errors.New("boom")
 	base := &answers{statuses: []int{500}}
 	req := newRequest(t, "PUT", "http://example.com/", "x")
@@ -506,8 +506,8 @@ func TestAGetBodyThatFailsIsTheError(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-// TestTheBodyOutlivesTheAttemptsLimit, and still ends with the request's own ctx.
-func TestTheBodyOutlivesTheAttemptsLimit(t *testing.T) {
+// TestTransportBodyOutlivesAttemptTimeout, and still ends with the request's own ctx.
+func TestTransportBodyOutlivesAttemptTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent context.Context
 		base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -542,7 +542,7 @@ func TestTheBodyOutlivesTheAttemptsLimit(t *testing.T) {
 	})
 }
 
-func TestBaseIsCanceledWhenAnAttemptsLimitPasses(t *testing.T) {
+func TestTransportCancelsBaseAtAttemptTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var causes []error
 		base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -567,7 +567,7 @@ func TestBaseIsCanceledWhenAnAttemptsLimitPasses(t *testing.T) {
 	})
 }
 
-func TestBaseGetsTheValuesOfThePoliciesCtx(t *testing.T) {
+func TestTransportBaseSeesPolicyContextValues(t *testing.T) {
 	type key struct{}
 	var attempts []int
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -584,8 +584,8 @@ func TestBaseGetsTheValuesOfThePoliciesCtx(t *testing.T) {
 	}
 }
 
-// TestAnErrorTellsOfATimeoutDeepInIt to net/http, which looks at the outermost error only.
-func TestAnErrorTellsOfATimeoutDeepInIt(t *testing.T) {
+// TestTransportErrorReportsWrappedTimeout to net/http, which looks at the outermost error only.
+func TestTransportErrorReportsWrappedTimeout(t *testing.T) {
 	deep := fmt.Errorf("wrapped: %w", &url.Error{Op: "Get", URL: "x", Err: context.DeadlineExceeded})
 	base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, deep })
 	client := &http.Client{Transport: through(base, resilience.Pipeline{})}
@@ -595,7 +595,7 @@ func TestAnErrorTellsOfATimeoutDeepInIt(t *testing.T) {
 	}
 }
 
-func TestABaseThatBreaksItsContractIsAnError(t *testing.T) {
+func TestTransportInvalidBaseResultIsError(t *testing.T) {
 	for name, response := range map[string]*http.Response{
 		"neither response nor error": nil,
 		"both":                       {StatusCode: 200, Body: &trackedBody{Reader: strings.NewReader("x")}},
@@ -618,8 +618,8 @@ func TestABaseThatBreaksItsContractIsAnError(t *testing.T) {
 	}
 }
 
-// TestADroppedBodyIsReadForAWhile: up to DrainLimit of what comes within 100 ms.
-func TestADroppedBodyIsReadForAWhile(t *testing.T) {
+// TestTransportDrainsDroppedBodyWithinLimits: up to DrainLimit of what comes within 100 ms.
+func TestTransportDrainsDroppedBodyWithinLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		size   int
 		length int64
@@ -659,8 +659,8 @@ func TestADroppedBodyIsReadForAWhile(t *testing.T) {
 	}
 }
 
-// TestADroppedBodysCloseMayWaitForARead: its request's ctx ends first, so that one that heeds only this is given up in time.
-func TestADroppedBodysCloseMayWaitForARead(t *testing.T) {
+// TestTransportEndsContextBeforeClosingDroppedBody: its request's ctx ends first, so that one that heeds only this is given up in time.
+func TestTransportEndsContextBeforeClosingDroppedBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
 			Base: roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -725,8 +725,8 @@ func (d *dripping) Close() error {
 	return nil
 }
 
-// TestADropNeverFallsInsideTheNextAttemptsLimit: an overwritten response is drained beside the attempt that overwrote it.
-func TestADropNeverFallsInsideTheNextAttemptsLimit(t *testing.T) {
+// TestTransportDrainsOutsideNextAttempt: an overwritten response is drained beside the attempt that overwrote it.
+func TestTransportDrainsOutsideNextAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		read, calls := 0, 0
 		base := roundTripper(func(*http.Request) (*http.Response, error) {
@@ -753,7 +753,7 @@ func TestADropNeverFallsInsideTheNextAttemptsLimit(t *testing.T) {
 	})
 }
 
-func TestEachKeyHasItsPolicies(t *testing.T) {
+func TestTransportCreatesPolicyPerKey(t *testing.T) {
 	made := map[string]int{}
 	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base: &answers{statuses: []int{200}},
@@ -788,7 +788,7 @@ func TestEachKeyHasItsPolicies(t *testing.T) {
 	}
 }
 
-func TestTwoRequestsForANewKeyMakeOnePolicy(t *testing.T) {
+func TestTransportConcurrentRequestsCreateOnePolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var made atomic.Int32
 		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
@@ -814,8 +814,8 @@ func TestTwoRequestsForANewKeyMakeOnePolicy(t *testing.T) {
 	})
 }
 
-// TestKeysFallAway: those idle too long, and those beyond MaxKeys, never one in use.
-func TestKeysFallAway(t *testing.T) {
+// TestTransportEvictsKeys: those idle too long, and those beyond MaxKeys, never one in use.
+func TestTransportEvictsKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
 		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
@@ -855,7 +855,7 @@ func TestKeysFallAway(t *testing.T) {
 	})
 }
 
-func TestAnEmptyHostGoesToBase(t *testing.T) {
+func TestTransportPassesEmptyHostToBase(t *testing.T) {
 	base := &http.Transport{}
 	base.RegisterProtocol("file", http.NewFileTransport(http.Dir(".")))
 	client := &http.Client{Transport: through(base, resilience.PolicyFunc(func(context.Context, resilience.Next) error {
@@ -872,7 +872,7 @@ func TestAnEmptyHostGoesToBase(t *testing.T) {
 	}
 }
 
-func TestTheDeadlineHeaderTellsTheTimeLeft(t *testing.T) {
+func TestTransportDeadlineHeaderHoldsTimeLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			limit, own time.Duration

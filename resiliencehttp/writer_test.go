@@ -91,7 +91,7 @@ func everything(w http.ResponseWriter) map[string]error {
 	}
 }
 
-func TestAHandlerLeftBehindReachesNothingOfTheServer(t *testing.T) {
+func TestWriterOfAbandonedHandlerReachesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &able{bare: newBare()}
 		guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
@@ -123,8 +123,8 @@ func TestAHandlerLeftBehindReachesNothingOfTheServer(t *testing.T) {
 	})
 }
 
-// TestTheHeaderMapIsTheHandlersOwn: one that was left behind may use it while the server uses its own.
-func TestTheHeaderMapIsTheHandlersOwn(t *testing.T) {
+// TestWriterHeaderMapIsSeparate: one that was left behind may use it while the server uses its own.
+func TestWriterHeaderMapIsSeparate(t *testing.T) {
 	leave, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	recorder := httptest.NewRecorder()
 	recorder.Header()["X-Outer"] = []string{"1"}
@@ -151,8 +151,8 @@ func TestTheHeaderMapIsTheHandlersOwn(t *testing.T) {
 	<-ended
 }
 
-// TestTheValuesOfAHeaderAreTheHandlersOwn, also those that the server was told.
-func TestTheValuesOfAHeaderAreTheHandlersOwn(t *testing.T) {
+// TestWriterHeaderValuesAreSeparate, also those that the server was told.
+func TestWriterHeaderValuesAreSeparate(t *testing.T) {
 	server := newBare()
 	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Handler", "1")
@@ -164,7 +164,7 @@ func TestTheValuesOfAHeaderAreTheHandlersOwn(t *testing.T) {
 	}).ServeHTTP(server, get())
 }
 
-func TestTheServersWriterIsReached(t *testing.T) {
+func TestWriterReachesServerWriter(t *testing.T) {
 	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
 		"directly":    func(w http.ResponseWriter) http.ResponseWriter { return w },
 		"by Unwrap":   func(w http.ResponseWriter) http.ResponseWriter { return wrappedWriter{wrappedWriter{w}} },
@@ -192,7 +192,7 @@ func TestTheServersWriterIsReached(t *testing.T) {
 	}
 }
 
-func TestAWriterHasNoMoreThanTheServers(t *testing.T) {
+func TestWriterHasNoMoreThanServerWriter(t *testing.T) {
 	server := newBare()
 	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := w.(http.Hijacker); ok {
@@ -219,7 +219,7 @@ func TestAWriterHasNoMoreThanTheServers(t *testing.T) {
 	}).ServeHTTP(server, get())
 }
 
-func TestAnInvalidStatusPanics(t *testing.T) {
+func TestWriterInvalidStatusPanics(t *testing.T) {
 	for _, status := range []int{-1, 0, 99, 1000} {
 		recorder := httptest.NewRecorder()
 		var server any = panicOf(func() { recorder.WriteHeader(status) })
@@ -252,7 +252,7 @@ func (h hooking) WriteHeader(status int) {
 	h.ResponseRecorder.WriteHeader(status)
 }
 
-func TestHeadersOfOtherMiddlewareStay(t *testing.T) {
+func TestWriterKeepsHeadersOfOtherMiddleware(t *testing.T) {
 	recorder := httptest.NewRecorder()
 	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "X-Sum")
@@ -288,7 +288,7 @@ func (i *informed) SetWriteDeadline(time.Time) error {
 	return nil
 }
 
-func TestInformationalHeadersAreTakenBack(t *testing.T) {
+func TestWriterRemovesInformationalHeaders(t *testing.T) {
 	told := 0
 	server := &informed{bare: newBare(), inform: func(header http.Header) {
 		told++
@@ -311,8 +311,8 @@ func TestInformationalHeadersAreTakenBack(t *testing.T) {
 	}
 }
 
-// TestAWriteBeforeTheAnswerMayEnd: where a handler is left in a 1xx, 503 can still be sent.
-func TestAWriteBeforeTheAnswerMayEnd(t *testing.T) {
+// TestWriterMayFinishInformationalWrite: where a handler is left in a 1xx, 503 can still be sent.
+func TestWriterMayFinishInformationalWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // however slow the machine, the time that a write may take does not pass
 		leave, informing, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		var face http.ResponseWriter
@@ -339,8 +339,8 @@ func TestAWriteBeforeTheAnswerMayEnd(t *testing.T) {
 	})
 }
 
-// TestAWriteThatBlocksIsCut by a write deadline, in the answer or before it.
-func TestAWriteThatBlocksIsCut(t *testing.T) {
+// TestWriterCutsBlockedWrite by a write deadline, in the answer or before it.
+func TestWriterCutsBlockedWrite(t *testing.T) {
 	for name, write := range map[string]func(w http.ResponseWriter){
 		"a 1xx":  func(w http.ResponseWriter) { w.WriteHeader(103) },
 		"a body": func(w http.ResponseWriter) { io.WriteString(w, "body") },
@@ -376,8 +376,8 @@ type blocking struct {
 func (b *blocking) Write(p []byte) (int, error) { b.block(); return 0, io.ErrShortWrite }
 func (b *blocking) Flush()                      { b.block() }
 
-// TestDeadlinesCanBeSetDuringAWrite, as on the server's writer: so one goroutine of a handler ends another's write.
-func TestDeadlinesCanBeSetDuringAWrite(t *testing.T) {
+// TestWriterSetsDeadlineDuringWrite, as on the server's writer: so one goroutine of a handler ends another's write.
+func TestWriterSetsDeadlineDuringWrite(t *testing.T) {
 	writing, cut := make(chan struct{}), make(chan struct{})
 	server := &blocking{informed{bare: newBare(), deadline: func() { close(cut) }}, func() { close(writing); <-cut }}
 	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
@@ -393,8 +393,8 @@ func TestDeadlinesCanBeSetDuringAWrite(t *testing.T) {
 	}).ServeHTTP(server, get())
 }
 
-// TestAHandlersGoroutinesMayWriteAtOnce: the writer is safe for concurrent use, and each write is whole.
-func TestAHandlersGoroutinesMayWriteAtOnce(t *testing.T) {
+// TestWriterAllowsConcurrentWrites: the writer is safe for concurrent use, and each write is whole.
+func TestWriterAllowsConcurrentWrites(t *testing.T) {
 	var calls atomic.Int32
 	answer := record(guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		var g errgroup.Group

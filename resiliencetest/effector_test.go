@@ -47,7 +47,7 @@ func wantCounts[T any](t *testing.T, e *resiliencetest.Effector[T], calls, most 
 	}
 }
 
-func TestCallsSucceedAndFailByTheirNumbers(t *testing.T) {
+func TestEffectorFailsByCallNumber(t *testing.T) {
 	const failed = "resiliencetest: failed"
 	for _, test := range []struct {
 		name string
@@ -73,7 +73,7 @@ func TestCallsSucceedAndFailByTheirNumbers(t *testing.T) {
 	}
 }
 
-func TestFailedCallsReturnTheZeroValueAndTheErrorItself(t *testing.T) {
+func TestEffectorFailureReturnsZeroValueAndError(t *testing.T) {
 	value, err := resiliencetest.FailFirst[string](1).Returning("v").Do(t.Context())
 	if value != "" || err != resiliencetest.ErrFailed {
 		t.Errorf("%q, %v", value, err)
@@ -93,7 +93,7 @@ func fates(ctx context.Context, e *resiliencetest.Effector[int], n int) (text st
 	return string(fate), failures
 }
 
-func TestFlakyFailsTheSameCallsForTheSameSeed(t *testing.T) {
+func TestFlakyIsDeterministicPerSeed(t *testing.T) {
 	// The tests of users hold by this order: it may not change from one release to the next.
 	if got, _ := fates(t.Context(), resiliencetest.Flaky[int](0.5, 1), 32); got != "-+++------++-++++++-+++---+-----" {
 		t.Errorf("the order of seed 1 is now %s", got)
@@ -107,7 +107,7 @@ func TestFlakyFailsTheSameCallsForTheSameSeed(t *testing.T) {
 	}
 }
 
-func TestFlakyFailsAtItsRateAndEachCallByItself(t *testing.T) {
+func TestFlakyFailsIndependentlyAtRate(t *testing.T) {
 	const n = 20_000
 	for _, rate := range []float64{0.01, 0.3, 0.9} {
 		fate, failures := fates(t.Context(), resiliencetest.Flaky[int](rate, 1), n)
@@ -128,7 +128,7 @@ func TestFlakyFailsAtItsRateAndEachCallByItself(t *testing.T) {
 	}
 }
 
-func TestSlowTakesItsTime(t *testing.T) {
+func TestSlowTakesFullDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.Slow[string](time.Second).Returning("v")
 		for range 2 {
@@ -148,7 +148,7 @@ func ended(ctx context.Context, e *resiliencetest.Effector[string]) (value strin
 	return value, time.Since(began), err
 }
 
-func TestCtxEndsSlowHangAndTheDelayOfAStep(t *testing.T) {
+func TestEffectorContextEndsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, e := range map[string]*resiliencetest.Effector[string]{
 			"Slow":   resiliencetest.Slow[string](time.Hour).Returning("v"),
@@ -179,7 +179,7 @@ func TestCtxEndsSlowHangAndTheDelayOfAStep(t *testing.T) {
 }
 
 // Two timers of one instant wake their goroutines in any order, so this would fail in half of the rounds.
-func TestADeadlineInTheInstantInWhichSlowEndsGoesFirst(t *testing.T) {
+func TestSlowDeadlineAtSameInstantWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Slow[int](time.Second)
 		step := resiliencetest.Script(resiliencetest.Step[int]{Delay: time.Second})
@@ -206,7 +206,7 @@ type neverDone struct{ context.Context }
 func (neverDone) Deadline() (time.Time, bool) { return time.Now(), true }
 func (neverDone) Done() <-chan struct{}       { return nil }
 
-func TestSlowEndsWithACtxThatIsNeverDone(t *testing.T) {
+func TestSlowEndsWithContextThatIsNeverDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.Slow[string](time.Second).Returning("v")
 		if value, took, err := ended(neverDone{context.Background()}, e); value != "v" || err != nil || took != time.Second {
@@ -215,7 +215,7 @@ func TestSlowEndsWithACtxThatIsNeverDone(t *testing.T) {
 	})
 }
 
-func TestDeafTakesItsTimeWhateverBecomesOfCtx(t *testing.T) {
+func TestIgnoresContextTakesFullDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.IgnoresContext[string](time.Minute).Returning("v")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -229,12 +229,12 @@ func TestDeafTakesItsTimeWhateverBecomesOfCtx(t *testing.T) {
 	})
 }
 
-func TestSlowDeafAndHangFailWithAnErrorThatIsSet(t *testing.T) {
+func TestEffectorFailingSetsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, e := range map[string]*resiliencetest.Effector[string]{
-			"Slow": resiliencetest.Slow[string](time.Second).Returning("v").Failing(errOwn),
+			"Slow":           resiliencetest.Slow[string](time.Second).Returning("v").Failing(errOwn),
 			"IgnoresContext": resiliencetest.IgnoresContext[string](time.Second).Returning("v").Failing(errOwn),
-			"Hang": resiliencetest.Hang[string]().Failing(errOwn),
+			"Hang":           resiliencetest.Hang[string]().Failing(errOwn),
 		} {
 			ctx, cancel := context.WithCancel(t.Context())
 			if name == "Hang" {
@@ -254,7 +254,7 @@ func TestSlowDeafAndHangFailWithAnErrorThatIsSet(t *testing.T) {
 	})
 }
 
-func TestPanicPanicsWithTheValueAndIsCounted(t *testing.T) {
+func TestPanicIsCounted(t *testing.T) {
 	e := resiliencetest.Panic[int](errOwn)
 	for range 2 {
 		func() {
@@ -269,7 +269,7 @@ func TestPanicPanicsWithTheValueAndIsCounted(t *testing.T) {
 	wantCounts(t, e, 2, 1)
 }
 
-func TestScriptTakesItsStepsInTurnAndStaysAtTheLast(t *testing.T) {
+func TestScriptRepeatsLastStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.Script(
 			resiliencetest.Step[string]{Value: "a"},
@@ -285,14 +285,14 @@ func TestScriptTakesItsStepsInTurnAndStaysAtTheLast(t *testing.T) {
 	})
 }
 
-func TestAStepMayGiveAValueBesideItsError(t *testing.T) {
+func TestScriptStepReturnsValueWithError(t *testing.T) {
 	e := resiliencetest.Script(resiliencetest.Step[string]{Value: "half", Err: errOwn})
 	if value, err := e.Do(t.Context()); value != "half" || err != errOwn {
 		t.Errorf("%q, %v", value, err)
 	}
 }
 
-func TestAStepWithoutDelayDoesNotAskCtx(t *testing.T) {
+func TestScriptStepWithoutDelayIgnoresContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	e := resiliencetest.Script(resiliencetest.Step[string]{Value: "v"})
@@ -301,7 +301,7 @@ func TestAStepWithoutDelayDoesNotAskCtx(t *testing.T) {
 	}
 }
 
-func TestScriptKeepsStepsOfItsOwn(t *testing.T) {
+func TestScriptCopiesSteps(t *testing.T) {
 	steps := []resiliencetest.Step[string]{{Value: "v"}}
 	e := resiliencetest.Script(steps...)
 	steps[0].Value = "changed"
@@ -310,7 +310,7 @@ func TestScriptKeepsStepsOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestScriptDoesAsItsStepsWrittenOutOneByOne(t *testing.T) {
+func TestScriptTimesRepeatsStep(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		var steps []resiliencetest.Step[int]
@@ -338,7 +338,7 @@ func TestScriptDoesAsItsStepsWrittenOutOneByOne(t *testing.T) {
 	}
 }
 
-func TestWhatIsSetLaterHoldsFromThenOn(t *testing.T) {
+func TestEffectorSettingsApplyToLaterCalls(t *testing.T) {
 	e := resiliencetest.FailFirst[string](2)
 	got := outcomes(t, e, 1)
 	e.Failing(errOwn)
@@ -352,20 +352,20 @@ func TestWhatIsSetLaterHoldsFromThenOn(t *testing.T) {
 	}
 }
 
-// TestEveryCallerOfMakersByNumberIsCounted at full speed: of n calls exactly as many fail as would one after another.
-func TestEveryCallerOfMakersByNumberIsCounted(t *testing.T) {
+// TestEffectorCountsConcurrentCallers at full speed: of n calls exactly as many fail as would one after another.
+func TestEffectorCountsConcurrentCallers(t *testing.T) {
 	const callers, each, n = 16, 250, 16 * 250
 	_, flaky := fates(t.Context(), resiliencetest.Flaky[int](0.3, 7), n)
 	for name, test := range map[string]struct {
 		e        *resiliencetest.Effector[int]
 		failures int
 	}{
-		"FailAfter": {resiliencetest.FailAfter[int](1000), n - 1000},
-		"FailFirst": {resiliencetest.FailFirst[int](1000), 1000},
-		"Flaky":     {resiliencetest.Flaky[int](0.3, 7), flaky},
-		"Script":    {resiliencetest.Script(resiliencetest.Step[int]{Err: errOwn, Times: 999}, resiliencetest.Step[int]{}), 999},
-		"Slow":      {resiliencetest.Slow[int](0), 0},
-		"IgnoresContext":      {resiliencetest.IgnoresContext[int](0), 0},
+		"FailAfter":      {resiliencetest.FailAfter[int](1000), n - 1000},
+		"FailFirst":      {resiliencetest.FailFirst[int](1000), 1000},
+		"Flaky":          {resiliencetest.Flaky[int](0.3, 7), flaky},
+		"Script":         {resiliencetest.Script(resiliencetest.Step[int]{Err: errOwn, Times: 999}, resiliencetest.Step[int]{}), 999},
+		"Slow":           {resiliencetest.Slow[int](0), 0},
+		"IgnoresContext": {resiliencetest.IgnoresContext[int](0), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var failures atomic.Int64
@@ -397,12 +397,12 @@ func TestEveryCallerOfMakersByNumberIsCounted(t *testing.T) {
 	}
 }
 
-func TestMostAtOnceIsExact(t *testing.T) {
+func TestEffectorMaxConcurrentIsExact(t *testing.T) {
 	for name, e := range map[string]*resiliencetest.Effector[int]{
-		"Slow":   resiliencetest.Slow[int](time.Second),
-		"IgnoresContext":   resiliencetest.IgnoresContext[int](time.Second),
-		"Hang":   resiliencetest.Hang[int](),
-		"Script": resiliencetest.Script(resiliencetest.Step[int]{Delay: time.Second}),
+		"Slow":           resiliencetest.Slow[int](time.Second),
+		"IgnoresContext": resiliencetest.IgnoresContext[int](time.Second),
+		"Hang":           resiliencetest.Hang[int](),
+		"Script":         resiliencetest.Script(resiliencetest.Step[int]{Delay: time.Second}),
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			most, calls := 0, 0
@@ -442,7 +442,7 @@ func (m meeting) Done() <-chan struct{} {
 	return m.Context.Done()
 }
 
-func TestMostAtOnceIsExactOutsideABubble(t *testing.T) {
+func TestEffectorMaxConcurrentIsExactOutsideBubble(t *testing.T) {
 	const n = 100
 	e := resiliencetest.Hang[int]()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -462,7 +462,7 @@ func TestMostAtOnceIsExactOutsideABubble(t *testing.T) {
 	wantCounts(t, e, n, n)
 }
 
-func TestConcurrentCallsTakeEachStepOnce(t *testing.T) {
+func TestScriptConcurrentCallsTakeEachStepOnce(t *testing.T) {
 	steps := make([]resiliencetest.Step[int], 1000)
 	for i := range steps {
 		steps[i].Value = i
@@ -492,7 +492,7 @@ func TestConcurrentCallsTakeEachStepOnce(t *testing.T) {
 	}
 }
 
-func TestACallThatEndsByGoexitRunsNoMore(t *testing.T) {
+func TestEffectorGoexitEndsCall(t *testing.T) {
 	e := resiliencetest.Hang[int]()
 	ended := make(chan struct{})
 	go func() {
@@ -511,7 +511,7 @@ func (exiting) Done() <-chan struct{} {
 	return nil
 }
 
-func TestMistakesPanicAndNameTheValueAndItsRange(t *testing.T) {
+func TestEffectorPanicsOnInvalidArguments(t *testing.T) {
 	type step = resiliencetest.Step[int]
 	for want, mistake := range map[string]func(){
 		"resiliencetest: FailAfter: n is -1, must be 0 or more":             func() { resiliencetest.FailAfter[int](-1) },
@@ -520,7 +520,7 @@ func TestMistakesPanicAndNameTheValueAndItsRange(t *testing.T) {
 		"resiliencetest: Flaky: rate is -0.1, must be 0 to 1":               func() { resiliencetest.Flaky[int](-0.1, 0) },
 		"resiliencetest: Flaky: rate is NaN, must be 0 to 1":                func() { resiliencetest.Flaky[int](math.NaN(), 0) },
 		"resiliencetest: Slow: d is -1s, must be 0 or more":                 func() { resiliencetest.Slow[int](-time.Second) },
-		"resiliencetest: IgnoresContext: d is -1s, must be 0 or more":                 func() { resiliencetest.IgnoresContext[int](-time.Second) },
+		"resiliencetest: IgnoresContext: d is -1s, must be 0 or more":       func() { resiliencetest.IgnoresContext[int](-time.Second) },
 		"resiliencetest: Script: there are 0 steps, must be at least 1":     func() { resiliencetest.Script[int]() },
 		"resiliencetest: Script: steps[1].Times is -1, must be 0 or more":   func() { resiliencetest.Script(step{}, step{Times: -1}) },
 		"resiliencetest: Script: steps[0].Delay is -1ns, must be 0 or more": func() { resiliencetest.Script(step{Delay: -1}) },
@@ -542,7 +542,7 @@ func TestMistakesPanicAndNameTheValueAndItsRange(t *testing.T) {
 	}
 }
 
-func TestAnEffectorFitsWhereverOneIsTaken(t *testing.T) {
+func TestEffectorDoFitsComposeAndDo(t *testing.T) {
 	e := resiliencetest.FailFirst[string](0).Returning("v")
 	var policy resilience.Policy = &resiliencetest.Recorder{}
 	outcomes := map[string]resilience.Effector[string]{

@@ -108,7 +108,7 @@ func TestGetUserSurvivesTwoLostConnections(t *testing.T) {
 	})
 }
 
-func TestAHangingServerIsCalledUntilTheBreakerOpens(t *testing.T) {
+func TestGetUserStopsCallingHangingServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetch, began := resiliencetest.Hang[User](), time.Now()
 		getUser := resilience.Compose(fetch.Do, breaker.New(breaker.Config{Consecutive: 2}), timeout.After(time.Second))
@@ -121,7 +121,7 @@ func TestAHangingServerIsCalledUntilTheBreakerOpens(t *testing.T) {
 	})
 }
 
-func TestARecoveringServerGetsOneProbeAtATime(t *testing.T) {
+func TestGetUserProbesRecoveringServerOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetch := resiliencetest.Script(
 			resiliencetest.Step[User]{Err: errors.New("status 503")},
@@ -147,7 +147,7 @@ func TestARecoveringServerGetsOneProbeAtATime(t *testing.T) {
 	})
 }
 
-func TestADriverThatIgnoresItsContextHoldsNoCaller(t *testing.T) {
+func TestQueryTimesOutThoughDriverIgnoresContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		query := resiliencetest.IgnoresContext[User](time.Minute)
 		limit := timeout.New(timeout.Config{Limit: time.Second, Abandon: 2})
@@ -164,7 +164,7 @@ func TestADriverThatIgnoresItsContextHoldsNoCaller(t *testing.T) {
 	})
 }
 
-func TestAnOpenBreakerEndsTheRetrying(t *testing.T) {
+func TestGetUserStopsRetryingWhenBreakerOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		attempts := &resiliencetest.Recorder{Name: "attempt"}
 		fetch := resiliencetest.Slow[User](100 * time.Millisecond).Failing(errors.New("no route"))

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestTheGuideShowsTestsThatRun: every test function of docs/testing.md is one of example_test.go, to the letter.
-func TestTheGuideShowsTestsThatRun(t *testing.T) {
+// TestExamplesMatchTestingPage: every test function of docs/testing.md is one of example_test.go, to the letter.
+func TestExamplesMatchTestingPage(t *testing.T) {
 	guide, err := os.ReadFile("../docs/testing.md")
 	if err != nil {
 		t.Fatal(err)

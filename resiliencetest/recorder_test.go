@@ -22,7 +22,7 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-func TestTheRecorderSeesWhatPassesWhereItStands(t *testing.T) {
+func TestRecorderSeesCallsOrAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := &resiliencetest.Recorder{Name: "call"}
 		attempts := &resiliencetest.Recorder{}
@@ -56,7 +56,7 @@ func TestTheRecorderSeesWhatPassesWhereItStands(t *testing.T) {
 	})
 }
 
-func TestTheRecorderChangesNothing(t *testing.T) {
+func TestRecorderChangesNothing(t *testing.T) {
 	type key struct{}
 	ctx := context.WithValue(t.Context(), key{}, "v")
 	e := func(inner context.Context) (string, error) {
@@ -70,14 +70,14 @@ func TestTheRecorderChangesNothing(t *testing.T) {
 	}
 }
 
-func TestTheRecorderOfNothingIsEmpty(t *testing.T) {
+func TestRecorderStartsEmpty(t *testing.T) {
 	var r resiliencetest.Recorder
 	if len(r.Runs()) != 0 || r.String() != "" {
 		t.Errorf("%v, %q", r.Runs(), r.String())
 	}
 }
 
-func TestTheRecorderTellsRefusalsFromErrors(t *testing.T) {
+func TestRecorderDistinguishesRefusalsFromErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		forced := breaker.New(breaker.Config{})
 		forced.ForceOpen()
@@ -95,7 +95,7 @@ func TestTheRecorderTellsRefusalsFromErrors(t *testing.T) {
 	})
 }
 
-func TestTheRecorderTellsWhatIsStillRunning(t *testing.T) {
+func TestRecorderReportsRunningCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outside, inside resiliencetest.Recorder
 		apart := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
@@ -126,7 +126,7 @@ func TestTheRecorderTellsWhatIsStillRunning(t *testing.T) {
 
 func explode(context.Context) (int, error) { panic(errOwn) }
 
-func TestAPanicPassesTheRecorderWithItsStack(t *testing.T) {
+func TestRecorderPassesPanicWithStack(t *testing.T) {
 	var r resiliencetest.Recorder
 	func() {
 		defer func() {
@@ -146,7 +146,7 @@ func TestAPanicPassesTheRecorderWithItsStack(t *testing.T) {
 	}
 }
 
-func TestGoexitPassesTheRecorder(t *testing.T) {
+func TestRecorderPassesGoexit(t *testing.T) {
 	var r resiliencetest.Recorder
 	ended := make(chan struct{})
 	go func() {
@@ -164,7 +164,7 @@ func TestGoexitPassesTheRecorder(t *testing.T) {
 	}
 }
 
-func TestARunIsToldInOneLine(t *testing.T) {
+func TestRunStringIsOneLine(t *testing.T) {
 	elsewhere := &resilience.PanicError{Value: errOwn, Stack: []byte("goroutine 1")}
 	for want, run := range map[string]resiliencetest.Run{
 		"still running":              {},
@@ -182,7 +182,7 @@ func TestARunIsToldInOneLine(t *testing.T) {
 	}
 }
 
-func TestTheRecorderKeepsEveryRunOfManyCallersInOrder(t *testing.T) {
+func TestRecorderOrdersRunsOfConcurrentCallers(t *testing.T) {
 	const callers, each = 16, 40
 	r := &resiliencetest.Recorder{Name: "call"}
 	e := resiliencetest.Flaky[int](0.3, 7)
