@@ -175,7 +175,7 @@ func TestGetUserStopsRetryingWhenBreakerOpens(t *testing.T) {
 		)(t.Context())
 		want := "attempt 1 at 0s: error after 100ms: no route\n" +
 			"attempt 2 at 1.1s: error after 100ms: no route\n" +
-			"attempt 3 at 2.2s: turned away after 0s: breaker users: open, retry in 4s\n"
+			"attempt 3 at 2.2s: refused after 0s: breaker users: open, retry in 4s\n"
 		if attempts.String() != want {
 			t.Errorf("%swant\n%s", attempts, want)
 		}

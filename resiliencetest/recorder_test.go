@@ -85,7 +85,7 @@ func TestRecorderDistinguishesRefusalsFromErrors(t *testing.T) {
 		resilience.Compose(resiliencetest.FailAfter[int](0).Do, &r, forced)(t.Context())
 		// The effector's own error says that another dependency refused: this call was made.
 		resilience.Compose(resiliencetest.FailAfter[int](0).Failing(breaker.ErrOpen).Do, &r)(t.Context())
-		want := "1 at 0s: turned away after 0s: breaker: forced open\n2 at 0s: error after 0s: breaker: open\n"
+		want := "1 at 0s: refused after 0s: breaker: forced open\n2 at 0s: error after 0s: breaker: open\n"
 		if got := r.String(); got != want {
 			t.Errorf("%swant %s", got, want)
 		}
@@ -171,7 +171,7 @@ func TestRunStringIsOneLine(t *testing.T) {
 		"ok after 1s":                {Ended: true, Took: time.Second, Starts: 1},
 		"ok after 0s":                {Ended: true}, // a policy further in answered without a call
 		"error after 1s: own; cause": {Ended: true, Took: time.Second, Starts: 1, Err: errors.Join(errOwn, errCause)},
-		"turned away after 1s: own":  {Ended: true, Took: time.Second, Err: errOwn},
+		"refused after 1s: own":      {Ended: true, Took: time.Second, Err: errOwn},
 		"panic after 1s: a; b":       {Ended: true, Took: time.Second, Panic: "a\nb"},
 		"panic after 1s: own":        {Ended: true, Took: time.Second, Panic: elsewhere},
 		"Goexit after 1s":            {Ended: true, Took: time.Second, Starts: 1, Goexit: true},
