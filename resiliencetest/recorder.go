@@ -101,8 +101,8 @@ func (r Run) String() string {
 		return "still running"
 	case r.Panic != nil:
 		value := r.Panic
-		if p, ok := value.(*resilience.PanicError); ok {
-			value = p.Value // without the stack
+		if elsewhere, ok := value.(*resilience.PanicError); ok {
+			value = elsewhere.Value // without the stack
 		}
 		return fmt.Sprintf("panic after %v: %s", r.Took, oneLine(value))
 	case r.Goexit:
