@@ -4,7 +4,7 @@
 //		Policies: func(key string) resilience.Policy {
 //			return resilience.Pipeline{
 //				timeout.After(10 * time.Second),
-//				retry.New(retry.Config{Budget: retries}),
+//				retry.New(retry.Config{Budget: budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 1})}),
 //				breaker.New(breaker.Config{Name: key}),
 //				timeout.After(2 * time.Second),
 //			}
