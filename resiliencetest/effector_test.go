@@ -25,7 +25,7 @@ var (
 	errCause = errors.New("cause")
 )
 
-// outcomes makes n calls in turn and tells each: its value, or its error.
+// outcomes makes n calls, one after the other, and returns the value or the error of each.
 func outcomes[T any](t *testing.T, e *resiliencetest.Effector[T], n int) string {
 	t.Helper()
 	var texts []string
@@ -39,11 +39,11 @@ func outcomes[T any](t *testing.T, e *resiliencetest.Effector[T], n int) string 
 	return strings.Join(texts, ", ")
 }
 
-// wantCounts compares what e has counted when nothing runs any more.
+// wantCounts checks e's counts once no call is running.
 func wantCounts[T any](t *testing.T, e *resiliencetest.Effector[T], calls, most int) {
 	t.Helper()
 	if e.Calls() != calls || e.Running() != 0 || e.MaxConcurrent() != most {
-		t.Errorf("%d calls, %d running, at most %d at once; want %d, 0, %d", e.Calls(), e.Running(), e.MaxConcurrent(), calls, most)
+		t.Errorf("got %d calls, %d running, at most %d concurrently, want %d, 0, %d", e.Calls(), e.Running(), e.MaxConcurrent(), calls, most)
 	}
 }
 
@@ -56,17 +56,17 @@ func TestEffectorFailsByCallNumber(t *testing.T) {
 	}{
 		{"FailAfter", resiliencetest.FailAfter[string](2).Returning("v"), []string{"v", "v", failed, failed}},
 		{"FailAfter none", resiliencetest.FailAfter[string](0).Returning("v"), []string{failed, failed}},
-		{"FailAfter with an error of its own", resiliencetest.FailAfter[string](1).Failing(errOwn), []string{"", "own", "own"}},
+		{"FailAfter with its own error", resiliencetest.FailAfter[string](1).Failing(errOwn), []string{"", "own", "own"}},
 		{"FailFirst", resiliencetest.FailFirst[string](2).Returning("v"), []string{failed, failed, "v", "v"}},
 		{"FailFirst none", resiliencetest.FailFirst[string](0), []string{"", ""}},
-		{"FailFirst with an error of its own", resiliencetest.FailFirst[string](1).Failing(errOwn), []string{"own", ""}},
+		{"FailFirst with its own error", resiliencetest.FailFirst[string](1).Failing(errOwn), []string{"own", ""}},
 		{"Flaky never", resiliencetest.Flaky[string](0, 1).Returning("v"), []string{"v", "v", "v"}},
 		{"Flaky always", resiliencetest.Flaky[string](1, 1).Returning("v"), []string{failed, failed, failed}},
-		{"Flaky with an error of its own", resiliencetest.Flaky[string](1, 1).Failing(errOwn), []string{"own"}},
+		{"Flaky with its own error", resiliencetest.Flaky[string](1, 1).Failing(errOwn), []string{"own"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got, want := outcomes(t, test.e, len(test.want)), strings.Join(test.want, ", "); got != want {
-				t.Errorf("%s, want %s", got, want)
+				t.Errorf("got %s, want %s", got, want)
 			}
 			wantCounts(t, test.e, len(test.want), 1)
 		})
@@ -76,54 +76,54 @@ func TestEffectorFailsByCallNumber(t *testing.T) {
 func TestEffectorFailureReturnsZeroValueAndError(t *testing.T) {
 	value, err := resiliencetest.FailFirst[string](1).Returning("v").Do(t.Context())
 	if value != "" || err != resiliencetest.ErrFailed {
-		t.Errorf("%q, %v", value, err)
+		t.Errorf("got %q, %v", value, err)
 	}
 }
 
-// fates makes n calls in turn and tells which of them fail.
-func fates(ctx context.Context, e *resiliencetest.Effector[int], n int) (text string, failures int) {
-	fate := make([]byte, n)
-	for i := range fate {
-		fate[i] = '+'
+// pattern makes n calls, one after the other, and returns which of them failed.
+func pattern(ctx context.Context, e *resiliencetest.Effector[int], n int) (text string, failures int) {
+	marks := make([]byte, n)
+	for i := range marks {
+		marks[i] = '+'
 		if _, err := e.Do(ctx); err != nil {
-			fate[i] = '-'
+			marks[i] = '-'
 			failures++
 		}
 	}
-	return string(fate), failures
+	return string(marks), failures
 }
 
 func TestFlakyIsDeterministicPerSeed(t *testing.T) {
-	// The tests of users hold by this order: it may not change from one release to the next.
-	if got, _ := fates(t.Context(), resiliencetest.Flaky[int](0.5, 1), 32); got != "-+++------++-++++++-+++---+-----" {
-		t.Errorf("the order of seed 1 is now %s", got)
+	// Tests of users depend on this order: it must not change between releases.
+	if got, _ := pattern(t.Context(), resiliencetest.Flaky[int](0.5, 1), 32); got != "-+++------++-++++++-+++---+-----" {
+		t.Errorf("got %s for seed 1: the order must never change", got)
 	}
-	one, _ := fates(t.Context(), resiliencetest.Flaky[int](0.3, 1), 1000)
-	if again, _ := fates(t.Context(), resiliencetest.Flaky[int](0.3, 1), 1000); again != one {
-		t.Error("the same seed failed other calls")
+	one, _ := pattern(t.Context(), resiliencetest.Flaky[int](0.3, 1), 1000)
+	if again, _ := pattern(t.Context(), resiliencetest.Flaky[int](0.3, 1), 1000); again != one {
+		t.Error("different calls failed with the same seed")
 	}
-	if other, _ := fates(t.Context(), resiliencetest.Flaky[int](0.3, 2), 1000); other == one {
-		t.Error("another seed failed the same calls")
+	if other, _ := pattern(t.Context(), resiliencetest.Flaky[int](0.3, 2), 1000); other == one {
+		t.Error("the same calls failed with another seed")
 	}
 }
 
 func TestFlakyFailsIndependentlyAtRate(t *testing.T) {
 	const n = 20_000
 	for _, rate := range []float64{0.01, 0.3, 0.9} {
-		fate, failures := fates(t.Context(), resiliencetest.Flaky[int](rate, 1), n)
+		marks, failures := pattern(t.Context(), resiliencetest.Flaky[int](rate, 1), n)
 		pairs := 0 // failures that follow a failure
 		for i := range n - 1 {
-			if fate[i:i+2] == "--" {
+			if marks[i:i+2] == "--" {
 				pairs++
 			}
 		}
-		// Five standard deviations; neighbouring pairs share a call, hence the second term.
+		// Five standard deviations; adjacent pairs share a call, hence the second term.
 		if off := 5 * math.Sqrt(n*rate*(1-rate)); math.Abs(float64(failures)-n*rate) > off {
-			t.Errorf("rate %v: %d of %d calls failed", rate, failures, n)
+			t.Errorf("rate %v: %d of %d calls failed, want %v ± %v", rate, failures, n, n*rate, off)
 		}
 		two := rate * rate
 		if off := 5 * math.Sqrt(n*(two*(1-two)+2*two*rate*(1-rate))); math.Abs(float64(pairs)-n*two) > off {
-			t.Errorf("rate %v: %d failures followed a failure", rate, pairs)
+			t.Errorf("rate %v: %d failures followed a failure, want %v ± %v", rate, pairs, n*two, off)
 		}
 	}
 }
@@ -134,14 +134,14 @@ func TestSlowTakesFullDelay(t *testing.T) {
 		for range 2 {
 			began := time.Now()
 			if value, err := e.Do(t.Context()); value != "v" || err != nil || time.Since(began) != time.Second {
-				t.Errorf("%q, %v after %v", value, err, time.Since(began))
+				t.Errorf("got %q, %v after %v, want \"v\", nil after 1s", value, err, time.Since(began))
 			}
 		}
 		wantCounts(t, e, 2, 1)
 	})
 }
 
-// ended is how an effector's call came back, and when.
+// ended makes a call and returns how it ended and how long it took.
 func ended(ctx context.Context, e *resiliencetest.Effector[string]) (value string, took time.Duration, err error) {
 	began := time.Now()
 	value, err = e.Do(ctx)
@@ -159,26 +159,27 @@ func TestEffectorContextEndsWait(t *testing.T) {
 			value, took, err := ended(ctx, e)
 			cancel()
 			if value != "" || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errCause) || took != time.Second {
-				t.Errorf("%s at a deadline: %q, %v after %v", name, value, took, err)
+				t.Errorf("%s at a deadline: got %q, %v after %v, want an error after 1s", name, value, err, took)
 			}
 
 			canceled, cancelCause := context.WithCancelCause(t.Context())
 			time.AfterFunc(time.Minute, func() { cancelCause(errCause) })
 			value, took, err = ended(canceled, e)
 			if value != "" || !errors.Is(err, context.Canceled) || !errors.Is(err, errCause) || took != time.Minute {
-				t.Errorf("%s, canceled: %q, %v after %v", name, value, took, err)
+				t.Errorf("%s, canceled: got %q, %v after %v, want an error after 1m", name, value, err, took)
 			}
 
 			value, took, err = ended(canceled, e)
 			if value != "" || !errors.Is(err, context.Canceled) || took != 0 {
-				t.Errorf("%s with a ctx done before: %q, %v after %v", name, value, took, err)
+				t.Errorf("%s with a context done before: got %q, %v after %v, want an error after 0s", name, value, err, took)
 			}
 			wantCounts(t, e, 3, 1)
 		}
 	})
 }
 
-// Two timers of one instant wake their goroutines in any order, so this would fail in half of the rounds.
+// TestSlowDeadlineAtSameInstantWins would fail in half the rounds if both timers were started: timers that expire at
+// the same instant fire in any order.
 func TestSlowDeadlineAtSameInstantWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Slow[int](time.Second)
@@ -187,12 +188,12 @@ func TestSlowDeadlineAtSameInstantWins(t *testing.T) {
 			for _, e := range []*resiliencetest.Effector[int]{slow, step} {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				if _, err := e.Do(ctx); !errors.Is(err, context.DeadlineExceeded) {
-					t.Fatalf("returned %v", err)
+					t.Fatalf("got %v, want DeadlineExceeded", err)
 				}
 				cancel()
 				later, cancel := context.WithTimeout(t.Context(), time.Second+1)
 				if _, err := e.Do(later); err != nil {
-					t.Fatalf("with a later deadline: %v", err)
+					t.Fatalf("got %v with a later deadline, want nil", err)
 				}
 				cancel()
 			}
@@ -200,7 +201,7 @@ func TestSlowDeadlineAtSameInstantWins(t *testing.T) {
 	})
 }
 
-// neverDone has a deadline, but nobody who waits for it is told.
+// neverDone has a deadline but is never done.
 type neverDone struct{ context.Context }
 
 func (neverDone) Deadline() (time.Time, bool) { return time.Now(), true }
@@ -210,7 +211,7 @@ func TestSlowEndsWithContextThatIsNeverDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.Slow[string](time.Second).Returning("v")
 		if value, took, err := ended(neverDone{context.Background()}, e); value != "v" || err != nil || took != time.Second {
-			t.Errorf("%q, %v after %v", value, took, err)
+			t.Errorf("got %q, %v after %v", value, err, took)
 		}
 	})
 }
@@ -220,9 +221,9 @@ func TestIgnoresContextTakesFullDelay(t *testing.T) {
 		e := resiliencetest.IgnoresContext[string](time.Minute).Returning("v")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		for range 2 { // the ctx is done meanwhile, then before
+		for range 2 { // first the context ends during the call, then before it
 			if value, took, err := ended(ctx, e); value != "v" || err != nil || took != time.Minute {
-				t.Errorf("%q, %v after %v", value, took, err)
+				t.Errorf("got %q, %v after %v", value, err, took)
 			}
 		}
 		wantCounts(t, e, 2, 1)
@@ -241,7 +242,7 @@ func TestEffectorFailingSetsError(t *testing.T) {
 				time.AfterFunc(time.Second, cancel)
 			}
 			if value, took, err := ended(ctx, e); value != "" || err != errOwn || took != time.Second {
-				t.Errorf("%s: %q, %v after %v", name, value, took, err)
+				t.Errorf("%s: got %q, %v after %v, want %v after 1s", name, value, err, took, errOwn)
 			}
 			cancel()
 		}
@@ -249,7 +250,7 @@ func TestEffectorFailingSetsError(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := slow.Do(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errOwn) {
-			t.Errorf("Slow, ended by ctx: %v", err)
+			t.Errorf("got %v from Slow whose context ended, want DeadlineExceeded", err)
 		}
 	})
 }
@@ -260,7 +261,7 @@ func TestPanicIsCounted(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != errOwn {
-					t.Errorf("panicked with %v", value)
+					t.Errorf("got panic %v", value)
 				}
 			}()
 			e.Do(t.Context())
@@ -279,7 +280,7 @@ func TestScriptRepeatsLastStep(t *testing.T) {
 		)
 		began := time.Now()
 		if got := outcomes(t, e, 8); got != "a, own, own, b, c, c, c, c" || time.Since(began) != time.Second {
-			t.Errorf("%s after %v", got, time.Since(began))
+			t.Errorf("got %s after %v", got, time.Since(began))
 		}
 		wantCounts(t, e, 8, 1)
 	})
@@ -288,7 +289,7 @@ func TestScriptRepeatsLastStep(t *testing.T) {
 func TestScriptStepReturnsValueWithError(t *testing.T) {
 	e := resiliencetest.Script(resiliencetest.Step[string]{Value: "half", Err: errOwn})
 	if value, err := e.Do(t.Context()); value != "half" || err != errOwn {
-		t.Errorf("%q, %v", value, err)
+		t.Errorf("got %q, %v", value, err)
 	}
 }
 
@@ -297,7 +298,7 @@ func TestScriptStepWithoutDelayIgnoresContext(t *testing.T) {
 	cancel()
 	e := resiliencetest.Script(resiliencetest.Step[string]{Value: "v"})
 	if value, err := e.Do(ctx); value != "v" || err != nil {
-		t.Errorf("%q, %v", value, err)
+		t.Errorf("got %q, %v", value, err)
 	}
 }
 
@@ -306,7 +307,7 @@ func TestScriptCopiesSteps(t *testing.T) {
 	e := resiliencetest.Script(steps...)
 	steps[0].Value = "changed"
 	if got := outcomes(t, e, 1); got != "v" {
-		t.Error(got)
+		t.Errorf("got %v", got)
 	}
 }
 
@@ -326,7 +327,7 @@ func TestScriptTimesRepeatsStep(t *testing.T) {
 			want = append(want, want[len(want)-1])
 		}
 		if got, want := outcomes(t, resiliencetest.Script(steps...), len(want)), strings.Join(want, ", "); got != want {
-			t.Errorf("%+v: %s, want %s", steps, got, want)
+			t.Errorf("%+v: got %s, want %s", steps, got, want)
 		}
 	}
 	endless := resiliencetest.Script(
@@ -334,7 +335,7 @@ func TestScriptTimesRepeatsStep(t *testing.T) {
 		resiliencetest.Step[int]{Value: 2, Times: math.MaxInt},
 	)
 	if got := outcomes(t, endless, 3); got != "1, 1, 1" {
-		t.Errorf("a step for ever: %s", got)
+		t.Errorf("got %s, want the first step forever", got)
 	}
 }
 
@@ -348,14 +349,14 @@ func TestEffectorSettingsApplyToLaterCalls(t *testing.T) {
 	e.Returning("w")
 	got += ", " + outcomes(t, e, 1)
 	if want := "resiliencetest: failed, own, v, w"; got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
-// TestEffectorCountsConcurrentCallers at full speed: of n calls exactly as many fail as would one after another.
+// TestEffectorCountsConcurrentCallers checks that of n concurrent calls as many fail as of n consecutive ones.
 func TestEffectorCountsConcurrentCallers(t *testing.T) {
 	const callers, each, n = 16, 250, 16 * 250
-	_, flaky := fates(t.Context(), resiliencetest.Flaky[int](0.3, 7), n)
+	_, flaky := pattern(t.Context(), resiliencetest.Flaky[int](0.3, 7), n)
 	for name, test := range map[string]struct {
 		e        *resiliencetest.Effector[int]
 		failures int
@@ -380,7 +381,7 @@ func TestEffectorCountsConcurrentCallers(t *testing.T) {
 							failures.Add(1)
 						}
 						if running := test.e.Running(); running < 0 || running > callers || test.e.MaxConcurrent() > callers {
-							return fmt.Errorf("%d running, at most %d at once", running, test.e.MaxConcurrent())
+							return fmt.Errorf("got %d running, at most %d concurrently", running, test.e.MaxConcurrent())
 						}
 					}
 					return nil
@@ -390,7 +391,7 @@ func TestEffectorCountsConcurrentCallers(t *testing.T) {
 				t.Error(err)
 			}
 			if int(failures.Load()) != test.failures || test.e.Calls() != n || test.e.Running() != 0 || test.e.MaxConcurrent() < 1 {
-				t.Errorf("%d of %d calls failed, want %d; %d running, at most %d at once",
+				t.Errorf("%d of %d calls failed, want %d; %d running, at most %d concurrently",
 					failures.Load(), test.e.Calls(), test.failures, test.e.Running(), test.e.MaxConcurrent())
 			}
 		})
@@ -406,7 +407,7 @@ func TestEffectorMaxConcurrentIsExact(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			most, calls := 0, 0
-			for _, n := range []int{3, 100, 10} { // fewer than before change nothing
+			for _, n := range []int{3, 100, 10} { // fewer than before don't change the maximum
 				ctx, cancel := context.WithCancel(t.Context())
 				var g errgroup.Group
 				for range n {
@@ -417,7 +418,7 @@ func TestEffectorMaxConcurrentIsExact(t *testing.T) {
 				}
 				synctest.Wait()
 				if e.Running() != n {
-					t.Errorf("%s: %d running, want %d", name, e.Running(), n)
+					t.Errorf("%s: got %d running, want %d", name, e.Running(), n)
 				}
 				cancel() // for Hang
 				g.Wait()
@@ -428,7 +429,7 @@ func TestEffectorMaxConcurrentIsExact(t *testing.T) {
 	}
 }
 
-// meeting is a ctx that is done when so many calls wait for it at once: calls that must have begun by then.
+// meeting is a context that is done once all callers of Done have arrived: by then, their calls have begun.
 type meeting struct {
 	context.Context
 	wait   *sync.WaitGroup
@@ -487,7 +488,7 @@ func TestScriptConcurrentCallsTakeEachStepOnce(t *testing.T) {
 	}
 	for i := range taken {
 		if taken[i].Load() != 1 {
-			t.Errorf("step %d was taken %d times", i, taken[i].Load())
+			t.Errorf("step %d was taken %d times, want once", i, taken[i].Load())
 		}
 	}
 }
@@ -503,7 +504,7 @@ func TestEffectorGoexitEndsCall(t *testing.T) {
 	wantCounts(t, e, 1, 1)
 }
 
-// exiting is a ctx that ends the goroutine which waits for it.
+// exiting is a context whose Done ends the calling goroutine.
 type exiting struct{ context.Context }
 
 func (exiting) Done() <-chan struct{} {
@@ -534,7 +535,7 @@ func TestEffectorPanicsOnInvalidArguments(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			defer func() {
 				if value := recover(); value != want {
-					t.Errorf("panicked with %v", value)
+					t.Errorf("got panic %v", value)
 				}
 			}()
 			mistake()
@@ -553,7 +554,7 @@ func TestEffectorDoFitsComposeAndDo(t *testing.T) {
 	}
 	for name, call := range outcomes {
 		if value, err := call(t.Context()); value != "v" || err != nil {
-			t.Errorf("%s: %q, %v", name, value, err)
+			t.Errorf("%s: got %q, %v, want \"v\", nil", name, value, err)
 		}
 	}
 	wantCounts(t, e, len(outcomes), 1)
