@@ -33,14 +33,14 @@ func guard(policy resilience.Policy, handler http.HandlerFunc) http.Handler {
 	return resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: policy})(handler)
 }
 
-// record serves a request and gives the answer.
+// record serves a request and returns the response.
 func record(handler http.Handler, r *http.Request) *http.Response {
 	recorder := httptest.NewRecorder()
 	handler.ServeHTTP(recorder, r)
 	return recorder.Result()
 }
 
-// panicOf gives what f panics with.
+// panicOf returns the value that f panics with.
 func panicOf(f func()) (value any) {
 	defer func() { value = recover() }()
 	f()
@@ -49,21 +49,21 @@ func panicOf(f func()) (value any) {
 
 func get() *http.Request { return httptest.NewRequest("GET", "/path?query", nil) }
 
-// hears gives a policy that keeps the error that it hears.
-func hears(err *error) resilience.Policy {
+// capture returns a policy that stores the error that it receives.
+func capture(err *error) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		*err = next.Run(ctx)
 		return *err
 	})
 }
 
-// says gives a policy that runs nothing.
-func says(err error) resilience.Policy {
+// returning returns a policy that returns err without running the handler.
+func returning(err error) resilience.Policy {
 	return resilience.PolicyFunc(func(context.Context, resilience.Next) error { return err })
 }
 
-// leaving gives a policy that runs the handler as timeout's Abandon does, and leaves it behind once told to.
-func leaving(when <-chan struct{}, end func() error) resilience.Policy {
+// abandonOn returns a policy that runs the handler as timeout's Abandon does, and abandons it when it receives from when.
+func abandonOn(when <-chan struct{}, end func() error) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		fork := next.Fork()
 		done := make(chan error, 1)
@@ -82,18 +82,18 @@ func abandoning(limit time.Duration) *timeout.Timeout {
 	return timeout.New(timeout.Config{Limit: limit, Abandon: 1000})
 }
 
-var errLeft = errors.New("left behind")
+var errAbandoned = errors.New("left behind")
 
-func leftErr() error { return errLeft }
+func abandonedErr() error { return errAbandoned }
 
-func untouched(t *testing.T) http.HandlerFunc {
+func mustNotRun(t *testing.T) http.HandlerFunc {
 	return func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }
 }
 
-type statusTeller int
+type errorWithStatus int
 
-func (s statusTeller) Error() string   { return "an error with a status" }
-func (s statusTeller) HTTPStatus() int { return int(s) }
+func (s errorWithStatus) Error() string   { return "an error with a status" }
+func (s errorWithStatus) HTTPStatus() int { return int(s) }
 
 func TestMiddlewareRefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
 	for _, row := range []struct {
@@ -110,9 +110,9 @@ func TestMiddlewareRefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
 		{math.MaxInt64, "9223372037"},
 	} {
 		refusal := resilience.WithRetryAfter(fmt.Errorf("too much: %w", resilience.ErrRefused), row.after)
-		answer := record(guard(says(refusal), untouched(t)), get())
+		answer := record(guard(returning(refusal), mustNotRun(t)), get())
 		if answer.StatusCode != 503 || answer.Header.Get("Retry-After") != row.want {
-			t.Errorf("%v: %d, Retry-After %q, want %q", row.after, answer.StatusCode, answer.Header.Get("Retry-After"), row.want)
+			t.Errorf("%v: got %d, Retry-After %q, want %q", row.after, answer.StatusCode, answer.Header.Get("Retry-After"), row.want)
 		}
 		if text := readAll(t, answer); text != "Service Unavailable\n" {
 			t.Errorf("%v: body %q", row.after, text)
@@ -127,7 +127,7 @@ func TestMiddlewareOpenBreakerSetsRetryAfter(t *testing.T) {
 		record(handler, get())
 		time.Sleep(3500 * time.Millisecond)
 		if answer := record(handler, get()); answer.StatusCode != 503 || answer.Header.Get("Retry-After") != "7" {
-			t.Errorf("%d, Retry-After %q, want 503 and 7", answer.StatusCode, answer.Header.Get("Retry-After"))
+			t.Errorf("got %d, Retry-After %q, want 503 and 7", answer.StatusCode, answer.Header.Get("Retry-After"))
 		}
 		time.Sleep(10 * time.Second)
 	})
@@ -135,8 +135,8 @@ func TestMiddlewareOpenBreakerSetsRetryAfter(t *testing.T) {
 
 func TestMiddlewareRefusalUsesHTTPStatus(t *testing.T) {
 	for told, want := range map[int]int{429: 429, 599: 599, 999: 999, 200: 200, 199: 503, 101: 503, 0: 503, -1: 503, 1000: 503} {
-		refusal := fmt.Errorf("%w, %w", resilience.ErrRefused, statusTeller(told))
-		if answer := record(guard(says(refusal), untouched(t)), get()); answer.StatusCode != want {
+		refusal := fmt.Errorf("%w, %w", resilience.ErrRefused, errorWithStatus(told))
+		if answer := record(guard(returning(refusal), mustNotRun(t)), get()); answer.StatusCode != want {
 			t.Errorf("%d for HTTPStatus %d, want %d", answer.StatusCode, told, want)
 		}
 	}
@@ -150,7 +150,7 @@ func TestMiddlewareRateLimitIs429(t *testing.T) {
 			t.Errorf("first: %d", answer.StatusCode)
 		}
 		if answer := record(handler, get()); answer.StatusCode != 429 || answer.Header.Get("Retry-After") != "2" {
-			t.Errorf("%d, Retry-After %q, want 429 and 2", answer.StatusCode, answer.Header.Get("Retry-After"))
+			t.Errorf("got %d, Retry-After %q, want 429 and 2", answer.StatusCode, answer.Header.Get("Retry-After"))
 		}
 	})
 }
@@ -162,13 +162,13 @@ func TestMiddlewareOtherErrorIs500OrHTTPStatus(t *testing.T) {
 		want int
 	}{
 		{"an error", errors.New("broken"), 500},
-		{"an error with a status", fmt.Errorf("login: %w", statusTeller(401)), 401},
-		{"an error with a status that is none", statusTeller(42), 500},
+		{"an error with a status", fmt.Errorf("login: %w", errorWithStatus(401)), 401},
+		{"an error with a status that is none", errorWithStatus(42), 500},
 		{"no error", nil, 500},
 		{"a limit that passed", &timeout.Error{}, 503},
 	} {
-		if answer := record(guard(says(row.err), untouched(t)), get()); answer.StatusCode != row.want {
-			t.Errorf("%s: %d, want %d", row.name, answer.StatusCode, row.want)
+		if answer := record(guard(returning(row.err), mustNotRun(t)), get()); answer.StatusCode != row.want {
+			t.Errorf("%s: got %d, want %d", row.name, answer.StatusCode, row.want)
 		}
 	}
 }
@@ -195,7 +195,7 @@ func TestMiddlewareTimeoutInQueueIs503(t *testing.T) {
 	})
 }
 
-// TestMiddlewareOwnResponseDropsHandlerHeaders, whether the handler ran or not, and keep those of other middleware.
+// TestMiddlewareOwnResponseDropsHandlerHeaders, whether the handler returned or not, and keeps those of other middleware.
 func TestMiddlewareOwnResponseDropsHandlerHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
@@ -214,7 +214,7 @@ func TestMiddlewareOwnResponseDropsHandlerHeaders(t *testing.T) {
 			header := recorder.Result().Header
 			if recorder.Code != 503 || header.Get("X-Handler") != "" || header.Get("Content-Length") != "" ||
 				header.Get("Content-Type") != "text/plain; charset=utf-8" {
-				t.Errorf("%s: %d, %v", name, recorder.Code, header)
+				t.Errorf("%s: got %d, %v", name, recorder.Code, header)
 			}
 			if len(header["X-Outer"]) != 1 || header.Get("X-Outer") != "outer's" || header.Get("X-Request-Id") != "7" {
 				t.Errorf("%s: the outer headers became %v", name, header)
@@ -248,27 +248,27 @@ func TestMiddlewareSendsHandlerHeaders(t *testing.T) {
 }
 
 func TestMiddlewareSilentHandlerIs200(t *testing.T) {
-	var heard error
-	answer := record(guard(hears(&heard), func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Handler", "1") }), get())
-	if answer.StatusCode != 200 || answer.Header.Get("X-Handler") != "1" || heard != nil {
-		t.Errorf("%d, %v, %v", answer.StatusCode, answer.Header, heard)
+	var seen error
+	answer := record(guard(capture(&seen), func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Handler", "1") }), get())
+	if answer.StatusCode != 200 || answer.Header.Get("X-Handler") != "1" || seen != nil {
+		t.Errorf("got %d, %v, %v", answer.StatusCode, answer.Header, seen)
 	}
 }
 
-// TestMiddlewareSilenceUntilTimeoutIs503 and an error for the policy, whether the handler returns or is abandoned.
+// TestMiddlewareSilenceUntilTimeoutIs503, and an error for the policy, whether the handler returns or is abandoned.
 func TestMiddlewareSilenceUntilTimeoutIs503(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
-			var heard error
+			var seen error
 			began := time.Now()
-			answer := record(guard(resilience.Pipeline{hears(&heard), policy}, func(w http.ResponseWriter, r *http.Request) {
+			answer := record(guard(resilience.Pipeline{capture(&seen), policy}, func(w http.ResponseWriter, r *http.Request) {
 				<-r.Context().Done()
 				if name == "abandoning" {
 					time.Sleep(time.Hour)
 				}
 			}), get())
-			if answer.StatusCode != 503 || !errors.Is(heard, timeout.ErrTimeout) || time.Since(began) != time.Second {
-				t.Errorf("%s: %d, the policy heard %v after %v", name, answer.StatusCode, heard, time.Since(began))
+			if answer.StatusCode != 503 || !errors.Is(seen, timeout.ErrTimeout) || time.Since(began) != time.Second {
+				t.Errorf("%s: got %d, the policy received %v after %v", name, answer.StatusCode, seen, time.Since(began))
 			}
 			time.Sleep(2 * time.Hour)
 			synctest.Wait()
@@ -283,8 +283,8 @@ func TestMiddlewareKeepsLateResponse(t *testing.T) {
 			"a status": func(w http.ResponseWriter) { w.WriteHeader(202) },
 		} {
 			for when, early := range map[string]bool{"before the limit": true, "after": false} {
-				var heard error
-				policy := resilience.Pipeline{hears(&heard), timeout.After(time.Second)}
+				var seen error
+				policy := resilience.Pipeline{capture(&seen), timeout.After(time.Second)}
 				answer := record(guard(policy, func(w http.ResponseWriter, r *http.Request) {
 					if early {
 						write(w)
@@ -294,8 +294,8 @@ func TestMiddlewareKeepsLateResponse(t *testing.T) {
 						write(w)
 					}
 				}), get())
-				if answer.StatusCode != 202 || heard != nil {
-					t.Errorf("%s %s: %d, the policy heard %v", name, when, answer.StatusCode, heard)
+				if answer.StatusCode != 202 || seen != nil {
+					t.Errorf("%s %s: got %d, the policy received %v", name, when, answer.StatusCode, seen)
 				}
 			}
 		}
@@ -309,7 +309,7 @@ func TestMiddlewareIgnoresErrorAfterResponse(t *testing.T) {
 	})
 	answer := record(guard(policy, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "done") }), get())
 	if answer.StatusCode != 200 || readAll(t, answer) != "done" {
-		t.Errorf("%d", answer.StatusCode)
+		t.Errorf("got %d", answer.StatusCode)
 	}
 }
 
@@ -325,7 +325,7 @@ func TestMiddlewareAbortsAbandonedWriter(t *testing.T) {
 				time.Sleep(time.Minute)
 			})
 			if value := panicOf(func() { record(handler, get()) }); value != http.ErrAbortHandler {
-				t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+				t.Errorf("%s: got panic %v, want http.ErrAbortHandler", name, value)
 			}
 			time.Sleep(time.Hour)
 		}
@@ -333,8 +333,8 @@ func TestMiddlewareAbortsAbandonedWriter(t *testing.T) {
 }
 
 func TestMiddlewarePolicySeesStatusError(t *testing.T) {
-	var heard error
-	handler := guard(hears(&heard), func(w http.ResponseWriter, r *http.Request) {
+	var seen error
+	handler := guard(capture(&seen), func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "17")
 		w.WriteHeader(503)
 		w.Header().Set("Retry-After", "18")
@@ -345,14 +345,14 @@ func TestMiddlewarePolicySeesStatusError(t *testing.T) {
 		t.Errorf("the client got %d, %v", answer.StatusCode, answer.Header)
 	}
 	var status *resiliencehttp.StatusError
-	if !errors.As(heard, &status) || status.StatusCode != 503 || status.Method != "GET" || status.URL != "/path" {
-		t.Fatalf("the policy heard %v", heard)
+	if !errors.As(seen, &status) || status.StatusCode != 503 || status.Method != "GET" || status.URL != "/path" {
+		t.Fatalf("the policy received %v", seen)
 	}
-	if after, _ := resilience.RetryAfter(heard); after == 0 {
-		t.Errorf("the policy heard of no Retry-After")
+	if after, _ := resilience.RetryAfter(seen); after == 0 {
+		t.Errorf("the policy's error has no Retry-After")
 	}
-	if text := heard.Error(); text != "resiliencehttp: GET /path: 503 Service Unavailable" {
-		t.Errorf("it reads %q", text)
+	if text := seen.Error(); text != "resiliencehttp: GET /path: 503 Service Unavailable" {
+		t.Errorf("its text is %q", text)
 	}
 }
 
@@ -382,12 +382,12 @@ func TestMiddlewareFailedStatusOpensBreaker(t *testing.T) {
 				}
 			}))
 		if answer := record(handler, get()); answer.StatusCode != row.status || b.State() != row.want {
-			t.Errorf("%d, want %d: the breaker is %v, want %v", answer.StatusCode, row.status, b.State(), row.want)
+			t.Errorf("got %d, want %d: the breaker is %v, want %v", answer.StatusCode, row.status, b.State(), row.want)
 		}
 	}
 }
 
-// TestMiddlewareNeverRunsHandlerTwice, by a retry, or by a policy that does not ask whether it may.
+// TestMiddlewareNeverRunsHandlerTwice, neither under a retry nor under a policy that doesn't check Repeatable.
 func TestMiddlewareNeverRunsHandlerTwice(t *testing.T) {
 	again := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		next.Run(ctx)
@@ -420,7 +420,7 @@ func TestMiddlewareNeverRunsHandlerTwice(t *testing.T) {
 			fmt.Fprint(w, "run ", runs)
 		}), get())
 		if text := readAll(t, answer); runs != 1 || answer.StatusCode != 500 || text != "run 1" {
-			t.Errorf("%s: %d runs, %d, %q", name, runs, answer.StatusCode, text)
+			t.Errorf("%s: got %d runs, %d, %q", name, runs, answer.StatusCode, text)
 		}
 	}
 }
@@ -436,17 +436,17 @@ func TestMiddlewareRunsHandlerAfterRetriedRefusal(t *testing.T) {
 		}
 		permit.Done(errors.New("failed"))
 		if answer := record(handler, get()); answer.StatusCode != 200 {
-			t.Errorf("%d, want 200 after the wait", answer.StatusCode)
+			t.Errorf("got %d, want 200 after the wait", answer.StatusCode)
 		}
 	})
 }
 
 func TestMiddlewareAbortIsNotFailure(t *testing.T) {
-	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+	for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		handler := guard(resilience.Pipeline{b, policy}, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 		if value := panicOf(func() { record(handler, get()) }); value != http.ErrAbortHandler {
-			t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+			t.Errorf("%s: got panic %v, want http.ErrAbortHandler", name, value)
 		}
 		if b.State() != breaker.Closed {
 			t.Errorf("%s: the breaker is %v", name, b.State())
@@ -454,11 +454,11 @@ func TestMiddlewareAbortIsNotFailure(t *testing.T) {
 	}
 }
 
-// TestMiddlewarePanicKeepsValue and its stack, and is a failure.
+// TestMiddlewarePanicKeepsValue: the panic keeps its value and its stack, and is a failure.
 func TestMiddlewarePanicKeepsValue(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
 	thrown := []int{1} // not comparable
-	handler := guard(b, func(http.ResponseWriter, *http.Request) { panicDeepDown(thrown) })
+	handler := guard(b, func(http.ResponseWriter, *http.Request) { panicInFunction(thrown) })
 	var stack []byte
 	func() {
 		defer func() {
@@ -470,7 +470,7 @@ func TestMiddlewarePanicKeepsValue(t *testing.T) {
 		}()
 		record(handler, get())
 	}()
-	if !bytes.Contains(stack, []byte("panicDeepDown")) {
+	if !bytes.Contains(stack, []byte("panicInFunction")) {
 		t.Errorf("the stack of the panic is lost:\n%s", stack)
 	}
 	if b.State() != breaker.Open {
@@ -479,7 +479,7 @@ func TestMiddlewarePanicKeepsValue(t *testing.T) {
 }
 
 //go:noinline
-func panicDeepDown(value any) { panic(value) }
+func panicInFunction(value any) { panic(value) }
 
 func stackHere() []byte {
 	stack := make([]byte, 1<<16)
@@ -488,10 +488,10 @@ func stackHere() []byte {
 
 func TestMiddlewarePanicOnOtherGoroutineKeepsValueAndStack(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
-	handler := guard(resilience.Pipeline{b, abandoning(time.Hour)}, func(http.ResponseWriter, *http.Request) { panicDeepDown("thrown") })
+	handler := guard(resilience.Pipeline{b, abandoning(time.Hour)}, func(http.ResponseWriter, *http.Request) { panicInFunction("thrown") })
 	value := panicOf(func() { record(handler, get()) })
 	p, ok := value.(*resilience.PanicError)
-	if !ok || p.Value != "thrown" || !bytes.Contains(p.Stack, []byte("panicDeepDown")) {
+	if !ok || p.Value != "thrown" || !bytes.Contains(p.Stack, []byte("panicInFunction")) {
 		t.Errorf("panic %v", value)
 	}
 	if b.State() != breaker.Open {
@@ -505,12 +505,12 @@ func TestMiddlewarePanicOnOtherGoroutineKeepsValueAndStack(t *testing.T) {
 	}
 }
 
-// TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash, even if its ctx is not done: the limit may pass while it unwinds.
+// TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash, even if its context isn't done: a timeout may expire while it unwinds.
 func TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leave := make(chan struct{})
 		alive := false
-		handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+		handler := guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 			leave <- struct{}{}
 			time.Sleep(time.Hour) // the request is over by then
 			alive = r.Context().Err() == nil
@@ -520,12 +520,12 @@ func TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash(t *testing.T) {
 		server := &http.Server{ErrorLog: log.logger()}
 		r := get().WithContext(context.WithValue(t.Context(), http.ServerContextKey, server))
 		if answer := record(handler, r); answer.StatusCode != 503 {
-			t.Errorf("%d, want 503", answer.StatusCode)
+			t.Errorf("got %d, want 503", answer.StatusCode)
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if !alive {
-			t.Error("the handler's ctx has ended, and the test holds nothing")
+			t.Error("the handler's context has ended, and the test proves nothing")
 		}
 		if text := log.String(); !strings.Contains(text, "thrown") || !strings.Contains(text, "middleware_test.go") {
 			t.Errorf("logged %q, want the value and the stack", text)
@@ -549,12 +549,12 @@ func TestMiddlewareDoesNotLogAbortOfAbandonedHandler(t *testing.T) {
 	})
 }
 
-// TestMiddlewareEndsWriterWhenPolicyPanics: the handler that it had left writes no more.
+// TestMiddlewareEndsWriterWhenPolicyPanics: the handler that it has abandoned can't write any more.
 func TestMiddlewareEndsWriterWhenPolicyPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leave := make(chan struct{})
 		var written error
-		handler := guard(leaving(leave, func() error { panic("the policy's") }), func(w http.ResponseWriter, r *http.Request) {
+		handler := guard(abandonOn(leave, func() error { panic("the policy's") }), func(w http.ResponseWriter, r *http.Request) {
 			leave <- struct{}{}
 			time.Sleep(time.Hour)
 			_, written = io.WriteString(w, "too late")
@@ -572,7 +572,7 @@ func TestMiddlewareEndsWriterWhenPolicyPanics(t *testing.T) {
 }
 
 func TestMiddlewarePassesGoexit(t *testing.T) {
-	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+	for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		handler := guard(resilience.Pipeline{b, policy}, func(http.ResponseWriter, *http.Request) { runtime.Goexit() })
 		recorder := httptest.NewRecorder()
@@ -601,7 +601,7 @@ func TestMiddlewareCanceledClientIsNotFailure(t *testing.T) {
 			"a panic":       func(http.ResponseWriter, *http.Request) { panic("thrown") },
 			"a late return": func(http.ResponseWriter, *http.Request) { time.Sleep(time.Hour) },
 		} {
-			for place, policy := range map[string]resilience.Policy{"here": timeout.After(time.Minute), "apart": abandoning(time.Minute)} {
+			for place, policy := range map[string]resilience.Policy{"same goroutine": timeout.After(time.Minute), "other goroutine": abandoning(time.Minute)} {
 				b := breaker.New(breaker.Config{Consecutive: 1})
 				ctx, cancel := context.WithCancel(t.Context())
 				handler := guard(resilience.Pipeline{b, policy}, func(w http.ResponseWriter, r *http.Request) {
@@ -623,11 +623,11 @@ func TestMiddlewareCanceledClientIsNotFailure(t *testing.T) {
 	})
 }
 
-const patience = "X-Patience-Ms"
+const timeLeftHeader = "X-Patience-Ms"
 
-func withPatience(text string) *http.Request {
+func withTimeLeft(text string) *http.Request {
 	r := get()
-	r.Header.Set(patience, text)
+	r.Header.Set(timeLeftHeader, text)
 	return r
 }
 
@@ -664,14 +664,14 @@ func TestMiddlewareDeadlineHeaderSetsDeadline(t *testing.T) {
 		} {
 			got := none
 			resiliencehttp.Middleware(resiliencehttp.ServerConfig{
-				Policy: resilience.Pipeline{}, DeadlineHeader: strings.ToLower(patience), MaxDeadline: row.max,
+				Policy: resilience.Pipeline{}, DeadlineHeader: strings.ToLower(timeLeftHeader), MaxDeadline: row.max,
 			})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if deadline, ok := r.Context().Deadline(); ok {
 					got = time.Until(deadline)
 				}
-			})).ServeHTTP(httptest.NewRecorder(), withPatience(row.text))
+			})).ServeHTTP(httptest.NewRecorder(), withTimeLeft(row.text))
 			if got != row.want {
-				t.Errorf("%q, at most %v: %v left, want %v", row.text, row.max, got, row.want)
+				t.Errorf("got %q, at most %v: %v left, want %v", row.text, row.max, got, row.want)
 			}
 		}
 	})
@@ -683,12 +683,12 @@ func TestMiddlewareIgnoresDeadlineHeaderByDefault(t *testing.T) {
 			if _, ok := r.Context().Deadline(); ok {
 				t.Error("there is a deadline")
 			}
-		})).ServeHTTP(httptest.NewRecorder(), withPatience("5"))
+		})).ServeHTTP(httptest.NewRecorder(), withTimeLeft("5"))
 }
 
-// listening is a middleware with the header.
-func listening(policy resilience.Policy, handler http.HandlerFunc) http.Handler {
-	return resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: policy, DeadlineHeader: patience})(handler)
+// guardWithHeader puts the policy around the handler and sets DeadlineHeader.
+func guardWithHeader(policy resilience.Policy, handler http.HandlerFunc) http.Handler {
+	return resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: policy, DeadlineHeader: timeLeftHeader})(handler)
 }
 
 func TestMiddlewareNeverExtendsDeadline(t *testing.T) {
@@ -696,47 +696,47 @@ func TestMiddlewareNeverExtendsDeadline(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for text, want := range map[string]time.Duration{"400": 400 * time.Millisecond, "1000": time.Second, "5000": time.Second} {
-			listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+			guardWithHeader(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 				if deadline, ok := r.Context().Deadline(); !ok || time.Until(deadline) != want {
-					t.Errorf("%s: %v left, want %v", text, time.Until(deadline), want)
+					t.Errorf("%s: got %v left, want %v", text, time.Until(deadline), want)
 				}
-			}).ServeHTTP(httptest.NewRecorder(), withPatience(text).WithContext(ctx))
+			}).ServeHTTP(httptest.NewRecorder(), withTimeLeft(text).WithContext(ctx))
 		}
-		listening(timeout.After(100*time.Millisecond), func(w http.ResponseWriter, r *http.Request) {
+		guardWithHeader(timeout.After(100*time.Millisecond), func(w http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 			if r.Context().Err() != context.DeadlineExceeded {
-				t.Errorf("%v, want the policy's limit", r.Context().Err())
+				t.Errorf("got %v, want the policy's limit", r.Context().Err())
 			}
-		}).ServeHTTP(httptest.NewRecorder(), withPatience("400").WithContext(ctx))
+		}).ServeHTTP(httptest.NewRecorder(), withTimeLeft("400").WithContext(ctx))
 	})
 }
 
-// TestMiddlewareClientDeadlineCancelsContext whose cause is the deadline.
+// TestMiddlewareClientDeadlineCancelsContext with the cause DeadlineExceeded.
 func TestMiddlewareClientDeadlineCancelsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		handler := listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		handler := guardWithHeader(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 			ctx := r.Context()
 			child, cancel := context.WithTimeout(ctx, time.Hour)
 			defer cancel()
 			if ctx.Err() != nil || context.Cause(ctx) != nil {
-				t.Errorf("begun with %v, %v", ctx.Err(), context.Cause(ctx))
+				t.Errorf("at the start: got %v, %v", ctx.Err(), context.Cause(ctx))
 			}
 			<-child.Done()
 			if time.Since(began) != 1500*time.Millisecond {
-				t.Errorf("ended after %v", time.Since(began))
+				t.Errorf("got end after %v", time.Since(began))
 			}
-			for name, ctx := range map[string]context.Context{"the ctx": ctx, "a child": child} {
+			for name, ctx := range map[string]context.Context{"the context": ctx, "a child": child} {
 				if ctx.Err() != context.Canceled || context.Cause(ctx) != context.DeadlineExceeded {
-					t.Errorf("%s ended with %v, cause %v", name, ctx.Err(), context.Cause(ctx))
+					t.Errorf("%s: got %v, cause %v", name, ctx.Err(), context.Cause(ctx))
 				}
 				if deadline, ok := ctx.Deadline(); !ok || !deadline.Equal(began.Add(1500*time.Millisecond)) {
 					t.Errorf("the deadline of %s is %v, %v", name, deadline, ok)
 				}
 			}
 		})
-		if answer := record(handler, withPatience("1500")); answer.StatusCode != 503 {
-			t.Errorf("%d, want 503", answer.StatusCode)
+		if answer := record(handler, withTimeLeft("1500")); answer.StatusCode != 503 {
+			t.Errorf("got %d, want 503", answer.StatusCode)
 		}
 	})
 }
@@ -745,23 +745,23 @@ func TestMiddlewareTinyClientDeadlinesDoNotOpenBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, limit := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
 			b := breaker.New(breaker.Config{Consecutive: 1, FailureRate: 0.01, MinCalls: 1})
-			handler := listening(resilience.Pipeline{timeout.After(time.Minute), b, limit}, func(w http.ResponseWriter, r *http.Request) {
+			handler := guardWithHeader(resilience.Pipeline{timeout.After(time.Minute), b, limit}, func(w http.ResponseWriter, r *http.Request) {
 				time.Sleep(10 * time.Millisecond)
 				if r.Context().Err() != nil {
 					w.WriteHeader(504)
 				}
 			})
 			for range 20 {
-				if answer := record(handler, withPatience("1")); answer.StatusCode < 500 {
-					t.Errorf("%s: %d", name, answer.StatusCode)
+				if answer := record(handler, withTimeLeft("1")); answer.StatusCode < 500 {
+					t.Errorf("%s: got %d", name, answer.StatusCode)
 				}
 				time.Sleep(time.Second)
 			}
 			if b.State() != breaker.Closed {
 				t.Errorf("%s: the breaker is %v", name, b.State())
 			}
-			if answer := record(handler, withPatience("100")); answer.StatusCode != 200 {
-				t.Errorf("%s: %d with enough time", name, answer.StatusCode)
+			if answer := record(handler, withTimeLeft("100")); answer.StatusCode != 200 {
+				t.Errorf("%s: got %d with enough time", name, answer.StatusCode)
 			}
 		}
 	})
@@ -769,27 +769,27 @@ func TestMiddlewareTinyClientDeadlinesDoNotOpenBreaker(t *testing.T) {
 
 func TestMiddlewareClientDeadlineChildrenStartNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		guardWithHeader(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 			before := goroutines()
 			for range 10 {
 				child, cancel := context.WithCancel(r.Context())
 				defer cancel()
 				defer context.AfterFunc(child, func() {})()
 			}
-			if !noneBut(before) {
-				t.Error("there are more goroutines than before")
+			if !noneSince(before) {
+				t.Error("goroutines were started")
 			}
-		}).ServeHTTP(httptest.NewRecorder(), withPatience("1500"))
+		}).ServeHTTP(httptest.NewRecorder(), withTimeLeft("1500"))
 	})
 }
 
 func TestMiddlewareClientDeadlineContextEndsWithRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ctx context.Context
-		listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) { ctx = r.Context() }).
-			ServeHTTP(httptest.NewRecorder(), withPatience("1500"))
+		guardWithHeader(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) { ctx = r.Context() }).
+			ServeHTTP(httptest.NewRecorder(), withTimeLeft("1500"))
 		if ctx.Err() != context.Canceled || context.Cause(ctx) != context.Canceled {
-			t.Errorf("%v, cause %v", ctx.Err(), context.Cause(ctx))
+			t.Errorf("got %v, cause %v", ctx.Err(), context.Cause(ctx))
 		}
 	})
 }
@@ -797,8 +797,8 @@ func TestMiddlewareClientDeadlineContextEndsWithRequest(t *testing.T) {
 func TestMiddlewareDoneContextRunsNoHandler(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if answer := record(guard(resilience.Pipeline{}, untouched(t)), get().WithContext(ctx)); answer.StatusCode != 503 {
-		t.Errorf("%d, want 503", answer.StatusCode)
+	if answer := record(guard(resilience.Pipeline{}, mustNotRun(t)), get().WithContext(ctx)); answer.StatusCode != 503 {
+		t.Errorf("got %d, want 503", answer.StatusCode)
 	}
 }
 
@@ -814,7 +814,7 @@ func TestMiddlewareHandlerSeesPolicyContextValues(t *testing.T) {
 	}), get())
 }
 
-// TestMiddlewareNestsInItself: what the inner one says is the outer one's answer.
+// TestMiddlewareNestsInItself: the outer middleware passes on the inner one's response.
 func TestMiddlewareNestsInItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(w http.ResponseWriter, r *http.Request) {
@@ -834,11 +834,11 @@ func TestMiddlewareNestsInItself(t *testing.T) {
 			b := breaker.New(breaker.Config{Consecutive: 2})
 			handler := guard(resilience.Pipeline{b, abandoning(row.outer)}, guard(abandoning(row.inner), slow).ServeHTTP)
 			if answer := record(handler, httptest.NewRequest("GET", "/?silent", nil)); answer.StatusCode != 503 || answer.Header.Get("X-Handler") != "" {
-				t.Errorf("%s: %d, %v", name, answer.StatusCode, answer.Header)
+				t.Errorf("%s: got %d, %v", name, answer.StatusCode, answer.Header)
 			}
 			value := panicOf(func() { record(handler, httptest.NewRequest("GET", "/?begun", nil)) })
 			if value != http.ErrAbortHandler {
-				t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+				t.Errorf("%s: got panic %v, want http.ErrAbortHandler", name, value)
 			}
 			time.Sleep(2 * time.Hour)
 			synctest.Wait()
@@ -854,22 +854,22 @@ func TestMiddlewareReportsMuxPattern(t *testing.T) {
 		}
 		io.WriteString(w, r.PathValue("id"))
 	})
-	for name, policy := range map[string]resilience.Policy{"here": timeout.After(time.Minute), "apart": abandoning(time.Minute)} {
+	for name, policy := range map[string]resilience.Policy{"same goroutine": timeout.After(time.Minute), "other goroutine": abandoning(time.Minute)} {
 		r := httptest.NewRequest("GET", "/users/7", nil)
-		r.Header.Set(patience, "60000")
-		if answer := record(listening(policy, mux.ServeHTTP), r); readAll(t, answer) != "7" || r.Pattern != "GET /users/{id}" {
-			t.Errorf("%s: %d, pattern %q", name, answer.StatusCode, r.Pattern)
+		r.Header.Set(timeLeftHeader, "60000")
+		if answer := record(guardWithHeader(policy, mux.ServeHTTP), r); readAll(t, answer) != "7" || r.Pattern != "GET /users/{id}" {
+			t.Errorf("%s: got %d, pattern %q", name, answer.StatusCode, r.Pattern)
 		}
 		r = httptest.NewRequest("GET", "/users/8", nil)
-		if value := panicOf(func() { record(listening(policy, mux.ServeHTTP), r) }); value == nil || r.Pattern != "GET /users/{id}" {
-			t.Errorf("%s: panic %v, pattern %q", name, value, r.Pattern)
+		if value := panicOf(func() { record(guardWithHeader(policy, mux.ServeHTTP), r) }); value == nil || r.Pattern != "GET /users/{id}" {
+			t.Errorf("%s: got panic %v, pattern %q", name, value, r.Pattern)
 		}
 	}
 }
 
-// TestMiddlewareRemovesFormFiles: net/http knows only of those that were parsed by its own request, not by a copy.
+// TestMiddlewareRemovesFormFiles: net/http removes only files that its own request has parsed, not those of a copy.
 func TestMiddlewareRemovesFormFiles(t *testing.T) {
-	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+	for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
 		dir := t.TempDir()
 		t.Setenv("TMPDIR", dir)
 		var body bytes.Buffer
@@ -887,11 +887,11 @@ func TestMiddlewareRemovesFormFiles(t *testing.T) {
 				t.Error(err)
 			}
 			if files, _ := os.ReadDir(dir); len(files) != 1 {
-				t.Errorf("%s: %d files while the handler runs, and the test holds nothing", name, len(files))
+				t.Errorf("%s: got %d files while the handler runs, and the test proves nothing", name, len(files))
 			}
 		}), r)
 		if files, _ := os.ReadDir(dir); len(files) != 0 {
-			t.Errorf("%s: %d files are left", name, len(files))
+			t.Errorf("%s: got %d files are left", name, len(files))
 		}
 	}
 }

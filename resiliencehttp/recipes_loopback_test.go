@@ -165,7 +165,7 @@ func TestRecipeReadingBaseRetriesTruncatedBody(t *testing.T) {
 	})
 	for name, script := range map[string]func(net.Conn){
 		"declared length above the limit": truncated,
-		"body above the limit":            saying("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n"),
+		"body above the limit":            respond("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWire(t, script, fine)

@@ -15,8 +15,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// serverPromises are what net/http's server does for handlers, whose clients and logs must see no difference behind the middleware. The
-// names of those that only HTTP/1 has begin with HTTP/1.
+// serverPromises are what net/http's server does for handlers. Behind the middleware, clients and logs must see no
+// difference. The names of those that apply only to HTTP/1 begin with HTTP/1.
 var serverPromises = []struct {
 	name    string
 	request string // method, path, and body if there is one
@@ -203,7 +203,7 @@ var serverPromises = []struct {
 	}},
 }
 
-// visit sends a promise's request to a handler and tells what the client got, what the server logged, and what it was to panic with.
+// visit sends a promise's request to a handler. It returns what the client received, what the server logged, and the panic.
 func visit(t *testing.T, protocol int, request string, handler http.Handler) string {
 	over := make(chan any, 1)
 	s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -258,7 +258,7 @@ func visit(t *testing.T, protocol int, request string, handler http.Handler) str
 	return fmt.Sprintf("%v %s; logged %q; thrown %v", hints, told, logged, thrown)
 }
 
-// TestMiddlewareMatchesNetHTTP: beside the bare handler, what clients and logs get agrees.
+// TestMiddlewareMatchesNetHTTP observes the same at the client and in the log as with the bare handler.
 func TestMiddlewareMatchesNetHTTP(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for _, promise := range serverPromises {
@@ -268,7 +268,7 @@ func TestMiddlewareMatchesNetHTTP(t *testing.T) {
 			t.Run(promise.name, func(t *testing.T) {
 				bare := visit(t, protocol, promise.request, promise.handler)
 				for name, policy := range map[string]resilience.Policy{
-					"empty": resilience.Pipeline{}, "limited": timeout.After(time.Hour), "apart": abandoning(time.Hour),
+					"empty": resilience.Pipeline{}, "limited": timeout.After(time.Hour), "other goroutine": abandoning(time.Hour),
 				} {
 					if told := visit(t, protocol, promise.request, guard(policy, promise.handler)); told != bare {
 						t.Errorf("%s:\n\t%s\nbare:\n\t%s", name, told, bare)

@@ -24,12 +24,12 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// roundTripper is a Base in a test's own words.
+// roundTripper is a function as a Base.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// trackedBody tells whether it was read to its end, and how often it was closed.
+// trackedBody records whether it was read to its end, and how often it was closed.
 type trackedBody struct {
 	io.Reader
 	ended  atomic.Bool
@@ -49,7 +49,7 @@ func (b *trackedBody) Close() error {
 	return nil
 }
 
-// answers is a Base that gives one response after another, the last again and again, and keeps their bodies.
+// answers is a Base that returns one response after another, repeats the last, and keeps their bodies.
 type answers struct {
 	statuses []int
 	header   http.Header
@@ -76,7 +76,7 @@ func (a *answers) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// through makes a transport with one policy for all.
+// through returns a transport with one policy for all keys.
 func through(base http.RoundTripper, policy resilience.Policy) *resiliencehttp.Transport {
 	return resiliencehttp.NewTransport(resiliencehttp.Config{Base: base, Policies: func(string) resilience.Policy { return policy }})
 }
@@ -116,7 +116,7 @@ func checkClosed(t *testing.T, bodies []*trackedBody) {
 	t.Helper()
 	for i, body := range bodies {
 		if n := body.closed.Load(); n != 1 {
-			t.Errorf("body %d was closed %d times", i+1, n)
+			t.Errorf("body %d was closed %d times, want once", i+1, n)
 		}
 	}
 }
@@ -126,23 +126,23 @@ func TestTransportReturnsLastFailedResponse(t *testing.T) {
 	req := newRequest(t, "GET", "http://example.com/a", "")
 	response, err := through(base, retries(retry.Config{MaxAttempts: 3})).RoundTrip(req)
 	if err != nil || response.StatusCode != 500 || response.Request != req {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	if body := base.bodies[2]; body.ended.Load() || body.closed.Load() != 0 {
 		t.Error("the body of the answer has been touched")
 	}
 	if text := readAll(t, response); text != "answer 3" {
-		t.Errorf("%q", text)
+		t.Errorf("got %q", text)
 	}
 	for _, body := range base.bodies[:2] {
 		if !body.ended.Load() {
-			t.Error("a response that was given up has not been drained, so its connection is lost")
+			t.Error("a dropped response wasn't drained, so its connection is lost")
 		}
 	}
 	checkClosed(t, base.bodies)
 }
 
-// TestTransportReturnsResponseWhenWaitIsForbidden: whatever forbids the wait, the server's answer is the caller's, at once.
+// TestTransportReturnsResponseWhenWaitIsForbidden, immediately, whatever forbids it.
 func TestTransportReturnsResponseWhenWaitIsForbidden(t *testing.T) {
 	year := http.Header{"Retry-After": {"31536000"}}
 	soon := http.Header{"Retry-After": {"1"}}
@@ -173,13 +173,13 @@ func TestTransportReturnsResponseWhenWaitIsForbidden(t *testing.T) {
 				began := time.Now()
 				response, err := through(base, c.policy).RoundTrip(req)
 				if err != nil || response.StatusCode != 503 || len(base.bodies) != c.calls {
-					t.Fatalf("%v, %v after %d calls, want %d", response, err, len(base.bodies), c.calls)
+					t.Fatalf("got %v, %v after %d calls, want %d", response, err, len(base.bodies), c.calls)
 				}
 				if waited := time.Since(began); waited != time.Duration(c.calls-1)*time.Second {
 					t.Errorf("waited %v", waited)
 				}
 				if text := readAll(t, response); text != fmt.Sprint("answer ", c.calls) {
-					t.Errorf("%q", text)
+					t.Errorf("got %q", text)
 				}
 				checkClosed(t, base.bodies)
 			})
@@ -196,13 +196,13 @@ func TestTransportStatusErrorsDropsBody(t *testing.T) {
 	response, err := transport.RoundTrip(newRequest(t, "", "http://me:secret@example.com/a/b?token=secret#x", ""))
 	var status *resiliencehttp.StatusError
 	if response != nil || !errors.As(err, &status) {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	if status.StatusCode != 429 || status.Method != "GET" || status.URL != "http://example.com/a/b" || status.RetryAfter() != 7*time.Second {
-		t.Errorf("%+v, %v", status, status.RetryAfter())
+		t.Errorf("got %+v, %v", status, status.RetryAfter())
 	}
 	if text := err.Error(); text != "resiliencehttp: GET http://example.com/a/b: 429 Too Many Requests" {
-		t.Errorf("%s", text)
+		t.Errorf("got %s", text)
 	}
 	checkClosed(t, base.bodies)
 }
@@ -215,7 +215,7 @@ func TestTransportForeignStatusErrorIsError(t *testing.T) {
 		return fmt.Errorf("wrapped: %w", another)
 	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	if response != nil || !errors.Is(err, another) {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	checkClosed(t, base.bodies)
 }
@@ -226,7 +226,7 @@ func TestTransportFindsWrappedStatusError(t *testing.T) {
 		return errors.Join(errors.New("other"), fmt.Errorf("wrapped: %w", next.Run(ctx)))
 	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	if err != nil || readAll(t, response) != "answer 1" {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 }
 
@@ -238,7 +238,7 @@ func TestTransportCanceledCallerGetsError(t *testing.T) {
 		return next.Run(ctx)
 	})).RoundTrip(newRequest(t, "GET", "http://example.com/", "").WithContext(ctx))
 	if response != nil || err == nil {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	checkClosed(t, base.bodies)
 }
@@ -254,14 +254,14 @@ func TestTransportRefusalAfterAttemptIsError(t *testing.T) {
 			base := &answers{statuses: []int{500}}
 			response, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 			if response != nil || !errors.Is(err, resilience.ErrRefused) {
-				t.Fatalf("%v, %v", response, err)
+				t.Fatalf("got %v, %v", response, err)
 			}
 			checkClosed(t, base.bodies)
 		})
 	}
 }
 
-// TestTransportDiscardedResponseIsError: the error's response is no longer held.
+// TestTransportDiscardedResponseIsError, since the error's response is no longer held.
 func TestTransportDiscardedResponseIsError(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -271,13 +271,13 @@ func TestTransportDiscardedResponseIsError(t *testing.T) {
 	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	var status *resiliencehttp.StatusError
 	if response != nil || !errors.As(err, &status) {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	checkClosed(t, base.bodies)
 }
 
-// TestTransportMatchesResponseToError: attempts beside each other failed, and the policy kept one's response and one's error.
-// Where these do not belong together there is no answer, and in no case is a response left open.
+// TestTransportMatchesResponseToError: concurrent attempts failed, and the policy adopted one response and returned one
+// error. If they don't belong together, the caller receives the error. No response is ever left open.
 func TestTransportMatchesResponseToError(t *testing.T) {
 	for _, c := range []struct{ response, err int }{{0, 0}, {1, 1}, {0, 1}, {1, 0}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -291,9 +291,9 @@ func TestTransportMatchesResponseToError(t *testing.T) {
 			var status *resiliencehttp.StatusError
 			switch {
 			case c.response == c.err && (err != nil || response.StatusCode != base.statuses[c.err]):
-				t.Errorf("%+v: %v, %v", c, response, err)
+				t.Errorf("%+v: got %v, %v", c, response, err)
 			case c.response != c.err && (response != nil || !errors.As(err, &status) || status.StatusCode != base.statuses[c.err]):
-				t.Errorf("%+v: %v, %v", c, response, err)
+				t.Errorf("%+v: got %v, %v", c, response, err)
 			}
 			if response != nil {
 				response.Body.Close()
@@ -310,12 +310,12 @@ func TestTransportPolicyWithoutResponseIsError(t *testing.T) {
 	req.Body = body
 	response, err := through(&answers{}, resilience.PolicyFunc(func(context.Context, resilience.Next) error { return nil })).RoundTrip(req)
 	if response != nil || err == nil || !strings.Contains(err.Error(), "http://example.com:80") {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	checkClosed(t, []*trackedBody{body})
 }
 
-// TestTransportRetriesOnlyRepeatableRequests by a retry of three attempts that are all answered 500.
+// TestTransportRetriesOnlyRepeatableRequests: of three attempts, all are answered 500.
 func TestTransportRetriesOnlyRepeatableRequests(t *testing.T) {
 	plain := func(req *http.Request) *http.Request { return req }
 	header := func(name string) func(*http.Request) *http.Request {
@@ -368,7 +368,7 @@ func TestTransportRetriesOnlyRepeatableRequests(t *testing.T) {
 			req.Method = c.method
 			response, err := through(base, retries(retry.Config{})).RoundTrip(c.change(req))
 			if err != nil || response.StatusCode != 500 || len(base.requests) != c.want {
-				t.Fatalf("%v, %v, sent %d times, want %d", response, err, len(base.requests), c.want)
+				t.Fatalf("got %v, %v, sent %d times, want %d", response, err, len(base.requests), c.want)
 			}
 			for _, sent := range base.sent {
 				if sent != c.body {
@@ -394,7 +394,7 @@ func TestAllowRepeatDoesNotReachBase(t *testing.T) {
 	req := newRequest(t, "POST", "http://example.com/", "x")
 	response, err := outer.RoundTrip(req.WithContext(resiliencehttp.AllowRepeat(req.Context(), true)))
 	if err != nil || len(base.requests) != 2 {
-		t.Fatalf("%v, sent %d times: the inner transport should have sent each of the outer's two attempts once", err, len(base.requests))
+		t.Fatalf("got %v, sent %d times: the inner transport should have sent each of the outer's two attempts once", err, len(base.requests))
 	}
 	response.Body.Close()
 }
@@ -412,7 +412,7 @@ func TestTransportDoesNotModifyRequest(t *testing.T) {
 	before, header := *req, req.Header.Clone()
 	response, err := transport.RoundTrip(req)
 	if err != nil || response.StatusCode != 200 || response.Request != req {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	response.Body.Close()
 	if req.Body != before.Body || req.URL != before.URL || req.Context() != before.Context() || fmt.Sprint(req.Header) != fmt.Sprint(header) {
@@ -420,7 +420,7 @@ func TestTransportDoesNotModifyRequest(t *testing.T) {
 	}
 }
 
-// TestTransportRetriesHaveSeparateHeaders: a Base that signs a request, though it must not change it, changes nobody else's.
+// TestTransportRetriesHaveSeparateHeaders: a Base that changes a request's header doesn't affect other attempts.
 func TestTransportRetriesHaveSeparateHeaders(t *testing.T) {
 	attempts := 0
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -440,7 +440,7 @@ func TestTransportRetriesHaveSeparateHeaders(t *testing.T) {
 	}
 }
 
-// TestTransportClosesRequestBodyOnce on every path on which Base does not get it.
+// TestTransportClosesRequestBodyOnce, also if Base doesn't receive it.
 func TestTransportClosesRequestBodyOnce(t *testing.T) {
 	forced := breaker.New(breaker.Config{})
 	forced.ForceOpen()
@@ -471,12 +471,12 @@ func TestTransportClosesRequestBodyOnce(t *testing.T) {
 				defer func() { value = recover() }()
 				response, err := resiliencehttp.NewTransport(c).RoundTrip(req)
 				if (response == nil) != (err != nil) || err == nil && !strings.HasPrefix(name, "sent") {
-					t.Errorf("%v, %v", response, err)
+					t.Errorf("got %v, %v", response, err)
 				}
 				return nil
 			}()
 			if (panicked != nil) != (strings.Contains(name, "panics") || strings.Contains(name, "nil policy within")) {
-				t.Errorf("panicked with %v", panicked)
+				t.Errorf("got panic %v", panicked)
 			}
 			checkClosed(t, []*trackedBody{body})
 		})
@@ -501,12 +501,12 @@ func TestTransportReturnsGetBodyError(t *testing.T) {
 	req.GetBody = func() (io.ReadCloser, error) { return nil, boom }
 	response, err := through(base, retries(retry.Config{})).RoundTrip(req)
 	if response != nil || !errors.Is(err, boom) || len(base.requests) != 1 {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	checkClosed(t, base.bodies)
 }
 
-// TestTransportBodyOutlivesAttemptTimeout, and still ends with the request's own ctx.
+// TestTransportBodyOutlivesAttemptTimeout, and still ends with the request's own context.
 func TestTransportBodyOutlivesAttemptTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent context.Context
@@ -524,10 +524,10 @@ func TestTransportBodyOutlivesAttemptTimeout(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		own, _ := ctx.Deadline()
 		if deadline, ok := sent.Deadline(); sent.Err() != nil || !ok || deadline != own {
-			t.Errorf("Base's ctx: %v, deadline %v, want the request's %v", sent.Err(), deadline, own)
+			t.Errorf("Base's context: %v, deadline %v, want the request's %v", sent.Err(), deadline, own)
 		}
 		if text := readAll(t, response); text != "slow" || sent.Err() == nil {
-			t.Errorf("%q, and Base's ctx outlives the body: %v", text, sent.Err())
+			t.Errorf("got %q, and Base's context outlives the body: %v", text, sent.Err())
 		}
 
 		response, err = through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", "").WithContext(ctx))
@@ -536,7 +536,7 @@ func TestTransportBodyOutlivesAttemptTimeout(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		if !errors.Is(sent.Err(), context.DeadlineExceeded) {
-			t.Errorf("the request's ctx has ended, Base's tells %v", sent.Err())
+			t.Errorf("the request's context has ended, Base's context has error %v", sent.Err())
 		}
 		response.Body.Close()
 	})
@@ -556,13 +556,13 @@ func TestTransportCancelsBaseAtAttemptTimeout(t *testing.T) {
 		}).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 		var limit *timeout.Error
 		if response != nil || !errors.As(err, &limit) || limit.Limit != time.Second || time.Since(began) != 2*time.Second {
-			t.Errorf("%v, %v after %v", response, err, time.Since(began))
+			t.Errorf("got %v, %v after %v", response, err, time.Since(began))
 		}
 		if fmt.Sprint(causes) != fmt.Sprint([]error{context.DeadlineExceeded, context.DeadlineExceeded}) {
 			t.Error(causes)
 		}
 		if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() {
-			t.Errorf("%T does not tell of a timeout", err)
+			t.Errorf("%T doesn't report a timeout", err)
 		}
 	})
 }
@@ -584,14 +584,14 @@ func TestTransportBaseSeesPolicyContextValues(t *testing.T) {
 	}
 }
 
-// TestTransportErrorReportsWrappedTimeout to net/http, which looks at the outermost error only.
+// TestTransportErrorReportsWrappedTimeout to net/http, which examines only the outermost error.
 func TestTransportErrorReportsWrappedTimeout(t *testing.T) {
 	deep := fmt.Errorf("wrapped: %w", &url.Error{Op: "Get", URL: "x", Err: context.DeadlineExceeded})
 	base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, deep })
 	client := &http.Client{Transport: through(base, resilience.Pipeline{})}
 	_, err := client.Get("http://example.com/")
 	if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() || !errors.Is(err, deep) {
-		t.Errorf("%v does not tell of a timeout", err)
+		t.Errorf("%v doesn't report a timeout", err)
 	}
 }
 
@@ -609,7 +609,7 @@ func TestTransportInvalidBaseResultIsError(t *testing.T) {
 			})
 			got, err := through(base, resilience.Pipeline{}).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 			if got != nil || err == nil {
-				t.Fatalf("%v, %v", got, err)
+				t.Fatalf("got %v, %v", got, err)
 			}
 			if response != nil {
 				checkClosed(t, []*trackedBody{response.Body.(*trackedBody)})
@@ -618,7 +618,7 @@ func TestTransportInvalidBaseResultIsError(t *testing.T) {
 	}
 }
 
-// TestTransportDrainsDroppedBodyWithinLimits: up to DrainLimit of what comes within 100 ms.
+// TestTransportDrainsDroppedBodyWithinLimits: at most DrainLimit bytes, for at most 100 ms.
 func TestTransportDrainsDroppedBodyWithinLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		size   int
@@ -659,7 +659,7 @@ func TestTransportDrainsDroppedBodyWithinLimits(t *testing.T) {
 	}
 }
 
-// TestTransportEndsContextBeforeClosingDroppedBody: its request's ctx ends first, so that one that heeds only this is given up in time.
+// TestTransportEndsContextBeforeClosingDroppedBody, so that a body that reacts only to its context is dropped in time.
 func TestTransportEndsContextBeforeClosingDroppedBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
@@ -671,12 +671,12 @@ func TestTransportEndsContextBeforeClosingDroppedBody(t *testing.T) {
 		})
 		began := time.Now()
 		if _, err := transport.RoundTrip(newRequest(t, "GET", "http://example.com/", "")); err == nil || time.Since(began) != 100*time.Millisecond {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("got %v after %v", err, time.Since(began))
 		}
 	})
 }
 
-// waitingBody reads nothing until its ctx is done, and is closed once it has.
+// waitingBody is a body whose Read waits for the context, and whose Close waits for Read.
 type waitingBody struct {
 	ctx  context.Context
 	read chan struct{}
@@ -725,7 +725,7 @@ func (d *dripping) Close() error {
 	return nil
 }
 
-// TestTransportDrainsOutsideNextAttempt: an overwritten response is drained beside the attempt that overwrote it.
+// TestTransportDrainsOutsideNextAttempt: a replaced response is drained concurrently with the attempt that replaced it.
 func TestTransportDrainsOutsideNextAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		read, calls := 0, 0
@@ -744,7 +744,7 @@ func TestTransportDrainsOutsideNextAttempt(t *testing.T) {
 		response, err := through(base, resilience.Pipeline{twice, timeout.After(50 * time.Millisecond)}).
 			RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 		if err != nil || response.StatusCode != 500 || time.Since(began) != 0 {
-			t.Errorf("%v, %v after %v", response, err, time.Since(began))
+			t.Errorf("got %v, %v after %v", response, err, time.Since(began))
 		}
 		time.Sleep(100 * time.Millisecond)
 		if synctest.Wait(); read != 3 {
@@ -778,13 +778,13 @@ func TestTransportCreatesPolicyPerKey(t *testing.T) {
 	}
 	want := "map[http://[::1]:80:1 http://example.com:80:1 http://example.com:8080:1 https://example.com:443:1]"
 	if got := fmt.Sprint(made); got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("got %s, want %s", got, want)
 	}
 	if policy, ok := transport.Policy("http://example.com:80"); !ok || policy.(*breaker.Breaker).Name() != "http://example.com:80" {
 		t.Error(policy, ok)
 	}
 	if policy, ok := transport.Policy("http://nobody:80"); ok || policy != nil {
-		t.Error("a policy for a key that was never used")
+		t.Error("got a policy for a key that was never used")
 	}
 }
 
@@ -814,7 +814,7 @@ func TestTransportConcurrentRequestsCreateOnePolicy(t *testing.T) {
 	})
 }
 
-// TestTransportEvictsKeys: those idle too long, and those beyond MaxKeys, never one in use.
+// TestTransportEvictsKeys that are idle for too long or exceed MaxKeys, but never one in use.
 func TestTransportEvictsKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
@@ -844,7 +844,7 @@ func TestTransportEvictsKeys(t *testing.T) {
 		get("http://a/")
 		get("http://b/")
 		if !there("held") || there("a") || !there("b") {
-			t.Error("with two keys, a should have made room for b")
+			t.Error("with two keys, a should have been evicted for b")
 		}
 		time.Sleep(time.Minute)
 		if !there("held") || there("b") {
@@ -868,7 +868,7 @@ func TestTransportPassesEmptyHostToBase(t *testing.T) {
 	response.Body.Close()
 	_, want := (&http.Client{Transport: &http.Transport{}}).Get("http:///x")
 	if _, err := client.Get("http:///x"); err == nil || err.Error() != want.Error() {
-		t.Errorf("%v, a plain client has %v", err, want)
+		t.Errorf("got %v, a plain client has %v", err, want)
 	}
 }
 

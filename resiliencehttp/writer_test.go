@@ -21,7 +21,7 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// lockedLog is a log that may be read while it is written.
+// lockedLog is a log that can be read while it is written.
 type lockedLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -41,7 +41,7 @@ func (l *lockedLog) String() string {
 
 func (l *lockedLog) logger() *log.Logger { return log.New(l, "", 0) }
 
-// bare is a server's writer that can do nothing else.
+// bare is a server's writer without optional methods.
 type bare struct {
 	header http.Header
 	status int
@@ -53,7 +53,7 @@ func (b *bare) Header() http.Header             { return b.header }
 func (b *bare) WriteHeader(status int)          { b.status = status }
 func (b *bare) Write(p []byte) (n int, e error) { return b.body.Write(p) }
 
-// wrapped is another middleware's writer, which hides what the server's can do but for Unwrap.
+// wrappedWriter is another middleware's writer, which hides all optional methods of the server's except for Unwrap.
 type wrappedWriter struct{ server http.ResponseWriter }
 
 func (w wrappedWriter) Header() http.Header         { return w.server.Header() }
@@ -61,7 +61,7 @@ func (w wrappedWriter) WriteHeader(status int)      { w.server.WriteHeader(statu
 func (w wrappedWriter) Write(p []byte) (int, error) { return w.server.Write(p) }
 func (w wrappedWriter) Unwrap() http.ResponseWriter { return w.server }
 
-// able is a server's writer that can do all, and notes it.
+// able is a server's writer with all optional methods, which records their calls.
 type able struct {
 	*bare
 	did []string
@@ -76,8 +76,8 @@ func (a *able) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, nil
 }
 
-// everything tries all that a writer can do, and gives the errors.
-func everything(w http.ResponseWriter) map[string]error {
+// callAll calls all methods of a writer and returns their errors.
+func callAll(w http.ResponseWriter) map[string]error {
 	controller := http.NewResponseController(w)
 	_, written := io.WriteString(w, "x")
 	_, _, hijacked := controller.Hijack()
@@ -96,9 +96,9 @@ func TestWriterOfAbandonedHandlerReachesNothing(t *testing.T) {
 		server := &able{bare: newBare()}
 		guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(time.Hour)
-			for name, err := range everything(w) {
+			for name, err := range callAll(w) {
 				if err != http.ErrHandlerTimeout {
-					t.Errorf("%s: %v, want http.ErrHandlerTimeout", name, err)
+					t.Errorf("%s: got %v, want http.ErrHandlerTimeout", name, err)
 				}
 			}
 			w.WriteHeader(200)
@@ -118,17 +118,17 @@ func TestWriterOfAbandonedHandlerReachesNothing(t *testing.T) {
 			t.Errorf("it reached %v, %v", server.did, server.header)
 		}
 		if server.status != 503 || server.body.String() != "Service Unavailable\n" {
-			t.Errorf("%d, %q", server.status, server.body.String())
+			t.Errorf("got %d, %q", server.status, server.body.String())
 		}
 	})
 }
 
-// TestWriterHeaderMapIsSeparate: one that was left behind may use it while the server uses its own.
+// TestWriterHeaderMapIsSeparate: an abandoned handler may use its map while the server uses its own.
 func TestWriterHeaderMapIsSeparate(t *testing.T) {
 	leave, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	recorder := httptest.NewRecorder()
 	recorder.Header()["X-Outer"] = []string{"1"}
-	guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+	guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 		defer close(ended)
 		leave <- struct{}{}
 		for {
@@ -151,7 +151,7 @@ func TestWriterHeaderMapIsSeparate(t *testing.T) {
 	<-ended
 }
 
-// TestWriterHeaderValuesAreSeparate, also those that the server was told.
+// TestWriterHeaderValuesAreSeparate, even after they were passed to the server.
 func TestWriterHeaderValuesAreSeparate(t *testing.T) {
 	server := newBare()
 	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
@@ -159,7 +159,7 @@ func TestWriterHeaderValuesAreSeparate(t *testing.T) {
 		w.WriteHeader(200)
 		w.Header()["X-Handler"][0] = "2"
 		if got := server.header.Get("X-Handler"); got != "1" {
-			t.Errorf("the server has %q", got)
+			t.Errorf("got %q at the server", got)
 		}
 	}).ServeHTTP(server, get())
 }
@@ -175,9 +175,9 @@ func TestWriterReachesServerWriter(t *testing.T) {
 			if _, ok := w.(http.Hijacker); !ok {
 				t.Errorf("%s: no Hijacker", name)
 			}
-			for method, err := range everything(w) {
+			for method, err := range callAll(w) {
 				if err != nil {
-					t.Errorf("%s: %s: %v", name, method, err)
+					t.Errorf("%s: got %s: %v", name, method, err)
 				}
 			}
 		})
@@ -187,7 +187,7 @@ func TestWriterReachesServerWriter(t *testing.T) {
 			guard(resilience.Pipeline{}, handler.ServeHTTP).ServeHTTP(server, get())
 		}
 		if len(server.did) != 5 {
-			t.Errorf("%s: it did %q", name, server.did)
+			t.Errorf("%s: got calls %q", name, server.did)
 		}
 	}
 }
@@ -207,14 +207,14 @@ func TestWriterHasNoMoreThanServerWriter(t *testing.T) {
 			"EnableFullDuplex": controller.EnableFullDuplex(),
 		} {
 			if !errors.Is(err, http.ErrNotSupported) {
-				t.Errorf("%s: %v, want http.ErrNotSupported", name, err)
+				t.Errorf("%s: got %v, want http.ErrNotSupported", name, err)
 			}
 		}
 		if server.status != 0 || len(server.header) != 0 {
 			t.Errorf("what is not supported wrote %d, %v", server.status, server.header)
 		}
 		if unwrapped := w.(interface{ Unwrap() http.ResponseWriter }).Unwrap(); unwrapped != server {
-			t.Errorf("Unwrap gives %v", unwrapped)
+			t.Errorf("Unwrap returned %v", unwrapped)
 		}
 	}).ServeHTTP(server, get())
 }
@@ -231,7 +231,7 @@ func TestWriterInvalidStatusPanics(t *testing.T) {
 			}).ServeHTTP(recorder, get())
 		})
 		if value == nil || value != server || len(recorder.Header()) != 0 {
-			t.Errorf("%d: panic %v, want %v; header %v", status, value, server, recorder.Header())
+			t.Errorf("%d: got panic %v, want %v; header %v", status, value, server, recorder.Header())
 		}
 	}
 	answer := record(guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
@@ -239,11 +239,11 @@ func TestWriterInvalidStatusPanics(t *testing.T) {
 		w.WriteHeader(204) // nothing is held
 	}), get())
 	if answer.StatusCode != 204 {
-		t.Errorf("%d after a recovered panic", answer.StatusCode)
+		t.Errorf("got %d after a recovered panic", answer.StatusCode)
 	}
 }
 
-// hooking is another middleware's writer, which sets a header when the status is written.
+// hooking is another middleware's writer, which changes headers when the status is written.
 type hooking struct{ *httptest.ResponseRecorder }
 
 func (h hooking) WriteHeader(status int) {
@@ -268,7 +268,7 @@ func TestWriterKeepsHeadersOfOtherMiddleware(t *testing.T) {
 	}
 }
 
-// informed is a server's writer for a test's own hooks: inform is called for a 1xx.
+// informed is a server's writer with hooks: it calls inform for a 1xx, and deadline when a write deadline is set.
 type informed struct {
 	*bare
 	inform   func(header http.Header)
@@ -293,7 +293,7 @@ func TestWriterRemovesInformationalHeaders(t *testing.T) {
 	server := &informed{bare: newBare(), inform: func(header http.Header) {
 		told++
 		if header.Get("Link") != "style" || header.Get("X-Outer") != "1" {
-			t.Errorf("told %v", header)
+			t.Errorf("sent %v", header)
 		}
 	}}
 	server.header.Set("X-Outer", "1")
@@ -302,22 +302,22 @@ func TestWriterRemovesInformationalHeaders(t *testing.T) {
 		w.WriteHeader(103)
 		w.WriteHeader(103)
 		if server.header.Get("Link") != "" {
-			t.Errorf("it stays: %v", server.header)
+			t.Errorf("not removed: %v", server.header)
 		}
 		w.WriteHeader(200)
 	}).ServeHTTP(server, get())
 	if told != 2 || server.header.Get("Link") != "style" || server.header.Get("X-Outer") != "1" {
-		t.Errorf("told %d times, at last %v", told, server.header)
+		t.Errorf("sent %d times, finally %v", told, server.header)
 	}
 }
 
-// TestWriterMayFinishInformationalWrite: where a handler is left in a 1xx, 503 can still be sent.
+// TestWriterMayFinishInformationalWrite: if a handler is abandoned while it writes a 1xx, 503 can still be sent.
 func TestWriterMayFinishInformationalWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // however slow the machine, the time that a write may take does not pass
 		leave, informing, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		var face http.ResponseWriter
-		server := &informed{bare: newBare(), inform: func(http.Header) { close(informing); <-release }, deadline: func() { t.Error("it was cut") }}
-		handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+		server := &informed{bare: newBare(), inform: func(http.Header) { close(informing); <-release }, deadline: func() { t.Error("the write was cut") }}
+		handler := guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 			face = w
 			w.WriteHeader(103)
 		})
@@ -334,12 +334,12 @@ func TestWriterMayFinishInformationalWrite(t *testing.T) {
 		close(release)
 		g.Wait()
 		if server.status != 503 {
-			t.Errorf("%d, want 503", server.status)
+			t.Errorf("got %d, want 503", server.status)
 		}
 	})
 }
 
-// TestWriterCutsBlockedWrite by a write deadline, in the answer or before it.
+// TestWriterCutsBlockedWrite with a write deadline, in the response and before it.
 func TestWriterCutsBlockedWrite(t *testing.T) {
 	for name, write := range map[string]func(w http.ResponseWriter){
 		"a 1xx":  func(w http.ResponseWriter) { w.WriteHeader(103) },
@@ -352,7 +352,7 @@ func TestWriterCutsBlockedWrite(t *testing.T) {
 		leave, writing, cut := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		block := func() { close(writing); <-cut }
 		server := &blocking{informed{newBare(), func(http.Header) { block() }, func() { close(cut) }}, block}
-		handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) { write(w) })
+		handler := guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) { write(w) })
 		var g errgroup.Group
 		var value any
 		g.Go(func() error {
@@ -363,7 +363,7 @@ func TestWriterCutsBlockedWrite(t *testing.T) {
 		leave <- struct{}{}
 		g.Wait()
 		if value != http.ErrAbortHandler {
-			t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+			t.Errorf("%s: got panic %v, want http.ErrAbortHandler", name, value)
 		}
 	}
 }
@@ -376,7 +376,7 @@ type blocking struct {
 func (b *blocking) Write(p []byte) (int, error) { b.block(); return 0, io.ErrShortWrite }
 func (b *blocking) Flush()                      { b.block() }
 
-// TestWriterSetsDeadlineDuringWrite, as on the server's writer: so one goroutine of a handler ends another's write.
+// TestWriterSetsDeadlineDuringWrite, as on the server's writer, so that one goroutine of a handler can end another's write.
 func TestWriterSetsDeadlineDuringWrite(t *testing.T) {
 	writing, cut := make(chan struct{}), make(chan struct{})
 	server := &blocking{informed{bare: newBare(), deadline: func() { close(cut) }}, func() { close(writing); <-cut }}
@@ -393,7 +393,7 @@ func TestWriterSetsDeadlineDuringWrite(t *testing.T) {
 	}).ServeHTTP(server, get())
 }
 
-// TestWriterAllowsConcurrentWrites: the writer is safe for concurrent use, and each write is whole.
+// TestWriterAllowsConcurrentWrites: the writer is safe for concurrent use, and each write is contiguous.
 func TestWriterAllowsConcurrentWrites(t *testing.T) {
 	var calls atomic.Int32
 	answer := record(guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {

@@ -98,8 +98,8 @@ func TestRecorderDistinguishesRefusalsFromErrors(t *testing.T) {
 func TestRecorderReportsRunningCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outside, inside resiliencetest.Recorder
-		apart := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
-		call := resilience.Compose(resiliencetest.IgnoresContext[int](time.Minute).Do, &outside, apart, &inside)
+		abandoning := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
+		call := resilience.Compose(resiliencetest.IgnoresContext[int](time.Minute).Do, &outside, abandoning, &inside)
 		if _, err := call(t.Context()); !errors.Is(err, timeout.ErrTimeout) {
 			t.Error(err)
 		}
@@ -165,7 +165,7 @@ func TestRecorderPassesGoexit(t *testing.T) {
 }
 
 func TestRunStringIsOneLine(t *testing.T) {
-	elsewhere := &resilience.PanicError{Value: errOwn, Stack: []byte("goroutine 1")}
+	forwarded := &resilience.PanicError{Value: errOwn, Stack: []byte("goroutine 1")}
 	for want, run := range map[string]resiliencetest.Run{
 		"still running":              {},
 		"ok after 1s":                {Ended: true, Took: time.Second, Starts: 1},
@@ -173,7 +173,7 @@ func TestRunStringIsOneLine(t *testing.T) {
 		"error after 1s: own; cause": {Ended: true, Took: time.Second, Starts: 1, Err: errors.Join(errOwn, errCause)},
 		"refused after 1s: own":      {Ended: true, Took: time.Second, Err: errOwn},
 		"panic after 1s: a; b":       {Ended: true, Took: time.Second, Panic: "a\nb"},
-		"panic after 1s: own":        {Ended: true, Took: time.Second, Panic: elsewhere},
+		"panic after 1s: own":        {Ended: true, Took: time.Second, Panic: forwarded},
 		"Goexit after 1s":            {Ended: true, Took: time.Second, Starts: 1, Goexit: true},
 	} {
 		if got := run.String(); got != want {
