@@ -81,7 +81,7 @@ func TestTransportRequestCancelCountsAsCaller(t *testing.T) {
 		return err
 	})
 	if response, err = through(base, resilience.Pipeline{b, canceling}).RoundTrip(req); response != nil || err == nil || b.State() != breaker.Closed {
-		t.Errorf("got %v, %v, the breaker is %v", response, err, b.State())
+		t.Errorf("got %v, %v, breaker state %v", response, err, b.State())
 	}
 	checkClosed(t, base.bodies)
 }
@@ -110,7 +110,7 @@ func TestTransportClientTimeoutIsDeadline(t *testing.T) {
 				}), resilience.Pipeline{retries(retry.Config{}), b})}
 				_, err := client.Get("http://example.com/")
 				if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() || calls != 1 || b.State() != breaker.Open {
-					t.Errorf("got %v after %d calls, the breaker is %v", err, calls, b.State())
+					t.Errorf("got %v after %d calls, breaker state %v", err, calls, b.State())
 				}
 				time.Sleep(time.Hour) // the breaker's timer
 			})
@@ -130,7 +130,7 @@ func TestTransportRequestCancelAtDeadlineIsDeadline(t *testing.T) {
 	})
 	_, err := through(base, resilience.Pipeline{retries(retry.Config{}), b}).RoundTrip(req.WithContext(due{t.Context()}))
 	if !errors.Is(err, context.DeadlineExceeded) || calls != 1 || b.State() != breaker.Open {
-		t.Errorf("got %v after %d calls, the breaker is %v", err, calls, b.State())
+		t.Errorf("got %v after %d calls, breaker state %v", err, calls, b.State())
 	}
 }
 

@@ -27,7 +27,7 @@ func TestTransportHedgeWinnerKeepsStreaming(t *testing.T) {
 		var requests, gone atomic.Int32
 		m := newMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if requests.Add(1) == 1 {
-				<-r.Context().Done() // slow, until the client gives it up
+				<-r.Context().Done() // slow, until the client cancels
 				gone.Add(1)
 				return
 			}

@@ -108,12 +108,12 @@ func TestTransportRetriesLostConnection(t *testing.T) {
 			w := newWire(t, lost, lost, fine)
 			response, err := retryingClient(t, nil).Get(w.url())
 			if err != nil || readAll(t, response) != "fine" || w.conns.Load() != 3 {
-				t.Errorf("GET: %v, %v after %d connections", response, err, w.conns.Load())
+				t.Errorf("GET: got %v, %v after %d connections", response, err, w.conns.Load())
 			}
 			w = newWire(t, lost, fine)
 			response, err = retryingClient(t, nil).Post(w.url(), "", strings.NewReader("body"))
 			if err == nil || w.conns.Load() != 1 {
-				t.Errorf("POST: %v, %v after %d connections: it was sent and must not be sent again", response, err, w.conns.Load())
+				t.Errorf("POST: got %v, %v after %d connections, want an error after 1", response, err, w.conns.Load())
 			}
 		})
 	}
@@ -201,7 +201,7 @@ func TestTransportRetriesRequestWithoutConnection(t *testing.T) {
 			base.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }
 		})
 		if _, err := post(client, "https://example.com/", strings.NewReader("body")); err == nil || asked.Load() != 3 {
-			t.Errorf("%v: the proxy was asked %d times", err, asked.Load())
+			t.Errorf("got %v after %d requests to the proxy, want an error after 3", err, asked.Load())
 		}
 	})
 	t.Run("a Base without hooks proves nothing", func(t *testing.T) {
@@ -288,7 +288,7 @@ func TestTransportTwoHundredClientsDuringOutage(t *testing.T) {
 		var calls, aborted atomic.Int32
 		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch n := calls.Add(1); {
-			case n < 400 || n >= 600: // well
+			case n < 400 || n >= 600: // healthy
 			case r.Method == "POST" && aborted.Add(1) <= 5 || n%3 == 0:
 				panic(http.ErrAbortHandler)
 			default:
@@ -425,7 +425,7 @@ func TestTransportClosesResponseOfHedgeLoser(t *testing.T) {
 func TestTransportDropsResponseOfAbandonedAttempt(t *testing.T) {
 	late := make(chan struct{})
 	closed := make(chan struct{})
-	base := roundTripper(func(*http.Request) (*http.Response, error) { // deaf to its context
+	base := roundTripper(func(*http.Request) (*http.Response, error) { // ignores its context
 		<-late
 		return &http.Response{StatusCode: 200, Body: &signalingBody{closed: closed}, ContentLength: -1}, nil
 	})

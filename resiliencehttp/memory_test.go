@@ -69,11 +69,11 @@ func TestMiddlewareHonorsTransportDeadlineHeader(t *testing.T) {
 		began := time.Now()
 		m := newMemory(t, guardWithHeader(b, func(w http.ResponseWriter, r *http.Request) {
 			if deadline, ok := r.Context().Deadline(); !ok || deadline.Sub(began) != 20*time.Millisecond {
-				t.Errorf("the deadline is %v, %v", deadline.Sub(began), ok)
+				t.Errorf("got deadline %v, %t, want 20ms, true", deadline.Sub(began), ok)
 			}
 			<-r.Context().Done()
 			if r.Context().Err() != context.Canceled || time.Since(began) != 20*time.Millisecond {
-				t.Errorf("the handler's context ended with %v after %v", r.Context().Err(), time.Since(began))
+				t.Errorf("got end of the handler's context with %v after %v, want context.Canceled after 20ms", r.Context().Err(), time.Since(began))
 			}
 		}))
 		client := &http.Client{Transport: resiliencehttp.NewTransport(resiliencehttp.Config{
@@ -82,7 +82,7 @@ func TestMiddlewareHonorsTransportDeadlineHeader(t *testing.T) {
 			DeadlineHeader: timeLeftHeader,
 		})}
 		response, err := client.Get("http://example.com/")
-		if err == nil { // the server was first
+		if err == nil { // the server responded first
 			response.Body.Close()
 		}
 		if time.Since(began) != 20*time.Millisecond {
@@ -90,7 +90,7 @@ func TestMiddlewareHonorsTransportDeadlineHeader(t *testing.T) {
 		}
 		synctest.Wait()
 		if b.State() != breaker.Closed {
-			t.Errorf("the breaker is %v", b.State())
+			t.Errorf("got breaker state %v, want closed", b.State())
 		}
 	})
 }
@@ -118,7 +118,7 @@ func TestTransportDeadlineHeaderEndsBody(t *testing.T) {
 				t.Fatal(err)
 			}
 			if text := readAll(t, response); text != want {
-				t.Errorf("header %q: %q, want %q", header, text, want)
+				t.Errorf("header %q: got body %q, want %q", header, text, want)
 			}
 		}
 	})

@@ -117,7 +117,7 @@ func goroutines() map[string]bool {
 			continue
 		}
 		_, in, _ := strings.Cut(after, "synctest bubble ")
-		if len(numbers) == 0 { // the caller's own is the first
+		if len(numbers) == 0 { // the caller's goroutine is the first
 			bubble = in
 		}
 		if in == bubble || bubble == "" {
@@ -164,10 +164,10 @@ func TestMiddlewareAbortsPartialResponse(t *testing.T) {
 		}
 		close(end)
 		if err := <-ended; err != http.ErrHandlerTimeout {
-			t.Errorf("a write after the end: %v", err)
+			t.Errorf("got %v from a write after the end, want http.ErrHandlerTimeout", err)
 		}
 		if text := s.log.String(); text != "" {
-			t.Errorf("logged %q", text)
+			t.Errorf("got log %q", text)
 		}
 	})
 }
@@ -241,7 +241,7 @@ func TestMiddlewareEarlyHintsAreNotResponse(t *testing.T) {
 			select {
 			case hint := <-hints:
 				if hint != "103</style.css>" {
-					t.Errorf("%s: hint %s", name, hint)
+					t.Errorf("%s: got hint %s", name, hint)
 				}
 			default:
 				t.Errorf("%s: no hint came", name)
@@ -290,7 +290,7 @@ func TestMiddlewareEndsWriteToStalledClient(t *testing.T) {
 			if _, err := w.Write(chunk); err != nil {
 				t.Error(err)
 			}
-			time.AfterFunc(100*time.Millisecond, func() { leave <- struct{}{} }) // the client holds some MB: by then a write blocks
+			time.AfterFunc(100*time.Millisecond, func() { leave <- struct{}{} }) // the client's buffers hold a few MB: by then a write blocks
 			for {
 				if _, err := w.Write(chunk); err != nil {
 					ended <- err
@@ -317,7 +317,7 @@ func TestMiddlewareEndsWriteToStalledClient(t *testing.T) {
 			s.do(t, protocol, newRequest(t, "GET", s.URL, ""))
 		}
 		if value := <-over; value != http.ErrAbortHandler {
-			t.Errorf("panic %v, want http.ErrAbortHandler", value)
+			t.Errorf("got panic %v, want http.ErrAbortHandler", value)
 		}
 		if err := <-ended; err == nil {
 			t.Error("the handler's write returned no error")
@@ -374,7 +374,7 @@ func TestMiddlewarePassesPanicToServer(t *testing.T) {
 			eventually(t, "the panic is logged", func() bool { return s.log.String() != "" })
 			text := s.log.String()
 			if !strings.Contains(text, "panic serving") || !strings.Contains(text, "thrown") || !strings.Contains(text, "panicInFunction") {
-				t.Errorf("%s: logged %q, want the value and the handler's stack", name, text)
+				t.Errorf("%s: got log %q, want the value and the handler's stack", name, text)
 			}
 		}
 	})
@@ -394,7 +394,7 @@ func TestMiddlewareLogsPanicOfAbandonedHandlerToServerLog(t *testing.T) {
 		close(end)
 		eventually(t, "the panic is logged", func() bool { return s.log.String() != "" })
 		if text := s.log.String(); !strings.Contains(text, "thrown") || !strings.Contains(text, "panicInFunction") {
-			t.Errorf("logged %q, want the value and the handler's stack", text)
+			t.Errorf("got log %q, want the value and the handler's stack", text)
 		}
 	})
 }
@@ -428,7 +428,7 @@ func TestMiddlewareSendsTrailers(t *testing.T) {
 				t.Errorf("%s: got %q", name, text)
 			}
 			if len(response.Trailer) != 2 || response.Trailer.Get("X-Sum") != "4" || response.Trailer.Get("X-Late") != "1" {
-				t.Errorf("%s: trailer %v", name, response.Trailer)
+				t.Errorf("%s: got trailer %v", name, response.Trailer)
 			}
 		}
 	})
@@ -466,7 +466,7 @@ func TestMiddlewareHEADHasHeadersOfGET(t *testing.T) {
 				w.WriteHeader(500)
 			}
 			if n, err := io.WriteString(w, "body"); n != 4 || err != nil && err != http.ErrBodyNotAllowed {
-				t.Errorf("wrote %d, %v", n, err)
+				t.Errorf("got %d, %v from Write", n, err)
 			}
 		}))
 		for path, want := range map[string]int{"/": 200, "/fails": 500} {
@@ -487,7 +487,7 @@ func TestMiddlewareLogsSuperfluousStatus(t *testing.T) {
 		t.Errorf("got %s", response.Status)
 	}
 	if text := s.log.String(); !strings.Contains(text, "superfluous") {
-		t.Errorf("logged %q", text)
+		t.Errorf("got log %q", text)
 	}
 }
 
@@ -507,7 +507,7 @@ func TestMiddlewareLeavesHijackedConnectionToHandler(t *testing.T) {
 			defer conn.Close()
 			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 			if _, err := io.WriteString(w, "x"); err != http.ErrHijacked && err != http.ErrHandlerTimeout {
-				t.Errorf("a write next to it: %v", err)
+				t.Errorf("got %v from a write after Hijack", err)
 			}
 			io.Copy(conn, buffered)
 		})
@@ -529,7 +529,7 @@ func TestMiddlewareLeavesHijackedConnectionToHandler(t *testing.T) {
 			io.WriteString(echo, text)
 			got := make([]byte, len(text))
 			if _, err := io.ReadFull(echo, got); err != nil || string(got) != text {
-				t.Errorf("%s: echo %q, %v", name, got, err)
+				t.Errorf("%s: got echo %q, %v", name, got, err)
 			}
 		}
 		say("hello")
@@ -544,7 +544,7 @@ func TestMiddlewareLeavesHijackedConnectionToHandler(t *testing.T) {
 		echo.Close()
 		<-over
 		if want := map[bool]breaker.State{false: breaker.Closed, true: breaker.Open}[apart]; b.State() != want {
-			t.Errorf("%s: the breaker is %v, want %v", name, b.State(), want)
+			t.Errorf("%s: got breaker state %v, want %v", name, b.State(), want)
 		}
 	}
 }
@@ -561,16 +561,16 @@ func TestMiddlewareResponseControllerReachesConnection(t *testing.T) {
 			inner := guard(abandonOn(nil, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 				controller := http.NewResponseController(w)
 				if err := controller.EnableFullDuplex(); err != nil {
-					t.Errorf("%s: EnableFullDuplex: %v", name, err)
+					t.Errorf("%s: got %v from EnableFullDuplex", name, err)
 				}
 				if err := controller.SetReadDeadline(time.Now().Add(-time.Hour)); err != nil {
-					t.Errorf("%s: SetReadDeadline: %v", name, err)
+					t.Errorf("%s: got %v from SetReadDeadline", name, err)
 				}
 				if _, err := io.ReadAll(r.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Errorf("%s: got read: %v, want a deadline's error", name, err)
 				}
 				if err := controller.SetWriteDeadline(time.Now().Add(-time.Hour)); err != nil {
-					t.Errorf("%s: SetWriteDeadline: %v", name, err)
+					t.Errorf("%s: got %v from SetWriteDeadline", name, err)
 				}
 				io.WriteString(w, "x")
 				writeErr <- controller.Flush()
@@ -673,7 +673,7 @@ func TestMiddlewareDisconnectIsNotFailure(t *testing.T) {
 			}
 			<-served
 			if b.State() != breaker.Closed {
-				t.Errorf("%s: the breaker is %v", path, b.State())
+				t.Errorf("%s: got breaker state %v, want closed", path, b.State())
 				b.Reset()
 			}
 		}
@@ -691,16 +691,16 @@ func TestMiddlewareHundredClientsOfAbandonedHandlers(t *testing.T) {
 		s := newSite(t, protocol, guard(limit, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Handler", "1")
 			switch n.Add(1) % 5 {
-			case 0: // hangs in silence
+			case 0: // hangs without writing
 				<-end
-			case 1: // hangs in its answer
+			case 1: // hangs after it has begun to respond
 				io.WriteString(w, "answer")
 				w.(http.Flusher).Flush()
 				<-end
 				io.WriteString(w, "too late")
 			case 2: // ends at about the limit
 				<-r.Context().Done()
-			case 3: // writes on
+			case 3: // goes on writing
 				for _, err := io.WriteString(w, "answer\n"); err == nil; {
 					w.Header().Set("X-Handler", "2")
 					_, err = io.WriteString(w, "answer\n")
@@ -750,7 +750,7 @@ func TestMiddlewareHundredClientsOfAbandonedHandlers(t *testing.T) {
 		s.Close()
 		eventually(t, "all goroutines have ended", func() bool { return noneSince(before) })
 		if n := limit.Abandoned(); n != 0 {
-			t.Errorf("%d are counted as running", n)
+			t.Errorf("got %d abandoned handlers, want 0", n)
 		}
 	})
 }

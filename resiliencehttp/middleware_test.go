@@ -115,7 +115,7 @@ func TestMiddlewareRefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
 			t.Errorf("%v: got %d, Retry-After %q, want %q", row.after, answer.StatusCode, answer.Header.Get("Retry-After"), row.want)
 		}
 		if text := readAll(t, answer); text != "Service Unavailable\n" {
-			t.Errorf("%v: body %q", row.after, text)
+			t.Errorf("%v: got body %q", row.after, text)
 		}
 	}
 }
@@ -137,7 +137,7 @@ func TestMiddlewareRefusalUsesHTTPStatus(t *testing.T) {
 	for told, want := range map[int]int{429: 429, 599: 599, 999: 999, 200: 200, 199: 503, 101: 503, 0: 503, -1: 503, 1000: 503} {
 		refusal := fmt.Errorf("%w, %w", resilience.ErrRefused, errorWithStatus(told))
 		if answer := record(guard(returning(refusal), mustNotRun(t)), get()); answer.StatusCode != want {
-			t.Errorf("%d for HTTPStatus %d, want %d", answer.StatusCode, told, want)
+			t.Errorf("got %d for HTTPStatus %d, want %d", answer.StatusCode, told, want)
 		}
 	}
 }
@@ -147,7 +147,7 @@ func TestMiddlewareRateLimitIs429(t *testing.T) {
 		limit := ratelimit.New(ratelimit.Config{Rate: 1 / 1.5, Burst: 1})
 		handler := guard(limit, func(http.ResponseWriter, *http.Request) {})
 		if answer := record(handler, get()); answer.StatusCode != 200 {
-			t.Errorf("first: %d", answer.StatusCode)
+			t.Errorf("got %d for the first request, want 200", answer.StatusCode)
 		}
 		if answer := record(handler, get()); answer.StatusCode != 429 || answer.Header.Get("Retry-After") != "2" {
 			t.Errorf("got %d, Retry-After %q, want 429 and 2", answer.StatusCode, answer.Header.Get("Retry-After"))
@@ -183,13 +183,13 @@ func TestMiddlewareTimeoutInQueueIs503(t *testing.T) {
 		var g errgroup.Group
 		g.Go(func() error {
 			if answer := record(handler, get()); answer.StatusCode != 200 {
-				t.Errorf("first: %d", answer.StatusCode)
+				t.Errorf("got %d for the first request, want 200", answer.StatusCode)
 			}
 			return nil
 		})
 		synctest.Wait()
 		if answer := record(handler, get()); answer.StatusCode != 503 {
-			t.Errorf("second: %d, want 503", answer.StatusCode)
+			t.Errorf("got %d for the second request, want 503", answer.StatusCode)
 		}
 		g.Wait()
 	})
@@ -239,11 +239,11 @@ func TestMiddlewareSendsHandlerHeaders(t *testing.T) {
 	}).ServeHTTP(recorder, get())
 	answer := recorder.Result()
 	if answer.StatusCode != 201 || readAll(t, answer) != "body" {
-		t.Errorf("status %d", answer.StatusCode)
+		t.Errorf("got status %d, want 201", answer.StatusCode)
 	}
 	want := http.Header{"X-Outer": {"1"}, "X-Changed": {"1", "2"}, "X-Empty": nil}
 	if fmt.Sprint(answer.Header) != fmt.Sprint(want) {
-		t.Errorf("header %v, want %v", answer.Header, want)
+		t.Errorf("got header %v, want %v", answer.Header, want)
 	}
 }
 
@@ -342,17 +342,17 @@ func TestMiddlewarePolicySeesStatusError(t *testing.T) {
 	})
 	answer := record(handler, get())
 	if answer.StatusCode != 503 || answer.Header.Get("Retry-After") != "17" || readAll(t, answer) != "sorry" {
-		t.Errorf("the client got %d, %v", answer.StatusCode, answer.Header)
+		t.Errorf("got %d, %v at the client", answer.StatusCode, answer.Header)
 	}
 	var status *resiliencehttp.StatusError
 	if !errors.As(seen, &status) || status.StatusCode != 503 || status.Method != "GET" || status.URL != "/path" {
-		t.Fatalf("the policy received %v", seen)
+		t.Fatalf("got %v at the policy", seen)
 	}
 	if after, _ := resilience.RetryAfter(seen); after == 0 {
 		t.Errorf("the policy's error has no Retry-After")
 	}
 	if text := seen.Error(); text != "resiliencehttp: GET /path: 503 Service Unavailable" {
-		t.Errorf("its text is %q", text)
+		t.Errorf("got text %q", text)
 	}
 }
 
@@ -372,7 +372,7 @@ func TestMiddlewareFailedStatusOpensBreaker(t *testing.T) {
 		{600, nil, breaker.Closed},
 		{404, func(status int) bool { return status == 404 }, breaker.Open},
 		{500, func(status int) bool { return status == 404 }, breaker.Closed},
-		{200, func(status int) bool { return status == 200 }, breaker.Open}, // also where the handler writes none
+		{200, func(status int) bool { return status == 200 }, breaker.Open}, // also if the handler writes none
 	} {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		handler := resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: b, Failed: row.failed})(
@@ -382,7 +382,7 @@ func TestMiddlewareFailedStatusOpensBreaker(t *testing.T) {
 				}
 			}))
 		if answer := record(handler, get()); answer.StatusCode != row.status || b.State() != row.want {
-			t.Errorf("got %d, want %d: the breaker is %v, want %v", answer.StatusCode, row.status, b.State(), row.want)
+			t.Errorf("got %d, want %d: got breaker state %v, want %v", answer.StatusCode, row.status, b.State(), row.want)
 		}
 	}
 }
@@ -449,7 +449,7 @@ func TestMiddlewareAbortIsNotFailure(t *testing.T) {
 			t.Errorf("%s: got panic %v, want http.ErrAbortHandler", name, value)
 		}
 		if b.State() != breaker.Closed {
-			t.Errorf("%s: the breaker is %v", name, b.State())
+			t.Errorf("%s: got breaker state %v, want closed", name, b.State())
 		}
 	}
 }
@@ -464,7 +464,7 @@ func TestMiddlewarePanicKeepsValue(t *testing.T) {
 		defer func() {
 			value, ok := recover().([]int)
 			if !ok || len(value) != 1 {
-				t.Errorf("panic %v", value)
+				t.Errorf("got panic %v", value)
 			}
 			stack = stackHere()
 		}()
@@ -474,7 +474,7 @@ func TestMiddlewarePanicKeepsValue(t *testing.T) {
 		t.Errorf("the stack of the panic is lost:\n%s", stack)
 	}
 	if b.State() != breaker.Open {
-		t.Errorf("the breaker is %v", b.State())
+		t.Errorf("got breaker state %v, want open", b.State())
 	}
 }
 
@@ -492,16 +492,16 @@ func TestMiddlewarePanicOnOtherGoroutineKeepsValueAndStack(t *testing.T) {
 	value := panicOf(func() { record(handler, get()) })
 	p, ok := value.(*resilience.PanicError)
 	if !ok || p.Value != "thrown" || !bytes.Contains(p.Stack, []byte("panicInFunction")) {
-		t.Errorf("panic %v", value)
+		t.Errorf("got panic %v", value)
 	}
 	if b.State() != breaker.Open {
-		t.Errorf("the breaker is %v", b.State())
+		t.Errorf("got breaker state %v, want open", b.State())
 	}
 
 	inner := &resilience.PanicError{Value: "inner", Stack: []byte("of the inner")}
 	handler = guard(abandoning(time.Hour), func(http.ResponseWriter, *http.Request) { panic(inner) })
 	if value := panicOf(func() { record(handler, get()) }); value != inner {
-		t.Errorf("panic %v, want the one that holds a stack already", value)
+		t.Errorf("got panic %v, want %v unchanged", value, inner)
 	}
 }
 
@@ -528,7 +528,7 @@ func TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash(t *testing.T) {
 			t.Error("the handler's context has ended, and the test proves nothing")
 		}
 		if text := log.String(); !strings.Contains(text, "thrown") || !strings.Contains(text, "middleware_test.go") {
-			t.Errorf("logged %q, want the value and the stack", text)
+			t.Errorf("got log %q, want the value and the stack", text)
 		}
 	})
 }
@@ -544,7 +544,7 @@ func TestMiddlewareDoesNotLogAbortOfAbandonedHandler(t *testing.T) {
 		record(handler, get().WithContext(context.WithValue(t.Context(), http.ServerContextKey, server)))
 		time.Sleep(time.Hour)
 		if text := log.String(); text != "" {
-			t.Errorf("logged %q", text)
+			t.Errorf("got log %q", text)
 		}
 	})
 }
@@ -561,7 +561,7 @@ func TestMiddlewareEndsWriterWhenPolicyPanics(t *testing.T) {
 		})
 		recorder := httptest.NewRecorder()
 		if value := panicOf(func() { handler.ServeHTTP(recorder, get()) }); value != "the policy's" {
-			t.Errorf("panic %v", value)
+			t.Errorf("got panic %v", value)
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
@@ -588,7 +588,7 @@ func TestMiddlewarePassesGoexit(t *testing.T) {
 			t.Errorf("%s: ServeHTTP returned: %v, wrote %v", name, returned, recorder.Result().Header)
 		}
 		if b.State() != breaker.Open {
-			t.Errorf("%s: the breaker is %v", name, b.State())
+			t.Errorf("%s: got breaker state %v, want open", name, b.State())
 		}
 	}
 }
@@ -611,10 +611,10 @@ func TestMiddlewareCanceledClientIsNotFailure(t *testing.T) {
 				ctx = context.WithValue(ctx, http.ServerContextKey, &http.Server{ErrorLog: silent})
 				value := panicOf(func() { record(handler, get().WithContext(ctx)) })
 				if value != nil && name != "a panic" {
-					t.Errorf("%s %s: panic %v", name, place, value)
+					t.Errorf("%s %s: got panic %v", name, place, value)
 				}
 				if b.State() != breaker.Closed {
-					t.Errorf("%s %s: the breaker is %v", name, place, b.State())
+					t.Errorf("%s %s: got breaker state %v, want closed", name, place, b.State())
 				}
 				time.Sleep(2 * time.Hour)
 				synctest.Wait()
@@ -658,7 +658,7 @@ func TestMiddlewareDeadlineHeaderSetsDeadline(t *testing.T) {
 			{"0x10", time.Minute, none},
 			{"5 ms", time.Minute, none},
 			{"1_000", time.Minute, none},
-			{"٣", time.Minute, none}, // a digit, though not of ASCII
+			{"٣", time.Minute, none}, // a digit, but not an ASCII digit
 			{"NaN", time.Minute, none},
 			{"soon", time.Minute, none},
 		} {
@@ -681,7 +681,7 @@ func TestMiddlewareIgnoresDeadlineHeaderByDefault(t *testing.T) {
 	resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: resilience.Pipeline{}, MaxDeadline: time.Second})(
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if _, ok := r.Context().Deadline(); ok {
-				t.Error("there is a deadline")
+				t.Error("got a deadline, want none")
 			}
 		})).ServeHTTP(httptest.NewRecorder(), withTimeLeft("5"))
 }
@@ -731,7 +731,7 @@ func TestMiddlewareClientDeadlineCancelsContext(t *testing.T) {
 					t.Errorf("%s: got %v, cause %v", name, ctx.Err(), context.Cause(ctx))
 				}
 				if deadline, ok := ctx.Deadline(); !ok || !deadline.Equal(began.Add(1500*time.Millisecond)) {
-					t.Errorf("the deadline of %s is %v, %v", name, deadline, ok)
+					t.Errorf("got deadline of %s %v, %t", name, deadline, ok)
 				}
 			}
 		})
@@ -758,7 +758,7 @@ func TestMiddlewareTinyClientDeadlinesDoNotOpenBreaker(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 			if b.State() != breaker.Closed {
-				t.Errorf("%s: the breaker is %v", name, b.State())
+				t.Errorf("%s: got breaker state %v, want closed", name, b.State())
 			}
 			if answer := record(handler, withTimeLeft("100")); answer.StatusCode != 200 {
 				t.Errorf("%s: got %d with enough time", name, answer.StatusCode)
@@ -809,7 +809,7 @@ func TestMiddlewareHandlerSeesPolicyContextValues(t *testing.T) {
 	})
 	record(guard(policy, func(w http.ResponseWriter, r *http.Request) {
 		if r.Context().Value(key{}) != "policy's" {
-			t.Error("the value is lost")
+			t.Error("the handler's context lacks the policy's value")
 		}
 	}), get())
 }
@@ -824,7 +824,7 @@ func TestMiddlewareNestsInItself(t *testing.T) {
 			time.Sleep(time.Hour)
 			w.Header().Set("X-Handler", "1")
 			if _, err := io.WriteString(w, "too late"); err != http.ErrHandlerTimeout {
-				t.Errorf("a write after the end: %v", err)
+				t.Errorf("got %v from a write after the end, want http.ErrHandlerTimeout", err)
 			}
 		}
 		for name, row := range map[string]struct{ outer, inner time.Duration }{
@@ -905,10 +905,10 @@ func TestServerConfigValidateReportsAllErrors(t *testing.T) {
 resiliencehttp: DeadlineHeader is "Time Left", must be a header name, or empty for none
 resiliencehttp: MaxDeadline is -1s, must be positive, or 0 for no limit`
 	if err := config.Validate(); err == nil || err.Error() != want {
-		t.Errorf("%v\nwant\n%s", err, want)
+		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 	if value := panicOf(func() { resiliencehttp.Middleware(config) }); value != want {
-		t.Errorf("Middleware panics with %v", value)
+		t.Errorf("got panic %v from Middleware", value)
 	}
 }
 
@@ -916,13 +916,13 @@ func TestMiddlewarePanicsOnNilPolicyOrHandler(t *testing.T) {
 	nested := resilience.Pipeline{timeout.After(time.Second), resilience.Pipeline{nil}}
 	value := panicOf(func() { resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: nested}) })
 	if text := fmt.Sprint(value); !strings.Contains(text, "[1][0] is nil") {
-		t.Errorf("panic %q", text)
+		t.Errorf("got panic %q", text)
 	}
 	value = panicOf(func() {
 		guard(nested[:1], nil)
 		resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: nested[:1]})(nil)
 	})
 	if value != "resiliencehttp: Middleware: the handler is nil, must be a Handler" {
-		t.Errorf("panic %v", value)
+		t.Errorf("got panic %v", value)
 	}
 }

@@ -45,7 +45,7 @@ type place struct {
 	url       string
 	base      *http.Transport
 	transport http.RoundTripper
-	requests  atomic.Int32 // that reached the server
+	requests  atomic.Int32 // number of requests that reached the server
 	release   chan struct{}
 }
 
@@ -230,7 +230,7 @@ var promises = []struct {
 			ConnectDone:          func(_, _ string, err error) { seen(fmt.Sprint("ConnectDone ", err)) },
 			GotConn:              func(info httptrace.GotConnInfo) { seen(fmt.Sprint("GotConn ", info.Reused)) },
 			WroteHeaders:         func() { seen("WroteHeaders") },
-			WroteRequest:         func(info httptrace.WroteRequestInfo) { wrote <- info.Err }, // in HTTP/2 at any time, seen from the others
+			WroteRequest:         func(info httptrace.WroteRequestInfo) { wrote <- info.Err }, // over HTTP/2, at any time relative to the others
 			GotFirstResponseByte: func() { seen("GotFirstResponseByte") },
 		})
 		send := func() (told string) {
@@ -374,7 +374,7 @@ var promises = []struct {
 		return fmt.Sprint(err)
 	}},
 	{"the deadline passes while waiting for headers", func(p *place) string {
-		p.describe(p.client().Get(p.url + "/echo")) // there is a connection: a dial may tell of the deadline in its own way
+		p.describe(p.client().Get(p.url + "/echo")) // opens a connection: a dial may report the deadline differently
 		ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Millisecond)
 		defer cancel()
 		_, err := p.client().Do(p.request("GET", "/hang", nil).WithContext(ctx))
@@ -392,7 +392,7 @@ var promises = []struct {
 		client := p.client()
 		client.Timeout = 200 * time.Millisecond
 		response, err := client.Get(p.url + "/headers-then-hang")
-		if err == nil { // else the machine stood still for so long
+		if err == nil { // otherwise the machine stalled for too long
 			_, err = io.ReadAll(response.Body)
 		}
 		told, ok := err.(interface{ Timeout() bool })
@@ -439,7 +439,7 @@ var promises = []struct {
 			return reused
 		}
 		eventually(p.t, "the connection is used again", reused)
-		eventually(p.t, "a new connection is made", func() bool { // in HTTP/2 the one in use is idle only some time after the body's end
+		eventually(p.t, "a new connection is made", func() bool { // over HTTP/2, the connection becomes idle only some time after the end of the body
 			p.client().CloseIdleConnections()
 			return !reused()
 		})

@@ -127,10 +127,10 @@ func TestRecipeBudgetPerHost(t *testing.T) {
 				return response.StatusCode
 			}
 			for range 20 {
-				status(up.URL) // saves two tokens
+				status(up.URL) // collects two tokens
 			}
 			for range 50 {
-				status(down.URL) // spends what it can
+				status(down.URL) // spends all tokens that it can get
 			}
 			fail.Store(true)
 			if got := status(up.URL); got != c.want {

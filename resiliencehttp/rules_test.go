@@ -94,14 +94,14 @@ func TestTransportUpgradedBodyStaysWritable(t *testing.T) {
 		}
 		io.WriteString(upgraded, "said")
 		if text, err := io.ReadAll(upgraded); string(text) != "seen" || err != nil || whole.written.String() != "said" {
-			t.Errorf("seen %q, %v, said %q", text, err, whole.written.String())
+			t.Errorf("got %q, %v and sent %q", text, err, whole.written.String())
 		}
 		if sent.Err() != nil {
-			t.Errorf("Base's context ended with what was seen, though there may be more to say: %v", sent.Err())
+			t.Errorf("Base's context ended when reading ended, although writing may go on: %v", sent.Err())
 		}
 		closer, ok := upgraded.(interface{ CloseWrite() error })
 		if ok != half {
-			t.Errorf("CloseWrite is there: %v, want %v", ok, half)
+			t.Errorf("got CloseWrite: %t, want %t", ok, half)
 		}
 		if ok {
 			closer.CloseWrite()
@@ -289,7 +289,7 @@ func TestTransportLateStartGetsNewBody(t *testing.T) {
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if sent != "replayed" {
-			t.Errorf("sent %q", sent)
+			t.Errorf("got sent body %q", sent)
 		}
 		checkClosed(t, []*trackedBody{body})
 	})
@@ -318,7 +318,7 @@ func TestTransportMarksNotMadeByTraceHooks(t *testing.T) {
 		})
 		_, err := through(base, retries(retry.Config{})).RoundTrip(newRequest(t, "POST", "http://example.com/", "x"))
 		if !errors.Is(err, boom) || calls != c.want {
-			t.Errorf("asked %v, got %v: %v after %d calls, want %d", c.asked, c.got, err, calls, c.want)
+			t.Errorf("requested %t, obtained %t: got %v after %d calls, want %d", c.asked, c.got, err, calls, c.want)
 		}
 	}
 }
@@ -364,7 +364,7 @@ func TestTransportTracesOnlyAtMostOnceCalls(t *testing.T) {
 		base := roundTripper(func(sent *http.Request) (*http.Response, error) {
 			sent.Body.Close()
 			if trace := httptrace.ContextClientTrace(sent.Context()); (trace != nil) != traced {
-				t.Errorf("%s: the trace is %v", method, trace)
+				t.Errorf("%s: got trace %v", method, trace)
 			}
 			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
 		})
@@ -483,7 +483,7 @@ func TestTransportPanicLeavesNothingOpen(t *testing.T) {
 			Policies: func(string) resilience.Policy { return timeout.After(time.Hour) },
 		})
 		if value := panicOf(func() { transport.RoundTrip(newRequest(t, "GET", "http://example.com/", "")) }); value != place {
-			t.Errorf("panic %v, want %s", value, place)
+			t.Errorf("got panic %v, want %s", value, place)
 		}
 		if sent.Err() == nil {
 			t.Errorf("%s: Base's context outlives the call", place)
@@ -548,7 +548,7 @@ func TestTransportKeepsAtMostMaxKeys(t *testing.T) {
 			}
 		}
 		if there != most || made != many {
-			t.Errorf("%d keys are there and %d were made, want %d and %d", there, made, most, many)
+			t.Errorf("got %d keys and %d policies created, want %d and %d", there, made, most, many)
 		}
 	})
 }

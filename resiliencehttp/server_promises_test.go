@@ -114,7 +114,7 @@ var serverPromises = []struct {
 		io.WriteString(w, "body")
 		w.WriteHeader(103)
 	}},
-	{"100 continue by hand", "POST / body", func(w http.ResponseWriter, r *http.Request) {
+	{"100 continue written manually", "POST / body", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(100)
 		io.Copy(w, r.Body)
 	}},
@@ -214,7 +214,7 @@ func visit(t *testing.T, protocol int, request string, handler http.Handler) str
 			}
 			over <- value
 			if value != nil {
-				panic(http.ErrAbortHandler) // what else it would log comes too late in HTTP/2
+				panic(http.ErrAbortHandler) // over HTTP/2, its log entry would come too late
 			}
 		}()
 		handler.ServeHTTP(w, r)
@@ -252,7 +252,7 @@ func visit(t *testing.T, protocol int, request string, handler http.Handler) str
 	thrown := <-over
 	var logged []string
 	for line := range strings.Lines(s.log.String()) {
-		line, _, _ = strings.Cut(line, " from ") // where it was called: the middleware
+		line, _, _ = strings.Cut(line, " from ") // removes the caller, which is the middleware
 		logged = append(logged, line)
 	}
 	return fmt.Sprintf("%v %s; logged %q; thrown %v", hints, told, logged, thrown)

@@ -129,7 +129,7 @@ func TestTransportReturnsLastFailedResponse(t *testing.T) {
 		t.Fatalf("got %v, %v", response, err)
 	}
 	if body := base.bodies[2]; body.ended.Load() || body.closed.Load() != 0 {
-		t.Error("the body of the answer has been touched")
+		t.Error("the body of the returned response was read or closed")
 	}
 	if text := readAll(t, response); text != "answer 3" {
 		t.Errorf("got %q", text)
@@ -176,7 +176,7 @@ func TestTransportReturnsResponseWhenWaitIsForbidden(t *testing.T) {
 					t.Fatalf("got %v, %v after %d calls, want %d", response, err, len(base.bodies), c.calls)
 				}
 				if waited := time.Since(began); waited != time.Duration(c.calls-1)*time.Second {
-					t.Errorf("waited %v", waited)
+					t.Errorf("got wait %v", waited)
 				}
 				if text := readAll(t, response); text != fmt.Sprint("answer ", c.calls) {
 					t.Errorf("got %q", text)
@@ -298,7 +298,7 @@ func TestTransportMatchesResponseToError(t *testing.T) {
 			if response != nil {
 				response.Body.Close()
 			}
-			synctest.Wait() // the first is dropped beside
+			synctest.Wait() // the first is dropped concurrently
 			checkClosed(t, base.bodies)
 		})
 	}
@@ -372,7 +372,7 @@ func TestTransportRetriesOnlyRepeatableRequests(t *testing.T) {
 			}
 			for _, sent := range base.sent {
 				if sent != c.body {
-					t.Errorf("sent %q, want %q", sent, c.body)
+					t.Errorf("got sent body %q, want %q", sent, c.body)
 				}
 			}
 			for i, sent := range base.requests {
@@ -524,7 +524,7 @@ func TestTransportBodyOutlivesAttemptTimeout(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		own, _ := ctx.Deadline()
 		if deadline, ok := sent.Deadline(); sent.Err() != nil || !ok || deadline != own {
-			t.Errorf("Base's context: %v, deadline %v, want the request's %v", sent.Err(), deadline, own)
+			t.Errorf("got Base's context with error %v, deadline %v, want the request's %v", sent.Err(), deadline, own)
 		}
 		if text := readAll(t, response); text != "slow" || sent.Err() == nil {
 			t.Errorf("got %q, and Base's context outlives the body: %v", text, sent.Err())
@@ -559,7 +559,7 @@ func TestTransportCancelsBaseAtAttemptTimeout(t *testing.T) {
 			t.Errorf("got %v, %v after %v", response, err, time.Since(began))
 		}
 		if fmt.Sprint(causes) != fmt.Sprint([]error{context.DeadlineExceeded, context.DeadlineExceeded}) {
-			t.Error(causes)
+			t.Errorf("got causes %v", causes)
 		}
 		if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() {
 			t.Errorf("%T doesn't report a timeout", err)
@@ -580,7 +580,7 @@ func TestTransportBaseSeesPolicyContextValues(t *testing.T) {
 	req := newRequest(t, "GET", "http://example.com/", "")
 	through(base, retries(retry.Config{})).RoundTrip(req.WithContext(context.WithValue(req.Context(), key{}, "own")))
 	if fmt.Sprint(attempts) != "[1 2 3]" {
-		t.Error(attempts)
+		t.Errorf("got attempts %v, want [1 2 3]", attempts)
 	}
 }
 
@@ -648,10 +648,10 @@ func TestTransportDrainsDroppedBodyWithinLimits(t *testing.T) {
 				})
 				began := time.Now()
 				if _, err := transport.RoundTrip(newRequest(t, "GET", "http://example.com/", "")); err == nil {
-					t.Fatal("no error")
+					t.Fatal("got no error")
 				}
 				if took := time.Since(began); read != c.read || took != c.takes {
-					t.Errorf("read %d bytes in %v, want %d in %v", read, took, c.read, c.takes)
+					t.Errorf("got %d bytes read in %v, want %d in %v", read, took, c.read, c.takes)
 				}
 				<-closed
 			})
@@ -748,7 +748,7 @@ func TestTransportDrainsOutsideNextAttempt(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 		if synctest.Wait(); read != 3 {
-			t.Errorf("%d bytes were read", read)
+			t.Errorf("got %d bytes read, want 3", read)
 		}
 	})
 }
@@ -781,7 +781,7 @@ func TestTransportCreatesPolicyPerKey(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if policy, ok := transport.Policy("http://example.com:80"); !ok || policy.(*breaker.Breaker).Name() != "http://example.com:80" {
-		t.Error(policy, ok)
+		t.Errorf("got %v, %t", policy, ok)
 	}
 	if policy, ok := transport.Policy("http://nobody:80"); ok || policy != nil {
 		t.Error("got a policy for a key that was never used")
@@ -809,7 +809,7 @@ func TestTransportConcurrentRequestsCreateOnePolicy(t *testing.T) {
 			})
 		}
 		if err := g.Wait(); err != nil || made.Load() != 1 {
-			t.Error(err, made.Load())
+			t.Errorf("got %v, %d policies created, want nil, 1", err, made.Load())
 		}
 	})
 }
@@ -848,7 +848,7 @@ func TestTransportEvictsKeys(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if !there("held") || there("b") {
-			t.Error("b was idle for a minute, held was not")
+			t.Error("b should have been evicted as idle, held shouldn't")
 		}
 		close(hold)
 		g.Wait()
@@ -863,7 +863,7 @@ func TestTransportPassesEmptyHostToBase(t *testing.T) {
 	}))}
 	response, err := client.Get("file:///config.go")
 	if err != nil || response.StatusCode != 200 {
-		t.Fatal(response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	response.Body.Close()
 	_, want := (&http.Client{Transport: &http.Transport{}}).Get("http:///x")
@@ -905,7 +905,7 @@ func TestTransportDeadlineHeaderHoldsTimeLeft(t *testing.T) {
 			}
 			response.Body.Close()
 			if got := base.requests[0].Header.Get("X-Time-Left"); got != c.want || req.Header.Get("X-Time-Left") != "left alone" {
-				t.Errorf("%+v: sent %q", c, got)
+				t.Errorf("%+v: got header %q", c, got)
 			}
 		}
 	})

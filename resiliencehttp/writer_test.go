@@ -108,14 +108,14 @@ func TestWriterOfAbandonedHandlerReachesNothing(t *testing.T) {
 			unwrapped.Header().Set("X-Handler", "1")
 			unwrapped.WriteHeader(200)
 			if _, err := io.WriteString(unwrapped, "x"); err != http.ErrHandlerTimeout {
-				t.Errorf("Write of the unwrapped: %v", err)
+				t.Errorf("got %v from the unwrapped writer, want http.ErrHandlerTimeout", err)
 			}
 		}).ServeHTTP(server, get())
 		server.did = nil
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if server.did != nil || server.header.Get("X-Handler") != "" {
-			t.Errorf("it reached %v, %v", server.did, server.header)
+			t.Errorf("got calls %v and header %v at the server, want none", server.did, server.header)
 		}
 		if server.status != 503 || server.body.String() != "Service Unavailable\n" {
 			t.Errorf("got %d, %q", server.status, server.body.String())
@@ -133,7 +133,7 @@ func TestWriterHeaderMapIsSeparate(t *testing.T) {
 		leave <- struct{}{}
 		for {
 			w.Header().Set("X-Handler", "1")
-			w.Header()["X-Outer"][0] = "2" // the values are its own, too
+			w.Header()["X-Outer"][0] = "2" // the values are separate too
 			select {
 			case <-end:
 				return
@@ -144,7 +144,7 @@ func TestWriterHeaderMapIsSeparate(t *testing.T) {
 	for range 1000 {
 		recorder.Header().Set("X-After", "1")
 		if got := recorder.Header(); got.Get("X-Outer") != "1" || got.Get("X-Handler") != "" {
-			t.Fatalf("header %v", got)
+			t.Fatalf("got header %v", got)
 		}
 	}
 	close(end)
@@ -173,7 +173,7 @@ func TestWriterReachesServerWriter(t *testing.T) {
 		server := &able{bare: newBare()}
 		handler := guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 			if _, ok := w.(http.Hijacker); !ok {
-				t.Errorf("%s: no Hijacker", name)
+				t.Errorf("%s: the writer isn't a Hijacker", name)
 			}
 			for method, err := range callAll(w) {
 				if err != nil {
@@ -196,7 +196,7 @@ func TestWriterHasNoMoreThanServerWriter(t *testing.T) {
 	server := newBare()
 	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := w.(http.Hijacker); ok {
-			t.Error("it is a Hijacker")
+			t.Error("the writer is a Hijacker")
 		}
 		w.Header().Set("X-Handler", "1")
 		controller := http.NewResponseController(w)
@@ -211,7 +211,7 @@ func TestWriterHasNoMoreThanServerWriter(t *testing.T) {
 			}
 		}
 		if server.status != 0 || len(server.header) != 0 {
-			t.Errorf("what is not supported wrote %d, %v", server.status, server.header)
+			t.Errorf("unsupported methods wrote %d, %v", server.status, server.header)
 		}
 		if unwrapped := w.(interface{ Unwrap() http.ResponseWriter }).Unwrap(); unwrapped != server {
 			t.Errorf("Unwrap returned %v", unwrapped)
@@ -236,7 +236,7 @@ func TestWriterInvalidStatusPanics(t *testing.T) {
 	}
 	answer := record(guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		panicOf(func() { w.WriteHeader(0) })
-		w.WriteHeader(204) // nothing is held
+		w.WriteHeader(204) // no lock is held
 	}), get())
 	if answer.StatusCode != 204 {
 		t.Errorf("got %d after a recovered panic", answer.StatusCode)
@@ -264,7 +264,7 @@ func TestWriterKeepsHeadersOfOtherMiddleware(t *testing.T) {
 	}).ServeHTTP(hooking{recorder}, get())
 	header := recorder.Header()
 	if header.Get("X-Hook") != "1" || header.Get("Content-Length") != "" || header.Get("X-Sum") != "1" || header.Get("Trailer") != "" {
-		t.Errorf("header %v", header)
+		t.Errorf("got header %v", header)
 	}
 }
 
@@ -293,7 +293,7 @@ func TestWriterRemovesInformationalHeaders(t *testing.T) {
 	server := &informed{bare: newBare(), inform: func(header http.Header) {
 		told++
 		if header.Get("Link") != "style" || header.Get("X-Outer") != "1" {
-			t.Errorf("sent %v", header)
+			t.Errorf("got header %v with the 1xx", header)
 		}
 	}}
 	server.header.Set("X-Outer", "1")
@@ -302,23 +302,23 @@ func TestWriterRemovesInformationalHeaders(t *testing.T) {
 		w.WriteHeader(103)
 		w.WriteHeader(103)
 		if server.header.Get("Link") != "" {
-			t.Errorf("not removed: %v", server.header)
+			t.Errorf("got header %v, want it without Link", server.header)
 		}
 		w.WriteHeader(200)
 	}).ServeHTTP(server, get())
 	if told != 2 || server.header.Get("Link") != "style" || server.header.Get("X-Outer") != "1" {
-		t.Errorf("sent %d times, finally %v", told, server.header)
+		t.Errorf("got %d informational responses, finally header %v", told, server.header)
 	}
 }
 
 // TestWriterMayFinishInformationalWrite: if a handler is abandoned while it writes a 1xx, 503 can still be sent.
 func TestWriterMayFinishInformationalWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // however slow the machine, the time that a write may take does not pass
+	synctest.Test(t, func(t *testing.T) { // the time that a write may take doesn't pass, however slow the machine is
 		leave, informing, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
-		var face http.ResponseWriter
+		var handlerWriter http.ResponseWriter
 		server := &informed{bare: newBare(), inform: func(http.Header) { close(informing); <-release }, deadline: func() { t.Error("the write was cut") }}
 		handler := guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
-			face = w
+			handlerWriter = w
 			w.WriteHeader(103)
 		})
 		var g errgroup.Group
@@ -328,7 +328,7 @@ func TestWriterMayFinishInformationalWrite(t *testing.T) {
 		})
 		<-informing
 		leave <- struct{}{}
-		for http.NewResponseController(face).SetReadDeadline(time.Time{}) != http.ErrHandlerTimeout { // until the request is over
+		for http.NewResponseController(handlerWriter).SetReadDeadline(time.Time{}) != http.ErrHandlerTimeout { // until the request is over
 			runtime.Gosched()
 		}
 		close(release)
@@ -388,7 +388,7 @@ func TestWriterSetsDeadlineDuringWrite(t *testing.T) {
 			t.Error(err)
 		}
 		if err := g.Wait(); err != io.ErrShortWrite {
-			t.Errorf("the write: %v", err)
+			t.Errorf("got %v from Write, want io.ErrShortWrite", err)
 		}
 	}).ServeHTTP(server, get())
 }
@@ -416,6 +416,6 @@ func TestWriterAllowsConcurrentWrites(t *testing.T) {
 	}), get())
 	text := readAll(t, answer)
 	if text != string(bytes.Repeat([]byte("ab"), int(calls.Load()))) {
-		t.Errorf("%d bytes", len(text))
+		t.Errorf("got a body of %d bytes", len(text))
 	}
 }
