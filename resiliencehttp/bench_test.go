@@ -27,7 +27,8 @@ func page(key string) resilience.Policy {
 	}
 }
 
-// instantBase is a Base that answers without a connection, to measure only the transport's own cost.
+// instantBase is a Base that answers without a connection, to measure only the transport's own
+// cost.
 func instantBase() http.RoundTripper {
 	body, response := &trackedBody{}, new(http.Response)
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -36,8 +37,9 @@ func instantBase() http.RoundTripper {
 	})
 }
 
-// TestTransportAllocatesLittle: in addition to the bare transport's about 50 allocations, at most 10 with an empty pipeline
-// and 20 with page's, under a context that can be canceled. A request that may be sent only once also has a trace.
+// TestTransportAllocatesLittle: in addition to the bare transport's about 50 allocations, at most
+// 10 with an empty pipeline and 20 with page's, under a context that can be canceled. A request
+// that may be sent only once also has a trace.
 func TestTransportAllocatesLittle(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -91,7 +93,8 @@ func BenchmarkRoundTripAlone(b *testing.B) {
 	}
 }
 
-// BenchmarkRoundTrip measures a request to a loopback server, through the bare transport and through this one.
+// BenchmarkRoundTrip measures a request to a loopback server, through the bare transport and
+// through this one.
 func BenchmarkRoundTrip(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
 	defer server.Close()

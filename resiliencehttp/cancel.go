@@ -22,9 +22,9 @@ func requestContext(req *http.Request) (ctx context.Context, end func()) {
 
 var errCancelClosed = errors.New("resiliencehttp: Request.Cancel was closed")
 
-// A cancelContext ends with its parent context or when the channel is closed. Err checks the channel
-// itself, so that a policy that calls it after an attempt sees the cancellation without delay. A
-// goroutine waits for the channel only once Done has been called.
+// A cancelContext ends with its parent context or when the channel is closed. Err checks the
+// channel itself, so that a policy that calls it after an attempt sees the cancellation without
+// delay. A goroutine waits for the channel only once Done has been called.
 type cancelContext struct {
 	context.Context // cancel cancels it
 	cancel          context.CancelCauseFunc

@@ -23,7 +23,8 @@ func cancelable(t *testing.T) (req *http.Request, cancel func()) {
 	return req, func() { close(channel) }
 }
 
-// TestTransportDoesNotResendCanceledRequest: to policies, Request.Cancel is the end of the context, immediately.
+// TestTransportDoesNotResendCanceledRequest: to policies, Request.Cancel is the end of the context,
+// immediately.
 func TestTransportDoesNotResendCanceledRequest(t *testing.T) {
 	boom := errors.New("boom")
 	for name, policy := range map[string]resilience.Policy{
@@ -61,7 +62,8 @@ func TestTransportRequestCancelEndsWait(t *testing.T) {
 	})
 }
 
-// TestTransportRequestCancelCountsAsCaller: the caller receives no response, and the breaker counts nothing.
+// TestTransportRequestCancelCountsAsCaller: the caller receives no response, and the breaker counts
+// nothing.
 func TestTransportRequestCancelCountsAsCaller(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
 	req, cancel := cancelable(t)
@@ -86,8 +88,8 @@ func TestTransportRequestCancelCountsAsCaller(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-// TestTransportClientTimeoutIsDeadline: Client.Timeout is a failure for the breaker, although it closes Request.Cancel at
-// the same instant.
+// TestTransportClientTimeoutIsDeadline: Client.Timeout is a failure for the breaker, although it
+// closes Request.Cancel at the same instant.
 func TestTransportClientTimeoutIsDeadline(t *testing.T) {
 	for name, hang := range map[string]func(req *http.Request) error{
 		"ends by Request.Cancel": func(req *http.Request) error {
@@ -118,7 +120,8 @@ func TestTransportClientTimeoutIsDeadline(t *testing.T) {
 	}
 }
 
-// TestTransportRequestCancelAtDeadlineIsDeadline even if the context hasn't ended yet: Client.Timeout has a timer for each.
+// TestTransportRequestCancelAtDeadlineIsDeadline even if the context hasn't ended yet:
+// Client.Timeout has a timer for each.
 func TestTransportRequestCancelAtDeadlineIsDeadline(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
 	req, cancel := cancelable(t)
@@ -139,7 +142,8 @@ type due struct{ context.Context }
 
 func (due) Deadline() (time.Time, bool) { return time.Unix(0, 0), true }
 
-// TestTransportRequestCancelStartsNoGoroutine if nothing waits for it: Client.Timeout sets it on each request.
+// TestTransportRequestCancelStartsNoGoroutine if nothing waits for it: Client.Timeout sets it on
+// each request.
 func TestTransportRequestCancelStartsNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		req, cancel := cancelable(t)

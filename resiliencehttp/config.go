@@ -22,9 +22,9 @@ type Config struct {
 	// was evicted. If it returns nil, the request fails with an error.
 	Policies func(key string) resilience.Policy
 
-	// Key returns the key of a request. Requests with the same key share a policy, so the key should
-	// name what fails together. The default is scheme://host:port of the URL, with the host in
-	// lowercase and the scheme's port filled in.
+	// Key returns the key of a request. Requests with the same key share a policy, so the key
+	// should name what fails together. The default is scheme://host:port of the URL, with the host
+	// in lowercase and the scheme's port filled in.
 	Key func(*http.Request) string
 
 	// MaxKeys is the maximum number of keys. Beyond it, the key that was idle longest is evicted,
@@ -50,13 +50,13 @@ type Config struct {
 	StatusErrors bool
 
 	// DrainLimit is the maximum number of bytes that are read of a dropped body, so that its
-	// connection can be reused. A body that is longer, or that doesn't end within 100 ms, is closed.
-	// The default is 64 KiB.
+	// connection can be reused. A body that is longer, or that doesn't end within 100 ms, is
+	// closed. The default is 64 KiB.
 	DrainLimit int64
 
-	// DeadlineHeader is the name of a request header that holds the number of milliseconds until the
-	// attempt's deadline, timeouts of the policies included. The number is at least 1. The default
-	// is no header.
+	// DeadlineHeader is the name of a request header that holds the number of milliseconds until
+	// the attempt's deadline, timeouts of the policies included. The number is at least 1. The
+	// default is no header.
 	//
 	// The policies' timeouts end when the headers arrive, but a server that honors the header (see
 	// [ServerConfig].DeadlineHeader) ends the response at that time even if the client is still
@@ -127,9 +127,10 @@ func serverFailed(code int) bool {
 	return 500 <= code && code <= 599 && code != http.StatusNotImplemented && code != http.StatusHTTPVersionNotSupported
 }
 
-// DefaultRepeatable is the default of [Config].Repeatable. It reports true for the idempotent methods
-// of RFC 9110, section 9.2.2: GET (also as ""), HEAD, OPTIONS, TRACE, PUT, and DELETE. It also reports
-// true for any request with an Idempotency-Key or X-Idempotency-Key header, even an empty one.
+// DefaultRepeatable is the default of [Config].Repeatable. It reports true for the idempotent
+// methods of RFC 9110, section 9.2.2: GET (also as ""), HEAD, OPTIONS, TRACE, PUT, and DELETE. It
+// also reports true for any request with an Idempotency-Key or X-Idempotency-Key header, even an
+// empty one.
 func DefaultRepeatable(req *http.Request) bool {
 	switch req.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
@@ -142,10 +143,10 @@ func DefaultRepeatable(req *http.Request) bool {
 
 type repeatKey struct{}
 
-// AllowRepeat returns a context for one request that overrides [Config].Repeatable: if repeatable is
-// true, the request may be sent again even though it may already have had an effect; if it is false,
-// it may not. Requests that Base sends on behalf of this one are not affected. A request whose body
-// cannot be replayed is never sent again.
+// AllowRepeat returns a context for one request that overrides [Config].Repeatable: if repeatable
+// is true, the request may be sent again even though it may already have had an effect; if it is
+// false, it may not. Requests that Base sends on behalf of this one are not affected. A request
+// whose body cannot be replayed is never sent again.
 func AllowRepeat(ctx context.Context, repeatable bool) context.Context {
 	return context.WithValue(ctx, repeatKey{}, repeatable)
 }

@@ -42,7 +42,8 @@ func methodOf(req *http.Request) string {
 	return req.Method
 }
 
-// Error returns a text such as "resiliencehttp: GET http://example.com/users: 503 Service Unavailable".
+// Error returns a text such as "resiliencehttp: GET http://example.com/users: 503 Service
+// Unavailable".
 func (e *StatusError) Error() string {
 	status := e.Status
 	if status == "" {
@@ -51,10 +52,10 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("resiliencehttp: %s %s: %s", e.Method, e.URL, status)
 }
 
-// RetryAfter returns how long the server asked the client to wait: the Retry-After header (RFC 9110,
-// section 10.2.3) of a 408, 413, 429, or 503. The header holds seconds or a date. A date is compared
-// with the response's Date header if it has one, otherwise with the local clock. RetryAfter returns 0
-// for other statuses and for a missing or invalid header.
+// RetryAfter returns how long the server asked the client to wait: the Retry-After header (RFC
+// 9110, section 10.2.3) of a 408, 413, 429, or 503. The header holds seconds or a date. A date is
+// compared with the response's Date header if it has one, otherwise with the local clock.
+// RetryAfter returns 0 for other statuses and for a missing or invalid header.
 func (e *StatusError) RetryAfter() time.Duration {
 	switch e.StatusCode {
 	case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -123,8 +124,8 @@ type callerError struct {
 func (e *callerError) Unwrap() error { return e.error }
 func (e *callerError) Timeout() bool { return e.timeout }
 
-// Is reports whether target is [http.ErrSchemeMismatch], to which http.Client converts the TLS error
-// if it is the outermost one.
+// Is reports whether target is [http.ErrSchemeMismatch], to which http.Client converts the TLS
+// error if it is the outermost one.
 func (e *callerError) Is(target error) bool { return e.mismatch && target == http.ErrSchemeMismatch }
 
 // inTree calls visit for err and all errors that it wraps, in the order of [errors.Is], until visit

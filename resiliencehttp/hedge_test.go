@@ -20,8 +20,8 @@ func hedging() resilience.Policy {
 	return hedge.New(hedge.Config{Delay: time.Second, Budget: budget.New(budget.Config{Ratio: 1})})
 }
 
-// TestTransportHedgeWinnerKeepsStreaming after the hedge has returned and canceled what it started. The loser leaves no
-// response and no connection open.
+// TestTransportHedgeWinnerKeepsStreaming after the hedge has returned and canceled what it started.
+// The loser leaves no response and no connection open.
 func TestTransportHedgeWinnerKeepsStreaming(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var requests, gone atomic.Int32

@@ -132,8 +132,9 @@ func TestTransportReturnsTruncatedBody(t *testing.T) {
 	}
 }
 
-// TestTransportRetriesRequestWithoutConnection, whatever its method: after a refused dial, an incomplete TLS handshake, or
-// a refusal of a proxy. The exception is a request whose body can't be replayed.
+// TestTransportRetriesRequestWithoutConnection, whatever its method: after a refused dial, an
+// incomplete TLS handshake, or a refusal of a proxy. The exception is a request whose body can't be
+// replayed.
 func TestTransportRetriesRequestWithoutConnection(t *testing.T) {
 	refused := func(fails int) (func(*http.Transport), *atomic.Int32) {
 		dials := new(atomic.Int32)
@@ -233,7 +234,8 @@ func (l *hangingUp) Accept() (net.Conn, error) {
 	}
 }
 
-// TestTransportReusesConnectionsOfDroppedResponses: three attempts use one connection, as counted by the server.
+// TestTransportReusesConnectionsOfDroppedResponses: three attempts use one connection, as counted
+// by the server.
 func TestTransportReusesConnectionsOfDroppedResponses(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		var requests atomic.Int32
@@ -282,7 +284,8 @@ func TestTransportSlowBodyOutlivesTimeouts(t *testing.T) {
 	}
 }
 
-// TestTransportTwoHundredClientsDuringOutage: no goroutine, connection, or body is left, and each call ends.
+// TestTransportTwoHundredClientsDuringOutage: no goroutine, connection, or body is left, and each
+// call ends.
 func TestTransportTwoHundredClientsDuringOutage(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		var calls, aborted atomic.Int32
@@ -382,7 +385,8 @@ func (b *countedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// TestTransportClosesResponseOfHedgeLoser: of two concurrent attempts, the loser's response arrives late.
+// TestTransportClosesResponseOfHedgeLoser: of two concurrent attempts, the loser's response arrives
+// late.
 func TestTransportClosesResponseOfHedgeLoser(t *testing.T) {
 	late, dropped := make(chan struct{}), make(chan struct{})
 	body := &trackedBody{Reader: strings.NewReader("x")}

@@ -16,7 +16,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// memory is a net/http server with a transport to it, over connections in memory, so that time is virtual in a bubble.
+// memory is a net/http server with a transport to it, over connections in memory, so that time is
+// virtual in a bubble.
 type memory struct {
 	base   *http.Transport
 	server *http.Server
@@ -61,8 +62,8 @@ func (m *memory) Accept() (net.Conn, error) {
 func (m *memory) Close() error   { close(m.closed); return nil }
 func (m *memory) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "memory"} }
 
-// TestMiddlewareHonorsTransportDeadlineHeader: the server's context ends at the client's timeout, and its breaker stays
-// closed.
+// TestMiddlewareHonorsTransportDeadlineHeader: the server's context ends at the client's timeout,
+// and its breaker stays closed.
 func TestMiddlewareHonorsTransportDeadlineHeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1})
@@ -95,7 +96,8 @@ func TestMiddlewareHonorsTransportDeadlineHeader(t *testing.T) {
 	})
 }
 
-// TestTransportDeadlineHeaderEndsBody, although the policies' timeouts end with the headers, as documented.
+// TestTransportDeadlineHeaderEndsBody, although the policies' timeouts end with the headers, as
+// documented.
 func TestTransportDeadlineHeaderEndsBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t, guardWithHeader(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {

@@ -22,8 +22,8 @@ type ServerConfig struct {
 	// Policy is the policy that requests run under. It is required. It runs inside
 	// [resilience.AtMostOnce], so a handler is never run twice.
 	//
-	// A breaker counts a stream (server-sent events, a websocket) as one call, and a stream that is a
-	// probe holds its place until it ends. Don't use a breaker for such handlers.
+	// A breaker counts a stream (server-sent events, a websocket) as one call, and a stream that is
+	// a probe holds its place until it ends. Don't use a breaker for such handlers.
 	Policy resilience.Policy
 
 	// Failed reports whether a handler's status is a failure for the policy. It must be safe for
@@ -31,15 +31,15 @@ type ServerConfig struct {
 	Failed func(status int) bool
 
 	// DeadlineHeader is the name of a request header that holds the number of milliseconds that the
-	// client will wait (see [Config].DeadlineHeader). It sets the deadline of the request's context.
-	// A value that isn't a positive number is ignored. The default is no header.
+	// client will wait (see [Config].DeadlineHeader). It sets the deadline of the request's
+	// context. A value that isn't a positive number is ignored. The default is no header.
 	//
 	// At this deadline the context ends with [context.Canceled], and its cause is
 	// [context.DeadlineExceeded]: the client is gone, the handler hasn't failed.
 	DeadlineHeader string
 
-	// MaxDeadline is the upper bound for the value of DeadlineHeader. The default is no bound. In any
-	// case, DeadlineHeader can only shorten the time that the context has.
+	// MaxDeadline is the upper bound for the value of DeadlineHeader. The default is no bound. In
+	// any case, DeadlineHeader can only shorten the time that the context has.
 	MaxDeadline time.Duration
 }
 
@@ -67,29 +67,30 @@ func (c ServerConfig) Validate() error {
 //
 // If the handler doesn't run, the client receives:
 //
-//   - the status that the error's method HTTPStatus() int returns, or 503, if the policy refused the
-//     request or the request's time ran out first;
+//   - the status that the error's method HTTPStatus() int returns, or 503, if the policy refused
+//     the request or the request's time ran out first;
 //   - the error's HTTPStatus, or 500, if the policy ended for any other reason.
 //
 // If the handler runs, the client receives:
 //
 //   - the handler's response, if the handler returned, however late;
-//   - 503, if the handler wrote nothing before its context ended, and then returned or was abandoned
-//     (informational statuses, 1xx, don't count as written);
-//   - an aborted response, as with [http.ErrAbortHandler], if the handler was abandoned after it had
-//     begun to write.
+//   - 503, if the handler wrote nothing before its context ended, and then returned or was
+//     abandoned (informational statuses, 1xx, don't count as written);
+//   - an aborted response, as with [http.ErrAbortHandler], if the handler was abandoned after it
+//     had begun to write.
 //
-// The middleware's own responses have none of the handler's headers. They have a Retry-After header, in
-// whole seconds, rounded up, if the error has a [resilience.RetryAfter].
+// The middleware's own responses have none of the handler's headers. They have a Retry-After
+// header, in whole seconds, rounded up, if the error has a [resilience.RetryAfter].
 //
-// The policy sees a failed status as a [*StatusError]. The following aren't failures: a handler's panic
-// with [http.ErrAbortHandler], and a client that went away or whose deadline passed. Other panics reach
-// the server; if the policy ran the handler on another goroutine, as a [*resilience.PanicError].
+// The policy sees a failed status as a [*StatusError]. The following aren't failures: a handler's
+// panic with [http.ErrAbortHandler], and a client that went away or whose deadline passed. Other
+// panics reach the server; if the policy ran the handler on another goroutine, as a
+// [*resilience.PanicError].
 //
 // A handler that timeout's Abandon has abandoned has a writer of its own. Its writes return
 // [http.ErrHandlerTimeout], its reads of the request body fail, and its panic is written to the
-// server's log. The writer implements Flush, the methods that [http.ResponseController] calls, Unwrap,
-// and, if the server's writer does, Hijack.
+// server's log. The writer implements Flush, the methods that [http.ResponseController] calls,
+// Unwrap, and, if the server's writer does, Hijack.
 func Middleware(config ServerConfig) func(http.Handler) http.Handler {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -220,8 +221,8 @@ func (s *serving) handle(ctx context.Context) (err error) {
 }
 
 // serve calls the handler with a copy of the request. It takes over what net/http does with the
-// original request only: it copies back the pattern that a ServeMux sets, and removes the files of a
-// multipart form.
+// original request only: it copies back the pattern that a ServeMux sets, and removes the files of
+// a multipart form.
 func (s *serving) serve(ctx context.Context) {
 	r := s.request.WithContext(ctx)
 	if s.upload != nil {
@@ -258,8 +259,8 @@ func (u *upload) Read(p []byte) (n int, err error) {
 // There are two exceptions, in which finish panics again if the request isn't over:
 //
 //   - http.ErrAbortHandler isn't a failure, so the policy must not see a panic;
-//   - if the handler runs on a fork, it may be abandoned at any time, and then its panic would crash
-//     the program.
+//   - if the handler runs on a fork, it may be abandoned at any time, and then its panic would
+//     crash the program.
 func (s *serving) panicked(value any) error {
 	if value == http.ErrAbortHandler {
 		s.writer.panicked(value)
@@ -299,8 +300,8 @@ func (s *serving) finish(ctx context.Context, err error) {
 	case fate == abandonedWriting:
 		panic(http.ErrAbortHandler)
 	case fate == abandonedSilent && s.upload != nil && !s.upload.ended.Load():
-		// The handler may be waiting for the body of a slow client. To reuse the connection, the server
-		// would wait for the body too, before it sends the response.
+		// The handler may be waiting for the body of a slow client. To reuse the connection, the
+		// server would wait for the body too, before it sends the response.
 		s.writer.server.Header().Set("Connection", "close")
 	case fate == notRun && !tooLate(ctx, err) && !errors.Is(err, resilience.ErrRefused):
 		status = statusOf(err, http.StatusInternalServerError)

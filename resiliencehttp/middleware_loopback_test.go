@@ -76,8 +76,8 @@ func protocols(t *testing.T, test func(t *testing.T, protocol int)) {
 	}
 }
 
-// reuses checks that a connection is reused after do. It calls do several times, since net/http's client closes a reusable
-// connection if the machine stalls for 50 ms.
+// reuses checks that a connection is reused after do. It calls do several times, since net/http's
+// client closes a reusable connection if the machine stalls for 50 ms.
 func reuses(t *testing.T, opened *atomic.Int32, do func()) {
 	t.Helper()
 	do()
@@ -138,8 +138,8 @@ func noneSince(before map[string]bool) bool {
 	return true
 }
 
-// TestMiddlewareAbortsPartialResponse: the client receives the headers and notices that the body is incomplete. With
-// HTTP/1.1, the connection is closed.
+// TestMiddlewareAbortsPartialResponse: the client receives the headers and notices that the body is
+// incomplete. With HTTP/1.1, the connection is closed.
 func TestMiddlewareAbortsPartialResponse(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
@@ -172,7 +172,8 @@ func TestMiddlewareAbortsPartialResponse(t *testing.T) {
 	})
 }
 
-// TestMiddlewareReusesConnectionAfter503, whether the handler was refused, abandoned, or late, with and without a body.
+// TestMiddlewareReusesConnectionAfter503, whether the handler was refused, abandoned, or late, with
+// and without a body.
 func TestMiddlewareReusesConnectionAfter503(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end := make(chan struct{}, 1), make(chan struct{})
@@ -251,7 +252,8 @@ func TestMiddlewareEarlyHintsAreNotResponse(t *testing.T) {
 	})
 }
 
-// TestMiddlewareEndsLoopOfHintsWith503: the writer is almost always in use when the handler is abandoned.
+// TestMiddlewareEndsLoopOfHintsWith503: the writer is almost always in use when the handler is
+// abandoned.
 func TestMiddlewareEndsLoopOfHintsWith503(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end := make(chan struct{}), make(chan struct{})
@@ -325,7 +327,8 @@ func TestMiddlewareEndsWriteToStalledClient(t *testing.T) {
 	})
 }
 
-// TestMiddlewareResponseDoesNotWaitForSlowUpload: a handler that is abandoned while it reads the body doesn't delay the 503.
+// TestMiddlewareResponseDoesNotWaitForSlowUpload: a handler that is abandoned while it reads the
+// body doesn't delay the 503.
 func TestMiddlewareResponseDoesNotWaitForSlowUpload(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, ended := make(chan struct{}), make(chan error, 1)
@@ -352,7 +355,8 @@ func TestMiddlewareResponseDoesNotWaitForSlowUpload(t *testing.T) {
 	})
 }
 
-// TestMiddlewarePassesPanicToServer: net/http logs the value and the handler's stack, and ends the request.
+// TestMiddlewarePassesPanicToServer: net/http logs the value and the handler's stack, and ends the
+// request.
 func TestMiddlewarePassesPanicToServer(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
@@ -491,8 +495,8 @@ func TestMiddlewareLogsSuperfluousStatus(t *testing.T) {
 	}
 }
 
-// TestMiddlewareLeavesHijackedConnectionToHandler: it echoes like a websocket, holds the half-open breaker's probe until it
-// ends, and isn't affected by a policy that abandons its handler.
+// TestMiddlewareLeavesHijackedConnectionToHandler: it echoes like a websocket, holds the half-open
+// breaker's probe until it ends, and isn't affected by a policy that abandons its handler.
 func TestMiddlewareLeavesHijackedConnectionToHandler(t *testing.T) {
 	for name, apart := range map[string]bool{"in time": false, "left behind": true} {
 		b := breaker.New(breaker.Config{Name: "echo"})
@@ -549,7 +553,8 @@ func TestMiddlewareLeavesHijackedConnectionToHandler(t *testing.T) {
 	}
 }
 
-// TestMiddlewareResponseControllerReachesConnection through the writer, and through that of another middleware.
+// TestMiddlewareResponseControllerReachesConnection through the writer, and through that of another
+// middleware.
 func TestMiddlewareResponseControllerReachesConnection(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
@@ -557,7 +562,8 @@ func TestMiddlewareResponseControllerReachesConnection(t *testing.T) {
 			"by Unwrap": func(w http.ResponseWriter) http.ResponseWriter { return wrappedWriter{w} },
 		} {
 			writeErr := make(chan error, 1)
-			// On another goroutine, but never abandoned: over HTTP/1, a failed read ends the request's context, and Abandon reacts.
+			// On another goroutine, but never abandoned: over HTTP/1, a failed read ends the
+			// request's context, and Abandon reacts.
 			inner := guard(abandonOn(nil, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 				controller := http.NewResponseController(w)
 				if err := controller.EnableFullDuplex(); err != nil {
@@ -593,8 +599,8 @@ func TestMiddlewareResponseControllerReachesConnection(t *testing.T) {
 	})
 }
 
-// TestMiddlewareDeadlinesOfAbandonedHandlerDoNotRace: handlers of streams set a deadline before each write. The race
-// detector makes this test useful.
+// TestMiddlewareDeadlinesOfAbandonedHandlerDoNotRace: handlers of streams set a deadline before
+// each write. The race detector makes this test useful.
 func TestMiddlewareDeadlinesOfAbandonedHandlerDoNotRace(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, ended := make(chan struct{}, 1), make(chan error, 1)
@@ -621,7 +627,8 @@ func TestMiddlewareDeadlinesOfAbandonedHandlerDoNotRace(t *testing.T) {
 	})
 }
 
-// TestMiddlewareDisconnectIsNotFailure, whether the client waits for the response, reads it, or sends its body.
+// TestMiddlewareDisconnectIsNotFailure, whether the client waits for the response, reads it, or
+// sends its body.
 func TestMiddlewareDisconnectIsNotFailure(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		b := breaker.New(breaker.Config{Consecutive: 1})
@@ -680,8 +687,8 @@ func TestMiddlewareDisconnectIsNotFailure(t *testing.T) {
 	})
 }
 
-// TestMiddlewareHundredClientsOfAbandonedHandlers: each receives the handler's response or the middleware's, never a mix,
-// and all goroutines end.
+// TestMiddlewareHundredClientsOfAbandonedHandlers: each receives the handler's response or the
+// middleware's, never a mix, and all goroutines end.
 func TestMiddlewareHundredClientsOfAbandonedHandlers(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		before := goroutines()

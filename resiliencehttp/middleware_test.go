@@ -62,7 +62,8 @@ func returning(err error) resilience.Policy {
 	return resilience.PolicyFunc(func(context.Context, resilience.Next) error { return err })
 }
 
-// abandonOn returns a policy that runs the handler as timeout's Abandon does, and abandons it when it receives from when.
+// abandonOn returns a policy that runs the handler as timeout's Abandon does, and abandons it when
+// it receives from when.
 func abandonOn(when <-chan struct{}, end func() error) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		fork := next.Fork()
@@ -195,7 +196,8 @@ func TestMiddlewareTimeoutInQueueIs503(t *testing.T) {
 	})
 }
 
-// TestMiddlewareOwnResponseDropsHandlerHeaders, whether the handler returned or not, and keeps those of other middleware.
+// TestMiddlewareOwnResponseDropsHandlerHeaders, whether the handler returned or not, and keeps
+// those of other middleware.
 func TestMiddlewareOwnResponseDropsHandlerHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
@@ -255,7 +257,8 @@ func TestMiddlewareSilentHandlerIs200(t *testing.T) {
 	}
 }
 
-// TestMiddlewareSilenceUntilTimeoutIs503, and an error for the policy, whether the handler returns or is abandoned.
+// TestMiddlewareSilenceUntilTimeoutIs503, and an error for the policy, whether the handler returns
+// or is abandoned.
 func TestMiddlewareSilenceUntilTimeoutIs503(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
@@ -387,7 +390,8 @@ func TestMiddlewareFailedStatusOpensBreaker(t *testing.T) {
 	}
 }
 
-// TestMiddlewareNeverRunsHandlerTwice, neither under a retry nor under a policy that doesn't check Repeatable.
+// TestMiddlewareNeverRunsHandlerTwice, neither under a retry nor under a policy that doesn't check
+// Repeatable.
 func TestMiddlewareNeverRunsHandlerTwice(t *testing.T) {
 	again := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		next.Run(ctx)
@@ -505,7 +509,8 @@ func TestMiddlewarePanicOnOtherGoroutineKeepsValueAndStack(t *testing.T) {
 	}
 }
 
-// TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash, even if its context isn't done: a timeout may expire while it unwinds.
+// TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash, even if its context isn't done: a timeout may
+// expire while it unwinds.
 func TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leave := make(chan struct{})
@@ -867,7 +872,8 @@ func TestMiddlewareReportsMuxPattern(t *testing.T) {
 	}
 }
 
-// TestMiddlewareRemovesFormFiles: net/http removes only files that its own request has parsed, not those of a copy.
+// TestMiddlewareRemovesFormFiles: net/http removes only files that its own request has parsed, not
+// those of a copy.
 func TestMiddlewareRemovesFormFiles(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
 		dir := t.TempDir()

@@ -25,7 +25,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// designed is the pipeline of docs/http.md, without waits and with timeouts that no loaded machine reaches.
+// designed is the pipeline of docs/http.md, without waits and with timeouts that no loaded machine
+// reaches.
 func designed(key string) resilience.Policy {
 	return resilience.Pipeline{
 		timeout.After(10 * time.Minute),
@@ -157,8 +158,8 @@ func (p *place) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// promises are what net/http documents of a Transport, and what clients rely on. Each is observed as text. The names of
-// those that apply only to HTTP/1 begin with HTTP/1.
+// promises are what net/http documents of a Transport, and what clients rely on. Each is observed
+// as text. The names of those that apply only to HTTP/1 begin with HTTP/1.
 var promises = []struct {
 	name    string
 	observe func(p *place) string
@@ -523,7 +524,8 @@ func observe(t *testing.T, protocol int, promise func(*place) string, wrap func(
 	return promise(p)
 }
 
-// TestTransportMatchesNetHTTP observes the same as with a bare http.Transport, with HTTP/1.1 and with HTTP/2 over TLS.
+// TestTransportMatchesNetHTTP observes the same as with a bare http.Transport, with HTTP/1.1 and
+// with HTTP/2 over TLS.
 func TestTransportMatchesNetHTTP(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for _, promise := range promises {
@@ -544,7 +546,8 @@ func TestTransportMatchesNetHTTP(t *testing.T) {
 	})
 }
 
-// TestTransportReportsSchemeMismatchUnderRetry, where the error that net/http looks for isn't the outermost.
+// TestTransportReportsSchemeMismatchUnderRetry, where the error that net/http looks for isn't the
+// outermost.
 func TestTransportReportsSchemeMismatchUnderRetry(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

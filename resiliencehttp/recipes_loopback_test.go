@@ -93,8 +93,8 @@ func TestRecipesMatchHTTPPage(t *testing.T) {
 	}
 }
 
-// TestRecipeBudgetPerHost: while one host is down, the other host's failures are still retried, which they aren't if
-// the hosts share a budget.
+// TestRecipeBudgetPerHost: while one host is down, the other host's failures are still retried,
+// which they aren't if the hosts share a budget.
 func TestRecipeBudgetPerHost(t *testing.T) {
 	newBudget := func() *budget.Budget { return budget.New(budget.Config{Ratio: 0.1, TTL: time.Hour}) }
 	shared := newBudget()
@@ -140,7 +140,8 @@ func TestRecipeBudgetPerHost(t *testing.T) {
 	}
 }
 
-// TestRecipeReadingBaseRetriesTruncatedBody: an error in the body is an attempt's error, unless the body is too long.
+// TestRecipeReadingBaseRetriesTruncatedBody: an error in the body is an attempt's error, unless the
+// body is too long.
 func TestRecipeReadingBaseRetriesTruncatedBody(t *testing.T) {
 	client := func(t *testing.T, limit int64) *http.Client {
 		base := &http.Transport{}
@@ -181,7 +182,8 @@ func TestRecipeReadingBaseRetriesTruncatedBody(t *testing.T) {
 	}
 }
 
-// TestRecipeReadingBaseTimeoutCoversBody: an attempt whose body hangs is canceled at its timeout and retried.
+// TestRecipeReadingBaseTimeoutCoversBody: an attempt whose body hangs is canceled at its timeout
+// and retried.
 func TestRecipeReadingBaseTimeoutCoversBody(t *testing.T) {
 	var requests atomic.Int32
 	s := newSite(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -203,8 +205,8 @@ func TestRecipeReadingBaseTimeoutCoversBody(t *testing.T) {
 	}
 }
 
-// TestRecipeProxyReplaysSmallBodies: behind a ReverseProxy, a small body is sent again, a long one is streamed and
-// sent once. Without the recipe, no body is sent again.
+// TestRecipeProxyReplaysSmallBodies: behind a ReverseProxy, a small body is sent again, a long one
+// is streamed and sent once. Without the recipe, no body is sent again.
 func TestRecipeProxyReplaysSmallBodies(t *testing.T) {
 	const limit = 1000
 	for name, c := range map[string]struct {
@@ -260,8 +262,9 @@ func TestRecipeProxyReplaysSmallBodies(t *testing.T) {
 	}
 }
 
-// TestMiddlewareMaxBytesReaderKeepsConnection: net/http closes the connection after a body that is too long only if
-// MaxBytesReader has the server's own writer, as with MaxBytesHandler outside the middleware.
+// TestMiddlewareMaxBytesReaderKeepsConnection: net/http closes the connection after a body that is
+// too long only if MaxBytesReader has the server's own writer, as with MaxBytesHandler outside the
+// middleware.
 func TestMiddlewareMaxBytesReaderKeepsConnection(t *testing.T) {
 	const limit = 10
 	respond := func(t *testing.T, w http.ResponseWriter, body io.Reader) {
@@ -290,8 +293,9 @@ func TestMiddlewareMaxBytesReaderKeepsConnection(t *testing.T) {
 	}
 }
 
-// TestMiddlewareStalledClientHoldsBulkhead: a client that doesn't read blocks the handler's write, which doesn't
-// notice a cooperative timeout. A write deadline, or Abandon, which sets one, frees the place.
+// TestMiddlewareStalledClientHoldsBulkhead: a client that doesn't read blocks the handler's write,
+// which doesn't notice a cooperative timeout. A write deadline, or Abandon, which sets one, frees
+// the place.
 func TestMiddlewareStalledClientHoldsBulkhead(t *testing.T) {
 	const limit = 10 * time.Millisecond
 	for name, c := range map[string]struct {

@@ -131,7 +131,8 @@ func TestTransportDropsUpgradedBodyUnread(t *testing.T) {
 	checkClosed(t, []*trackedBody{&body.trackedBody})
 }
 
-// TestTransportCancelsBaseWithPolicyContext before the headers arrive, with the policy's cause, as a hedge does.
+// TestTransportCancelsBaseWithPolicyContext before the headers arrive, with the policy's cause, as
+// a hedge does.
 func TestTransportCancelsBaseWithPolicyContext(t *testing.T) {
 	lost := errors.New("lost")
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -148,7 +149,8 @@ func TestTransportCancelsBaseWithPolicyContext(t *testing.T) {
 	}
 }
 
-// TestTransportBodyOutlivesPolicyContext that ended after the headers arrived, as a hedge's does when it returns.
+// TestTransportBodyOutlivesPolicyContext that ended after the headers arrived, as a hedge's does
+// when it returns.
 func TestTransportBodyOutlivesPolicyContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent context.Context
@@ -198,7 +200,8 @@ func TestTransportDropsResponseThatArrivesAtDeadline(t *testing.T) {
 	}
 }
 
-// TestTransportReleasesContextWithBody, however the body ends. The timer of the timeout is stopped with the headers.
+// TestTransportReleasesContextWithBody, however the body ends. The timer of the timeout is stopped
+// with the headers.
 func TestTransportReleasesContextWithBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, end := range map[string]func(body io.ReadCloser){
@@ -236,7 +239,8 @@ func TestTransportReleasesContextWithBody(t *testing.T) {
 	})
 }
 
-// TestTransportHoldsNoConnectionDuringBackoff: before the wait, the response is drained and closed, and its context ends.
+// TestTransportHoldsNoConnectionDuringBackoff: before the wait, the response is drained and closed,
+// and its context ends.
 func TestTransportHoldsNoConnectionDuringBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		attempts := make(chan context.Context, 2)
@@ -265,7 +269,8 @@ func TestTransportHoldsNoConnectionDuringBackoff(t *testing.T) {
 	})
 }
 
-// TestTransportLateStartGetsNewBody: a policy abandoned the start and returned, so the caller's body is closed.
+// TestTransportLateStartGetsNewBody: a policy abandoned the start and returned, so the caller's
+// body is closed.
 func TestTransportLateStartGetsNewBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body := &trackedBody{Reader: strings.NewReader("callers'")}
@@ -295,8 +300,8 @@ func TestTransportLateStartGetsNewBody(t *testing.T) {
 	})
 }
 
-// TestTransportMarksNotMadeByTraceHooks: a connection was requested and not obtained. Nothing else proves that a POST
-// wasn't sent.
+// TestTransportMarksNotMadeByTraceHooks: a connection was requested and not obtained. Nothing else
+// proves that a POST wasn't sent.
 func TestTransportMarksNotMadeByTraceHooks(t *testing.T) {
 	boom := errors.New("boom")
 	for _, c := range []struct {
@@ -346,8 +351,8 @@ func TestTransportDoesNotResendPOSTOnceSent(t *testing.T) {
 	}
 }
 
-// TestTransportTracesOnlyAtMostOnceCalls: other calls don't need the trace, nor does a call without policies. The caller's
-// own hooks are always called.
+// TestTransportTracesOnlyAtMostOnceCalls: other calls don't need the trace, nor does a call without
+// policies. The caller's own hooks are always called.
 func TestTransportTracesOnlyAtMostOnceCalls(t *testing.T) {
 	for _, row := range []struct {
 		method string
@@ -410,8 +415,8 @@ func TestTransportRetriesRefusedDial(t *testing.T) {
 	}
 }
 
-// TestTransportResendsBodyAfterRefusedExpectation: the server answered 503 without 100 Continue, so it never read the first
-// body.
+// TestTransportResendsBodyAfterRefusedExpectation: the server answered 503 without 100 Continue, so
+// it never read the first body.
 func TestTransportResendsBodyAfterRefusedExpectation(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		requests := 0
@@ -437,8 +442,8 @@ func TestTransportResendsBodyAfterRefusedExpectation(t *testing.T) {
 	})
 }
 
-// TestTransportReportsProxyRefusalUnchanged: 407 is the response to a plain request through a proxy, and an error if a
-// tunnel was requested.
+// TestTransportReportsProxyRefusalUnchanged: 407 is the response to a plain request through a
+// proxy, and an error if a tunnel was requested.
 func TestTransportReportsProxyRefusalUnchanged(t *testing.T) {
 	proxy := newSite(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Proxy-Authenticate", "Basic")
@@ -494,7 +499,8 @@ func TestTransportPanicLeavesNothingOpen(t *testing.T) {
 	}
 }
 
-// TestTransportStatusErrorsReportExhaustedRetry, with the last response in the tree and no body open.
+// TestTransportStatusErrorsReportExhaustedRetry, with the last response in the tree and no body
+// open.
 func TestTransportStatusErrorsReportExhaustedRetry(t *testing.T) {
 	base := &answers{statuses: []int{500, 503}}
 	transport := resiliencehttp.NewTransport(resiliencehttp.Config{

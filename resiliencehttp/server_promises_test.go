@@ -15,8 +15,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// serverPromises are what net/http's server does for handlers. Behind the middleware, clients and logs must see no
-// difference. The names of those that apply only to HTTP/1 begin with HTTP/1.
+// serverPromises are what net/http's server does for handlers. Behind the middleware, clients and
+// logs must see no difference. The names of those that apply only to HTTP/1 begin with HTTP/1.
 var serverPromises = []struct {
 	name    string
 	request string // method, path, and body if there is one
@@ -203,7 +203,8 @@ var serverPromises = []struct {
 	}},
 }
 
-// visit sends a promise's request to a handler. It returns what the client received, what the server logged, and the panic.
+// visit sends a promise's request to a handler. It returns what the client received, what the
+// server logged, and the panic.
 func visit(t *testing.T, protocol int, request string, handler http.Handler) string {
 	over := make(chan any, 1)
 	s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -235,7 +236,8 @@ func visit(t *testing.T, protocol int, request string, handler http.Handler) str
 			return nil
 		},
 	}))
-	// The transport itself, so that no redirect is followed. It sends a request once over a new connection.
+	// The transport itself, so that no redirect is followed. It sends a request once over a new
+	// connection.
 	response, err := s.Client().Transport.RoundTrip(req)
 	var told string
 	if err != nil {
@@ -258,7 +260,8 @@ func visit(t *testing.T, protocol int, request string, handler http.Handler) str
 	return fmt.Sprintf("%v %s; logged %q; thrown %v", hints, told, logged, thrown)
 }
 
-// TestMiddlewareMatchesNetHTTP observes the same at the client and in the log as with the bare handler.
+// TestMiddlewareMatchesNetHTTP observes the same at the client and in the log as with the bare
+// handler.
 func TestMiddlewareMatchesNetHTTP(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for _, promise := range serverPromises {

@@ -1,4 +1,5 @@
-// Package resiliencehttp puts policies around net/http: a [Transport] for clients and [Middleware] for servers.
+// Package resiliencehttp puts policies around net/http: a [Transport] for clients and [Middleware]
+// for servers.
 //
 //	client := &http.Client{Transport: resiliencehttp.NewTransport(resiliencehttp.Config{
 //		Policies: func(key string) resilience.Policy {
@@ -12,8 +13,8 @@
 //	})}
 //
 // Each host has its own policies. To the policies, errors and failed statuses are failures. The
-// caller receives what a plain client would receive, including the server's last response. A request
-// that must not be repeated is sent only once.
+// caller receives what a plain client would receive, including the server's last response. A
+// request that must not be repeated is sent only once.
 package resiliencehttp
 
 import (
@@ -31,17 +32,17 @@ import (
 // [NewTransport]. It is safe for concurrent use and keeps no goroutine running.
 //
 // The policies' timeouts cover a request until the response headers arrive. From then on, the body
-// stays readable until it is read to the end or closed, however short the timeout of an attempt was.
-// The request's own context still ends it. Request.Cancel, which [http.Client] uses for its Timeout,
-// ends a request, and any wait of a policy, like the end of the context.
+// stays readable until it is read to the end or closed, however short the timeout of an attempt
+// was. The request's own context still ends it. Request.Cancel, which [http.Client] uses for its
+// Timeout, ends a request, and any wait of a policy, like the end of the context.
 //
-// A failed response (see [Config].Failed) is a [*StatusError] to the policies. If they end with this
-// error, the caller receives the response itself, with its body unread. Examples are a retry that has
-// no attempts left, and a retry that may not wait as long as the server asked. In every other case the
-// caller receives an error, and no response is left open.
+// A failed response (see [Config].Failed) is a [*StatusError] to the policies. If they end with
+// this error, the caller receives the response itself, with its body unread. Examples are a retry
+// that has no attempts left, and a retry that may not wait as long as the server asked. In every
+// other case the caller receives an error, and no response is left open.
 //
-// A request runs under [resilience.AtMostOnce] if it isn't repeatable (see [Config].Repeatable), or if
-// its body cannot be replayed because it has no GetBody. Without GetBody it is sent only once.
+// A request runs under [resilience.AtMostOnce] if it isn't repeatable (see [Config].Repeatable), or
+// if its body cannot be replayed because it has no GetBody. Without GetBody it is sent only once.
 // Otherwise it is sent again only if no connection was obtained for it.
 type Transport struct {
 	config   Config // with defaults filled in
@@ -63,9 +64,9 @@ func NewTransport(config Config) *Transport {
 	return t
 }
 
-// RoundTrip sends the request through the policies of its key (see [Transport]). It always closes the
-// request's body and never modifies the request. A request without a host is passed to Base unchanged,
-// without policies.
+// RoundTrip sends the request through the policies of its key (see [Transport]). It always closes
+// the request's body and never modifies the request. A request without a host is passed to Base
+// unchanged, without policies.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.URL.Host == "" {
 		return t.config.Base.RoundTrip(req)

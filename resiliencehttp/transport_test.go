@@ -49,7 +49,8 @@ func (b *trackedBody) Close() error {
 	return nil
 }
 
-// answers is a Base that returns one response after another, repeats the last, and keeps their bodies.
+// answers is a Base that returns one response after another, repeats the last, and keeps their
+// bodies.
 type answers struct {
 	statuses []int
 	header   http.Header
@@ -276,8 +277,9 @@ func TestTransportDiscardedResponseIsError(t *testing.T) {
 	checkClosed(t, base.bodies)
 }
 
-// TestTransportMatchesResponseToError: concurrent attempts failed, and the policy adopted one response and returned one
-// error. If they don't belong together, the caller receives the error. No response is ever left open.
+// TestTransportMatchesResponseToError: concurrent attempts failed, and the policy adopted one
+// response and returned one error. If they don't belong together, the caller receives the error. No
+// response is ever left open.
 func TestTransportMatchesResponseToError(t *testing.T) {
 	for _, c := range []struct{ response, err int }{{0, 0}, {1, 1}, {0, 1}, {1, 0}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -420,7 +422,8 @@ func TestTransportDoesNotModifyRequest(t *testing.T) {
 	}
 }
 
-// TestTransportRetriesHaveSeparateHeaders: a Base that changes a request's header doesn't affect other attempts.
+// TestTransportRetriesHaveSeparateHeaders: a Base that changes a request's header doesn't affect
+// other attempts.
 func TestTransportRetriesHaveSeparateHeaders(t *testing.T) {
 	attempts := 0
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -659,7 +662,8 @@ func TestTransportDrainsDroppedBodyWithinLimits(t *testing.T) {
 	}
 }
 
-// TestTransportEndsContextBeforeClosingDroppedBody, so that a body that reacts only to its context is dropped in time.
+// TestTransportEndsContextBeforeClosingDroppedBody, so that a body that reacts only to its context
+// is dropped in time.
 func TestTransportEndsContextBeforeClosingDroppedBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
@@ -725,7 +729,8 @@ func (d *dripping) Close() error {
 	return nil
 }
 
-// TestTransportDrainsOutsideNextAttempt: a replaced response is drained concurrently with the attempt that replaced it.
+// TestTransportDrainsOutsideNextAttempt: a replaced response is drained concurrently with the
+// attempt that replaced it.
 func TestTransportDrainsOutsideNextAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		read, calls := 0, 0

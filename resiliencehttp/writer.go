@@ -12,8 +12,8 @@ import (
 )
 
 // A writer is the ResponseWriter that the handler receives. It has its own header map, so that an
-// abandoned handler shares nothing with the server. Its locks ensure that nothing reaches the server's
-// writer once the request is over.
+// abandoned handler shares nothing with the server. Its locks ensure that nothing reaches the
+// server's writer once the request is over.
 type writer struct {
 	server http.ResponseWriter
 	header http.Header // the handler's
@@ -22,8 +22,8 @@ type writer struct {
 	// holds mu at that time is the last one.
 	over atomic.Bool
 
-	// control is held while a deadline is set, and while over is set, so that no deadline is set once
-	// the request is over. It is separate from mu because a blocked write may hold mu.
+	// control is held while a deadline is set, and while over is set, so that no deadline is set
+	// once the request is over. It is separate from mu because a blocked write may hold mu.
 	control sync.Mutex
 
 	// mu guards the following fields and every use of server by the handler, except for deadlines.
@@ -92,9 +92,9 @@ func (w *writer) begin() bool {
 	return true
 }
 
-// end records that the handler has returned, and returns the status that it wrote. If it wrote none,
-// end returns 200, as net/http does, or 0 if its context had ended (late). It returns 0 if the request
-// is over.
+// end records that the handler has returned, and returns the status that it wrote. If it wrote
+// none, end returns 200, as net/http does, or 0 if its context had ended (late). It returns 0 if
+// the request is over.
 func (w *writer) end(late bool) (status int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -116,8 +116,8 @@ func (w *writer) end(late bool) (status int) {
 	return status
 }
 
-// panicked records a panic for ServeHTTP to repeat. It reports whether the request is over, in which
-// case ServeHTTP will not.
+// panicked records a panic for ServeHTTP to repeat. It reports whether the request is over, in
+// which case ServeHTTP will not.
 func (w *writer) panicked(value any) (over bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -155,10 +155,10 @@ func (w *writer) leave() (f fate, panicked any) {
 	return f, w.panic
 }
 
-// lockAfterLastWrite locks mu. If the handler is in a write, perhaps to a slow client, a write deadline
-// ends it: immediately if the response has begun, since it will be incomplete anyway; otherwise after a
-// second, since 503 can still be sent after a 1xx. If the server's writer doesn't support deadlines,
-// lockAfterLastWrite waits.
+// lockAfterLastWrite locks mu. If the handler is in a write, perhaps to a slow client, a write
+// deadline ends it: immediately if the response has begun, since it will be incomplete anyway;
+// otherwise after a second, since 503 can still be sent after a 1xx. If the server's writer doesn't
+// support deadlines, lockAfterLastWrite waits.
 func (w *writer) lockAfterLastWrite() (cut bool) {
 	if w.mu.TryLock() {
 		return false
@@ -177,8 +177,8 @@ func (w *writer) lockAfterLastWrite() (cut bool) {
 // Header returns the handler's own header map. It is sent when the handler writes the status.
 func (w *writer) Header() http.Header { return w.header }
 
-// syncHeader applies to the server's header the changes that the handler has made to its own since the
-// last syncHeader. All other entries belong to the server and to other middleware.
+// syncHeader applies to the server's header the changes that the handler has made to its own since
+// the last syncHeader. All other entries belong to the server and to other middleware.
 func (w *writer) syncHeader() {
 	server := w.server.Header()
 	for key := range w.synced {
@@ -257,8 +257,8 @@ func (w *writer) FlushError() error {
 	return http.NewResponseController(w.server).Flush()
 }
 
-// SetReadDeadline sets the connection's read deadline, for [http.ResponseController]. Once the request
-// is over, it returns [http.ErrHandlerTimeout].
+// SetReadDeadline sets the connection's read deadline, for [http.ResponseController]. Once the
+// request is over, it returns [http.ErrHandlerTimeout].
 func (w *writer) SetReadDeadline(deadline time.Time) error {
 	return w.set(func(server *http.ResponseController) error { return server.SetReadDeadline(deadline) })
 }
@@ -286,8 +286,8 @@ func (w *writer) set(do func(server *http.ResponseController) error) error {
 	return do(http.NewResponseController(w.server))
 }
 
-// Unwrap returns the server's writer, for its other methods. It must not be used once the request is
-// over; from then on, Unwrap returns a writer whose writes fail.
+// Unwrap returns the server's writer, for its other methods. It must not be used once the request
+// is over; from then on, Unwrap returns a writer whose writes fail.
 func (w *writer) Unwrap() http.ResponseWriter {
 	if w.over.Load() {
 		return closedWriter{}

@@ -53,7 +53,8 @@ func (b *bare) Header() http.Header             { return b.header }
 func (b *bare) WriteHeader(status int)          { b.status = status }
 func (b *bare) Write(p []byte) (n int, e error) { return b.body.Write(p) }
 
-// wrappedWriter is another middleware's writer, which hides all optional methods of the server's except for Unwrap.
+// wrappedWriter is another middleware's writer, which hides all optional methods of the server's
+// except for Unwrap.
 type wrappedWriter struct{ server http.ResponseWriter }
 
 func (w wrappedWriter) Header() http.Header         { return w.server.Header() }
@@ -123,7 +124,8 @@ func TestWriterOfAbandonedHandlerReachesNothing(t *testing.T) {
 	})
 }
 
-// TestWriterHeaderMapIsSeparate: an abandoned handler may use its map while the server uses its own.
+// TestWriterHeaderMapIsSeparate: an abandoned handler may use its map while the server uses its
+// own.
 func TestWriterHeaderMapIsSeparate(t *testing.T) {
 	leave, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	recorder := httptest.NewRecorder()
@@ -268,7 +270,8 @@ func TestWriterKeepsHeadersOfOtherMiddleware(t *testing.T) {
 	}
 }
 
-// informed is a server's writer with hooks: it calls inform for a 1xx, and deadline when a write deadline is set.
+// informed is a server's writer with hooks: it calls inform for a 1xx, and deadline when a write
+// deadline is set.
 type informed struct {
 	*bare
 	inform   func(header http.Header)
@@ -311,7 +314,8 @@ func TestWriterRemovesInformationalHeaders(t *testing.T) {
 	}
 }
 
-// TestWriterMayFinishInformationalWrite: if a handler is abandoned while it writes a 1xx, 503 can still be sent.
+// TestWriterMayFinishInformationalWrite: if a handler is abandoned while it writes a 1xx, 503 can
+// still be sent.
 func TestWriterMayFinishInformationalWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // the time that a write may take doesn't pass, however slow the machine is
 		leave, informing, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
@@ -376,7 +380,8 @@ type blocking struct {
 func (b *blocking) Write(p []byte) (int, error) { b.block(); return 0, io.ErrShortWrite }
 func (b *blocking) Flush()                      { b.block() }
 
-// TestWriterSetsDeadlineDuringWrite, as on the server's writer, so that one goroutine of a handler can end another's write.
+// TestWriterSetsDeadlineDuringWrite, as on the server's writer, so that one goroutine of a handler
+// can end another's write.
 func TestWriterSetsDeadlineDuringWrite(t *testing.T) {
 	writing, cut := make(chan struct{}), make(chan struct{})
 	server := &blocking{informed{bare: newBare(), deadline: func() { close(cut) }}, func() { close(writing); <-cut }}
@@ -393,7 +398,8 @@ func TestWriterSetsDeadlineDuringWrite(t *testing.T) {
 	}).ServeHTTP(server, get())
 }
 
-// TestWriterAllowsConcurrentWrites: the writer is safe for concurrent use, and each write is contiguous.
+// TestWriterAllowsConcurrentWrites: the writer is safe for concurrent use, and each write is
+// contiguous.
 func TestWriterAllowsConcurrentWrites(t *testing.T) {
 	var calls atomic.Int32
 	answer := record(guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {

@@ -1,13 +1,13 @@
-// Package resiliencetest helps test pipelines. It has effectors with scripted behavior, and a policy
-// that records what passes through it.
+// Package resiliencetest helps test pipelines. It has effectors with scripted behavior, and a
+// policy that records what passes through it.
 //
 //	fetch := resiliencetest.FailFirst[string](2).Returning("hello")
 //	call := resilience.Compose(fetch.Do, retry.New(retry.Config{MaxAttempts: 3}))
 //	value, err := call(ctx) // "hello", nil
 //	fetch.Calls()           // 3
 //
-// Everything in this package is safe for concurrent use and starts no goroutine. It works both inside
-// a testing/synctest bubble, where waits are exact and take no real time, and outside.
+// Everything in this package is safe for concurrent use and starts no goroutine. It works both
+// inside a testing/synctest bubble, where waits are exact and take no real time, and outside.
 package resiliencetest
 
 import (
@@ -22,12 +22,13 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// ErrFailed is the error that [FailAfter], [FailFirst], and [Flaky] return, unless [Effector.Failing]
-// sets another.
+// ErrFailed is the error that [FailAfter], [FailFirst], and [Flaky] return, unless
+// [Effector.Failing] sets another.
 var ErrFailed = errors.New("resiliencetest: failed")
 
-// An Effector behaves as documented at the function that created it, and counts its calls. Its method
-// Do is the effector to test with: resilience.Compose(e.Do, policies...). It is safe for concurrent use.
+// An Effector behaves as documented at the function that created it, and counts its calls. Its
+// method Do is the effector to test with: resilience.Compose(e.Do, policies...). It is safe for
+// concurrent use.
 type Effector[T any] struct {
 	maker  string
 	behave func(ctx context.Context, call int) (T, error) // call counts from 1
@@ -42,8 +43,8 @@ type Effector[T any] struct {
 	most    int
 }
 
-// Returning sets the value that successful calls return, and returns e. The default is the zero T. It
-// panics for effectors that don't use such a value: [Hang], [Panic], and [Script].
+// Returning sets the value that successful calls return, and returns e. The default is the zero T.
+// It panics for effectors that don't use such a value: [Hang], [Panic], and [Script].
 func (e *Effector[T]) Returning(value T) *Effector[T] {
 	if !e.takesValue {
 		panic(fmt.Sprintf("resiliencetest: Returning: a %s takes no value", e.maker))
@@ -55,9 +56,9 @@ func (e *Effector[T]) Returning(value T) *Effector[T] {
 }
 
 // Failing sets the error that failing calls return, and returns e. After Failing, [Slow] and
-// [IgnoresContext] fail at the end of their delay, and [Hang] fails with err instead of the context's
-// error. Failing panics if err is nil, and for effectors that don't use such an error: [Panic] and
-// [Script].
+// [IgnoresContext] fail at the end of their delay, and [Hang] fails with err instead of the
+// context's error. Failing panics if err is nil, and for effectors that don't use such an error:
+// [Panic] and [Script].
 func (e *Effector[T]) Failing(err error) *Effector[T] {
 	if !e.takesError {
 		panic(fmt.Sprintf("resiliencetest: Failing: a %s takes no error", e.maker))
@@ -122,9 +123,9 @@ func FailFirst[T any](n int) *Effector[T] {
 	return failing[T]("FailFirst", func(call int) bool { return call <= n })
 }
 
-// Flaky returns an effector whose calls fail at random, each with the probability rate, from 0 to 1.
-// It panics if rate is out of range. Only a call's number and the seed determine whether it fails: the
-// same calls fail in every run of a test, however many callers there are.
+// Flaky returns an effector whose calls fail at random, each with the probability rate, from 0 to
+// 1. It panics if rate is out of range. Only a call's number and the seed determine whether it
+// fails: the same calls fail in every run of a test, however many callers there are.
 func Flaky[T any](rate float64, seed uint64) *Effector[T] {
 	if !(rate >= 0 && rate <= 1) { // NaN too
 		panic(fmt.Sprintf("resiliencetest: Flaky: rate is %v, must be 0 to 1", rate))
@@ -144,9 +145,9 @@ func failing[T any](maker string, fails func(call int) bool) *Effector[T] {
 	return e
 }
 
-// Slow returns an effector that succeeds after d. It fails with [resilience.ContextErr] as soon as its
-// context is done. If the context's deadline is at the end of d exactly, the deadline wins. Slow panics
-// if d is negative.
+// Slow returns an effector that succeeds after d. It fails with [resilience.ContextErr] as soon as
+// its context is done. If the context's deadline is at the end of d exactly, the deadline wins.
+// Slow panics if d is negative.
 func Slow[T any](d time.Duration) *Effector[T] {
 	mustNotBeNegative("Slow: d", d)
 	e := &Effector[T]{maker: "Slow", takesValue: true, takesError: true}
@@ -173,8 +174,8 @@ func Hang[T any]() *Effector[T] {
 	return e
 }
 
-// IgnoresContext returns an effector that succeeds after d, even if its context ends before. It panics
-// if d is negative.
+// IgnoresContext returns an effector that succeeds after d, even if its context ends before. It
+// panics if d is negative.
 func IgnoresContext[T any](d time.Duration) *Effector[T] {
 	mustNotBeNegative("IgnoresContext: d", d)
 	e := &Effector[T]{maker: "IgnoresContext", takesValue: true, takesError: true}
@@ -196,8 +197,8 @@ type Step[T any] struct {
 	Value T
 	Err   error
 
-	// Delay is how long the call takes. If the context is done before, the call fails as with [Slow].
-	// A step without a Delay ignores the context. The default is no delay.
+	// Delay is how long the call takes. If the context is done before, the call fails as with
+	// [Slow]. A step without a Delay ignores the context. The default is no delay.
 	Delay time.Duration
 
 	// Times is how many calls the step applies to. The default is 1.
@@ -205,7 +206,8 @@ type Step[T any] struct {
 }
 
 // Script returns an effector that takes its steps one after the other, in the order in which calls
-// begin, and repeats the last one. It panics if there is no step, or if a Delay or Times is negative.
+// begin, and repeats the last one. It panics if there is no step, or if a Delay or Times is
+// negative.
 func Script[T any](steps ...Step[T]) *Effector[T] {
 	if len(steps) == 0 {
 		panic("resiliencetest: Script: there are 0 steps, must be at least 1")
@@ -237,7 +239,8 @@ func stepOf[T any](steps []Step[T], call int) Step[T] {
 	return steps[len(steps)-1]
 }
 
-// succeed returns the value, fail the error, and answer the error if there is one, otherwise the value.
+// succeed returns the value, fail the error, and answer the error if there is one, otherwise the
+// value.
 
 func (e *Effector[T]) succeed() (T, error) {
 	e.mu.Lock()

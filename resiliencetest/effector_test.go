@@ -178,8 +178,8 @@ func TestEffectorContextEndsWait(t *testing.T) {
 	})
 }
 
-// TestSlowDeadlineAtSameInstantWins would fail in half the rounds if both timers were started: timers that expire at
-// the same instant fire in any order.
+// TestSlowDeadlineAtSameInstantWins would fail in half the rounds if both timers were started:
+// timers that expire at the same instant fire in any order.
 func TestSlowDeadlineAtSameInstantWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Slow[int](time.Second)
@@ -353,7 +353,8 @@ func TestEffectorSettingsApplyToLaterCalls(t *testing.T) {
 	}
 }
 
-// TestEffectorCountsConcurrentCallers checks that of n concurrent calls as many fail as of n consecutive ones.
+// TestEffectorCountsConcurrentCallers checks that of n concurrent calls as many fail as of n
+// consecutive ones.
 func TestEffectorCountsConcurrentCallers(t *testing.T) {
 	const callers, each, n = 16, 250, 16 * 250
 	_, flaky := pattern(t.Context(), resiliencetest.Flaky[int](0.3, 7), n)
@@ -429,7 +430,8 @@ func TestEffectorMaxConcurrentIsExact(t *testing.T) {
 	}
 }
 
-// meeting is a context that is done once all callers of Done have arrived: by then, their calls have begun.
+// meeting is a context that is done once all callers of Done have arrived: by then, their calls
+// have begun.
 type meeting struct {
 	context.Context
 	wait   *sync.WaitGroup

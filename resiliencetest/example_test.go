@@ -15,8 +15,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A test of a pipeline takes five lines: an effector, the pipeline around it, a call, the result, and
-// the number of calls.
+// A test of a pipeline takes five lines: an effector, the pipeline around it, a call, the result,
+// and the number of calls.
 func Example() {
 	fetch := resiliencetest.FailFirst[string](2).Returning("alice")
 	getUser := resilience.Compose(fetch.Do, retry.New(retry.Config{MaxAttempts: 3, Backoff: retry.Constant(0)}))
@@ -45,8 +45,8 @@ func ExampleHang() {
 	// 2 calls
 }
 
-// The first call succeeds, the next two fail like those of an overloaded server, and all later calls
-// succeed.
+// The first call succeeds, the next two fail like those of an overloaded server, and all later
+// calls succeed.
 func ExampleScript() {
 	busy := resilience.WithRetryAfter(errors.New("status 429"), time.Millisecond)
 	fetch := resiliencetest.Script(
@@ -90,8 +90,8 @@ type User struct{ Name string }
 
 var alice = User{"alice"}
 
-// getUserPolicies is part of the program under test. Each test creates its own pipeline, since a breaker
-// has state.
+// getUserPolicies is part of the program under test. Each test creates its own pipeline, since a
+// breaker has state.
 func getUserPolicies() resilience.Pipeline {
 	return resilience.Pipeline{
 		timeout.After(3 * time.Second),

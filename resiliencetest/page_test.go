@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestExamplesMatchTestingPage checks that each test function on docs/testing.md is in example_test.go, verbatim.
+// TestExamplesMatchTestingPage checks that each test function on docs/testing.md is in
+// example_test.go, verbatim.
 func TestExamplesMatchTestingPage(t *testing.T) {
 	page, err := os.ReadFile("../docs/testing.md")
 	if err != nil {

@@ -11,13 +11,13 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// A Recorder is a policy that records what passes through it and changes nothing. What it sees depends
-// on its place in the pipeline: calls outside retry, attempts inside. Like any policy, it doesn't see
-// values.
+// A Recorder is a policy that records what passes through it and changes nothing. What it sees
+// depends on its place in the pipeline: calls outside retry, attempts inside. Like any policy, it
+// doesn't see values.
 //
-// The zero Recorder is ready to use; its pointer is the policy. It is safe for concurrent use. It keeps
-// every run that it has recorded. It recovers a panic and panics again with the same value, on the same
-// stack.
+// The zero Recorder is ready to use; its pointer is the policy. It is safe for concurrent use. It
+// keeps every run that it has recorded. It recovers a panic and panics again with the same value,
+// on the same stack.
 type Recorder struct {
 	Name string // the prefix of the lines of String
 
