@@ -111,7 +111,7 @@ func TestTransportClientTimeoutIsDeadline(t *testing.T) {
 					return nil, hang(req)
 				}), resilience.Pipeline{retries(retry.Config{}), b})}
 				_, err := client.Get("http://example.com/")
-				if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() || calls != 1 || b.State() != breaker.Open {
+				if timeoutErr, ok := err.(interface{ Timeout() bool }); !ok || !timeoutErr.Timeout() || calls != 1 || b.State() != breaker.Open {
 					t.Errorf("got %v after %d calls, breaker state %v", err, calls, b.State())
 				}
 				time.Sleep(time.Hour) // the breaker's timer

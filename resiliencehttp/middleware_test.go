@@ -135,10 +135,10 @@ func TestMiddlewareOpenBreakerSetsRetryAfter(t *testing.T) {
 }
 
 func TestMiddlewareRefusalUsesHTTPStatus(t *testing.T) {
-	for told, want := range map[int]int{429: 429, 599: 599, 999: 999, 200: 200, 199: 503, 101: 503, 0: 503, -1: 503, 1000: 503} {
-		refusal := fmt.Errorf("%w, %w", resilience.ErrRefused, errorWithStatus(told))
+	for code, want := range map[int]int{429: 429, 599: 599, 999: 999, 200: 200, 199: 503, 101: 503, 0: 503, -1: 503, 1000: 503} {
+		refusal := fmt.Errorf("%w, %w", resilience.ErrRefused, errorWithStatus(code))
 		if answer := record(guard(returning(refusal), mustNotRun(t)), get()); answer.StatusCode != want {
-			t.Errorf("got %d for HTTPStatus %d, want %d", answer.StatusCode, told, want)
+			t.Errorf("got %d for HTTPStatus %d, want %d", answer.StatusCode, code, want)
 		}
 	}
 }
@@ -164,7 +164,7 @@ func TestMiddlewareOtherErrorIs500OrHTTPStatus(t *testing.T) {
 	}{
 		{"an error", errors.New("broken"), 500},
 		{"an error with a status", fmt.Errorf("login: %w", errorWithStatus(401)), 401},
-		{"an error with a status that is none", errorWithStatus(42), 500},
+		{"an error with an invalid status", errorWithStatus(42), 500},
 		{"no error", nil, 500},
 		{"a limit that passed", &timeout.Error{}, 503},
 	} {

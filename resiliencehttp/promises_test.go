@@ -180,8 +180,8 @@ var promises = []struct {
 		return fmt.Sprint(response.Header["X-Own"], p.describe(response, err))
 	}},
 	{"a POST answered 500 is sent once", func(p *place) string {
-		told := p.describe(p.client().Post(p.url+"/500", "", strings.NewReader("body")))
-		return fmt.Sprint(told, " requests: ", p.requests.Load())
+		got := p.describe(p.client().Post(p.url+"/500", "", strings.NewReader("body")))
+		return fmt.Sprint(got, " requests: ", p.requests.Load())
 	}},
 	{"not found", func(p *place) string { return p.describe(p.client().Get(p.url + "/404")) }},
 	{"no content has NoBody", func(p *place) string {
@@ -207,8 +207,8 @@ var promises = []struct {
 			codes = append(codes, code)
 			return nil
 		}})
-		told := p.describe(p.client().Do(p.request("GET", "/early", nil).WithContext(ctx)))
-		return fmt.Sprint(codes, told)
+		got := p.describe(p.client().Do(p.request("GET", "/early", nil).WithContext(ctx)))
+		return fmt.Sprint(codes, got)
 	}},
 	{"a 1xx hook's error", func(p *place) string {
 		ctx := httptrace.WithClientTrace(p.t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
@@ -234,7 +234,7 @@ var promises = []struct {
 			WroteRequest:         func(info httptrace.WroteRequestInfo) { wrote <- info.Err }, // over HTTP/2, at any time relative to the others
 			GotFirstResponseByte: func() { seen("GotFirstResponseByte") },
 		})
-		send := func() (told string) {
+		send := func() (got string) {
 			mu.Lock()
 			hooks = nil
 			mu.Unlock()
@@ -295,7 +295,7 @@ var promises = []struct {
 		return fmt.Sprint(response.StatusCode, werr, cerr, string(text), rerr, conn.Close())
 	}},
 	{"HTTP/1 truncated body", func(p *place) string { return p.describe(p.client().Get(p.url + "/truncated")) }},
-	{"gzip is asked for", func(p *place) string { return p.describe(p.client().Get(p.url + "/gzip")) }},
+	{"gzip is requested", func(p *place) string { return p.describe(p.client().Get(p.url + "/gzip")) }},
 	{"headers beyond the limit", func(p *place) string {
 		p.base.MaxResponseHeaderBytes = 1000
 		return p.describe(p.client().Post(p.url+"/large-header", "", nil))
@@ -379,15 +379,15 @@ var promises = []struct {
 		ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Millisecond)
 		defer cancel()
 		_, err := p.client().Do(p.request("GET", "/hang", nil).WithContext(ctx))
-		told, ok := err.(interface{ Timeout() bool })
-		return fmt.Sprint(errors.Is(err, context.DeadlineExceeded), ok && told.Timeout(), p.strip(err.Error()))
+		timeoutErr, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(errors.Is(err, context.DeadlineExceeded), ok && timeoutErr.Timeout(), p.strip(err.Error()))
 	}},
 	{"Client.Timeout before the headers", func(p *place) string {
 		client := p.client()
 		client.Timeout = 20 * time.Millisecond
 		_, err := client.Get(p.url + "/hang")
-		told, ok := err.(interface{ Timeout() bool })
-		return fmt.Sprint(ok && told.Timeout(), errors.Is(err, context.DeadlineExceeded)) // the text depends on which of two timers is first
+		timeoutErr, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(ok && timeoutErr.Timeout(), errors.Is(err, context.DeadlineExceeded)) // the text depends on which of two timers is first
 	}},
 	{"Client.Timeout while reading the body", func(p *place) string {
 		client := p.client()
@@ -396,8 +396,8 @@ var promises = []struct {
 		if err == nil { // otherwise the machine stalled for too long
 			_, err = io.ReadAll(response.Body)
 		}
-		told, ok := err.(interface{ Timeout() bool })
-		return fmt.Sprint(ok && told.Timeout())
+		timeoutErr, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(ok && timeoutErr.Timeout())
 	}},
 	{"Request.Cancel while waiting for headers", func(p *place) string {
 		req, cancel := p.cancelable("/hang")
@@ -430,8 +430,8 @@ var promises = []struct {
 			cancel()
 		}()
 		_, err := client.Do(req)
-		told, ok := err.(interface{ Timeout() bool })
-		return fmt.Sprint(p.strip(err.Error()), ok && told.Timeout(), p.requests.Load())
+		timeoutErr, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(p.strip(err.Error()), ok && timeoutErr.Timeout(), p.requests.Load())
 	}},
 	{"CloseIdleConnections", func(p *place) string {
 		reused := func() (reused bool) {
@@ -464,14 +464,14 @@ var promises = []struct {
 			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{IsTimeout: true}}
 		}
 		_, err := p.client().Do(p.request("GET", "/echo", nil))
-		told, ok := err.(interface{ Timeout() bool })
-		return fmt.Sprint(ok && told.Timeout())
+		timeoutErr, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(ok && timeoutErr.Timeout())
 	}},
 	{"HTTP/1 spoken to https", func(p *place) string {
 		_, err := p.client().Do(p.request("PATCH", "/echo", io.MultiReader(strings.NewReader("x"))).WithContext(p.t.Context()))
-		told := fmt.Sprint(err == nil)
+		got := fmt.Sprint(err == nil)
 		_, err = p.client().Get(strings.Replace(p.url, "http:", "https:", 1) + "/echo")
-		return fmt.Sprint(told, errors.Is(err, http.ErrSchemeMismatch))
+		return fmt.Sprint(got, errors.Is(err, http.ErrSchemeMismatch))
 	}},
 	{"no host", func(p *place) string { return p.describe(p.client().Get("http:///echo")) }},
 	{"an unknown scheme", func(p *place) string {
@@ -535,9 +535,9 @@ func TestTransportMatchesNetHTTP(t *testing.T) {
 			t.Run(promise.name, func(t *testing.T) {
 				bare := observe(t, protocol, promise.observe, func(base http.RoundTripper) http.RoundTripper { return base })
 				for name, policies := range map[string]func(string) resilience.Policy{"empty": empty, "designed": designed} {
-					told := observe(t, protocol, promise.observe, func(base http.RoundTripper) http.RoundTripper { return wrapped(base, policies) })
-					if told != bare {
-						t.Errorf("%s pipeline:\n\t%s\nbare:\n\t%s", name, told, bare)
+					got := observe(t, protocol, promise.observe, func(base http.RoundTripper) http.RoundTripper { return wrapped(base, policies) })
+					if got != bare {
+						t.Errorf("%s pipeline:\n\t%s\nbare:\n\t%s", name, got, bare)
 					}
 				}
 				t.Log(bare)

@@ -454,7 +454,7 @@ func TestTransportReportsProxyRefusalUnchanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, target := range []string{"http://example.com/", "https://example.com/"} {
-		tell := func(wrap func(http.RoundTripper) http.RoundTripper) string {
+		describe := func(wrap func(http.RoundTripper) http.RoundTripper) string {
 			base := &http.Transport{Proxy: http.ProxyURL(at)}
 			defer base.CloseIdleConnections()
 			response, err := wrap(base).RoundTrip(newRequest(t, "PATCH", target, ""))
@@ -464,9 +464,9 @@ func TestTransportReportsProxyRefusalUnchanged(t *testing.T) {
 			response.Body.Close()
 			return response.Status
 		}
-		bare := tell(func(base http.RoundTripper) http.RoundTripper { return base })
-		if told := tell(func(base http.RoundTripper) http.RoundTripper { return wrapped(base, empty) }); told != bare {
-			t.Errorf("%s: got %s, bare %s", target, told, bare)
+		bare := describe(func(base http.RoundTripper) http.RoundTripper { return base })
+		if got := describe(func(base http.RoundTripper) http.RoundTripper { return wrapped(base, empty) }); got != bare {
+			t.Errorf("%s: got %s, bare %s", target, got, bare)
 		}
 	}
 }

@@ -25,7 +25,7 @@ var serverPromises = []struct {
 	{"nothing is 200", "GET /", func(http.ResponseWriter, *http.Request) {}},
 	{"headers alone", "GET /", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Own", "1") }},
 	{"a body", "GET /", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "body") }},
-	{"a type is found", "GET /", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }},
+	{"a type is detected", "GET /", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }},
 	{"a type is kept", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/x-own")
 		io.WriteString(w, "<html>")
@@ -45,16 +45,16 @@ var serverPromises = []struct {
 		w.Header().Set("Content-Length", "4")
 		io.WriteString(w, "body")
 	}},
-	{"a length that is not kept", "GET /", func(w http.ResponseWriter, r *http.Request) {
+	{"a length that is too long", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "10")
 		io.WriteString(w, "body")
 	}},
 	{"a length that is too short", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "2")
 		n, err := io.WriteString(w, "body")
-		panic(fmt.Sprint("told ", n, err))
+		panic(fmt.Sprint("got ", n, err))
 	}},
-	{"a length that is none", "GET /", func(w http.ResponseWriter, r *http.Request) {
+	{"an invalid length", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "x")
 		io.WriteString(w, "body")
 	}},
@@ -62,7 +62,7 @@ var serverPromises = []struct {
 	{"a body where there is none", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(204)
 		n, err := io.WriteString(w, "body")
-		panic(fmt.Sprint("told ", n, err))
+		panic(fmt.Sprint("got ", n, err))
 	}},
 	{"not modified", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Etag", `"1"`)
@@ -96,7 +96,7 @@ var serverPromises = []struct {
 		w.Header().Set("X-Late", "1")
 		io.WriteString(w, "body")
 	}},
-	{"a status that is none", "GET /", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(42) }},
+	{"an invalid status", "GET /", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(42) }},
 	{"hints", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>")
 		w.WriteHeader(103)
@@ -104,7 +104,7 @@ var serverPromises = []struct {
 		w.Header().Del("Link")
 		w.WriteHeader(201)
 	}},
-	{"hints that stay", "GET /", func(w http.ResponseWriter, r *http.Request) {
+	{"hints with lasting headers", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>")
 		w.WriteHeader(103)
 		io.WriteString(w, "body")
@@ -119,8 +119,8 @@ var serverPromises = []struct {
 		io.Copy(w, r.Body)
 	}},
 	{"a body is expected", "POST /expect body", func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }},
-	{"a body is expected and left", "POST /expect body", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(417) }},
-	{"a body is left", "POST / body", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "left") }},
+	{"a body is expected and left unread", "POST /expect body", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(417) }},
+	{"a body is left unread", "POST / body", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "left") }},
 	{"a body is closed", "POST / body", func(w http.ResponseWriter, r *http.Request) {
 		r.Body.Close()
 		_, err := io.ReadAll(r.Body)
@@ -187,7 +187,7 @@ var serverPromises = []struct {
 		defer conn.Close()
 		_, again, werr := http.NewResponseController(w).Hijack()
 		_, err = io.WriteString(w, "x")
-		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\nX-Told: %v, %v, %v\r\n\r\n", again == nil, werr, err)
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\nX-Got: %v, %v, %v\r\n\r\n", again == nil, werr, err)
 		io.WriteString(conn, "by the handler's own")
 	}},
 	{"HTTP/1 reading while writing", "POST / body", func(w http.ResponseWriter, r *http.Request) {
@@ -239,25 +239,25 @@ func visit(t *testing.T, protocol int, request string, handler http.Handler) str
 	// The transport itself, so that no redirect is followed. It sends a request once over a new
 	// connection.
 	response, err := s.Client().Transport.RoundTrip(req)
-	var told string
+	var got string
 	if err != nil {
-		told = fmt.Sprint("no answer: ", strings.ReplaceAll(err.Error(), s.Listener.Addr().String(), "HOST"))
+		got = fmt.Sprint("no response: ", strings.ReplaceAll(err.Error(), s.Listener.Addr().String(), "HOST"))
 	} else {
 		text, err := io.ReadAll(response.Body)
 		response.Body.Close()
 		if date, ok := response.Header["Date"]; ok {
 			response.Header["Date"] = []string{fmt.Sprint(len(date))}
 		}
-		told = fmt.Sprint(response.Status, response.Header, response.ContentLength, response.TransferEncoding, response.Close, response.Trailer, len(text), err)
-		told += fmt.Sprintf(" %.50q", text)
+		got = fmt.Sprint(response.Status, response.Header, response.ContentLength, response.TransferEncoding, response.Close, response.Trailer, len(text), err)
+		got += fmt.Sprintf(" %.50q", text)
 	}
-	thrown := <-over
+	panicked := <-over
 	var logged []string
 	for line := range strings.Lines(s.log.String()) {
 		line, _, _ = strings.Cut(line, " from ") // removes the caller, which is the middleware
 		logged = append(logged, line)
 	}
-	return fmt.Sprintf("%v %s; logged %q; thrown %v", hints, told, logged, thrown)
+	return fmt.Sprintf("%v %s; logged %q; panicked %v", hints, got, logged, panicked)
 }
 
 // TestMiddlewareMatchesNetHTTP observes the same at the client and in the log as with the bare
@@ -273,13 +273,13 @@ func TestMiddlewareMatchesNetHTTP(t *testing.T) {
 				for name, policy := range map[string]resilience.Policy{
 					"empty": resilience.Pipeline{}, "limited": timeout.After(time.Hour), "other goroutine": abandoning(time.Hour),
 				} {
-					if told := visit(t, protocol, promise.request, guard(policy, promise.handler)); told != bare {
-						t.Errorf("%s:\n\t%s\nbare:\n\t%s", name, told, bare)
+					if got := visit(t, protocol, promise.request, guard(policy, promise.handler)); got != bare {
+						t.Errorf("%s:\n\t%s\nbare:\n\t%s", name, got, bare)
 					}
 				}
 				twice := guard(resilience.Pipeline{}, guard(resilience.Pipeline{}, promise.handler).ServeHTTP)
-				if told := visit(t, protocol, promise.request, twice); told != bare {
-					t.Errorf("twice:\n\t%s\nbare:\n\t%s", told, bare)
+				if got := visit(t, protocol, promise.request, twice); got != bare {
+					t.Errorf("twice:\n\t%s\nbare:\n\t%s", got, bare)
 				}
 				t.Log(bare)
 			})

@@ -564,7 +564,7 @@ func TestTransportCancelsBaseAtAttemptTimeout(t *testing.T) {
 		if fmt.Sprint(causes) != fmt.Sprint([]error{context.DeadlineExceeded, context.DeadlineExceeded}) {
 			t.Errorf("got causes %v", causes)
 		}
-		if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() {
+		if timeoutErr, ok := err.(interface{ Timeout() bool }); !ok || !timeoutErr.Timeout() {
 			t.Errorf("%T doesn't report a timeout", err)
 		}
 	})
@@ -593,7 +593,7 @@ func TestTransportErrorReportsWrappedTimeout(t *testing.T) {
 	base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, deep })
 	client := &http.Client{Transport: through(base, resilience.Pipeline{})}
 	_, err := client.Get("http://example.com/")
-	if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() || !errors.Is(err, deep) {
+	if timeoutErr, ok := err.(interface{ Timeout() bool }); !ok || !timeoutErr.Timeout() || !errors.Is(err, deep) {
 		t.Errorf("%v doesn't report a timeout", err)
 	}
 }
@@ -633,7 +633,7 @@ func TestTransportDrainsDroppedBodyWithinLimits(t *testing.T) {
 		"short":                 {size: 10, length: -1, read: 10},
 		"as long as the limit":  {size: 100, length: -1, read: 100},
 		"longer than the limit": {size: 1000, length: -1, read: 100},
-		"longer, and says so":   {size: 1000, length: 1000, read: 0},
+		"longer, with its length":   {size: 1000, length: 1000, read: 0},
 		"slow":                  {size: 50, length: -1, drip: 30 * time.Millisecond, read: 3, takes: 100 * time.Millisecond},
 		"slow, and short":       {size: 2, length: -1, drip: 30 * time.Millisecond, read: 2, takes: 90 * time.Millisecond},
 	} {

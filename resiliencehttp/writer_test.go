@@ -292,9 +292,9 @@ func (i *informed) SetWriteDeadline(time.Time) error {
 }
 
 func TestWriterRemovesInformationalHeaders(t *testing.T) {
-	told := 0
+	hints := 0
 	server := &informed{bare: newBare(), inform: func(header http.Header) {
-		told++
+		hints++
 		if header.Get("Link") != "style" || header.Get("X-Outer") != "1" {
 			t.Errorf("got header %v with the 1xx", header)
 		}
@@ -309,8 +309,8 @@ func TestWriterRemovesInformationalHeaders(t *testing.T) {
 		}
 		w.WriteHeader(200)
 	}).ServeHTTP(server, get())
-	if told != 2 || server.header.Get("Link") != "style" || server.header.Get("X-Outer") != "1" {
-		t.Errorf("got %d informational responses, finally header %v", told, server.header)
+	if hints != 2 || server.header.Get("Link") != "style" || server.header.Get("X-Outer") != "1" {
+		t.Errorf("got %d informational responses, finally header %v", hints, server.header)
 	}
 }
 
