@@ -630,12 +630,12 @@ func TestTransportDrainsDroppedBodyWithinLimits(t *testing.T) {
 		read   int
 		takes  time.Duration
 	}{
-		"short":                 {size: 10, length: -1, read: 10},
-		"as long as the limit":  {size: 100, length: -1, read: 100},
-		"longer than the limit": {size: 1000, length: -1, read: 100},
-		"longer, with its length":   {size: 1000, length: 1000, read: 0},
-		"slow":                  {size: 50, length: -1, drip: 30 * time.Millisecond, read: 3, takes: 100 * time.Millisecond},
-		"slow, and short":       {size: 2, length: -1, drip: 30 * time.Millisecond, read: 2, takes: 90 * time.Millisecond},
+		"short":                   {size: 10, length: -1, read: 10},
+		"as long as the limit":    {size: 100, length: -1, read: 100},
+		"longer than the limit":   {size: 1000, length: -1, read: 100},
+		"longer, with its length": {size: 1000, length: 1000, read: 0},
+		"slow":                    {size: 50, length: -1, drip: 30 * time.Millisecond, read: 3, takes: 100 * time.Millisecond},
+		"slow, and short":         {size: 2, length: -1, drip: 30 * time.Millisecond, read: 2, takes: 90 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
