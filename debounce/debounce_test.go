@@ -62,7 +62,7 @@ func check(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func TestFirstRunsTheFirstCallOfABurst(t *testing.T) {
+func TestFirstRunsFirstCallOfBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.First(e, 2*time.Second, 0),
@@ -77,7 +77,7 @@ func TestFirstRunsTheFirstCallOfABurst(t *testing.T) {
 	})
 }
 
-func TestFirstSharesErrorsToo(t *testing.T) {
+func TestFirstSharesErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := resiliencetest.FailAfter[string](0)
 		call := debounce.First(down.Do, time.Second, 0)
@@ -93,7 +93,7 @@ func TestFirstSharesErrorsToo(t *testing.T) {
 	})
 }
 
-func TestFirstKeepsAResultForMostAtMost(t *testing.T) {
+func TestFirstKeepsResultForAtMostMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		var at []time.Duration
@@ -108,7 +108,7 @@ func TestFirstKeepsAResultForMostAtMost(t *testing.T) {
 	})
 }
 
-func TestFirstRunsWhileCallersWaitThoughTheFirstHasGone(t *testing.T) {
+func TestFirstRunOutlivesItsFirstCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.First(e, time.Second, 0)
@@ -129,7 +129,7 @@ func TestFirstRunsWhileCallersWaitThoughTheFirstHasGone(t *testing.T) {
 	})
 }
 
-func TestARunThatEverybodyLeftIsCancelledAndTheNextCallBeginsAnew(t *testing.T) {
+func TestDebounceCancelsAbandonedRun(t *testing.T) {
 	for name, debounced := range map[string]func(resilience.Effector[string], time.Duration, time.Duration) resilience.Effector[string]{
 		"First": debounce.First[string], "Last": debounce.Last[string],
 	} {
@@ -156,7 +156,7 @@ func TestARunThatEverybodyLeftIsCancelledAndTheNextCallBeginsAnew(t *testing.T) 
 	}
 }
 
-func TestLastRunsOnceAfterTheBurst(t *testing.T) {
+func TestLastRunsOnceAfterBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		got := burst(t, debounce.Last(e, 2*time.Second, 0),
@@ -170,7 +170,7 @@ func TestLastRunsOnceAfterTheBurst(t *testing.T) {
 	})
 }
 
-func TestLastWaitsForMostAtMost(t *testing.T) {
+func TestLastWaitsForAtMostMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		var at []time.Duration
@@ -184,7 +184,7 @@ func TestLastWaitsForMostAtMost(t *testing.T) {
 	})
 }
 
-func TestACallerOfTheBurstMayGo(t *testing.T) {
+func TestLastCallerMayLeaveBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.Last(e, time.Second, 0)
@@ -211,7 +211,7 @@ func TestACallerOfTheBurstMayGo(t *testing.T) {
 	})
 }
 
-func TestABurstThatEverybodyLeftIsNotRun(t *testing.T) {
+func TestLastDoesNotRunAbandonedBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.Last(e, time.Minute, 0)
@@ -227,7 +227,7 @@ func TestABurstThatEverybodyLeftIsNotRun(t *testing.T) {
 	})
 }
 
-func TestPanicAndGoexitReachEveryCaller(t *testing.T) {
+func TestDebouncePanicAndGoexitReachEveryCaller(t *testing.T) {
 	for name, debounced := range map[string]func(resilience.Effector[string], time.Duration, time.Duration) resilience.Effector[string]{
 		"First": debounce.First[string], "Last": debounce.Last[string],
 	} {
@@ -266,8 +266,8 @@ func TestPanicAndGoexitReachEveryCaller(t *testing.T) {
 	}
 }
 
-// TestFirstWithoutQuietSharesTheRunOnly: the burst is over when its run is.
-func TestFirstWithoutQuietSharesTheRunOnly(t *testing.T) {
+// TestFirstWithoutQuietSharesOnlyTheRun: the burst is over when its run is.
+func TestFirstWithoutQuietSharesOnlyTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.First(e, 0, 0), 0, 999*time.Millisecond, 1001*time.Millisecond)
@@ -278,8 +278,8 @@ func TestFirstWithoutQuietSharesTheRunOnly(t *testing.T) {
 	})
 }
 
-// TestLastWithoutQuietRunsAtOnce: a burst is the calls of one instant.
-func TestLastWithoutQuietRunsAtOnce(t *testing.T) {
+// TestLastWithoutQuietRunsImmediately: a burst is the calls of one instant.
+func TestLastWithoutQuietRunsImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.Last(e, 0, 0), 0, time.Nanosecond)
@@ -287,8 +287,8 @@ func TestLastWithoutQuietRunsAtOnce(t *testing.T) {
 	})
 }
 
-// TestABurstMayLastForEver, unless most says otherwise.
-func TestABurstMayLastForEver(t *testing.T) {
+// TestFirstBurstMayLastForever, unless most says otherwise.
+func TestFirstBurstMayLastForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.First(e, time.Minute, 0)
@@ -305,7 +305,7 @@ func TestABurstMayLastForEver(t *testing.T) {
 	})
 }
 
-func TestQuietIsCountedFromTheLaterOfTheLastCallAndTheRun(t *testing.T) {
+func TestFirstCountsQuietFromLastCallOrRunEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.First(e, 2*time.Second, 0), 0, 2999*time.Millisecond, 4998*time.Millisecond, 7*time.Second)
@@ -313,8 +313,8 @@ func TestQuietIsCountedFromTheLaterOfTheLastCallAndTheRun(t *testing.T) {
 	})
 }
 
-// TestLastRunsThoughTheOthersHaveGone before it began, and while it runs.
-func TestLastRunsThoughTheOthersHaveGone(t *testing.T) {
+// TestLastRunsForRemainingCaller before it began, and while it runs.
+func TestLastRunsForRemainingCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.Last(e, time.Second, 0)
@@ -340,8 +340,8 @@ func TestLastRunsThoughTheOthersHaveGone(t *testing.T) {
 	})
 }
 
-// TestACallAfterABurstThatEverybodyLeftBeginsAnother, with a time of its own.
-func TestACallAfterABurstThatEverybodyLeftBeginsAnother(t *testing.T) {
+// TestLastStartsNewBurstAfterAbandonedOne, with a time of its own.
+func TestLastStartsNewBurstAfterAbandonedOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.Last(e, 2*time.Second, 3*time.Second)
@@ -355,8 +355,8 @@ func TestACallAfterABurstThatEverybodyLeftBeginsAnother(t *testing.T) {
 	})
 }
 
-// TestAClockThatGoesBackEndsTheBurst: a package's effector is used outside of a bubble and then in one, decades away.
-func TestAClockThatGoesBackEndsTheBurst(t *testing.T) {
+// TestFirstClockGoingBackEndsBurst: a package's effector is used outside of a bubble and then in one, decades away.
+func TestFirstClockGoingBackEndsBurst(t *testing.T) {
 	counted := resiliencetest.FailFirst[int](0)
 	call := debounce.First(counted.Do, time.Hour, 0)
 	call(t.Context())
@@ -369,8 +369,8 @@ func TestAClockThatGoesBackEndsTheBurst(t *testing.T) {
 	})
 }
 
-// TestRacingCallersGetAnswers of the burst that they belong to.
-func TestRacingCallersGetAnswers(t *testing.T) {
+// TestDebounceServesConcurrentCallers of the burst that they belong to.
+func TestDebounceServesConcurrentCallers(t *testing.T) {
 	for name, debounced := range map[string]func(resilience.Effector[int], time.Duration, time.Duration) resilience.Effector[int]{
 		"First": debounce.First[int], "Last": debounce.Last[int],
 	} {
@@ -406,7 +406,7 @@ func TestRacingCallersGetAnswers(t *testing.T) {
 	}
 }
 
-func TestACtxThatIsDoneBeginsNothing(t *testing.T) {
+func TestDebounceEndedContextStartsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -420,8 +420,8 @@ func TestACtxThatIsDoneBeginsNothing(t *testing.T) {
 	})
 }
 
-// TestACtxThatIsDoneIsNoCallOfTheBurst: it neither puts the run off, nor lends it its values.
-func TestACtxThatIsDoneIsNoCallOfTheBurst(t *testing.T) {
+// TestLastEndedContextIsNotPartOfBurst: it neither puts the run off, nor lends it its values.
+func TestLastEndedContextIsNotPartOfBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dead, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "dead"))
 		cancel()
@@ -432,8 +432,8 @@ func TestACtxThatIsDoneIsNoCallOfTheBurst(t *testing.T) {
 	})
 }
 
-// TestWhoGoesWhenTheRunBeginsIsNotWaitedFor: his ctx ends in the instant in which the run begins, and either may come first.
-func TestWhoGoesWhenTheRunBeginsIsNotWaitedFor(t *testing.T) {
+// TestLastCancelsRunOfCallerLeavingAtStart: his ctx ends in the instant in which the run begins, and either may come first.
+func TestLastCancelsRunOfCallerLeavingAtStart(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
 			hung := resiliencetest.Hang[int]()
@@ -449,7 +449,7 @@ func TestWhoGoesWhenTheRunBeginsIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-func TestMistakesPanic(t *testing.T) {
+func TestDebounceArgumentErrorsPanic(t *testing.T) {
 	e, _ := naming()
 	for want, mistake := range map[string]func(){
 		"debounce: First: e is nil, must be a function":                     func() { debounce.First[int](nil, 0, 0) },
@@ -468,8 +468,8 @@ func TestMistakesPanic(t *testing.T) {
 	}
 }
 
-// TestABurstGoesOnInAnotherBubble: a package's effector is used in the bubbles of two tests, which begin at the same instant.
-func TestABurstGoesOnInAnotherBubble(t *testing.T) {
+// TestFirstBurstContinuesInAnotherBubble: a package's effector is used in the bubbles of two tests, which begin at the same instant.
+func TestFirstBurstContinuesInAnotherBubble(t *testing.T) {
 	runs := 0
 	first := debounce.First(func(context.Context) (int, error) { runs++; return runs, nil }, time.Second, 0)
 	use := func(t *testing.T) {

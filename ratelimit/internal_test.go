@@ -6,8 +6,8 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// TestNobodyTakesATokenOfABucketThatSetRateHasReplaced, though he has come by it before: what it had is in the new one.
-func TestNobodyTakesATokenOfABucketThatSetRateHasReplaced(t *testing.T) {
+// TestSetRateClosesReplacedBucket, though he has come by it before: what it had is in the new one.
+func TestSetRateClosesReplacedBucket(t *testing.T) {
 	l := New(Config{Rate: 1e-5, Burst: 3})
 	old := l.bucket.Load()
 	l.SetRate(1e-5, 3)
@@ -21,8 +21,8 @@ func TestNobodyTakesATokenOfABucketThatSetRateHasReplaced(t *testing.T) {
 	}
 }
 
-// TestWhoHasSeenAnOldArrivalTakesNoToken, but looks again: another has taken that one.
-func TestWhoHasSeenAnOldArrivalTakesNoToken(t *testing.T) {
+// TestBucketMoveFailsOnStaleArrival, but looks again: another has taken that one.
+func TestBucketMoveFailsOnStaleArrival(t *testing.T) {
 	l := New(Config{Rate: 1e-5, Burst: 2})
 	b := l.bucket.Load()
 	l.Allow()

@@ -24,8 +24,8 @@ func perKey(rate float64, burst, maxKeys int) *ratelimit.Keyed[int] {
 	})
 }
 
-// TestEachKeyHasABucketOfItsOwn, asked for by each of the ways.
-func TestEachKeyHasABucketOfItsOwn(t *testing.T) {
+// TestKeyedHasOneBucketPerKey, asked for by each of the ways.
+func TestKeyedHasOneBucketPerKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := perKey(1, 3, 0)
 		type customer struct{}
@@ -59,8 +59,8 @@ func TestEachKeyHasABucketOfItsOwn(t *testing.T) {
 	})
 }
 
-// TestAKeyFallsAwayWhenItsBucketIsFull, not a nanosecond before: forgetting a full one changes nothing.
-func TestAKeyFallsAwayWhenItsBucketIsFull(t *testing.T) {
+// TestKeyedForgetsKeyWhenBucketIsFull, not a nanosecond before: forgetting a full one changes nothing.
+func TestKeyedForgetsKeyWhenBucketIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := perKey(0.5, 2, 0)
 		k.Allow(1)
@@ -76,9 +76,9 @@ func TestAKeyFallsAwayWhenItsBucketIsFull(t *testing.T) {
 	})
 }
 
-// TestNobodyGainsByFallingAway: whatever the keys that are used beside, one that is forgotten and comes again has at most the tokens that it
+// TestKeyedEvictionGainsNoTokens: whatever the keys that are used beside, one that is forgotten and comes again has at most the tokens that it
 // would have had.
-func TestNobodyGainsByFallingAway(t *testing.T) {
+func TestKeyedEvictionGainsNoTokens(t *testing.T) {
 	for _, maxKeys := range []int{1, 2, 10} {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(maxKeys), 1))
@@ -115,8 +115,8 @@ func TestNobodyGainsByFallingAway(t *testing.T) {
 	}
 }
 
-// TestManyKeysDoNotBlockNewOnesForLong: what evicted ones lacked is forgotten when their buckets would have been full.
-func TestManyKeysDoNotBlockNewOnesForLong(t *testing.T) {
+// TestKeyedAdmitsNewKeysDespiteManyOthers: what evicted ones lacked is forgotten when their buckets would have been full.
+func TestKeyedAdmitsNewKeysDespiteManyOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := perKey(1, 4, 10)
 		for id := range 1000 {
@@ -135,7 +135,7 @@ func TestManyKeysDoNotBlockNewOnesForLong(t *testing.T) {
 	})
 }
 
-func TestTenThousandKeysAreRememberedByDefault(t *testing.T) {
+func TestKeyedDefaultMaxKeys(t *testing.T) {
 	k := perKey(1e-5, 2, 0)
 	for id := range 10_001 {
 		k.Allow(id)
@@ -145,8 +145,8 @@ func TestTenThousandKeysAreRememberedByDefault(t *testing.T) {
 	}
 }
 
-// TestAKeyWhoseCallsWaitStays, however many others come: who comes later for it stands behind them.
-func TestAKeyWhoseCallsWaitStays(t *testing.T) {
+// TestKeyedKeepsKeyWithWaitingCalls, however many others come: who comes later for it stands behind them.
+func TestKeyedKeepsKeyWithWaitingCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := ratelimit.NewKeyed[int](ratelimit.KeyedConfig{Config: ratelimit.Config{Rate: 1, Wait: time.Minute}, MaxKeys: 1})
 		began := time.Now()
@@ -171,8 +171,8 @@ func TestAKeyWhoseCallsWaitStays(t *testing.T) {
 
 var globalKeyed = perKey(1, 3, 2)
 
-// TestKeysTooOutliveAClockThatGoesBack: see TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes.
-func TestKeysTooOutliveAClockThatGoesBack(t *testing.T) {
+// TestKeyedSurvivesClockGoingBack: see TestLimiterClockGoingBackBlocksOneFill.
+func TestKeyedSurvivesClockGoingBack(t *testing.T) {
 	use := func() {
 		for id := range 10 {
 			for globalKeyed.Allow(id) {
@@ -195,8 +195,8 @@ func TestKeysTooOutliveAClockThatGoesBack(t *testing.T) {
 	}
 }
 
-// TestRacingKeysGetTheirTokensOnce, on real threads, with evictions.
-func TestRacingKeysGetTheirTokensOnce(t *testing.T) {
+// TestKeyedTokensAreTakenOnceUnderContention, on real threads, with evictions.
+func TestKeyedTokensAreTakenOnceUnderContention(t *testing.T) {
 	const keys, burst = 20, 100
 	roomy, tight := perKey(1e-5, burst, keys), perKey(1e-5, burst, keys/4)
 	var admitted, more [keys]atomic.Int32
@@ -227,7 +227,7 @@ func TestRacingKeysGetTheirTokensOnce(t *testing.T) {
 	}
 }
 
-func TestMistakesWithKeysAreToldAllAtOnce(t *testing.T) {
+func TestKeyedConfigValidateReportsAllErrors(t *testing.T) {
 	const want = "ratelimit customers: Rate is 0, must be above 0 and at most 1000000\nratelimit customers: MaxKeys is -1, must be positive, or 0 for 10000"
 	bad := ratelimit.KeyedConfig{Config: ratelimit.Config{Name: "customers"}, MaxKeys: -1}
 	if err := bad.Validate(); err == nil || err.Error() != want {
@@ -257,7 +257,7 @@ func TestMistakesWithKeysAreToldAllAtOnce(t *testing.T) {
 	}
 }
 
-func TestAKeyThatIsThereAllocatesNothing(t *testing.T) {
+func TestKeyedAllowOfKnownKeyAllocatesNothing(t *testing.T) {
 	k := perKey(1, 1e6, 0)
 	if n := testing.AllocsPerRun(1000, func() { k.Allow(1) }); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -48,8 +48,8 @@ func (e *exact) allow(admitted bool) (ok bool, nanoseconds float64) {
 	return left.Sign() >= 0, math.Abs(off) * 1e9
 }
 
-// TestCallsAreAdmittedAsByATokenBucket, call by call, over years and at any rate, but for the nanosecond at a boundary.
-func TestCallsAreAdmittedAsByATokenBucket(t *testing.T) {
+// TestLimiterAdmitsLikeTokenBucket, call by call, over years and at any rate, but for the nanosecond at a boundary.
+func TestLimiterAdmitsLikeTokenBucket(t *testing.T) {
 	for _, c := range []struct {
 		rate  float64
 		burst int
@@ -93,7 +93,7 @@ func TestCallsAreAdmittedAsByATokenBucket(t *testing.T) {
 	}
 }
 
-func TestATokenIsThereInTheNanosecondInWhichItIsDue(t *testing.T) {
+func TestLimiterTokenComesWhenDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, rate := range []float64{1, 10, 4, 1000, 1e6, 0.001} {
 			l := ratelimit.New(ratelimit.Config{Rate: rate, Burst: 3})
@@ -116,7 +116,7 @@ func TestATokenIsThereInTheNanosecondInWhichItIsDue(t *testing.T) {
 	})
 }
 
-func TestARefusalTellsWhenToComeAgain(t *testing.T) {
+func TestLimitedErrorRetryAfterIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Name: "mail", Rate: 0.5, Burst: 2})
 		send := resiliencetest.FailFirst[int](0)
@@ -149,8 +149,8 @@ func TestARefusalTellsWhenToComeAgain(t *testing.T) {
 	})
 }
 
-// TestCallsWaitForTheirTurn, first come, first served, also against newcomers.
-func TestCallsWaitForTheirTurn(t *testing.T) {
+// TestLimiterServesWaitersInOrder, first come, first served, also against newcomers.
+func TestLimiterServesWaitersInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: 5 * time.Second})
 		began := time.Now()
@@ -193,8 +193,8 @@ func TestCallsWaitForTheirTurn(t *testing.T) {
 	})
 }
 
-// TestANewcomerInTheInstantOfATurnDoesNotTakeIt, whoever of the two wakes first.
-func TestANewcomerInTheInstantOfATurnDoesNotTakeIt(t *testing.T) {
+// TestLimiterNewcomerTakesNoWaitersTurn, whoever of the two wakes first.
+func TestLimiterNewcomerTakesNoWaitersTurn(t *testing.T) {
 	for _, allow := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			for range 30 { // who wakes first is chance
@@ -228,8 +228,8 @@ func TestANewcomerInTheInstantOfATurnDoesNotTakeIt(t *testing.T) {
 	}
 }
 
-// TestOneWhoLeavesCostsNobodyAnything: of five that wait the first and the third go.
-func TestOneWhoLeavesCostsNobodyAnything(t *testing.T) {
+// TestLimiterWaiterThatLeavesTakesNoToken: of five that wait the first and the third go.
+func TestLimiterWaiterThatLeavesTakesNoToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 		l.Allow()
@@ -269,8 +269,8 @@ func TestOneWhoLeavesCostsNobodyAnything(t *testing.T) {
 	})
 }
 
-// TestOneWhoLeavesHearsOfItAtOnce, the first in the queue and one who has others before it.
-func TestOneWhoLeavesHearsOfItAtOnce(t *testing.T) {
+// TestLimiterWaiterLeavesWhenContextEnds, the first in the queue and one who has others before it.
+func TestLimiterWaiterLeavesWhenContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 		l.Allow()
@@ -301,7 +301,7 @@ func TestOneWhoLeavesHearsOfItAtOnce(t *testing.T) {
 	})
 }
 
-func TestACallWhoseDeadlineIsBeforeItsTurnIsRefusedAtOnce(t *testing.T) {
+func TestLimiterRefusesTurnAfterDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 		l.Allow()
@@ -315,8 +315,8 @@ func TestACallWhoseDeadlineIsBeforeItsTurnIsRefusedAtOnce(t *testing.T) {
 	})
 }
 
-// TestATurnAtTheDeadlineIsTooLate: the call would begin in the instant in which its ctx ends.
-func TestATurnAtTheDeadlineIsTooLate(t *testing.T) {
+// TestLimiterRefusesTurnAtDeadline: the call would begin in the instant in which its ctx ends.
+func TestLimiterRefusesTurnAtDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for range 20 { // else which of two timers goes first is chance
 			l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
@@ -340,8 +340,8 @@ func TestATurnAtTheDeadlineIsTooLate(t *testing.T) {
 	})
 }
 
-// TestAWaiterWhoseTurnIsMovedBeyondItsDeadlineIsRefusedAtOnce, as a newcomer would be.
-func TestAWaiterWhoseTurnIsMovedBeyondItsDeadlineIsRefusedAtOnce(t *testing.T) {
+// TestSetRateRefusesWaiterPastDeadline, as a newcomer would be.
+func TestSetRateRefusesWaiterPastDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Hour})
 		l.Allow()
@@ -362,8 +362,8 @@ func TestAWaiterWhoseTurnIsMovedBeyondItsDeadlineIsRefusedAtOnce(t *testing.T) {
 	})
 }
 
-// TestOneWhoWaitedInVainHearsOfItsOwnTurn: what it is told does not count itself.
-func TestOneWhoWaitedInVainHearsOfItsOwnTurn(t *testing.T) {
+// TestSetRateRefusalReportsWaitersOwnTurn: what it is told does not count itself.
+func TestSetRateRefusalReportsWaitersOwnTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: 10 * time.Second})
 		l.Allow()
@@ -388,7 +388,7 @@ func TestOneWhoWaitedInVainHearsOfItsOwnTurn(t *testing.T) {
 	})
 }
 
-func TestSetRateMovesThoseWhoWait(t *testing.T) {
+func TestSetRateMovesWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 0.001, Wait: time.Hour})
 		l.Allow()
@@ -418,7 +418,7 @@ func TestSetRateMovesThoseWhoWait(t *testing.T) {
 	})
 }
 
-func TestAWaiterWhoIsMadeToWaitTooLongIsRefused(t *testing.T) {
+func TestSetRateRefusesWaiterPastWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: 3 * time.Second})
 		l.Allow()
@@ -451,7 +451,7 @@ func TestAWaiterWhoIsMadeToWaitTooLongIsRefused(t *testing.T) {
 	})
 }
 
-func TestSetRateKeepsWhatWasUsed(t *testing.T) {
+func TestSetRateKeepsUsedTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			used, burst, want int
@@ -472,8 +472,8 @@ func TestSetRateKeepsWhatWasUsed(t *testing.T) {
 	})
 }
 
-// TestNoMoreThanTheRateUnderContention, with SetRate, waiters and those who leave, in any interval.
-func TestNoMoreThanTheRateUnderContention(t *testing.T) {
+// TestLimiterNeverExceedsRateUnderContention, with SetRate, waiters and those who leave, in any interval.
+func TestLimiterNeverExceedsRateUnderContention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate, burst = 1000, 10
 		l := ratelimit.New(ratelimit.Config{Rate: rate, Burst: burst, Wait: 20 * time.Millisecond})
@@ -515,8 +515,8 @@ func TestNoMoreThanTheRateUnderContention(t *testing.T) {
 	})
 }
 
-// TestTokensAreNotLostOrDoubledByRacingCallers on real threads.
-func TestTokensAreNotLostOrDoubledByRacingCallers(t *testing.T) {
+// TestLimiterTokensAreTakenOnceUnderContention on real threads.
+func TestLimiterTokensAreTakenOnceUnderContention(t *testing.T) {
 	l := ratelimit.New(ratelimit.Config{Rate: 1e-5, Burst: 10_000})
 	var admitted atomic.Int32
 	var g errgroup.Group
@@ -542,9 +542,9 @@ func TestTokensAreNotLostOrDoubledByRacingCallers(t *testing.T) {
 // global gets a token an hour: outside of a bubble none comes while a test runs.
 var global = ratelimit.New(ratelimit.Config{Rate: 1.0 / 3600, Burst: 3})
 
-// TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes: a package's limiter is used in a bubble and then outside of it, where it is
+// TestLimiterClockGoingBackBlocksOneFill: a package's limiter is used in a bubble and then outside of it, where it is
 // decades later, and in a bubble again.
-func TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes(t *testing.T) {
+func TestLimiterClockGoingBackBlocksOneFill(t *testing.T) {
 	empty := func(t *testing.T) {
 		for range 4 {
 			global.Allow()
@@ -587,8 +587,8 @@ func TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes(t *testing.T) {
 
 var globalWaiting = ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 
-// TestAPackagesLimiterWaitsInABubble too: nobody waits for something that was made outside of it.
-func TestAPackagesLimiterWaitsInABubble(t *testing.T) {
+// TestLimiterOfPackageWaitsInBubble too: nobody waits for something that was made outside of it.
+func TestLimiterOfPackageWaitsInBubble(t *testing.T) {
 	for range 2 {
 		synctest.Test(t, func(t *testing.T) {
 			globalWaiting.Allow()
@@ -605,7 +605,7 @@ func TestAPackagesLimiterWaitsInABubble(t *testing.T) {
 	}
 }
 
-func TestACtxThatIsDoneTakesNoToken(t *testing.T) {
+func TestLimiterEndedContextTakesNoToken(t *testing.T) {
 	l := ratelimit.New(ratelimit.Config{Rate: 1e-6})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -614,7 +614,7 @@ func TestACtxThatIsDoneTakesNoToken(t *testing.T) {
 	}
 }
 
-func TestMistakesAreToldAllAtOnce(t *testing.T) {
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	for _, c := range []struct {
 		config ratelimit.Config
 		want   string
@@ -651,7 +651,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 	}
 }
 
-func TestAnAdmittedCallAllocatesNothing(t *testing.T) {
+func TestLimiterAdmittedCallAllocatesNothing(t *testing.T) {
 	l := ratelimit.New(ratelimit.Config{Rate: 1, Burst: 1e6})
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(1000, func() { ratelimit.Do(ctx, l, func(context.Context) (int, error) { return 1, nil }) }); n != 0 {

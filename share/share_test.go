@@ -20,7 +20,7 @@ import (
 
 type key struct{}
 
-func TestCallersAtTheSameTimeShareOneRun(t *testing.T) {
+func TestCallsShareOneRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Script(
 			resiliencetest.Step[int]{Value: 1, Delay: time.Second},
@@ -47,8 +47,8 @@ func TestCallersAtTheSameTimeShareOneRun(t *testing.T) {
 	})
 }
 
-// TestAResultIsNotSharedWithOneWhoComesAfterIt, however soon.
-func TestAResultIsNotSharedWithOneWhoComesAfterIt(t *testing.T) {
+// TestCallsShareNoEarlierResult, however soon.
+func TestCallsShareNoEarlierResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Slow[int](time.Second)
 		calls := share.Calls(slow.Do)
@@ -61,8 +61,8 @@ func TestAResultIsNotSharedWithOneWhoComesAfterIt(t *testing.T) {
 	})
 }
 
-// TestTheRunHasTheFirstCallersValuesAndNotItsDeadline, and ends with the last caller.
-func TestTheRunHasTheFirstCallersValuesAndNotItsDeadline(t *testing.T) {
+// TestCallsRunHasFirstCallersValuesAndNoDeadline, and ends with the last caller.
+func TestCallsRunHasFirstCallersValuesAndNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		calls := share.Calls(func(ctx context.Context) (string, error) {
@@ -104,8 +104,8 @@ func TestTheRunHasTheFirstCallersValuesAndNotItsDeadline(t *testing.T) {
 	})
 }
 
-// TestNobodyJoinsARunThatWasGivenUp: it is cancelled when its last caller goes, and the next caller starts another.
-func TestNobodyJoinsARunThatWasGivenUp(t *testing.T) {
+// TestCallsNeverJoinAbandonedRun: it is cancelled when its last caller goes, and the next caller starts another.
+func TestCallsNeverJoinAbandonedRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		deaf := resiliencetest.IgnoresContext[int](time.Minute).Returning(1)
 		ended := 0
@@ -131,7 +131,7 @@ func TestNobodyJoinsARunThatWasGivenUp(t *testing.T) {
 	})
 }
 
-func TestPanicAndGoexitReachEveryCaller(t *testing.T) {
+func TestCallsPanicAndGoexitReachEveryCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, end := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
 			calls := share.Calls(func(context.Context) (int, error) {
@@ -170,8 +170,8 @@ func TestPanicAndGoexitReachEveryCaller(t *testing.T) {
 	})
 }
 
-// TestAGoodValueIsKept while fresh without a run, and for stale longer where runs fail; an error is never kept.
-func TestAGoodValueIsKept(t *testing.T) {
+// TestStaleKeepsGoodValue while fresh without a run, and for stale longer where runs fail; an error is never kept.
+func TestStaleKeepsGoodValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("down")
 		script := resiliencetest.Script(
@@ -204,8 +204,8 @@ func TestAGoodValueIsKept(t *testing.T) {
 	})
 }
 
-// TestAPanicIsNotHiddenByAStaleValue, nor taken for a value.
-func TestAPanicIsNotHiddenByAStaleValue(t *testing.T) {
+// TestStaleNeverHidesPanic, nor taken for a value.
+func TestStaleNeverHidesPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
 		stale := share.Stale(func(context.Context) (int, error) {
@@ -231,7 +231,7 @@ func TestAPanicIsNotHiddenByAStaleValue(t *testing.T) {
 	})
 }
 
-func TestARefreshIsShared(t *testing.T) {
+func TestStaleSharesRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Slow[int](time.Second)
 		stale := share.Stale(slow.Do, time.Minute, 0)
@@ -251,8 +251,8 @@ func TestARefreshIsShared(t *testing.T) {
 	})
 }
 
-// TestWhatEveryCallerLeftIsNotKept: it may come late, and must not stand in the way of what came since.
-func TestWhatEveryCallerLeftIsNotKept(t *testing.T) {
+// TestStaleKeepsNoValueOfAbandonedRun: it may come late, and must not stand in the way of what came since.
+func TestStaleKeepsNoValueOfAbandonedRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		stale := share.Stale(func(context.Context) (int32, error) {
@@ -276,7 +276,7 @@ func TestWhatEveryCallerLeftIsNotKept(t *testing.T) {
 	})
 }
 
-func TestAValueBesideAnErrorIsSharedToo(t *testing.T) {
+func TestCallsShareValueReturnedWithError(t *testing.T) {
 	down := errors.New("down")
 	for _, call := range []resilience.Effector[int]{
 		share.Calls(resiliencetest.Script(resiliencetest.Step[int]{Value: 7, Err: down}).Do),
@@ -288,8 +288,8 @@ func TestAValueBesideAnErrorIsSharedToo(t *testing.T) {
 	}
 }
 
-// TestACallerThatGoesIsToldWhy, and the run's ctx ends with the run.
-func TestACallerThatGoesIsToldWhy(t *testing.T) {
+// TestCallsReturnCauseToLeavingCaller, and the run's ctx ends with the run.
+func TestCallsReturnCauseToLeavingCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		why := errors.New("why")
 		var of context.Context
@@ -315,8 +315,8 @@ func TestACallerThatGoesIsToldWhy(t *testing.T) {
 	})
 }
 
-// TestAClockThatGoesBackKeepsNothing: a package's effector is used outside of a bubble and then in one, decades away.
-func TestAClockThatGoesBackKeepsNothing(t *testing.T) {
+// TestStaleDropsValueWhenClockGoesBack: a package's effector is used outside of a bubble and then in one, decades away.
+func TestStaleDropsValueWhenClockGoesBack(t *testing.T) {
 	counted := resiliencetest.FailFirst[int](0)
 	stale := share.Stale(counted.Do, time.Hour, time.Hour)
 	stale(t.Context())
@@ -329,7 +329,7 @@ func TestAClockThatGoesBackKeepsNothing(t *testing.T) {
 	})
 }
 
-func TestAFreshValueAllocatesNothing(t *testing.T) {
+func TestStaleFreshValueAllocatesNothing(t *testing.T) {
 	stale := share.Stale(resiliencetest.FailFirst[int](0).Do, time.Hour, 0)
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(100, func() { stale(ctx) }); n != 0 {
@@ -337,7 +337,7 @@ func TestAFreshValueAllocatesNothing(t *testing.T) {
 	}
 }
 
-func TestEachKeyHasItsOwn(t *testing.T) {
+func TestGroupKeepsOneValuePerKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := map[string]int{}
 		g := share.NewGroup(share.Config{Fresh: time.Minute, MaxKeys: 2}, func(_ context.Context, key string) (string, error) {
@@ -372,8 +372,8 @@ func TestEachKeyHasItsOwn(t *testing.T) {
 	})
 }
 
-// TestForgetDuringARun: those who wait get its result, which is not kept, and the next one who asks starts another.
-func TestForgetDuringARun(t *testing.T) {
+// TestForgetDuringRun: those who wait get its result, which is not kept, and the next one who asks starts another.
+func TestForgetDuringRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		g := share.NewGroup(share.Config{Fresh: time.Hour}, func(context.Context, string) (int32, error) {
@@ -408,8 +408,8 @@ func TestForgetDuringARun(t *testing.T) {
 	})
 }
 
-// TestKeysInUseMayExceedMaxKeys, and none of them falls away.
-func TestKeysInUseMayExceedMaxKeys(t *testing.T) {
+// TestGroupKeysInUseMayExceedMaxKeys, and none of them falls away.
+func TestGroupKeysInUseMayExceedMaxKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		g := share.NewGroup(share.Config{Fresh: time.Hour, MaxKeys: 2}, func(_ context.Context, key int) (int, error) {
@@ -431,8 +431,8 @@ func TestKeysInUseMayExceedMaxKeys(t *testing.T) {
 	})
 }
 
-// TestAKeyIsKeptForFreshAndStale, and its value answers errors as with Stale.
-func TestAKeyIsKeptForFreshAndStale(t *testing.T) {
+// TestGroupKeepsKeyForFreshAndStale, and its value answers errors as with Stale.
+func TestGroupKeepsKeyForFreshAndStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("down")
 		script := resiliencetest.Script(resiliencetest.Step[int]{Value: 1}, resiliencetest.Step[int]{Err: down})
@@ -451,7 +451,7 @@ func TestAKeyIsKeptForFreshAndStale(t *testing.T) {
 	})
 }
 
-func TestACtxThatIsDonePushesNoKeyOut(t *testing.T) {
+func TestGroupEndedContextEvictsNoKey(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	runs := 0
@@ -466,8 +466,8 @@ func TestACtxThatIsDonePushesNoKeyOut(t *testing.T) {
 	}
 }
 
-// TestAPanicOfAGroupReachesEveryCaller, and the key is free again.
-func TestAPanicOfAGroupReachesEveryCaller(t *testing.T) {
+// TestGroupPanicReachesEveryCaller, and the key is free again.
+func TestGroupPanicReachesEveryCaller(t *testing.T) {
 	g := share.NewGroup(share.Config{Fresh: time.Hour}, func(context.Context, string) (int, error) { panic("boom") })
 	for range 2 {
 		func() {
@@ -484,7 +484,7 @@ func TestAPanicOfAGroupReachesEveryCaller(t *testing.T) {
 	}
 }
 
-func TestAGroupWithoutTimesKeepsNothing(t *testing.T) {
+func TestGroupWithZeroConfigKeepsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		g := share.NewGroup(share.Config{}, func(_ context.Context, key int) (int, error) {
@@ -511,7 +511,7 @@ func TestAGroupWithoutTimesKeepsNothing(t *testing.T) {
 	})
 }
 
-func TestRacingCallersGetAnswers(t *testing.T) {
+func TestGroupServesConcurrentCallers(t *testing.T) {
 	g := share.NewGroup(share.Config{Fresh: time.Microsecond, MaxKeys: 3}, func(ctx context.Context, key int) (int, error) {
 		runtime.Gosched()
 		return key, ctx.Err()
@@ -543,7 +543,7 @@ func TestRacingCallersGetAnswers(t *testing.T) {
 	}
 }
 
-func TestACtxThatIsDoneStartsNothing(t *testing.T) {
+func TestCallsEndedContextStartsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -555,7 +555,7 @@ func TestACtxThatIsDoneStartsNothing(t *testing.T) {
 	})
 }
 
-func TestMistakesPanic(t *testing.T) {
+func TestConfigErrorsPanic(t *testing.T) {
 	one := resiliencetest.FailFirst[int](0).Do
 	for want, mistake := range map[string]func(){
 		"share: Calls: e is nil, must be a function":     func() { share.Calls[int](nil) },

@@ -43,7 +43,7 @@ func holds(t *testing.T, s *shed.Shedder, requests, accepts int, share float64) 
 	}
 }
 
-func TestTheShareIsAsPublished(t *testing.T) {
+func TestShedderShareIsAsPublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			config            shed.Config
@@ -79,7 +79,7 @@ func TestTheShareIsAsPublished(t *testing.T) {
 	})
 }
 
-func TestNothingIsRefusedWhileHalfIsAccepted(t *testing.T) {
+func TestShedderRefusesNothingWhileHalfIsAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{})
 		for range 1000 {
@@ -90,8 +90,8 @@ func TestNothingIsRefusedWhileHalfIsAccepted(t *testing.T) {
 	})
 }
 
-// TestACallIsCountedWhenItEnds: a cold start of many at once is not refused, though none of them is accepted yet.
-func TestACallIsCountedWhenItEnds(t *testing.T) {
+// TestShedderCountsCallWhenItEnds: a cold start of many at once is not refused, though none of them is accepted yet.
+func TestShedderCountsCallWhenItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{})
 		slow := resiliencetest.Slow[int](time.Second)
@@ -108,7 +108,7 @@ func TestACallIsCountedWhenItEnds(t *testing.T) {
 	})
 }
 
-func TestItsOwnRefusalsCountAsRequests(t *testing.T) {
+func TestShedderCountsOwnRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{})
 		if refused := times(t, s, 1000, errDown); refused == 0 {
@@ -118,8 +118,8 @@ func TestItsOwnRefusalsCountAsRequests(t *testing.T) {
 	})
 }
 
-// TestAtMostMaxShareIsRefused: of a dependency that accepts nothing, so many and no less. The bounds are six standard deviations away.
-func TestAtMostMaxShareIsRefused(t *testing.T) {
+// TestShedderRefusesAtMostMaxShare: of a dependency that accepts nothing, so many and no less. The bounds are six standard deviations away.
+func TestShedderRefusesAtMostMaxShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, most := range []float64{0, 0.3, 0.99} {
 			s := shed.New(shed.Config{MaxShare: most})
@@ -137,7 +137,7 @@ func TestAtMostMaxShareIsRefused(t *testing.T) {
 	})
 }
 
-func TestIgnoredCallsCountNowhere(t *testing.T) {
+func TestShedderDoesNotCountIgnoredCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{Classify: func(ctx context.Context, err error) shed.Outcome {
 			switch {
@@ -165,7 +165,7 @@ func TestIgnoredCallsCountNowhere(t *testing.T) {
 	})
 }
 
-func TestACallThatItsCallerLeftIsIgnored(t *testing.T) {
+func TestShedderIgnoresCanceledCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -178,8 +178,8 @@ func TestACallThatItsCallerLeftIsIgnored(t *testing.T) {
 	})
 }
 
-// TestACallTurnedAwayFurtherInCountsNowhere, whatever its error, and panic; one that was made and then turned away counts.
-func TestACallTurnedAwayFurtherInCountsNowhere(t *testing.T) {
+// TestShedderDoesNotCountInnerRefusals, whatever its error, and panic; one that was made and then turned away counts.
+func TestShedderDoesNotCountInnerRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{})
 		away := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return errDown })
@@ -200,8 +200,8 @@ func TestACallTurnedAwayFurtherInCountsNowhere(t *testing.T) {
 	})
 }
 
-// TestACallThatPanicsIsRejected, or ends by Goexit, unless its caller has gone.
-func TestACallThatPanicsIsRejected(t *testing.T) {
+// TestShedderCountsPanicAsRejected, or ends by Goexit, unless its caller has gone.
+func TestShedderCountsPanicAsRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ways := map[string]func(context.Context, *shed.Shedder, func()){
 			"Do": func(ctx context.Context, s *shed.Shedder, end func()) {
@@ -241,7 +241,7 @@ func TestACallThatPanicsIsRejected(t *testing.T) {
 	})
 }
 
-func TestACallWhoseClassifyPanicsIsRejected(t *testing.T) {
+func TestShedderCountsClassifyPanicAsRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{Classify: func(context.Context, error) shed.Outcome { panic("fault") }})
 		for _, call := range []func(){
@@ -262,8 +262,8 @@ func TestACallWhoseClassifyPanicsIsRejected(t *testing.T) {
 	})
 }
 
-// TestTheWindowForgets a call when it is between nine tenths of Window and Window old.
-func TestTheWindowForgets(t *testing.T) {
+// TestShedderWindowForgetsOldCalls a call when it is between nine tenths of Window and Window old.
+func TestShedderWindowForgetsOldCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{Window: time.Minute})
 		for range 10 { // at every place in an epoch
@@ -320,8 +320,8 @@ func outage(t *testing.T, config shed.Config, lasts time.Duration, rate int) (ha
 	return half, all
 }
 
-// TestHalfOfTheCallsPassFourMinutesAfterAnOutage, which lasted ten.
-func TestHalfOfTheCallsPassFourMinutesAfterAnOutage(t *testing.T) {
+// TestShedderRecoversWithinFourMinutes, which lasted ten.
+func TestShedderRecoversWithinFourMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, rate := range []int{50, 20} {
 			half, all := outage(t, shed.Config{}, 10*time.Minute, rate)
@@ -332,8 +332,8 @@ func TestHalfOfTheCallsPassFourMinutesAfterAnOutage(t *testing.T) {
 	})
 }
 
-// TestADependencyGetsKTimesWhatItAccepts of one that is overloaded: it accepts 10 a second and rejects the rest.
-func TestADependencyGetsKTimesWhatItAccepts(t *testing.T) {
+// TestShedderMakesKTimesAcceptedCalls of one that is overloaded: it accepts 10 a second and rejects the rest.
+func TestShedderMakesKTimesAcceptedCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, k := range []float64{1.5, 2, 3} {
 			s := shed.New(shed.Config{K: k, Window: 20 * time.Second})
@@ -362,8 +362,8 @@ func TestADependencyGetsKTimesWhatItAccepts(t *testing.T) {
 	})
 }
 
-// TestEveryCallOfRacingCallersCounts, once. The clock of a bubble stands still while goroutines run.
-func TestEveryCallOfRacingCallersCounts(t *testing.T) {
+// TestShedderCountsEveryConcurrentCall, once. The clock of a bubble stands still while goroutines run.
+func TestShedderCountsEveryConcurrentCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{K: 1000})
 		call := resilience.Compose(func(context.Context) (int, error) { return 1, nil }, s)
@@ -394,8 +394,8 @@ func TestEveryCallOfRacingCallersCounts(t *testing.T) {
 	})
 }
 
-// TestTimeThatJumpsBackBlocksNothing: a shedder is used outside of a bubble and then in one, decades away.
-func TestTimeThatJumpsBackBlocksNothing(t *testing.T) {
+// TestShedderClockGoingBackBlocksNothing: a shedder is used outside of a bubble and then in one, decades away.
+func TestShedderClockGoingBackBlocksNothing(t *testing.T) {
 	s := shed.New(shed.Config{})
 	use := func(t *testing.T) {
 		if refused := times(t, s, 100, nil); refused > 0 {
@@ -414,7 +414,7 @@ func TestTimeThatJumpsBackBlocksNothing(t *testing.T) {
 	})
 }
 
-func TestARefusalIsARefusal(t *testing.T) {
+func TestErrorMatchesErrRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{Name: "search"})
 		times(t, s, 1000, errDown)
@@ -471,7 +471,7 @@ func TestDefaultClassify(t *testing.T) {
 	}
 }
 
-func TestMistakesAreToldAllAtOnce(t *testing.T) {
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	const want = "shed search: K is NaN, must be at least 1, or 0 for 2\n" +
 		"shed search: Window is -1ns, must be at least 1ms, or 0 for 2m\n" +
 		"shed search: MaxShare is 1.5, must be above 0 and at most 1, or 0 for 0.9"
@@ -514,7 +514,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 	}
 }
 
-func TestACallThatIsMadeAllocatesNothing(t *testing.T) {
+func TestShedderAdmittedCallAllocatesNothing(t *testing.T) {
 	s := shed.New(shed.Config{})
 	ctx := t.Context()
 	one := func(context.Context) (int, error) { return 1, nil }

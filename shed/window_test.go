@@ -8,7 +8,7 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-func TestAFullWordCountsNoMore(t *testing.T) {
+func TestWindowFullCounterStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := clock.Now()
 		w := newWindow(time.Second)
@@ -25,8 +25,8 @@ func TestAFullWordCountsNoMore(t *testing.T) {
 	})
 }
 
-// TestWhoStoodStillWhileTheRingWentRoundCountsNow: he has read the clock, and others have used his word for a later epoch since.
-func TestWhoStoodStillWhileTheRingWentRoundCountsNow(t *testing.T) {
+// TestWindowLateAddCountsNow: he has read the clock, and others have used his word for a later epoch since.
+func TestWindowLateAddCountsNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := clock.Now()
 		w := newWindow(time.Second)
@@ -39,8 +39,8 @@ func TestWhoStoodStillWhileTheRingWentRoundCountsNow(t *testing.T) {
 	})
 }
 
-// TestACallOfTheNextEpochCounts for one that has read the clock just before it begins.
-func TestACallOfTheNextEpochCounts(t *testing.T) {
+// TestWindowSumsNextEpoch for one that has read the clock just before it begins.
+func TestWindowSumsNextEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := clock.Now()
 		w := newWindow(time.Second)
@@ -52,8 +52,8 @@ func TestACallOfTheNextEpochCounts(t *testing.T) {
 	})
 }
 
-// TestTheClockMayGoBack by any time: what was counted before is gone, and what is counted then is there.
-func TestTheClockMayGoBack(t *testing.T) {
+// TestWindowSurvivesClockGoingBack by any time: what was counted before is gone, and what is counted then is there.
+func TestWindowSurvivesClockGoingBack(t *testing.T) {
 	for _, back := range []time.Duration{2 * time.Second, time.Minute, 26 * 365 * 24 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWindow(time.Second)
@@ -69,7 +69,7 @@ func TestTheClockMayGoBack(t *testing.T) {
 	}
 }
 
-func TestAnEpochIsATenthOfTheWindowRoundedUp(t *testing.T) {
+func TestWindowEpochIsTenthRoundedUp(t *testing.T) {
 	for length, want := range map[time.Duration]int64{1_000_000: 100_000, 1_000_001: 100_001, 1_000_009: 100_001, 1_000_010: 100_001, 1<<63 - 1: 922337203685477581} {
 		if got := newWindow(length).width; got != want {
 			t.Errorf("%d ns: %d, want %d", length, got, want)
@@ -77,8 +77,8 @@ func TestAnEpochIsATenthOfTheWindowRoundedUp(t *testing.T) {
 	}
 }
 
-// TestCallsThatAreCountedAtATimeCountEach, also as the first of an epoch.
-func TestCallsThatAreCountedAtATimeCountEach(t *testing.T) {
+// TestWindowCountsConcurrentAdds, also as the first of an epoch.
+func TestWindowCountsConcurrentAdds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWindow(time.Second)
 		for n := 2; n <= 4; n += 2 {

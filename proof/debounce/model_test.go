@@ -309,6 +309,6 @@ func agree(t *testing.T, come func(*account, int), debounced maker) {
 	})
 }
 
-func TestFirstIsAsDesigned(t *testing.T) { agree(t, (*account).first, debounce.First[string]) }
+func TestFirstMatchesModel(t *testing.T) { agree(t, (*account).first, debounce.First[string]) }
 
-func TestLastIsAsDesigned(t *testing.T) { agree(t, (*account).last, debounce.Last[string]) }
+func TestLastMatchesModel(t *testing.T) { agree(t, (*account).last, debounce.Last[string]) }

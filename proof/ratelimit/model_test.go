@@ -210,9 +210,9 @@ func same(a, b end) bool {
 	return a.how == b.how && (a.at-b.at).Abs() < rounding && (a.after-b.after).Abs() < rounding
 }
 
-// TestALimiterIsABucketWithAQueue for any order of calls that wait or do not, cancellations, deadlines, changes of the rate, and times: each call
+// TestLimiterMatchesBucketWithQueue for any order of calls that wait or do not, cancellations, deadlines, changes of the rate, and times: each call
 // starts, or is turned away, when the reference says.
-func TestALimiterIsABucketWithAQueue(t *testing.T) {
+func TestLimiterMatchesBucketWithQueue(t *testing.T) {
 	rates := []float64{1, 2.5, 4, 10, 40}
 	rapid.Check(t, func(rt *rapid.T) {
 		config := ratelimit.Config{

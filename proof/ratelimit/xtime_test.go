@@ -22,9 +22,9 @@ func boundary(calls int, perSecond float64, burst int) time.Duration {
 	return time.Nanosecond + time.Duration(off*1e9)
 }
 
-// TestItAdmitsWhatXTimeRateAdmits, call by call, but for the nanosecond at a boundary. Where one of the two refuses a call that the other
+// TestLimiterAdmitsLikeXTimeRate, call by call, but for the nanosecond at a boundary. Where one of the two refuses a call that the other
 // admits, it must admit it that much later.
-func TestItAdmitsWhatXTimeRateAdmits(t *testing.T) {
+func TestLimiterAdmitsLikeXTimeRate(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		perSecond := rapid.OneOf(
 			rapid.SampledFrom([]float64{1, 2, 3, 7, 10, 100, 999, 1e3, 1e6, 0.1, 1.0 / 3600}),
@@ -68,8 +68,8 @@ func TestItAdmitsWhatXTimeRateAdmits(t *testing.T) {
 	})
 }
 
-// TestItWaitsAsLongAsXTimeRateWaits: for calls that wait one after the other the times are the same, but for the nanoseconds.
-func TestItWaitsAsLongAsXTimeRateWaits(t *testing.T) {
+// TestLimiterWaitsLikeXTimeRate: for calls that wait one after the other the times are the same, but for the nanoseconds.
+func TestLimiterWaitsLikeXTimeRate(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		perSecond := rapid.Float64Range(0.01, 1e6).Draw(rt, "rate")
 		burst := rapid.IntRange(1, 5).Draw(rt, "burst")
@@ -90,8 +90,8 @@ func TestItWaitsAsLongAsXTimeRateWaits(t *testing.T) {
 	})
 }
 
-// TestRacingCallersGetNoMoreThanTheRate while the rate is set anew, on real threads: who has read the clock long ago gives nothing back.
-func TestRacingCallersGetNoMoreThanTheRate(t *testing.T) {
+// TestLimiterNeverExceedsRateOnThreads while the rate is set anew, on real threads: who has read the clock long ago gives nothing back.
+func TestLimiterNeverExceedsRateOnThreads(t *testing.T) {
 	const perSecond, burst = 1e5, 1000
 	began := time.Now()
 	l := ratelimit.New(ratelimit.Config{Rate: perSecond, Burst: burst})

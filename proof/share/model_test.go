@@ -362,7 +362,7 @@ func ask(g *share.Group[int, string], caller int, e event) (what string) {
 	return <-told
 }
 
-func TestShareIsAsDesigned(t *testing.T) {
+func TestGroupMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		wantVerdicts, wantLens, wantRuns := s.expected()

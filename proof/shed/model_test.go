@@ -45,9 +45,9 @@ func (l *list) count() (requests, accepts int) {
 
 var errDown, errOdd = errors.New("down"), errors.New("odd")
 
-// TestShedderIsAsDesigned: it counts what it should for as long as it should, goes by the published share of that, and refuses as many calls as that
+// TestShedderMatchesModel: it counts what it should for as long as it should, goes by the published share of that, and refuses as many calls as that
 // says, but for what chance gives or takes: six standard deviations.
-func TestShedderIsAsDesigned(t *testing.T) {
+func TestShedderMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		config := shed.Config{
 			K:        rapid.SampledFrom([]float64{1, 1.1, 2, 5}).Draw(rt, "K"),
@@ -141,8 +141,8 @@ func one(rt *rapid.T, s *shed.Shedder, step int, share float64) (counts, accepte
 	return step < 3 || step > 5, step < 3, false
 }
 
-// TestNoCallIsLostByRacing: whatever callers do at one instant, each of their calls counts once.
-func TestNoCallIsLostByRacing(t *testing.T) {
+// TestShedderLosesNoCallByRacing: whatever callers do at one instant, each of their calls counts once.
+func TestShedderLosesNoCallByRacing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		callers := rapid.IntRange(1, 8).Draw(rt, "callers")
 		each := rapid.IntRange(1, 60).Draw(rt, "calls")
@@ -208,9 +208,9 @@ func outage(config shed.Config, lasts time.Duration, rate int) (half, all time.D
 	return half, all
 }
 
-// TestRecovery: after an outage of ten minutes at 50 calls a second half of the calls pass again within 4 minutes. With -v it tells how long it takes with
+// TestShedderRecoveryTimes: after an outage of ten minutes at 50 calls a second half of the calls pass again within 4 minutes. With -v it tells how long it takes with
 // other Ks and MaxShares too, of which docs/shed.md has a table.
-func TestRecovery(t *testing.T) {
+func TestShedderRecoveryTimes(t *testing.T) {
 	for _, k := range []float64{2, 1.1, 1.5, 3} {
 		for _, most := range []float64{0.9, 0.8, 0.95, 0.99, 1} {
 			byDefault := k == 2 && most == 0.9
@@ -234,8 +234,8 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
-// TestEveryOutageIsRecoveredFrom, however long it was, at any rate of calls that is worth shedding.
-func TestEveryOutageIsRecoveredFrom(t *testing.T) {
+// TestShedderRecoversFromEveryOutage, however long it was, at any rate of calls that is worth shedding.
+func TestShedderRecoversFromEveryOutage(t *testing.T) {
 	for _, minutes := range []time.Duration{1, 12} {
 		for _, rate := range []int{10, 20} {
 			synctest.Test(t, func(t *testing.T) {

@@ -47,8 +47,8 @@ func draw(t *rapid.T) throttle.Config {
 
 var errOwn = errors.New("own")
 
-// TestThrottleIsAsDesigned: every call is let through or refused as by the counter, however it then ends, and a refusal tells when the next tick is.
-func TestThrottleIsAsDesigned(t *testing.T) {
+// TestThrottleMatchesModel: every call is let through or refused as by the counter, however it then ends, and a refusal tells when the next tick is.
+func TestThrottleMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		config := draw(rt)
 		steps := rapid.SliceOfN(rapid.IntRange(0, 29), 1, 200).Draw(rt, "steps")
@@ -105,8 +105,8 @@ func call(th *throttle.Throttle, way int) (made bool, err error) {
 	return made, err
 }
 
-// TestNoTokenIsMadeByRacing: any number of callers at one instant get the tokens that there are, and no more.
-func TestNoTokenIsMadeByRacing(t *testing.T) {
+// TestThrottleMakesNoTokenByRacing: any number of callers at one instant get the tokens that there are, and no more.
+func TestThrottleMakesNoTokenByRacing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		config := draw(rt)
 		callers := rapid.IntRange(1, 8).Draw(rt, "callers")

@@ -179,9 +179,9 @@ func (a *abandoner) check(t *rapid.T) {
 	}
 }
 
-// TestAbandonIsAsDesigned: every call that is made returns at its end, its caller's or the limit, and is refused while so many are
+// TestTimeoutAbandonMatchesModel: every call that is made returns at its end, its caller's or the limit, and is refused while so many are
 // left behind.
-func TestAbandonIsAsDesigned(t *testing.T) {
+func TestTimeoutAbandonMatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 3).Draw(t, "Abandon")
 		rapid.SyncTest(t, func(t *rapid.T) {

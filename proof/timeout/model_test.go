@@ -128,7 +128,7 @@ func (s scenario) actual() (at time.Duration, what string, left int) {
 	return at, what, left
 }
 
-func TestTimeoutIsAsDesigned(t *testing.T) {
+func TestTimeoutMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		var got, want string
