@@ -351,7 +351,7 @@ func TestBulkheadReleasesPlaceOnPanicAndGoexit(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != "boom" {
-					t.Errorf("%s: panic value is %v, want boom", name, value)
+					t.Errorf("got %s: panic value is %v, want boom", name, value)
 				}
 			}()
 			call(resiliencetest.Panic[int]("boom").Do)

@@ -21,7 +21,8 @@ import (
 
 type key struct{}
 
-// burst makes calls at the given times, each with its number as a value, and gives what each got and when.
+// burst makes calls at the given times, each with its number as a context value, and returns what
+// each call returned and when.
 func burst(t *testing.T, call resilience.Effector[string], at ...time.Duration) []string {
 	t.Helper()
 	began := time.Now()
@@ -42,7 +43,8 @@ func burst(t *testing.T, call resilience.Effector[string], at ...time.Duration) 
 	return got
 }
 
-// naming gives an effector that takes a second and tells the number of the run and whose values it has.
+// naming returns an effector that takes a second and returns the number of the run and of the call
+// whose values it has.
 func naming() (resilience.Effector[string], *atomic.Int32) {
 	var runs atomic.Int32
 	return func(ctx context.Context) (string, error) {
@@ -58,7 +60,7 @@ func naming() (resilience.Effector[string], *atomic.Int32) {
 func check(t *testing.T, got []string, want ...string) {
 	t.Helper()
 	if !slices.Equal(got, want) {
-		t.Errorf("\n%q, want\n%q", got, want)
+		t.Errorf("got\n%q, want\n%q", got, want)
 	}
 }
 
@@ -66,7 +68,7 @@ func TestFirstRunsFirstCallOfBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.First(e, 2*time.Second, 0),
-			0, 500*time.Millisecond, // both wait for the run
+			0, 500*time.Millisecond, // both calls wait for the run
 			2*time.Second, // quiet would end a second later
 			3999*time.Millisecond,
 			5999*time.Millisecond, // quiet has passed, and another burst begins
@@ -88,7 +90,7 @@ func TestFirstSharesErrors(t *testing.T) {
 			time.Sleep(time.Second / 2)
 		}
 		if down.Calls() != 1 {
-			t.Errorf("%d runs", down.Calls())
+			t.Errorf("got %d runs, want 1", down.Calls())
 		}
 	})
 }
@@ -97,13 +99,14 @@ func TestFirstKeepsResultForAtMostMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		var at []time.Duration
-		for i := range 50 { // a call each 100 ms, for five seconds
+		for i := range 50 { // a call every 100 ms for five seconds
 			at = append(at, time.Duration(i)*100*time.Millisecond)
 		}
 		got := burst(t, debounce.First(e, time.Second, 1500*time.Millisecond), at...)
-		// The run of 0 s ends at 1 s and is good until 2.5 s; that of 2.5 s ends at 3.5 s and is good until 5 s.
+		// The run from 0 s ends at 1 s and counts until 2.5 s. The run from 2.5 s ends at 3.5 s and
+		// counts until 5 s.
 		if runs.Load() != 2 || got[24] != "run 1 of call 0 at 2.4s" || got[25] != "run 2 of call 25 at 3.5s" || got[49] != "run 2 of call 25 at 4.9s" {
-			t.Errorf("%d runs: %q", runs.Load(), got)
+			t.Errorf("got %d runs: %q", runs.Load(), got)
 		}
 	})
 }
@@ -123,7 +126,7 @@ func TestFirstRunOutlivesItsFirstCaller(t *testing.T) {
 		})
 		time.Sleep(time.Second / 4)
 		if value, err := call(t.Context()); value != "run 1 of call first" || err != nil || runs.Load() != 1 {
-			t.Errorf("%q, %v", value, err)
+			t.Errorf("got %q, %v after %d runs, want run 1", value, err, runs.Load())
 		}
 		g.Wait()
 	})
@@ -144,12 +147,12 @@ func TestDebounceCancelsAbandonedRun(t *testing.T) {
 				}
 				synctest.Wait()
 				if hung.Running() != 0 {
-					t.Error("the run goes on without callers")
+					t.Error("the run continues without callers")
 				}
 				ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				if call(ctx); hung.Calls() != 2 {
-					t.Errorf("%d runs: a call joined the run that was given up", hung.Calls())
+					t.Errorf("got %d runs, want 2: no call may join a canceled run", hung.Calls())
 				}
 			})
 		})
@@ -160,12 +163,12 @@ func TestLastRunsOnceAfterBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		got := burst(t, debounce.Last(e, 2*time.Second, 0),
-			0, 1*time.Second, 2999*time.Millisecond, // a burst: its run is at 4.999 s
-			5*time.Second, // another, which begins while the run lasts
+			0, 1*time.Second, 2999*time.Millisecond, // a burst whose run begins at 4.999 s
+			5*time.Second, // another burst, which begins while the run lasts
 		)
 		check(t, got, "run 1 of call 2 at 5.999s", "run 1 of call 2 at 5.999s", "run 1 of call 2 at 5.999s", "run 2 of call 3 at 8s")
 		if runs.Load() != 2 {
-			t.Errorf("%d runs", runs.Load())
+			t.Errorf("got %d runs", runs.Load())
 		}
 	})
 }
@@ -174,12 +177,12 @@ func TestLastWaitsForAtMostMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		var at []time.Duration
-		for i := range 30 { // a call each 100 ms, for three seconds
+		for i := range 30 { // a call every 100 ms for three seconds
 			at = append(at, time.Duration(i)*100*time.Millisecond)
 		}
 		got := burst(t, debounce.Last(e, 150*time.Millisecond, 950*time.Millisecond), at...)
 		if runs.Load() != 3 || got[0] != "run 1 of call 9 at 1.95s" || got[9] != got[0] || got[10] != "run 2 of call 19 at 2.95s" || got[29] != "run 3 fails at 3.95s" {
-			t.Errorf("%d runs: %q", runs.Load(), got)
+			t.Errorf("got %d runs: %q", runs.Load(), got)
 		}
 	})
 }
@@ -203,10 +206,10 @@ func TestLastCallerMayLeaveBurst(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		if _, err := call(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second/2 {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("got %v after %v, want context.DeadlineExceeded after 500ms", err, time.Since(began))
 		}
 		if err := g.Wait(); err != nil || got != "run 1 of call last" || runs.Load() != 1 {
-			t.Errorf("%q, %v: the run has the values of the burst's last call, gone or not", got, err)
+			t.Errorf("got %q, %v; want the values of the burst's last call although it has left", got, err)
 		}
 	})
 }
@@ -222,7 +225,7 @@ func TestLastDoesNotRunAbandonedBurst(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		if runs.Load() != 0 {
-			t.Error("it was run")
+			t.Error("the burst was run, want no run")
 		}
 	})
 }
@@ -251,7 +254,7 @@ func TestDebouncePanicAndGoexitReachEveryCaller(t *testing.T) {
 							}
 						}()
 						if i == 3 && name == "First" {
-							time.Sleep(1500 * time.Millisecond) // when the run has ended: what it came to is the burst's all the same
+							time.Sleep(1500 * time.Millisecond) // after the run: its outcome still belongs to the burst
 						}
 						call(t.Context())
 						t.Errorf("%s, %s: a call returned", name, what)
@@ -259,14 +262,14 @@ func TestDebouncePanicAndGoexitReachEveryCaller(t *testing.T) {
 				}
 				callers.Wait()
 				if reached.Load() != 4 {
-					t.Errorf("%s: %s reached %d of 4 callers", name, what, reached.Load())
+					t.Errorf("got %s: %s reached %d callers, want 4", name, what, reached.Load())
 				}
 			})
 		}
 	}
 }
 
-// TestFirstWithoutQuietSharesOnlyTheRun: the burst is over when its run is.
+// The burst ends with its run.
 func TestFirstWithoutQuietSharesOnlyTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
@@ -278,7 +281,7 @@ func TestFirstWithoutQuietSharesOnlyTheRun(t *testing.T) {
 	})
 }
 
-// TestLastWithoutQuietRunsImmediately: a burst is the calls of one instant.
+// A burst consists of the calls of one instant.
 func TestLastWithoutQuietRunsImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
@@ -287,20 +290,20 @@ func TestLastWithoutQuietRunsImmediately(t *testing.T) {
 	})
 }
 
-// TestFirstBurstMayLastForever, unless most says otherwise.
+// Without a most, nothing ends a burst while calls keep coming.
 func TestFirstBurstMayLastForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.First(e, time.Minute, 0)
 		for range 10_000 {
 			if value, err := call(t.Context()); value != "run 1 of call <nil>" || err != nil {
-				t.Fatalf("%q, %v", value, err)
+				t.Fatalf("got %q, %v, want the result of run 1", value, err)
 			}
 			time.Sleep(time.Minute - time.Nanosecond)
 		}
 		time.Sleep(time.Nanosecond)
 		if call(t.Context()); runs.Load() != 2 {
-			t.Errorf("%d runs", runs.Load())
+			t.Errorf("got %d runs", runs.Load())
 		}
 	})
 }
@@ -313,7 +316,7 @@ func TestFirstCountsQuietFromLastCallOrRunEnd(t *testing.T) {
 	})
 }
 
-// TestLastRunsForRemainingCaller before it began, and while it runs.
+// The other callers leave before the run begins and while it runs.
 func TestLastRunsForRemainingCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
@@ -335,12 +338,12 @@ func TestLastRunsForRemainingCaller(t *testing.T) {
 			})
 		}
 		if g.Wait(); runs.Load() != 1 {
-			t.Errorf("%d runs", runs.Load())
+			t.Errorf("got %d runs", runs.Load())
 		}
 	})
 }
 
-// TestLastStartsNewBurstAfterAbandonedOne, with a time of its own.
+// The new burst has its own bounds.
 func TestLastStartsNewBurstAfterAbandonedOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
@@ -350,12 +353,12 @@ func TestLastStartsNewBurstAfterAbandonedOne(t *testing.T) {
 		call(ctx)
 		began := time.Now()
 		if value, err := call(context.WithValue(t.Context(), key{}, "other")); value != "run 1 of call other" || err != nil || time.Since(began) != 3*time.Second {
-			t.Errorf("%q, %v after %v and %d runs", value, err, time.Since(began), runs.Load())
+			t.Errorf("got %q, %v after %v and %d runs", value, err, time.Since(began), runs.Load())
 		}
 	})
 }
 
-// TestFirstClockGoingBackEndsBurst: a package's effector is used outside of a bubble and then in one, decades away.
+// An effector of a package is used outside a bubble and then inside one, decades earlier.
 func TestFirstClockGoingBackEndsBurst(t *testing.T) {
 	counted := resiliencetest.FailFirst[int](0)
 	call := debounce.First(counted.Do, time.Hour, 0)
@@ -363,13 +366,12 @@ func TestFirstClockGoingBackEndsBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for range 2 {
 			if _, err := call(t.Context()); err != nil || counted.Calls() != 2 {
-				t.Errorf("%v, %d runs", err, counted.Calls())
+				t.Errorf("got %v after %d runs, want 2 runs", err, counted.Calls())
 			}
 		}
 	})
 }
 
-// TestDebounceServesConcurrentCallers of the burst that they belong to.
 func TestDebounceServesConcurrentCallers(t *testing.T) {
 	for name, debounced := range map[string]func(resilience.Effector[int], time.Duration, time.Duration) resilience.Effector[int]{
 		"First": debounce.First[int], "Last": debounce.Last[int],
@@ -391,7 +393,7 @@ func TestDebounceServesConcurrentCallers(t *testing.T) {
 					value, err := call(ctx)
 					cancel()
 					if err == nil && value != 1 || err != nil && (!leaves || !errors.Is(err, context.Canceled)) {
-						return fmt.Errorf("%s: %d, %w", name, value, err)
+						return fmt.Errorf("%s: got %d, %w", name, value, err)
 					}
 				}
 				return nil
@@ -401,7 +403,7 @@ func TestDebounceServesConcurrentCallers(t *testing.T) {
 			t.Error(err)
 		}
 		if n := runs.Load(); n == 0 || n > 2400 {
-			t.Errorf("%s: %d runs for 2400 calls", name, n)
+			t.Errorf("%s: got %d runs for 2400 calls, want 1 to 2400", name, n)
 		}
 	}
 }
@@ -414,13 +416,13 @@ func TestDebounceEndedContextStartsNothing(t *testing.T) {
 		for _, call := range []resilience.Effector[string]{debounce.First(e, 0, 0), debounce.Last(e, 0, 0)} {
 			_, err := call(ctx)
 			if synctest.Wait(); !errors.Is(err, context.Canceled) || runs.Load() != 0 {
-				t.Errorf("%v, %d runs", err, runs.Load())
+				t.Errorf("got %v after %d runs, want context.Canceled and no run", err, runs.Load())
 			}
 		}
 	})
 }
 
-// TestLastEndedContextIsNotPartOfBurst: it neither puts the run off, nor lends it its values.
+// Such a call neither delays the run nor provides its values.
 func TestLastEndedContextIsNotPartOfBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dead, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "dead"))
@@ -432,7 +434,7 @@ func TestLastEndedContextIsNotPartOfBurst(t *testing.T) {
 	})
 }
 
-// TestLastCancelsRunOfCallerLeavingAtStart: his ctx ends in the instant in which the run begins, and either may come first.
+// The context ends in the instant in which the run begins; either may come first.
 func TestLastCancelsRunOfCallerLeavingAtStart(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
@@ -443,7 +445,7 @@ func TestLastCancelsRunOfCallerLeavingAtStart(t *testing.T) {
 				t.Error(err)
 			}
 			if synctest.Wait(); hung.Running() != 0 {
-				t.Fatal("the run goes on without callers")
+				t.Fatal("the run continues without callers")
 			}
 		})
 	}
@@ -460,7 +462,7 @@ func TestDebounceArgumentErrorsPanic(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != want {
-					t.Errorf("panicked with %v, want %s", value, want)
+					t.Errorf("panic value is %v, want %s", value, want)
 				}
 			}()
 			mistake()
@@ -468,13 +470,13 @@ func TestDebounceArgumentErrorsPanic(t *testing.T) {
 	}
 }
 
-// TestFirstBurstContinuesInAnotherBubble: a package's effector is used in the bubbles of two tests, which begin at the same instant.
+// An effector of a package is used in the bubbles of two tests, which begin at the same instant.
 func TestFirstBurstContinuesInAnotherBubble(t *testing.T) {
 	runs := 0
 	first := debounce.First(func(context.Context) (int, error) { runs++; return runs, nil }, time.Second, 0)
 	use := func(t *testing.T) {
 		if value, err := first(context.Background()); value != 1 || err != nil {
-			t.Errorf("%d, %v", value, err)
+			t.Errorf("got %d, %v, want 1", value, err)
 		}
 	}
 	synctest.Test(t, use)

@@ -17,15 +17,15 @@ func TestWindowFullCounterStops(t *testing.T) {
 			w.add(accepted, now)
 		}
 		if requests, accepts := w.sums(now); requests != countMask || accepts != countMask {
-			t.Errorf("%d requests, %d accepts", requests, accepts)
+			t.Errorf("got %d requests and %d accepts, want %d", requests, accepts, countMask)
 		}
 		if time.Sleep(2 * time.Second); w.sum(accepted, w.epoch(clock.Now())) != 0 {
-			t.Error("it ran over into the tag")
+			t.Error("the counter overflowed into the tag")
 		}
 	})
 }
 
-// TestWindowLateAddCountsNow: he has read the clock, and others have used his word for a later epoch since.
+// The late caller has read the clock before others used its word for a later epoch.
 func TestWindowLateAddCountsNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := clock.Now()
@@ -34,12 +34,12 @@ func TestWindowLateAddCountsNow(t *testing.T) {
 		w.add(others, clock.Now())
 		w.add(others, before)
 		if requests, _ := w.sums(clock.Now()); requests != 2 {
-			t.Errorf("%d calls counted, of 2", requests)
+			t.Errorf("got %d calls, want 2", requests)
 		}
 	})
 }
 
-// TestWindowSumsNextEpoch for one that has read the clock just before it begins.
+// The caller of sums has read the clock just before the epoch begins.
 func TestWindowSumsNextEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := clock.Now()
@@ -47,12 +47,12 @@ func TestWindowSumsNextEpoch(t *testing.T) {
 		time.Sleep(time.Duration(w.width))
 		w.add(accepted, clock.Now())
 		if _, accepts := w.sums(before); accepts != 1 {
-			t.Errorf("%d calls counted, of 1", accepts)
+			t.Errorf("got %d calls, want 1", accepts)
 		}
 	})
 }
 
-// TestWindowSurvivesClockGoingBack by any time: what was counted before is gone, and what is counted then is there.
+// However far the clock goes back, earlier calls are gone and new ones are counted.
 func TestWindowSurvivesClockGoingBack(t *testing.T) {
 	for _, back := range []time.Duration{2 * time.Second, time.Minute, 26 * 365 * 24 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestWindowSurvivesClockGoingBack(t *testing.T) {
 			}
 			now := clock.Now() - int64(back)
 			if requests, _ := w.sums(now); requests != 0 {
-				t.Errorf("%v back: %d calls of the future", back, requests)
+				t.Errorf("%v back: got %d calls of the future, want 0", back, requests)
 			}
 		})
 	}
@@ -72,12 +72,12 @@ func TestWindowSurvivesClockGoingBack(t *testing.T) {
 func TestWindowEpochIsTenthRoundedUp(t *testing.T) {
 	for length, want := range map[time.Duration]int64{1_000_000: 100_000, 1_000_001: 100_001, 1_000_009: 100_001, 1_000_010: 100_001, 1<<63 - 1: 922337203685477581} {
 		if got := newWindow(length).width; got != want {
-			t.Errorf("%d ns: %d, want %d", length, got, want)
+			t.Errorf("window of %d ns: got an epoch of %d ns, want %d", length, got, want)
 		}
 	}
 }
 
-// TestWindowCountsConcurrentAdds, also as the first of an epoch.
+// Two calls that are counted concurrently both count, also as the first ones of an epoch.
 func TestWindowCountsConcurrentAdds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWindow(time.Second)
@@ -88,7 +88,7 @@ func TestWindowCountsConcurrentAdds(t *testing.T) {
 			}
 			w.add(accepted, clock.Now())
 			if _, accepts := w.sums(clock.Now()); accepts != int64(n) {
-				t.Errorf("%d calls counted, of %d", accepts, n)
+				t.Errorf("got %d calls, want %d", accepts, n)
 			}
 		}
 	})
