@@ -21,6 +21,10 @@ import (
 	"github.com/effector-go/resilience/internal/shared"
 )
 
+// ErrCycle is the error of a call that would make a run of [First] wait for its own result. It is the
+// same value as share.ErrCycle: runs of both packages may wait for each other.
+var ErrCycle = shared.ErrCycle
+
 // First returns an effector that runs e for the first call of a burst. The other calls receive the
 // result of that run, whether a value or an error. The burst ends, and the next call begins a new
 // one, as soon as
@@ -76,6 +80,7 @@ type first[T any] struct {
 
 	mu   sync.Mutex     // guards the following, and run's
 	run  *shared.Run[T] // of the current burst; nil before the first
+	node *shared.Node   // of run
 	came int64          // time of the burst's last call, on package clock
 }
 
@@ -84,19 +89,35 @@ func (f *first[T]) do(ctx context.Context) (T, error) {
 		var zero T
 		return zero, resilience.ContextErr(ctx)
 	}
-	return f.join(ctx).Wait(ctx)
+	waiter := shared.NodeOf(ctx)
+	run, node, err := f.join(ctx, waiter)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	defer waiter.Done(node)
+	return run.Wait(ctx)
 }
 
-// join returns the run of the burst, and starts a new one if the burst is over.
-func (f *first[T]) join(ctx context.Context) *shared.Run[T] {
+// join returns the run of the burst, and starts a new one if the burst is over. The waiter is the run
+// that the caller belongs to; it is registered as waiting for the returned run while that lasts.
+func (f *first[T]) join(ctx context.Context, waiter *shared.Node) (*shared.Run[T], *shared.Node, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := clock.Now() // under mu, so that no run ends later than now
-	if f.run == nil || !f.run.Join() && f.over(now) {
+	switch {
+	case f.run != nil && f.run.Running():
+		if err := waiter.Await(f.node); err != nil {
+			return nil, nil, err
+		}
+		f.run.Join()
+	case f.run == nil || f.over(now):
+		ctx, f.node = shared.NewNode(ctx)
+		waiter.Await(f.node) // no cycle: the run hasn't begun
 		f.run = shared.Start(ctx, &f.mu, 1, f.effector, nil)
 	}
 	f.came = now
-	return f.run
+	return f.run, f.node, nil
 }
 
 // over reports whether the burst is over, given that its run has ended or was given up.

@@ -482,3 +482,16 @@ func TestFirstBurstContinuesInAnotherBubble(t *testing.T) {
 	synctest.Test(t, use)
 	synctest.Test(t, use)
 }
+
+func TestFirstRunAskingForItselfReturnsErrCycle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a, b resilience.Effector[int]
+		a = debounce.First(func(ctx context.Context) (int, error) { return b(ctx) }, time.Second, 0)
+		b = debounce.First(func(ctx context.Context) (int, error) { return a(ctx) }, time.Second, 0)
+		for range 2 { // the run, and another call of its burst
+			if _, err := a(t.Context()); !errors.Is(err, debounce.ErrCycle) {
+				t.Errorf("got %v, want ErrCycle", err)
+			}
+		}
+	})
+}
