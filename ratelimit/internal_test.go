@@ -11,7 +11,7 @@ func TestSetRateClosesReplacedBucket(t *testing.T) {
 	l := New(Config{Rate: 1e-5, Burst: 3})
 	old := l.bucket.Load()
 	l.SetRate(1e-5, 3)
-	if _, open := old.take(clock.Now()); open {
+	if _, open := old.take(0, clock.Now(), 1); open {
 		t.Error("the old bucket is open")
 	}
 	for i := range 4 {
