@@ -24,7 +24,7 @@ func perKey(rate float64, burst, maxKeys int) *ratelimit.Keyed[int] {
 	})
 }
 
-// TestKeyedHasOneBucketPerKey, asked for by each of the ways.
+// All ways to use a key share its bucket.
 func TestKeyedHasOneBucketPerKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := perKey(1, 3, 0)
@@ -34,32 +34,32 @@ func TestKeyedHasOneBucketPerKey(t *testing.T) {
 		for id := range 2 {
 			ctx := context.WithValue(t.Context(), customer{}, id)
 			if !k.Allow(id) {
-				t.Errorf("%d: Allow says no", id)
+				t.Errorf("key %d: Allow returned false", id)
 			}
 			if _, err := guarded(ctx); err != nil {
-				t.Errorf("%d: By: %v", id, err)
+				t.Errorf("key %d: By: got %v", id, err)
 			}
 			if value, err := ratelimit.DoKey(ctx, k, id, one.Do); value != 1 || err != nil {
-				t.Errorf("%d: DoKey: %v", id, err)
+				t.Errorf("key %d: DoKey: got %v, %v, want 1", id, value, err)
 			}
 			if s := k.Snapshot(id); s != (ratelimit.Snapshot{Name: "customers", Rate: 1, Burst: 3}) {
-				t.Errorf("%d: %+v", id, s)
+				t.Errorf("key %d: got %+v, want an empty bucket", id, s)
 			}
 			_, byErr := guarded(ctx)
 			_, doErr := ratelimit.DoKey(ctx, k, id, one.Do)
 			for _, err := range []error{byErr, doErr} {
 				if after, _ := resilience.RetryAfter(err); !errors.Is(err, ratelimit.ErrLimited) || after != time.Second || err.Error() != "ratelimit customers: limited, retry in 1s" {
-					t.Errorf("%d: %v", id, err)
+					t.Errorf("key %d: got %v, want a refusal for 1s", id, err)
 				}
 			}
 		}
 		if s := k.Snapshot(7); s.Available != 3 || k.Len() != 2 || one.Calls() != 4 || k.Name() != "customers" {
-			t.Errorf("%+v, %d keys, %d calls", s, k.Len(), one.Calls())
+			t.Errorf("got %+v, %d keys, and %d calls, want 3 tokens, 2 keys, and 4 calls", s, k.Len(), one.Calls())
 		}
 	})
 }
 
-// TestKeyedForgetsKeyWhenBucketIsFull, not a nanosecond before: forgetting a full one changes nothing.
+// It is forgotten not a nanosecond earlier.
 func TestKeyedForgetsKeyWhenBucketIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := perKey(0.5, 2, 0)
@@ -67,11 +67,11 @@ func TestKeyedForgetsKeyWhenBucketIsFull(t *testing.T) {
 		k.Allow(1)
 		time.Sleep(4*time.Second - 1)
 		if s := k.Snapshot(1); k.Len() != 1 || s.Available != 1 {
-			t.Errorf("%d keys, %+v", k.Len(), s)
+			t.Errorf("got %d keys and %+v", k.Len(), s)
 		}
 		time.Sleep(time.Nanosecond)
 		if s := k.Snapshot(1); k.Len() != 0 || s.Available != 2 {
-			t.Errorf("%d keys, %+v", k.Len(), s)
+			t.Errorf("got %d keys and %+v", k.Len(), s)
 		}
 	})
 }
@@ -269,7 +269,7 @@ func TestKeyedDefaultMaxKeys(t *testing.T) {
 	}
 }
 
-// TestKeyedKeepsKeyWithWaitingCalls, however many others come: who comes later for it stands behind them.
+// However many other keys come, a later call for the key queues behind its waiting calls.
 func TestKeyedKeepsKeyWithWaitingCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := ratelimit.NewKeyed(ratelimit.KeyedConfig[int]{Config: ratelimit.Config{Rate: 1, Wait: time.Minute}, MaxKeys: 1})
@@ -288,14 +288,14 @@ func TestKeyedKeepsKeyWithWaitingCalls(t *testing.T) {
 		}
 		g.Go(call)
 		if err := g.Wait(); err != nil || time.Since(began) != 4*time.Second {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("got %v after %v, want 4s", err, time.Since(began))
 		}
 	})
 }
 
 var globalKeyed = perKey(1, 3, 2)
 
-// TestKeyedSurvivesClockGoingBack: see TestLimiterClockGoingBackBlocksOneFill.
+// See TestLimiterClockGoingBackBlocksOneFill.
 func TestKeyedSurvivesClockGoingBack(t *testing.T) {
 	use := func() {
 		for id := range 10 {
@@ -310,7 +310,7 @@ func TestKeyedSurvivesClockGoingBack(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			for id := range 10 {
 				if s := globalKeyed.Snapshot(id); s.Available != 3 {
-					t.Errorf("%d: %d tokens after the time in which a bucket fills", id, s.Available)
+					t.Errorf("key %d: got %d tokens after the time in which a bucket fills, want 3", id, s.Available)
 				}
 			}
 			use()
@@ -319,7 +319,7 @@ func TestKeyedSurvivesClockGoingBack(t *testing.T) {
 	}
 }
 
-// TestKeyedTokensAreTakenOnceUnderContention, on real threads, with evictions.
+// The test uses real threads, and more keys than MaxKeys.
 func TestKeyedTokensAreTakenOnceUnderContention(t *testing.T) {
 	const keys, burst = 20, 100
 	roomy, tight := perKey(1e-5, burst, keys), perKey(1e-5, burst, keys/4)
@@ -345,8 +345,8 @@ func TestKeyedTokensAreTakenOnceUnderContention(t *testing.T) {
 	}
 	g.Wait()
 	for id := range keys {
-		if admitted[id].Load() != burst || more[id].Load() > burst {
-			t.Errorf("%d: %d calls, and %d where keys fall away, of %d tokens", id, admitted[id].Load(), more[id].Load(), burst)
+		if admitted[id].Load() != burst || more[id].Load() != burst {
+			t.Errorf("key %d: got %d calls, and %d with a small MaxKeys, want %d", id, admitted[id].Load(), more[id].Load(), burst)
 		}
 	}
 }
@@ -367,7 +367,7 @@ func TestKeyedConfigValidateReportsAllErrors(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != text {
-					t.Errorf("panicked with %v, want %s", value, text)
+					t.Errorf("panic value is %v, want %s", value, text)
 				}
 			}()
 			mistake()
@@ -377,14 +377,14 @@ func TestKeyedConfigValidateReportsAllErrors(t *testing.T) {
 	cancel()
 	k := perKey(1, 1, 0)
 	if _, err := ratelimit.DoKey(ctx, k, 1, one.Do); !errors.Is(err, context.Canceled) || k.Len() != 0 || one.Calls() != 0 {
-		t.Errorf("%v for a ctx that is done, and %d keys", err, k.Len())
+		t.Errorf("ended context: got %v with %d keys, want context.Canceled with 0", err, k.Len())
 	}
 }
 
 func TestKeyedAllowOfKnownKeyAllocatesNothing(t *testing.T) {
 	k := perKey(1, 1e6, 0)
 	if n := testing.AllocsPerRun(1000, func() { k.Allow(1) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }
 
@@ -403,7 +403,7 @@ func BenchmarkKeyed(b *testing.B) {
 			}
 		})
 	})
-	b.Run("new", func(b *testing.B) { // and another falls away
+	b.Run("new", func(b *testing.B) { // beyond MaxKeys
 		k := perKey(1, 10, 10_000)
 		b.ReportAllocs()
 		for id := 0; b.Loop(); id++ {
