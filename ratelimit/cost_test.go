@@ -124,6 +124,10 @@ func TestCostWaitersAreServedInOrder(t *testing.T) {
 		if l.AllowN(1) || !l.AllowN(0) || l.Wait(costing(t.Context(), 0)) != nil {
 			t.Error("a newcomer overtook the queue, or one that takes nothing was refused")
 		}
+		time.Sleep(2 * time.Second)
+		if l.AllowN(1) || l.Allow() {
+			t.Error("a newcomer took tokens that the first waiter still collects")
+		}
 		g.Wait()
 		want := []string{"1 refused, retry in 21s, at 0s", "5 admitted at 5s", "1 admitted at 6s", "10 admitted at 16s", "4 admitted at 20s"}
 		if !slices.Equal(got, want) {

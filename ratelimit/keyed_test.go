@@ -227,6 +227,39 @@ func TestKeyedForConfiguresEachKey(t *testing.T) {
 	})
 }
 
+// A key that is used more often than its bucket fills is remembered, also while its bucket is full.
+func TestKeyedRemembersKeyInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		k := ratelimit.NewKeyed(ratelimit.KeyedConfig[string]{For: func(string) ratelimit.Config {
+			asked++
+			return ratelimit.Config{Rate: 1, Burst: 10}
+		}})
+		for range 100 {
+			k.Allow("alice")
+			time.Sleep(9 * time.Second)
+		}
+		if asked != 1 {
+			t.Errorf("For was called %d times, want once", asked)
+		}
+	})
+}
+
+// Another call adds the key while For runs. Both use the same bucket.
+func TestKeyedForRacingCallsShareOneBucket(t *testing.T) {
+	var k *ratelimit.Keyed[string]
+	asked := 0
+	k = ratelimit.NewKeyed(ratelimit.KeyedConfig[string]{For: func(key string) ratelimit.Config {
+		if asked++; asked == 1 && !k.Allow(key) {
+			t.Error("the inner call was refused")
+		}
+		return ratelimit.Config{Rate: 1e-5}
+	}})
+	if k.Allow("alice") || k.Len() != 1 || asked != 2 {
+		t.Errorf("got a second token of one, or %d keys and %d calls of For, want 1 and 2", k.Len(), asked)
+	}
+}
+
 func TestKeyedForPanicsOnInvalidConfig(t *testing.T) {
 	broken := true
 	k := ratelimit.NewKeyed(ratelimit.KeyedConfig[string]{
