@@ -59,10 +59,11 @@ func draw(t *rapid.T) scenario {
 	if rapid.Bool().Draw(t, "waits") {
 		s.revalidate = 0
 	}
+	lastKey := rapid.IntRange(0, 3).Draw(t, "last key")
 	at := time.Duration(0)
 	for i := range rapid.IntRange(1, 25).Draw(t, "events") {
 		at += time.Millisecond + ms(10, "gap")
-		e := event{at: at, key: rapid.IntRange(0, 3).Draw(t, "key"), forgets: rapid.IntRange(0, 9).Draw(t, "forgets") == 0, stays: time.Hour}
+		e := event{at: at, key: rapid.IntRange(0, lastKey).Draw(t, "key"), forgets: rapid.IntRange(0, 9).Draw(t, "forgets") == 0, stays: time.Hour}
 		if rapid.IntRange(0, 2).Draw(t, "leaves") == 0 {
 			e.stays = ms(30, "stays") + 250*time.Microsecond + time.Duration(i)*time.Microsecond
 		}
