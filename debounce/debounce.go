@@ -21,8 +21,8 @@ import (
 	"github.com/effector-go/resilience/internal/shared"
 )
 
-// ErrCycle is the error of a call that would make a run of [First] wait for its own result. It is the
-// same value as share.ErrCycle: runs of both packages may wait for each other.
+// ErrCycle is the error of a call that would make a run of [First] wait for its own result. It is
+// the same value as share.ErrCycle: runs of both packages may wait for each other.
 var ErrCycle = shared.ErrCycle
 
 // First returns an effector that runs e for the first call of a burst. The other calls receive the
@@ -99,8 +99,9 @@ func (f *first[T]) do(ctx context.Context) (T, error) {
 	return run.Wait(ctx)
 }
 
-// join returns the run of the burst, and starts a new one if the burst is over. The waiter is the run
-// that the caller belongs to; it is registered as waiting for the returned run while that lasts.
+// join returns the run of the burst, and starts a new one if the burst is over. The waiter is the
+// run that the caller belongs to; it is registered as waiting for the returned run while that
+// lasts.
 func (f *first[T]) join(ctx context.Context, waiter *shared.Node) (*shared.Run[T], *shared.Node, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

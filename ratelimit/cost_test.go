@@ -96,8 +96,8 @@ func TestSetRateRefusesWaiterWithCostAboveBurst(t *testing.T) {
 	})
 }
 
-// Waiting calls are served in order, whatever they cost, and each turn takes the costs before it into
-// account.
+// Waiting calls are served in order, whatever they cost, and each turn takes the costs before it
+// into account.
 func TestCostWaitersAreServedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Burst: 10, Wait: 20 * time.Second, Cost: costOf})
@@ -178,8 +178,8 @@ func TestLimiterWait(t *testing.T) {
 	})
 }
 
-// lateContext makes goroutines that wait with it late, as if their timers fired late: each look at its
-// error takes a while.
+// lateContext makes goroutines that wait with it late, as if their timers fired late: each look at
+// its error takes a while.
 type lateContext struct {
 	context.Context
 	late time.Duration
@@ -221,7 +221,8 @@ func TestLimiterLateTimersLoseNoRate(t *testing.T) {
 				t.Errorf("call %d started after %v, want %v and at most a few delays", i, start, due)
 			}
 		}
-		// The last call took its token as of its due time, so the next one is due a millisecond later.
+		// The last call took its token as of its due time, so the next one is due a millisecond
+		// later.
 		time.Sleep(time.Until(began.Add((calls+1)*time.Millisecond - 1)))
 		if l.Allow() {
 			t.Error("a token came early")
@@ -229,9 +230,9 @@ func TestLimiterLateTimersLoseNoRate(t *testing.T) {
 	})
 }
 
-// The first waiter, due at 1 s, is late until 5 s. The next two come at 4 s and 4.5 s, so they are due
-// at 4 s and 5 s, not at 2 s and 3 s when no call waited: a token that the full bucket couldn't hold
-// isn't earned afterward.
+// The first waiter, due at 1 s, is late until 5 s. The next two come at 4 s and 4.5 s, so they are
+// due at 4 s and 5 s, not at 2 s and 3 s when no call waited: a token that the full bucket couldn't
+// hold isn't earned afterward.
 func TestLimiterWaiterIsNotDueBeforeItComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})

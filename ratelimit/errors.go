@@ -51,9 +51,9 @@ func title(name string) string { return errtext.Title("ratelimit", name) }
 // ErrCost is matched by every [*CostError] under [errors.Is].
 var ErrCost = errors.New("ratelimit: cost above burst")
 
-// CostError is the error of a call that costs more tokens than the bucket ever holds, so that its turn
-// would never come. It matches [ErrCost] and [resilience.ErrRefused], and has no RetryAfter: the same
-// call will be refused again, unless the burst is raised.
+// CostError is the error of a call that costs more tokens than the bucket ever holds, so that its
+// turn would never come. It matches [ErrCost] and [resilience.ErrRefused], and has no RetryAfter:
+// the same call will be refused again, unless the burst is raised.
 type CostError struct {
 	Name  string // of the limiter
 	Cost  int    // of the call

@@ -17,13 +17,14 @@ import (
 //	guarded := resilience.Pipeline{perCustomer.By(customerOf), payments} // the key is in the context
 //	if !perCustomer.Allow(customer) { ... }                              // the key is at hand
 //
-// A key is forgotten only when its bucket is full and none of its calls waits. Forgetting such a key
-// changes nothing, because a new bucket is full as well. So the number of keys that are used within
-// Burst/Rate seconds bounds the memory. KeyedConfig.MaxKeys bounds how many full buckets are among
-// them.
+// A key is forgotten only when its bucket is full and none of its calls waits. Forgetting such a
+// key changes nothing, because a new bucket is full as well. So the number of keys that are used
+// within Burst/Rate seconds bounds the memory. KeyedConfig.MaxKeys bounds how many full buckets are
+// among them.
 //
-// A decision costs about four times as much as that of a [Limiter]: it looks up the key under a lock
-// that all keys share, and reads the clock once more (BenchmarkKeyed). A key takes about 330 bytes.
+// A decision costs about four times as much as that of a [Limiter]: it looks up the key under a
+// lock that all keys share, and reads the clock once more (BenchmarkKeyed). A key takes about 330
+// bytes.
 type Keyed[K comparable] struct {
 	config Config // for keys without their own
 	pace   pace   // of config
@@ -36,17 +37,17 @@ type KeyedConfig[K comparable] struct {
 	// Config is the configuration of each key. Its Name is that of the Keyed.
 	Config
 
-	// For, if set, returns the configuration of a key, such as a customer's plan. If its Rate is 0, the
-	// key gets Config. If its Name is empty, the errors of the key have Config's. For is called when a
-	// key is used that isn't remembered, so a key whose bucket has been full is asked for again. It may
-	// be called concurrently, also for the same key. An invalid configuration panics in the call that
-	// uses the key.
+	// For, if set, returns the configuration of a key, such as a customer's plan. If its Rate is 0,
+	// the key gets Config. If its Name is empty, the errors of the key have Config's. For is called
+	// when a key is used that isn't remembered, so a key whose bucket has been full is asked for
+	// again. It may be called concurrently, also for the same key. An invalid configuration panics
+	// in the call that uses the key.
 	For func(key K) Config
 
-	// MaxKeys is how many keys may be remembered before keys with a full bucket are forgotten early.
-	// By default they are forgotten once they haven't been used for the time in which an empty bucket
-	// fills. Keys whose bucket isn't full, or with a waiting call, may exceed MaxKeys. At least 1;
-	// default 10,000.
+	// MaxKeys is how many keys may be remembered before keys with a full bucket are forgotten
+	// early. By default they are forgotten once they haven't been used for the time in which an
+	// empty bucket fills. Keys whose bucket isn't full, or with a waiting call, may exceed MaxKeys.
+	// At least 1; default 10,000.
 	MaxKeys int
 }
 
@@ -136,8 +137,8 @@ func (k *Keyed[K]) Name() string { return k.config.Name }
 // Len returns how many keys are remembered.
 func (k *Keyed[K]) Len() int { return k.keys.len() }
 
-// Snapshot returns the current state of the key's limiter. For a key that isn't remembered, it is the
-// state of a new one.
+// Snapshot returns the current state of the key's limiter. For a key that isn't remembered, it is
+// the state of a new one.
 func (k *Keyed[K]) Snapshot(key K) Snapshot {
 	if e := k.keys.look(key); e != nil {
 		defer e.release()

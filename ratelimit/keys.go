@@ -9,9 +9,9 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// keys holds the limiters of a [Keyed]. A key is removed only when its bucket is full and no call uses
-// it: after it hasn't been used for the time in which its bucket fills, or, if there are too many keys,
-// when a sweep comes across it.
+// keys holds the limiters of a [Keyed]. A key is removed only when its bucket is full and no call
+// uses it: after it hasn't been used for the time in which its bucket fills, or, if there are too
+// many keys, when a sweep comes across it.
 type keys[K comparable] struct {
 	max int
 
@@ -26,9 +26,9 @@ type keyEntry[K comparable] struct {
 	limiter *Limiter
 	fills   time.Duration // from empty to full
 
-	// users is how many calls use the limiter. It is incremented with keys.mu held, so that a goroutine
-	// that holds it and finds 0 may remove the entry. It is decremented after the call has taken its
-	// tokens, so that such a goroutine sees in the bucket what was taken.
+	// users is how many calls use the limiter. It is incremented with keys.mu held, so that a
+	// goroutine that holds it and finds 0 may remove the entry. It is decremented after the call
+	// has taken its tokens, so that such a goroutine sees in the bucket what was taken.
 	users atomic.Int32
 
 	lastUsed int64 // on package clock; guarded by keys.mu
@@ -134,8 +134,8 @@ func (s *keys[K]) sweep(now int64) {
 	}
 }
 
-// removable reports whether a new entry would be the same: no call uses the entry, and its bucket is
-// full.
+// removable reports whether a new entry would be the same: no call uses the entry, and its bucket
+// is full.
 func (e *keyEntry[K]) removable(now int64) bool {
 	return e.users.Load() == 0 && e.limiter.bucket.Load().lack(now) == 0
 }

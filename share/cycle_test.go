@@ -87,8 +87,8 @@ func TestGroupRunsWaitingForEachOtherReturnErrCycle(t *testing.T) {
 	})
 }
 
-// Runs that wait for others without a cycle aren't refused: a diamond, asked for concurrently, and a
-// key that is asked for again after a run has stopped waiting for it.
+// Runs that wait for others without a cycle aren't refused: a diamond, asked for concurrently, and
+// a key that is asked for again after a run has stopped waiting for it.
 func TestGroupRunsWithoutCycleWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g *share.Group[string, int]

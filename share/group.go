@@ -14,24 +14,24 @@ import (
 // concurrent callers share a run, as with [Calls].
 //
 // Fresh, Revalidate, and Stale are what RFC 5861 calls max-age, stale-while-revalidate, and
-// stale-if-error. Revalidate and Stale both begin when a value is no longer fresh, and may overlap. A
-// value is kept for Fresh plus the longer of them.
+// stale-if-error. Revalidate and Stale both begin when a value is no longer fresh, and may overlap.
+// A value is kept for Fresh plus the longer of them.
 type Config struct {
 	// Fresh is how long a good value is returned without a run. Default 0: not at all.
 	Fresh time.Duration
 
-	// Revalidate is how much longer a good value is returned immediately, while one run refreshes it
-	// in the background. Default 0: callers wait for the run.
+	// Revalidate is how much longer a good value is returned immediately, while one run refreshes
+	// it in the background. Default 0: callers wait for the run.
 	//
-	// The background run has the values of the context of the caller that started it, but neither its
-	// deadline nor its cancellation; put a timeout inside. If it returns an error, the value is kept
-	// and the next caller starts another run, one at a time. If it panics or calls runtime.Goexit, the
-	// next callers wait for a run, so that the panic reaches a caller if it happens again; a run that
-	// returns ends that.
+	// The background run has the values of the context of the caller that started it, but neither
+	// its deadline nor its cancellation; put a timeout inside. If it returns an error, the value is
+	// kept and the next caller starts another run, one at a time. If it panics or calls
+	// runtime.Goexit, the next callers wait for a run, so that the panic reaches a caller if it
+	// happens again; a run that returns ends that.
 	Revalidate time.Duration
 
-	// Stale is how much longer than Fresh a good value is returned if a run fails. Default 0: not at
-	// all.
+	// Stale is how much longer than Fresh a good value is returned if a run fails. Default 0: not
+	// at all.
 	Stale time.Duration
 
 	// MaxKeys is how many keys a Group keeps values for. Beyond it, the key that was used least
@@ -41,13 +41,13 @@ type Config struct {
 
 	// OnError, if set, is called with errors that callers may never receive: every error of a
 	// background run, including a panic as a [*resilience.PanicError], and every error that a kept
-	// value replaces. It receives the context of the run. It is called on the run's goroutine before
-	// the run ends, concurrently for different keys, and must not wait for the run's result.
+	// value replaces. It receives the context of the run. It is called on the run's goroutine
+	// before the run ends, concurrently for different keys, and must not wait for the run's result.
 	OnError func(ctx context.Context, err error)
 }
 
-// Validate reports all invalid fields of c, joined by [errors.Join]. Each error names the field, its
-// value, and the allowed range. Validate returns nil if c is valid.
+// Validate reports all invalid fields of c, joined by [errors.Join]. Each error names the field,
+// its value, and the allowed range. Validate returns nil if c is valid.
 func (c Config) Validate() error {
 	var mistakes []error
 	mistake := func(ok bool, field string, value any, allowed string) {
@@ -72,8 +72,8 @@ func (c Config) Validate() error {
 func (c Config) keep() time.Duration { return c.Fresh + max(c.Revalidate, c.Stale) }
 
 // A Group shares calls by key: each key has its own run and its own value, as with [New]. Create it
-// with [NewGroup]. It is safe for concurrent use. It holds a goroutine for each run, and no timer: a
-// key that nobody has asked for as long as values are kept is evicted at a later call.
+// with [NewGroup]. It is safe for concurrent use. It holds a goroutine for each run, and no timer:
+// a key that nobody has asked for as long as values are kept is evicted at a later call.
 type Group[K comparable, T any] struct {
 	calls *keyed.Store[K, *call[T]]
 	make  func(key K) (*call[T], bool)
@@ -100,9 +100,9 @@ func NewGroup[K comparable, T any](config Config, fn func(ctx context.Context, k
 }
 
 // Do returns the value for the key: a kept one, or the result of a run that is shared with all
-// concurrent callers that ask for the key. It returns the same errors as the effectors of [Calls] and
-// [Stale], and handles panics as they do. A run that asks for its own key through its context receives
-// [ErrCycle].
+// concurrent callers that ask for the key. It returns the same errors as the effectors of [Calls]
+// and [Stale], and handles panics as they do. A run that asks for its own key through its context
+// receives [ErrCycle].
 func (g *Group[K, T]) Do(ctx context.Context, key K) (T, error) {
 	if ctx.Err() != nil { // before it evicts another key
 		var zero T
@@ -128,8 +128,8 @@ func (g *Group[K, T]) release(e *keyed.Entry[K, *call[T]]) {
 	g.calls.ReleaseUnneeded(e, (*call[T]).empty)
 }
 
-// Forget drops the value of the key. Callers that wait for a run receive its result, which isn't kept,
-// and neither is the result of a background run. The next caller starts another run.
+// Forget drops the value of the key. Callers that wait for a run receive its result, which isn't
+// kept, and neither is the result of a background run. The next caller starts another run.
 func (g *Group[K, T]) Forget(key K) { g.calls.Forget(key) }
 
 // Len returns how many keys are in use or have a kept value. A value is kept until nobody has asked

@@ -150,8 +150,8 @@ func TestRevalidateRunHasCallersValuesAndNoDeadline(t *testing.T) {
 	})
 }
 
-// After a run in the background has panicked, callers wait for a run, which panics in their goroutine,
-// until a run returns.
+// After a run in the background has panicked, callers wait for a run, which panics in their
+// goroutine, until a run returns.
 func TestRevalidatePanicReachesNextCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log errorLog

@@ -9,8 +9,8 @@
 // the whole call is shared, including its retries. Don't use it
 //
 //   - for writes
-//   - if the result depends on the caller: the run has the values of one caller's context, including
-//     its credentials
+//   - if the result depends on the caller: the run has the values of one caller's context,
+//     including its credentials
 //   - for values that a caller consumes or closes, such as a response: all callers receive the same
 //     value, and what it points to must not be changed
 //
@@ -34,8 +34,8 @@ import (
 )
 
 // ErrCycle is the error of a call that would make a run wait for its own result. The call was made
-// with the context of a run, or with one derived from it, and asks for the result of that run, or of
-// a run that waits for it, directly or through others. A run that passes another context isn't
+// with the context of a run, or with one derived from it, and asks for the result of that run, or
+// of a run that waits for it, directly or through others. A run that passes another context isn't
 // recognized, and waits until its callers' contexts end.
 var ErrCycle = shared.ErrCycle
 
@@ -52,8 +52,8 @@ var ErrCycle = shared.ErrCycle
 // goroutine of every caller. A panic after every caller has left crashes the program, as in any
 // goroutine.
 //
-// The effector is safe for concurrent use. It holds a goroutine while a run lasts. Calls panics if e
-// is nil.
+// The effector is safe for concurrent use. It holds a goroutine while a run lasts. Calls panics if
+// e is nil.
 func Calls[T any](e resilience.Effector[T]) resilience.Effector[T] {
 	if e == nil {
 		panic("share: Calls: e is nil, must be a function")
@@ -64,11 +64,11 @@ func Calls[T any](e resilience.Effector[T]) resilience.Effector[T] {
 // Stale returns an effector that keeps the last good value of e:
 //
 //   - While the value is younger than fresh, it is returned without a run.
-//   - After that, callers share a run of e, as with [Calls]. If the run returns an error, its callers
-//     receive the last good value instead, until the value is older than fresh + stale.
+//   - After that, callers share a run of e, as with [Calls]. If the run returns an error, its
+//     callers receive the last good value instead, until the value is older than fresh + stale.
 //
-// An error is never kept, and neither is the result of a run that every caller has left. To return an
-// old value immediately and refresh it in the background, see [New].
+// An error is never kept, and neither is the result of a run that every caller has left. To return
+// an old value immediately and refresh it in the background, see [New].
 //
 // The effector is safe for concurrent use. Stale panics if e is nil, or if fresh or stale is
 // negative.
@@ -79,9 +79,9 @@ func Stale[T any](e resilience.Effector[T], fresh, stale time.Duration) resilien
 	return New(Config{Fresh: fresh, Stale: stale}, e)
 }
 
-// New returns an effector that keeps the last good value of e as config says. It is [Stale] with all
-// options; config.MaxKeys has no effect. The effector is safe for concurrent use. New panics if e is
-// nil, or with the text of [Config.Validate]'s error if there is one.
+// New returns an effector that keeps the last good value of e as config says. It is [Stale] with
+// all options; config.MaxKeys has no effect. The effector is safe for concurrent use. New panics if
+// e is nil, or with the text of [Config.Validate]'s error if there is one.
 func New[T any](config Config, e resilience.Effector[T]) resilience.Effector[T] {
 	if e == nil {
 		panic("share: New: e is nil, must be a function")
@@ -198,8 +198,8 @@ func (c *call[T]) start(ctx context.Context, waiter *shared.Node, e resilience.E
 	c.run = shared.Start(ctx, &c.mu, 1, e, settle)
 }
 
-// refresh starts a run that no caller waits for, but which callers may join. If release isn't nil, it
-// is called when the run has ended. The run counts as its own caller, so it is never given up.
+// refresh starts a run that no caller waits for, but which callers may join. If release isn't nil,
+// it is called when the run has ended. The run counts as its own caller, so it is never given up.
 func (c *call[T]) refresh(ctx context.Context, release func()) {
 	settle := c.settle
 	if release != nil {
@@ -248,7 +248,8 @@ func (c *call[T]) background(ctx context.Context) (T, error) {
 	return value, err
 }
 
-// settle records that the run has ended. A good value is kept; an error is replaced by a kept value.
+// settle records that the run has ended. A good value is kept; an error is replaced by a kept
+// value.
 func (c *call[T]) settle(r *shared.Run[T]) {
 	c.run, c.node = nil, nil
 	value, err, ok := r.Returned()
@@ -270,8 +271,8 @@ func (c *call[T]) kept(limit time.Duration) *good[T] {
 	if last == nil {
 		return nil
 	}
-	// The age is negative if the clock went back, which happens when an effector of a package is used
-	// in a synctest bubble. The value belongs to another time then.
+	// The age is negative if the clock went back, which happens when an effector of a package is
+	// used in a synctest bubble. The value belongs to another time then.
 	if age := time.Duration(clock.Now() - last.since); age < 0 || age >= limit {
 		return nil
 	}

@@ -1,5 +1,5 @@
-// Package debounce compares First and Last with a plain account of what happens at each instant: which
-// callers come and leave, and when runs begin and end.
+// Package debounce compares First and Last with a plain account of what happens at each instant:
+// which callers come and leave, and when runs begin and end.
 package debounce
 
 import (
@@ -33,9 +33,10 @@ type outcome struct {
 // A call is when a caller comes, and the longest time that it waits.
 type call struct{ at, stays time.Duration }
 
-// A scenario is an effector and its calls. No two things happen in the same instant, because their order
-// is unspecified then, except that all callers of a run receive its result at the same time: calls come
-// at whole milliseconds; callers leave, and runs begin and end, at times of their own between them.
+// A scenario is an effector and its calls. No two things happen in the same instant, because their
+// order is unspecified then, except that all callers of a run receive its result at the same time:
+// calls come at whole milliseconds; callers leave, and runs begin and end, at times of their own
+// between them.
 type scenario struct {
 	quiet, most time.Duration
 	calls       []call
@@ -259,7 +260,8 @@ func (s scenario) actual(debounced maker) (verdicts []string, runs int) {
 	return verdicts, runs
 }
 
-// ask makes a call on its own goroutine, because a Goexit ends that, and returns how the call ended.
+// ask makes a call on its own goroutine, because a Goexit ends that, and returns how the call
+// ended.
 func ask(effector resilience.Effector[string], caller int, c call) (what string) {
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), callerKey{}, caller), c.stays)
 	defer cancel()

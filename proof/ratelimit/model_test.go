@@ -24,8 +24,8 @@ func wait(ctx context.Context, l *ratelimit.Limiter) error {
 
 type costKey struct{}
 
-// A plain is the reference: a bucket in floating point, and a queue of callers. Times are relative to
-// its start.
+// A plain is the reference: a bucket in floating point, and a queue of callers. Times are relative
+// to its start.
 type plain struct {
 	now    time.Duration
 	tokens float64
@@ -230,8 +230,8 @@ func same(a, b end) bool {
 	return a.how == b.how && (a.at-b.at).Abs() < rounding && (a.after-b.after).Abs() < rounding
 }
 
-// The limiter must start and refuse each call when the reference does, for any order of calls with any
-// cost, with and without a wait, cancellations, deadlines, and changes of the rate.
+// The limiter must start and refuse each call when the reference does, for any order of calls with
+// any cost, with and without a wait, cancellations, deadlines, and changes of the rate.
 func TestLimiterMatchesBucketWithQueue(t *testing.T) {
 	rates := []float64{1, 2.5, 4, 10, 40}
 	rapid.Check(t, func(rt *rapid.T) {

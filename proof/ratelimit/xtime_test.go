@@ -1,5 +1,5 @@
-// Package ratelimit compares the limiter with golang.org/x/time/rate, call by call, and with a plain
-// bucket and a queue.
+// Package ratelimit compares the limiter with golang.org/x/time/rate, call by call, and with a
+// plain bucket and a queue.
 package ratelimit
 
 import (
@@ -16,16 +16,17 @@ import (
 	"github.com/effector-go/resilience/ratelimit"
 )
 
-// boundary returns how far apart in time the two limiters may admit a call: a nanosecond, because each
-// rounds in its own way, plus the error of x/time/rate's floating-point number of tokens after this many
-// calls. That error is below a nanosecond unless a token takes minutes or a bucket holds thousands.
+// boundary returns how far apart in time the two limiters may admit a call: a nanosecond, because
+// each rounds in its own way, plus the error of x/time/rate's floating-point number of tokens after
+// this many calls. That error is below a nanosecond unless a token takes minutes or a bucket holds
+// thousands.
 func boundary(calls int, perSecond float64, burst int) time.Duration {
 	off := float64(calls) * float64(burst) * 0x1p-51 / perSecond
 	return time.Nanosecond + time.Duration(off*1e9)
 }
 
-// The two agree call by call, except for the nanosecond at a boundary. If one of them refuses a call
-// that the other admits, it must admit it that much later.
+// The two agree call by call, except for the nanosecond at a boundary. If one of them refuses a
+// call that the other admits, it must admit it that much later.
 func TestLimiterAdmitsLikeXTimeRate(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		perSecond := rapid.OneOf(
@@ -70,8 +71,8 @@ func TestLimiterAdmitsLikeXTimeRate(t *testing.T) {
 	})
 }
 
-// Calls that wait one after another start at the same times, except for the rounding to nanoseconds.
-// Waiting loses nothing, however many calls there are.
+// Calls that wait one after another start at the same times, except for the rounding to
+// nanoseconds. Waiting loses nothing, however many calls there are.
 func TestLimiterWaitsLikeXTimeRate(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		perSecond := rapid.Float64Range(0.01, 1e6).Draw(rt, "rate")

@@ -38,9 +38,10 @@ type event struct {
 	stays   time.Duration // the longest time that the caller waits
 }
 
-// A scenario is a group and what happens to it. No two things happen in the same instant, because their
-// order is unspecified then, except that all callers of a run receive its result at the same time: calls
-// come at whole milliseconds, runs end halfway between them, and callers leave at times of their own.
+// A scenario is a group and what happens to it. No two things happen in the same instant, because
+// their order is unspecified then, except that all callers of a run receive its result at the same
+// time: calls come at whole milliseconds, runs end halfway between them, and callers leave at times
+// of their own.
 type scenario struct {
 	fresh, revalidate, stale time.Duration
 	maxKeys                  int
@@ -129,8 +130,8 @@ func (a *account) kept(e *entry, now, limit time.Duration) bool {
 	return e.last != nil && now-e.last.since < limit
 }
 
-// expire evicts keys that were idle for too long; shrink evicts the least recently used ones while there
-// are too many.
+// expire evicts keys that were idle for too long; shrink evicts the least recently used ones while
+// there are too many.
 func (a *account) expire(now time.Duration) {
 	a.entries = slices.DeleteFunc(a.entries, func(e *entry) bool { return e.users == 0 && now-e.idleSince >= a.keep() })
 }
@@ -361,7 +362,8 @@ func (s scenario) actual() (verdicts []string, lens []int, runs int) {
 	return verdicts, lens, runs
 }
 
-// ask makes a call on its own goroutine, because a Goexit ends that, and returns how the call ended.
+// ask makes a call on its own goroutine, because a Goexit ends that, and returns how the call
+// ended.
 func ask(g *share.Group[int, string], caller int, e event) (what string) {
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), callerKey{}, caller), e.stays)
 	defer cancel()

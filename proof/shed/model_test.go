@@ -1,5 +1,5 @@
-// Package shed compares the shedder with two plain lists of calls: one forgets calls as early as the
-// shedder may, the other as late as it may.
+// Package shed compares the shedder with two plain lists of calls: one forgets calls as early as
+// the shedder may, the other as late as it may.
 package shed
 
 import (
@@ -46,8 +46,8 @@ func (l *list) count() (requests, accepts int) {
 
 var errDown, errOdd = errors.New("down"), errors.New("odd")
 
-// The shedder counts the right calls for the right time, computes the published share from them, and
-// refuses that share of calls, within six standard deviations.
+// The shedder counts the right calls for the right time, computes the published share from them,
+// and refuses that share of calls, within six standard deviations.
 func TestShedderMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		config := shed.Config{
@@ -100,7 +100,8 @@ func TestShedderMatchesModel(t *testing.T) {
 	})
 }
 
-// one makes a call. It returns whether the call counts, whether as accepted, and whether it was refused.
+// one makes a call. It returns whether the call counts, whether as accepted, and whether it was
+// refused.
 func one(rt *rapid.T, s *shed.Shedder, step int, share float64) (counts, accepted, refused bool) {
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		if step == 3 {
@@ -183,8 +184,8 @@ func TestShedderLosesNoCallByRacing(t *testing.T) {
 	})
 }
 
-// outage makes rate calls per second to a dependency that is down for a while. It returns how long after
-// the outage half of the calls, and all calls, passed again; 0 if they didn't within an hour.
+// outage makes rate calls per second to a dependency that is down for a while. It returns how long
+// after the outage half of the calls, and all calls, passed again; 0 if they didn't within an hour.
 func outage(config shed.Config, lasts time.Duration, rate int) (half, all time.Duration) {
 	s := shed.New(config)
 	up := time.Now().Add(lasts)
@@ -209,9 +210,9 @@ func outage(config shed.Config, lasts time.Duration, rate int) (half, all time.D
 	return half, all
 }
 
-// After an outage of ten minutes at 50 calls per second, half of the calls pass again within 4 minutes.
-// With -v, the test also logs the times for other values of K and MaxShare; docs/shed.md has a table of
-// them.
+// After an outage of ten minutes at 50 calls per second, half of the calls pass again within 4
+// minutes. With -v, the test also logs the times for other values of K and MaxShare; docs/shed.md
+// has a table of them.
 func TestShedderRecoveryTimes(t *testing.T) {
 	for _, k := range []float64{2, 1.1, 1.5, 3} {
 		for _, most := range []float64{0.9, 0.8, 0.95, 0.99, 1} {

@@ -1,5 +1,5 @@
-// Package throttle compares the throttle with the one in the book: a counter that is refilled at each
-// tick of a clock.
+// Package throttle compares the throttle with the one in the book: a counter that is refilled at
+// each tick of a clock.
 package throttle
 
 import (
@@ -48,8 +48,8 @@ func draw(t *rapid.T) throttle.Config {
 
 var errOwn = errors.New("own")
 
-// Each call is admitted or refused as by the counter, however it ends, and a refusal reports the time of
-// the next tick.
+// Each call is admitted or refused as by the counter, however it ends, and a refusal reports the
+// time of the next tick.
 func TestThrottleMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		config := draw(rt)

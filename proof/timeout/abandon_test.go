@@ -34,8 +34,8 @@ func (c *call) String() string {
 	return fmt.Sprintf("which takes %v, heeds its context: %t, %s, caller gone after %v", c.takes, c.heeds, c.way, c.gone)
 }
 
-// returns returns when the call returns, and whether it ends by itself rather than by the limit or its
-// caller.
+// returns returns when the call returns, and whether it ends by itself rather than by the limit or
+// its caller.
 func (c *call) returns() (after time.Duration, itself bool) {
 	ends := limit
 	if c.gone > 0 {

@@ -16,8 +16,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A scenario is a call under nested limits whose caller may leave. No two of its times are equal, because
-// the order of events in the same instant is unspecified.
+// A scenario is a call under nested limits whose caller may leave. No two of its times are equal,
+// because the order of events in the same instant is unspecified.
 type scenario struct {
 	outer, inner time.Duration // limits; outer 0: none
 	takes        time.Duration // duration of the effector if nothing ends it
@@ -45,8 +45,8 @@ func draw(t *rapid.T) scenario {
 
 var errOwn = errors.New("own")
 
-// expected returns when the call returns, and what: ok, own (the effector's error), limit inner, limit
-// outer, or caller.
+// expected returns when the call returns, and what: ok, own (the effector's error), limit inner,
+// limit outer, or caller.
 func (s scenario) expected() (at time.Duration, what string) {
 	first, whose := s.inner, "limit inner"
 	if s.outer > 0 && s.outer < first {
