@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience/examples/internal/program"
+	"github.com/effector-go/resilience/examples/internal/progress"
 )
 
 func main() { program.Main("outage", loopback.run) }
@@ -55,9 +56,9 @@ func (n network) run(ctx context.Context, args []string, stdout, stderr io.Write
 		return err
 	}
 	fmt.Fprintf(stderr, "%.0f calls/s from each of %d clients for %v; Ctrl-C stops early\n", cfg.rate(), len(cfg.clients()), cfg.total())
-	progress := program.NewProgress(stderr, cfg.total())
-	result, err := measure(ctx, cfg, n, func(elapsed time.Duration) { progress.Set(elapsed, cfg.phaseAt(elapsed).String()) })
-	progress.Done()
+	display := progress.New(stderr, cfg.total())
+	result, err := measure(ctx, cfg, n, func(elapsed time.Duration) { display.Set(elapsed, cfg.phaseAt(elapsed).String()) })
+	display.Done()
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience/examples/internal/program"
+	"github.com/effector-go/resilience/examples/internal/progress"
 )
 
 func main() { program.Main("tail", run) }
@@ -40,9 +41,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(stderr, "%d calls/s from each of two clients for %v; Ctrl-C stops early\n", cfg.rate, cfg.length)
-	progress := program.NewProgress(stderr, cfg.length)
-	result := measure(ctx, cfg, func(elapsed time.Duration) { progress.Set(elapsed, "calling") })
-	progress.Done()
+	display := progress.New(stderr, cfg.length)
+	result := measure(ctx, cfg, func(elapsed time.Duration) { display.Set(elapsed, "calling") })
+	display.Done()
 	if result.end < cfg.length {
 		fmt.Fprintf(stdout, "stopped after %v of %v, without the calls that were still running\n", result.end.Round(100*time.Millisecond), cfg.length)
 	}

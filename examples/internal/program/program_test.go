@@ -14,7 +14,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 )
 
 // asProgram is the environment variable that makes the test binary an example.
@@ -192,22 +191,5 @@ func TestFolderWriteReturnsError(t *testing.T) {
 	var stdout bytes.Buffer
 	if err := folder.Write(&stdout, func(string) error { return failed }, "a.txt"); err != failed || stdout.Len() > 0 {
 		t.Errorf("got %v and %q, want %v and nothing", err, &stdout, failed)
-	}
-}
-
-func TestProgressPrintsLabelsAndQuarters(t *testing.T) {
-	var out bytes.Buffer
-	p := NewProgress(&out, 100*time.Second)
-	for i := range 101 {
-		label := "first"
-		if i >= 40 {
-			label = "second"
-		}
-		p.Set(time.Duration(i)*time.Second, label)
-	}
-	p.Done()
-	const want = "  0%  first\n 25%  first\n 40%  second\n 50%  second\n 75%  second\n100%  second\n"
-	if got := out.String(); got != want {
-		t.Errorf("got:\n%swant:\n%s", got, want)
 	}
 }

@@ -1,4 +1,5 @@
-package program
+// Package progress shows how far an example is.
+package progress
 
 import (
 	"fmt"
@@ -10,7 +11,7 @@ import (
 	"golang.org/x/term"
 )
 
-// A Progress shows how far an example is: by a bar on a terminal, otherwise by a line whenever the
+// A Display shows progress: by a bar on a terminal, otherwise by a line whenever the
 // label changes or another quarter is done. It isn't safe for concurrent use.
 type Progress struct {
 	w       io.Writer
@@ -20,9 +21,9 @@ type Progress struct {
 	quarter int
 }
 
-// NewProgress returns a Progress for a run of the given length.
-func NewProgress(w io.Writer, total time.Duration) *Progress {
-	p := &Progress{w: w, total: total, quarter: -1}
+// New returns a Display for a run of the given length.
+func New(w io.Writer, total time.Duration) *Display {
+	p := &Display{w: w, total: total, quarter: -1}
 	if file, ok := w.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		p.bar = progressbar.NewOptions64(total.Milliseconds(),
 			progressbar.OptionSetWriter(w),
@@ -36,7 +37,7 @@ func NewProgress(w io.Writer, total time.Duration) *Progress {
 }
 
 // Set shows how much of the run is over and what happens now.
-func (p *Progress) Set(elapsed time.Duration, label string) {
+func (p *Display) Set(elapsed time.Duration, label string) {
 	if p.bar != nil {
 		// The bar's only errors are those of writing to the terminal.
 		p.bar.Describe(fmt.Sprintf("%-22s", label))
@@ -51,7 +52,7 @@ func (p *Progress) Set(elapsed time.Duration, label string) {
 }
 
 // Done clears the bar.
-func (p *Progress) Done() {
+func (p *Display) Done() {
 	if p.bar != nil {
 		p.bar.Clear()
 	}
