@@ -13,7 +13,7 @@ import (
 
 // A Display shows progress: by a bar on a terminal, otherwise by a line whenever the
 // label changes or another quarter is done. It isn't safe for concurrent use.
-type Progress struct {
+type Display struct {
 	w       io.Writer
 	total   time.Duration
 	bar     *progressbar.ProgressBar // nil if w isn't a terminal
