@@ -111,7 +111,7 @@ func callsPanel(r *result) *plot.Plot {
 
 // thin returns all calls that took long, and at most about room of the others.
 func thin(calls []call) []call {
-	const room = 600
+	const room = 400
 	every := len(calls)/room + 1
 	var chosen []call
 	for i, c := range calls {
