@@ -155,11 +155,14 @@ func (c *client) recorded(arrivals []time.Duration) *client {
 }
 
 // load starts a call of each client at fixed instants, however long earlier calls take: callers don't
-// wait for each other. It returns when the last call has ended: the end of the script, or the time at
-// which ctx ended.
+// wait for each other. If ctx ends, it starts no more calls. It returns when the last call has ended:
+// the end of the script, or the time at which ctx ended.
 func load(ctx context.Context, start time.Time, cfg config, clients []*client, progress func(time.Duration)) time.Duration {
 	var calls sync.WaitGroup
 	defer calls.Wait()
+	// An interrupted call would be neither good nor bad, and long calls are the likely ones to be
+	// interrupted. So all calls run to their end.
+	uninterrupted := context.WithoutCancel(ctx)
 	interval := time.Duration(float64(time.Second) / cfg.rate())
 	for at := time.Duration(0); at < cfg.total(); at += interval {
 		select {
@@ -171,20 +174,17 @@ func load(ctx context.Context, start time.Time, cfg config, clients []*client, p
 		}
 		progress(at)
 		for _, c := range clients {
-			calls.Go(func() { c.do(ctx, start, at) })
+			calls.Go(func() { c.do(uninterrupted, start, at) })
 		}
 	}
 	progress(cfg.total())
 	return cfg.total()
 }
 
-// do makes the call that is due at the given time and records it, unless the run was stopped meanwhile.
+// do makes the call that is due at the given time and records it.
 func (c *client) do(ctx context.Context, start time.Time, at time.Duration) {
 	_, err := c.call(ctx)
 	took := time.Since(start) - at
-	if err != nil && ctx.Err() != nil {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls = append(c.calls, call{at, took, err == nil})

@@ -55,7 +55,7 @@ func (n network) run(ctx context.Context, args []string, stdout, stderr io.Write
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "%.0f calls/s from each of %d clients for %v; Ctrl-C stops early\n", cfg.rate(), len(cfg.clients()), cfg.total())
+	fmt.Fprintf(stderr, "%.0f calls/s from each of %d clients for %v; Ctrl-C stops early, after the calls in progress\n", cfg.rate(), len(cfg.clients()), cfg.total())
 	display := progress.New(stderr, cfg.total())
 	result, err := measure(ctx, cfg, n, func(elapsed time.Duration) { display.Set(elapsed, cfg.phaseAt(elapsed).String()) })
 	display.Done()
@@ -63,7 +63,7 @@ func (n network) run(ctx context.Context, args []string, stdout, stderr io.Write
 		return err
 	}
 	if result.end < cfg.total() {
-		fmt.Fprintf(stdout, "stopped after %v of %v, without the calls that were still running\n", result.end.Round(100*time.Millisecond), cfg.total())
+		fmt.Fprintf(stdout, "stopped after %v of %v\n", result.end.Round(100*time.Millisecond), cfg.total())
 	}
 	if err := printTable(stdout, result); err != nil {
 		return err

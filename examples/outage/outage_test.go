@@ -308,6 +308,25 @@ func TestRunReportsWhatItHasWhenInterrupted(t *testing.T) {
 	}
 }
 
+func TestMeasureFinishesCallsWhenInterrupted(t *testing.T) {
+	cfg := scenarios()[0]
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		time.AfterFunc(beforeLength+cfg.trouble/2, cancel)
+		starts := 0
+		r, err := measure(ctx, cfg, pipes(), func(time.Duration) { starts++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range r.clients {
+			if len(c.calls) != starts {
+				t.Errorf("%s: recorded %d calls, want all %d", c.name, len(c.calls), starts)
+			}
+		}
+	})
+}
+
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
 	return line

@@ -40,12 +40,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "%d calls/s from each of two clients for %v; Ctrl-C stops early\n", cfg.rate, cfg.length)
+	fmt.Fprintf(stderr, "%d calls/s from each of two clients for %v; Ctrl-C stops early, after the calls in progress\n", cfg.rate, cfg.length)
 	display := progress.New(stderr, cfg.length)
 	result := measure(ctx, cfg, func(elapsed time.Duration) { display.Set(elapsed, "calling") })
 	display.Done()
 	if result.end < cfg.length {
-		fmt.Fprintf(stdout, "stopped after %v of %v, without the calls that were still running\n", result.end.Round(100*time.Millisecond), cfg.length)
+		fmt.Fprintf(stdout, "stopped after %v of %v\n", result.end.Round(100*time.Millisecond), cfg.length)
 	}
 	if err := printTable(stdout, result); err != nil {
 		return err

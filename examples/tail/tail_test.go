@@ -81,6 +81,24 @@ func TestRunReportsWhatItHasWhenInterrupted(t *testing.T) {
 	}
 }
 
+func TestMeasureFinishesCallsWhenInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		time.AfterFunc(1234*time.Millisecond, cancel)
+		starts := 0
+		r := measure(ctx, config{length: 4 * time.Second, rate: 500, quantile: 0.98}, func(time.Duration) { starts++ })
+		for _, c := range r.clients {
+			if len(c.calls) != starts {
+				t.Errorf("%s: recorded %d calls, want all %d", c.name, len(c.calls), starts)
+			}
+		}
+		if extra := r.clients[0].extra(); extra != 0 {
+			t.Errorf("the client without a hedge has %v extra starts, want none", extra)
+		}
+	})
+}
+
 // checkFiles checks that the plots were written and that stdout names them.
 func checkFiles(t *testing.T, dir, stdout string) {
 	t.Helper()

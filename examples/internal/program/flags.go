@@ -35,7 +35,7 @@ func NewFlags(name string) *Flags {
 // Folder adds the flag -out and returns the folder that it names, for use after Parse.
 func (f *Flags) Folder() *Folder {
 	f.folder = &Folder{program: f.Name()}
-	f.Func("out", "write the plots to this `folder`, created if missing (default: a new folder in the system's temporary folder)", func(path string) error {
+	f.Func("out", "write the plots to this `folder`, created if missing (default a new one in the system's temporary folder)", func(path string) error {
 		if path == "" {
 			return errors.New("must name a folder")
 		}
@@ -52,9 +52,7 @@ func (f *Flags) Parse(args []string, help io.Writer) error {
 	err := f.FlagSet.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintf(help, "usage of %s:\n", f.Name())
-		f.SetOutput(help)
-		f.PrintDefaults()
+		f.printHelp(help)
 		return err
 	case err != nil:
 		return Usagef("%v (-help lists the flags)", err)
@@ -68,6 +66,18 @@ func (f *Flags) Parse(args []string, help io.Writer) error {
 		return Usagef("-out: %v", err)
 	}
 	return nil
+}
+
+func (f *Flags) printHelp(w io.Writer) {
+	flags := 0
+	f.VisitAll(func(*flag.Flag) { flags++ })
+	if flags == 0 {
+		fmt.Fprintf(w, "%s has no flags\n", f.Name())
+		return
+	}
+	fmt.Fprintf(w, "flags of %s:\n", f.Name())
+	f.SetOutput(w)
+	f.PrintDefaults()
 }
 
 // A Folder is where an example writes its files.

@@ -122,10 +122,17 @@ func TestFlagsParsePrintsHelp(t *testing.T) {
 	if err := flags.Parse([]string{"-help"}, &help); !errors.Is(err, flag.ErrHelp) {
 		t.Errorf("got %v, want flag.ErrHelp", err)
 	}
-	for _, want := range []string{"usage of demo", "-n number", "-out folder"} {
+	for _, want := range []string{"flags of demo", "-n number", "-out folder"} {
 		if !strings.Contains(help.String(), want) {
 			t.Errorf("help lacks %q:\n%s", want, &help)
 		}
+	}
+}
+
+func TestFlagsParsePrintsHelpWithoutFlags(t *testing.T) {
+	var help bytes.Buffer
+	if err := NewFlags("demo").Parse([]string{"-h"}, &help); !errors.Is(err, flag.ErrHelp) || help.String() != "demo has no flags\n" {
+		t.Errorf("got %v and the help %q, want flag.ErrHelp and that there are no flags", err, &help)
 	}
 }
 
