@@ -313,7 +313,7 @@ func TestMeasureFinishesCallsWhenInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		time.AfterFunc(beforeLength+cfg.trouble/2, cancel)
+		time.AfterFunc(beforeLength+time.Second, cancel) // too early for the queue to be full
 		starts := 0
 		r, err := measure(ctx, cfg, pipes(), func(time.Duration) { starts++ })
 		if err != nil {
@@ -322,6 +322,11 @@ func TestMeasureFinishesCallsWhenInterrupted(t *testing.T) {
 		for _, c := range r.clients {
 			if len(c.calls) != starts {
 				t.Errorf("%s: recorded %d calls, want all %d", c.name, len(c.calls), starts)
+			}
+		}
+		for _, call := range r.clients[0].calls {
+			if !call.ok && call.took < 3*attemptLimit {
+				t.Errorf("naive: the call at %v failed after %v, want at least %v", call.at, call.took, 3*attemptLimit)
 			}
 		}
 	})

@@ -82,21 +82,33 @@ func TestRunReportsWhatItHasWhenInterrupted(t *testing.T) {
 }
 
 func TestMeasureFinishesCallsWhenInterrupted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		time.AfterFunc(1234*time.Millisecond, cancel)
-		starts := 0
-		r := measure(ctx, config{length: 4 * time.Second, rate: 500, quantile: 0.98}, func(time.Duration) { starts++ })
-		for _, c := range r.clients {
-			if len(c.calls) != starts {
-				t.Errorf("%s: recorded %d calls, want all %d", c.name, len(c.calls), starts)
+	cfg := config{length: 4 * time.Second, rate: 500, quantile: 0.98}
+	took := func(interrupt time.Duration) (took map[time.Duration]time.Duration) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			time.AfterFunc(interrupt, cancel)
+			waits := measure(ctx, cfg, func(time.Duration) {}).clients[0]
+			if waits.extra() != 0 {
+				t.Errorf("the client without a hedge has %v extra starts, want none", waits.extra())
 			}
+			took = map[time.Duration]time.Duration{}
+			for _, call := range waits.calls {
+				took[call.at] = call.took
+			}
+		})
+		return took
+	}
+	const interrupt = 1234*time.Millisecond + 1
+	whole, interrupted := took(time.Hour), took(interrupt)
+	for at, want := range whole {
+		if got := interrupted[at]; at < interrupt && got != want {
+			t.Errorf("the call at %v took %v, want %v as without an interrupt", at, got, want)
 		}
-		if extra := r.clients[0].extra(); extra != 0 {
-			t.Errorf("the client without a hedge has %v extra starts, want none", extra)
-		}
-	})
+	}
+	if want := int(interrupt/(2*time.Millisecond)) + 1; len(interrupted) != want {
+		t.Errorf("%d calls before the interrupt, want %d", len(interrupted), want)
+	}
 }
 
 // checkFiles checks that the plots were written and that stdout names them.
