@@ -36,8 +36,12 @@ func savePlot(path string, r *result) error {
 	for i, c := range r.clients {
 		legend = append(legend, figure.Entry{Name: c.name, Color: clientColors[i]})
 	}
-	for _, state := range []breaker.State{breaker.Closed, breaker.HalfOpen, breaker.Open} {
-		legend = append(legend, figure.Entry{Name: "breaker " + state.String(), Color: stateColors[state]})
+	for i, state := range []breaker.State{breaker.Closed, breaker.HalfOpen, breaker.Open} {
+		name := state.String()
+		if i == 0 {
+			name = "breaker: " + name
+		}
+		legend = append(legend, figure.Entry{Name: name, Color: stateColors[state]})
 	}
 	return figure.Save(path, width, height, func(page draw.Canvas) {
 		figure.Stack(page, headline(r), legend,
