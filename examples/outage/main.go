@@ -5,8 +5,9 @@
 //	go run ./examples/outage -load 0.2      # a server with more to spare
 //	go run ./examples/outage -parts         # what each policy contributes
 //
-// A server with four workers and a queue is used to 60%. For five seconds, each request takes ten times
-// as long. Callers time out and retry, but the server goes on working for callers that have gone.
+// A server has four workers and a queue, and its callers use 60% of its capacity. For five seconds, each
+// request takes ten times as long. Callers time out and retry, but the server goes on working for
+// callers that have gone.
 //
 //   - The naive client retries, with backoff and jitter. Its retries are more than the server can
 //     handle, so the queue stays full and every answer comes too late: the server stays down although
