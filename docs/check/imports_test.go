@@ -1,6 +1,6 @@
 package check
 
-// What code on the pages imports beside the standard library.
+// The packages that code on the pages imports, except those of the standard library.
 import (
 	_ "github.com/avast/retry-go/v4"
 	_ "github.com/cenkalti/backoff/v4"
