@@ -14,7 +14,8 @@ import (
 	"github.com/effector-go/resilience/adaptive"
 )
 
-// adapting returns the policies that find out how many calls may run concurrently, starting with least, the lower bound.
+// adapting returns the policies that find out how many calls may run concurrently, starting with
+// least, the lower bound.
 func adapting(fn effector, least int) []side {
 	most := 10 * least
 	if least == 1 {
@@ -53,7 +54,8 @@ func adapting(fn effector, least int) []side {
 	}
 }
 
-// platinummonkey counts every call. By default it ignores calls of less than a tenth of a millisecond, as those measured here.
+// platinummonkey counts every call. By default it ignores calls of less than a tenth of a
+// millisecond, as those measured here.
 func platinummonkey(algorithm core.Limit, fn effector) func() error {
 	const window, leastTime, calls = int64(time.Second), 1, 100
 	limits, err := limiter.NewDefaultLimiter(algorithm, window, window, leastTime, calls, strategy.NewSimpleStrategy(0),

@@ -67,7 +67,8 @@ func counting(fn effector, openFor time.Duration) []side {
 
 var inARow = simplelogic.ConsecutiveErrOpenerFactory(simplelogic.ConfigConsecutiveErrOpener{ErrorThreshold: failures})
 
-// cep21Config turns off what the others don't do: it limits neither the time nor the number of concurrent calls.
+// cep21Config turns off what the others don't do: it limits neither the time nor the number of
+// concurrent calls.
 func cep21Config(opener func() circuit.ClosedToOpen, openFor time.Duration) circuit.Config {
 	return circuit.Config{
 		General: circuit.GeneralConfig{
@@ -93,7 +94,8 @@ func failsafeTwoStep(b circuitbreaker.CircuitBreaker[int], fn effector) func() e
 	}
 }
 
-// windowed returns closed breakers that open if the share of failures within a time window is too high.
+// windowed returns closed breakers that open if the share of failures within a time window is too
+// high.
 func windowed(fn effector) []side {
 	const (
 		rate     = 0.5
@@ -141,8 +143,8 @@ func opened(fn effector) []side {
 	return sides
 }
 
-// tripping creates a breaker for each call and opens it with failures. The open time is short, so that the measurement includes
-// what an open breaker leaves behind, such as a timer or a goroutine.
+// tripping creates a breaker for each call and opens it with failures. The open time is short, so
+// that the measurement includes what an open breaker leaves behind, such as a timer or a goroutine.
 func tripping(fn effector) []side {
 	const openFor = time.Millisecond
 	call := func() (int, error) { return fn(ctx) }

@@ -29,14 +29,16 @@ var (
 	errBoom = errors.New("boom")
 )
 
-// An effector is the call that every side makes. It is a function value, as users' effectors are, so it is never inlined.
+// An effector is the call that every side makes. It is a function value, as users' effectors are,
+// so it is never inlined.
 type effector = func(context.Context) (int, error)
 
 func succeed(context.Context) (int, error) { return 1, nil }
 
 func fail(context.Context) (int, error) { return 0, errBoom }
 
-// wait waits for a result or for the end of its context, as net/http, database/sql, and gRPC do. The result is already there.
+// wait waits for a result or for the end of its context, as net/http, database/sql, and gRPC do.
+// The result is already there.
 func wait(ctx context.Context) (int, error) {
 	select {
 	case <-result:

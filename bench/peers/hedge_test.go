@@ -20,8 +20,9 @@ import (
 	"github.com/effector-go/resilience/resiliencehttp"
 )
 
-// hedging returns policies that start a call again if it hasn't returned after the delay. In the rows that end in -quantile, the
-// delay is the time that 95% of recent calls take, as soon as this many are known.
+// hedging returns policies that start a call again if it hasn't returned after the delay. In the
+// rows that end in -quantile, the delay is the time that 95% of recent calls take, as soon as this
+// many are known.
 func hedging(fn effector, delay time.Duration, known int) []side {
 	const quantile, age = 0.95, 1000
 	ours := hedge.New(hedge.Config{Delay: delay})
@@ -37,7 +38,8 @@ func hedging(fn effector, delay time.Duration, known int) []side {
 	}
 }
 
-// hedgingRequests returns the ways to send a GET over base, and to send it again if there is no response after the delay.
+// hedgingRequests returns the ways to send a GET over base, and to send it again if there is no
+// response after the delay.
 func hedgingRequests(ctx context.Context, base http.RoundTripper, delay time.Duration) []side {
 	ours := resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base:     base,
@@ -60,8 +62,8 @@ func hedgingRequests(ctx context.Context, base http.RoundTripper, delay time.Dur
 
 const never = 1 << 40 // calls are known
 
-// BenchmarkHedge is a call that returns before it would be started again. The rows that end in -quantile record the times of
-// calls, but never have enough of them to use.
+// BenchmarkHedge is a call that returns before it would be started again. The rows that end in
+// -quantile record the times of calls, but never have enough of them to use.
 func BenchmarkHedge(b *testing.B) { run(b, hedging(succeed, time.Minute, never)) }
 
 // BenchmarkHedgeHTTP is a request whose response arrives immediately.
@@ -71,7 +73,8 @@ func BenchmarkHedgeHTTP(b *testing.B) {
 	run(b, hedgingRequests(ctx, immediate{}, time.Minute))
 }
 
-// heavyTail returns an effector that takes 100 times as long at 1 call in 100. It counts its starts.
+// heavyTail returns an effector that takes 100 times as long at 1 call in 100. It counts its
+// starts.
 func heavyTail(usual time.Duration, starts *atomic.Int64) effector {
 	return func(ctx context.Context) (int, error) {
 		takes := usual
@@ -99,8 +102,8 @@ func (t asTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return immediate{}.RoundTrip(r)
 }
 
-// BenchmarkTail measures what hedging is for: the times of 1000 calls by 50 concurrent callers, where 1 call in 100 takes 100
-// times as long. It reports the number of starts per call too.
+// BenchmarkTail measures what hedging is for: the times of 1000 calls by 50 concurrent callers,
+// where 1 call in 100 takes 100 times as long. It reports the number of starts per call too.
 func BenchmarkTail(b *testing.B) {
 	const usual, delay = time.Millisecond, 3 * time.Millisecond
 	ctx, cancel := context.WithCancel(b.Context())

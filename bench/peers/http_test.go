@@ -24,8 +24,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// requesting returns the ways to send a GET to url over base, under a context that can be canceled. Each is an
-// http.RoundTripper, and each response is read to the end.
+// requesting returns the ways to send a GET to url over base, under a context that can be canceled.
+// Each is an http.RoundTripper, and each response is read to the end.
 func requesting(ctx context.Context, url string, base http.RoundTripper) []side {
 	ours := func(policies ...resilience.Policy) http.RoundTripper {
 		return resiliencehttp.NewTransport(resiliencehttp.Config{
@@ -79,7 +79,8 @@ func get(transport http.RoundTripper, request *http.Request) error {
 	return nil
 }
 
-// serve starts a server on loopback until the test ends. It returns a transport that keeps enough connections to it.
+// serve starts a server on loopback until the test ends. It returns a transport that keeps enough
+// connections to it.
 func serve(tb testing.TB, handler http.HandlerFunc) (url string, base *http.Transport) {
 	server := httptest.NewServer(handler)
 	tb.Cleanup(server.Close)
@@ -112,7 +113,8 @@ func (immediate) RoundTrip(*http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// BenchmarkHTTPAlone is the same over a transport that responds immediately, so it measures no network and no kernel.
+// BenchmarkHTTPAlone is the same over a transport that responds immediately, so it measures no
+// network and no kernel.
 func BenchmarkHTTPAlone(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()

@@ -70,7 +70,8 @@ func bulkheads(fn effector, limit int) []side {
 
 func bulkheadsOfOne(fn effector) []side { return bulkheads(fn, 1) }
 
-// queueing returns policies that let this many calls run concurrently. Others wait until one returns or their context ends.
+// queueing returns policies that let this many calls run concurrently. Others wait until one
+// returns or their context ends.
 func queueing(fn effector, limit int) []side {
 	ours := bulkhead.New(bulkhead.Config{Limit: limit, Queue: 1 << 20})
 	permits := semaphore.NewWeighted(int64(limit))
@@ -110,7 +111,8 @@ func queueing(fn effector, limit int) []side {
 	}
 }
 
-// full returns sides that admit one call at a time. Each one has admitted a call that hangs until release is called.
+// full returns sides that admit one call at a time. Each one has admitted a call that hangs until
+// release is called.
 func full(sides func(effector) []side, fn effector) (filled []side, release func()) {
 	end, admitted, hang := make(chan struct{}), make(chan struct{}), true
 	filled = sides(func(ctx context.Context) (int, error) {
@@ -134,7 +136,7 @@ func full(sides func(effector) []side, fn effector) (filled []side, release func
 
 const plenty = 1 << 40 // tokens: more than calls take
 
-// limiters returns rate limiters with so many tokens that no call is refused or waits.
+// limiters returns rate limiters with more tokens than calls take, so no call is refused or waits.
 func limiters(fn effector) []side {
 	const perSecond = 1e6
 	call := func() (int, error) { return fn(ctx) }

@@ -19,8 +19,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A pipeline is a timeout for the whole call, retry without waits, a breaker that opens after consecutive failures, and a timeout
-// for each attempt. None retries a refusal.
+// A pipeline is a timeout for the whole call, retry without waits, a breaker that opens after
+// consecutive failures, and a timeout for each attempt. None retries a refusal.
 type pipeline struct {
 	name    string
 	compose func(ctx context.Context, fn effector) func() error // returns a function that makes the call, any number of times
@@ -119,7 +119,8 @@ func pipedOpen(fn effector) []side {
 	return sides
 }
 
-// pipedTwice returns pipelines around an effector that fails twice and then succeeds. It calls made each time.
+// pipedTwice returns pipelines around an effector that fails twice and then succeeds. It calls made
+// each time.
 func pipedTwice(made func()) []side {
 	var sides []side
 	for _, p := range pipelines() {
@@ -137,7 +138,8 @@ func pipedTwice(made func()) []side {
 	return sides
 }
 
-// lengthened returns pipelines of this many policies, each a retry: they show what another idle policy costs.
+// lengthened returns pipelines of this many policies, each a retry: they show what another idle
+// policy costs.
 func lengthened(fn effector, policies int) []side {
 	var ours resilience.Pipeline
 	var theirs []failsafe.Policy[int]
@@ -161,14 +163,15 @@ func lengthened(fn effector, policies int) []side {
 	}
 }
 
-// BenchmarkPipelineDoneRequest is a call that succeeds at the first attempt. Its effector waits on its context, and the caller's
-// context can be canceled, as a request's.
+// BenchmarkPipelineDoneRequest is a call that succeeds at the first attempt. Its effector waits on
+// its context, and the caller's context can be canceled, as a request's.
 func BenchmarkPipelineDoneRequest(b *testing.B) { run(b, piped(request(b), wait)) }
 
 // BenchmarkPipelineDone is the same under context.Background.
 func BenchmarkPipelineDone(b *testing.B) { run(b, piped(ctx, wait)) }
 
-// BenchmarkPipeline is a call that succeeds at the first attempt. Its effector doesn't call its context's Done.
+// BenchmarkPipeline is a call that succeeds at the first attempt. Its effector doesn't call its
+// context's Done.
 func BenchmarkPipeline(b *testing.B) { run(b, piped(ctx, succeed)) }
 
 // BenchmarkPipelineOpen is a call that the breaker refuses.
@@ -177,7 +180,8 @@ func BenchmarkPipelineOpen(b *testing.B) { run(b, pipedOpen(fail)) }
 // BenchmarkPipelineTwice is a call that fails twice and then succeeds, without waits.
 func BenchmarkPipelineTwice(b *testing.B) { run(b, pipedTwice(func() {})) }
 
-// BenchmarkLength is a call that succeeds at the first attempt, through pipelines of increasing length.
+// BenchmarkLength is a call that succeeds at the first attempt, through pipelines of increasing
+// length.
 func BenchmarkLength(b *testing.B) {
 	for _, policies := range []int{1, 2, 4, 8, 16, 32} {
 		b.Run(fmt.Sprintf("policies=%d", policies), func(b *testing.B) {

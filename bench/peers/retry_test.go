@@ -17,8 +17,8 @@ import (
 
 const attempts = 3 // at most, the first included
 
-// retrying returns the retries with their usual backoff: exponential, and with jitter if that is the default. The schedules of
-// backoff v4 and sethvargo have state, so each call creates one.
+// retrying returns the retries with their usual backoff: exponential, and with jitter if that is
+// the default. The schedules of backoff v4 and sethvargo have state, so each call creates one.
 func retrying(fn effector) []side {
 	call := func() (int, error) { return fn(ctx) }
 	policy := ours.New(ours.Config{MaxAttempts: attempts})
@@ -44,8 +44,8 @@ func retrying(fn effector) []side {
 	}
 }
 
-// retryingWithoutWait returns retries without waits, around an effector that fails twice and then succeeds. It calls made each
-// time.
+// retryingWithoutWait returns retries without waits, around an effector that fails twice and then
+// succeeds. It calls made each time.
 func retryingWithoutWait(made func()) []side {
 	twice := func() func() (int, error) {
 		n := 0

@@ -10,7 +10,8 @@ import (
 
 // The rows of a table are comparable only if each one makes the call, as often as the table says.
 
-// eachSide runs test for each side, with the number of calls of the effector since the test started.
+// eachSide runs test for each side, with the number of calls of the effector since the test
+// started.
 func eachSide(t *testing.T, sides func(effector) []side, fn effector, test func(t *testing.T, s side, n *int)) {
 	n := 0
 	for _, s := range sides(func(ctx context.Context) (int, error) { n++; return fn(ctx) }) {

@@ -9,8 +9,8 @@ import (
 	"github.com/effector-go/resilience/share"
 )
 
-// sharing returns the ways to make one call for concurrent callers. With singleflight's Do callers wait even if their context
-// ends; with DoChan they can leave.
+// sharing returns the ways to make one call for concurrent callers. With singleflight's Do callers
+// wait even if their context ends; with DoChan they can leave.
 func sharing(fn effector) []side {
 	const key = 1
 	ours := share.Calls(fn)

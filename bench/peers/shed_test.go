@@ -11,7 +11,8 @@ import (
 	"github.com/effector-go/resilience/shed"
 )
 
-// shedding returns policies that refuse a random share of the calls. The share depends on the results of recent calls.
+// shedding returns policies that refuse a random share of the calls. The share depends on the
+// results of recent calls.
 func shedding(fn effector) []side {
 	const window, most, few = time.Minute, 0.9, 10
 	call := func() (int, error) { return fn(ctx) }
@@ -51,8 +52,8 @@ func shedding(fn effector) []side {
 	}
 }
 
-// overloaded returns the policies of shedding after ten thousand failures. Those of this library and of failsafe-go admit one
-// call in ten, and aegis nearly none. The effector must fail.
+// overloaded returns the policies of shedding after ten thousand failures. Those of this library
+// and of failsafe-go admit one call in ten, and aegis nearly none. The effector must fail.
 func overloaded(fn effector) []side {
 	sides := shedding(fn)
 	for _, s := range sides {

@@ -24,8 +24,8 @@ import (
 	markdown "github.com/yuin/goldmark/ast"
 )
 
-// TestPageCodeCompiles type-checks every go block of README.md and docs and runs those that say what they print.
-// It also requires that gofmt leaves each block unchanged.
+// TestPageCodeCompiles type-checks every go block of README.md and docs and runs those that say
+// what they print. It also requires that gofmt leaves each block unchanged.
 func TestPageCodeCompiles(t *testing.T) {
 	var all []part
 	for _, p := range pages(t) {
@@ -59,7 +59,8 @@ func TestPageCodeCompiles(t *testing.T) {
 	}
 }
 
-// A part is code with a scope of its own: a go block, or one of several parts that a block shows for comparison.
+// A part is code with a scope of its own: a go block, or one of several parts that a block shows
+// for comparison.
 type part struct {
 	page   string
 	line   int // of the page, where the text starts
@@ -189,7 +190,8 @@ func goList(t *testing.T, dir string, args ...string) string {
 	return string(out)
 }
 
-// check type-checks the code together with the prelude. If there is no error, the files are a program.
+// check type-checks the code together with the prelude. If there is no error, the files are a
+// program.
 func (p *packages) check(code part) ([]*ast.File, error) {
 	fset := token.NewFileSet()
 	file, err := parse(fset, code)
@@ -259,7 +261,8 @@ func parse(fset *token.FileSet, code part) (*ast.File, error) {
 		file.Decls = append(file.Decls, &ast.FuncDecl{Name: ast.NewIdent("main"), Type: &ast.FuncType{Params: &ast.FieldList{}}, Body: &ast.BlockStmt{}})
 		return file, nil
 	}
-	// If the code has functions, declarations are moved out of main. A declaration ends with a line that is only a closing bracket.
+	// If the code has functions, declarations are moved out of main. A declaration ends with a line
+	// that is only a closing bracket.
 	var outside, inside strings.Builder
 	inside.WriteString("func main() {\n" + at(0))
 	hoist := function.MatchString(text)
@@ -319,7 +322,8 @@ func loosen(body *ast.BlockStmt) {
 	})
 }
 
-// parsePrelude returns the declarations that code on the page may use: those for all pages, unless the page has its own.
+// parsePrelude returns the declarations that code on the page may use: those for all pages, unless
+// the page has its own.
 func parsePrelude(fset *token.FileSet, pagePath string) ([]ast.Decl, error) {
 	dir := filepath.Join("testdata", "prelude")
 	var decls []ast.Decl
@@ -347,7 +351,8 @@ func parsePrelude(fset *token.FileSet, pagePath string) ([]ast.Decl, error) {
 	return decls, nil
 }
 
-// names returns the names that a declaration declares. For a method it returns the name of its type.
+// names returns the names that a declaration declares. For a method it returns the name of its
+// type.
 func names(decl ast.Decl) (list []string) {
 	switch decl := decl.(type) {
 	case *ast.FuncDecl:
@@ -376,7 +381,8 @@ func names(decl ast.Decl) (list []string) {
 	return list
 }
 
-// keep removes what is already declared from a declaration of the prelude and reports whether anything is left.
+// keep removes what is already declared from a declaration of the prelude and reports whether
+// anything is left.
 func keep(decl ast.Decl, declared map[string]bool) bool {
 	general, ok := decl.(*ast.GenDecl)
 	if !ok {

@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// docLink matches [Name], [Type.Member], [package.Name], or [package.Type.Member] in a doc comment, with or without a star.
+// docLink matches [Name], [Type.Member], [package.Name], or [package.Type.Member] in a doc comment,
+// with or without a star.
 var docLink = regexp.MustCompile(`(?:^|[^\w\]])\[\*?([a-z]\w*\.)?([A-Z]\w*)(\.[A-Z]\w*)?\](?:[^(\w]|$)`)
 
 // TestDocLinksResolve looks up what the doc comments of the root module's packages link to.
@@ -74,7 +75,8 @@ type link struct {
 	text, pkg, name, member string
 }
 
-// linksIn returns the links in the comments of a package's files. It skips indented lines: they are code.
+// linksIn returns the links in the comments of a package's files. It skips indented lines: they are
+// code.
 func linksIn(t *testing.T, dir string) (found []link) {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))

@@ -52,7 +52,8 @@ func pages(t *testing.T) map[string]*page {
 	return found
 }
 
-// walk calls visit with the path of each file, from the root of the repository, with slashes. It skips folders such as .git.
+// walk calls visit with the path of each file, from the root of the repository, with slashes. It
+// skips folders such as .git.
 func walk(visit func(path string) error) error {
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		switch {

@@ -58,8 +58,9 @@ func TestPolicyPagesHaveCommonOutline(t *testing.T) {
 
 var fieldsCell = regexp.MustCompile(`^[A-Z]\w*$`)
 
-// TestFieldTablesMatchConfig compares the tables whose first column is "field" with the exported structs of the package:
-// each field of a Config must be in a table, and each name in a table must be a field.
+// TestFieldTablesMatchConfig compares the tables whose first column is "field" with the exported
+// structs of the package: each field of a Config must be in a table, and each name in a table must
+// be a field.
 func TestFieldTablesMatchConfig(t *testing.T) {
 	for _, p := range pages(t) {
 		dir := strings.TrimSuffix(strings.TrimPrefix(p.path, "docs/"), ".md")
@@ -100,7 +101,8 @@ func TestFieldTablesMatchConfig(t *testing.T) {
 	}
 }
 
-// fields returns the names of the exported fields of a package's structs: those of structs whose name ends in Config, and the others.
+// fields returns the names of the exported fields of a package's structs: those of structs whose
+// name ends in Config, and the others.
 func fields(dir string) (config, other map[string]bool, err error) {
 	config, other = map[string]bool{}, map[string]bool{}
 	entries, err := os.ReadDir(dir)

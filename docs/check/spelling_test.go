@@ -9,7 +9,8 @@ import (
 	"github.com/golangci/misspell"
 )
 
-// TestSpellingIsAmerican reads every page, every Go file (its names are words too), and every diagram's source.
+// TestSpellingIsAmerican reads every page, every Go file (its names are words too), and every
+// diagram's source.
 func TestSpellingIsAmerican(t *testing.T) {
 	spelling := misspell.New()
 	spelling.AddRuleList(misspell.DictAmerican)

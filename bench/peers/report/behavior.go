@@ -55,7 +55,8 @@ func find(answers []behavior.Answer, kind behavior.Kind, subject, question strin
 	return answers[i], true
 }
 
-// questionLists returns, for each kind, what happens in each question and which libraries have no setting for it.
+// questionLists returns, for each kind, what happens in each question and which libraries have no
+// setting for it.
 func questionLists(answers []behavior.Answer) string {
 	var w bytes.Buffer
 	asked := map[string]bool{}

@@ -21,7 +21,8 @@ type bound struct {
 // A sum is the cost of several rows together.
 type sum []summand
 
-// A summand is a row, multiplied. A row with 0 processors is the row on the machine's number of processors.
+// A summand is a row, multiplied. A row with 0 processors is the row on the machine's number of
+// processors.
 type summand struct {
 	times float64
 	of    row
@@ -51,7 +52,8 @@ func closed(callers string) []sum {
 
 var nowAndAdd = []sum{{one("Floors/now/serial"), one("Floors/add/serial")}}
 
-// grows returns the bound that n policies cost at most n times what one costs, by two rows of bench.
+// grows returns the bound that n policies cost at most n times what one costs, by two rows of
+// bench.
 func grows(what string, n int, row1, rowN string) bound {
 	return bound{fmt.Sprintf("%d %s, to %[1]d times one", n, what), summand{1, row{"bench", rowN, 0}},
 		[]sum{{summand{float64(n), row{"bench", row1, 0}}}}, 1}
@@ -62,7 +64,8 @@ const (
 	request   = ", under a request's context"
 )
 
-// bounds are limits that a change must not exceed. Every row includes the loop and the call, which cost some 3 ns.
+// bounds are limits that a change must not exceed. Every row includes the loop and the call, which
+// cost some 3 ns.
 var bounds = []bound{
 	{"pipeline, effector waits" + request + ", to gobreaker + backoff + context", one("PipelineDoneRequest/ours/serial"),
 		rows("PipelineDoneRequest/" + assembled + "/serial"), 0.6},
@@ -224,8 +227,9 @@ func findAll(r *results, bounds []bound, confidence float64) ([]finding, error) 
 	return findings, nil
 }
 
-// decide measures rows of the bounds, and others, until no bound is open any more or most rounds are done. The first look is after
-// a number of rounds, each later one after twice as many. Only the rows of open bounds are measured further.
+// decide measures rows of the bounds, and others, until no bound is open any more or most rounds
+// are done. The first look is after a number of rounds, each later one after twice as many. Only
+// the rows of open bounds are measured further.
 func decide(r *results, bounds []bound, others []row, first, most int, open func(finding) bool,
 	measure func(rows []row, from, to int) (string, error), confidence float64) error {
 	rest := bounds

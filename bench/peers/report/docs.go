@@ -29,7 +29,8 @@ type docs struct {
 	locks  string // locks.md, or "" if it doesn't exist
 }
 
-// openDocs creates the folder if necessary and reads what must be kept. It returns an error if that can't be found.
+// openDocs creates the folder if necessary and reads what must be kept. It returns an error if that
+// can't be found.
 func openDocs(folder string) (docs, error) {
 	d := docs{folder: folder}
 	if err := os.MkdirAll(filepath.Join(folder, "internals"), 0o755); err != nil {
@@ -66,7 +67,8 @@ func readIfExists(name string) (string, error) {
 	return string(data), err
 }
 
-// write writes the pages and their figures, and returns the names of the files. peers names the libraries.
+// write writes the pages and their figures, and returns the names of the files. peers names the
+// libraries.
 func (d docs) write(m measurements, answers []behavior.Answer, peers string) (written []string, err error) {
 	files := map[string][]byte{}
 	for _, f := range figures(m) {
@@ -111,7 +113,8 @@ func between(text, name string) (string, bool) {
 	return strings.Trim(inner, "\n"), ok
 }
 
-// replace replaces the text between the markers of this name. The text must contain each marker once, in order.
+// replace replaces the text between the markers of this name. The text must contain each marker
+// once, in order.
 func replace(text, name, inner string) (string, error) {
 	before, rest, _ := strings.Cut(text, begin(name))
 	_, after, ok := strings.Cut(rest, end(name))

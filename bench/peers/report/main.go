@@ -1,6 +1,7 @@
-// Report compares the costs of this library with those of its alternatives and writes docs/performance.md,
-// docs/internals/measurements.md, and the tables of docs/internals/locks.md.
-// It runs the benchmarks of ./bench and ./bench/peers in rounds: one round of all of them after the other.
+// Report compares the costs of this library with those of its alternatives and writes
+// docs/performance.md, docs/internals/measurements.md, and the tables of docs/internals/locks.md.
+// It runs the benchmarks of ./bench and ./bench/peers in rounds: one round of all of them after the
+// other.
 //
 //	go run ./bench/peers/report          # about 20 minutes
 //	go run ./bench/peers/report -quick   # 2 to 3 minutes, to see what the pages look like
@@ -181,10 +182,12 @@ var errOver = errors.New("over the bound")
 const (
 	// firstLook is the number of rounds after which bounds are decided for the first time.
 	firstLook = 20
-	// checkConfidence is that of the intervals that decide in CI: one false alarm in a thousand runs of each bound, for one look.
+	// checkConfidence is that of the intervals that decide in CI: one false alarm in a thousand
+	// runs of each bound, for one look.
 	checkConfidence = 0.999
-	// decideConfidence is that of the intervals that decide when to stop measuring for the pages. It is higher than that of
-	// the pages' intervals, because looking several times makes it more probable that chance decides.
+	// decideConfidence is that of the intervals that decide when to stop measuring for the pages.
+	// It is higher than that of the pages' intervals, because looking several times makes it more
+	// probable that chance decides.
 	decideConfidence = 0.99
 )
 
@@ -201,7 +204,8 @@ func check(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	saved := header(o, time.Now())
 	over, err := twice(bounds, o.most, func(bounds []bound, most int) ([]bound, error) {
 		r := newResults()
-		// A bound that isn't met is measured in all rounds, so that chance gets only one look to miss it.
+		// A bound that isn't met is measured in all rounds, so that chance gets only one look to
+		// miss it.
 		notMet := func(f finding) bool { return f.standing() != met }
 		err := decide(r, bounds, nil, firstLook, most, notMet, func(rows []row, from, to int) (string, error) {
 			text, err := measure(ctx, only(suites, rows), from, to, o.benchtime, stderr)
@@ -230,8 +234,9 @@ func check(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	return err
 }
 
-// twice measures the bounds, then measures those that seem missed again, in twice as many rounds. Other processes on the machine
-// seldom disturb both measurements. It returns the bounds that are missed both times.
+// twice measures the bounds, then measures those that seem missed again, in twice as many rounds.
+// Other processes on the machine seldom disturb both measurements. It returns the bounds that are
+// missed both times.
 func twice(bounds []bound, most int, look func([]bound, int) ([]bound, error)) (over []bound, err error) {
 	suspects, err := look(bounds, most)
 	if err != nil || len(suspects) == 0 {

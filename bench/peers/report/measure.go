@@ -127,7 +127,8 @@ func explain(err error) error {
 	return err
 }
 
-// everything returns all benchmarks of both suites: parallel ones on each number of processors, others on the machine's.
+// everything returns all benchmarks of both suites: parallel ones on each number of processors,
+// others on the machine's.
 func everything(suites []suite, procs []int) []pass {
 	const parallel = "./(callers=)?parallel|././(callers=)?parallel|./././(callers=)?parallel|././././(callers=)?parallel"
 	var passes []pass
@@ -139,7 +140,8 @@ func everything(suites []suite, procs []int) []pass {
 	return passes
 }
 
-// only returns passes for these rows. Rows of a suite on the same number of processors are one pass.
+// only returns passes for these rows. Rows of a suite on the same number of processors are one
+// pass.
 func only(suites []suite, rows []row) []pass {
 	var passes []pass
 	for _, s := range suites {
@@ -169,8 +171,9 @@ func exactly(row string) string {
 	return strings.Join(parts, "/")
 }
 
-// measure runs all passes in each round and returns what they print. The rounds are numbered from from to before to.
-// What disturbs the machine for a while affects all rows of a round that are compared.
+// measure runs all passes in each round and returns what they print. The rounds are numbered from
+// from to before to. What disturbs the machine for a while affects all rows of a round that are
+// compared.
 func measure(ctx context.Context, passes []pass, from, to int, benchtime string, stderr io.Writer) (string, error) {
 	progress := newProgress(stderr, to-from, len(passes))
 	var all strings.Builder
@@ -190,7 +193,8 @@ func measure(ctx context.Context, passes []pass, from, to int, benchtime string,
 	return all.String(), nil
 }
 
-// progress shows how far the measuring is: with a bar on a terminal, otherwise with a line from time to time.
+// progress shows how far the measuring is: with a bar on a terminal, otherwise with a line from
+// time to time.
 type progress struct {
 	bar    *progressbar.ProgressBar
 	lines  io.Writer // nil on a terminal
@@ -228,7 +232,8 @@ func (p *progress) round(n int) {
 	}
 }
 
-// left returns how much time the remaining rounds take at the pace so far, or "" before the first is done.
+// left returns how much time the remaining rounds take at the pace so far, or "" before the first
+// is done.
 func left(done, rounds int, elapsed time.Duration) string {
 	if done == 0 {
 		return ""
@@ -268,7 +273,8 @@ func behaviors(ctx context.Context, peers suite) ([]behavior.Answer, error) {
 	return answers, errors.Join(err, bad)
 }
 
-// answerOf parses a line of go test -v that contains an answer: "=== ATTR  TestBehavior/... behavior {...}".
+// answerOf parses a line of go test -v that contains an answer: "=== ATTR  TestBehavior/...
+// behavior {...}".
 func answerOf(line string) (answer behavior.Answer, ok bool, err error) {
 	if !strings.HasPrefix(line, "=== ATTR") {
 		return answer, false, nil

@@ -356,8 +356,8 @@ func growthTable(r *results) string {
 	return w.String()
 }
 
-// stageTables returns all rows of bench except those of locks, one table per benchmark: first floors and pipelines, then each
-// policy, then what grows.
+// stageTables returns all rows of bench except those of locks, one table per benchmark: first
+// floors and pipelines, then each policy, then what grows.
 func stageTables(r *results) string {
 	order := map[string]int{"Floors": -3, "Pipeline": -2, "Do": -1, "PipelineLength": 1, "PipelineDepth": 1, "BreakersAlive": 1, "Callers": 1}
 	tables := map[string]*bytes.Buffer{}

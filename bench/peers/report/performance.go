@@ -10,7 +10,8 @@ import (
 	"github.com/effector-go/resilience/bench/peers/internal/behavior"
 )
 
-// A userCall is a call that users ask about: a row of the table and of the figure in performance.md.
+// A userCall is a call that users ask about: a row of the table and of the figure in
+// performance.md.
 type userCall struct {
 	title    string
 	note     string // below the title in the figure, after it in the table
@@ -105,7 +106,8 @@ func ratio(a, b values) string {
 	return withInterval(s)
 }
 
-// boundsSummary says how many bounds are met, undecided, and missed. The table has those that aren't met.
+// boundsSummary says how many bounds are met, undecided, and missed. The table has those that
+// aren't met.
 func boundsSummary(m measurements) (summary, table string) {
 	counts := map[standing]int{}
 	unknown := 0

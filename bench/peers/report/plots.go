@@ -138,7 +138,8 @@ func newLegend() plot.Legend {
 	return l
 }
 
-// times returns the ticks of a logarithmic axis of nanoseconds: a label for each power of ten, a mark for each multiple.
+// times returns the ticks of a logarithmic axis of nanoseconds: a label for each power of ten, a
+// mark for each multiple.
 type times struct{}
 
 func (times) Ticks(low, high float64) []plot.Tick {
@@ -256,7 +257,8 @@ func (c *chart) add(s *series, seconds values) {
 	s.marks = append(s.marks, mark{c.bottom + s.shift, t})
 }
 
-// userCallsFigure has a row for each user call, with the times of this library, of what it replaces, and of failsafe-go.
+// userCallsFigure has a row for each user call, with the times of this library, of what it
+// replaces, and of failsafe-go.
 func userCallsFigure(r *results) figure {
 	ours := &series{name: "this library", glyph: glyph(orange, draw.CircleGlyph{})}
 	theirs := &series{name: "instead of it", shift: -0.12, glyph: glyph(blue, draw.SquareGlyph{})}
@@ -278,7 +280,8 @@ func userCallsFigure(r *results) figure {
 	return c.figure(figureCallsOfUsers, "Time of a call", 30)
 }
 
-// comparisonsFigure has a row for each library of each comparison, with the time of a call on a logarithmic axis.
+// comparisonsFigure has a row for each library of each comparison, with the time of a call on a
+// logarithmic axis.
 func comparisonsFigure(r *results, name, title string) figure {
 	c := chartOf(r, name)
 	if c.high == 0 {
@@ -502,8 +505,8 @@ func (l *plotted) add(x float64, seconds values) {
 	}
 }
 
-// drawLines draws the lines over the numbers, on two logarithmic axes, and adds them to the legend. It reports whether there was
-// anything to draw.
+// drawLines draws the lines over the numbers, on two logarithmic axes, and adds them to the legend.
+// It reports whether there was anything to draw.
 func drawLines(p *plot.Plot, legend *plot.Legend, lines []plotted, numbers []int) bool {
 	var ticks []plot.Tick
 	for _, n := range numbers {

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/perf/benchmath"
 )
 
-// A row is one benchmark: the last element of its package, its name without "Benchmark", and the number of processors.
+// A row is one benchmark: the last element of its package, its name without "Benchmark", and the
+// number of processors.
 type row struct {
 	pkg   string // "bench" or "peers"
 	name  string
@@ -37,7 +38,8 @@ type results struct {
 	config map[string]string // of the first result, by benchfmt's keys: those of go test and of header
 }
 
-// measurements are all rows, and the rows of the bounds again: alone and in more rounds, so that the bounds can be decided.
+// measurements are all rows, and the rows of the bounds again: alone and in more rounds, so that
+// the bounds can be decided.
 type measurements struct {
 	all, bounds *results
 }
@@ -52,13 +54,15 @@ func (m measurements) decisive() *results {
 	return m.all
 }
 
-// The parts of a file with measurements. A file of go test alone has no such lines: then all of it is partAll.
+// The parts of a file with measurements. A file of go test alone has no such lines: then all of it
+// is partAll.
 const (
 	partAll    = "part: all\n"
 	partBounds = "part: bounds\n"
 )
 
-// header starts a file with measurements, so that a report made from the file can say where they come from.
+// header starts a file with measurements, so that a report made from the file can say where they
+// come from.
 func header(o options, now time.Time) string {
 	return fmt.Sprintf("toolchain: %s\ndate: %s\nprocessors: %d\nbenchtime: %s\n\n",
 		runtime.Version(), now.Format(time.DateOnly), machineProcs, o.benchtime)
@@ -142,8 +146,8 @@ func (r *results) procs(pkg, name string) []int {
 	return procs
 }
 
-// cost returns the cost of the row, or nil if it wasn't measured. If procs is 0, it is the row on as many processors as the
-// machine has, or on the next lower number that it ran on.
+// cost returns the cost of the row, or nil if it wasn't measured. If procs is 0, it is the row on
+// as many processors as the machine has, or on the next lower number that it ran on.
 func (r *results) cost(pkg, name string, procs int) cost {
 	if procs == 0 {
 		for _, n := range r.procs(pkg, name) {
@@ -190,13 +194,15 @@ func (r *results) check() error {
 	return nil
 }
 
-// median returns the median and its confidence interval, as benchstat computes them. With too few values the interval is infinite.
+// median returns the median and its confidence interval, as benchstat computes them. With too few
+// values the interval is infinite.
 func median(v values, confidence float64) benchmath.Summary {
 	sample := benchmath.NewSample(slices.Collect(maps.Values(v)), &benchmath.DefaultThresholds)
 	return benchmath.AssumeNothing.Summary(sample, confidence)
 }
 
-// compare returns the median ratio of a to b in the same round. What slows a whole round affects both.
+// compare returns the median ratio of a to b in the same round. What slows a whole round affects
+// both.
 func compare(a, b values, confidence float64) (benchmath.Summary, error) {
 	each := values{}
 	for round := range a {
@@ -247,7 +253,8 @@ func withInterval(s benchmath.Summary) string {
 	return short(s.Center)
 }
 
-// duration returns the median of times in seconds as a text such as "12.3 ns", or "" if there are none.
+// duration returns the median of times in seconds as a text such as "12.3 ns", or "" if there are
+// none.
 func duration(seconds values) string {
 	if len(seconds) == 0 {
 		return ""

@@ -123,7 +123,8 @@ func TestCompareUsesOrderStatistics(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Each of the 101 values is above the median or below it, so the number below is binomial, with deviation sqrt(101)/2.
+		// Each of the 101 values is above the median or below it, so the number below is binomial,
+		// with deviation sqrt(101)/2.
 		width := map[float64]float64{0.9: 1.645, 0.95: 1.96, 0.999: 3.291}[confidence] * math.Sqrt(101) / 2
 		if s.Center != 50 || math.Abs(s.Hi-50-width) > 1.5 || math.Abs(50-s.Lo-width) > 1.5 {
 			t.Errorf("%g: %g from %g to %g, want 50 and %.1f on each side", confidence, s.Center, s.Lo, s.Hi, width)

@@ -1,5 +1,5 @@
-// Command diagrams draws the diagrams of the documentation: for each docs/diagrams/*.d2 an SVG next to it.
-// Arguments name the sources to draw; without arguments it draws all.
+// Command diagrams draws the diagrams of the documentation: for each docs/diagrams/*.d2 an SVG next
+// to it. Arguments name the sources to draw; without arguments it draws all.
 //
 //	go run ./docs/check/diagrams
 //

@@ -16,8 +16,9 @@ import (
 	"github.com/effector-go/resilience/breaker"
 )
 
-// Each library is configured as its documentation says, with what it has for the purpose: a library that can exclude canceled
-// calls by their error does so. A breaker in two steps gets no result of a canceled call, unless it takes the error.
+// Each library is configured as its documentation says, with what it has for the purpose: a library
+// that can exclude canceled calls by their error does so. A breaker in two steps gets no result of
+// a canceled call, unless it takes the error.
 
 const (
 	noSlowRule = "has no rule for slow or unfinished calls"
@@ -154,7 +155,8 @@ func eapacheShared(w setup) (guard[int], guard[string]) {
 	return byRun[int](b.Run), byRun[string](b.Run)
 }
 
-// cep21Shared runs calls that may hang on other goroutines, limited to the time after which a call is slow.
+// cep21Shared runs calls that may hang on other goroutines, limited to the time after which a call
+// is slow.
 func cep21Shared(w setup) (guard[int], guard[string]) {
 	config := circuit.Config{
 		General: circuit.GeneralConfig{

@@ -16,8 +16,8 @@ import (
 // A transport makes the RoundTripper that an http.Client uses, on top of base.
 type transport func(base http.RoundTripper, w setup) http.RoundTripper
 
-// clients repeat requests and limit the time of each attempt. Each one decides which requests it repeats.
-// Clients that drop the last response by default appear with both settings.
+// clients repeat requests and limit the time of each attempt. Each one decides which requests it
+// repeats. Clients that drop the last response by default appear with both settings.
 func clients() []Subject {
 	return []Subject{
 		{Kind: Client, Name: "this library", over: oursOver},
@@ -43,7 +43,8 @@ func oursOver(base http.RoundTripper, w setup) http.RoundTripper {
 	})
 }
 
-// retryableOver limits attempts with the Timeout of the inner http.Client, since the library has no such setting.
+// retryableOver limits attempts with the Timeout of the inner http.Client, since the library has no
+// such setting.
 func retryableOver(onGivingUp retryablehttp.ErrorHandler) transport {
 	return func(base http.RoundTripper, w setup) http.RoundTripper {
 		client := retryablehttp.NewClient()

@@ -21,7 +21,8 @@ import (
 // wholeLimit is the limit of the outermost timeout: longer than any question takes.
 const wholeLimit = 48 * time.Hour
 
-// Each pipeline is a timeout for the whole call, retry, breaker, and a timeout for each attempt. None retries refusals.
+// Each pipeline is a timeout for the whole call, retry, breaker, and a timeout for each attempt.
+// None retries refusals.
 func pipelines() []Subject {
 	return []Subject{
 		{Kind: Pipeline, Name: "this library", share: oursPipeline},

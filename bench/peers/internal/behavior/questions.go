@@ -58,7 +58,8 @@ func halfOpen(g guard[int]) bool {
 // A hanging is one or more admitted calls that haven't returned.
 type hanging chan error
 
-// hang makes n calls through g that hang until they are ended, and returns how many of them g admitted.
+// hang makes n calls through g that hang until they are ended, and returns how many of them g
+// admitted.
 func hang(g guard[int], n int) (_ hanging, running int) {
 	h := make(hanging)
 	started := make(chan struct{}, n)
@@ -125,7 +126,8 @@ var ignoresStale = Question{
 	},
 }
 
-// staleFailuresReopen reports whether failures of calls from before the opening open the closed breaker again.
+// staleFailuresReopen reports whether failures of calls from before the opening open the closed
+// breaker again.
 func staleFailuresReopen(g guard[int]) bool {
 	old, running := hang(g, 10)
 	halfOpen(g)
@@ -136,7 +138,8 @@ func staleFailuresReopen(g guard[int]) bool {
 	return !admits(g, nil)
 }
 
-// staleResultDecides reports whether the result of an old call decides instead of the probe, whose result is the opposite.
+// staleResultDecides reports whether the result of an old call decides instead of the probe, whose
+// result is the opposite.
 func staleResultDecides(g guard[int], result error) bool {
 	old, oldRunning := hang(g, 1)
 	halfOpen(g)

@@ -15,7 +15,8 @@ import (
 // A defect is one thing that a fake does wrong or doesn't do.
 type defect string
 
-// fakeBreaker is a breaker that does all that the questions about breakers ask, apart from its defects.
+// fakeBreaker is a breaker that does all that the questions about breakers ask, apart from its
+// defects.
 type fakeBreaker struct {
 	setup
 	defects map[defect]bool
@@ -128,7 +129,8 @@ func fakeBreakerSubject(d defect) Subject {
 	return Subject{share: share}
 }
 
-// fakeRetry returns a retry that does all that the questions about retries ask, apart from its defect.
+// fakeRetry returns a retry that does all that the questions about retries ask, apart from its
+// defect.
 func fakeRetry[T any](w setup, d defect) guard[T] {
 	return func(ctx context.Context, fn call[T]) (T, error) {
 		for attempt := 1; ; attempt++ {
@@ -170,7 +172,8 @@ var errRefused = errors.New("refused")
 
 var errLimit = errors.New("limit expired")
 
-// fakeTimeout returns a timeout that does all that the questions about timeouts ask, apart from its defect.
+// fakeTimeout returns a timeout that does all that the questions about timeouts ask, apart from its
+// defect.
 func fakeTimeout[T any](w setup, d defect) guard[T] {
 	return func(parent context.Context, fn call[T]) (T, error) {
 		ctx, cancel := context.WithTimeout(parent, w.limit)
@@ -205,7 +208,8 @@ func fakeTimeoutSubject(d defect) Subject {
 	return Subject{make: func(w setup) guard[int] { return fakeTimeout[int](w, d) }, share: share}
 }
 
-// fakeClient sends requests and does all that the questions about clients ask, apart from its defect.
+// fakeClient sends requests and does all that the questions about clients ask, apart from its
+// defect.
 type fakeClient struct {
 	setup
 	defect

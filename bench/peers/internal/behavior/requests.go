@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A site is a server together with a client that uses the subject. Both are those of net/http, connected in memory so that
-// their time is virtual too.
+// A site is a server together with a client that uses the subject. Both are those of net/http,
+// connected in memory so that their time is virtual too.
 type site struct {
 	refused int64 // how many dials are refused, the first ones
 	dials   atomic.Int64
@@ -26,7 +26,8 @@ type site struct {
 	closed  chan struct{}
 }
 
-// visit starts a server with this handler, and a client that uses the subject with this setup. The caller must leave it.
+// visit starts a server with this handler, and a client that uses the subject with this setup. The
+// caller must leave it.
 func (s Subject) visit(w setup, handler http.HandlerFunc) *site {
 	at := &site{accepts: make(chan net.Conn), closed: make(chan struct{})}
 	at.server = &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)}
