@@ -72,7 +72,7 @@ func questionLists(answers []behavior.Answer) string {
 				text = "As above."
 			}
 			asked[q.Text] = true
-			fmt.Fprintf(&w, "- *%s*: %s\n", q.Name, text)
+			fmt.Fprintf(&w, "- *%s*: %s\n", q.Name, perLine(text, "  "))
 			for _, s := range behavior.Subjects(kind) {
 				if a, ok := find(answers, kind, s.Name, q.ID); ok && a.Verdict == behavior.Cannot {
 					fmt.Fprintf(&w, "  - –: %s %s.\n", s.Name, a.Why)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"text/template"
@@ -209,8 +210,13 @@ func comparisonTables(r *results) (string, error) {
 	return w.String(), nil
 }
 
+// perLine returns the text with one sentence per line, the later ones indented.
+func perLine(text, indent string) string { return sentenceEnd.ReplaceAllString(text, "$1\n"+indent) }
+
+var sentenceEnd = regexp.MustCompile(`([.;:]\)?) `)
+
 func comparisonTable(w *bytes.Buffer, r *results, c comparison) error {
-	fmt.Fprintf(w, "\n### %s\n\n%s\n\n", c.title, c.text)
+	fmt.Fprintf(w, "\n### %s\n\n%s\n\n", c.title, perLine(c.text, ""))
 	w.WriteString("| | serial, to ours | parallel, to ours | serial | parallel | allocations | bytes |\n")
 	w.WriteString("| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n")
 	for _, side := range c.sides(r) {

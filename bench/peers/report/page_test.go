@@ -313,7 +313,7 @@ func TestQuestionListsNameReasons(t *testing.T) {
 	}
 	for _, kind := range behavior.Kinds {
 		for _, q := range behavior.Questions(kind) {
-			if n := strings.Count(text, q.Text); n != 1 {
+			if n := strings.Count(text, perLine(q.Text, "  ")); n != 1 {
 				t.Errorf("%s: %d times, want once: %s", q.ID, n, q.Text)
 			}
 		}
@@ -366,6 +366,13 @@ func TestPerformancePageListsBoundsThatAreNotMet(t *testing.T) {
 	want := fmt.Sprintf("Of %d bounds, %d are met, %d are undecided, and %d are missed.", len(bounds), counts[met], counts[undecided], counts[missed])
 	if !strings.Contains(text, want) || counts[met] == 0 || counts[missed] == 0 {
 		t.Errorf("%q is missing", want)
+	}
+}
+
+func TestPerLineSplitsSentences(t *testing.T) {
+	got := perLine("One 1.5 s wait. Two; three. (Four.) Five.", "  ")
+	if want := "One 1.5 s wait.\n  Two;\n  three.\n  (Four.)\n  Five."; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
