@@ -146,13 +146,21 @@ func measurementsPage(m measurements, answers []behavior.Answer, peers, notesTex
 // where says on what, when, and how long the benchmarks were measured.
 func where(m measurements) string {
 	c := m.all.config
-	text := fmt.Sprintf("Measured on %s with %s on %s, %d processors, %s/%s.\n%d rounds of all benchmarks, %s for each row.",
-		c["date"], c["toolchain"], cmp.Or(c["cpu"], "an unnamed processor"), m.all.machineProcs(),
-		c["goos"], c["goarch"], m.all.rounds(), c["benchtime"])
-	if n := m.bounds.rounds(); n > 0 {
-		text += fmt.Sprintf("\nThen up to %d rounds of the rows that a bound needs.", n)
+	cpu := cmp.Or(strings.TrimSpace(c["cpu"]), "an unnamed processor")
+	text := fmt.Sprintf("Measured on %s with %s,\non %s, %d processors, %s/%s:\n%s of all benchmarks, %s for each row",
+		c["date"], c["toolchain"], cpu, m.all.machineProcs(), c["goos"], c["goarch"],
+		rounds(m.all), c["benchtime"])
+	if m.bounds.rounds() > 0 {
+		text += fmt.Sprintf(",\nthen up to %s of the rows that a bound needs", rounds(m.bounds))
 	}
-	return text
+	return text + "."
+}
+
+func rounds(r *results) string {
+	if n := r.rounds(); n != 1 {
+		return fmt.Sprintf("%d rounds", n)
+	}
+	return "1 round"
 }
 
 // peersText names the libraries that the module in dir is compared with, with their versions.

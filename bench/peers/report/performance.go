@@ -16,7 +16,7 @@ type userCall struct {
 	title    string
 	note     string // below the title in the figure, after it in the table
 	ours     string // the row of this library
-	instead  string // what this library is used instead of
+	instead  string // what users would take instead
 	theirs   string // its row
 	failsafe string // the row of failsafe-go
 }
@@ -79,7 +79,7 @@ func performancePage(m measurements, answers []behavior.Answer) (string, error) 
 
 func callsTable(m measurements) string {
 	var w bytes.Buffer
-	w.WriteString("| call | ours | allocations | instead of | theirs | ours to theirs | failsafe-go | ours to failsafe-go |\n")
+	w.WriteString("| call | ours | allocations | compared with | theirs | ours to theirs | failsafe-go | ours to failsafe-go |\n")
 	w.WriteString("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |\n")
 	r := m.decisive()
 	for _, c := range userCalls {
@@ -106,31 +106,37 @@ func ratio(a, b values) string {
 	return withInterval(s)
 }
 
+// mostOpen is how many bounds that are not met the page lists. It is for users, who need no more.
+const mostOpen = 12
+
 // boundsSummary says how many bounds are met, undecided, and missed. The table has those that
-// aren't met.
+// aren't met, the missed ones first.
 func boundsSummary(m measurements) (summary, table string) {
+	lines := map[standing][]string{}
 	counts := map[standing]int{}
 	unknown := 0
-	var w bytes.Buffer
 	for _, b := range bounds {
 		f, err := b.find(m.decisive(), confidence)
 		if err != nil {
 			unknown++
 			continue
 		}
-		counts[f.standing()]++
-		if f.standing() == met {
-			continue
-		}
-		if w.Len() == 0 {
-			w.WriteString("\n| not met | value | bound | |\n| --- | ---: | ---: | --- |\n")
-		}
-		fmt.Fprintf(&w, "| %s | %s | %s | %s |\n", b.name, withInterval(f.value), short(b.most), emphasized(f.standing()))
+		s := f.standing()
+		counts[s]++
+		lines[s] = append(lines[s], fmt.Sprintf("| %s | %s | %s | %s |\n",
+			b.name, withInterval(f.value), short(b.most), emphasized(s)))
 	}
 	summary = fmt.Sprintf("Of %d bounds, %d are met, %d are undecided, and %d are missed",
 		len(bounds), counts[met], counts[undecided], counts[missed])
 	if unknown > 0 {
 		summary += fmt.Sprintf("; %d were not measured", unknown)
 	}
-	return summary + ".", w.String()
+	if open := append(lines[missed], lines[undecided]...); len(open) > 0 {
+		table = "\n| not met | value | bound | |\n| --- | ---: | ---: | --- |\n" +
+			strings.Join(open[:min(len(open), mostOpen)], "")
+		if rest := len(open) - mostOpen; rest > 0 {
+			table += fmt.Sprintf("| and %d others | | | |\n", rest)
+		}
+	}
+	return summary + ".", table
 }

@@ -261,14 +261,14 @@ func (c *chart) add(s *series, seconds values) {
 // replaces, and of failsafe-go.
 func userCallsFigure(r *results) figure {
 	ours := &series{name: "this library", glyph: glyph(orange, draw.CircleGlyph{})}
-	theirs := &series{name: "instead of it", shift: -0.12, glyph: glyph(blue, draw.SquareGlyph{})}
+	theirs := &series{name: "compared with", shift: -0.12, glyph: glyph(blue, draw.SquareGlyph{})}
 	failsafe := &series{name: "failsafe-go", shift: 0.12, glyph: glyph(palette[3], draw.TriangleGlyph{})}
-	c := chart{series: []*series{failsafe, theirs, ours}, low: math.Inf(1)}
+	c := chart{series: []*series{ours, theirs, failsafe}, low: math.Inf(1)}
 	var notes []plot.Tick
 	for _, call := range userCalls {
 		c.bottom--
 		c.names = append(c.names, plot.Tick{Value: c.bottom + 0.17, Label: call.title + ": " + call.note})
-		notes = append(notes, plot.Tick{Value: c.bottom - 0.17, Label: "instead of " + call.instead})
+		notes = append(notes, plot.Tick{Value: c.bottom - 0.17, Label: "compared with " + call.instead})
 		c.add(ours, r.seconds("peers", call.ours, 0))
 		c.add(theirs, r.seconds("peers", call.theirs, 0))
 		c.add(failsafe, r.seconds("peers", call.failsafe, 0))
@@ -277,7 +277,9 @@ func userCallsFigure(r *results) figure {
 		return figure{}
 	}
 	c.names = append(c.names, notes...)
-	return c.figure(figureCallsOfUsers, "Time of a call", 30)
+	f := c.figure(figureCallsOfUsers, "Time of a call", 30)
+	f.width = 760
+	return f
 }
 
 // comparisonsFigure has a row for each library of each comparison, with the time of a call on a
