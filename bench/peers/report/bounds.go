@@ -255,8 +255,9 @@ func decide(r *results, bounds []bound, others []row, first, most int, open func
 	return nil
 }
 
-// print writes the findings as a table for a terminal and returns the bounds that are missed.
-func print(w io.Writer, findings []finding) (over []bound) {
+// printFindings writes the findings as a table for a terminal and returns the bounds that are
+// missed.
+func printFindings(w io.Writer, findings []finding) (over []bound) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "value\tinterval\tbound\t\twhat\tcompared with")
 	for _, f := range findings {

@@ -73,7 +73,7 @@ func TestFindingStandingNeedsWholeInterval(t *testing.T) {
 	}
 }
 
-func TestPrintReturnsMissedBounds(t *testing.T) {
+func TestPrintFindingsReturnsMissedBounds(t *testing.T) {
 	r := measured(map[string][]float64{"a": steady(8), "b": steady(10)})
 	var findings []finding
 	for _, most := range []float64{0.5, 1, 0.7} {
@@ -84,7 +84,7 @@ func TestPrintReturnsMissedBounds(t *testing.T) {
 		findings = append(findings, f)
 	}
 	var out bytes.Buffer
-	over := print(&out, findings)
+	over := printFindings(&out, findings)
 	if len(over) != 2 || over[0].most != 0.5 || over[1].most != 0.7 || strings.Count(out.String(), string(missed)) != 2 {
 		t.Errorf("%d missed, want 2:\n%s", len(over), &out)
 	}

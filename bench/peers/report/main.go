@@ -226,7 +226,7 @@ func check(ctx context.Context, o options, stdout, stderr io.Writer) error {
 			return nil, err
 		}
 		fmt.Fprintf(stdout, "After at most %d rounds:\n", r.rounds())
-		return print(stdout, findings), nil
+		return printFindings(stdout, findings), nil
 	})
 	if err == nil && len(over) > 0 {
 		err = fmt.Errorf("%d of %d costs are %w", len(over), len(bounds), errOver)

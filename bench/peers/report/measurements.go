@@ -107,7 +107,7 @@ var measurementsTemplate = template.Must(template.New("measurements").Option("mi
 // measurementsPage returns the text of measurements.md.
 func measurementsPage(m measurements, answers []behavior.Answer, peers, notesText string) (string, error) {
 	r := m.all
-	comparisons, err := comparisonTables(r)
+	tables, err := comparisonTables(r)
 	if err != nil {
 		return "", err
 	}
@@ -119,7 +119,7 @@ func measurementsPage(m measurements, answers []behavior.Answer, peers, notesTex
 		"CheckConfidence":  100 * checkConfidence,
 		"FirstLook":        firstLook,
 		"Bounds":           boundsTable(m),
-		"Comparisons":      comparisons,
+		"Comparisons":      tables,
 		"Processors":       r.machineProcs(),
 		"ProcessorsTable":  breakersByProcessors.table(r),
 		"LimitProcsTable":  limitsByProcessors.table(r),
