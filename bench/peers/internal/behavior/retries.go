@@ -1,4 +1,4 @@
-package behaviour
+package behavior
 
 import (
 	"context"
@@ -15,11 +15,11 @@ import (
 	ours "github.com/effector-go/resilience/retry"
 )
 
-const noErrorToSchedule = "has a schedule that does not hear the error"
+const noErrorToSchedule = "has a schedule that doesn't get the error"
 
 func retries() []Subject {
-	subject := func(name string, share func(want) (guard[int], guard[string]), lacks map[string]string) Subject {
-		return Subject{Kind: Retry, Name: name, share: share, lacks: lacks}
+	subject := func(name string, share func(setup) (guard[int], guard[string]), cannot map[string]string) Subject {
+		return Subject{Kind: Retry, Name: name, share: share, cannot: cannot}
 	}
 	return []Subject{
 		subject("this library", oursRetry, nil),
@@ -27,11 +27,11 @@ func retries() []Subject {
 		subject("backoff v5", backoffV5, nil),
 		subject("avast retry-go", avast, nil),
 		subject("sethvargo go-retry", sethvargoRetry, map[string]string{"retry-after": noErrorToSchedule}),
-		{Kind: Retry, Name: "failsafe-go", make: failsafeRetry, lacks: map[string]string{"share": byType}},
+		{Kind: Retry, Name: "failsafe-go", make: failsafeRetry, cannot: map[string]string{"share": byType}},
 	}
 }
 
-func oursRetry(w want) (guard[int], guard[string]) {
+func oursRetry(w setup) (guard[int], guard[string]) {
 	r := ours.New(ours.Config{MaxAttempts: w.attempts, Backoff: ours.Constant(w.delay)})
 	return func(ctx context.Context, fn call[int]) (int, error) { return ours.Do(ctx, r, fn) },
 		func(ctx context.Context, fn call[string]) (string, error) {
@@ -39,30 +39,30 @@ func oursRetry(w want) (guard[int], guard[string]) {
 		}
 }
 
-func backoffV4(w want) (guard[int], guard[string]) {
+func backoffV4(w setup) (guard[int], guard[string]) {
 	return byBackoffV4[int](w), byBackoffV4[string](w)
 }
 
-// byBackoffV4 has the schedule made anew for each call, since it has state.
-func byBackoffV4[T any](w want) guard[T] {
+// byBackoffV4 creates a schedule for each call, since schedules have state.
+func byBackoffV4[T any](w setup) guard[T] {
 	return func(ctx context.Context, fn call[T]) (T, error) {
 		schedule := backoffv4.WithMaxRetries(backoffv4.NewConstantBackOff(w.delay), uint64(w.attempts-1))
 		return backoffv4.RetryWithData(func() (T, error) { return fn(ctx) }, backoffv4.WithContext(schedule, ctx))
 	}
 }
 
-func backoffV5(w want) (guard[int], guard[string]) {
+func backoffV5(w setup) (guard[int], guard[string]) {
 	options := backoffV5Options(w)
 	return byBackoffV5[int](options), byBackoffV5[string](options)
 }
 
-func backoffV5Options(w want) []backoffv5.RetryOption {
+func backoffV5Options(w setup) []backoffv5.RetryOption {
 	return []backoffv5.RetryOption{
 		backoffv5.WithBackOff(backoffv5.NewConstantBackOff(w.delay)), backoffv5.WithMaxTries(uint(w.attempts)),
 	}
 }
 
-// byBackoffV5 says in v5's own words how long an error asks to wait.
+// byBackoffV5 converts an error's delay to the error type of v5.
 func byBackoffV5[T any](options []backoffv5.RetryOption) guard[T] {
 	return func(ctx context.Context, fn call[T]) (T, error) {
 		return backoffv5.Retry(ctx, func() (T, error) {
@@ -75,7 +75,7 @@ func byBackoffV5[T any](options []backoffv5.RetryOption) guard[T] {
 	}
 }
 
-func avast(w want) (guard[int], guard[string]) {
+func avast(w setup) (guard[int], guard[string]) {
 	options := []retry.Option{retry.Attempts(uint(w.attempts)), retry.DelayType(
 		func(_ uint, err error, _ *retry.Config) time.Duration { return retryAfter(err, w.delay) })}
 	return byAvast[int](options), byAvast[string](options)
@@ -88,11 +88,11 @@ func byAvast[T any](options []retry.Option) guard[T] {
 	}
 }
 
-func sethvargoRetry(w want) (guard[int], guard[string]) {
+func sethvargoRetry(w setup) (guard[int], guard[string]) {
 	return bySethvargo[int](w), bySethvargo[string](w)
 }
 
-func bySethvargo[T any](w want) guard[T] {
+func bySethvargo[T any](w setup) guard[T] {
 	return func(ctx context.Context, fn call[T]) (T, error) {
 		schedule := sethvargo.WithMaxRetries(uint64(w.attempts-1), sethvargo.NewConstant(w.delay))
 		return sethvargo.DoValue(ctx, schedule, func(ctx context.Context) (T, error) {
@@ -102,12 +102,12 @@ func bySethvargo[T any](w want) guard[T] {
 	}
 }
 
-func failsafeRetryPolicy(w want) retrypolicy.Builder[int] {
+func failsafeRetryPolicy(w setup) retrypolicy.Builder[int] {
 	return retrypolicy.NewBuilder[int]().WithMaxAttempts(w.attempts).
 		WithDelayFunc(func(e failsafe.ExecutionAttempt[int]) time.Duration { return retryAfter(e.LastError(), w.delay) })
 }
 
-func failsafeRetry(w want) guard[int] {
+func failsafeRetry(w setup) guard[int] {
 	executor := failsafe.With(failsafeRetryPolicy(w).Build())
 	return func(ctx context.Context, fn call[int]) (int, error) {
 		value, err := executor.WithContext(ctx).Get(func() (int, error) { return fn(ctx) })

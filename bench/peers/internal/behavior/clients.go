@@ -1,4 +1,4 @@
-package behaviour
+package behavior
 
 import (
 	"net/http"
@@ -13,11 +13,11 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A transport makes what an http.Client sends its requests through, over base.
-type transport func(base http.RoundTripper, w want) http.RoundTripper
+// A transport makes the RoundTripper that an http.Client uses, on top of base.
+type transport func(base http.RoundTripper, w setup) http.RoundTripper
 
-// Each client repeats requests and limits the time of each attempt. What it repeats is left to it. Those that drop the last
-// answer unless they are told otherwise are there in both ways.
+// clients repeat requests and limit the time of each attempt. Each one decides which requests it
+// repeats. Clients that drop the last response by default appear with both settings.
 func clients() []Subject {
 	return []Subject{
 		{Kind: Client, Name: "this library", over: oursOver},
@@ -31,7 +31,7 @@ func clients() []Subject {
 	}
 }
 
-func oursOver(base http.RoundTripper, w want) http.RoundTripper {
+func oursOver(base http.RoundTripper, w setup) http.RoundTripper {
 	return resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base: base,
 		Policies: func(string) resilience.Policy {
@@ -43,20 +43,21 @@ func oursOver(base http.RoundTripper, w want) http.RoundTripper {
 	})
 }
 
-// retryableOver limits attempts by the Timeout of the http.Client that makes them: the library has no limit of its own.
-func retryableOver(atLast retryablehttp.ErrorHandler) transport {
-	return func(base http.RoundTripper, w want) http.RoundTripper {
+// retryableOver limits attempts with the Timeout of the inner http.Client, since the library has no
+// such setting.
+func retryableOver(onGivingUp retryablehttp.ErrorHandler) transport {
+	return func(base http.RoundTripper, w setup) http.RoundTripper {
 		client := retryablehttp.NewClient()
 		client.HTTPClient = &http.Client{Transport: base, Timeout: w.limit}
 		client.Logger = nil
 		client.RetryMax, client.RetryWaitMin, client.RetryWaitMax = w.attempts-1, w.delay, w.delay
-		client.ErrorHandler = atLast
+		client.ErrorHandler = onGivingUp
 		return client.StandardClient().Transport
 	}
 }
 
 func failsafeOver(returnLast bool) transport {
-	return func(base http.RoundTripper, w want) http.RoundTripper {
+	return func(base http.RoundTripper, w setup) http.RoundTripper {
 		retries := failsafehttp.NewRetryPolicyBuilder().WithMaxAttempts(w.attempts).WithDelay(w.delay)
 		if returnLast {
 			retries = retries.ReturnLastFailure()

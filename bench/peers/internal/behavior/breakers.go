@@ -1,4 +1,4 @@
-package behaviour
+package behavior
 
 import (
 	"context"
@@ -11,33 +11,19 @@ import (
 	eapache "github.com/eapache/go-resiliency/breaker"
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
-	"github.com/go-kratos/aegis/circuitbreaker/sre"
 	"github.com/sony/gobreaker/v2"
-	gozero "github.com/zeromicro/go-zero/core/breaker"
-	gozerolog "github.com/zeromicro/go-zero/core/logx"
-	gozerostat "github.com/zeromicro/go-zero/core/stat"
 
 	"github.com/effector-go/resilience/breaker"
 )
 
-// Each library is set up as its documentation says, with what it has for the purpose: where a setting can leave out cancelled
-// calls by their error, it does. Those that are told of results in two steps are told nothing of a cancelled call, unless they
-// take its error.
-
-// go-zero logs refusals, what its process uses, and signals: that would stand between the lines of benchmarks and of progress.
-func init() {
-	gozerostat.SetReporter(nil)
-	gozerolog.Disable()
-}
-
-// errRefused stands for refusals of libraries that answer with a bool.
-var errRefused = errors.New("refused")
+// Each library is configured as its documentation says, with what it has for the purpose: a library
+// that can exclude canceled calls by their error does so. A breaker in two steps gets no result of
+// a canceled call, unless it takes the error.
 
 const (
-	noSlowRule = "has no rule for calls that are slow or still run"
-	noPhases   = "has no half-open state: it refuses a share of the calls, at random"
+	noSlowRule = "has no rule for slow or unfinished calls"
 	fixedTime  = "has a fixed open time"
-	byType     = "is made for functions of one result type"
+	byType     = "is created for one result type"
 )
 
 func breakers() []Subject {
@@ -45,41 +31,29 @@ func breakers() []Subject {
 		{Kind: Breaker, Name: "this library", share: oursShared},
 		{
 			Kind: Breaker, Name: "gobreaker Execute", make: sonyBreaker,
-			lacks: map[string]string{"hung": noSlowRule, "retry-after": fixedTime, "share": byType},
+			cannot: map[string]string{"hung": noSlowRule, "retry-after": fixedTime, "share": byType},
 		},
 		{
 			Kind: Breaker, Name: "gobreaker two-step", share: sonyTwoStepShared,
-			lacks: map[string]string{"hung": noSlowRule, "retry-after": fixedTime},
+			cannot: map[string]string{"hung": noSlowRule, "retry-after": fixedTime},
 		},
 		{
 			Kind: Breaker, Name: "failsafe-go executor", make: failsafeBreaker, share: failsafeShared,
-			lacks: map[string]string{"hung": noSlowRule},
+			cannot: map[string]string{"hung": noSlowRule},
 		},
 		{
 			Kind: Breaker, Name: "failsafe-go two-step", share: failsafeTwoStepShared,
-			lacks: map[string]string{"hung": noSlowRule},
+			cannot: map[string]string{"hung": noSlowRule},
 		},
 		{
 			Kind: Breaker, Name: "eapache go-resiliency", share: eapacheShared,
-			lacks: map[string]string{"hung": noSlowRule, "retry-after": fixedTime},
+			cannot: map[string]string{"hung": noSlowRule, "retry-after": fixedTime},
 		},
-		{Kind: Breaker, Name: "cep21 circuit", share: cep21Shared, lacks: map[string]string{"retry-after": fixedTime}},
-		{
-			Kind: Breaker, Name: "aegis sre", share: aegisShared,
-			lacks: map[string]string{
-				"probes": noPhases, "lost": noPhases, "stale": noPhases, "hung": noSlowRule, "retry-after": noPhases,
-			},
-		},
-		{
-			Kind: Breaker, Name: "go-zero", share: gozeroShared,
-			lacks: map[string]string{
-				"probes": noPhases, "lost": noPhases, "stale": noPhases, "hung": noSlowRule, "retry-after": noPhases,
-			},
-		},
+		{Kind: Breaker, Name: "cep21 circuit", share: cep21Shared, cannot: map[string]string{"retry-after": fixedTime}},
 	}
 }
 
-func oursConfig(w want) breaker.Config {
+func oursConfig(w setup) breaker.Config {
 	c := breaker.Config{Consecutive: w.failures, OpenFor: w.openFor}
 	if w.slowCall > 0 {
 		c.SlowRate, c.SlowCall = 0.5, w.slowCall
@@ -87,7 +61,7 @@ func oursConfig(w want) breaker.Config {
 	return c
 }
 
-func oursShared(w want) (guard[int], guard[string]) {
+func oursShared(w setup) (guard[int], guard[string]) {
 	b := breaker.New(oursConfig(w))
 	return func(ctx context.Context, fn call[int]) (int, error) { return breaker.Do(ctx, b, fn) },
 		func(ctx context.Context, fn call[string]) (string, error) {
@@ -95,7 +69,7 @@ func oursShared(w want) (guard[int], guard[string]) {
 		}
 }
 
-func sonySettings(w want) gobreaker.Settings {
+func sonySettings(w setup) gobreaker.Settings {
 	return gobreaker.Settings{
 		Timeout:     w.openFor,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(w.failures) },
@@ -103,14 +77,14 @@ func sonySettings(w want) gobreaker.Settings {
 	}
 }
 
-func sonyBreaker(w want) guard[int] {
+func sonyBreaker(w setup) guard[int] {
 	b := gobreaker.NewCircuitBreaker[int](sonySettings(w))
 	return func(ctx context.Context, fn call[int]) (int, error) {
 		return b.Execute(func() (int, error) { return fn(ctx) })
 	}
 }
 
-func sonyTwoStepShared(w want) (guard[int], guard[string]) {
+func sonyTwoStepShared(w setup) (guard[int], guard[string]) {
 	b := gobreaker.NewTwoStepCircuitBreaker[any](sonySettings(w))
 	return twoStep[int](b), twoStep[string](b)
 }
@@ -128,23 +102,23 @@ func twoStep[T any](b *gobreaker.TwoStepCircuitBreaker[any]) guard[T] {
 	}
 }
 
-func failsafeConfig[R any](w want) circuitbreaker.Builder[R] {
+func failsafeConfig[R any](w setup) circuitbreaker.Builder[R] {
 	return circuitbreaker.NewBuilder[R]().
 		WithFailureThreshold(uint(w.failures)).
 		WithSuccessThreshold(1).
-		WithDelay(w.openFor). // of failures that are told without an execution
+		WithDelay(w.openFor). // for failures that are recorded without an execution
 		WithDelayFunc(func(e failsafe.ExecutionAttempt[R]) time.Duration { return retryAfter(e.LastError(), w.openFor) }).
 		HandleIf(func(_ R, err error) bool { return err != nil && !errors.Is(err, context.Canceled) })
 }
 
-func failsafeBreaker(w want) guard[int] {
+func failsafeBreaker(w setup) guard[int] {
 	executor := failsafe.With(failsafeConfig[int](w).Build())
 	return func(ctx context.Context, fn call[int]) (int, error) {
 		return executor.WithContext(ctx).Get(func() (int, error) { return fn(ctx) })
 	}
 }
 
-func failsafeShared(w want) (guard[int], guard[string]) {
+func failsafeShared(w setup) (guard[int], guard[string]) {
 	b := failsafeConfig[any](w).Build()
 	ints, texts := failsafe.WithAny[int](b), failsafe.WithAny[string](b)
 	return func(ctx context.Context, fn call[int]) (int, error) {
@@ -154,7 +128,7 @@ func failsafeShared(w want) (guard[int], guard[string]) {
 		}
 }
 
-func failsafeTwoStepShared(w want) (guard[int], guard[string]) {
+func failsafeTwoStepShared(w setup) (guard[int], guard[string]) {
 	b := failsafeConfig[any](w).Build()
 	return failsafeTwoStep[int](b), failsafeTwoStep[string](b)
 }
@@ -176,13 +150,14 @@ func failsafeTwoStep[T any](b circuitbreaker.CircuitBreaker[any]) guard[T] {
 	}
 }
 
-func eapacheShared(w want) (guard[int], guard[string]) {
+func eapacheShared(w setup) (guard[int], guard[string]) {
 	b := eapache.New(w.failures, 1, w.openFor)
 	return byRun[int](b.Run), byRun[string](b.Run)
 }
 
-// cep21Shared lets calls that hang run on goroutines of their own, within the time from which on a call is slow.
-func cep21Shared(w want) (guard[int], guard[string]) {
+// cep21Shared runs calls that may hang on other goroutines, limited to the time after which a call
+// is slow.
+func cep21Shared(w setup) (guard[int], guard[string]) {
 	config := circuit.Config{
 		General: circuit.GeneralConfig{
 			ClosedToOpenFactory: simplelogic.ConsecutiveErrOpenerFactory(
@@ -202,7 +177,7 @@ func cep21Shared(w want) (guard[int], guard[string]) {
 	return byRunContext[int](run), byRunContext[string](run)
 }
 
-// byRunContext is byRun with a ctx. Of a call that failed there is no value: it may run still.
+// byRunContext is byRun with a context. A failed call may still be running, so it has no value.
 func byRunContext[T any](run func(context.Context, func(context.Context) error) error) guard[T] {
 	return func(ctx context.Context, fn call[T]) (T, error) {
 		var value T
@@ -214,38 +189,11 @@ func byRunContext[T any](run func(context.Context, func(context.Context) error) 
 	}
 }
 
-func gozeroShared(want) (guard[int], guard[string]) {
-	b := gozero.NewBreaker()
-	run := func(fn func() error) error {
-		return b.DoWithAcceptable(fn, func(err error) bool { return err == nil || errors.Is(err, context.Canceled) })
-	}
-	return byRun[int](run), byRun[string](run)
-}
-
-// byRun makes calls through a breaker that takes a function of an error only.
+// byRun makes calls through a breaker that takes a function without a value.
 func byRun[T any](run func(func() error) error) guard[T] {
 	return func(ctx context.Context, fn call[T]) (T, error) {
 		var value T
 		err := run(func() (err error) { value, err = fn(ctx); return err })
 		return value, err
 	}
-}
-
-func aegisShared(w want) (guard[int], guard[string]) {
-	b := sre.NewBreaker(sre.WithRequest(int64(w.failures)))
-	run := func(fn func() error) error {
-		if err := b.Allow(); err != nil {
-			b.MarkFailed()
-			return errRefused
-		}
-		err := fn()
-		switch {
-		case err == nil:
-			b.MarkSuccess()
-		case !errors.Is(err, context.Canceled):
-			b.MarkFailed()
-		}
-		return err
-	}
-	return byRun[int](run), byRun[string](run)
 }

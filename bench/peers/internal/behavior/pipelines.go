@@ -1,4 +1,4 @@
-package behaviour
+package behavior
 
 import (
 	"context"
@@ -18,22 +18,23 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// wholeLimit is that of the outermost timeout: longer than any probe takes.
+// wholeLimit is the limit of the outermost timeout: longer than any question takes.
 const wholeLimit = 48 * time.Hour
 
-// Each pipeline is a timeout for the whole, retry, breaker and a timeout for each attempt. None retries refusals.
+// Each pipeline is a timeout for the whole call, retry, breaker, and a timeout for each attempt.
+// None retries refusals.
 func pipelines() []Subject {
 	return []Subject{
 		{Kind: Pipeline, Name: "this library", share: oursPipeline},
-		{Kind: Pipeline, Name: "failsafe-go", make: failsafePipeline, lacks: map[string]string{"share": "has a retry that " + byType}},
+		{Kind: Pipeline, Name: "failsafe-go", make: failsafePipeline, cannot: map[string]string{"share": "has a retry that " + byType}},
 		{
 			Kind: Pipeline, Name: "gobreaker + backoff v5 + context", make: assembledPipeline,
-			lacks: map[string]string{"share": "has a breaker that " + byType},
+			cannot: map[string]string{"share": "has a breaker that " + byType},
 		},
 	}
 }
 
-func oursPipeline(w want) (guard[int], guard[string]) {
+func oursPipeline(w setup) (guard[int], guard[string]) {
 	policies := resilience.Pipeline{
 		timeout.After(wholeLimit),
 		retry.New(retry.Config{MaxAttempts: w.attempts, Backoff: retry.Constant(w.delay)}),
@@ -46,7 +47,7 @@ func oursPipeline(w want) (guard[int], guard[string]) {
 		}
 }
 
-func failsafePipeline(w want) guard[int] {
+func failsafePipeline(w setup) guard[int] {
 	executor := failsafe.With(
 		failsafetimeout.New[int](wholeLimit),
 		failsafeRetryPolicy(w).AbortOnErrors(circuitbreaker.ErrOpen).Build(),
@@ -64,7 +65,7 @@ func failsafePipeline(w want) guard[int] {
 	}
 }
 
-func assembledPipeline(w want) guard[int] {
+func assembledPipeline(w setup) guard[int] {
 	b := gobreaker.NewCircuitBreaker[int](sonySettings(w))
 	retries := byBackoffV5[int](backoffV5Options(w))
 	attempt := byContext[int](w.limit)

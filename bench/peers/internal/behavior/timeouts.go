@@ -1,4 +1,4 @@
-package behaviour
+package behavior
 
 import (
 	"context"
@@ -15,19 +15,19 @@ func timeouts() []Subject {
 		{Kind: Timeout, Name: "this library", share: oursTimeout},
 		{
 			Kind: Timeout, Name: "context.WithTimeout",
-			share: func(w want) (guard[int], guard[string]) { return byContext[int](w.limit), byContext[string](w.limit) },
+			share: func(w setup) (guard[int], guard[string]) { return byContext[int](w.limit), byContext[string](w.limit) },
 		},
 		{
 			Kind: Timeout, Name: "goroutine and select",
-			make: func(w want) guard[int] { return byGoroutine[int](w.limit) },
-			share: func(w want) (guard[int], guard[string]) {
+			make: func(w setup) guard[int] { return byGoroutine[int](w.limit) },
+			share: func(w setup) (guard[int], guard[string]) {
 				return byGoroutine[int](w.limit), byGoroutine[string](w.limit)
 			},
 		},
 		{
 			Kind: Timeout, Name: "failsafe-go",
-			make: func(w want) guard[int] { return byFailsafe(failsafe.With(failsafetimeout.New[int](w.limit))) },
-			share: func(w want) (guard[int], guard[string]) {
+			make: func(w setup) guard[int] { return byFailsafe(failsafe.With(failsafetimeout.New[int](w.limit))) },
+			share: func(w setup) (guard[int], guard[string]) {
 				t := failsafetimeout.New[any](w.limit)
 				return byFailsafe(failsafe.WithAny[int](t)), byFailsafe(failsafe.WithAny[string](t))
 			},
@@ -35,7 +35,7 @@ func timeouts() []Subject {
 	}
 }
 
-func oursTimeout(w want) (guard[int], guard[string]) {
+func oursTimeout(w setup) (guard[int], guard[string]) {
 	c := timeout.Config{Limit: w.limit}
 	if w.hangs {
 		c.Abandon = 10

@@ -1,4 +1,4 @@
-package behaviour
+package behavior
 
 import (
 	"bytes"
@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// A site is a server and what a subject's client reaches it by: net/http's own, over connections in memory, so that their time
-// is virtual too.
+// A site is a server together with a client that uses the subject. Both are those of net/http,
+// connected in memory so that their time is virtual too.
 type site struct {
-	refused int64        // so many dials, the first ones
-	dials   atomic.Int64 // tried
+	refused int64 // how many dials are refused, the first ones
+	dials   atomic.Int64
 	client  http.Client
 	base    *http.Transport
 	server  *http.Server
@@ -26,8 +26,9 @@ type site struct {
 	closed  chan struct{}
 }
 
-// visit starts a server of the handler's, for the subject as wanted. It must be left.
-func (s Subject) visit(w want, handler http.HandlerFunc) *site {
+// visit starts a server with this handler, and a client that uses the subject with this setup. The
+// caller must leave it.
+func (s Subject) visit(w setup, handler http.HandlerFunc) *site {
 	at := &site{accepts: make(chan net.Conn), closed: make(chan struct{})}
 	at.server = &http.Server{Handler: handler, ErrorLog: log.New(io.Discard, "", 0)}
 	at.base = &http.Transport{DialContext: at.dial}
@@ -36,7 +37,7 @@ func (s Subject) visit(w want, handler http.HandlerFunc) *site {
 	return at
 }
 
-// leave ends the server and all connections.
+// leave closes the server and all connections.
 func (at *site) leave() {
 	at.base.CloseIdleConnections()
 	at.server.Close()
@@ -53,10 +54,10 @@ func (at *site) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	case <-at.closed:
 	case <-ctx.Done():
 	}
-	return nil, errors.New("nobody is there")
+	return nil, errors.New("the server is closed")
 }
 
-// Accept makes the site the server's net.Listener, as Close and Addr do.
+// Accept, Close, and Addr make the site the server's net.Listener.
 func (at *site) Accept() (net.Conn, error) {
 	select {
 	case conn := <-at.accepts:
@@ -69,18 +70,18 @@ func (at *site) Accept() (net.Conn, error) {
 func (at *site) Close() error   { close(at.closed); return nil }
 func (at *site) Addr() net.Addr { return &net.UnixAddr{Name: "site", Net: "memory"} }
 
-// An outcome is what a caller gets.
+// An outcome is what the caller of a request gets.
 type outcome struct {
 	status int
 	body   string
-	err    error         // of the request or of reading the body
-	took   time.Duration // until the headers or the error
+	err    error         // of the request, or of reading the body
+	took   time.Duration // until the headers or the error arrived
 }
 
-// send sends a request and reads the answer to its end. A POST has a body that can be replayed.
+// send sends a request and reads the whole response. A POST has a body that can be replayed.
 func (at *site) send(ctx context.Context, method string) (o outcome) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends what the subject leaves open
+	defer cancel() // ends what the subject left open
 	var body io.Reader
 	if method == http.MethodPost {
 		body = bytes.NewReader([]byte("an order"))
@@ -101,13 +102,13 @@ func (at *site) send(ctx context.Context, method string) (o outcome) {
 	return o
 }
 
-// patient is what the probes of clients set, but for what each is about.
-var patient = want{attempts: 4, delay: 10 * time.Millisecond, limit: 24 * time.Hour}
+// patient is the setup of the questions about clients, apart from what each one is about.
+var patient = setup{attempts: 4, delay: 10 * time.Millisecond, limit: 24 * time.Hour}
 
-var sparesPost = Probe{
-	ID: "post", Name: "send a POST once that was answered 500",
-	Asks: "A POST is answered 500, whenever it is sent; 4 attempts are allowed. Yes if the server got it once.",
-	tell: func(s Subject) (string, bool) {
+var sendsPostOnce = Question{
+	ID: "post", Name: "sends a POST once if the response is 500",
+	Text: "The response to a POST is always 500, and 4 attempts are allowed. Yes if the server gets it once.",
+	detail: func(s Subject) (string, bool) {
 		var sent atomic.Int64
 		at := s.visit(patient, func(w http.ResponseWriter, _ *http.Request) {
 			sent.Add(1)
@@ -119,22 +120,22 @@ var sparesPost = Probe{
 	},
 }
 
-var handsOnAnswer = Probe{
-	ID: "answer", Name: "hand on the server's last answer",
-	Asks: "A GET is answered 503 by each of 4 attempts, with a body that tells which. Yes if the caller gets the fourth, " +
-		"status and body.",
-	tell: func(s Subject) (string, bool) {
+var returnsLastResponse = Question{
+	ID: "response", Name: "returns the last response",
+	Text: "The response to each of 4 attempts of a GET is 503, with the number of the attempt as body. Yes if the caller gets the " +
+		"fourth, status and body.",
+	detail: func(s Subject) (string, bool) {
 		var sent atomic.Int64
 		at := s.visit(patient, func(w http.ResponseWriter, _ *http.Request) {
 			n := sent.Add(1)
 			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintf(w, "answer %d", n)
+			fmt.Fprintf(w, "response %d", n)
 		})
 		defer at.leave()
 		switch o := at.send(context.Background(), http.MethodGet); {
 		case o.status == 0:
 			return "an error", false
-		case o.status == http.StatusServiceUnavailable && o.body == "answer 4" && o.err == nil:
+		case o.status == http.StatusServiceUnavailable && o.body == "response 4" && o.err == nil:
 			return "status and body", true
 		default:
 			return fmt.Sprintf("status %d, body %q, error %v", o.status, o.body, o.err), false
@@ -142,11 +143,11 @@ var handsOnAnswer = Probe{
 	},
 }
 
-var sparesVainRetryAfter = Probe{
-	ID: "deadline", Name: "avoid sleeping past the deadline",
-	Asks: "A GET is answered 503 with a Retry-After of a year, the caller's deadline is in 2 s. Yes if the caller is " +
-		"told at once; else how long it slept.",
-	tell: func(s Subject) (string, bool) {
+var neverSleepsPastDeadlineHTTP = Question{
+	ID: "deadline", Name: "never sleeps past the deadline",
+	Text: "The response to a GET is 503 with a Retry-After of a year, and the caller's deadline is in 2 s. Yes if the caller gets " +
+		"an error immediately; otherwise how long it slept.",
+	detail: func(s Subject) (string, bool) {
 		at := s.visit(patient, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "31536000")
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -159,9 +160,10 @@ var sparesVainRetryAfter = Probe{
 	},
 }
 
-var repeatsRefusedPost = Probe{
-	ID: "refused", Name: "send a POST again whose dial was refused",
-	Asks: "The first dial for a POST is refused, the next is not. Yes if the server gets it, once, and the caller the answer.",
+var repeatsUnsentPost = Question{
+	ID: "refused", Name: "repeats a POST whose dial was refused",
+	Text: "The first dial for a POST is refused, the next is accepted. Yes if the server gets the POST once and the caller gets " +
+		"the response.",
 	ask: func(s Subject) bool {
 		var sent atomic.Int64
 		at := s.visit(patient, func(http.ResponseWriter, *http.Request) { sent.Add(1) })
@@ -172,10 +174,10 @@ var repeatsRefusedPost = Probe{
 	},
 }
 
-var leavesBody = Probe{
-	ID: "body", Name: "let a body outlive the attempt's limit",
-	Asks: "An attempt may take 1 s. The headers come at once, the rest of the body after 3 s. Yes if the caller can read " +
-		"it to its end. (go-retryablehttp's limit is the Timeout of its http.Client.)",
+var leavesBody = Question{
+	ID: "body", Name: "lets a body outlive the attempt's limit",
+	Text: "An attempt may take 1 s. The headers arrive immediately, the rest of the body after 3 s. Yes if the caller can read all " +
+		"of it. (The limit of go-retryablehttp is the Timeout of its http.Client.)",
 	ask: func(s Subject) bool {
 		w := patient
 		w.limit = time.Second
@@ -191,10 +193,10 @@ var leavesBody = Probe{
 	},
 }
 
-var keepsErrorOfAttempt = Probe{
-	ID: "last-error", Name: "keep the last error when cancelled while waiting",
-	Asks: "Dials are refused, and the caller cancels 1 s into a wait of 10 s. Yes if the error comes at once and is, for " +
-		"errors.Is, the refused dial's.",
+var keepsLastErrorHTTP = Question{
+	ID: "last-error", Name: "keeps the last error if canceled during a wait",
+	Text: "Dials are refused, and the caller cancels 1 s into a wait of 10 s. Yes if an error is returned immediately, and " +
+		"errors.Is finds the error of the refused dial in it.",
 	ask: func(s Subject) bool {
 		w := patient
 		w.delay = 10 * time.Second
@@ -208,10 +210,10 @@ var keepsErrorOfAttempt = Probe{
 	},
 }
 
-var reusesConnection = Probe{
-	ID: "reuse", Name: "reuse the connection after a retried 503",
-	Asks: "A GET is answered 503 with a body of 2 KiB, and 200 when it is sent again. Yes if both came over one connection.",
-	tell: func(s Subject) (string, bool) {
+var reusesConnection = Question{
+	ID: "reuse", Name: "reuses the connection after a retried 503",
+	Text: "The response to a GET is 503 with a body of 2 KiB, then 200. Yes if both arrive over one connection.",
+	detail: func(s Subject) (string, bool) {
 		var sent atomic.Int64
 		at := s.visit(patient, func(w http.ResponseWriter, _ *http.Request) {
 			if sent.Add(1) == 1 {
@@ -221,6 +223,6 @@ var reusesConnection = Probe{
 		})
 		defer at.leave()
 		o := at.send(context.Background(), http.MethodGet)
-		return fmt.Sprintf("%d dialled", at.dials.Load()), o.status == http.StatusOK && at.dials.Load() == 1
+		return fmt.Sprintf("%d dialed", at.dials.Load()), o.status == http.StatusOK && at.dials.Load() == 1
 	},
 }
