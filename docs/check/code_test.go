@@ -129,8 +129,8 @@ func output(text string) (string, bool) {
 
 // standard lists the packages of the standard library that code may use without an import.
 var standard = []string{
-	"bytes", "context", "database/sql", "errors", "fmt", "io", "log", "log/slog", "math", "math/rand/v2", "net", "net/http", "net/http/httptest",
-	"os", "sort", "strconv", "strings", "sync", "sync/atomic", "testing", "testing/synctest", "time",
+	"bytes", "context", "database/sql", "encoding/json", "errors", "fmt", "io", "log", "log/slog", "math", "math/rand/v2", "net", "net/http", "net/http/httptest",
+	"os", "sort", "strconv", "strings", "sync", "sync/atomic", "syscall", "testing", "testing/synctest", "time",
 }
 
 // packages are what code may import.
