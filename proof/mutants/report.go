@@ -1,189 +1,148 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 )
 
-// state says what became of the mutant, in a word or two, and whether that is as the table says.
-func (r result) state() (word string, expected bool) {
-	switch {
-	case r.broken != nil:
-		return "BROKEN", false
-	case r.killedBy != "" && r.equivalent != "":
-		return "KILLED, NOT EQUIVALENT", false
-	case r.killedBy != "":
-		return "killed", true
-	case r.equivalent != "":
-		return "equivalent", true
-	}
-	return "SURVIVED", false
-}
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// String is the mutant's line in the report.
-func (r result) String() string {
-	word, _ := r.state()
-	switch {
-	case r.broken != nil:
-		return fmt.Sprintf("%-10s  %v: %v", word, r.mutant, r.broken)
-	case r.killedBy != "":
-		return fmt.Sprintf("%-10s  %v  [%s]", word, r.mutant, r.killedBy)
-	case r.equivalent != "":
-		return fmt.Sprintf("%-10s  %v: %s", word, r.mutant, r.equivalent)
-	}
-	return fmt.Sprintf("%-10s  %v", word, r.mutant)
-}
+// A state compares the result of a mutant with the explanation of why it survives, if there is one.
+type state string
 
-func asExpected(results []result) bool {
-	for _, r := range results {
-		if _, expected := r.state(); !expected {
-			return false
-		}
-	}
-	return true
-}
-
-// counts are how many mutants came to what end.
-type counts struct{ all, killed, equivalent, unexpected int }
-
-func (c *counts) add(r result) {
-	c.all++
-	switch _, expected := r.state(); {
-	case !expected:
-		c.unexpected++
-	case r.killedBy != "":
-		c.killed++
-	default:
-		c.equivalent++
-	}
-}
-
-// perFile counts by file, in the order of the mutants, and in all.
-func perFile(results []result) (files []string, byFile map[string]*counts, total counts) {
-	byFile = map[string]*counts{}
-	for _, r := range results {
-		if byFile[r.file] == nil {
-			byFile[r.file] = new(counts)
-			files = append(files, r.file)
-		}
-		byFile[r.file].add(r)
-		total.add(r)
-	}
-	return files, byFile, total
-}
-
-func printList(w io.Writer, mutants []mutant, verbose bool) {
-	for _, m := range mutants {
-		fmt.Fprintln(w, m)
-		if m.equivalent != "" {
-			fmt.Fprintf(w, "    equivalent: %s\n", m.equivalent)
-		}
-		if verbose {
-			printPatch(w, m)
-		}
-	}
-	fmt.Fprintf(w, "%d mutants\n", len(mutants))
-}
-
-func printPatch(w io.Writer, m mutant) {
-	for line := range strings.Lines(m.old + "\n") {
-		fmt.Fprint(w, "    - ", line)
-	}
-	for line := range strings.Lines(m.new + "\n") {
-		fmt.Fprint(w, "    + ", line)
-	}
-}
-
-// printReport prints a line for each mutant and the counts. Of a mutant that is not as the table says it prints the patch too.
-func printReport(w io.Writer, results []result, verbose bool) {
-	for _, r := range results {
-		fmt.Fprintln(w, r)
-		if _, expected := r.state(); verbose || !expected {
-			printPatch(w, r.mutant)
-		}
-	}
-	fmt.Fprintf(w, "\n%-28s %8s %8s %11s %11s\n", "file", "mutants", "killed", "equivalent", "unexpected")
-	files, byFile, total := perFile(results)
-	row := func(name string, c counts) {
-		fmt.Fprintf(w, "%-28s %8d %8d %11d %11d\n", name, c.all, c.killed, c.equivalent, c.unexpected)
-	}
-	for _, file := range files {
-		row(file, *byFile[file])
-	}
-	row("all", total)
-}
-
-// page is where the counts are told to readers, between two marks.
 const (
-	page  = "docs/reliability.md"
-	begin = "<!-- by go run ./proof/mutants -update -->\n"
-	end   = "<!-- end -->\n"
+	uncompiled state = "doesn't compile"
+	killed     state = "killed"
+	equivalent state = "equivalent"
+	gap        state = "known gap"
+	survived   state = "SURVIVED"
+	wrong      state = "KILLED BUT EXPLAINED"
 )
 
-// updatePage puts the counts into the page.
-func updatePage(root string, mutants []mutant) error {
+func (r result) state(explained map[string]explanation) state {
+	e, known := explained[r.id]
+	switch {
+	case r.killedBy == notCompiled:
+		return uncompiled
+	case r.killedBy != "" && known && e.equivalent:
+		return wrong
+	case r.killedBy != "":
+		return killed
+	case known && e.equivalent:
+		return equivalent
+	case known:
+		return gap
+	}
+	return survived
+}
+
+// line is the result's line in the report.
+func (r result) line(s state) string {
+	text := fmt.Sprintf("%-15s  %s  %s  (%s)", s, r.id, r.change(), r.position())
+	if r.killedBy != "" && s != uncompiled {
+		text += "  [" + r.killedBy + "]"
+	}
+	return text
+}
+
+// A score counts the mutants of a package by state.
+type score map[state]int
+
+func (s score) total() int { return s[killed] + s[wrong] + s[equivalent] + s[gap] + s[survived] }
+
+// rate is the share of the mutants that are killed of those that could be.
+func (s score) rate() string {
+	n, all := s[killed]+s[wrong], s.total()-s[equivalent]
+	if all == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f%%", 100*float64(n)/float64(all))
+}
+
+// scores counts by package, and in total.
+func scores(results []result, explained map[string]explanation) (byPackage map[string]score, total score) {
+	byPackage, total = map[string]score{}, score{}
+	for _, r := range results {
+		label, s := r.function.file.pkg.label(), r.state(explained)
+		if byPackage[label] == nil {
+			byPackage[label] = score{}
+		}
+		byPackage[label][s]++
+		total[s]++
+	}
+	return byPackage, total
+}
+
+// report prints what needs attention and the scores. It reports whether nothing needs attention.
+func report(w io.Writer, results []result, explained map[string]explanation) (ok bool) {
+	ok = true
+	slices.SortStableFunc(results, func(a, b result) int { return cmp.Compare(a.id, b.id) })
+	for _, r := range results {
+		switch s := r.state(explained); s {
+		case survived, wrong:
+			ok = false
+			fmt.Fprintln(w, r.line(s))
+		case killed:
+			if _, known := explained[r.id]; known {
+				fmt.Fprintf(w, "%s is killed by %s: remove the gap from survivors.tsv\n", r.id, r.killedBy)
+			}
+		}
+	}
+	byPackage, total := scores(results, explained)
+	fmt.Fprintf(w, "\n%-24s %8s %8s %11s %8s %9s %8s\n", "package", "mutants", "killed", "equivalent", "gaps", "survived", "score")
+	row := func(name string, s score) {
+		fmt.Fprintf(w, "%-24s %8d %8d %11d %8d %9d %8s\n", name, s.total(), s[killed]+s[wrong], s[equivalent], s[gap], s[survived], s.rate())
+	}
+	for _, label := range sortedKeys(byPackage) {
+		row(label, byPackage[label])
+	}
+	row("all", total)
+	return ok
+}
+
+// page is where readers find the scores, between two marks.
+const (
+	page  = "docs/reliability.md"
+	begin = "<!-- written by go run ./proof/mutants -update -->\n"
+	end   = "<!-- end of mutants -->\n"
+)
+
+// updatePage writes the scores to the page.
+func updatePage(root string, results []result, explained map[string]explanation) error {
 	name := filepath.Join(root, filepath.FromSlash(page))
 	text, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	updated, err := withCounts(string(text), mutants)
+	updated, err := withScores(string(text), results, explained)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(name, []byte(updated), 0o644)
 }
 
-// withCounts is the page's text with the counts in their place.
-func withCounts(text string, mutants []mutant) (string, error) {
+// withScores returns the page's text with the scores between the marks.
+func withScores(text string, results []result, explained map[string]explanation) (string, error) {
 	before, rest, ok := strings.Cut(text, begin)
 	_, after, found := strings.Cut(rest, end)
 	if !ok || !found {
-		return "", fmt.Errorf("%s: the marks %q and %q are not there", page, strings.TrimSpace(begin), strings.TrimSpace(end))
+		return "", fmt.Errorf("%s lacks the marks %q and %q", page, strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
-	return before + begin + counted(mutants) + end + after, nil
-}
-
-// counted tells as Markdown how many mutants each folder has, and why some must survive.
-func counted(mutants []mutant) string {
-	var folders []string
-	type sum struct{ all, survive int }
-	sums, total := map[string]*sum{}, sum{}
-	var survivors strings.Builder
-	for _, m := range mutants {
-		folder := m.dir()
-		if sums[folder] == nil {
-			folders, sums[folder] = append(folders, folder), new(sum)
-		}
-		sums[folder].all++
-		total.all++
-		if m.equivalent != "" {
-			sums[folder].survive++
-			total.survive++
-			fmt.Fprintf(&survivors, "| `%s`: %s | %s |\n", m.file, cell(m.what), cell(m.equivalent))
-		}
+	var b strings.Builder
+	b.WriteString("\n| package | mutants | killed | equivalent | known gaps | score |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
+	row := func(name string, s score) {
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s |\n", name, s.total(), s[killed]+s[wrong], s[equivalent], s[gap]+s[survived], s.rate())
 	}
-	slices.Sort(folders)
-	var text strings.Builder
-	fmt.Fprintf(&text, "There are %d faults. Tests must notice %d, and do; %d change nothing that anybody could see.\n\n",
-		total.all, total.all-total.survive, total.survive)
-	text.WriteString("| folder | faults | noticed | change nothing |\n| --- | ---: | ---: | ---: |\n")
-	row := func(name string, s sum) {
-		fmt.Fprintf(&text, "| %s | %d | %d | %d |\n", name, s.all, s.all-s.survive, s.survive)
-	}
-	for _, folder := range folders {
-		row("`"+folder+"`", *sums[folder])
+	byPackage, total := scores(results, explained)
+	for _, label := range sortedKeys(byPackage) {
+		row("`"+label+"`", byPackage[label])
 	}
 	row("all", total)
-	text.WriteString("\n| survivor | why nobody could see it |\n| --- | --- |\n" + survivors.String())
-	return text.String()
-}
-
-// cell is a text as it stands in a table.
-func cell(text string) string {
-	return strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(text)
+	return before + begin + b.String() + end + after, nil
 }
