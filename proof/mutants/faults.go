@@ -1,24 +1,37 @@
 package main
 
 import (
+	_ "embed"
 	"fmt"
 	"path"
 	"regexp"
 	"strings"
 )
 
-// A fault is a mutant that no generator makes, written manually.
-type fault struct {
-	function string // package/function, as in IDs
-	what     string // what is wrong with the mutant
-	old, new string // old occurs in the function just once, but for its white space
+// faults.tsv has the faults that no generator makes: a function as in IDs, what is wrong with the mutant, the code to replace, and
+// the code to replace it with. Apart from white space, the code to replace must occur in the function once.
+//
+//go:embed faults.tsv
+var faultsFile string
+
+// A fault is a line of faults.tsv.
+type fault struct{ function, what, before, after string }
+
+// rows returns the fields of a table's lines but the first, its heading.
+func rows(name, table string, fields int) (all [][]string, err error) {
+	for i, line := range strings.Split(strings.TrimSuffix(table, "\n"), "\n")[1:] {
+		row := strings.Split(line, "\t")
+		if len(row) != fields {
+			return nil, fmt.Errorf("%s:%d: got %d fields, want %d, separated by tabs", name, i+2, len(row), fields)
+		}
+		all = append(all, row)
+	}
+	return all, nil
 }
 
-var faults = []fault{}
-
-// find returns the fault as a mutant. The function's text must contain what the fault replaces just once.
+// find returns the fault as a mutant.
 func (f fault) find(functions []*function) (*mutant, error) {
-	words := strings.Fields(f.old)
+	words := strings.Fields(f.before)
 	for i, word := range words {
 		words[i] = regexp.QuoteMeta(word)
 	}
@@ -27,13 +40,12 @@ func (f fault) find(functions []*function) (*mutant, error) {
 		if path.Join(fn.file.pkg.label(), fn.name) != f.function {
 			continue
 		}
-		begin, end := fn.file.offset(fn.decl.Body.Lbrace)+1, fn.file.offset(fn.decl.Body.Rbrace)
-		found := pattern.FindAllStringIndex(fn.file.source[begin:end], -1)
+		found := pattern.FindAllStringIndex(fn.file.source[fn.begin():fn.end()], -1)
 		if len(found) != 1 {
-			return nil, fmt.Errorf("%s: %s: the function contains %q %d times, must be once", f.function, f.what, f.old, len(found))
+			return nil, fmt.Errorf("%s: %s: the function contains %q %d times, must be once", f.function, f.what, f.before, len(found))
 		}
-		e := edit{begin + found[0][0], begin + found[0][1], f.new}
-		return newMutant(fn, kindFault, f.what, []edit{e}, f.old, f.new), nil
+		e := edit{fn.begin() + found[0][0], fn.begin() + found[0][1], f.after}
+		return newMutant(fn, kindFault, f.what, []edit{e}, f.before, f.after), nil
 	}
 	return nil, fmt.Errorf("%s: %s: the function doesn't exist", f.function, f.what)
 }

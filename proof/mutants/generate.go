@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// The kinds of generated mutants, as they appear in IDs. [kindFault] is written manually, see faults.go.
+// The kinds of generated mutants, as they appear in IDs. [kindFault] is written manually, see faults.tsv.
 const (
 	kindBoundary   = "boundary"   // a < b      -> a <= b
 	kindNegate     = "negate"     // a < b      -> a >= b; if ok -> if !ok
@@ -252,7 +252,7 @@ func (g *generator) call(n *ast.CallExpr) {
 		}
 	case *ast.SelectorExpr:
 		if f.Sel.Name == "CompareAndSwap" && len(n.Args) == 2 {
-			g.add(kindStore, n, fmt.Sprintf("func() bool { %s.Store(%s); return true }()", g.text(f.X), g.text(n.Args[1])))
+			g.add(kindStore, n, fmt.Sprintf("func() bool { _ = %s; %s.Store(%s); return true }()", g.text(n.Args[0]), g.text(f.X), g.text(n.Args[1])))
 		}
 	}
 }

@@ -28,8 +28,13 @@ type hunt struct {
 // slow lists the packages whose tests take as long as those of all others, or run in real time.
 var slow = []string{"proof/faults", "proof/soak", "proof/composition"}
 
-// everywhere lists the packages that almost all tests import; only these tests are about them.
-var everywhere = map[string][]string{".": {"proof/pipeline", "proof/contexts", "proof/others"}}
+// everywhere lists the packages that almost all tests import; of those in proof, only these are about them.
+var everywhere = map[string][]string{
+	".":                {"proof/pipeline", "proof/contexts", "proof/others"},
+	"internal/clock":   {"proof/budget", "proof/timeout"},
+	"internal/ctxkey":  {"proof/contexts"},
+	"internal/errtext": {},
+}
 
 // suites returns the tests that may notice a fault in the package, its own first. For an internal package they include those of
 // the packages that import it.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,12 +41,13 @@ type lab struct {
 type program struct {
 	suite   suite
 	path    string
-	limit   time.Duration
+	limit   time.Duration // for the time that the tests take
+	cpu     time.Duration // for the processor time that they take, which is up sooner on a busy machine; 0 for none
 	only    string   // a pattern of tests, "" for all
 	skipped []string // tests that fail in this program even if no mutant is on, such as those that count allocations
 }
 
-// overlay writes what go's -overlay needs to compile the texts in place of the files.
+// overlay writes what go's -overlay needs to compile the texts in place of the files, which are of one package.
 func (l *lab) overlay(files map[string]string) (name string, err error) {
 	dir, err := os.MkdirTemp(l.scratch, "overlay-")
 	if err != nil {
@@ -53,7 +55,7 @@ func (l *lab) overlay(files map[string]string) (name string, err error) {
 	}
 	replace := map[string]string{}
 	for path, text := range files {
-		replace[path] = filepath.Join(dir, strconv.Itoa(len(replace))+".go")
+		replace[path] = filepath.Join(dir, filepath.Base(path)) // the compiler complains about either name
 		err = errors.Join(err, os.WriteFile(replace[path], []byte(text), 0o600))
 	}
 	text, encodeErr := json.Marshal(map[string]any{"Replace": replace})
@@ -160,9 +162,9 @@ func (l *lab) calibrate(ctx context.Context, p *program) error {
 	p.limit = 10 * time.Minute
 	for range 3 {
 		began := time.Now()
-		err, out := p.run(ctx, -1, false)
+		err, out, cpu := p.run(ctx, -1, false)
 		if err == nil {
-			p.limit = l.slack + 10*time.Since(began)
+			p.limit, p.cpu = l.slack+10*time.Since(began), l.slack+10*cpu
 			return nil
 		}
 		failed := failedTest.FindAllStringSubmatch(out, -1)
@@ -178,17 +180,14 @@ func (l *lab) calibrate(ctx context.Context, p *program) error {
 
 // try returns what the tests notice of the mutant with the number: the test that fails, or "" if none does.
 func (p *program) try(ctx context.Context, number int) (killedBy string) {
-	err, out := p.run(ctx, number, true)
+	err, out, _ := p.run(ctx, number, true)
 	return verdict(err, out)
 }
 
 // anyOf returns a pattern that matches the tests.
 func anyOf(tests []string) string { return "^(" + strings.Join(tests, "|") + ")$" }
 
-// memory is a limit for the address space of a test program in KiB: some mutants append forever.
-const memory = 4 << 20
-
-func (p *program) run(ctx context.Context, number int, failFast bool) (err error, output string) {
+func (p *program) run(ctx context.Context, number int, failFast bool) (err error, output string, cpu time.Duration) {
 	// The program ends itself at the limit. If it can't, it is killed.
 	ctx, cancel := context.WithTimeout(ctx, p.limit+10*time.Second)
 	defer cancel()
@@ -206,7 +205,7 @@ func (p *program) run(ctx context.Context, number int, failFast bool) (err error
 	if p.suite.race {
 		args = append(args, "-test.count=3") // a collision doesn't happen every time
 	} else if _, err := exec.LookPath("sh"); err == nil {
-		command = []string{"sh", "-c", fmt.Sprintf(`ulimit -v %d 2>/dev/null; exec "$0" "$@"`, memory), p.path}
+		command = []string{"sh", "-c", p.limits() + `exec "$0" "$@"`, p.path}
 	}
 	cmd := exec.CommandContext(ctx, command[0], append(command[1:], args...)...)
 	cmd.Dir = p.suite.pkg.Dir
@@ -218,7 +217,19 @@ func (p *program) run(ctx context.Context, number int, failFast bool) (err error
 	if ctx.Err() != nil {
 		err = errors.Join(ctx.Err(), err)
 	}
-	return err, out.String()
+	if cmd.ProcessState != nil {
+		cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	}
+	return err, out.String(), cpu
+}
+
+// limits returns shell commands that limit the memory, as some mutants append forever, and the processor time.
+func (p *program) limits() string {
+	commands := "ulimit -v 4194304 2>/dev/null; " // KiB
+	if p.cpu > 0 {
+		commands += fmt.Sprintf("ulimit -t %d 2>/dev/null; ", int(math.Ceil(p.cpu.Seconds())))
+	}
+	return commands
 }
 
 var (
@@ -247,7 +258,7 @@ func verdict(err error, output string) string {
 	if m := crashedWith.FindString(output); m != "" {
 		return m
 	}
-	if errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) || err.Error() == "signal: killed" {
 		return "hangs"
 	}
 	lines := strings.Split(strings.TrimSpace(output), "\n")

@@ -9,7 +9,7 @@
 //
 // A mutant's ID is its package, function, kind, and ordinal among those of its kind in the function:
 // breaker/Breaker.Do/negate/2. It doesn't change when code moves within a package or when other functions change.
-// Manually written faults, which no generator makes, have a description in place of the ordinal (faults.go).
+// Manually written faults, which no generator makes, have a description in place of the ordinal (faults.tsv).
 //
 // The tests of the mutant's package run first. If they pass, the tests of proof/ run that import the package; for an internal
 // package, also those of the packages that import it. If all pass and the fault is about atomics or locks, the package's tests
@@ -133,7 +133,7 @@ func hunted(ctx context.Context, cfg config, stdout, stderr io.Writer) (ok bool,
 	if err != nil {
 		return false, err
 	}
-	explained, err := parseSurvivors(survivorsFile)
+	explained, err := explanations(survivorsFile)
 	if err != nil {
 		return false, err
 	}
@@ -189,8 +189,12 @@ func load(ctx context.Context) (*world, error) {
 		}
 		w.functions = append(w.functions, fns...)
 	}
+	faults, err := rows("faults.tsv", faultsFile, 4)
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range faults {
-		m, err := f.find(w.functions)
+		m, err := fault{f[0], f[1], f[2], f[3]}.find(w.functions)
 		if err != nil {
 			w.misfits = append(w.misfits, err.Error())
 		} else {
@@ -207,7 +211,7 @@ func (w *world) check(stderr io.Writer, explained map[string]explanation) (ok bo
 		what, todo string
 		items      []string
 	}{
-		{"manual faults don't fit the code", "correct them in faults.go", w.misfits},
+		{"manual faults don't fit the code", "correct them in faults.tsv", w.misfits},
 		{"explained survivors don't exist", "correct their IDs in survivors.tsv or remove them", missing},
 		{"explained survivors have other code", "check the reasons in survivors.tsv and correct the code there", changed},
 	} {

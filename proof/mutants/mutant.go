@@ -85,6 +85,10 @@ type function struct {
 	name string // with the receiver's type: Breaker.Do
 }
 
+// begin and end are the offsets of the body, without its braces.
+func (f *function) begin() int { return f.file.offset(f.decl.Body.Lbrace) + 1 }
+func (f *function) end() int   { return f.file.offset(f.decl.Body.Rbrace) }
+
 // functions parses the package and returns its functions in the order of the source.
 func functions(p *goPackage, read func(name string) ([]byte, error)) (all []*function, err error) {
 	for _, name := range p.GoFiles {
@@ -240,11 +244,10 @@ func switched(f *sourceFile, mutants []*mutant) (text string, where []lines) {
 		line += strings.Count(text, "\n")
 	}
 	for _, fn := range order {
-		begin, end := f.offset(fn.decl.Body.Lbrace)+1, f.offset(fn.decl.Body.Rbrace)
-		write(f.source[from:begin] + "\nswitch " + selector + " {\n")
+		write(f.source[from:fn.begin()] + "\nswitch " + selector + " {\n")
 		for _, i := range byFunction[fn] {
 			first := line
-			write(fmt.Sprintf("case %d:\n", i) + apply(f.source, begin, end, mutants[i].edits))
+			write(fmt.Sprintf("case %d:\n", i) + apply(f.source, fn.begin(), fn.end(), mutants[i].edits))
 			if fn.decl.Type.Results == nil {
 				write("\nreturn\n")
 			} else {
@@ -253,7 +256,7 @@ func switched(f *sourceFile, mutants []*mutant) (text string, where []lines) {
 			where = append(where, lines{first, line - 1, mutants[i]})
 		}
 		write("}\n")
-		from = begin
+		from = fn.begin()
 	}
 	write(f.source[from:])
 	return b.String(), where
