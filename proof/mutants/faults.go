@@ -45,7 +45,7 @@ func (f fault) find(functions []*function) (*mutant, error) {
 			return nil, fmt.Errorf("%s: %s: the function contains %q %d times, must be once", f.function, f.what, f.before, len(found))
 		}
 		e := edit{fn.begin() + found[0][0], fn.begin() + found[0][1], f.after}
-		return newMutant(fn, kindFault, f.what, []edit{e}, f.before, f.after), nil
+		return newMutant(fn, "fault", f.what, []edit{e}, f.before, f.after), nil
 	}
 	return nil, fmt.Errorf("%s: %s: the function doesn't exist", f.function, f.what)
 }

@@ -8,62 +8,51 @@ import (
 	"strings"
 )
 
-// The kinds of generated mutants, as they appear in IDs. [kindFault] is written manually, see faults.tsv.
-const (
-	kindBoundary   = "boundary"   // a < b      -> a <= b
-	kindNegate     = "negate"     // a < b      -> a >= b; if ok -> if !ok
-	kindLogic      = "logic"      // a && b     -> a || b
-	kindArithmetic = "arithmetic" // a + b      -> a - b
-	kindBits       = "bits"       // a << b     -> a >> b
-	kindAssign     = "assign"     // a += b     -> a -= b
-	kindIncrement  = "increment"  // a++        -> a--
-	kindBool       = "bool"       // true       -> false
-	kindMinMax     = "minmax"     // min(a, b)  -> max(a, b)
-	kindZero       = "zero"       // return a   -> return the zero value
-	kindCall       = "no-call"    // f()        -> nothing
-	kindAssignment = "no-assign"  // a = b      -> nothing
-	kindDefer      = "no-defer"   // defer f()  -> nothing
-	kindCase       = "no-case"    // case a: f() -> case a:
-	kindLoop       = "loop"       // continue   -> break
-	kindLock       = "no-lock"    // mu.Lock(); defer mu.Unlock() -> nothing
-	kindStore      = "cas-store"  // a.CompareAndSwap(b, c) -> a.Store(c), and true
-	kindFault      = "fault"
-)
+// operators has, for each kind of mutant that replaces an operator or a word, what becomes of which. The other kinds are:
+//
+//	negate      if ok                               ->  if !ok
+//	increment   a++                                 ->  a--
+//	zero        return a                            ->  return the zero value
+//	no-call     f()                                 ->  nothing
+//	no-assign   a = b                               ->  nothing
+//	no-defer    defer f()                           ->  nothing
+//	no-case     case a: f()                         ->  case a:
+//	no-lock     mu.Lock() and mu.Unlock()           ->  nothing
+//	cas-store   a.CompareAndSwap(b, c)              ->  a.Store(c), and true
+//	fault       what a line of faults.tsv replaces
+var operators = []struct{ kind, pairs string }{
+	{"boundary", "< <=  <= <  > >=  >= >"},
+	{"negate", "== !=  != ==  < >=  >= <  > <=  <= >"},
+	{"logic", "&& ||  || &&"},
+	{"arithmetic", "+ -  - +  * /  / *  % *"},
+	{"bits", "& |  | &  ^ &  &^ &  << >>  >> <<"},
+	{"assign", "+= -=  -= +=  *= /=  /= *=  %= *=  &= |=  |= &=  ^= &=  &^= &=  <<= >>=  >>= <<="},
+	{"bool", "true false  false true"},
+	{"minmax", "min max  max min"},
+	{"loop", "break continue  continue break"},
+}
+
+// replacements returns what may replace the operator or word, by kind.
+func replacements(of string) map[string]string {
+	all := map[string]string{}
+	for _, o := range operators {
+		words := strings.Fields(o.pairs)
+		for i := 0; i < len(words); i += 2 {
+			if words[i] == of {
+				all[o.kind] = words[i+1]
+			}
+		}
+	}
+	return all
+}
 
 // racy lists the kinds that a test may only notice when goroutines collide. Their survivors also meet the race detector.
-var racy = []string{kindLock, kindStore, kindFault}
-
-var comparisons = map[token.Token]token.Token{
-	token.LSS: token.LEQ, token.LEQ: token.LSS, token.GTR: token.GEQ, token.GEQ: token.GTR,
-}
-
-var negations = map[token.Token]token.Token{
-	token.EQL: token.NEQ, token.NEQ: token.EQL,
-	token.LSS: token.GEQ, token.GEQ: token.LSS, token.GTR: token.LEQ, token.LEQ: token.GTR,
-}
-
-var logic = map[token.Token]token.Token{token.LAND: token.LOR, token.LOR: token.LAND}
-
-var arithmetic = map[token.Token]token.Token{
-	token.ADD: token.SUB, token.SUB: token.ADD, token.MUL: token.QUO, token.QUO: token.MUL, token.REM: token.MUL,
-}
-
-var bits = map[token.Token]token.Token{
-	token.AND: token.OR, token.OR: token.AND, token.XOR: token.AND, token.AND_NOT: token.AND, token.SHL: token.SHR, token.SHR: token.SHL,
-}
-
-var assignments = map[token.Token]token.Token{
-	token.ADD_ASSIGN: token.SUB_ASSIGN, token.SUB_ASSIGN: token.ADD_ASSIGN,
-	token.MUL_ASSIGN: token.QUO_ASSIGN, token.QUO_ASSIGN: token.MUL_ASSIGN, token.REM_ASSIGN: token.MUL_ASSIGN,
-	token.AND_ASSIGN: token.OR_ASSIGN, token.OR_ASSIGN: token.AND_ASSIGN, token.XOR_ASSIGN: token.AND_ASSIGN,
-	token.AND_NOT_ASSIGN: token.AND_ASSIGN, token.SHL_ASSIGN: token.SHR_ASSIGN, token.SHR_ASSIGN: token.SHL_ASSIGN,
-}
+var racy = []string{"no-lock", "cas-store", "fault"}
 
 // A generator makes the mutants of one function.
 type generator struct {
-	function *function
-	results  []*ast.FieldList // of the enclosing function and function literals, the innermost last
-	ordinals map[string]int   // how many mutants of a kind there are
+	*function
+	ordinals map[string]int // how many mutants of a kind there are
 	mutants  []*mutant
 }
 
@@ -74,9 +63,8 @@ func generate(f *function) []*mutant {
 	return g.mutants
 }
 
-// walk visits the body of a function or function literal of the given type.
+// walk visits the body of a function or function literal of the type.
 func (g *generator) walk(typ *ast.FuncType, body *ast.BlockStmt) {
-	g.results = append(g.results, typ.Results)
 	ast.Inspect(body, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.FuncLit:
@@ -101,113 +89,90 @@ func (g *generator) walk(typ *ast.FuncType, body *ast.BlockStmt) {
 		case *ast.CallExpr:
 			g.call(n)
 		case *ast.Ident:
-			g.constant(n)
-		case *ast.IncDecStmt:
-			if n.Tok == token.INC {
-				g.add(kindIncrement, n, g.text(n.X)+"--")
-			} else {
-				g.add(kindIncrement, n, g.text(n.X)+"++")
-			}
-		case *ast.AssignStmt:
-			if to, ok := assignments[n.Tok]; ok {
-				g.add(kindAssign, n, g.text(n.Lhs[0])+" "+to.String()+" "+g.text(n.Rhs[0]))
-			}
+			g.word(n, n.Name, "bool")
 		case *ast.BranchStmt:
-			switch {
-			case n.Label != nil:
-			case n.Tok == token.BREAK:
-				g.add(kindLoop, n, "continue")
-			case n.Tok == token.CONTINUE:
-				g.add(kindLoop, n, "break")
+			if n.Label == nil {
+				g.word(n, n.Tok.String(), "loop")
+			}
+		case *ast.IncDecStmt:
+			g.add("increment", n, g.text(n.X)+map[token.Token]string{token.INC: "--", token.DEC: "++"}[n.Tok])
+		case *ast.AssignStmt:
+			if to, ok := replacements(n.Tok.String())["assign"]; ok {
+				g.add("assign", n, g.text(n.Lhs[0])+" "+to+" "+g.text(n.Rhs[0]))
 			}
 		case *ast.ReturnStmt:
-			g.zero(n)
+			g.zero(n, typ.Results)
 		}
 		return true
 	})
-	g.results = g.results[:len(g.results)-1]
 }
 
-// statements mutates what only a list of statements may hold. A panic that ends a function with results must stay, as without
-// it the function doesn't compile.
-func (g *generator) statements(list []ast.Stmt, ends bool) {
+// statements removes statements. It keeps a panic at the end of a function with results, which would not compile without it, and
+// a lock that another function releases.
+func (g *generator) statements(list []ast.Stmt, results bool) {
 	locks := map[string][]edit{}
-	var order []string
 	for i, s := range list {
-		if mutex, ok := g.lock(s); ok {
-			if locks[mutex] == nil {
-				order = append(order, mutex)
-			}
-			locks[mutex] = append(locks[mutex], g.replace(s, g.without(s)))
-			continue
-		}
+		var call *ast.CallExpr
+		kind := ""
 		switch s := s.(type) {
 		case *ast.ExprStmt:
-			call, ok := s.X.(*ast.CallExpr)
-			if !ok || ends && i == len(list)-1 && g.text(call.Fun) == "panic" {
-				continue
+			if call, _ = s.X.(*ast.CallExpr); call != nil && !(results && i == len(list)-1 && g.text(call.Fun) == "panic") {
+				kind = "no-call"
 			}
-			g.addRemoval(kindCall, s)
 		case *ast.DeferStmt:
-			g.addRemoval(kindDefer, s)
+			call, kind = s.Call, "no-defer"
 		case *ast.AssignStmt:
-			if s.Tok == token.ASSIGN && !blank(s.Lhs) {
-				g.addRemoval(kindAssignment, s)
+			if s.Tok == token.ASSIGN && strings.Trim(g.text(s)[:s.TokPos-s.Pos()], "_, ") != "" {
+				kind = "no-assign"
 			}
 		}
+		without := "if false {\n" + g.text(s) + "\n}" // all variables stay used
+		if mutex, ok := g.mutex(call); ok {
+			locks[mutex] = append(locks[mutex], g.replace(s, without))
+		} else if kind != "" {
+			g.addEdits(kind, []edit{g.replace(s, without)}, g.text(s), "(nothing)")
+		}
 	}
-	for _, mutex := range order {
-		if edits := locks[mutex]; len(edits) > 1 { // a lock that another function releases can't be removed alone
-			g.addEdits(kindLock, edits, mutex+".Lock ... Unlock", "(nothing)")
+	for _, mutex := range sortedKeys(locks) {
+		if len(locks[mutex]) > 1 {
+			g.addEdits("no-lock", locks[mutex], mutex+".Lock ... Unlock", "(nothing)")
 		}
 	}
 }
 
-// lock returns the mutex that the statement locks or unlocks.
-func (g *generator) lock(s ast.Stmt) (mutex string, ok bool) {
-	var call *ast.CallExpr
-	switch s := s.(type) {
-	case *ast.DeferStmt:
-		call = s.Call
-	case *ast.ExprStmt:
-		call, _ = s.X.(*ast.CallExpr)
-	}
+// mutex returns what the call locks or unlocks.
+func (g *generator) mutex(call *ast.CallExpr) (mutex string, ok bool) {
 	if call == nil {
 		return "", false
 	}
-	selector, ok := call.Fun.(*ast.SelectorExpr)
-	if !ok || !slices.Contains([]string{"Lock", "Unlock", "RLock", "RUnlock"}, selector.Sel.Name) {
+	method, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok || !slices.Contains([]string{"Lock", "Unlock", "RLock", "RUnlock"}, method.Sel.Name) {
 		return "", false
 	}
-	return g.text(selector.X), true
+	return g.text(method.X), true
 }
 
 // cases mutates the clauses of a switch: the conditions of one without a tag, the bodies of any other.
 func (g *generator) cases(body *ast.BlockStmt, conditions bool) {
 	for _, s := range body.List {
 		clause := s.(*ast.CaseClause)
-		switch {
-		case conditions:
-			for _, cond := range clause.List {
+		for _, cond := range clause.List {
+			if conditions {
 				g.condition(cond)
 			}
-		case len(clause.Body) > 0:
-			first, last := clause.Body[0], clause.Body[len(clause.Body)-1]
-			from, to := g.function.file.offset(first.Pos()), g.function.file.offset(last.End())
-			text := g.function.file.source[from:to]
-			label := "default"
-			if clause.List != nil {
-				label = "case " + g.function.file.source[g.function.file.offset(clause.List[0].Pos()):g.function.file.offset(clause.Colon)]
-			}
-			g.addEdits(kindCase, []edit{{from, to, "if false {\n" + text + "\n}"}}, label+": "+text, label+": (nothing)")
+		}
+		if n := len(clause.Body); n > 0 && !conditions {
+			from, to := g.file.offset(clause.Body[0].Pos()), g.file.offset(clause.Body[n-1].End())
+			label := g.file.source[g.file.offset(clause.Pos()) : g.file.offset(clause.Colon)+1]
+			text := g.file.source[from:to]
+			g.addEdits("no-case", []edit{{from, to, "if false {\n" + text + "\n}"}}, label+" "+text, label+" (nothing)")
 		}
 	}
 }
 
-// condition negates a condition that has no operator which another kind mutates.
+// condition negates the parts of a condition that no operator joins.
 func (g *generator) condition(cond ast.Expr) {
 	switch c := cond.(type) {
-	case nil:
 	case *ast.BinaryExpr:
 		if c.Op == token.LAND || c.Op == token.LOR {
 			g.condition(c.X)
@@ -216,81 +181,63 @@ func (g *generator) condition(cond ast.Expr) {
 	case *ast.ParenExpr:
 		g.condition(c.X)
 	case *ast.UnaryExpr:
-		g.add(kindNegate, c, g.text(c.X))
+		g.add("negate", c, g.text(c.X))
 	case *ast.Ident:
-		if c.Name != "true" && c.Name != "false" {
-			g.add(kindNegate, c, "!"+c.Name)
+		if len(replacements(c.Name)) == 0 {
+			g.add("negate", c, "!"+c.Name)
 		}
-	default:
-		g.add(kindNegate, c, "!("+g.text(c)+")")
+	case *ast.CallExpr, *ast.SelectorExpr, *ast.IndexExpr:
+		g.add("negate", c, "!("+g.text(c)+")")
 	}
 }
 
 func (g *generator) binary(n *ast.BinaryExpr) {
-	for _, operators := range []struct {
-		kind string
-		to   map[token.Token]token.Token
-	}{
-		{kindBoundary, comparisons}, {kindNegate, negations}, {kindLogic, logic}, {kindArithmetic, arithmetic}, {kindBits, bits},
-	} {
-		to, ok := operators.to[n.Op]
-		if !ok || n.Op == token.ADD && (isString(n.X) || isString(n.Y)) {
-			continue
-		}
-		x, y := g.text(n.X), g.text(n.Y)
+	x, y := g.text(n.X), g.text(n.Y)
+	if n.Op == token.ADD && (strings.HasPrefix(x, `"`) || strings.HasPrefix(y, `"`)) {
+		return // strings can't be subtracted
+	}
+	to := replacements(n.Op.String())
+	for _, kind := range sortedKeys(to) {
 		// The parentheses keep the operands together whatever the precedence of the new operator is.
-		e := g.replace(n, fmt.Sprintf("((%s) %v (%s))", x, to, y))
-		g.addEdits(operators.kind, []edit{e}, g.text(n), fmt.Sprintf("%s %v %s", x, to, y))
+		e := g.replace(n, fmt.Sprintf("((%s) %s (%s))", x, to[kind], y))
+		g.addEdits(kind, []edit{e}, g.text(n), x+" "+to[kind]+" "+y)
 	}
 }
 
 func (g *generator) call(n *ast.CallExpr) {
 	switch f := n.Fun.(type) {
 	case *ast.Ident:
-		if other := map[string]string{"min": "max", "max": "min"}[f.Name]; other != "" {
-			g.addEdits(kindMinMax, []edit{g.replace(f, other)}, g.text(n), other+strings.TrimPrefix(g.text(n), f.Name))
+		if to, ok := replacements(f.Name)["minmax"]; ok {
+			g.addEdits("minmax", []edit{g.replace(f, to)}, g.text(n), to+strings.TrimPrefix(g.text(n), f.Name))
 		}
 	case *ast.SelectorExpr:
 		if f.Sel.Name == "CompareAndSwap" && len(n.Args) == 2 {
-			g.add(kindStore, n, fmt.Sprintf("func() bool { _ = %s; %s.Store(%s); return true }()", g.text(n.Args[0]), g.text(f.X), g.text(n.Args[1])))
+			g.add("cas-store", n, fmt.Sprintf("func() bool { _ = %s; %s.Store(%s); return true }()", g.text(n.Args[0]), g.text(f.X), g.text(n.Args[1])))
 		}
 	}
 }
 
-func (g *generator) constant(n *ast.Ident) {
-	if other := map[string]string{"true": "false", "false": "true"}[n.Name]; other != "" {
-		g.add(kindBool, n, other)
+func (g *generator) word(n ast.Node, word, kind string) {
+	if to, ok := replacements(word)[kind]; ok {
+		g.add(kind, n, to)
 	}
 }
 
-// zero returns the zero values of the results. The original statement stays behind it, so that all variables are used.
-func (g *generator) zero(n *ast.ReturnStmt) {
-	results := g.results[len(g.results)-1]
-	if len(n.Results) == 0 || !slices.ContainsFunc(n.Results, g.nonzero) {
+// zero returns zero values, unless all results are such constants that only other kinds can change them.
+func (g *generator) zero(n *ast.ReturnStmt, results *ast.FieldList) {
+	if !slices.ContainsFunc(n.Results, func(e ast.Expr) bool {
+		text := g.text(e)
+		return !slices.Contains([]string{"nil", "false", "true", "0", `""`, "zero"}, text) && !strings.HasSuffix(text, "{}")
+	}) {
 		return
 	}
 	var zeros []string
 	for _, field := range results.List {
-		for range max(1, len(field.Names)) {
-			zeros = append(zeros, "*new("+g.text(field.Type)+")")
-		}
+		zeros = append(zeros, slices.Repeat([]string{"*new(" + g.text(field.Type) + ")"}, max(1, len(field.Names)))...)
 	}
 	text := "return " + strings.Join(zeros, ", ")
-	e := g.replace(n, "if 0 == 0 {\n"+text+"\n}\n"+g.text(n))
-	g.addEdits(kindZero, []edit{e}, g.text(n), text)
-}
-
-// nonzero reports whether the zero value instead of the expression is a mutant that no other kind makes.
-func (g *generator) nonzero(e ast.Expr) bool {
-	text := g.text(e)
-	return !slices.Contains([]string{"nil", "false", "true", "0", `""`, "zero"}, text) && !strings.HasSuffix(text, "{}")
-}
-
-// without returns the statement as one that compiles and is never executed.
-func (g *generator) without(s ast.Stmt) string { return "if false {\n" + g.text(s) + "\n}" }
-
-func (g *generator) addRemoval(kind string, s ast.Stmt) {
-	g.addEdits(kind, []edit{g.replace(s, g.without(s))}, g.text(s), "(nothing)")
+	e := g.replace(n, "if 0 == 0 {\n"+text+"\n}\n"+g.text(n)) // all variables stay used
+	g.addEdits("zero", []edit{e}, g.text(n), text)
 }
 
 func (g *generator) add(kind string, n ast.Node, text string) {
@@ -303,22 +250,9 @@ func (g *generator) addEdits(kind string, edits []edit, before, after string) {
 }
 
 func (g *generator) replace(n ast.Node, text string) edit {
-	return edit{g.function.file.offset(n.Pos()), g.function.file.offset(n.End()), text}
+	return edit{g.file.offset(n.Pos()), g.file.offset(n.End()), text}
 }
 
 func (g *generator) text(n ast.Node) string {
-	return g.function.file.source[g.function.file.offset(n.Pos()):g.function.file.offset(n.End())]
-}
-
-func isString(e ast.Expr) bool {
-	literal, ok := e.(*ast.BasicLit)
-	return ok && literal.Kind == token.STRING
-}
-
-// blank reports whether the assignment is to the blank identifier only.
-func blank(left []ast.Expr) bool {
-	return !slices.ContainsFunc(left, func(e ast.Expr) bool {
-		name, ok := e.(*ast.Ident)
-		return !ok || name.Name != "_"
-	})
+	return g.file.source[g.file.offset(n.Pos()):g.file.offset(n.End())]
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ type result struct {
 
 // A hunt tries the mutants of one package after the other.
 type hunt struct {
-	*lab
+	*lab    // whose scratch is the package's
 	workers int
 	mutated []*goPackage // that may have mutants
 	provers []*goPackage // of other modules, whose tests are about the mutated ones
@@ -28,38 +29,34 @@ type hunt struct {
 // slow lists the packages whose tests take as long as those of all others, or run in real time.
 var slow = []string{"proof/faults", "proof/soak", "proof/composition"}
 
-// everywhere lists the packages that almost all tests import; of those in proof, only these are about them.
+// everywhere has the packages that almost all tests import. Apart from their own tests, only those of these folders are about them.
 var everywhere = map[string][]string{
 	".":                {"proof/pipeline", "proof/contexts", "proof/others"},
-	"internal/clock":   {"proof/budget", "proof/timeout"},
-	"internal/ctxkey":  {"proof/contexts"},
-	"internal/errtext": {},
+	"internal/clock":   {"breaker", "budget", "timeout"},
+	"internal/ctxkey":  {"timeout", "proof/contexts"},
+	"internal/errtext": {"breaker"},
 }
 
 // suites returns the tests that may notice a fault in the package, its own first. For an internal package they include those of
 // the packages that import it.
 func (h *hunt) suites(p *goPackage) (all []suite) {
+	few, limited := everywhere[p.folder()]
 	add := func(q *goPackage) {
-		if q.tested() && !slices.Contains(all, suite{pkg: q}) {
+		name := strings.TrimPrefix(q.ImportPath, p.Module.Path+"/")
+		if q.tested() && (q == p || !slices.Contains(slow, name) && (!limited || slices.Contains(few, name))) {
 			all = append(all, suite{pkg: q})
 		}
 	}
 	add(p)
-	about := []*goPackage{p}
-	if strings.HasPrefix(p.folder(), "internal/") {
-		for _, q := range h.mutated {
-			if slices.Contains(q.Imports, p.ImportPath) && q.tested() {
-				about = append(about, q)
-				add(q)
-			}
+	about := []string{p.ImportPath}
+	for _, q := range h.mutated {
+		if strings.HasPrefix(p.folder(), "internal/") && slices.Contains(q.Imports, p.ImportPath) {
+			about = append(about, q.ImportPath)
+			add(q)
 		}
 	}
 	for _, q := range h.provers {
-		name := strings.TrimPrefix(q.ImportPath, p.Module.Path+"/")
-		if slices.Contains(slow, name) || everywhere[p.folder()] != nil && !slices.Contains(everywhere[p.folder()], name) {
-			continue
-		}
-		if slices.ContainsFunc(about, q.imports) {
+		if slices.ContainsFunc(about, q.tests) {
 			add(q)
 		}
 	}
@@ -67,105 +64,94 @@ func (h *hunt) suites(p *goPackage) (all []suite) {
 }
 
 // pkg tries the mutants, all of one package.
-func (h *hunt) pkg(ctx context.Context, p *goPackage, mutants []*mutant) error {
-	var together, alone []*mutant
+func (h *hunt) pkg(ctx context.Context, p *goPackage, mutants []*mutant) (err error) {
+	if len(mutants) == 0 {
+		return nil
+	}
+	scratch, err := os.MkdirTemp("", "mutants-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	h.scratch = scratch
+	all := []*mutant{nil} // that are in one program; the first stands for no fault
+	var alone []*mutant
 	for _, m := range mutants {
 		if m.alone() {
 			alone = append(alone, m)
 		} else {
-			together = append(together, m)
+			all = append(all, m)
 		}
 	}
-	overlay, compiled, err := h.combine(ctx, p, together)
+	compiled := slices.Clone(all)
+	overlay, err := h.combine(ctx, p, compiled)
 	if err != nil {
 		return err
 	}
-	for _, m := range together {
+	alive, err := h.each(ctx, all[1:], func(m *mutant) (string, error) {
 		if !slices.Contains(compiled, m) {
-			h.settled(result{m, notCompiled})
+			return notCompiled, nil
 		}
-	}
-
-	alive := compiled
-	var skipped *program // with its own tests that it skips
-	for _, s := range h.suites(p) {
-		if len(alive) == 0 {
-			break
-		}
-		program, err := h.prepare(ctx, s, overlay)
-		if err != nil {
-			return err
-		}
-		if s.pkg == p && program.skipped != nil {
-			skipped = program
-		}
-		if alive, err = h.try(ctx, program, compiled, alive); err != nil {
-			return err
-		}
-	}
-	if skipped != nil && len(alive) > 0 {
-		only := anyOf(skipped.skipped)
-		if err := h.healthy(ctx, skipped.suite, only); err != nil {
-			return err
-		}
-		if alive, err = h.tryExactly(ctx, alive, []suite{skipped.suite}, only); err != nil {
-			return err
-		}
-	}
-	rest, err := h.tryExactly(ctx, alone, h.suites(p), "")
+		return "", nil
+	})
 	if err != nil {
 		return err
 	}
 
-	if race := slices.ContainsFunc(alive, (*mutant).racy); race && p.tested() {
-		program, err := h.prepare(ctx, suite{p, true}, overlay)
+	suites := h.suites(p)
+	for _, s := range suites {
+		program, survivors, err := h.try(ctx, s, overlay, compiled, alive)
 		if err != nil {
 			return err
 		}
-		hunted := slices.DeleteFunc(slices.Clone(alive), func(m *mutant) bool { return !m.racy() })
-		left, err := h.try(ctx, program, compiled, hunted)
-		if err != nil {
-			return err
+		alive = survivors
+		if s.pkg == p && program != nil && program.skipped != "" {
+			if alive, err = h.tryExactly(ctx, alive, []suite{s}, program.skipped); err != nil {
+				return err
+			}
 		}
-		alive = slices.DeleteFunc(alive, func(m *mutant) bool { return m.racy() && !slices.Contains(left, m) })
 	}
-	for _, m := range append(alive, rest...) {
+	if alone, err = h.tryExactly(ctx, alone, suites, ""); err != nil {
+		return err
+	}
+	if p.tested() {
+		racing := slices.DeleteFunc(slices.Clone(alive), func(m *mutant) bool { return !m.racy() })
+		_, survivors, err := h.try(ctx, suite{p, true}, overlay, compiled, racing)
+		if err != nil {
+			return err
+		}
+		alive = append(slices.DeleteFunc(alive, (*mutant).racy), survivors...)
+	}
+	for _, m := range append(alive, alone...) {
 		h.settled(result{m, ""})
 	}
 	return nil
 }
 
-// racy reports whether the mutant's kind is one that a test may only notice when goroutines collide.
-func (m *mutant) racy() bool { return slices.Contains(racy, m.kind) }
-
-func (h *hunt) prepare(ctx context.Context, s suite, overlay string) (*program, error) {
-	p, err := h.build(ctx, s, overlay)
-	if err != nil {
-		return nil, err
+// try runs the suite on each mutant that is alive and returns the survivors. A mutant's number is its place in all.
+func (h *hunt) try(ctx context.Context, s suite, overlay string, all, alive []*mutant) (p *program, survivors []*mutant, err error) {
+	if len(alive) == 0 {
+		return nil, nil, nil
 	}
-	return p, h.calibrate(ctx, p)
+	if p, err = h.build(ctx, s, overlay); err != nil {
+		return nil, nil, err
+	}
+	if err := h.calibrate(ctx, p); err != nil {
+		return nil, nil, err
+	}
+	survivors, err = h.each(ctx, alive, func(m *mutant) (string, error) { return p.try(ctx, slices.Index(all, m)), nil })
+	return p, survivors, err
 }
 
-// try runs the program on each mutant that is alive and returns the survivors. A mutant's number is its place in all.
-func (h *hunt) try(ctx context.Context, p *program, all, alive []*mutant) (survivors []*mutant, err error) {
-	return h.each(ctx, alive, func(m *mutant) (string, error) {
-		by := p.try(ctx, slices.Index(all, m))
-		if by != "" && by != notCompiled {
-			by = p.suite.String() + " " + by
-		}
-		return by, nil
-	})
-}
-
-// tryExactly builds and runs the tests once for each mutant, without any other mutant in the program.
+// tryExactly builds and runs the tests once for each mutant, without any other mutant in the program. The tests whose names match
+// the pattern must pass without a fault.
 func (h *hunt) tryExactly(ctx context.Context, mutants []*mutant, suites []suite, only string) (survivors []*mutant, err error) {
-	return h.each(ctx, mutants, func(m *mutant) (string, error) {
-		overlay, err := h.overlay(map[string]string{m.function.file.path: m.alternative()})
+	run := func(files map[string]string, p *goPackage) (string, error) {
+		overlay, err := h.overlay(files)
 		if err != nil {
 			return "", err
 		}
-		complaints, err := h.compile(ctx, m.function.file.pkg, overlay)
-		if complaints != "" || err != nil {
+		if complaints, err := h.compile(ctx, p, overlay); complaints != "" || err != nil {
 			return notCompiled, err
 		}
 		for _, s := range suites {
@@ -174,32 +160,33 @@ func (h *hunt) tryExactly(ctx context.Context, mutants []*mutant, suites []suite
 				return "", err
 			}
 			p.only, p.limit = only, 4*h.slack
-			by := p.try(ctx, -1)
+			by := p.try(ctx, 0)
 			p.remove()
 			if by != "" {
-				return s.String() + " " + by, nil
+				return by, nil
 			}
 		}
 		return "", nil
+	}
+	if len(mutants) == 0 {
+		return nil, nil
+	}
+	if by, err := run(nil, mutants[0].file.pkg); by != "" || err != nil {
+		return nil, errors.Join(err, fmt.Errorf("without a fault: %s", by))
+	}
+	return h.each(ctx, mutants, func(m *mutant) (string, error) {
+		return run(map[string]string{m.file.path: m.apply(0, len(m.file.source))}, m.file.pkg)
 	})
 }
 
-// healthy returns an error if the tests don't pass without a fault.
-func (h *hunt) healthy(ctx context.Context, s suite, only string) error {
-	overlay, err := h.overlay(nil)
-	if err != nil {
-		return err
+// try returns the suite and the test that notices the mutant with the number, or "" if none does.
+func (p *program) try(ctx context.Context, number int) (killedBy string) {
+	out, _, err := p.run(ctx, number, true)
+	killedBy = verdict(out, err)
+	if killedBy != "" && killedBy != notCompiled {
+		return p.String() + " " + killedBy
 	}
-	p, err := h.build(ctx, s, overlay)
-	if err != nil {
-		return err
-	}
-	defer p.remove()
-	p.only, p.limit = only, 4*h.slack
-	if by := p.try(ctx, -1); by != "" {
-		return fmt.Errorf("the tests of %v fail without a fault: %s", s, by)
-	}
-	return nil
+	return killedBy
 }
 
 // each tries the mutants concurrently, settles those that are killed and returns the others, in their order.
@@ -213,12 +200,11 @@ func (h *hunt) each(ctx context.Context, mutants []*mutant, try func(*mutant) (k
 				return nil
 			}
 			by, err := try(m)
-			if err != nil || ctx.Err() != nil {
-				return err // what an interruption kills is not known to be killed
+			if err != nil || by == "" || ctx.Err() != nil { // an interruption kills programs, not mutants
+				return err
 			}
-			if killed[i] = by; by != "" {
-				h.settled(result{m, by})
-			}
+			killed[i] = by
+			h.settled(result{m, by})
 			return nil
 		})
 	}

@@ -32,14 +32,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -166,7 +165,7 @@ type world struct {
 // load finds the root module, from anywhere in the workspace, and generates its mutants.
 func load(ctx context.Context) (*world, error) {
 	const module = "github.com/effector-go/resilience"
-	mutated, err := list(ctx, "", module+"/...")
+	mutated, err := list(ctx, ".", module+"/...")
 	if err != nil {
 		return nil, err
 	}
@@ -233,22 +232,17 @@ func choose(mutants []*mutant, cfg config) (chosen []*mutant) {
 	if cfg.sample == 0 || cfg.sample >= len(chosen) {
 		return chosen
 	}
-	rank := func(m *mutant) uint64 {
-		h := fnv.New64a()
-		fmt.Fprintf(h, "%s %d", m.id, cfg.seed)
-		return h.Sum64()
+	rank := map[*mutant]string{}
+	for _, m := range chosen {
+		hash := sha256.Sum256(fmt.Appendf(nil, "%d %s", cfg.seed, m.id))
+		rank[m] = string(hash[:])
 	}
-	slices.SortStableFunc(chosen, func(a, b *mutant) int { return cmp.Compare(rank(a), rank(b)) })
+	slices.SortFunc(chosen, func(a, b *mutant) int { return cmp.Compare(rank[a], rank[b]) })
 	return chosen[:cfg.sample]
 }
 
-// tryAll tries the mutants, one package after the other.
+// tryAll tries the mutants, one package after the other. It returns the results that it has even if there is an error.
 func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explained map[string]explanation, stderr io.Writer) (results []result, err error) {
-	scratch, err := os.MkdirTemp("", "mutants-")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	cache, err := openCache(cfg.cache)
 	if err != nil {
 		return nil, err
@@ -257,62 +251,36 @@ func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explai
 
 	step := progress(len(mutants), stderr)
 	var mu sync.Mutex
-	var cacheErr error
 	settled := func(r result) {
 		mu.Lock()
 		defer mu.Unlock()
 		results = append(results, r)
-		step(r.function.file.pkg.label())
+		step(r.file.pkg.label())
 		if cfg.verbose {
 			fmt.Fprintln(stderr, r.line(r.state(explained)))
 		}
 	}
 	h := &hunt{
-		lab: &lab{w.root, scratch, cfg.slack}, workers: cfg.workers, mutated: w.mutated, provers: w.provers,
-		settled: func(r result) {
-			settled(r)
-			if err := cache.put(r); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				cacheErr = err
-			}
-		},
+		lab: &lab{root: w.root, slack: cfg.slack}, workers: cfg.workers, mutated: w.mutated, provers: w.provers,
+		settled: func(r result) { cache.put(r); settled(r) },
 	}
 	for _, p := range w.mutated {
 		var todo []*mutant
 		for _, m := range mutants {
-			if m.function.file.pkg != p {
-				continue
-			}
-			switch r, known, err := cache.get(m); {
-			case err != nil:
-				return nil, err
-			case known:
+			if r, known := cache.get(m); m.file.pkg == p && known {
 				settled(r)
-			default:
+			} else if m.file.pkg == p {
 				todo = append(todo, m)
 			}
 		}
-		if len(todo) == 0 {
-			continue
+		if err := ctx.Err(); err != nil {
+			return results, err
 		}
 		if pkgErr := h.pkg(ctx, p, todo); pkgErr != nil { // the other packages may do
 			err = errors.Join(err, fmt.Errorf("%s: %w", p.label(), pkgErr))
 		}
-		if fatal := errors.Join(ctx.Err(), cacheErr, clean(scratch)); fatal != nil {
-			return nil, fatal
-		}
 	}
 	return results, err
-}
-
-// clean empties the folder: the programs of a package are megabytes.
-func clean(dir string) error {
-	names, err := filepath.Glob(filepath.Join(dir, "*"))
-	for _, name := range names {
-		err = errors.Join(err, os.RemoveAll(name))
-	}
-	return err
 }
 
 // progress returns a function that shows on a terminal that one more of the steps is done.

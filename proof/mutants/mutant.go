@@ -9,7 +9,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io"
+	"maps"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -23,6 +23,26 @@ type goPackage struct {
 	GoFiles, TestGoFiles, XTestGoFiles []string
 	Imports, TestImports, XTestImports []string
 	Module                             struct{ Path, Dir string }
+}
+
+// list returns the packages that match the pattern.
+func list(ctx context.Context, dir, pattern string) (all []*goPackage, err error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-json", pattern)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w\n%s", err, stderr.String())
+	}
+	for decoder := json.NewDecoder(bytes.NewReader(out)); decoder.More(); {
+		p := new(goPackage)
+		if err := decoder.Decode(p); err != nil {
+			return nil, fmt.Errorf("go list: %w", err)
+		}
+		all = append(all, p)
+	}
+	return all, nil
 }
 
 // folder is the package's folder, relative to the module's root.
@@ -40,32 +60,9 @@ func (p *goPackage) label() string {
 
 func (p *goPackage) tested() bool { return len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 }
 
-// imports reports whether the package's tests import the other one.
-func (p *goPackage) imports(other *goPackage) bool {
-	return slices.Contains(p.TestImports, other.ImportPath) || slices.Contains(p.XTestImports, other.ImportPath)
-}
-
-// list returns the packages that match the patterns.
-func list(ctx context.Context, dir string, patterns ...string) (all []*goPackage, err error) {
-	cmd := exec.CommandContext(ctx, "go", append([]string{"list", "-json"}, patterns...)...)
-	cmd.Dir = dir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("go list: %w\n%s", err, stderr.String())
-	}
-	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
-		p := new(goPackage)
-		switch err := decoder.Decode(p); err {
-		case nil:
-			all = append(all, p)
-		case io.EOF:
-			return all, nil
-		default:
-			return nil, fmt.Errorf("go list: %w", err)
-		}
-	}
+// tests reports whether the package's tests import the package with the path.
+func (p *goPackage) tests(importPath string) bool {
+	return slices.Contains(p.TestImports, importPath) || slices.Contains(p.XTestImports, importPath)
 }
 
 // A sourceFile is a file of a mutated package.
@@ -111,25 +108,41 @@ func functions(p *goPackage, read func(name string) ([]byte, error)) (all []*fun
 }
 
 // receiver returns the name of the method's type and a dot, or nothing for a function.
-func receiver(d *ast.FuncDecl) string {
-	if d.Recv == nil {
-		return ""
+func receiver(d *ast.FuncDecl) (name string) {
+	if d.Recv != nil {
+		ast.Inspect(d.Recv.List[0].Type, func(n ast.Node) bool {
+			if ident, ok := n.(*ast.Ident); ok && name == "" {
+				name = ident.Name + "."
+			}
+			return true
+		})
 	}
-	typ := d.Recv.List[0].Type
-	for {
-		switch t := typ.(type) {
-		case *ast.StarExpr:
-			typ = t.X
-		case *ast.IndexExpr:
-			typ = t.X
-		case *ast.IndexListExpr:
-			typ = t.X
-		case *ast.Ident:
-			return t.Name + "."
-		default:
-			return ""
+	return name
+}
+
+// alone reports whether the function's mutants can't be in one program (see [combined]): it has a label, or its body declares a
+// parameter's or result's name again, which in a case of a switch would be another variable.
+func (f *function) alone() (yes bool) {
+	names := map[string]bool{}
+	ast.Inspect(f.decl, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.LabeledStmt:
+			yes = true
+		case *ast.FuncLit:
+			return false
+		case *ast.Field:
+			for _, name := range n.Names {
+				names[name.Name] = true
+			}
+		}
+		return true
+	})
+	for _, s := range f.decl.Body.List {
+		if s, ok := s.(*ast.AssignStmt); ok && s.Tok == token.DEFINE {
+			yes = yes || slices.ContainsFunc(s.Lhs, func(e ast.Expr) bool { return names[e.(*ast.Ident).Name] })
 		}
 	}
+	return yes
 }
 
 // An edit replaces a part of a file.
@@ -138,29 +151,17 @@ type edit struct {
 	text     string
 }
 
-// apply returns the part of the source between from and to with the edits, which must be in order.
-func apply(source string, from, to int, edits []edit) string {
-	var b strings.Builder
-	for _, e := range edits {
-		b.WriteString(source[from:e.from] + e.text)
-		from = e.to
-	}
-	b.WriteString(source[from:to])
-	return b.String()
-}
-
 // A mutant is a function with a fault.
 type mutant struct {
+	*function
 	id            string // package/function/kind/name
-	function      *function
 	kind          string
-	edits         []edit
+	edits         []edit // in order
 	before, after string // what is replaced by what, on one line each
 }
 
 func newMutant(f *function, kind, name string, edits []edit, before, after string) *mutant {
-	id := path.Join(f.file.pkg.label(), f.name, kind, name)
-	return &mutant{id, f, kind, edits, oneLine(before), oneLine(after)}
+	return &mutant{f, path.Join(f.file.pkg.label(), f.name, kind, name), kind, edits, oneLine(before), oneLine(after)}
 }
 
 func oneLine(text string) string {
@@ -173,97 +174,53 @@ func oneLine(text string) string {
 
 func (m *mutant) change() string { return m.before + "  ->  " + m.after }
 
+// racy reports whether a test may only notice the mutant when goroutines collide.
+func (m *mutant) racy() bool { return slices.Contains(racy, m.kind) }
+
 // position is the file, relative to the module's root, and line of the first edit.
 func (m *mutant) position() string {
-	f := m.function.file
-	return fmt.Sprintf("%s:%d", path.Join(f.pkg.folder(), filepath.Base(f.path)), 1+strings.Count(f.source[:m.edits[0].from], "\n"))
+	return fmt.Sprintf("%s:%d", path.Join(m.file.pkg.folder(), filepath.Base(m.file.path)), m.file.line(m.edits[0].from))
 }
 
-// alone reports whether the mutant can't be in one program with others (see [switched]): the function has a label, or its body
-// declares a variable again that is a parameter or result, which in a case of a switch would be another variable.
-func (m *mutant) alone() (yes bool) {
-	names := map[string]bool{}
-	d := m.function.decl
-	ast.Inspect(d.Body, func(n ast.Node) bool {
-		_, label := n.(*ast.LabeledStmt)
-		yes = yes || label
-		return !yes
-	})
-	for _, list := range []*ast.FieldList{d.Recv, d.Type.Params, d.Type.Results} {
-		if list != nil {
-			for _, field := range list.List {
-				for _, name := range field.Names {
-					names[name.Name] = true
-				}
-			}
-		}
+func (f *sourceFile) line(offset int) int { return 1 + strings.Count(f.source[:offset], "\n") }
+
+// apply returns the part of the file between the offsets, with the fault.
+func (m *mutant) apply(from, to int) string {
+	var b strings.Builder
+	for _, e := range m.edits {
+		b.WriteString(m.file.source[from:e.from] + e.text)
+		from = e.to
 	}
-	for _, s := range d.Body.List {
-		if s, ok := s.(*ast.AssignStmt); ok && s.Tok == token.DEFINE {
-			for _, left := range s.Lhs {
-				if name, ok := left.(*ast.Ident); ok && name.Name != "_" && names[name.Name] {
-					return true
-				}
-			}
-		}
-	}
-	return yes
+	return b.String() + m.file.source[from:to]
 }
 
-// selector is the variable of a mutated package that says which mutant is on. No number means that none is.
+// selector is the variable of a mutated package that says which mutant is on.
 const selector = "mutantThatIsOn"
 
 // missingReturn is what a mutant panics with if it returns no results. Without the other mutants it would not compile.
 const missingReturn = "mutants: missing return"
 
-// lines says which lines of a file are a mutant's.
-type lines struct {
-	from, to int
-	mutant   *mutant
-}
-
-// switched returns the text of the file with all its mutants: each function begins with a switch whose cases are copies of its
-// body, with one fault each. A case's number is the mutant's index.
-func switched(f *sourceFile, mutants []*mutant) (text string, where []lines) {
-	byFunction := map[*function][]int{}
-	var order []*function
+// combined returns the text of the file with all its mutants: each function begins with a switch whose cases are copies of its
+// body, with one fault each. A case's number is the mutant's index. The compiler takes each copy for a file with this number
+// as its name, so that it complains about the mutant.
+func combined(f *sourceFile, mutants []*mutant) string {
+	cases := map[*function]string{}
 	for i, m := range mutants {
-		if m.function.file == f {
-			if byFunction[m.function] == nil {
-				order = append(order, m.function)
-			}
-			byFunction[m.function] = append(byFunction[m.function], i)
+		if m == nil || m.file != f {
+			continue
 		}
+		end := "return"
+		if m.decl.Type.Results != nil {
+			end = fmt.Sprintf("panic(%q)", missingReturn)
+		}
+		cases[m.function] += fmt.Sprintf("case %d:\n//line mutant%d.go:1\n%s\n%s\n", i, i, m.apply(m.begin(), m.end()), end)
 	}
-	slices.SortFunc(order, func(a, b *function) int { return cmp.Compare(a.decl.Pos(), b.decl.Pos()) })
-
 	var b strings.Builder
-	line, from := 1, 0
-	write := func(text string) {
-		b.WriteString(text)
-		line += strings.Count(text, "\n")
-	}
-	for _, fn := range order {
-		write(f.source[from:fn.begin()] + "\nswitch " + selector + " {\n")
-		for _, i := range byFunction[fn] {
-			first := line
-			write(fmt.Sprintf("case %d:\n", i) + apply(f.source, fn.begin(), fn.end(), mutants[i].edits))
-			if fn.decl.Type.Results == nil {
-				write("\nreturn\n")
-			} else {
-				write(fmt.Sprintf("\npanic(%q)\n", missingReturn))
-			}
-			where = append(where, lines{first, line - 1, mutants[i]})
-		}
-		write("}\n")
+	from := 0
+	byPosition := func(a, b *function) int { return cmp.Compare(a.begin(), b.begin()) }
+	for _, fn := range slices.SortedFunc(maps.Keys(cases), byPosition) {
+		fmt.Fprintf(&b, "%s\nswitch %s {\n%s}\n//line %s:%d\n", f.source[from:fn.begin()], selector, cases[fn], filepath.Base(f.path), f.line(fn.begin()))
 		from = fn.begin()
 	}
-	write(f.source[from:])
-	return b.String(), where
-}
-
-// alternative returns the text of the mutant's file with only this fault.
-func (m *mutant) alternative() string {
-	source := m.function.file.source
-	return apply(source, 0, len(source), m.edits)
+	return b.String() + f.source[from:]
 }

@@ -13,96 +13,87 @@ import (
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// A state compares the result of a mutant with the explanation of why it survives, if there is one.
-type state string
-
-const (
-	uncompiled state = "doesn't compile"
-	killed     state = "killed"
-	equivalent state = "equivalent"
-	gap        state = "known gap"
-	survived   state = "SURVIVED"
-	wrong      state = "KILLED BUT EXPLAINED"
-)
-
-func (r result) state(explained map[string]explanation) state {
+// state compares the result with the explanation of why the mutant survives, if there is one.
+func (r result) state(explained map[string]explanation) string {
 	e, known := explained[r.id]
 	switch {
 	case r.killedBy == notCompiled:
-		return uncompiled
-	case r.killedBy != "" && known && e.equivalent:
-		return wrong
+		return notCompiled
+	case r.killedBy != "" && e.equivalent:
+		return "KILLED BUT EXPLAINED"
 	case r.killedBy != "":
-		return killed
-	case known && e.equivalent:
-		return equivalent
+		return "killed"
+	case e.equivalent:
+		return "equivalent"
 	case known:
-		return gap
+		return "known gap"
 	}
-	return survived
+	return "SURVIVED"
 }
 
 // line is the result's line in the report.
-func (r result) line(s state) string {
-	text := fmt.Sprintf("%-15s  %s  %s  (%s)", s, r.id, r.change(), r.position())
-	if r.killedBy != "" && s != uncompiled {
-		text += "  [" + r.killedBy + "]"
-	}
-	return text
+func (r result) line(state string) string {
+	return strings.TrimSpace(fmt.Sprintf("%-15s  %s  %s  (%s)  %s", state, r.id, r.change(), r.position(), r.killedBy))
 }
 
-// A score counts the mutants of a package by state.
-type score map[state]int
-
-func (s score) total() int { return s[killed] + s[wrong] + s[equivalent] + s[gap] + s[survived] }
+// A score counts the mutants of a package.
+type score struct{ all, killed, equivalent, gaps, survived int }
 
 // rate is the share of the mutants that are killed of those that could be.
-func (s score) rate() string {
-	n, all := s[killed]+s[wrong], s.total()-s[equivalent]
-	if all == 0 {
+func (s *score) rate() string {
+	if s.all == s.equivalent {
 		return "-"
 	}
-	return fmt.Sprintf("%.1f%%", 100*float64(n)/float64(all))
+	return fmt.Sprintf("%.1f%%", 100*float64(s.killed)/float64(s.all-s.equivalent))
 }
 
-// scores counts by package, and in total.
-func scores(results []result, explained map[string]explanation) (byPackage map[string]score, total score) {
-	byPackage, total = map[string]score{}, score{}
+// scores counts by package, and in total under "all", which comes last.
+func scores(results []result, explained map[string]explanation) (labels []string, byLabel map[string]*score) {
+	byLabel = map[string]*score{}
 	for _, r := range results {
-		label, s := r.function.file.pkg.label(), r.state(explained)
-		if byPackage[label] == nil {
-			byPackage[label] = score{}
+		state := r.state(explained)
+		for _, label := range []string{r.file.pkg.label(), "all"} {
+			s := cmp.Or(byLabel[label], new(score))
+			byLabel[label] = s
+			switch state {
+			case notCompiled:
+				continue
+			case "equivalent":
+				s.equivalent++
+			case "known gap":
+				s.gaps++
+			case "SURVIVED":
+				s.survived++
+			default:
+				s.killed++
+			}
+			s.all++
 		}
-		byPackage[label][s]++
-		total[s]++
 	}
-	return byPackage, total
+	labels = slices.DeleteFunc(sortedKeys(byLabel), func(label string) bool { return label == "all" })
+	return append(labels, "all"), byLabel
 }
 
-// report prints what needs attention and the scores. It reports whether nothing needs attention.
+// report prints what needs attention and the scores. It reports whether nothing must be done.
 func report(w io.Writer, results []result, explained map[string]explanation) (ok bool) {
 	ok = true
-	slices.SortStableFunc(results, func(a, b result) int { return cmp.Compare(a.id, b.id) })
-	for _, r := range results {
-		switch s := r.state(explained); s {
-		case survived, wrong:
+	for _, r := range slices.SortedFunc(slices.Values(results), func(a, b result) int { return cmp.Compare(a.id, b.id) }) {
+		_, known := explained[r.id]
+		switch state := r.state(explained); {
+		case state == "SURVIVED" || state == "KILLED BUT EXPLAINED":
 			ok = false
-			fmt.Fprintln(w, r.line(s))
-		case killed:
-			if _, known := explained[r.id]; known {
-				fmt.Fprintf(w, "%s is killed by %s: remove the gap from survivors.tsv\n", r.id, r.killedBy)
-			}
+			fmt.Fprintln(w, r.line(state))
+		case state == "killed" && known:
+			fmt.Fprintln(w, r.line("killed, remove the gap from survivors.tsv:"))
 		}
 	}
-	byPackage, total := scores(results, explained)
 	fmt.Fprintf(w, "\n%-24s %8s %8s %11s %8s %9s %8s\n", "package", "mutants", "killed", "equivalent", "gaps", "survived", "score")
-	row := func(name string, s score) {
-		fmt.Fprintf(w, "%-24s %8d %8d %11d %8d %9d %8s\n", name, s.total(), s[killed]+s[wrong], s[equivalent], s[gap], s[survived], s.rate())
+	labels, byLabel := scores(results, explained)
+	for _, label := range labels {
+		if s := byLabel[label]; s != nil {
+			fmt.Fprintf(w, "%-24s %8d %8d %11d %8d %9d %8s\n", label, s.all, s.killed, s.equivalent, s.gaps, s.survived, s.rate())
+		}
 	}
-	for _, label := range sortedKeys(byPackage) {
-		row(label, byPackage[label])
-	}
-	row("all", total)
 	return ok
 }
 
@@ -136,13 +127,10 @@ func withScores(text string, results []result, explained map[string]explanation)
 	}
 	var b strings.Builder
 	b.WriteString("\n| package | mutants | killed | equivalent | known gaps | score |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
-	row := func(name string, s score) {
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s |\n", name, s.total(), s[killed]+s[wrong], s[equivalent], s[gap]+s[survived], s.rate())
+	labels, byLabel := scores(results, explained)
+	for _, label := range labels {
+		s := byLabel[label]
+		fmt.Fprintf(&b, "| `%s` | %d | %d | %d | %d | %s |\n", label, s.all, s.killed, s.equivalent, s.gaps+s.survived, s.rate())
 	}
-	byPackage, total := scores(results, explained)
-	for _, label := range sortedKeys(byPackage) {
-		row("`"+label+"`", byPackage[label])
-	}
-	row("all", total)
 	return before + begin + b.String() + end + after, nil
 }
