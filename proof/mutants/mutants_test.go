@@ -85,7 +85,7 @@ func TestFaultFindNeedsItsCodeOnce(t *testing.T) {
 		t.Errorf("got %s at %s:%s", m.id, m.position(), got)
 	}
 	for want, f := range map[string]fault{
-		"0 times": {"sum/Add", "x", "a - b", ""}, "4 times": {"sum/Add", "x", "a", ""}, "doesn't exist": {"sum/Sub", "x", "a", ""},
+		"0 times": {"sum/Add", "x", "a - b", ""}, "3 times": {"sum/Add", "x", "a", ""}, "doesn't exist": {"sum/Sub", "x", "a", ""},
 	} {
 		if _, err := f.find(fns); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: got %v, want an error with %q", f, err, want)
