@@ -2,27 +2,24 @@ package main
 
 import (
 	"bufio"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 )
 
-// A cache is a file of results, so that an interrupted run can be resumed. A result counts as long as the files of the mutant's
-// package, tests included, are the same; other packages' tests may have changed.
+// A cache is a file of results, so that an interrupted run can be resumed. It has a line for each: the mutant's ID, its change, and
+// what killed it, separated by tabs. It doesn't notice changes of other code or tests.
 type cache struct {
 	mu    sync.Mutex
-	file  *os.File          // a line for each result: a key, a tab, and what killed the mutant; nil for none
-	known map[string]string // by key
-	sums  map[*goPackage]string
-	err   error // of writing
+	file  *os.File          // nil for none
+	known map[string]string // what killed a mutant, by ID and change
+	err   error             // of writing
 }
 
 func openCache(name string) (c *cache, err error) {
-	c = &cache{known: map[string]string{}, sums: map[*goPackage]string{}}
+	c = &cache{known: map[string]string{}}
 	if name == "" {
 		return c, nil
 	}
@@ -31,39 +28,15 @@ func openCache(name string) (c *cache, err error) {
 	}
 	lines := bufio.NewScanner(c.file)
 	for lines.Scan() {
-		if key, killedBy, ok := strings.Cut(lines.Text(), "\t"); ok {
-			c.known[key] = killedBy
+		if i := strings.LastIndex(lines.Text(), "\t"); i >= 0 {
+			c.known[lines.Text()[:i]] = lines.Text()[i+1:]
 		}
 	}
 	return c, lines.Err()
 }
 
-func (c *cache) close() error {
-	if c.file == nil {
-		return c.err
-	}
-	return errors.Join(c.err, c.file.Close())
-}
-
-// key identifies the mutant, its change, and its package's files.
-func (c *cache) key(m *mutant) string {
-	p := m.file.pkg
-	if c.sums[p] == "" {
-		names, _ := filepath.Glob(filepath.Join(p.Dir, "*.go"))
-		hash := sha256.New()
-		for _, name := range names {
-			text, _ := os.ReadFile(name) // what can't be read doesn't compile either
-			fmt.Fprintf(hash, "%s %d\n%s", filepath.Base(name), len(text), text)
-		}
-		c.sums[p] = fmt.Sprintf("%x", hash.Sum(nil)[:8])
-	}
-	return c.sums[p] + " " + m.id + " " + m.change()
-}
-
 func (c *cache) get(m *mutant) (r result, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	by, ok := c.known[c.key(m)]
+	by, ok := c.known[m.id+"\t"+m.change()]
 	return result{m, by}, ok
 }
 
@@ -71,6 +44,13 @@ func (c *cache) put(r result) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.file != nil && c.err == nil {
-		_, c.err = fmt.Fprintf(c.file, "%s\t%s\n", c.key(r.mutant), r.killedBy)
+		_, c.err = fmt.Fprintf(c.file, "%s\t%s\t%s\n", r.id, r.change(), r.killedBy)
 	}
+}
+
+func (c *cache) close() error {
+	if c.file == nil {
+		return nil
+	}
+	return errors.Join(c.err, c.file.Close())
 }

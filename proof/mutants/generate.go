@@ -71,11 +71,11 @@ func (g *generator) walk(typ *ast.FuncType, body *ast.BlockStmt) {
 			g.walk(n.Type, n.Body)
 			return false
 		case *ast.BlockStmt:
-			g.statements(n.List, n == body && typ.Results != nil)
+			g.statements(n.List)
 		case *ast.CaseClause:
-			g.statements(n.Body, false)
+			g.statements(n.Body)
 		case *ast.CommClause:
-			g.statements(n.Body, false)
+			g.statements(n.Body)
 		case *ast.SwitchStmt:
 			g.cases(n.Body, n.Tag == nil)
 		case *ast.TypeSwitchStmt:
@@ -107,16 +107,15 @@ func (g *generator) walk(typ *ast.FuncType, body *ast.BlockStmt) {
 	})
 }
 
-// statements removes statements. It keeps a panic at the end of a function with results, which would not compile without it, and
-// a lock that another function releases.
-func (g *generator) statements(list []ast.Stmt, results bool) {
+// statements removes statements. It keeps a lock that another function releases.
+func (g *generator) statements(list []ast.Stmt) {
 	locks := map[string][]edit{}
-	for i, s := range list {
+	for _, s := range list {
 		var call *ast.CallExpr
 		kind := ""
 		switch s := s.(type) {
 		case *ast.ExprStmt:
-			if call, _ = s.X.(*ast.CallExpr); call != nil && !(results && i == len(list)-1 && g.text(call.Fun) == "panic") {
+			if call, _ = s.X.(*ast.CallExpr); call != nil {
 				kind = "no-call"
 			}
 		case *ast.DeferStmt:
@@ -251,8 +250,4 @@ func (g *generator) addEdits(kind string, edits []edit, before, after string) {
 
 func (g *generator) replace(n ast.Node, text string) edit {
 	return edit{g.file.offset(n.Pos()), g.file.offset(n.End()), text}
-}
-
-func (g *generator) text(n ast.Node) string {
-	return g.file.source[g.file.offset(n.Pos()):g.file.offset(n.End())]
 }

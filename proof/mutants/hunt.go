@@ -1,12 +1,21 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -17,13 +26,30 @@ type result struct {
 	killedBy string // the suite and its test, [notCompiled], or "" if the mutant survived
 }
 
+const notCompiled = "doesn't compile"
+
 // A hunt tries the mutants of one package after the other.
 type hunt struct {
-	*lab    // whose scratch is the package's
+	root    string // where go runs
+	scratch string // a folder for what is built
+	slack   time.Duration
 	workers int
 	mutated []*goPackage // that may have mutants
 	provers []*goPackage // of other modules, whose tests are about the mutated ones
 	settled func(result) // is called when a result is known, concurrently
+}
+
+// A suite is the tests of one package, run in one way.
+type suite struct {
+	*goPackage
+	race bool
+}
+
+func (s suite) String() string {
+	if s.race {
+		return s.label() + " -race"
+	}
+	return s.label()
 }
 
 // slow lists the packages whose tests take as long as those of all others, or run in real time.
@@ -44,7 +70,7 @@ func (h *hunt) suites(p *goPackage) (all []suite) {
 	add := func(q *goPackage) {
 		name := strings.TrimPrefix(q.ImportPath, p.Module.Path+"/")
 		if q.tested() && (q == p || !slices.Contains(slow, name) && (!limited || slices.Contains(few, name))) {
-			all = append(all, suite{pkg: q})
+			all = append(all, suite{goPackage: q})
 		}
 	}
 	add(p)
@@ -65,156 +91,255 @@ func (h *hunt) suites(p *goPackage) (all []suite) {
 
 // pkg tries the mutants, all of one package.
 func (h *hunt) pkg(ctx context.Context, p *goPackage, mutants []*mutant) (err error) {
-	if len(mutants) == 0 {
-		return nil
-	}
-	scratch, err := os.MkdirTemp("", "mutants-")
-	if err != nil {
+	if h.scratch, err = os.MkdirTemp("", "mutants-"); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	h.scratch = scratch
-	all := []*mutant{nil} // that are in one program; the first stands for no fault
-	var alone []*mutant
-	for _, m := range mutants {
-		if m.alone() {
-			alone = append(alone, m)
-		} else {
-			all = append(all, m)
-		}
-	}
-	compiled := slices.Clone(all)
-	overlay, err := h.combine(ctx, p, compiled)
-	if err != nil {
-		return err
-	}
-	alive, err := h.each(ctx, all[1:], func(m *mutant) (string, error) {
-		if !slices.Contains(compiled, m) {
-			return notCompiled, nil
-		}
-		return "", nil
-	})
-	if err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, os.RemoveAll(h.scratch)) }()
 
+	numbered := append([]*mutant{nil}, mutants...) // 0 stands for no fault
+	alive := mutants
 	suites := h.suites(p)
-	for _, s := range suites {
-		program, survivors, err := h.try(ctx, s, overlay, compiled, alive)
-		if err != nil {
-			return err
-		}
-		alive = survivors
-		if s.pkg == p && program != nil && program.skipped != "" {
-			if alive, err = h.tryExactly(ctx, alive, []suite{s}, program.skipped); err != nil {
-				return err
-			}
-		}
-	}
-	if alone, err = h.tryExactly(ctx, alone, suites, ""); err != nil {
-		return err
-	}
 	if p.tested() {
-		racing := slices.DeleteFunc(slices.Clone(alive), func(m *mutant) bool { return !m.racy() })
-		_, survivors, err := h.try(ctx, suite{p, true}, overlay, compiled, racing)
+		suites = append(suites, suite{p, true})
+	}
+	for _, s := range suites {
+		hunted := alive
+		if s.race {
+			hunted = slices.DeleteFunc(slices.Clone(alive), func(m *mutant) bool { return !slices.Contains(racy, m.kind) })
+		}
+		if len(hunted) == 0 {
+			continue
+		}
+		program, err := h.combine(ctx, s, p, numbered)
 		if err != nil {
 			return err
 		}
-		alive = append(slices.DeleteFunc(alive, (*mutant).racy), survivors...)
+		uncompiled := func(m *mutant) bool { return !slices.Contains(numbered, m) }
+		hunted = slices.DeleteFunc(slices.Clone(hunted), uncompiled)
+		killed, err := h.each(ctx, hunted, func(m *mutant) (string, error) { return program.try(ctx, slices.Index(numbered, m)), nil })
+		if err == nil && program.skipped != "" {
+			left := slices.DeleteFunc(slices.Clone(hunted), func(m *mutant) bool { return killed[m] })
+			var more map[*mutant]bool
+			more, err = h.exactly(ctx, s, left, program.skipped)
+			maps.Copy(killed, more)
+		}
+		if err != nil {
+			return err
+		}
+		alive = slices.DeleteFunc(slices.Clone(alive), func(m *mutant) bool { return killed[m] || uncompiled(m) })
 	}
-	for _, m := range append(alive, alone...) {
+	for _, m := range alive {
 		h.settled(result{m, ""})
 	}
 	return nil
 }
 
-// try runs the suite on each mutant that is alive and returns the survivors. A mutant's number is its place in all.
-func (h *hunt) try(ctx context.Context, s suite, overlay string, all, alive []*mutant) (p *program, survivors []*mutant, err error) {
-	if len(alive) == 0 {
-		return nil, nil, nil
+// each tries the mutants concurrently, settles those that are killed and returns them.
+func (h *hunt) each(ctx context.Context, mutants []*mutant, try func(*mutant) (killedBy string, err error)) (map[*mutant]bool, error) {
+	by := make([]string, len(mutants))
+	var g errgroup.Group
+	g.SetLimit(h.workers)
+	for i, m := range mutants {
+		g.Go(func() (err error) {
+			if ctx.Err() == nil {
+				by[i], err = try(m)
+			}
+			if err == nil && ctx.Err() == nil && by[i] != "" { // an interruption kills programs, not mutants
+				h.settled(result{m, by[i]})
+			}
+			return err
+		})
 	}
-	if p, err = h.build(ctx, s, overlay); err != nil {
-		return nil, nil, err
+	err := errors.Join(g.Wait(), ctx.Err())
+	killed := map[*mutant]bool{}
+	for i, m := range mutants {
+		killed[m] = by[i] != ""
 	}
-	if err := h.calibrate(ctx, p); err != nil {
-		return nil, nil, err
-	}
-	survivors, err = h.each(ctx, alive, func(m *mutant) (string, error) { return p.try(ctx, slices.Index(all, m)), nil })
-	return p, survivors, err
+	return killed, err
 }
 
-// tryExactly builds and runs the tests once for each mutant, without any other mutant in the program. The tests whose names match
-// the pattern must pass without a fault.
-func (h *hunt) tryExactly(ctx context.Context, mutants []*mutant, suites []suite, only string) (survivors []*mutant, err error) {
-	run := func(files map[string]string, p *goPackage) (string, error) {
-		overlay, err := h.overlay(files)
-		if err != nil {
-			return "", err
+// exactly builds the suite for each mutant without any other and runs the tests whose names match the pattern. They must pass
+// without a fault.
+func (h *hunt) exactly(ctx context.Context, s suite, mutants []*mutant, only string) (map[*mutant]bool, error) {
+	return h.each(ctx, append([]*mutant{nil}, mutants...), func(m *mutant) (string, error) {
+		var files map[string]string
+		if m != nil {
+			files = map[string]string{m.file.path: m.apply(0, len(m.file.source))}
 		}
-		if complaints, err := h.compile(ctx, p, overlay); complaints != "" || err != nil {
+		p, complaints, err := h.build(ctx, s, files)
+		if err != nil || complaints != "" {
 			return notCompiled, err
 		}
-		for _, s := range suites {
-			p, err := h.build(ctx, s, overlay)
-			if err != nil {
-				return "", err
-			}
-			p.only, p.limit = only, 4*h.slack
-			by := p.try(ctx, 0)
-			p.remove()
-			if by != "" {
-				return by, nil
+		defer os.RemoveAll(filepath.Dir(p.path)) // what can't be deleted is removed with all of scratch
+		p.only, p.limit = only, 4*h.slack
+		by := p.try(ctx, 0)
+		if m == nil && by != "" {
+			return "", fmt.Errorf("without a fault: %s", by)
+		}
+		return by, nil
+	})
+}
+
+// selectorSource is the file that a mutated package has in addition.
+const selectorSource = `package %s
+
+import (
+	"os"
+	"strconv"
+)
+
+var ` + selector + `, _ = strconv.Atoi(os.Getenv("MUTANT"))
+`
+
+var complaint = regexp.MustCompile(`\bmutant(\d+)\.go:\d+`)
+
+// combine builds the suite with the mutants of the package. A mutant that the compiler complains about is settled and becomes nil.
+func (h *hunt) combine(ctx context.Context, s suite, p *goPackage, mutants []*mutant) (*program, error) {
+	for {
+		files := map[string]string{filepath.Join(p.Dir, "mutant_selector.go"): fmt.Sprintf(selectorSource, p.Name)}
+		for _, m := range mutants {
+			if m != nil && files[m.file.path] == "" {
+				files[m.file.path] = combined(m.file, mutants)
 			}
 		}
-		return "", nil
+		program, complaints, err := h.build(ctx, s, files)
+		if err != nil {
+			return nil, err
+		}
+		if complaints == "" {
+			return program, program.calibrate(ctx)
+		}
+		bad := complaint.FindAllStringSubmatch(complaints, -1)
+		if bad == nil {
+			return nil, fmt.Errorf("the tests of %v don't compile:\n%s", s, complaints)
+		}
+		for _, match := range bad {
+			i, _ := strconv.Atoi(match[1]) // digits, by the pattern
+			if mutants[i] != nil {
+				h.settled(result{mutants[i], notCompiled})
+			}
+			mutants[i] = nil
+		}
 	}
-	if len(mutants) == 0 {
-		return nil, nil
+}
+
+// A program is a suite's tests, built with faults in another package or the same one.
+type program struct {
+	suite
+	path    string
+	slack   time.Duration
+	limit   time.Duration // for the time that the tests take
+	cpu     time.Duration // for the processor time that they take; 0 for none
+	only    string        // a pattern of tests, "" for all
+	skipped string        // a pattern of tests that fail even if no mutant is on, such as those that count allocations
+}
+
+// build builds the suite's tests with these texts in place of the files, which are of one package. It returns what the compiler
+// complains about, "" if nothing.
+func (h *hunt) build(ctx context.Context, s suite, files map[string]string) (p *program, complaints string, err error) {
+	dir, err := os.MkdirTemp(h.scratch, "tests-")
+	if err != nil {
+		return nil, "", err
 	}
-	if by, err := run(nil, mutants[0].file.pkg); by != "" || err != nil {
-		return nil, errors.Join(err, fmt.Errorf("without a fault: %s", by))
+	replace := map[string]string{}
+	for path, text := range files {
+		replace[path] = filepath.Join(dir, filepath.Base(path))
+		err = errors.Join(err, os.WriteFile(replace[path], []byte(text), 0o600))
 	}
-	return h.each(ctx, mutants, func(m *mutant) (string, error) {
-		return run(map[string]string{m.file.path: m.apply(0, len(m.file.source))}, m.file.pkg)
-	})
+	overlay := filepath.Join(dir, "overlay.json")
+	text, jsonErr := json.Marshal(map[string]any{"Replace": replace})
+	if err := errors.Join(err, jsonErr, os.WriteFile(overlay, text, 0o600)); err != nil {
+		return nil, "", err
+	}
+	p = &program{suite: s, path: filepath.Join(dir, "tests"), slack: h.slack, limit: 10 * time.Minute}
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-vet=off", "-o", p.path, "-overlay", overlay,
+		"-gcflags="+h.mutated[0].Module.Path+"/...=-e", fmt.Sprintf("-race=%t", s.race), s.ImportPath)
+	cmd.Dir = h.root
+	out, err := cmd.CombinedOutput()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
+		return nil, string(out) + exit.String(), nil
+	}
+	return p, "", err
+}
+
+// calibrate measures how long the tests take without a fault and finds out which of them the program must skip.
+func (p *program) calibrate(ctx context.Context) error {
+	var skipped []string
+	for range 3 {
+		began := time.Now()
+		out, cpu, err := p.run(ctx, 0, false)
+		if err == nil {
+			p.limit, p.cpu = p.slack+10*time.Since(began), p.slack+10*cpu
+			return nil
+		}
+		failed := failedTest.FindAllStringSubmatch(out, -1)
+		if failed == nil || ctx.Err() != nil {
+			return fmt.Errorf("the tests of %v fail without a fault: %s", p.suite, verdict(out, err))
+		}
+		for _, match := range failed {
+			skipped = append(skipped, match[1])
+		}
+		p.skipped = "^(" + strings.Join(skipped, "|") + ")$"
+	}
+	return fmt.Errorf("the tests of %v fail without a fault, each time others: %v", p.suite, skipped)
 }
 
 // try returns the suite and the test that notices the mutant with the number, or "" if none does.
 func (p *program) try(ctx context.Context, number int) (killedBy string) {
-	out, _, err := p.run(ctx, number, true)
-	killedBy = verdict(out, err)
-	if killedBy != "" && killedBy != notCompiled {
-		return p.String() + " " + killedBy
+	if out, _, err := p.run(ctx, number, true); err != nil {
+		return p.String() + " " + verdict(out, err)
 	}
-	return killedBy
+	return ""
 }
 
-// each tries the mutants concurrently, settles those that are killed and returns the others, in their order.
-func (h *hunt) each(ctx context.Context, mutants []*mutant, try func(*mutant) (killedBy string, err error)) (survivors []*mutant, err error) {
-	killed := make([]string, len(mutants))
-	var g errgroup.Group
-	g.SetLimit(h.workers)
-	for i, m := range mutants {
-		g.Go(func() error {
-			if ctx.Err() != nil {
-				return nil
-			}
-			by, err := try(m)
-			if err != nil || by == "" || ctx.Err() != nil { // an interruption kills programs, not mutants
-				return err
-			}
-			killed[i] = by
-			h.settled(result{m, by})
-			return nil
-		})
+// run runs the tests with the mutant of the number on, 0 for none.
+func (p *program) run(ctx context.Context, number int, failFast bool) (output string, cpu time.Duration, err error) {
+	// The program ends itself at the limit. If it can't, it is killed.
+	ctx, cancel := context.WithTimeout(ctx, p.limit+10*time.Second)
+	defer cancel()
+	args := []string{
+		p.path, fmt.Sprintf("-test.timeout=%v", p.limit), fmt.Sprintf("-test.failfast=%t", failFast), "-test.short",
+		"-test.run=" + p.only, "-test.skip=" + p.skipped,
 	}
-	if err := errors.Join(g.Wait(), ctx.Err()); err != nil {
-		return nil, err
+	if p.tests("pgregory.net/rapid") {
+		args = append(args, "-rapid.nofailfile", "-rapid.shrinktime=0s")
 	}
-	for i, m := range mutants {
-		if killed[i] == "" {
-			survivors = append(survivors, m)
+	if p.race {
+		args = append(args, "-test.count=3") // a collision doesn't happen every time
+	} else if shell, err := exec.LookPath("sh"); err == nil {
+		// Some mutants append or compute forever. The units are KiB and seconds.
+		limits := "ulimit -v 4194304 2>/dev/null; "
+		if p.cpu > 0 {
+			limits += fmt.Sprintf("ulimit -t %v 2>/dev/null; ", math.Ceil(p.cpu.Seconds()))
+		}
+		args = append([]string{shell, "-c", limits + `exec "$0" "$@"`}, args...)
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir = p.Dir
+	cmd.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", number))
+	cmd.WaitDelay = time.Second
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	if cmd.ProcessState != nil {
+		cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	}
+	return out.String(), cpu, errors.Join(ctx.Err(), err)
+}
+
+var (
+	hungTest    = regexp.MustCompile(`(?m)^panic: test timed out after .*\n\s*running tests:\n\s*(\S+)`)
+	failedTest  = regexp.MustCompile(`(?m)^--- FAIL: (\S+)`)
+	crashedWith = regexp.MustCompile(`(?m)^((?:panic|fatal error): .*)`)
+)
+
+// verdict returns which test failed, by a test program's output and error.
+func verdict(output string, err error) string {
+	for _, pattern := range []*regexp.Regexp{hungTest, failedTest, crashedWith} {
+		if m := pattern.FindStringSubmatch(output); m != nil {
+			return m[1]
 		}
 	}
-	return survivors, nil
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	return strings.Join(strings.Fields(err.Error()+" "+lines[len(lines)-1]), " ")
 }

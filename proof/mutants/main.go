@@ -132,7 +132,7 @@ func hunted(ctx context.Context, cfg config, stdout, stderr io.Writer) (ok bool,
 	if err != nil {
 		return false, err
 	}
-	explained, err := explanations(survivorsFile)
+	explained, err := explanations(survivorsTable)
 	if err != nil {
 		return false, err
 	}
@@ -188,12 +188,12 @@ func load(ctx context.Context) (*world, error) {
 		}
 		w.functions = append(w.functions, fns...)
 	}
-	faults, err := rows("faults.tsv", faultsFile, 4)
+	faults, err := rows("faults.tsv", faultsTable, 4)
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range faults {
-		m, err := fault{f[0], f[1], f[2], f[3]}.find(w.functions)
+		m, err := findFault(f, w.functions)
 		if err != nil {
 			w.misfits = append(w.misfits, err.Error())
 		} else {
@@ -225,7 +225,7 @@ func (w *world) check(stderr io.Writer, explained map[string]explanation) (ok bo
 // removed changes one of it.
 func choose(mutants []*mutant, cfg config) (chosen []*mutant) {
 	for _, m := range mutants {
-		if cfg.which.MatchString(m.id) && (cfg.sample == 0 || !m.racy()) {
+		if cfg.which.MatchString(m.id) && (cfg.sample == 0 || !slices.Contains(racy, m.kind)) {
 			chosen = append(chosen, m)
 		}
 	}
@@ -261,7 +261,7 @@ func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explai
 		}
 	}
 	h := &hunt{
-		lab: &lab{root: w.root, slack: cfg.slack}, workers: cfg.workers, mutated: w.mutated, provers: w.provers,
+		root: w.root, slack: cfg.slack, workers: cfg.workers, mutated: w.mutated, provers: w.provers,
 		settled: func(r result) { cache.put(r); settled(r) },
 	}
 	for _, p := range w.mutated {
@@ -273,11 +273,14 @@ func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explai
 				todo = append(todo, m)
 			}
 		}
-		if err := ctx.Err(); err != nil {
-			return results, err
+		if len(todo) == 0 {
+			continue
 		}
 		if pkgErr := h.pkg(ctx, p, todo); pkgErr != nil { // the other packages may do
 			err = errors.Join(err, fmt.Errorf("%s: %w", p.label(), pkgErr))
+		}
+		if ctx.Err() != nil {
+			break
 		}
 	}
 	return results, err

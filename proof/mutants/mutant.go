@@ -86,6 +86,14 @@ type function struct {
 func (f *function) begin() int { return f.file.offset(f.decl.Body.Lbrace) + 1 }
 func (f *function) end() int   { return f.file.offset(f.decl.Body.Rbrace) }
 
+// text returns the source of a part of the function, or nothing if there is no such part.
+func (f *function) text(n ast.Node) string {
+	if n == (*ast.FieldList)(nil) {
+		return ""
+	}
+	return f.file.source[f.file.offset(n.Pos()):f.file.offset(n.End())]
+}
+
 // functions parses the package and returns its functions in the order of the source.
 func functions(p *goPackage, read func(name string) ([]byte, error)) (all []*function, err error) {
 	for _, name := range p.GoFiles {
@@ -120,31 +128,6 @@ func receiver(d *ast.FuncDecl) (name string) {
 	return name
 }
 
-// alone reports whether the function's mutants can't be in one program (see [combined]): it has a label, or its body declares a
-// parameter's or result's name again, which in a case of a switch would be another variable.
-func (f *function) alone() (yes bool) {
-	names := map[string]bool{}
-	ast.Inspect(f.decl, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.LabeledStmt:
-			yes = true
-		case *ast.FuncLit:
-			return false
-		case *ast.Field:
-			for _, name := range n.Names {
-				names[name.Name] = true
-			}
-		}
-		return true
-	})
-	for _, s := range f.decl.Body.List {
-		if s, ok := s.(*ast.AssignStmt); ok && s.Tok == token.DEFINE {
-			yes = yes || slices.ContainsFunc(s.Lhs, func(e ast.Expr) bool { return names[e.(*ast.Ident).Name] })
-		}
-	}
-	return yes
-}
-
 // An edit replaces a part of a file.
 type edit struct {
 	from, to int // offsets
@@ -174,9 +157,6 @@ func oneLine(text string) string {
 
 func (m *mutant) change() string { return m.before + "  ->  " + m.after }
 
-// racy reports whether a test may only notice the mutant when goroutines collide.
-func (m *mutant) racy() bool { return slices.Contains(racy, m.kind) }
-
 // position is the file, relative to the module's root, and line of the first edit.
 func (m *mutant) position() string {
 	return fmt.Sprintf("%s:%d", path.Join(m.file.pkg.folder(), filepath.Base(m.file.path)), m.file.line(m.edits[0].from))
@@ -197,29 +177,28 @@ func (m *mutant) apply(from, to int) string {
 // selector is the variable of a mutated package that says which mutant is on.
 const selector = "mutantThatIsOn"
 
-// missingReturn is what a mutant panics with if it returns no results. Without the other mutants it would not compile.
-const missingReturn = "mutants: missing return"
-
-// combined returns the text of the file with all its mutants: each function begins with a switch whose cases are copies of its
+// combined returns the text of the file with all its mutants: each function begins with a switch whose cases call copies of its
 // body, with one fault each. A case's number is the mutant's index. The compiler takes each copy for a file with this number
-// as its name, so that it complains about the mutant.
+// in its name, so that it complains about the mutant.
 func combined(f *sourceFile, mutants []*mutant) string {
 	cases := map[*function]string{}
 	for i, m := range mutants {
 		if m == nil || m.file != f {
 			continue
 		}
-		end := "return"
-		if m.decl.Type.Results != nil {
-			end = fmt.Sprintf("panic(%q)", missingReturn)
+		before, after := "", "return"
+		if r := m.decl.Type.Results; r != nil {
+			before, after = "return", ""
 		}
-		cases[m.function] += fmt.Sprintf("case %d:\n//line mutant%d.go:1\n%s\n%s\n", i, i, m.apply(m.begin(), m.end()), end)
+		cases[m.function] += fmt.Sprintf("case %d:\n%s func() %s {\n//line mutant%d.go:1\n%s\n}()\n%s\n",
+			i, before, m.text(m.decl.Type.Results), i, m.apply(m.begin(), m.end()), after)
 	}
 	var b strings.Builder
 	from := 0
 	byPosition := func(a, b *function) int { return cmp.Compare(a.begin(), b.begin()) }
 	for _, fn := range slices.SortedFunc(maps.Keys(cases), byPosition) {
-		fmt.Fprintf(&b, "%s\nswitch %s {\n%s}\n//line %s:%d\n", f.source[from:fn.begin()], selector, cases[fn], filepath.Base(f.path), f.line(fn.begin()))
+		fmt.Fprintf(&b, "%s\nswitch %s {\n%s}\n", f.source[from:fn.begin()], selector, cases[fn])
+		fmt.Fprintf(&b, "//line %s:%d\n", filepath.Base(f.path), f.line(fn.begin()))
 		from = fn.begin()
 	}
 	return b.String() + f.source[from:]
