@@ -264,8 +264,7 @@ func (h *hunt) build(ctx context.Context, s suite, files map[string]string) (p *
 
 // calibrate measures how long the tests take without a fault and finds out which of them the program must skip.
 func (p *program) calibrate(ctx context.Context) error {
-	var skipped []string
-	for range 3 {
+	for {
 		began := time.Now()
 		out, cpu, err := p.run(ctx, 0, false)
 		if err == nil {
@@ -273,15 +272,14 @@ func (p *program) calibrate(ctx context.Context) error {
 			return nil
 		}
 		failed := failedTest.FindAllStringSubmatch(out, -1)
-		if failed == nil || ctx.Err() != nil {
+		if failed == nil || ctx.Err() != nil || p.skipped != "" {
 			return fmt.Errorf("the tests of %v fail without a fault: %s", p.suite, verdict(out, err))
 		}
 		for _, match := range failed {
-			skipped = append(skipped, match[1])
+			p.skipped += "|^" + match[1] + "$"
 		}
-		p.skipped = "^(" + strings.Join(skipped, "|") + ")$"
+		p.skipped = p.skipped[1:]
 	}
-	return fmt.Errorf("the tests of %v fail without a fault, each time others: %v", p.suite, skipped)
 }
 
 // try returns the suite and the test that notices the mutant with the number, or "" if none does.

@@ -39,6 +39,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -59,24 +60,21 @@ func main() {
 
 // config is what the flags set.
 type config struct {
-	which   *regexp.Regexp
-	sample  int
-	seed    uint64
-	workers int
-	slack   time.Duration
-	cache   string
-	list    bool
-	update  bool
-	verbose bool
+	which                 *regexp.Regexp
+	sample, workers       int
+	seed                  uint64
+	slack                 time.Duration
+	cache                 string
+	list, update, verbose bool
 }
 
 // run is the program; it returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cfg, err := parse(args, stderr)
-	if errors.Is(err, flag.ErrHelp) {
+	switch {
+	case errors.Is(err, flag.ErrHelp):
 		return 0
-	}
-	if err != nil {
+	case err != nil:
 		fmt.Fprintln(stderr, "mutants:", err)
 		return 2
 	}
@@ -92,7 +90,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func parse(args []string, stderr io.Writer) (cfg config, err error) {
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // run prints errors
+	flags.SetOutput(stderr)
 	which := flags.String("run", "", "try only mutants whose ID matches the `regexp`")
 	flags.IntVar(&cfg.sample, "sample", 0, "try only this `many` of the generated mutants, without those that need the race detector; 0 for all")
 	flags.Uint64Var(&cfg.seed, "seed", 1, "`number` that selects the sample")
@@ -102,23 +100,14 @@ func parse(args []string, stderr io.Writer) (cfg config, err error) {
 	flags.BoolVar(&cfg.list, "list", false, "list the mutants and run nothing")
 	flags.BoolVar(&cfg.update, "update", false, "write the scores to "+page)
 	flags.BoolVar(&cfg.verbose, "v", false, "print each result as soon as it is known")
-
-	err = flags.Parse(args)
+	if err := flags.Parse(args); err != nil {
+		return cfg, err
+	}
 	switch {
-	case errors.Is(err, flag.ErrHelp):
-		flags.SetOutput(stderr)
-		flags.Usage()
-		return cfg, err
-	case err != nil:
-		return cfg, err
 	case flags.NArg() > 0:
 		return cfg, fmt.Errorf("unexpected argument %q: only flags are accepted, see -help", flags.Arg(0))
-	case cfg.sample < 0:
-		return cfg, fmt.Errorf("-sample is %d, must not be negative", cfg.sample)
-	case cfg.workers < 1:
-		return cfg, fmt.Errorf("-j is %d, must be at least 1", cfg.workers)
-	case cfg.slack <= 0:
-		return cfg, fmt.Errorf("-timeout is %v, must be positive", cfg.slack)
+	case cfg.sample < 0 || cfg.workers < 1 || cfg.slack <= 0:
+		return cfg, errors.New("-j and -timeout must be positive, and -sample must not be negative")
 	case cfg.update && (*which != "" || cfg.sample > 0):
 		return cfg, errors.New("-update needs the results of all mutants, without -run and -sample")
 	}
@@ -147,8 +136,16 @@ func hunted(ctx context.Context, cfg config, stdout, stderr io.Writer) (ok bool,
 	}
 	results, err := tryAll(ctx, cfg, w, chosen, explained, stderr)
 	ok = report(stdout, results, explained) && fits
-	if err == nil && cfg.update {
-		err = updatePage(w.root, results, explained)
+	if err != nil || !cfg.update {
+		return ok, err
+	}
+	name := filepath.Join(w.root, filepath.FromSlash(page))
+	text, err := os.ReadFile(name)
+	if err == nil {
+		text, err = withScores(text, results, explained)
+	}
+	if err == nil {
+		err = os.WriteFile(name, text, 0o644)
 	}
 	return ok, err
 }

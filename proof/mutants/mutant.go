@@ -10,6 +10,7 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -29,11 +30,10 @@ type goPackage struct {
 func list(ctx context.Context, dir, pattern string) (all []*goPackage, err error) {
 	cmd := exec.CommandContext(ctx, "go", "list", "-json", pattern)
 	cmd.Dir = dir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("go list: %w\n%s", err, stderr.String())
+		return nil, fmt.Errorf("go list: %w", err)
 	}
 	for decoder := json.NewDecoder(bytes.NewReader(out)); decoder.More(); {
 		p := new(goPackage)
@@ -108,24 +108,16 @@ func functions(p *goPackage, read func(name string) ([]byte, error)) (all []*fun
 		}
 		for _, d := range tree.Decls {
 			if d, ok := d.(*ast.FuncDecl); ok && d.Body != nil {
-				all = append(all, &function{f, d, receiver(d) + d.Name.Name})
+				fn := &function{f, d, d.Name.Name}
+				if d.Recv != nil {
+					receiver, _, _ := strings.Cut(fn.text(d.Recv.List[0].Type), "[")
+					fn.name = strings.TrimPrefix(receiver, "*") + "." + fn.name
+				}
+				all = append(all, fn)
 			}
 		}
 	}
 	return all, nil
-}
-
-// receiver returns the name of the method's type and a dot, or nothing for a function.
-func receiver(d *ast.FuncDecl) (name string) {
-	if d.Recv != nil {
-		ast.Inspect(d.Recv.List[0].Type, func(n ast.Node) bool {
-			if ident, ok := n.(*ast.Ident); ok && name == "" {
-				name = ident.Name + "."
-			}
-			return true
-		})
-	}
-	return name
 }
 
 // An edit replaces a part of a file.

@@ -1,12 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -49,7 +48,7 @@ func (s *score) rate() string {
 
 // scores counts by package, and in total under "all", which comes last.
 func scores(results []result, explained map[string]explanation) (labels []string, byLabel map[string]*score) {
-	byLabel = map[string]*score{}
+	byLabel = map[string]*score{"all": {}}
 	for _, r := range results {
 		state := r.state(explained)
 		for _, label := range []string{r.file.pkg.label(), "all"} {
@@ -70,7 +69,11 @@ func scores(results []result, explained map[string]explanation) (labels []string
 			s.all++
 		}
 	}
-	labels = slices.DeleteFunc(sortedKeys(byLabel), func(label string) bool { return label == "all" })
+	for _, label := range sortedKeys(byLabel) {
+		if label != "all" {
+			labels = append(labels, label)
+		}
+	}
 	return append(labels, "all"), byLabel
 }
 
@@ -87,14 +90,20 @@ func report(w io.Writer, results []result, explained map[string]explanation) (ok
 			fmt.Fprintln(w, r.line("killed, remove the gap from survivors.tsv:"))
 		}
 	}
-	fmt.Fprintf(w, "\n%-24s %8s %8s %11s %8s %9s %8s\n", "package", "mutants", "killed", "equivalent", "gaps", "survived", "score")
+	fmt.Fprintln(w)
+	printScores(w, results, explained)
+	return ok
+}
+
+// printScores prints a Markdown table.
+func printScores(w io.Writer, results []result, explained map[string]explanation) {
+	fmt.Fprintf(w, "| %-22s | mutants | killed | equivalent | known gaps | unknown | score |\n", "package")
+	fmt.Fprintf(w, "| %s | ---: | ---: | ---: | ---: | ---: | ---: |\n", strings.Repeat("-", 22))
 	labels, byLabel := scores(results, explained)
 	for _, label := range labels {
-		if s := byLabel[label]; s != nil {
-			fmt.Fprintf(w, "%-24s %8d %8d %11d %8d %9d %8s\n", label, s.all, s.killed, s.equivalent, s.gaps, s.survived, s.rate())
-		}
+		s := byLabel[label]
+		fmt.Fprintf(w, "| %-22s | %7d | %6d | %10d | %10d | %7d | %5s |\n", label, s.all, s.killed, s.equivalent, s.gaps, s.survived, s.rate())
 	}
-	return ok
 }
 
 // page is where readers find the scores, between two marks.
@@ -104,33 +113,16 @@ const (
 	end   = "<!-- end of mutants -->\n"
 )
 
-// updatePage writes the scores to the page.
-func updatePage(root string, results []result, explained map[string]explanation) error {
-	name := filepath.Join(root, filepath.FromSlash(page))
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	updated, err := withScores(string(text), results, explained)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(name, []byte(updated), 0o644)
-}
-
 // withScores returns the page's text with the scores between the marks.
-func withScores(text string, results []result, explained map[string]explanation) (string, error) {
-	before, rest, ok := strings.Cut(text, begin)
-	_, after, found := strings.Cut(rest, end)
+func withScores(text []byte, results []result, explained map[string]explanation) ([]byte, error) {
+	before, rest, ok := bytes.Cut(text, []byte(begin))
+	_, after, found := bytes.Cut(rest, []byte(end))
 	if !ok || !found {
-		return "", fmt.Errorf("%s lacks the marks %q and %q", page, strings.TrimSpace(begin), strings.TrimSpace(end))
+		return nil, fmt.Errorf("%s lacks the marks %q and %q", page, strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
-	var b strings.Builder
-	b.WriteString("\n| package | mutants | killed | equivalent | known gaps | score |\n| --- | ---: | ---: | ---: | ---: | ---: |\n")
-	labels, byLabel := scores(results, explained)
-	for _, label := range labels {
-		s := byLabel[label]
-		fmt.Fprintf(&b, "| `%s` | %d | %d | %d | %d | %s |\n", label, s.all, s.killed, s.equivalent, s.gaps+s.survived, s.rate())
-	}
-	return before + begin + b.String() + end + after, nil
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s%s\n", before, begin)
+	printScores(&b, results, explained)
+	fmt.Fprintf(&b, "%s%s", end, after)
+	return b.Bytes(), nil
 }

@@ -53,8 +53,8 @@ func findFault(row []string, functions []*function) (*mutant, error) {
 
 // An explanation says why a mutant survives.
 type explanation struct {
-	change, reason string
-	equivalent     bool // nobody could notice the mutant; otherwise a test is missing
+	change     string
+	equivalent bool // nobody could notice the mutant; otherwise a test is missing
 }
 
 // explanations reads survivors.tsv. A reason begins with "equivalent: " or, if a test is missing, with "gap: ".
@@ -63,15 +63,15 @@ func explanations(table string) (map[string]explanation, error) {
 	lines, err := rows("survivors.tsv", table, 3)
 	for _, row := range lines {
 		id := row[0]
-		reason, equivalent := strings.CutPrefix(row[2], "equivalent: ")
+		equivalent := strings.HasPrefix(row[2], "equivalent: ")
 		_, twice := all[id]
 		switch {
-		case !equivalent && !strings.HasPrefix(reason, "gap: "):
+		case !equivalent && !strings.HasPrefix(row[2], "gap: "):
 			return nil, fmt.Errorf(`survivors.tsv: the reason of %s must begin with "equivalent: " or "gap: "`, id)
 		case twice:
 			return nil, fmt.Errorf("survivors.tsv: %s is explained twice", id)
 		}
-		all[id] = explanation{row[1], reason, equivalent}
+		all[id] = explanation{row[1], equivalent}
 	}
 	return all, err
 }
