@@ -9,8 +9,9 @@ import (
 	"sync"
 )
 
-// A cache is a file of results, so that an interrupted run can be resumed. It has a line for each: the mutant's ID, its change, and
-// what killed it, separated by tabs. It doesn't notice changes of other code or tests.
+// A cache is a file of results, so that an interrupted run can be resumed. It has a line for each:
+// the mutant's ID, its change, and what killed it, separated by tabs. It doesn't notice changes of
+// other code or tests.
 type cache struct {
 	mu    sync.Mutex
 	file  *os.File          // nil for none

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// operators has, for each kind of mutant that replaces an operator or a word, what becomes of which. The other kinds are:
+// operators has, for each kind of mutant that replaces an operator or a word, what becomes of
+// which. The other kinds are:
 //
 //	negate      if ok                               ->  if !ok
 //	increment   a++                                 ->  a--
@@ -46,7 +47,8 @@ func replacements(of string) map[string]string {
 	return all
 }
 
-// racy lists the kinds that a test may only notice when goroutines collide. Their survivors also meet the race detector.
+// racy lists the kinds that a test may only notice when goroutines collide. Their survivors also
+// meet the race detector.
 var racy = []string{"no-lock", "cas-store", "fault"}
 
 // A generator makes the mutants of one function.
@@ -151,7 +153,8 @@ func (g *generator) mutex(call *ast.CallExpr) (mutex string, ok bool) {
 	return g.text(method.X), true
 }
 
-// cases mutates the clauses of a switch: the conditions of one without a tag, the bodies of any other.
+// cases mutates the clauses of a switch: the conditions of one without a tag, the bodies of any
+// other.
 func (g *generator) cases(body *ast.BlockStmt, conditions bool) {
 	for _, s := range body.List {
 		clause := s.(*ast.CaseClause)
@@ -197,7 +200,8 @@ func (g *generator) binary(n *ast.BinaryExpr) {
 	}
 	to := replacements(n.Op.String())
 	for _, kind := range sortedKeys(to) {
-		// The parentheses keep the operands together whatever the precedence of the new operator is.
+		// The parentheses keep the operands together whatever the precedence of the new operator
+		// is.
 		e := g.replace(n, fmt.Sprintf("((%s) %s (%s))", x, to[kind], y))
 		g.addEdits(kind, []edit{e}, g.text(n), x+" "+to[kind]+" "+y)
 	}
@@ -222,7 +226,8 @@ func (g *generator) word(n ast.Node, word, kind string) {
 	}
 }
 
-// zero returns zero values, unless all results are such constants that only other kinds can change them.
+// zero returns zero values, unless all results are such constants that only other kinds can change
+// them.
 func (g *generator) zero(n *ast.ReturnStmt, results *ast.FieldList) {
 	if !slices.ContainsFunc(n.Results, func(e ast.Expr) bool {
 		text := g.text(e)

@@ -55,7 +55,8 @@ func (s suite) String() string {
 // slow lists the packages whose tests take as long as those of all others, or run in real time.
 var slow = []string{"proof/faults", "proof/soak", "proof/composition"}
 
-// everywhere has the packages that almost all tests import. Apart from their own tests, only those of these folders are about them.
+// everywhere has the packages that almost all tests import. Apart from their own tests, only those
+// of these folders are about them.
 var everywhere = map[string][]string{
 	".":                {"proof/pipeline", "proof/contexts", "proof/others"},
 	"internal/clock":   {"breaker", "budget", "timeout"},
@@ -63,8 +64,8 @@ var everywhere = map[string][]string{
 	"internal/errtext": {"breaker"},
 }
 
-// suites returns the tests that may notice a fault in the package, its own first. For an internal package they include those of
-// the packages that import it.
+// suites returns the tests that may notice a fault in the package, its own first. For an internal
+// package they include those of the packages that import it.
 func (h *hunt) suites(p *goPackage) (all []suite) {
 	few, limited := everywhere[p.folder()]
 	add := func(q *goPackage) {
@@ -158,8 +159,8 @@ func (h *hunt) each(ctx context.Context, mutants []*mutant, try func(*mutant) (k
 	return killed, err
 }
 
-// exactly builds the suite for each mutant without any other and runs the tests whose names match the pattern. They must pass
-// without a fault.
+// exactly builds the suite for each mutant without any other and runs the tests whose names match
+// the pattern. They must pass without a fault.
 func (h *hunt) exactly(ctx context.Context, s suite, mutants []*mutant, only string) (map[*mutant]bool, error) {
 	return h.each(ctx, append([]*mutant{nil}, mutants...), func(m *mutant) (string, error) {
 		var files map[string]string
@@ -193,7 +194,8 @@ var ` + selector + `, _ = strconv.Atoi(os.Getenv("MUTANT"))
 
 var complaint = regexp.MustCompile(`\bmutant(\d+)\.go:\d+`)
 
-// combine builds the suite with the mutants of the package. A mutant that the compiler complains about is settled and becomes nil.
+// combine builds the suite with the mutants of the package. A mutant that the compiler complains
+// about is settled and becomes nil.
 func (h *hunt) combine(ctx context.Context, s suite, p *goPackage, mutants []*mutant) (*program, error) {
 	for {
 		files := map[string]string{filepath.Join(p.Dir, "mutant_selector.go"): fmt.Sprintf(selectorSource, p.Name)}
@@ -234,8 +236,8 @@ type program struct {
 	skipped string        // a pattern of tests that fail even if no mutant is on, such as those that count allocations
 }
 
-// build builds the suite's tests with these texts in place of the files, which are of one package. It returns what the compiler
-// complains about, "" if nothing.
+// build builds the suite's tests with these texts in place of the files, which are of one package.
+// It returns what the compiler complains about, "" if nothing.
 func (h *hunt) build(ctx context.Context, s suite, files map[string]string) (p *program, complaints string, err error) {
 	dir, err := os.MkdirTemp(h.scratch, "tests-")
 	if err != nil {
@@ -262,7 +264,8 @@ func (h *hunt) build(ctx context.Context, s suite, files map[string]string) (p *
 	return p, "", err
 }
 
-// calibrate measures how long the tests take without a fault and finds out which of them the program must skip.
+// calibrate measures how long the tests take without a fault and finds out which of them the
+// program must skip.
 func (p *program) calibrate(ctx context.Context) error {
 	for {
 		began := time.Now()

@@ -1,5 +1,6 @@
-// Command mutants measures how well the tests notice faults. It makes mutants of the root module's packages: copies with one small
-// fault each, such as a negated condition, a removed call, or a lock that isn't taken. The tests must fail for each of them.
+// Command mutants measures how well the tests notice faults. It makes mutants of the root module's
+// packages: copies with one small fault each, such as a negated condition, a removed call, or a
+// lock that isn't taken. The tests must fail for each of them.
 //
 //	go run ./proof/mutants                            # all, for hours; -cache FILE to resume an interrupted run
 //	go run ./proof/mutants -sample 150 -seed 7        # some, as CI does
@@ -7,26 +8,31 @@
 //	go run ./proof/mutants -run 'breaker/' -list      # what would be tried
 //	go run ./proof/mutants -cache /tmp/m -update      # writes the scores to the page on reliability as well
 //
-// A mutant's ID is its package, function, kind, and ordinal among those of its kind in the function:
-// breaker/Breaker.Do/negate/2. It doesn't change when code moves within a package or when other functions change.
-// Manually written faults, which no generator makes, have a description in place of the ordinal (faults.tsv).
+// A mutant's ID is its package, function, kind, and ordinal among those of its kind in the
+// function: breaker/Breaker.Do/negate/2. It doesn't change when code moves within a package or when
+// other functions change. Manually written faults, which no generator makes, have a description in
+// place of the ordinal (faults.tsv).
 //
-// The tests of the mutant's package run first. If they pass, the tests of proof/ run that import the package; for an internal
-// package, also those of the packages that import it. If all pass and the fault is about atomics or locks, the package's tests
-// run under the race detector. A mutant is killed if a test fails, panics, or exceeds ten times its usual time. A mutant that
-// doesn't compile isn't counted.
+// The tests of the mutant's package run first. If they pass, the tests of proof/ run that import
+// the package; for an internal package, also those of the packages that import it. If all pass and
+// the fault is about atomics or locks, the package's tests run under the race detector. A mutant is
+// killed if a test fails, panics, or exceeds ten times its usual time. A mutant that doesn't
+// compile isn't counted.
 //
-// A survivor is either equivalent, so that nobody could notice it, or a test is missing. The file survivors.tsv explains each.
-// The exit status is 1 if a mutant survives without an explanation, if one is killed although it is explained to be equivalent,
-// or if an explanation or a manual fault doesn't fit the code any more. It is 2 for wrong flags.
+// A survivor is either equivalent, so that nobody could notice it, or a test is missing. The file
+// survivors.tsv explains each. The exit status is 1 if a mutant survives without an explanation, if
+// one is killed although it is explained to be equivalent, or if an explanation or a manual fault
+// doesn't fit the code any more. It is 2 for wrong flags.
 //
-// To save builds, the mutants of a package are compiled into one program. Each mutated function begins with a switch over a
-// variable, which the environment sets, with a copy of the body for each mutant. Go's -overlay replaces the files, so the tree
-// doesn't change. Tests that fail in this program because of the switches, such as those that count allocations, run again for
-// each survivor, with only its fault compiled.
+// To save builds, the mutants of a package are compiled into one program. Each mutated function
+// begins with a switch over a variable, which the environment sets, with a copy of the body for
+// each mutant. Go's -overlay replaces the files, so the tree doesn't change. Tests that fail in
+// this program because of the switches, such as those that count allocations, run again for each
+// survivor, with only its fault compiled.
 //
-// Why no existing tool: gremlins v0.6.0 (github.com/go-gremlins/gremlins), the best kept, builds one program for each mutant,
-// runs either the package's tests or all of one module's, and can't sample or list equivalent mutants.
+// Why no existing tool: gremlins v0.6.0 (github.com/go-gremlins/gremlins), the best kept, builds
+// one program for each mutant, runs either the package's tests or all of one module's, and can't
+// sample or list equivalent mutants.
 package main
 
 import (
@@ -218,8 +224,8 @@ func (w *world) check(stderr io.Writer, explained map[string]explanation) (ok bo
 	return len(w.misfits)+len(missing)+len(changed) == 0
 }
 
-// choose returns the mutants that match the flags. A sample depends only on the seed and the IDs: a mutant that is added or
-// removed changes one of it.
+// choose returns the mutants that match the flags. A sample depends only on the seed and the IDs: a
+// mutant that is added or removed changes one of it.
 func choose(mutants []*mutant, cfg config) (chosen []*mutant) {
 	for _, m := range mutants {
 		if cfg.which.MatchString(m.id) && (cfg.sample == 0 || !slices.Contains(racy, m.kind)) {
@@ -238,7 +244,8 @@ func choose(mutants []*mutant, cfg config) (chosen []*mutant) {
 	return chosen[:cfg.sample]
 }
 
-// tryAll tries the mutants, one package after the other. It returns the results that it has even if there is an error.
+// tryAll tries the mutants, one package after the other. It returns the results that it has even if
+// there is an error.
 func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explained map[string]explanation, stderr io.Writer) (results []result, err error) {
 	cache, err := openCache(cfg.cache)
 	if err != nil {

@@ -169,9 +169,10 @@ func (m *mutant) apply(from, to int) string {
 // selector is the variable of a mutated package that says which mutant is on.
 const selector = "mutantThatIsOn"
 
-// combined returns the text of the file with all its mutants: each function begins with a switch whose cases call copies of its
-// body, with one fault each. A case's number is the mutant's index. The compiler takes each copy for a file with this number
-// in its name, so that it complains about the mutant.
+// combined returns the text of the file with all its mutants: each function begins with a switch
+// whose cases call copies of its body, with one fault each. A case's number is the mutant's index.
+// The compiler takes each copy for a file with this number in its name, so that it complains about
+// the mutant.
 func combined(f *sourceFile, mutants []*mutant) string {
 	cases := map[*function]string{}
 	for i, m := range mutants {

@@ -93,7 +93,8 @@ func TestFindFaultNeedsItsCodeOnce(t *testing.T) {
 	}
 }
 
-// TestTablesFitCode fails if a line of faults.tsv or survivors.tsv doesn't fit the code any more, and prints which.
+// TestTablesFitCode fails if a line of faults.tsv or survivors.tsv doesn't fit the code any more,
+// and prints which.
 func TestTablesFitCode(t *testing.T) {
 	w, err := load(t.Context())
 	if err != nil {

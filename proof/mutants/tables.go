@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	// faults.tsv has the faults that no generator makes: a function as in IDs, what is wrong with the mutant, the code to
-	// replace, and the code to replace it with.
+	// faults.tsv has the faults that no generator makes: a function as in IDs, what is wrong with
+	// the mutant, the code to replace, and the code to replace it with.
 	//
 	//go:embed faults.tsv
 	faultsTable string
@@ -33,7 +33,8 @@ func rows(name, table string, fields int) (all [][]string, err error) {
 	return all, nil
 }
 
-// findFault returns the fault of a row of faults.tsv. Apart from white space, the code to replace must occur in the function once.
+// findFault returns the fault of a row of faults.tsv. Apart from white space, the code to replace
+// must occur in the function once.
 func findFault(row []string, functions []*function) (*mutant, error) {
 	name, what, before, after := row[0], row[1], row[2], row[3]
 	pattern := regexp.MustCompile(strings.ReplaceAll(regexp.QuoteMeta(before), " ", `\s+`))
@@ -57,7 +58,8 @@ type explanation struct {
 	equivalent bool // nobody could notice the mutant; otherwise a test is missing
 }
 
-// explanations reads survivors.tsv. A reason begins with "equivalent: " or, if a test is missing, with "gap: ".
+// explanations reads survivors.tsv. A reason begins with "equivalent: " or, if a test is missing,
+// with "gap: ".
 func explanations(table string) (map[string]explanation, error) {
 	all := map[string]explanation{}
 	lines, err := rows("survivors.tsv", table, 3)
@@ -76,7 +78,8 @@ func explanations(table string) (map[string]explanation, error) {
 	return all, err
 }
 
-// stale returns a line for each explanation that doesn't fit the code: its mutant doesn't exist any more, or changes other code.
+// stale returns a line for each explanation that doesn't fit the code: its mutant doesn't exist any
+// more, or changes other code.
 func stale(explained map[string]explanation, mutants []*mutant) (missing, changed []string) {
 	byID := map[string]*mutant{}
 	for _, m := range mutants {
