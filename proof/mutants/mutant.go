@@ -172,7 +172,9 @@ const selector = "mutantThatIsOn"
 // combined returns the text of the file with all its mutants: each function begins with a switch
 // whose cases call copies of its body, with one fault each. A case's number is the mutant's index.
 // The compiler takes each copy for a file with this number in its name, so that it complains about
-// the mutant.
+// the mutant. The copies are closures, so that a name that a body declares again stays the same
+// variable. A function that is deferred itself and recovers would no longer do so; this module has
+// none.
 func combined(f *sourceFile, mutants []*mutant) string {
 	cases := map[*function]string{}
 	for i, m := range mutants {
