@@ -247,15 +247,18 @@ func choose(mutants []*mutant, cfg config) (chosen []*mutant) {
 // tryAll tries the mutants, one package after the other. It returns the results that it has even if
 // there is an error.
 func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explained map[string]explanation, stderr io.Writer) (results []result, err error) {
-	cache, err := openCache(cfg.cache)
+	known, file, err := openCache(cfg.cache)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, cache.close()) }()
+	if file != nil {
+		defer func() { err = errors.Join(err, file.Close()) }()
+	}
 
 	step := progress(len(mutants), stderr)
 	var mu sync.Mutex
-	settled := func(r result) {
+	var writeErr error
+	settle := func(r result, fresh bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		results = append(results, r)
@@ -263,16 +266,19 @@ func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explai
 		if cfg.verbose {
 			fmt.Fprintln(stderr, r.line(r.state(explained)))
 		}
+		if fresh && file != nil && writeErr == nil {
+			_, writeErr = fmt.Fprintf(file, "%s\t%s\n", r.key(), r.killedBy)
+		}
 	}
 	h := &hunt{
 		root: w.root, slack: cfg.slack, workers: cfg.workers, mutated: w.mutated, provers: w.provers,
-		settled: func(r result) { cache.put(r); settled(r) },
+		settled: func(r result) { settle(r, true) },
 	}
 	for _, p := range w.mutated {
 		var todo []*mutant
 		for _, m := range mutants {
-			if r, known := cache.get(m); m.file.pkg == p && known {
-				settled(r)
+			if by, ok := known[m.key()]; m.file.pkg == p && ok {
+				settle(result{m, by}, false)
 			} else if m.file.pkg == p {
 				todo = append(todo, m)
 			}
@@ -287,8 +293,32 @@ func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explai
 			break
 		}
 	}
-	return results, err
+	return results, errors.Join(err, writeErr)
 }
+
+// openCache opens a file of results, so that an interrupted run can be resumed. It has a line for
+// each: the mutant's key and what killed it, separated by a tab. It doesn't notice changes of other
+// code or tests. No name means no file.
+func openCache(name string) (known map[string]string, file *os.File, err error) {
+	known = map[string]string{}
+	if name == "" {
+		return known, nil, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if i := strings.LastIndex(line, "\t"); i >= 0 && strings.HasSuffix(line, "\n") { // an interruption may leave half a line
+			known[line[:i]] = line[i+1 : len(line)-1]
+		}
+	}
+	file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	return known, file, err
+}
+
+// key identifies the mutant and its change in the file of results.
+func (m *mutant) key() string { return m.id + "\t" + m.change() }
 
 // progress returns a function that shows on a terminal that one more of the steps is done.
 func progress(steps int, stderr io.Writer) func(doing string) {
