@@ -3,7 +3,7 @@
 // lock that isn't taken. The tests must fail for each of them.
 //
 //	go run ./proof/mutants                            # all, for hours; -cache FILE to resume an interrupted run
-//	go run ./proof/mutants -sample 150 -seed 7        # some, as CI does
+//	go run ./proof/mutants -sample 40 -seed 7         # some, as CI does
 //	go run ./proof/mutants -run 'breaker/'            # those whose ID matches
 //	go run ./proof/mutants -run 'breaker/' -list      # what would be tried
 //	go run ./proof/mutants -cache /tmp/m -update      # writes the scores to the page on reliability as well
