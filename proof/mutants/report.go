@@ -108,7 +108,7 @@ func printScores(w io.Writer, results []result, explained map[string]explanation
 
 // page is where readers find the scores, between two marks.
 const (
-	page  = "docs/reliability.md"
+	page  = "docs/internals/reliability.md"
 	begin = "<!-- written by go run ./proof/mutants -update -->\n"
 	end   = "<!-- end of mutants -->\n"
 )
