@@ -16,9 +16,6 @@ import (
 // or gained over any number of calls. A unit is less than a nanosecond; the units begin with
 // package clock.
 type pace struct {
-	rate  float64
-	burst int
-
 	token uint64 // units from one token to the next
 	scale uint64 // units in a nanosecond, times 1<<scaleBits, rounded up
 	full  uint64 // units that a bucket takes from empty to full: burst tokens
@@ -43,7 +40,7 @@ func newPace(rate float64, burst int) pace {
 	if remainder.Sign() > 0 {
 		scale.Add(scale, big.NewInt(1))
 	}
-	return pace{rate, burst, token, scale.Uint64(), uint64(burst) * token}
+	return pace{token, scale.Uint64(), uint64(burst) * token}
 }
 
 // units converts a time to units.
@@ -67,7 +64,8 @@ func (p *pace) fills() time.Duration { return time.Duration(p.clock(p.full)) }
 // A bucket is a token bucket in one word, by GCRA: the word is the theoretical arrival time, at
 // which the bucket will be full. A call advances it by the call's tokens.
 type bucket struct {
-	pace
+	config Config // of the limiter, with defaults filled in, while this bucket is in use; never written
+	pace          // of config's Rate and Burst
 
 	// arrive is changed by compare-and-swap. A goroutine that has read the clock at t sets it to at
 	// most t + full. So a goroutine that reads the clock after arrive, and finds arrive larger than
@@ -154,14 +152,18 @@ func (b *bucket) turn(now int64, tokens int) int64 {
 // available returns the number of tokens.
 func (b *bucket) available(now int64) int { return int((b.full - b.lack(now)) / b.token) }
 
-// replace closes old and makes b lack as many tokens as old lacked, or all of them. No other
+// succeed closes old and makes b lack as many tokens as old lacked, or all of them. No other
 // goroutine uses b yet.
-func (b *bucket) replace(old *bucket) {
+func (b *bucket) succeed(old *bucket) {
 	arrive := old.arrive.Swap(closed)
+	if b.pace == old.pace {
+		b.arrive.Store(arrive) // without rounding, and due tokens of a late call stay due
+		return
+	}
 	now := clock.Now() // later than the last call that took a token from old
 	lack := old.missing(arrive, now)
 	missing := b.full
-	if lack/old.token < uint64(b.burst) {
+	if lack/old.token < uint64(b.config.Burst) {
 		hi, lo := bits.Mul64(lack, b.token)
 		missing, _ = bits.Div64(hi, lo, old.token)
 	}

@@ -31,8 +31,10 @@ type Config struct {
 	MaxShare float64
 
 	// Classify decides, from the caller's context and the call's error, whether a finished call was
-	// [Accepted] or [Rejected] by the dependency, or is [Ignored]. It isn't called for panics or
-	// for calls that an inner policy refused. Default [DefaultClassify].
+	// [Accepted] or [Rejected] by the dependency, or is [Ignored]. It isn't called for panics, for
+	// calls that an inner policy refused, or for an error that is marked with
+	// [resilience.CallerFault]. An error with another mark is passed as it is, and Classify decides
+	// alone. Default [DefaultClassify].
 	Classify func(ctx context.Context, err error) Outcome
 }
 
@@ -57,6 +59,7 @@ func (c Config) Validate() error {
 	return errors.Join(mistakes...)
 }
 
+// withDefaults returns c with defaults filled in, except Classify: a nil one means DefaultClassify.
 func (c Config) withDefaults() Config {
 	if c.K == 0 {
 		c.K = 2
@@ -66,9 +69,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxShare == 0 {
 		c.MaxShare = maxShare
-	}
-	if c.Classify == nil {
-		c.Classify = DefaultClassify
 	}
 	return c
 }
@@ -96,8 +96,18 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", int(o))
 }
 
-// DefaultClassify is the default of Config.Classify. A call without an error is accepted. Any error
-// is ignored if the caller's own ctx.Err() is context.Canceled: the caller has gone, and drivers
-// return all kinds of errors then. Every other error is rejected, including that of an expired
-// deadline.
+// MarshalText returns the outcome's name, as String does.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// DefaultClassify is the default of Config.Classify. It decides as follows, by the first rule that
+// applies:
+//
+//   - A call without an error is accepted, and so is one whose error is marked with
+//     [resilience.NotFailure] or [resilience.Contention], even if the caller has left.
+//   - An error that is marked with [resilience.CallerFault] is ignored.
+//   - Any error is ignored if the caller's own ctx.Err() is context.Canceled: the caller has left,
+//     and drivers return all kinds of errors then.
+//   - Every other error is rejected, including that of an expired deadline.
+//
+// Only outer marks count: an error that wraps a marked error isn't marked.
 func DefaultClassify(ctx context.Context, err error) Outcome { return Outcome(outcome.Of(ctx, err)) }
