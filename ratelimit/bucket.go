@@ -135,15 +135,18 @@ func (b *bucket) missing(arrive uint64, now int64) uint64 {
 }
 
 // turn returns the time at which the bucket will have brought this many tokens in addition to those
-// that are missing, which is the turn of a call that comes now if the waiting calls and it take
-// tokens in total. If the first of them wakes late, its turn may be earlier by that delay.
-func (b *bucket) turn(now int64, tokens int) int64 {
+// that are missing, or now if it has. That is the turn of a call that came at the given time, if the
+// calls that wait before it and it take tokens in total. If the first of them wakes late, the turn
+// of a call that comes now may be earlier by that delay.
+func (b *bucket) turn(came, now int64, tokens int) int64 {
+	most := b.units(now) + b.full
+	since := max(b.units(min(came, now)), min(b.arrive.Load(), most))
 	hi, after := bits.Mul64(uint64(tokens), b.token)
-	after, carry := bits.Add64(after, b.units(now)+b.lack(now), 0)
+	after, carry := bits.Add64(after, since, 0)
 	switch {
 	case hi > 0 || carry > 0:
 		return math.MaxInt64
-	case after <= b.units(now)+b.full:
+	case after <= most:
 		return now
 	}
 	return b.clock(after - b.full)

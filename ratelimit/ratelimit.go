@@ -294,7 +294,7 @@ func (l *Limiter) enqueue(ctx context.Context, cost int) (queuedCall, error) {
 	}
 	now := clock.Now()
 	latest := clock.Add(now, b.config.Wait)
-	if at := b.turn(now, l.waiting+cost); b.config.Wait == 0 || late(ctx, at, latest) {
+	if at := b.turn(now, now, l.waiting+cost); b.config.Wait == 0 || late(ctx, at, latest) {
 		return queuedCall{}, b.refuse(at, cost)
 	}
 	w := l.waiters.Push()
@@ -355,7 +355,7 @@ func (l *Limiter) overdue(c queuedCall) error {
 		return b.refuse(unaffordable, c.Weight)
 	}
 	now := clock.Now()
-	if at := b.turn(now, l.waiters.Ahead(c.Waiter)+c.Weight); at > now {
+	if at := b.turn(c.came, now, l.waiters.Ahead(c.Waiter)+c.Weight); at > now {
 		return b.refuse(at, c.Weight)
 	}
 	return nil
