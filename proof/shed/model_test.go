@@ -42,8 +42,11 @@ func drawConfig(rt *rapid.T) shed.Config {
 	}
 	if rapid.Bool().Draw(rt, "Classify") {
 		config.Classify = func(ctx context.Context, err error) shed.Outcome {
-			if err == errOdd {
+			switch err {
+			case errOdd:
 				return shed.Ignored
+			case errFault:
+				return shed.Rejected // isn't asked about it
 			}
 			return shed.DefaultClassify(ctx, err)
 		}
@@ -63,7 +66,10 @@ func (l *list) count() (requests, accepts int) {
 	return len(l.calls), accepts
 }
 
-var errDown, errOdd = errors.New("down"), errors.New("odd")
+var (
+	errDown, errOdd = errors.New("down"), errors.New("odd")
+	errFault        = resilience.CallerFault(errDown)
+)
 
 // The shedder counts the right calls for the right time, computes the published share from them,
 // and refuses that share of calls, within six standard deviations. The Config changes between calls
@@ -164,7 +170,7 @@ var kinds = []kind{
 	{err: resilience.NotFailure(errDown), inner: true},
 	{err: resilience.NotMade(resilience.Contention(errDown)), counts: true, accepted: true},
 	{err: resilience.Contention(resilience.CallerFault(errDown)), counts: true, accepted: true, cancels: true},
-	{err: resilience.CallerFault(errDown)},
+	{err: errFault},
 	{err: resilience.CallerFault(resilience.NotFailure(errDown)), cancels: true},
 	{err: resilience.NotMade(errDown), counts: true},
 	{err: resilience.WithRetryAfter(errDown, time.Second), counts: true},
