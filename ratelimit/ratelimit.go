@@ -49,10 +49,13 @@ type Limiter struct {
 	// doesn't ask the bucket.
 	queued atomic.Int32
 
+	// shortened is set if SetConfig has shortened Wait while calls waited. A call that comes after
+	// that must not rely on those before it to leave in time. Guarded by mu.
+	shortened bool
+
 	mu      sync.Mutex    // guards the following
 	waiters fifo.Queue    // the first one's Ready is closed
 	waiting int           // the total cost of the waiters; their turns within Config.Wait keep it small
-	latest  int64         // the latest time until which any waiter of the queue may wait; it may have left
 	changed chan struct{} // for the first waiter, capacity 1: the bucket was replaced; nil until it asks the bucket
 }
 
@@ -177,6 +180,9 @@ func (l *Limiter) replaceBucket(change func(Config) Config) {
 	}
 	b.succeed(old)
 	l.bucket.Store(b)
+	if b.config.Wait < old.config.Wait && l.waiters.Len() > 0 {
+		l.shortened = true
+	}
 	select {
 	case l.changed <- struct{}{}:
 	default: // no call waits for a token, or it hasn't yet received an earlier notification
@@ -281,7 +287,7 @@ type queuedCall struct {
 	*fifo.Waiter
 	came   int64
 	latest int64 // when it must have its turn
-	behind bool  // an earlier call may wait for longer, because SetConfig has shortened Wait since
+	behind bool  // a call before this one may wait for longer
 }
 
 // enqueue puts the caller into the queue, unless its turn would come too late.
@@ -301,13 +307,11 @@ func (l *Limiter) enqueue(ctx context.Context, cost int) (queuedCall, error) {
 	w.Weight = cost
 	if l.waiters.First() == w {
 		close(w.Ready)
-		l.latest = latest
+		l.shortened = false
 	}
-	c := queuedCall{w, now, latest, latest < l.latest}
-	l.latest = max(l.latest, latest)
 	l.waiting += cost
 	l.queued.Store(int32(l.waiters.Len()))
-	return c, nil
+	return queuedCall{w, now, latest, l.shortened}, nil
 }
 
 // late reports whether a turn comes too late: after the latest time, or not before the context's
