@@ -259,6 +259,30 @@ func TestBulkheadSetConfigIsSafeForConcurrentUse(t *testing.T) {
 	})
 }
 
+// A running call shrinks its own bulkhead, and then makes room for the call that waits.
+func TestBulkheadSetConfigMayBeCalledByRunningCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1})
+		end := make(chan struct{})
+		close(end)
+		var g errgroup.Group
+		_, err := bulkhead.Do(t.Context(), b, func(context.Context) (int, error) {
+			order := queue(t, &g, b, 1, end)
+			if err := b.SetConfig(bulkhead.Config{Limit: 1}); err != nil || len(order()) != 0 {
+				t.Errorf("got %v with %v admitted, want none", err, order())
+			}
+			if err := b.SetConfig(bulkhead.Config{Limit: 2}); err != nil || len(order()) != 1 {
+				t.Errorf("got %v with %v admitted, want one", err, order())
+			}
+			return 0, nil
+		})
+		if err := errors.Join(err, g.Wait()); err != nil {
+			t.Error(err)
+		}
+		check(t, b, 0, 0)
+	})
+}
+
 // Two goroutines set different Configs. Config and Snapshot never mix them.
 func TestBulkheadConfigIsOfOneInstant(t *testing.T) {
 	configs := []bulkhead.Config{{Name: "a", Limit: 1, Queue: 1, MaxWait: 1}, {Name: "b", Limit: 2, Queue: 2, MaxWait: 2}}

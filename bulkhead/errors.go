@@ -15,8 +15,8 @@ var ErrFull = errors.New("bulkhead: full")
 // FullError is the error of a call that a bulkhead refused. It matches [ErrFull] and
 // [resilience.ErrRefused]. It has no RetryAfter: the time at which a place will be free is unknown.
 type FullError struct {
-	Name         string // of the bulkhead
-	Limit, Queue int    // of the bulkhead at that time
+	Name         string        // of the bulkhead
+	Limit, Queue int           // of the bulkhead at that time
 	Waited       time.Duration // time in the queue; 0 if the queue was full
 }
 

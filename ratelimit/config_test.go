@@ -156,6 +156,59 @@ func TestLimiterSetConfigWithoutWaitRefusesNewcomers(t *testing.T) {
 	})
 }
 
+// The first waiting call may wait for 3 s, also after a longer Wait was set.
+func TestLimiterSetConfigWaiterKeepsShorterWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: 3 * time.Second})
+		l.Allow()
+		var g errgroup.Group
+		comes(t.Context(), t, &g, l, 0, ratelimit.ErrLimited)
+		set(t, l, ratelimit.Config{Rate: 0.1, Wait: time.Hour})
+		comes(t.Context(), t, &g, l, 10*time.Second, nil)
+		g.Wait()
+	})
+}
+
+// Cost is called without a lock. The call has the cost that the old function returned, and is
+// judged by the new Burst.
+func TestLimiterSetConfigMayBeCalledByCost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l *ratelimit.Limiter
+		l = ratelimit.New(ratelimit.Config{Rate: 1, Burst: 2, Cost: func(context.Context) int {
+			set(t, l, ratelimit.Config{Rate: 1, Burst: 7})
+			return 5
+		}})
+		if err := l.Wait(t.Context()); err != nil || l.Snapshot().Available != 2 {
+			t.Errorf("got %v with %+v, want a call that took 5 of 7 tokens", err, l.Snapshot())
+		}
+	})
+}
+
+var movedClock = ratelimit.New(ratelimit.Config{Rate: 1, Burst: 2})
+
+// The limiter is used in a bubble, outside, decades later, and in another bubble, and its Config is
+// set each time. A call is never blocked for longer than a full bucket takes.
+func TestLimiterSetConfigAfterClockWentBack(t *testing.T) {
+	use := func(t *testing.T) {
+		set(t, movedClock, movedClock.Config())
+		movedClock.AllowN(2)
+		set(t, movedClock, ratelimit.Config{Rate: 1 + movedClock.Config().Rate, Burst: 2})
+		err := movedClock.Wait(t.Context())
+		if after, ok := resilience.RetryAfter(err); ok && after > time.Second {
+			t.Errorf("got %v with RetryAfter %v, want at most 1s", err, after)
+		}
+	}
+	synctest.Test(t, use)
+	use(t)
+	synctest.Test(t, use)
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(2 * time.Second)
+		if got := movedClock.Snapshot().Available; got != 2 {
+			t.Errorf("got %d tokens, want a full bucket", got)
+		}
+	})
+}
+
 func TestLimiterSetConfigWaitersFollowNewRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 0.1, Wait: time.Hour})

@@ -39,8 +39,8 @@ type Config struct {
 }
 
 const (
-	leastWindow = time.Millisecond
-	maxShare    = 0.9
+	minWindow       = time.Millisecond
+	defaultMaxShare = 0.9
 )
 
 // Validate reports all invalid fields of c, joined by [errors.Join]. Each error names the field,
@@ -54,7 +54,7 @@ func (c Config) Validate() error {
 	}
 	c = c.withDefaults()
 	mistake(c.K >= 1 && c.K <= math.MaxFloat64, "K", c.K, "at least 1, or 0 for 2") // false for NaN
-	mistake(c.Window >= leastWindow, "Window", c.Window, "at least 1ms, or 0 for 2m")
+	mistake(c.Window >= minWindow, "Window", c.Window, "at least 1ms, or 0 for 2m")
 	mistake(c.MaxShare > 0 && c.MaxShare <= 1, "MaxShare", c.MaxShare, "above 0 and at most 1, or 0 for 0.9")
 	return errors.Join(mistakes...)
 }
@@ -68,7 +68,7 @@ func (c Config) withDefaults() Config {
 		c.Window = 2 * time.Minute
 	}
 	if c.MaxShare == 0 {
-		c.MaxShare = maxShare
+		c.MaxShare = defaultMaxShare
 	}
 	return c
 }

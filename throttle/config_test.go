@@ -161,6 +161,22 @@ func TestThrottleSetConfigOfExtremes(t *testing.T) {
 	})
 }
 
+var movedClock = throttle.New(throttle.Config{Max: 2, Refill: 1, Every: time.Minute})
+
+// The throttle is used outside a bubble and then inside one, decades earlier, where its Config is
+// set.
+func TestThrottleSetConfigAfterClockWentBack(t *testing.T) {
+	takes(t, movedClock, 2, true)
+	synctest.Test(t, func(t *testing.T) {
+		set(t, movedClock, throttle.Config{Max: 3, Refill: 1, Every: time.Minute}, 1)
+		takes(t, movedClock, 1, true)
+		_, err := throttle.Do(t.Context(), movedClock, resiliencetest.FailFirst[int](0).Do)
+		if after, ok := resilience.RetryAfter(err); !ok || after != time.Minute {
+			t.Errorf("got %v with RetryAfter %v, want 1m", err, after)
+		}
+	})
+}
+
 // No refill comes, and the smallest Max is above the number of used tokens, so all calls together
 // take as many tokens as the last Max has.
 func TestThrottleSetConfigIsSafeForConcurrentUse(t *testing.T) {

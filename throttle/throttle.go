@@ -146,5 +146,5 @@ func (t *Throttle) refill(now int64) {
 // maxTokens keeps missing * Refill within 64 bits.
 const maxTokens = 1e9
 
-// earliest is the shortest Every.
-const earliest = time.Microsecond
+// minEvery is the shortest Every.
+const minEvery = time.Microsecond
