@@ -14,6 +14,7 @@ var ErrFull = errors.New("bulkhead: full")
 
 // FullError is the error of a call that a bulkhead refused. It matches [ErrFull] and
 // [resilience.ErrRefused]. It has no RetryAfter: the time at which a place will be free is unknown.
+// After the limit was lowered, more calls may run than Limit says.
 type FullError struct {
 	Name         string        // of the bulkhead
 	Limit, Queue int           // of the bulkhead at that time

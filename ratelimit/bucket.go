@@ -155,9 +155,9 @@ func (b *bucket) turn(came, now int64, tokens int) int64 {
 // available returns the number of tokens.
 func (b *bucket) available(now int64) int { return int((b.full - b.lack(now)) / b.token) }
 
-// succeed closes old and makes b lack as many tokens as old lacked, or all of them. No other
+// replace closes old and makes b lack as many tokens as old lacked, or all of them. No other
 // goroutine uses b yet.
-func (b *bucket) succeed(old *bucket) {
+func (b *bucket) replace(old *bucket) {
 	arrive := old.arrive.Swap(closed)
 	if b.pace == old.pace {
 		b.arrive.Store(arrive) // without rounding, and due tokens of a late call stay due

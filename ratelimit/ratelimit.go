@@ -178,7 +178,7 @@ func (l *Limiter) replaceBucket(change func(Config) Config) {
 	if b.config.Rate != old.config.Rate || b.config.Burst != old.config.Burst {
 		b.pace = newPace(b.config.Rate, b.config.Burst)
 	}
-	b.succeed(old)
+	b.replace(old)
 	l.bucket.Store(b)
 	if b.config.Wait < old.config.Wait && l.waiters.Len() > 0 {
 		l.shortened = true
