@@ -315,7 +315,7 @@ func (s scenario) actual() (v verdict) {
 			var own *startError
 			return !errors.As(err, &own) || s.outcomes[own.n-1].kind != "rejected"
 		},
-		OnHedge: func(e hedge.Event) {
+		OnHedge: func(_ context.Context, e hedge.Event) {
 			why := "slow"
 			if e.Err != nil {
 				why = name(e.Err)

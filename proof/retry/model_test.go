@@ -257,7 +257,7 @@ func (p *player) newPolicy() resilience.Policy {
 		MaxAttempts: p.attempts, MaxElapsed: p.elapsed, MaxRetryAfter: p.maxRetryAfter, RetryRefused: p.retryRefused,
 		Backoff: func() backoff.BackOff { return &listed{delays: p.delays} },
 		RetryIf: func(err error) bool { return runOf(err) < 0 || p.call.outcome(runOf(err)).kind != "rejected" },
-		OnRetry: func(e retry.Event) {
+		OnRetry: func(_ context.Context, e retry.Event) {
 			p.v.events = append(p.v.events, fmt.Sprintf("attempt %d at %v, wait %v, elapsed %v, error %d",
 				e.Attempt, time.Since(p.began), e.Delay, e.Elapsed, runOf(e.Err)))
 		},
