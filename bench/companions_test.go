@@ -24,7 +24,7 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// everything is a pipeline of all policies, in the order of docs/composition.md.
+// everything returns a pipeline of all policies, in the order of docs/composition.md.
 func everything() resilience.Pipeline {
 	extra := budget.New(budget.Config{Ratio: 0.1, TTL: 5 * time.Minute})
 	return resilience.Pipeline{
@@ -41,7 +41,8 @@ func everything() resilience.Pipeline {
 	}
 }
 
-// BenchmarkBulkhead is a call through a bulkhead: with room for it, refused, and in a queue where one runs at a time.
+// BenchmarkBulkhead measures a call through a bulkhead: admitted, refused, and in a queue where one
+// call runs at any time.
 func BenchmarkBulkhead(b *testing.B) {
 	roomy := bulkhead.New(bulkhead.Config{Limit: 1000})
 	serialAndParallel(b, "call=success", byBulkhead(roomy))
@@ -60,19 +61,20 @@ func byBulkhead(x *bulkhead.Bulkhead) func() effector {
 	return always(func(ctx context.Context) (int, error) { return bulkhead.Do(ctx, x, succeed) })
 }
 
-// fullBulkhead has no room until empty is called.
+// fullBulkhead returns a bulkhead that is full until empty is called.
 func fullBulkhead() (full *bulkhead.Bulkhead, empty func()) {
 	full = bulkhead.New(bulkhead.Config{Limit: 1})
 	permit, err := full.Acquire(ctx)
 	if err != nil {
-		panic(err) // it was new
+		panic(err) // a new bulkhead admits a call
 	}
 	return full, permit.Release
 }
 
-const plenty = 1 << 40 // tokens: more than are taken
+const plenty = 1 << 40 // tokens: more than the benchmarks take
 
-// BenchmarkRateLimit is a call that is let through at once or refused, and the same asked by Allow.
+// BenchmarkRateLimit measures a call that is admitted immediately or refused, and the same with
+// Allow.
 func BenchmarkRateLimit(b *testing.B) {
 	for _, bench := range []struct {
 		name string
@@ -82,7 +84,7 @@ func BenchmarkRateLimit(b *testing.B) {
 		{"refused", ratelimit.Config{Rate: 1e-6}},
 	} {
 		l := ratelimit.New(bench.c)
-		l.Allow() // the only token, where it is one
+		l.Allow() // takes the only token if there is only one
 		serialAndParallel(b, "call="+bench.name, always(func(ctx context.Context) (int, error) {
 			return ratelimit.Do(ctx, l, succeed)
 		}))
@@ -93,10 +95,11 @@ func BenchmarkRateLimit(b *testing.B) {
 	}
 }
 
-// BenchmarkRateLimitByKey is a call that is let through by the limiter of a key: always the same, or each of many in turn.
+// BenchmarkRateLimitByKey measures a call that a key's limiter admits: always the same key, or many
+// keys in rotation.
 func BenchmarkRateLimitByKey(b *testing.B) {
 	for _, keys := range []int{1, 10_000} {
-		k := ratelimit.NewKeyed[int](ratelimit.KeyedConfig{Config: ratelimit.Config{Rate: 1e6, Burst: plenty}})
+		k := ratelimit.NewKeyed(ratelimit.KeyedConfig[int]{Config: ratelimit.Config{Rate: 1e6, Burst: plenty}})
 		for key := range keys {
 			ratelimit.DoKey(ctx, k, key, succeed)
 		}
@@ -112,7 +115,7 @@ func BenchmarkRateLimitByKey(b *testing.B) {
 	}
 }
 
-// BenchmarkThrottle is a call that is let through or refused.
+// BenchmarkThrottle measures a call that is admitted or refused.
 func BenchmarkThrottle(b *testing.B) {
 	for _, bench := range []struct {
 		name string
@@ -122,15 +125,16 @@ func BenchmarkThrottle(b *testing.B) {
 		{"refused", throttle.Config{Max: 1, Refill: 1, Every: 24 * time.Hour}},
 	} {
 		x := throttle.New(bench.c)
-		throttle.Do(ctx, x, succeed) // the only token, where it is one
+		throttle.Do(ctx, x, succeed) // takes the only token if there is only one
 		serialAndParallel(b, "call="+bench.name, always(func(ctx context.Context) (int, error) {
 			return throttle.Do(ctx, x, succeed)
 		}))
 	}
 }
 
-// BenchmarkShare is a call that makes a run, or shares one where callers meet, and one that finds a value that is fresh: of one
-// effector, and of a group's one key or each of its many in turn.
+// BenchmarkShare measures a call that makes a run, or shares one if callers are concurrent, and a
+// call that finds a fresh value: of one effector, and of a group's only key or many keys in
+// rotation.
 func BenchmarkShare(b *testing.B) {
 	serialAndParallel(b, "call=run", always(share.Calls(succeed)))
 	serialAndParallel(b, "call=fresh", always(share.Stale(succeed, time.Hour, 0)))
@@ -154,16 +158,17 @@ func BenchmarkShare(b *testing.B) {
 	}
 }
 
-// BenchmarkDebounce is a call within a burst, which gets its first one's result; one that begins a burst; and one that is its
-// burst's last, alone, with a timer of no time.
+// BenchmarkDebounce measures a call within a burst, which gets the result of the first; a call that
+// begins a burst; and a call that is its burst's only and last one, with a timer of no delay.
 func BenchmarkDebounce(b *testing.B) {
 	serialAndParallel(b, "call=in-a-burst", always(debounce.First(succeed, time.Hour, 0)))
 	serialAndParallel(b, "call=first", always(debounce.First(succeed, 0, 0)))
 	serialAndParallel(b, "call=last", always(debounce.Last(succeed, 0, 0)))
 }
 
-// BenchmarkHedge is a call that comes back before it would be started again, and one that is started again at once. That finds a
-// token in its budget each time, since it is the one that puts it in.
+// BenchmarkHedge measures a call that returns before it would be started again, and one that is
+// started again immediately. The latter always finds a token in its budget, because each call
+// deposits one.
 func BenchmarkHedge(b *testing.B) {
 	for _, bench := range []struct {
 		name string
@@ -176,10 +181,10 @@ func BenchmarkHedge(b *testing.B) {
 		serialAndParallel(b, "call="+bench.name, always(func(ctx context.Context) (int, error) { return hedge.Do(ctx, h, succeed) }))
 		serialAndParallel(b, "call="+bench.name+"-done", always(func(ctx context.Context) (int, error) { return hedge.Do(ctx, h, ask) }))
 	}
-	atOnce := hedge.New(hedge.Config{Delay: time.Minute, Budget: budget.New(budget.Config{Ratio: 1})})
+	immediate := hedge.New(hedge.Config{Delay: time.Minute, Budget: budget.New(budget.Config{Ratio: 1})})
 	serialAndParallel(b, "call=second-start", always(func(ctx context.Context) (int, error) {
 		var starts atomic.Int32
-		return hedge.Do(ctx, atOnce, func(context.Context) (int, error) {
+		return hedge.Do(ctx, immediate, func(context.Context) (int, error) {
 			if starts.Add(1) == 1 {
 				return 0, errBoom
 			}
@@ -188,12 +193,13 @@ func BenchmarkHedge(b *testing.B) {
 	}))
 }
 
-// BenchmarkShed is a call of a dependency that is well, of one that is not: nine in ten are refused.
+// BenchmarkShed measures a call to a healthy dependency, and one to a failing dependency: nine in
+// ten are refused.
 func BenchmarkShed(b *testing.B) {
 	for _, bench := range []struct {
 		name     string
 		fn       effector
-		failures int // before
+		failures int // earlier failures
 	}{
 		{"success", succeed, 0}, {"refused", fail, 10_000},
 	} {
@@ -205,7 +211,8 @@ func BenchmarkShed(b *testing.B) {
 	}
 }
 
-// BenchmarkAdaptive is a call for which there is room, by each algorithm and with a priority, and one that is refused.
+// BenchmarkAdaptive measures a call that is admitted, with each algorithm and with a priority, and
+// one that is refused.
 func BenchmarkAdaptive(b *testing.B) {
 	least := func(context.Context) int { return 0 }
 	for _, bench := range []struct {
@@ -224,7 +231,7 @@ func BenchmarkAdaptive(b *testing.B) {
 	serialAndParallel(b, "call=refused", always(func(ctx context.Context) (int, error) { return adaptive.Do(ctx, full, succeed) }))
 }
 
-// fullLimiter has no room until empty is called: its only call hangs.
+// fullLimiter returns a limiter that is full until empty is called: its only call hangs.
 func fullLimiter() (full *adaptive.Limiter, empty func()) {
 	full = adaptive.New(adaptive.Config{Initial: 1, Max: 1})
 	entered, end := make(chan struct{}), make(chan struct{})

@@ -1,10 +1,12 @@
-// Package bench measures, on the reader's own machine, what a call through the library's policies costs, beside the machine's
-// floors and beside the ways in which a breaker may lock: see docs/locks.md. Its tests hold what needs no clock: which lock
-// forms are right, and what grows with the number of breakers and policies.
+// Package bench measures, on the reader's own machine, the cost of a call through the library's
+// policies. For comparison it measures the floors of the machine, and other ways in which a breaker
+// may lock: see docs/internals/locks.md. Its tests check what needs no clock: which lock forms are
+// correct, and what grows with the number of breakers and policies.
 //
 //	go test -run '^$' -bench . -cpu 1,2,4,8 ./bench
 //
-// Names are key=value pairs, as benchstat reads them; callers=serial is one goroutine, callers=parallel is testing's RunParallel.
+// Names are key=value pairs, as benchstat reads them. callers=serial is one goroutine;
+// callers=parallel is testing's RunParallel.
 package bench
 
 import (
@@ -21,10 +23,11 @@ func succeed(context.Context) (int, error) { return 1, nil }
 
 func fail(context.Context) (int, error) { return 0, errBoom }
 
-// called is what the floor of a call calls: through a variable, as a policy calls an effector, which it cannot inline.
+// called is the function that the floor of a call calls. It is a variable because a policy calls an
+// effector through one, which can't be inlined.
 var called effector = succeed
 
-// floors are shared by the parallel callers, each on a cache line of its own.
+// floors are shared by the parallel callers. Each has its own cache line.
 var floors struct {
 	_    [64]byte
 	word atomic.Int64
@@ -35,7 +38,7 @@ var floors struct {
 	_    [64]byte
 }
 
-// BenchmarkFloors is what the machine asks for the pieces that policies are made of.
+// BenchmarkFloors measures what the building blocks of policies cost on this machine.
 func BenchmarkFloors(b *testing.B) {
 	floor := func(name string, serial func(*testing.B), parallel func(*testing.PB)) {
 		b.Run("floor="+name+"/callers=serial", serial)
@@ -68,7 +71,8 @@ func BenchmarkFloors(b *testing.B) {
 			floors.word.Add(1)
 		}
 	})
-	// With the load before it, as counting by compare-and-swap has; in parallel some of the swaps fail.
+	// Includes the load before it, as in counting by compare-and-swap. In parallel, some of the
+	// swaps fail.
 	floor("compare-and-swap", func(b *testing.B) {
 		for b.Loop() {
 			addBySwap(&floors.word)
@@ -87,7 +91,7 @@ func BenchmarkFloors(b *testing.B) {
 			_ = time.Now()
 		}
 	})
-	// Uncontended serial, contended parallel.
+	// Uncontended if serial, contended if parallel.
 	floor("mutex", func(b *testing.B) {
 		for b.Loop() {
 			floors.mu.Lock()
@@ -123,7 +127,7 @@ func BenchmarkFloors(b *testing.B) {
 	})
 }
 
-// addBySwap stands alone because Loop keeps the variables of its body in memory.
+// addBySwap is a separate function because Loop keeps the variables of its body in memory.
 func addBySwap(word *atomic.Int64) bool {
 	v := word.Load()
 	return word.CompareAndSwap(v, v+1)

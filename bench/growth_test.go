@@ -16,7 +16,7 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// breakers is a pipeline of n breakers.
+// breakers returns a pipeline of n breakers.
 func breakers(n int) resilience.Pipeline {
 	p := make(resilience.Pipeline, n)
 	for i := range p {
@@ -25,7 +25,8 @@ func breakers(n int) resilience.Pipeline {
 	return p
 }
 
-// timeouts is a pipeline of n timeouts, each a little shorter than the one around it: so each makes a context.
+// timeouts returns a pipeline of n timeouts. Each is a little shorter than the one around it, so
+// each makes a context.
 func timeouts(n int) resilience.Pipeline {
 	p := make(resilience.Pipeline, n)
 	for i := range p {
@@ -34,7 +35,7 @@ func timeouts(n int) resilience.Pipeline {
 	return p
 }
 
-// BenchmarkPipelineLength is a call through a pipeline of so many policies of one kind.
+// BenchmarkPipelineLength measures a call through a pipeline of n policies of one kind.
 func BenchmarkPipelineLength(b *testing.B) {
 	for _, kind := range []struct {
 		name string
@@ -49,8 +50,9 @@ func BenchmarkPipelineLength(b *testing.B) {
 	}
 }
 
-// BenchmarkPipelineDepth is a call through so many pipelines, each within another and beside one breaker: laid flat by
-// Compose, or by each call. Where the inner one stands before the breaker a call must remember what follows.
+// BenchmarkPipelineDepth measures a call through nested pipelines with one breaker each, flattened
+// by Compose or by each call. If the inner pipeline is before the breaker, a call must remember
+// what follows.
 func BenchmarkPipelineDepth(b *testing.B) {
 	for _, shape := range []struct {
 		name string
@@ -78,14 +80,14 @@ func nestedFirst(depth int) resilience.Pipeline {
 var aliveRules = []struct {
 	name  string
 	c     breaker.Config
-	bytes int64 // that one may take, uncontended
+	bytes int64 // maximum for an uncontended breaker
 }{
 	{"consecutive", breaker.Config{}, 512},
 	{"rate", breaker.Config{FailureRate: 0.5}, 1536},
 	{"slow", breaker.Config{FailureRate: 0.5, SlowRate: 0.5, SlowCall: time.Second}, 1536},
 }
 
-// makeBreakers fills alive with breakers that have had a few calls each.
+// makeBreakers fills alive with breakers that have each had a few calls.
 func makeBreakers(alive []*breaker.Breaker, c breaker.Config) {
 	for i := range alive {
 		alive[i] = breaker.New(c)
@@ -95,9 +97,9 @@ func makeBreakers(alive []*breaker.Breaker, c breaker.Config) {
 	}
 }
 
-// heap is what lives on it, in bytes.
+// heap returns the bytes in use on the heap.
 func heap() int64 {
-	// Twice: what the first finds unreachable may be swept only when the second begins.
+	// Twice: what the first collection finds unreachable may be swept only when the second begins.
 	runtime.GC()
 	runtime.GC()
 	var stats runtime.MemStats
@@ -105,7 +107,8 @@ func heap() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-// watch forgets the breakers and gives a function that tells how many of them something, a timer, still holds in memory.
+// watch forgets the breakers. It returns a function that returns how many of them are still in
+// memory, held by a timer.
 func watch(alive []*breaker.Breaker) (held func() int) {
 	pointers := make([]weak.Pointer[breaker.Breaker], len(alive))
 	for i, b := range alive {
@@ -124,8 +127,8 @@ func watch(alive []*breaker.Breaker) (held func() int) {
 	}
 }
 
-// BenchmarkBreakersAlive is a call through each in turn of so many breakers that are alive at once, with what each of them
-// holds: bytes, goroutines, timers. Open are such as failures have opened.
+// BenchmarkBreakersAlive measures a call through n breakers in rotation, and what each of them
+// holds: bytes, goroutines, timers. The open ones were opened by failures.
 func BenchmarkBreakersAlive(b *testing.B) {
 	numbers := []int{1, 10, 100, 1000, 10_000, 100_000}
 	for _, rule := range aliveRules {
@@ -137,7 +140,8 @@ func BenchmarkBreakersAlive(b *testing.B) {
 	}
 	for _, n := range numbers {
 		b.Run(fmt.Sprintf("rule=consecutive/state=open/breakers=%d", n), func(b *testing.B) {
-			// Long enough to make and count them, and not much longer, since their timers are waited for.
+			// Long enough to create and count them, and not much longer, because their timers are
+			// waited for.
 			openFor := max(50*time.Millisecond, time.Duration(n)*10*time.Microsecond)
 			breakersAlive(b, n, breaker.Config{OpenFor: openFor}, true)
 		})
@@ -153,7 +157,7 @@ func breakersAlive(b *testing.B, n int, c breaker.Config, open bool) {
 	}
 	bytes, goroutines = heap()-bytes, runtime.NumGoroutine()-goroutines
 	timers, held := 0, func() int { return 0 }
-	if open { // counted before the open time is over; the calls are made on others, which are open to the end
+	if open { // counted before the open time ends; the calls are made on other breakers, which stay open
 		held = watch(alive)
 		timers = held()
 		makeBreakers(alive, c)
@@ -172,7 +176,7 @@ func breakersAlive(b *testing.B, n int, c breaker.Config, open bool) {
 	b.ReportMetric(float64(bytes)/float64(n), "B/breaker")
 	b.ReportMetric(float64(goroutines)/float64(n), "goroutines/breaker")
 	b.ReportMetric(float64(timers)/float64(n), "timers/breaker")
-	for held() > 0 { // or these would count into what is measured next
+	for held() > 0 { // otherwise these would count in the next measurement
 		runtime.Gosched()
 	}
 }
@@ -191,8 +195,8 @@ func openAll(alive []*breaker.Breaker) {
 	}
 }
 
-// BenchmarkCallers is a call through one breaker by so many goroutines at once. Each makes b.N calls, so that the time of the
-// goroutines themselves is in few of them; ns/op is of one call.
+// BenchmarkCallers measures a call through one breaker by n concurrent goroutines. Each makes b.N
+// calls, so that starting the goroutines hardly matters. ns/op is for one call.
 func BenchmarkCallers(b *testing.B) {
 	for _, rule := range breakerRules {
 		for _, n := range []int{1, 10, 100, 1000, 10_000} {
@@ -218,7 +222,7 @@ func BenchmarkCallers(b *testing.B) {
 	}
 }
 
-func TestBreakersFitTheirBytes(t *testing.T) {
+func TestBreakerFitsInExpectedBytes(t *testing.T) {
 	for _, rule := range aliveRules {
 		alive := make([]*breaker.Breaker, 10_000)
 		before := heap()
@@ -227,31 +231,31 @@ func TestBreakersFitTheirBytes(t *testing.T) {
 		runtime.KeepAlive(alive)
 		t.Logf("%s: %d bytes", rule.name, each)
 		if each > rule.bytes {
-			t.Errorf("%s: a closed breaker takes %d bytes, want at most %d", rule.name, each, rule.bytes)
+			t.Errorf("%s: got %d bytes for a closed breaker, want at most %d", rule.name, each, rule.bytes)
 		}
 	}
 }
 
-func TestAClosedBreakerHoldsNeitherGoroutineNorTimer(t *testing.T) {
+func TestBreakerHoldsNoGoroutineOrTimerWhileClosed(t *testing.T) {
 	for _, rule := range breakerRules {
 		t.Run(rule.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				alive := make([]*breaker.Breaker, 100)
 				goroutines := runtime.NumGoroutine()
 				makeBreakers(alive, rule.c)
-				if now := runtime.NumGoroutine(); now > goroutines { // those of other tests may end
-					t.Errorf("%d goroutines with the breakers, %d without", now, goroutines)
+				if now := runtime.NumGoroutine(); now > goroutines { // goroutines of other tests may end
+					t.Errorf("got %d goroutines with the breakers, want %d as before", now, goroutines)
 				}
 				if n := watch(alive)(); n != 0 {
-					t.Errorf("timers hold %d of 100 closed breakers in memory", n)
+					t.Errorf("got %d of 100 closed breakers held by timers, want 0", n)
 				}
 			})
 		})
 	}
 }
 
-// It also shows that the test above would see a timer.
-func TestAnOpenBreakerHoldsATimerAsLongAsItIsOpen(t *testing.T) {
+// This test also shows that the previous one would detect a timer.
+func TestBreakerHoldsTimerOnlyWhileOpen(t *testing.T) {
 	for _, rule := range aliveRules {
 		t.Run(rule.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -259,29 +263,29 @@ func TestAnOpenBreakerHoldsATimerAsLongAsItIsOpen(t *testing.T) {
 				goroutines := runtime.NumGoroutine()
 				makeBreakers(alive, rule.c)
 				openAll(alive)
-				if now := runtime.NumGoroutine(); now > goroutines { // those of other tests may end
-					t.Errorf("%d goroutines with the breakers, %d without", now, goroutines)
+				if now := runtime.NumGoroutine(); now > goroutines { // goroutines of other tests may end
+					t.Errorf("got %d goroutines with the breakers, want %d as before", now, goroutines)
 				}
 				held := watch(alive)
 				if n := held(); n != 100 {
-					t.Errorf("timers hold %d of 100 open breakers in memory", n)
+					t.Errorf("got %d open breakers held by timers, want 100", n)
 				}
 				time.Sleep(5*time.Second - 1) // OpenFor's default
 				synctest.Wait()
 				if n := held(); n != 100 {
-					t.Errorf("timers hold %d of 100 breakers at the end of the open time", n)
+					t.Errorf("just before the open time ends: got %d breakers held by timers, want 100", n)
 				}
 				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				if n := held(); n != 0 {
-					t.Errorf("timers hold %d of 100 breakers after the open time", n)
+					t.Errorf("after the open time: got %d breakers held by timers, want 0", n)
 				}
 			})
 		})
 	}
 }
 
-func TestAllocationsGrowLinearlyWithThePipeline(t *testing.T) {
+func TestPipelineAllocationsGrowLinearly(t *testing.T) {
 	for _, kind := range []struct {
 		name string
 		make func(n int) resilience.Pipeline
@@ -297,7 +301,7 @@ func TestAllocationsGrowLinearlyWithThePipeline(t *testing.T) {
 		for _, n := range []int{1, 10, 100, 1000} {
 			call := kind.call(kind.make(n))
 			if got := testing.AllocsPerRun(10, func() { call(ctx) }); got > kind.want(n) {
-				t.Errorf("%s: a call through %d policies allocates %v times, want at most %v", kind.name, n, got, kind.want(n))
+				t.Errorf("%s: got %v allocations for a call through %d policies, want at most %v", kind.name, got, n, kind.want(n))
 			}
 		}
 	}

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// A lockPath is what the calls of a benchmark meet in a breaker.
+// A lockPath is a state of the breaker, and the calls that a benchmark makes in it.
 type lockPath struct {
 	name    string
 	rules   rules
 	prepare func(lockForm)  // unless nil
-	calls   func() effector // makes the effector of one goroutine
+	calls   func() effector // returns the effector of one goroutine
 	run     [2]callLoop     // serial, parallel
-	reads   bool            // calls only read: the wrong forms, too, can be measured without a data race
+	reads   bool            // calls only read, so the wrong forms can be measured too, without a data race
 }
 
-// A callLoop makes the calls of a benchmark and tells how many came back with an error.
+// A callLoop makes the calls of a benchmark and returns how many returned an error.
 type callLoop = func(b *testing.B, f lockForm, calls func() effector) (errs int64)
 
 var callers = [2]string{"serial", "parallel"}
@@ -31,7 +31,7 @@ var lockPaths = []lockPath{
 		run:   callLoops,
 	},
 	{
-		name:  "failing", // 1 call in 100, and so many in a row do not happen
+		name:  "failing", // 1 call in 100 fails, so the limit of consecutive failures is never reached
 		rules: rules{failures: 1 << 20, openFor: time.Hour, probes: 1},
 		calls: failOneIn100,
 		run:   callLoops,
@@ -45,21 +45,21 @@ var lockPaths = []lockPath{
 		run:     callLoops,
 	},
 	{
-		name:    "half-open", // and stays so: its probes succeed, but never enough of them
+		name:    "half-open", // stays half-open: its probes succeed, but never enough of them
 		rules:   rules{failures: 1, openFor: 1, probes: 1 << 62},
 		prepare: makeHalfOpen,
 		calls:   func() effector { return succeed },
 		run:     callLoops,
 	},
 	{
-		name:  "tripping", // a failure that opens it, and a Reset
+		name:  "tripping", // a failure that opens the breaker, and a Reset
 		rules: rules{failures: 1, openFor: time.Millisecond, probes: 1},
 		calls: func() effector { return fail },
 		run:   tripLoops,
 	},
 }
 
-// failOneIn100 makes an effector for one goroutine.
+// failOneIn100 returns an effector for one goroutine.
 func failOneIn100() effector {
 	n := 0
 	return func(context.Context) (int, error) {
@@ -71,8 +71,8 @@ func failOneIn100() effector {
 	}
 }
 
-// BenchmarkLocks is a call through each form of the same small breaker, on each path. In refused/op stands the share of the
-// callers of a half-open breaker that found a probe running.
+// BenchmarkLocks measures a call through each form of the same small breaker, on each path.
+// refused/op is the share of a half-open breaker's callers that found a probe running.
 func BenchmarkLocks(b *testing.B) {
 	for _, path := range lockPaths {
 		forms := lockForms
@@ -97,8 +97,8 @@ func BenchmarkLocks(b *testing.B) {
 	}
 }
 
-// The loops are written out for each form so that each calls its Do directly, as a user's code would: through an interface
-// the library's would be two calls deep.
+// The loops are repeated for each form so that each calls its Do directly, as users' code would.
+// Through an interface, the library's Do would be two calls deep.
 
 var callLoops = [2]callLoop{callSerial, callParallel}
 

@@ -10,10 +10,12 @@ import (
 	"github.com/effector-go/resilience/breaker"
 )
 
-// The same small breaker behind several ways of locking, for the benchmarks and for the tests that show which of them are
-// right. It opens after so many failures in a row, refuses calls for the open time, then makes probes, one at a time: so
-// many successful ones close it, one failed opens it again. As most that are written for one program it does nothing for a
-// call that panics, and a probe that never returns holds it half-open; the library's does both, at the cost measured here.
+// This file has the same small breaker behind several ways of locking, for the benchmarks and for
+// the tests that show which of them are right. It opens after a number of consecutive failures and
+// refuses calls for the open time. Then it allows one probe after the other: a number of successful
+// probes closes it, and a failed one opens it again. Like most breakers written for one program it
+// doesn't handle panics, and a probe that never returns keeps it half-open. The library's breaker
+// handles both, at the cost measured here.
 
 var (
 	errRefused = errors.New("refused")
@@ -23,27 +25,28 @@ var (
 // An effector is what the breakers guard.
 type effector = func(context.Context) (int, error)
 
-// A lockForm is the small breaker behind one way of locking. Do makes a call or refuses it, Reset closes it by hand.
+// A lockForm is the small breaker behind one way of locking. Do makes a call or refuses it; Reset
+// closes the breaker manually.
 type lockForm interface {
 	Do(ctx context.Context, fn effector) (int, error)
 	Reset()
 }
 
-// rules are what every form is made by.
+// rules is the configuration of every form.
 type rules struct {
-	failures int           // in a row that open
-	openFor  time.Duration // the time for which it is open
-	probes   int           // successful ones that close
-	opened   func()        // hears of every opening, unless nil
+	failures int           // consecutive failures that open the breaker
+	openFor  time.Duration // the open time
+	probes   int           // successful probes that close the breaker
+	opened   func()        // called at every opening, unless nil
 }
 
-func (r *rules) tellOpened() {
+func (r *rules) reportOpened() {
 	if r.opened != nil {
 		r.opened()
 	}
 }
 
-// lockForms are the forms that are right.
+// lockForms are the correct forms.
 var lockForms = []struct {
 	name string
 	make func(rules) lockForm
@@ -75,20 +78,20 @@ const (
 	halfOpen
 )
 
-// A machine is the small breaker without a lock: what the forms guard, each in its way.
+// A machine is the small breaker without a lock. Each form guards it in its own way.
 type machine struct {
 	rules
 	state      state
-	generation uint64 // stays in a state so far, this one included: a result counts in the stay that admitted its call, else not
-	failed     int    // closed: failures in a row
-	succeeded  int    // half-open: probes
-	onProbe    bool   // half-open
+	generation uint64 // number of state periods so far; a result counts only in the generation that admitted its call
+	failed     int    // closed: consecutive failures
+	succeeded  int    // half-open: successful probes
+	onProbe    bool   // half-open: a probe is running
 	until      time.Time
 }
 
 func newMachine(r rules) machine { return machine{rules: r, generation: 1} }
 
-// look is admit where admitting writes nothing; it is not sure where it would.
+// look does what admit does if admitting writes nothing; otherwise sure is false.
 func (m *machine) look() (generation uint64, err error, sure bool) {
 	switch {
 	case m.state == closed:
@@ -99,7 +102,7 @@ func (m *machine) look() (generation uint64, err error, sure bool) {
 	return 0, nil, false
 }
 
-// admit gives a call the generation by which to book its result, or refuses it.
+// admit returns the generation in which to count the call's result, or refuses the call.
 func (m *machine) admit() (generation uint64, err error) {
 	if generation, err, sure := m.look(); sure {
 		return generation, err
@@ -114,7 +117,7 @@ func (m *machine) admit() (generation uint64, err error) {
 // book counts the result of a call that was admitted in the given generation.
 func (m *machine) book(generation uint64, err error) {
 	switch {
-	case generation != m.generation: // late: what it tells of is over
+	case generation != m.generation: // late: the period that admitted the call has ended
 	case m.state == closed && err == nil:
 		m.failed = 0
 	case m.state == closed:
@@ -136,7 +139,7 @@ func (m *machine) book(generation uint64, err error) {
 func (m *machine) open() {
 	m.enter(open)
 	m.until = time.Now().Add(m.openFor)
-	m.tellOpened()
+	m.reportOpened()
 }
 
 func (m *machine) enter(s state) {
@@ -145,8 +148,9 @@ func (m *machine) enter(s state) {
 	m.failed, m.succeeded, m.onProbe = 0, 0, false
 }
 
-// twoMutexes takes an exclusive lock to admit a call and again to book its result: look, call, book, the shape of the circuit
-// breaker in the book Cloud Native Go. (The book looks under a read lock and keeps no place for a probe: unlimitedProbes.)
+// twoMutexes takes an exclusive lock to admit a call and again to count its result: look, call,
+// book, as the circuit breaker in the book Cloud Native Go does. (The book looks under a read lock
+// and doesn't limit probes: see unlimitedProbes.)
 type twoMutexes struct {
 	mu sync.Mutex // guards machine
 	machine
@@ -172,8 +176,8 @@ func (f *twoMutexes) Reset() {
 	f.mu.Unlock()
 }
 
-// rwMutex admits under a read lock, unless that means to write: then it lets go of the read lock and decides anew under
-// the exclusive one. It books under the exclusive one.
+// rwMutex admits under a read lock unless that requires a write. Then it releases the read lock and
+// decides again under the exclusive lock. It counts under the exclusive lock.
 type rwMutex struct {
 	mu sync.RWMutex // guards machine
 	machine
@@ -199,7 +203,7 @@ func (f *rwMutex) lockAndAdmit() (generation uint64, err error) {
 		return generation, err
 	}
 	f.mu.Lock()
-	generation, err = f.admit() // not what was seen before: another caller may have been faster
+	generation, err = f.admit() // decides again, because another caller may have been faster
 	f.mu.Unlock()
 	return generation, err
 }
@@ -210,8 +214,8 @@ func (f *rwMutex) Reset() {
 	f.mu.Unlock()
 }
 
-// rwMutexFailures is rwMutex with the exclusive lock for failures and probes only: for a success of a closed breaker a read
-// lock shows that there is nothing to write.
+// rwMutexFailures is rwMutex that takes the exclusive lock only for failures and probes. For a
+// success of a closed breaker, a read lock shows that there is nothing to write.
 type rwMutexFailures struct{ rwMutex }
 
 func (f *rwMutexFailures) Do(ctx context.Context, fn effector) (int, error) {
@@ -234,14 +238,15 @@ func (f *rwMutexFailures) Do(ctx context.Context, fn effector) (int, error) {
 	return value, err
 }
 
-// oneMutex locks once a call: a call of a closed breaker is admitted by one atomic load and booked under the lock, one of an
-// open breaker is refused under the lock. Probes take it twice.
+// oneMutex locks once for each call. A closed breaker admits a call by one atomic load and counts
+// it under the lock; an open breaker refuses a call under the lock. Probes take the lock twice.
 type oneMutex struct {
 	mu sync.Mutex // guards machine
 	machine
 
-	// closedAs is the generation while the breaker is closed, else 0. Written with mu held: who reads a generation was
-	// admitted by it, and if it is over by then the result falls away under the lock.
+	// closedAs is the generation while the breaker is closed, otherwise 0. It is written with mu
+	// held. A caller that reads a generation was admitted by it. If that generation has ended by
+	// the time the result arrives, the result is ignored under the lock.
 	closedAs atomic.Uint64
 }
 
@@ -282,19 +287,20 @@ func (f *oneMutex) publish() {
 	if f.state == closed {
 		now = f.generation
 	}
-	if f.closedAs.Load() != now { // a store that changes nothing would still take the word from every reader's cache
+	if f.closedAs.Load() != now { // even a store of the same value would remove the word from every reader's cache
 		f.closedAs.Store(now)
 	}
 }
 
-// atomicCount keeps the generation of a closed breaker and its failures in one word, so that a failure counts in its own
-// generation or not at all; a success that follows a success only loads. What is not closed is under the lock.
+// atomicCount keeps the generation and the failures of a closed breaker in one word, so that a
+// failure counts in its own generation or not at all. A success that follows a success only loads.
+// Other states are handled under the lock.
 type atomicCount struct {
 	mu sync.Mutex // guards machine, and every change of word to or from 0
 	machine
 
-	// word is generation<<countBits | failures in a row while the breaker is closed, else 0. It changes by compare-and-swap,
-	// but for its way back from 0.
+	// word is generation<<countBits | consecutive failures while the breaker is closed, otherwise
+	// 0. It changes by compare-and-swap, except from 0.
 	word atomic.Uint64
 }
 
@@ -324,7 +330,7 @@ func (f *atomicCount) Do(ctx context.Context, fn effector) (int, error) {
 	return value, err
 }
 
-// count books a result that is not a success after a success.
+// count counts every result except a success after a success.
 func (f *atomicCount) count(generation uint64, err error) {
 	for {
 		word := f.word.Load()
@@ -342,7 +348,7 @@ func (f *atomicCount) count(generation uint64, err error) {
 	}
 }
 
-// trip opens the breaker if word is still what it was.
+// trip opens the breaker if word is unchanged.
 func (f *atomicCount) trip(word uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -368,12 +374,12 @@ func (f *atomicCount) bookProbe(generation uint64, err error) {
 func (f *atomicCount) Reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.word.Store(0) // a failure that counts by the old word fails to from now on
+	f.word.Store(0) // from now on, a failure that swaps the old word fails to
 	f.enter(closed)
 	f.word.Store(f.generation << countBits)
 }
 
-// library is this module's breaker by the same rules: the open time does not grow.
+// library is this module's breaker with the same rules: the open time doesn't grow.
 type library struct{ b *breaker.Breaker }
 
 func newLibrary(r rules) *library {
@@ -391,9 +397,9 @@ func newLibrary(r rules) *library {
 func (f *library) Do(ctx context.Context, fn effector) (int, error) { return breaker.Do(ctx, f.b, fn) }
 func (f *library) Reset()                                           { f.b.Reset() }
 
-// The following forms are wrong: see docs/locks.md.
+// The forms below are wrong: see docs/internals/locks.md.
 
-// heldMutex holds its lock during the call: the calls go one by one.
+// heldMutex holds its lock during the call, so only one call runs at any time.
 type heldMutex struct {
 	mu sync.Mutex // guards machine
 	machine
@@ -417,15 +423,16 @@ func (f *heldMutex) Reset() {
 	f.mu.Unlock()
 }
 
-// unlimitedProbes locks what it reads and what it writes, and yet decides by what it saw a lock ago: once the open time is over
-// every caller is let through until the first of them has come back. So does the circuit breaker in the book Cloud Native Go,
-// which has no half-open state; nor does it know what a result that comes late tells of.
+// unlimitedProbes locks both its reads and its writes, but decides by what it read under an earlier
+// lock: once the open time is over, every caller is admitted until the first of them has returned.
+// So does the circuit breaker in the book Cloud Native Go, which has no half-open state. It also
+// counts late results.
 type unlimitedProbes struct {
 	rules
-	mu        sync.RWMutex // guards the following
-	failed    int          // in a row
-	succeeded int          // in a row, since it opened
-	until     time.Time    // the end of the open time; zero: closed
+	mu        sync.RWMutex // guards the fields below
+	failed    int          // consecutive failures
+	succeeded int          // successes since it opened
+	until     time.Time    // the end of the open time; zero if closed
 }
 
 func (f *unlimitedProbes) Do(ctx context.Context, fn effector) (int, error) {
@@ -455,7 +462,7 @@ func (f *unlimitedProbes) book(err error) {
 	if f.failed >= f.failures || !f.until.IsZero() {
 		f.until = time.Now().Add(f.openFor)
 		f.succeeded = 0
-		f.tellOpened()
+		f.reportOpened()
 	}
 }
 
@@ -465,12 +472,12 @@ func (f *unlimitedProbes) Reset() {
 	f.mu.Unlock()
 }
 
-// readLocks writes under read locks, which exclude nobody who does the same.
+// readLocks writes under read locks, which don't exclude other writers that do the same.
 type readLocks struct {
 	mu sync.RWMutex
 	machine
 
-	// pause, unless nil, runs between what a call reads and what it writes on the grounds of it: where another
+	// pause, unless nil, runs between a call's read and the write that depends on it, where another
 	// goroutine may run. So one goroutine can show what two would do.
 	pause func()
 }
@@ -502,7 +509,8 @@ func (f *readLocks) admitPausing() (generation uint64, err error) {
 	return f.generation, nil
 }
 
-// bookPausing is machine.book, with the addition of a failure taken apart, as the processor does it.
+// bookPausing is machine.book, with the increment of failed split into a read and a write, as the
+// processor does it.
 func (f *readLocks) bookPausing(generation uint64, err error) {
 	if err == nil && f.state == closed && f.failed == 0 {
 		return
@@ -529,11 +537,11 @@ func (f *readLocks) Reset() {
 	f.mu.Unlock()
 }
 
-// looseAtomics keeps each of its fields in an atomic, and changes them one after the other.
+// looseAtomics keeps each field in an atomic of its own, and changes them one after the other.
 type looseAtomics struct {
 	rules
 	failed    atomic.Int64
-	until     atomic.Int64 // Unix time in nanoseconds; 0: closed
+	until     atomic.Int64 // Unix time in nanoseconds; 0 if closed
 	onProbe   atomic.Bool
 	succeeded atomic.Int64
 }
@@ -558,7 +566,7 @@ func (f *looseAtomics) Do(ctx context.Context, fn effector) (int, error) {
 	case probe, f.failed.Add(1) >= int64(f.failures):
 		f.until.Store(time.Now().Add(f.openFor).UnixNano())
 		f.onProbe.Store(false)
-		f.tellOpened()
+		f.reportOpened()
 	}
 	return value, err
 }

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// admits reports whether f lets a call through, whose error is then err.
+// admits reports whether f admits a call that returns err.
 func admits(f lockForm, err error) bool {
 	ran := false
 	f.Do(ctx, func(context.Context) (int, error) {
@@ -24,7 +24,8 @@ func admits(f lockForm, err error) bool {
 	return ran
 }
 
-// check makes calls on f by a script: s succeeds, f fails, x is refused, w waits for the open time and h for half of it.
+// check makes calls through f as a script says: s succeeds, f fails, x is refused, w waits for the
+// open time, h for half of it.
 func check(t *testing.T, f lockForm, r rules, script string) {
 	t.Helper()
 	for i, step := range script {
@@ -42,13 +43,13 @@ func check(t *testing.T, f lockForm, r rules, script string) {
 			err = errBoom
 		}
 		if got, want := admits(f, err), step != 'x'; got != want {
-			t.Fatalf("step %d of %q: admitted is %v, want %v", i, script, got, want)
+			t.Fatalf("step %d of %q: got admitted %v, want %v", i, script, got, want)
 		}
 	}
 }
 
-// fillUp makes n calls that f must let through and that are running when it returns. Each ends with the given error once
-// the channel is closed.
+// fillUp makes n calls that f must admit, and returns when all of them are running. Each ends with
+// err once the channel is closed.
 func fillUp(t *testing.T, f lockForm, n int, err error) (calls *errgroup.Group, end chan struct{}) {
 	t.Helper()
 	calls, end = &errgroup.Group{}, make(chan struct{})
@@ -65,23 +66,23 @@ func fillUp(t *testing.T, f lockForm, n int, err error) (calls *errgroup.Group, 
 	}
 	synctest.Wait()
 	if got := running.Load(); got != int64(n) {
-		t.Fatalf("%d calls are running, want %d", got, n)
+		t.Fatalf("got %d running calls, want %d", got, n)
 	}
 	return calls, end
 }
 
-// Serially, forms that are wrong under races do what the others do: such tests do not find them.
-func TestEveryLockFormIsABreakerForOneCaller(t *testing.T) {
+// With one caller, the wrong forms behave like the others, so such tests don't detect them.
+func TestLockFormsAreBreakersForOneCaller(t *testing.T) {
 	r := rules{failures: 3, openFor: time.Second, probes: 2}
 	for _, form := range append(lockForms[:len(lockForms):len(lockForms)], wrongForms...) {
 		for _, promise := range []struct{ name, script string }{
-			{"failures in a row open it", "fffx"},
-			{"a success between failures forgets them", "ffsffsfffx"},
-			{"it is open for the open time", "fffxxws"},
-			{"so many successful probes close it", "fffwssfffx"},
-			{"fewer do not", "fffwsfx"},
-			{"a failed probe opens it for the whole open time", "fffwfxxws"},
-			{"once closed it counts from zero", "fffwssffsfffx"},
+			{"consecutive failures open it", "fffx"},
+			{"success between failures forgets them", "ffsffsfffx"},
+			{"stays open for the open time", "fffxxws"},
+			{"successful probes close it", "fffwssfffx"},
+			{"fewer successful probes don't close it", "fffwsfx"},
+			{"failed probe opens it for the whole open time", "fffwfxxws"},
+			{"counts from zero once closed", "fffwssffsfffx"},
 		} {
 			t.Run(form.name+"/"+promise.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -92,7 +93,7 @@ func TestEveryLockFormIsABreakerForOneCaller(t *testing.T) {
 	}
 }
 
-// forms runs a test for each form that is right, with a breaker that counts how often it opens.
+// forms runs a test for each correct form, with a breaker that counts its openings.
 func forms(t *testing.T, r rules, test func(t *testing.T, f lockForm, opened *atomic.Int64)) {
 	for _, form := range lockForms {
 		t.Run(form.name, func(t *testing.T) {
@@ -105,7 +106,7 @@ func forms(t *testing.T, r rules, test func(t *testing.T, f lockForm, opened *at
 	}
 }
 
-func TestHalfOpenMakesOneProbeAtATime(t *testing.T) {
+func TestLockFormsAllowOneProbe(t *testing.T) {
 	r := rules{failures: 1, openFor: time.Second, probes: 3}
 	forms(t, r, func(t *testing.T, f lockForm, opened *atomic.Int64) {
 		check(t, f, r, "fxw")
@@ -130,7 +131,7 @@ func TestHalfOpenMakesOneProbeAtATime(t *testing.T) {
 			}
 			synctest.Wait()
 			if running.Load() != 1 || refused.Load() != 63 {
-				t.Fatalf("probe %d: %d of 64 callers are on probe and %d refused, want 1 and 63", probe, running.Load(), refused.Load())
+				t.Fatalf("probe %d: got %d of 64 callers running and %d refused, want 1 and 63", probe, running.Load(), refused.Load())
 			}
 			close(end)
 			callers.Wait()
@@ -139,12 +140,13 @@ func TestHalfOpenMakesOneProbeAtATime(t *testing.T) {
 		close(end)
 		calls.Wait()
 		if opened.Load() != 1 {
-			t.Errorf("it opened %d times, want 1", opened.Load())
+			t.Errorf("got %d openings, want 1", opened.Load())
 		}
 	})
 }
 
-// abreast makes n calls that wait for each other and then all end with err at once, on as many processors as there are.
+// abreast makes n calls that wait for each other and then all end with err concurrently, on all
+// processors.
 func abreast(f lockForm, n int64, err error) {
 	var callers errgroup.Group
 	var entered atomic.Int64
@@ -162,7 +164,7 @@ func abreast(f lockForm, n int64, err error) {
 	callers.Wait()
 }
 
-func TestNoFailureIsLost(t *testing.T) {
+func TestLockFormsLoseNoFailure(t *testing.T) {
 	const rounds, callers = 2000, 8
 	for _, form := range lockForms {
 		t.Run(form.name, func(t *testing.T) {
@@ -172,16 +174,16 @@ func TestNoFailureIsLost(t *testing.T) {
 				abreast(f, callers, errBoom)
 			}
 			if opened != 0 {
-				t.Fatalf("open before the limit of %d failures", rounds*callers+1)
+				t.Fatalf("got open before the limit of %d failures", rounds*callers+1)
 			}
 			if f.Do(ctx, fail); opened != 1 {
-				t.Errorf("closed after %d failures", rounds*callers+1)
+				t.Errorf("got closed after %d failures, want open", rounds*callers+1)
 			}
 		})
 	}
 }
 
-func TestCallersThatFailTogetherOpenItOnce(t *testing.T) {
+func TestLockFormsOpenOnceForConcurrentFailures(t *testing.T) {
 	const rounds, callers = 2000, 8
 	for _, form := range lockForms {
 		for _, limit := range []int{1, 4} {
@@ -191,7 +193,7 @@ func TestCallersThatFailTogetherOpenItOnce(t *testing.T) {
 				for round := range int64(rounds) {
 					abreast(f, callers, errBoom)
 					if opened.Load() != round+1 {
-						t.Fatalf("round %d: it has opened %d times", round, opened.Load())
+						t.Fatalf("round %d: got %d openings, want %d", round, opened.Load(), round+1)
 					}
 					f.Reset()
 				}
@@ -200,19 +202,19 @@ func TestCallersThatFailTogetherOpenItOnce(t *testing.T) {
 	}
 }
 
-func TestLateResultsChangeNothing(t *testing.T) {
+func TestLockFormsIgnoreLateResults(t *testing.T) {
 	r := rules{failures: 2, openFor: time.Second, probes: 2}
 	for _, late := range []struct {
 		name          string
 		err           error
-		before, after string // the results of calls that were admitted before the one come before the other
+		before, after string // results of other calls, before and after the late ones
 	}{
-		{"failures while open do not lengthen the open time", errBoom, "ffxh", "xhss"},
-		{"successes while half-open are no probes", nil, "ffxws", "fx"},
-		{"nor are failures", errBoom, "ffxws", "sffx"},
-		{"successes while open do not close it", nil, "ffxh", "xhsfx"},
-		{"failures of one closed stay do not count in the next", errBoom, "ffxwss", "fsfsffx"},
-		{"successes of one closed stay do not count in the next", nil, "ffxwssf", "fx"},
+		{"failures while open don't extend the open time", errBoom, "ffxh", "xhss"},
+		{"successes while half-open aren't probes", nil, "ffxws", "fx"},
+		{"failures while half-open aren't probes", errBoom, "ffxws", "sffx"},
+		{"successes while open don't close it", nil, "ffxh", "xhsfx"},
+		{"failures of one closed period don't count in the next", errBoom, "ffxwss", "fsfsffx"},
+		{"successes of one closed period don't count in the next", nil, "ffxwssf", "fx"},
 	} {
 		t.Run(late.name, func(t *testing.T) {
 			forms(t, r, func(t *testing.T, f lockForm, opened *atomic.Int64) {
@@ -222,7 +224,7 @@ func TestLateResultsChangeNothing(t *testing.T) {
 				close(end)
 				calls.Wait()
 				if opened.Load() != times {
-					t.Error("the late results opened it")
+					t.Error("late results opened the breaker")
 				}
 				check(t, f, r, late.after)
 			})
@@ -230,7 +232,7 @@ func TestLateResultsChangeNothing(t *testing.T) {
 	}
 }
 
-func TestAResetClosesItForCallersOfBefore(t *testing.T) {
+func TestLockFormsCountFromZeroAfterReset(t *testing.T) {
 	r := rules{failures: 2, openFor: time.Second, probes: 1}
 	forms(t, r, func(t *testing.T, f lockForm, opened *atomic.Int64) {
 		calls, end := fillUp(t, f, 8, errBoom)
@@ -244,21 +246,21 @@ func TestAResetClosesItForCallersOfBefore(t *testing.T) {
 	})
 }
 
-func TestHalfOpenMakesOneProbeAtATimeUnderLoad(t *testing.T) {
+func TestLockFormsAllowOneProbeUnderLoad(t *testing.T) {
 	for _, form := range lockForms {
 		t.Run(form.name, func(t *testing.T) {
 			f := form.make(rules{failures: 1, openFor: 1, probes: 1 << 62})
 			var callers errgroup.Group
-			var running, beside atomic.Int64
+			var running, concurrent atomic.Int64
 			for range 4 {
 				callers.Go(func() error {
 					for i := range 20_000 {
-						if i%100 == 0 { // the step from open to half-open, too, is for one
+						if i%100 == 0 { // the change from open to half-open must be made by one caller too
 							f.Do(ctx, fail)
 						}
 						f.Do(ctx, func(context.Context) (int, error) {
 							if running.Add(1) > 1 {
-								beside.Add(1)
+								concurrent.Add(1)
 							}
 							running.Add(-1)
 							return 1, nil
@@ -268,76 +270,77 @@ func TestHalfOpenMakesOneProbeAtATimeUnderLoad(t *testing.T) {
 				})
 			}
 			callers.Wait()
-			if n := beside.Load(); n != 0 {
-				t.Errorf("%d probes were made beside another", n)
+			if n := concurrent.Load(); n != 0 {
+				t.Errorf("got %d probes concurrent with another", n)
 			}
 		})
 	}
 }
 
-// Where callers meet, the forms that are right do one thing and each of the others something else. The table of
-// docs/locks.md is what is computed here.
-func TestDocsSayWhatLockFormsDoWhereCallersMeet(t *testing.T) {
+// With concurrent callers, all correct forms do the same, and each of the others does something
+// different. The table of docs/internals/locks.md is computed here.
+func TestLocksPageMatchesLockForms(t *testing.T) {
 	const right = " 8 | 1 | 2 | 1 |"
-	table := "| form | calls at a time, of 8 | probes at a time, of 8 callers | failures counted, of 2 | openings by 8 failures |\n" +
+	table := "| form | concurrent calls, of 8 | concurrent probes, of 8 callers | failures counted, of 2 | openings by 8 failures |\n" +
 		"| --- | --- | --- | --- | --- |\n"
 	for _, form := range lockForms {
-		row := meetings(form.make)
+		row := raceResults(form.make)
 		if row != right {
-			t.Errorf("%s is %q, want %q", form.name, row, right)
+			t.Errorf("%s: got %q, want %q", form.name, row, right)
 		}
 		table += "| " + form.name + " |" + row + "\n"
 	}
 	for _, form := range wrongForms {
-		row := meetings(form.make)
+		row := raceResults(form.make)
 		if row == right {
-			t.Errorf("%s is not wrong", form.name)
+			t.Errorf("%s: got %q, want it to be wrong", form.name, row)
 		}
 		table += "| " + form.name + " |" + row + "\n"
 	}
-	page, err := os.ReadFile("../docs/locks.md")
+	page, err := os.ReadFile("../docs/internals/locks.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := "<!-- races:begin -->\n\n" + table + "\n<!-- races:end -->"; !strings.Contains(string(page), want) {
-		t.Errorf("docs/locks.md does not hold this table:\n%s", want)
+		t.Errorf("docs/internals/locks.md lacks this table:\n%s", want)
 	}
 }
 
-// meetings is a form's row of the table.
-func meetings(form func(rules) lockForm) string {
-	calls := atATime(form(rules{failures: 1, openFor: time.Hour, probes: 1}), 8, nil)
+// raceResults returns a form's row of the table.
+func raceResults(form func(rules) lockForm) string {
+	calls := concurrentCalls(form(rules{failures: 1, openFor: time.Hour, probes: 1}), 8, nil)
 
 	halfOpen := form(rules{failures: 1, openFor: 1, probes: 100})
 	makeHalfOpen(halfOpen)
-	probes := probesAtATime(halfOpen)
+	probes := concurrentProbes(halfOpen)
 
 	var opened atomic.Int64
-	told := func() { opened.Add(1) }
+	count := func() { opened.Add(1) }
 	const limit = 5
-	counting := form(rules{failures: limit, openFor: time.Hour, probes: 1, opened: told})
+	counting := form(rules{failures: limit, openFor: time.Hour, probes: 1, opened: count})
 	failTogether(counting)
-	missing := 0 // failures to the limit
+	missing := 0 // failures needed to reach the limit
 	for opened.Load() == 0 {
 		admits(counting, errBoom)
 		missing++
 	}
 
 	opened.Store(0)
-	atATime(form(rules{failures: 1, openFor: time.Hour, probes: 1, opened: told}), 8, errBoom)
+	concurrentCalls(form(rules{failures: 1, openFor: time.Hour, probes: 1, opened: count}), 8, errBoom)
 	return fmt.Sprintf(" %d | %d | %d | %d |", calls, probes, limit-missing, opened.Load())
 }
 
-// makeHalfOpen opens a breaker of one failure, whose open time is as good as none.
+// makeHalfOpen opens a breaker with a limit of one failure and almost no open time.
 func makeHalfOpen(f lockForm) {
 	f.Do(ctx, fail)
 	if f, ok := f.(*library); ok {
-		f.b.HalfOpen() // or its timer would
+		f.b.HalfOpen() // otherwise its timer would do it
 	}
 }
 
-// atATime makes n calls that wait for each other and tells how many ran at a time at most. They end one after the other.
-func atATime(f lockForm, n int64, err error) int64 {
+// concurrentCalls makes n calls that wait for each other, and returns how many ran concurrently at
+// most. They end one after the other.
+func concurrentCalls(f lockForm, n int64, err error) int64 {
 	var callers errgroup.Group
 	var entered, refused, ended, most atomic.Int64
 	for range n {
@@ -346,7 +349,7 @@ func atATime(f lockForm, n int64, err error) int64 {
 			f.Do(ctx, func(context.Context) (int, error) {
 				ran = true
 				number := entered.Add(1)
-				// In vain where callers wait for a lock until this one has ended.
+				// The limit is reached if callers wait for a lock until this call has ended.
 				for range 100_000 {
 					if entered.Load()+refused.Load() == n {
 						break
@@ -373,12 +376,12 @@ func atATime(f lockForm, n int64, err error) int64 {
 	return most.Load()
 }
 
-// probesAtATime tells how many of 8 callers are on probe at a time. Of readLocks a second caller arrives after the first has
-// looked and before it has taken the place.
-func probesAtATime(f lockForm) int64 {
+// concurrentProbes returns how many of 8 callers are admitted as concurrent probes. For readLocks,
+// a second caller arrives after the first has looked and before it has written.
+func concurrentProbes(f lockForm) int64 {
 	p, ok := f.(*readLocks)
 	if !ok {
-		return atATime(f, 8, nil)
+		return concurrentCalls(f, 8, nil)
 	}
 	var second errgroup.Group
 	probes, decided, end := int64(0), make(chan struct{}), make(chan struct{})
@@ -397,7 +400,7 @@ func probesAtATime(f lockForm) int64 {
 	return probes
 }
 
-// admitsThen is admits, with a call that runs f and succeeds.
+// admitsThen is admits with a call that runs then and succeeds.
 func admitsThen(f lockForm, then func()) (ran bool) {
 	f.Do(ctx, func(context.Context) (int, error) {
 		ran = true
@@ -407,7 +410,8 @@ func admitsThen(f lockForm, then func()) (ran bool) {
 	return ran
 }
 
-// failTogether has two calls fail. Of readLocks one fails after the other has read the count and before it has written it.
+// failTogether makes two calls fail. For readLocks, one fails after the other has read the count
+// and before it has written it.
 func failTogether(f lockForm) {
 	if f, ok := f.(*readLocks); ok {
 		f.pause = func() { admits(f, errBoom) }

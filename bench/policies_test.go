@@ -22,13 +22,13 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// ask needs its ctx's channel, as an effector does that waits for anything.
+// ask needs its context's channel, like every effector that waits for something.
 func ask(ctx context.Context) (int, error) {
 	ctx.Done()
 	return 1, nil
 }
 
-// failTwice makes an effector for one goroutine: it fails twice, then succeeds, and so on.
+// failTwice returns an effector for one goroutine that repeatedly fails twice and then succeeds.
 func failTwice() effector {
 	n := 0
 	return func(context.Context) (int, error) {
@@ -41,7 +41,7 @@ func failTwice() effector {
 
 func always(fn effector) func() effector { return func() effector { return fn } }
 
-// whole is the pipeline of the package's documentation.
+// whole returns the pipeline of the root package's documentation.
 func whole() resilience.Pipeline {
 	return resilience.Pipeline{
 		timeout.After(3 * time.Second),
@@ -51,7 +51,7 @@ func whole() resilience.Pipeline {
 	}
 }
 
-// nested puts a breaker in a pipeline in a pipeline, with a breaker before each, depth deep.
+// nested returns pipelines nested depth deep, with a breaker before each inner one.
 func nested(depth int) resilience.Pipeline {
 	p := resilience.Pipeline{breaker.New(breaker.Config{})}
 	for range depth - 1 {
@@ -60,17 +60,17 @@ func nested(depth int) resilience.Pipeline {
 	return p
 }
 
-// BenchmarkPipeline is a call of a composed effector: the pipeline alone, with each policy, and all together. The effector
-// succeeds at once, if not said otherwise.
+// BenchmarkPipeline measures a call of a composed effector: with an empty pipeline, with each
+// policy, and with all policies. The effector succeeds immediately unless the name says otherwise.
 func BenchmarkPipeline(b *testing.B) {
 	extra := budget.New(budget.Config{Ratio: 0.1})
-	atOnce := retry.Config{Backoff: retry.Constant(0)}
+	immediate := retry.Config{Backoff: retry.Constant(0)}
 	for _, bench := range []struct {
 		name     string
 		effector func() effector
 		policies resilience.Pipeline
 	}{
-		{"none", always(succeed), nil}, // Compose gives the effector itself
+		{"none", always(succeed), nil}, // Compose returns the effector itself
 		{"pass", always(succeed), resilience.Pipeline{resilience.PolicyFunc(pass)}},
 		{"at-most-once", always(succeed), resilience.Pipeline{resilience.AtMostOnce}},
 		{"discard", always(succeed), resilience.Pipeline{resilience.Discard(func(int) {})}},
@@ -79,7 +79,7 @@ func BenchmarkPipeline(b *testing.B) {
 		{"breaker-open", always(succeed), resilience.Pipeline{forcedOpen()}},
 		{"retry", always(succeed), resilience.Pipeline{retry.New(retry.Config{})}},
 		{"retry-budget", always(succeed), resilience.Pipeline{retry.New(retry.Config{Budget: extra})}},
-		{"retry-third-time", failTwice, resilience.Pipeline{retry.New(atOnce)}},
+		{"retry-third-time", failTwice, resilience.Pipeline{retry.New(immediate)}},
 		{"timeout", always(succeed), resilience.Pipeline{timeout.After(time.Second)}},
 		{"timeout-done", always(ask), resilience.Pipeline{timeout.After(time.Second)}},
 		{"abandon", always(succeed), resilience.Pipeline{timeout.New(timeout.Config{Limit: time.Second, Abandon: 100})}},
@@ -112,11 +112,11 @@ func forcedOpen() *breaker.Breaker {
 	return b
 }
 
-// serialAndParallel measures calls of an effector; calls makes one for each goroutine.
+// serialAndParallel measures calls of an effector. calls returns one for each goroutine.
 func serialAndParallel(b *testing.B, name string, calls func() effector) {
 	b.Run(name+"/callers=serial", func(b *testing.B) {
 		call := calls()
-		call(ctx) // has the goroutine's stack grow before, as deep as the longest pipelines go
+		call(ctx) // grows the goroutine's stack before the measurement, as deep as the longest pipeline needs
 		b.ReportAllocs()
 		for b.Loop() {
 			call(ctx)
@@ -133,7 +133,7 @@ func serialAndParallel(b *testing.B, name string, calls func() effector) {
 	})
 }
 
-// BenchmarkDo is a call by resilience.Do of a pipeline that is not composed before.
+// BenchmarkDo measures a call by resilience.Do through a pipeline that wasn't composed before.
 func BenchmarkDo(b *testing.B) {
 	for _, bench := range []struct {
 		name     string
@@ -169,8 +169,9 @@ var breakerRules = []struct {
 	{"slow", breaker.Config{FailureRate: 0.5, SlowRate: 0.5, SlowCall: time.Second}},
 }
 
-// BenchmarkBreaker is a call through a breaker alone: closed, by each kind of rule, with success and with failures that open
-// nothing; open; in two steps; and with a Snapshot after each. All callers share it.
+// BenchmarkBreaker measures a call through a breaker alone, which all callers share: closed, with
+// each kind of rule, with successes and with failures that don't open it; open; in two steps; and
+// with a Snapshot after each call.
 func BenchmarkBreaker(b *testing.B) {
 	for _, rule := range breakerRules {
 		b.Run("call=success/rule="+rule.name, func(b *testing.B) { doBreaker(b, breaker.New(rule.c), always(succeed)) })
@@ -178,10 +179,10 @@ func BenchmarkBreaker(b *testing.B) {
 			doBreaker(b, breaker.New(neverOpens(rule.c)), failOneIn100)
 		})
 	}
-	// Its window's tenth is 100 ns, so that most calls begin another.
+	// A tenth of this window is 100 ns, so most calls begin a new tenth.
 	turning := breaker.Config{FailureRate: 1, MinCalls: 1, Window: time.Microsecond}
 	b.Run("call=success/rule=rate-turning", func(b *testing.B) { doBreaker(b, breaker.New(turning), always(succeed)) })
-	// As long as the window holds fewer calls than MinCalls, each call sums it up.
+	// While the window holds fewer calls than MinCalls, every call sums it up.
 	young := breaker.Config{FailureRate: 0.5, MinCalls: 1 << 40}
 	b.Run("call=success/rule=rate-below-min-calls", func(b *testing.B) { doBreaker(b, breaker.New(young), always(succeed)) })
 	b.Run("call=refused/rule=consecutive", func(b *testing.B) { doBreaker(b, forcedOpen(), always(succeed)) })
@@ -191,7 +192,8 @@ func BenchmarkBreaker(b *testing.B) {
 	}
 }
 
-// BenchmarkSnapshotUnderLoad is a Snapshot while a goroutine on each other processor calls through the breaker.
+// BenchmarkSnapshotUnderLoad measures a Snapshot while a goroutine on each other processor makes
+// calls through the breaker.
 func BenchmarkSnapshotUnderLoad(b *testing.B) {
 	for _, rule := range breakerRules {
 		b.Run("rule="+rule.name, func(b *testing.B) {
@@ -216,7 +218,8 @@ func BenchmarkSnapshotUnderLoad(b *testing.B) {
 	}
 }
 
-// neverOpens is c with limits that 1 failure in 100 calls does not reach, not even where many goroutines fail together.
+// neverOpens returns c with limits that 1 failure in 100 calls doesn't reach, even if many
+// goroutines fail concurrently.
 func neverOpens(c breaker.Config) breaker.Config {
 	switch {
 	case c.Leaky > 0:
@@ -288,7 +291,7 @@ func snapshotBreaker(b *testing.B, brk *breaker.Breaker) {
 	})
 }
 
-// BenchmarkRetry is a call by retry.Do: without a failure, and with two and no wait.
+// BenchmarkRetry measures a call by retry.Do: without a failure, and with two failures and no wait.
 func BenchmarkRetry(b *testing.B) {
 	for _, bench := range []struct {
 		name  string
@@ -321,10 +324,10 @@ func BenchmarkRetry(b *testing.B) {
 	}
 }
 
-// empty is a budget that has as good as no tokens.
+// empty returns a budget that practically has no tokens.
 func empty() *budget.Budget { return budget.New(budget.Config{Ratio: 1e-6}) }
 
-// BenchmarkTimeout is a call by timeout.Do, whose effector needs Done or not.
+// BenchmarkTimeout measures a call by timeout.Do, with an effector that uses Done or doesn't.
 func BenchmarkTimeout(b *testing.B) {
 	sooner, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
@@ -358,12 +361,13 @@ func BenchmarkTimeout(b *testing.B) {
 	}
 }
 
-// BenchmarkBudget is one budget that all callers share: deposits, withdrawals that find a token or none, and both.
+// BenchmarkBudget measures one budget that all callers share: deposits, withdrawals that find a
+// token or none, and both.
 func BenchmarkBudget(b *testing.B) {
 	for _, bench := range []struct {
 		name                string
 		c                   budget.Config
-		deposits, withdraws int // of one step
+		deposits, withdraws int // in one step
 	}{
 		{"deposit", budget.Config{Ratio: 0.1}, 1, 0},
 		{"withdraw-none", budget.Config{Ratio: 1e-6}, 0, 1},

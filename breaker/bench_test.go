@@ -22,7 +22,7 @@ var configs = []struct {
 
 func succeed(context.Context) (int, error) { return 1, nil }
 
-// BenchmarkDo is a call through a breaker: closed by each kind of rule, and open.
+// BenchmarkDo measures a call through a breaker: closed with each kind of rule, and open.
 func BenchmarkDo(b *testing.B) {
 	ctx := context.Background()
 	for _, config := range configs {
@@ -62,7 +62,8 @@ func BenchmarkDo(b *testing.B) {
 	})
 }
 
-// BenchmarkFailure is a failing call that opens nothing: its rule is evaluated each time.
+// BenchmarkFailure measures a failing call that opens nothing, so that its rule is evaluated each
+// time.
 func BenchmarkFailure(b *testing.B) {
 	ctx, boom := context.Background(), errors.New("boom")
 	fail := func(context.Context) (int, error) { return 0, boom }

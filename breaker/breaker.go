@@ -1,15 +1,21 @@
-// Package breaker keeps a caller from calling what is failing: a circuit breaker.
+// Package breaker provides a circuit breaker, which keeps callers from calling a dependency that
+// fails.
 //
-// Use one breaker for each dependency that fails as a whole (a service, a host, a database), shared by all calls to it. Do
-// not use one for calls that fail each for reasons of its own, and leave it off streams that last for minutes, unless
-// they report by [Breaker.Acquire] once they are established.
+// Use one breaker for each dependency that fails as a whole (a service, a host, a database), and
+// share it among all calls to that dependency. Don't share one breaker among calls that fail
+// independently. Don't use one for streams that last for minutes, unless they report through
+// [Breaker.Acquire] once they are established.
 //
-// A closed breaker lets calls through and counts their outcomes. When a rule of its [Config] says so it opens and refuses
-// calls with [*OpenError] for the open time, then becomes half-open: a few probes decide whether it closes or opens again.
+// A closed breaker admits all calls and counts their outcomes. When a rule of its [Config] is met,
+// it opens: it refuses calls with [*OpenError] for the open time. Then it becomes half-open: a few
+// probes decide whether it closes or opens again.
 //
-// The pattern is Michael Nygard's (Release It!, 2007); the half-open state with limited probes follows Microsoft's Azure
-// Architecture Center, "Circuit Breaker pattern". A call through a closed breaker that counts failures in a row costs a few
-// nanoseconds, no lock, no clock and no allocation, a refusal likewise (BenchmarkDo).
+// The pattern is Michael Nygard's (Release It!, 2007). The half-open state with limited probes
+// follows Microsoft's Azure Architecture Center, "Circuit Breaker pattern".
+//
+// A call through a closed breaker that counts consecutive failures costs a few nanoseconds. It
+// takes no lock, reads no clock, and allocates nothing. The same holds for a refusal. BenchmarkDo
+// measures both.
 package breaker
 
 import (
@@ -21,26 +27,32 @@ import (
 	"github.com/effector-go/resilience/internal/outcome"
 )
 
-// A Breaker is a circuit breaker: a [resilience.Policy] that refuses calls while its dependency fails. [Do] uses it alone,
-// [Breaker.Acquire] in two steps. Every call counts in the phase that admitted it: a result that arrives after a change of
-// state changes nothing. A Breaker is made by [New] and safe for concurrent use. It holds no goroutine. It has a timer for
-// each opening, and one while it has probes; they are never stopped, so one may hold a breaker in memory until the open time,
-// or ProbeTimeout, is over.
+// A Breaker is a circuit breaker: a [resilience.Policy] that refuses calls while its dependency
+// fails. [Do] uses it without a pipeline; [Breaker.Acquire] splits a call into two steps.
+//
+// Each call is counted only in the period of a state that admitted it. A result that arrives after
+// the breaker has changed state is ignored.
+//
+// A Breaker is created by [New] and is safe for concurrent use. It keeps no goroutine. It has one
+// timer for each opening, and one while probes run. These timers are never stopped, so they may
+// keep a breaker in memory until the open time or ProbeTimeout has passed.
 type Breaker struct {
-	// phase is the present stay in a state. A call loads it once. It is stored with mu held, by change alone, so that one of
-	// any number of racing callers makes each transition and the events stand in the order of the transitions.
+	// phase is the current period of a state. A call loads it once. Only change stores it, with mu
+	// held, so that exactly one of several racing callers makes each transition, and events are
+	// queued in the order of the transitions.
 	phase atomic.Pointer[phase]
 
 	// Never written after New.
 	cfg             Config // with defaults filled in
-	defaultClassify bool   // Config had none: no error is a success
+	defaultClassify bool   // Config has no Classify, so a nil error is a success
 
-	mu         sync.Mutex   // guards all of the following, writes of phase, and the probes of a half-open phase
-	events     []Transition // made and not yet told, oldest first
-	delivering bool         // a goroutine is telling events
+	// mu guards the fields below, writes of phase, and the probes of a half-open phase.
+	mu         sync.Mutex
+	events     []Transition // transitions not delivered yet, oldest first
+	delivering bool         // a goroutine is delivering events
 }
 
-// New makes a closed breaker. It panics if c.Validate reports a mistake.
+// New creates a closed breaker. It panics if c.Validate returns an error.
 func New(c Config) *Breaker {
 	if err := c.Validate(); err != nil {
 		panic(err.Error())
@@ -50,8 +62,9 @@ func New(c Config) *Breaker {
 	return b
 }
 
-// Do calls fn if b admits the call and returns what fn returns. If b refuses, it returns a zero T and [*OpenError]. A call
-// whose ctx is already done is not made and counts nowhere: its error is [resilience.ContextErr]. Do allocates nothing.
+// Do calls fn if b admits the call, and returns what fn returns. If b refuses the call, Do returns
+// the zero T and [*OpenError]. If ctx is already done, fn is not called, nothing is counted, and
+// the error is [resilience.ContextErr]. Do allocates nothing.
 func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, error)) (T, error) {
 	if ctx.Err() != nil {
 		var zero T
@@ -79,7 +92,8 @@ func Do[T any](ctx context.Context, b *Breaker, fn func(context.Context) (T, err
 	return value, err
 }
 
-// done and unwind are those of a ticket that holds the phase only. They stand apart, so that Do's frame stays small.
+// done and unwind settle a call that holds only its phase. They are separate functions to keep Do's
+// frame small.
 //
 //go:noinline
 func (p *phase) done(ctx context.Context, err error) {
@@ -99,7 +113,7 @@ func (p *phase) unwind(ctx context.Context) {
 	t.unwind(ctx)
 }
 
-// doNoted is Do where more is to do than to load the phase.
+// doNoted is the slow path of Do: the state decides more than admission.
 func doNoted[T any](ctx context.Context, p *phase, fn func(context.Context) (T, error)) (value T, err error) {
 	t, err := p.b.admitNoted(p)
 	if err != nil {
@@ -111,8 +125,8 @@ func doNoted[T any](ctx context.Context, p *phase, fn func(context.Context) (T, 
 	return value, err
 }
 
-// Run makes the call if b admits it: see [resilience.Policy]. A call that a policy further in turned away says nothing of the
-// dependency and is ignored, whatever its error.
+// Run makes the call if b admits it: see [resilience.Policy]. A call that an inner policy refused
+// says nothing about the dependency, so it is ignored whatever its error.
 func (b *Breaker) Run(ctx context.Context, next resilience.Next) error {
 	p := b.phase.Load()
 	if !p.admitsAll {
@@ -136,7 +150,7 @@ func (b *Breaker) Run(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-// run is the rest of Run for a ticket that must be given back if the call was not made.
+// run is the slow path of Run: the ticket must be given back if the call was not made.
 func (t *ticket) run(ctx context.Context, next resilience.Next) error {
 	starts := next.Starts()
 	defer func() {
@@ -153,10 +167,13 @@ func (t *ticket) run(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-// Acquire asks for one call in two steps, for streams and callbacks: the holder of the permit makes the call and reports by
-// [Permit.Done], or gives it up by [Permit.Cancel]; `defer permit.Cancel()` is right. The error is [*OpenError] where the
-// call is refused, and [resilience.ContextErr] where ctx is done. Done classifies by ctx too. A stream is best
-// reported once it is established, by Done(nil), not at its end.
+// Acquire splits a call into two steps, for streams and callbacks. The holder of the permit makes
+// the call and then reports its outcome with [Permit.Done], or gives the permit back with
+// [Permit.Cancel]. It is safe to defer Cancel in any case.
+//
+// Acquire returns [*OpenError] if the call is refused, and [resilience.ContextErr] if ctx is done.
+// Done also uses ctx to classify the outcome. Report a stream with Done(nil) once it is
+// established, not when it ends.
 func (b *Breaker) Acquire(ctx context.Context) (Permit, error) {
 	if ctx.Err() != nil {
 		return Permit{}, resilience.ContextErr(ctx)
@@ -172,15 +189,16 @@ func (b *Breaker) Acquire(ctx context.Context) (Permit, error) {
 	return Permit{ctx: ctx, ticket: t}, nil
 }
 
-// A Permit is leave to make one call. The first of Done and Cancel counts, later ones do nothing; both are safe for
-// concurrent use. The zero Permit does nothing. A Permit must not be copied after its first use.
+// A Permit is permission to make one call. Only the first call of Done or Cancel counts; later ones
+// do nothing. Both are safe for concurrent use. The zero Permit does nothing. A Permit must not be
+// copied after first use.
 type Permit struct {
 	ctx    context.Context
-	used   atomic.Bool // set by the first of Done and Cancel, who alone uses ticket
+	used   atomic.Bool // set by the first call of Done or Cancel; only that call uses ticket
 	ticket ticket
 }
 
-// Done reports the call's error, nil for success, to be classified as a call of [Do] would be.
+// Done reports the call's error, nil for success. It is classified as for [Do].
 func (p *Permit) Done(err error) {
 	if p.used.Swap(true) {
 		return
@@ -190,7 +208,7 @@ func (p *Permit) Done(err error) {
 	t.done(p.ctx, err)
 }
 
-// Cancel gives the permit back: the call counts nothing, neither as failed nor as slow.
+// Cancel gives the permit back. The call isn't counted, neither as a failure nor as slow.
 func (p *Permit) Cancel() {
 	if p.used.Swap(true) {
 		return
@@ -199,13 +217,15 @@ func (p *Permit) Cancel() {
 	t.cancel()
 }
 
-// Name gives Config.Name.
+// Name returns Config.Name.
 func (b *Breaker) Name() string { return b.cfg.Name }
 
-// State tells the present state. It judges by the clock, and makes the transition that is due if a timer missed it.
+// State returns the current state. It also checks the clock, and makes a transition that is due if
+// its timer is late.
 func (b *Breaker) State() State { return b.current().state }
 
-// Snapshot tells the present state and counts. Counts that calls change meanwhile may be apart by those calls.
+// Snapshot returns the current state and counts. Counts may differ from each other by the calls
+// that end meanwhile.
 func (b *Breaker) Snapshot() Snapshot {
 	p := b.current()
 	b.mu.Lock()
@@ -213,29 +233,32 @@ func (b *Breaker) Snapshot() Snapshot {
 	return p.snapshot()
 }
 
-// ForceOpen opens the breaker by hand: it refuses every call until another by-hand call. It does nothing if it is forced
-// open already.
+// ForceOpen opens the breaker manually: it refuses every call until its state is next set manually.
+// ForceOpen does nothing if the breaker is already forced open.
 func (b *Breaker) ForceOpen() { b.force(ForcedOpen) }
 
-// HalfOpen makes the breaker half-open by hand. It does nothing if it is half-open already.
+// HalfOpen makes the breaker half-open manually. It does nothing if the breaker is already
+// half-open.
 func (b *Breaker) HalfOpen() { b.force(HalfOpen) }
 
-// Disable lets every call through by hand and counts none, until another by-hand call. It does nothing if the breaker is
-// disabled already.
+// Disable admits every call and counts none, until the state is next set manually. It does nothing
+// if the breaker is already disabled.
 func (b *Breaker) Disable() { b.force(Disabled) }
 
-// Reset closes the breaker by hand, with nothing counted and its openings forgotten. Of a closed breaker it starts a fresh
-// phase, which is no transition for OnStateChange.
+// Reset closes the breaker manually and clears all counts and openings. Calls that were admitted
+// before are no longer counted. Reset does this to a closed breaker too, but that isn't a
+// transition: OnStateChange is not called.
 func (b *Breaker) Reset() { b.force(Closed) }
 
-// A ticket is one admitted call. It is settled once, by done, cancel or unwind, which set phase to nil.
+// A ticket is an admitted call. It is settled once, by done, cancel, or unwind, which set phase to
+// nil.
 type ticket struct {
-	phase *phase // that admitted the call; nil: the call counts nowhere
-	probe *probe // in a half-open phase
-	mark  mark   // in a closed phase with a slow rate
+	phase *phase // the phase that admitted the call; nil if the call isn't counted
+	probe *probe // set in a half-open phase
+	mark  mark   // set in a closed phase with SlowRate
 }
 
-// done settles the call by its error. A panic of Classify leaves it unsettled.
+// done settles the call by its error. If Classify panics, the call stays unsettled.
 func (t *ticket) done(ctx context.Context, err error) {
 	p := t.phase
 	if p == nil {
@@ -259,7 +282,7 @@ func (t *ticket) done(ctx context.Context, err error) {
 	t.settle(outcome, err)
 }
 
-// unwind settles, when deferred, a call that ends by panic or runtime.Goexit.
+// unwind is deferred, and settles a call that ends by a panic or runtime.Goexit.
 func (t *ticket) unwind(ctx context.Context) {
 	if t.phase == nil {
 		return
@@ -272,7 +295,7 @@ func (t *ticket) settle(outcome Outcome, err error) {
 	t.phase = nil
 	switch {
 	case p.b.phase.Load() != p:
-		// Stale: it changes nothing.
+		// The phase has ended: ignore the result.
 	case t.probe != nil:
 		p.endProbe(t.probe, outcome, err)
 	default:
@@ -286,7 +309,7 @@ func (t *ticket) cancel() {
 	switch {
 	case p == nil || p.b.phase.Load() != p:
 	case t.probe != nil:
-		p.endProbe(t.probe, cancelled, nil)
+		p.endProbe(t.probe, canceled, nil)
 	case p.window != nil:
 		p.window.leave(t.mark)
 	}

@@ -10,70 +10,87 @@ import (
 	"github.com/effector-go/resilience/internal/outcome"
 )
 
-// Config says when a breaker opens, for how long, and what closes it. The zero Config opens after 5 failures in a row.
-// Each rule that is set is enough by itself to open it.
+// Config decides when a breaker opens, for how long, and what closes it. The zero Config opens
+// after 5 consecutive failures. Each rule that is set is enough to open the breaker.
 type Config struct {
-	// Name stands in errors, events and snapshots. Default none.
+	// Name appears in errors, events, and snapshots. Default none.
 	Name string
 
-	// Consecutive opens after so many failures in a row. At least 1; 0 is off, but 5 if no rule is set.
+	// Consecutive opens the breaker after this many failures in a row. At least 1; 0 is off, but 5
+	// if no rule is set.
 	Consecutive int
-	// Leaky opens when failures less successes, never counted below zero, reach it: the form of the book Cloud Native Go.
-	// Nothing leaks with time. At least 1; 0 is off.
+	// Leaky opens the breaker when failures minus successes, never counted below zero, reach it:
+	// the rule of the book Cloud Native Go. The count doesn't decrease with time. At least 1; 0 is
+	// off.
 	Leaky int
-	// Failures opens at so many failures among the last LastCalls calls. 1 to LastCalls; 0 is off.
+	// Failures opens the breaker after this many failures among the last LastCalls calls. 1 to
+	// LastCalls; 0 is off.
 	Failures int
-	// LastCalls is how many calls Failures looks back. 1 to 1,000,000, 8 bytes each.
+	// LastCalls is the number of calls that Failures considers. 1 to 1,000,000, at 8 bytes each.
 	LastCalls int
-	// FailureRate opens at this share of failures among the calls that ended in Window. Above 0, at most 1; 0 is off.
+	// FailureRate opens the breaker at this share of failures among the calls that ended in Window.
+	// Above 0, at most 1; 0 is off.
 	FailureRate float64
-	// SlowRate opens at this share of slow calls in Window: those that took SlowCall or longer, whatever their outcome, and
-	// those that still run after SlowCall (noticed at the next call, up to an eighth of SlowCall late). Above 0, at most 1; 0
-	// is off.
+	// SlowRate opens the breaker at this share of slow calls in Window. Above 0, at most 1; 0 is
+	// off. A call is slow, whatever its outcome, if it took SlowCall or longer, or if it is still
+	// running after SlowCall. A running call is noticed at the next call, up to an eighth of
+	// SlowCall late.
 	SlowRate float64
-	// SlowCall is how long a slow call takes. Above 0, and set together with SlowRate.
+	// SlowCall is the duration from which a call is slow. Above 0; must be set together with
+	// SlowRate.
 	SlowCall time.Duration
-	// Window is how far FailureRate and SlowRate look back, in ten buckets: a call counts for at least nine tenths of it and at
-	// most the whole. At least 1 µs; default 10 s.
+	// Window is how far back FailureRate and SlowRate look. It is divided into ten buckets, so a
+	// call counts for at least nine tenths of Window, and at most for all of it. At least 1 µs;
+	// default 10 s.
 	Window time.Duration
-	// MinCalls is how many calls Window must hold before a rate is judged. At least 1; default 20.
+	// MinCalls is the number of calls that Window must hold before a rate is judged. At least 1;
+	// default 20.
 	MinCalls int
 
-	// OpenFor is the first open time. It doubles with every opening in a row, which is one after a failed half-open, or after a
-	// closed phase that was shorter than the open time before it. Default 5 s.
+	// OpenFor is the first open time. Each consecutive opening doubles it. An opening is
+	// consecutive if it follows a failed half-open period, or a closed period shorter than the
+	// previous open time. Default 5 s.
 	OpenFor time.Duration
-	// MaxOpenFor bounds the doubled open time, and the RetryAfter of the failure that opened the breaker, which extends it. At
-	// least OpenFor; default the larger of OpenFor and 1 min.
+	// MaxOpenFor is the upper bound of the doubled open time. It also bounds RetryAfter, by which
+	// the failure that opens the breaker may extend the open time. At least OpenFor; default the
+	// larger of OpenFor and 1 min.
 	MaxOpenFor time.Duration
-	// Jitter is the share by which an open time is then lengthened at random, so that a fleet does not probe in step. 0 to 1;
-	// default 0.
+	// Jitter is the maximum share by which an open time is then lengthened at random, so that a
+	// fleet doesn't probe in step. 0 to 1; default 0.
 	Jitter float64
 
-	// Probes is how many probes may run at a time when half-open. At least 1; default 1.
+	// Probes is the number of probes that may run concurrently while half-open. At least 1; default
+	// 1.
 	Probes int
-	// ProbeSuccesses is how many successful probes close the breaker. At least Probes; default Probes.
+	// ProbeSuccesses is the number of successful probes that closes the breaker. At least Probes;
+	// default Probes.
 	ProbeSuccesses int
-	// ProbeFailures is how many failed probes open it again. At least 1; default 1.
+	// ProbeFailures is the number of failed probes that opens the breaker again. At least 1;
+	// default 1.
 	ProbeFailures int
-	// ProbeTimeout is after how long a probe without a result has failed; with SlowRate the shorter of it and SlowCall. Above
-	// 0; default 1 min.
+	// ProbeTimeout is the time after which a probe that hasn't finished counts as failed. With
+	// SlowRate, it is the shorter of ProbeTimeout and SlowCall. Above 0; default 1 min.
 	ProbeTimeout time.Duration
 
-	// DryRun counts, changes state and tells, but refuses nothing, even when forced open: to try a Config in production.
+	// DryRun makes the breaker count calls, change state, and report transitions, but never refuse
+	// a call, even when forced open. Use it to try a Config in production.
 	DryRun bool
-	// Classify says what a call that came back tells of the dependency, by the caller's ctx and the call's error. It is not
-	// asked about panics, nor about calls that a policy further in turned away. Default [DefaultClassify].
+	// Classify decides, from the caller's context and the call's error, whether a finished call
+	// counts as Success, Failure, or Ignored. It is not called for panics, or for calls that an
+	// inner policy refused. Default [DefaultClassify].
 	Classify func(ctx context.Context, err error) Outcome
-	// OnStateChange hears every transition once, in order, never under a lock, one at a time, on the goroutine that made the
-	// transition (a timer's, for the end of the open time) or on one that still delivers an earlier one. It may call the breaker;
-	// what that causes is delivered after it returns. A panic in it passes to that goroutine; later transitions are still
-	// delivered.
+	// OnStateChange is called once for every transition, in order, never concurrently, and never
+	// with a lock held. It runs on the goroutine that made the transition (a timer's goroutine at
+	// the end of the open time), or on one that is still delivering an earlier transition. It may
+	// call the breaker; transitions that this causes are delivered after it returns. If it panics,
+	// the panic continues on that goroutine, and later transitions are still delivered.
 	OnStateChange func(Transition)
 }
 
 const maxLastCalls = 1_000_000
 
-// Validate reports all mistakes of c at once, each with its field, value and range; nil if there are none.
+// Validate returns an error that lists every invalid field of c with its value and range, or nil if
+// there is none.
 func (c Config) Validate() error {
 	var mistakes []error
 	mistake := func(ok bool, field string, value any, must string) {
@@ -85,7 +102,7 @@ func (c Config) Validate() error {
 	positive := func(field string, d time.Duration) {
 		mistake(d >= 0, field, d, "positive, or 0 for the default")
 	}
-	share := func(field string, v float64) { // a NaN is in no range
+	share := func(field string, v float64) { // NaN is outside every range
 		mistake(v >= 0 && v <= 1, field, v, "above 0 and at most 1, or 0 for none")
 	}
 
@@ -128,7 +145,7 @@ func (c Config) Validate() error {
 	return errors.Join(mistakes...)
 }
 
-// withDefaults fills in the defaults of the fields that are zero.
+// withDefaults returns c with the defaults of all zero fields.
 func (c Config) withDefaults() Config {
 	if c.Consecutive == 0 && c.Leaky == 0 && c.Failures == 0 && c.FailureRate == 0 && c.SlowRate == 0 {
 		c.Consecutive = 5
@@ -153,7 +170,8 @@ func orDefault[N int | time.Duration](field *N, value N) {
 	}
 }
 
-// openTime is how long the breaker stays open at the given opening in a row, after a failure that asked for retryAfter.
+// openTime returns the open time of the given consecutive opening, caused by a failure that asked
+// for retryAfter.
 func (c *Config) openTime(openings int, retryAfter time.Duration, random float64) time.Duration {
 	d := c.MaxOpenFor
 	if shift := openings - 1; shift < 63 && c.OpenFor <= c.MaxOpenFor>>shift {
@@ -167,19 +185,19 @@ func (c *Config) openTime(openings int, retryAfter time.Duration, random float64
 	return d + time.Duration(longer)
 }
 
-// Outcome is what a call tells of the dependency.
+// Outcome is what a call says about the dependency.
 type Outcome int
 
-// The outcomes.
+// The outcomes of a call.
 const (
-	Success = Outcome(outcome.Success) // the dependency did its work
-	Failure = Outcome(outcome.Failure) // it did not
-	Ignored = Outcome(outcome.Ignored) // the call tells nothing: a probe's place is given back
+	Success = Outcome(outcome.Success) // the dependency worked
+	Failure = Outcome(outcome.Failure) // the dependency failed
+	Ignored = Outcome(outcome.Ignored) // neither; a probe gives its permit back
 )
 
-const cancelled Outcome = -1 // by Permit.Cancel: it tells nothing, nor is it slow
+const canceled Outcome = -1 // by Permit.Cancel: like Ignored, and never slow
 
-// String names the outcome: success, failure, ignored.
+// String returns "success", "failure", or "ignored".
 func (o Outcome) String() string {
 	switch o {
 	case Success:
@@ -192,7 +210,7 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", int(o))
 }
 
-// DefaultClassify is the Classify of a Config that has none. No error is a success. Any error is ignored while the caller's
-// own ctx.Err() is context.Canceled: the caller went away, and drivers return all sorts of errors then. Every other
-// error is a failure, that of an expired deadline too.
+// DefaultClassify is used if a Config has no Classify. A nil error is a success. Any error is
+// ignored if the caller's ctx.Err() is [context.Canceled]: the caller has gone away, and drivers
+// return all sorts of errors then. Every other error is a failure, including an expired deadline.
 func DefaultClassify(ctx context.Context, err error) Outcome { return Outcome(outcome.Of(ctx, err)) }

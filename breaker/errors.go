@@ -9,19 +9,21 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// ErrOpen is matched under [errors.Is] by every [*OpenError], of a half-open breaker too.
+// ErrOpen is matched under [errors.Is] by every [*OpenError], including that of a half-open
+// breaker.
 var ErrOpen = errors.New("breaker: open")
 
-// OpenError is the error of a call that a breaker refused. It matches [ErrOpen] and [resilience.ErrRefused]. One value
-// serves all refusals of a phase, so it must not be changed.
+// OpenError is returned for a call that a breaker refused. It matches [ErrOpen] and
+// [resilience.ErrRefused]. All refusals of one phase share one value, so don't modify it.
 type OpenError struct {
-	Name  string // of the breaker
+	Name  string // the breaker's name
 	State State  // Open, HalfOpen or ForcedOpen
 
-	until int64 // on package clock, 0 where no time is known
+	until int64 // when the open time ends, by package clock; 0 if unknown
 }
 
-// Error reads like "breaker payments: open, retry in 4.2s".
+// Error returns a text like "breaker payments: open, retry in 4.2s", or, for a half-open breaker,
+// "breaker payments: half-open, probing".
 func (e *OpenError) Error() string {
 	text := title(e.Name) + ": " + e.State.String()
 	if e.State == HalfOpen {
@@ -38,7 +40,7 @@ func (e *OpenError) Is(target error) bool {
 	return target == ErrOpen || target == resilience.ErrRefused
 }
 
-// RetryAfter is how long the breaker will stay open from now on, 0 where no time is known.
+// RetryAfter returns how long the breaker will stay open from now on, or 0 if that is unknown.
 func (e *OpenError) RetryAfter() time.Duration {
 	if e.until == 0 {
 		return 0

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// State is a breaker's state.
+// State is the state of a breaker.
 type State int
 
-// The states.
+// The states of a breaker.
 const (
-	Closed     State = iota // calls go through and are counted
-	Open                    // calls are refused until the open time is over
-	HalfOpen                // some calls go through as probes, others are refused
-	ForcedOpen              // by hand: calls are refused
-	Disabled                // by hand: calls go through and are not counted
+	Closed     State = iota // calls are admitted and counted
+	Open                    // calls are refused until the open time ends
+	HalfOpen                // some calls are admitted as probes, others are refused
+	ForcedOpen              // set manually: calls are refused
+	Disabled                // set manually: calls are admitted and not counted
 )
 
-// String names the state: closed, open, half-open, forced open, disabled.
+// String returns "closed", "open", "half-open", "forced open", or "disabled".
 func (s State) String() string {
 	switch s {
 	case Closed:
@@ -34,37 +34,50 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", int(s))
 }
 
-// A Transition is a change of state, as OnStateChange hears it.
+// A Transition is a change of state. OnStateChange is called with it.
 type Transition struct {
 	Name     string
 	From, To State
 	At       time.Time
-	Cause    string   // in words, such as "5 failures in a row"
+	Cause    string   // why, for people, such as "5 failures in a row"
 	Snapshot Snapshot // of the phase that ended
 }
 
-// String reads like "breaker payments: closed to open: 5 failures in a row".
+// String returns a text like "breaker payments: closed to open: 5 failures in a row".
 func (t Transition) String() string {
 	return fmt.Sprintf("%s: %v to %v: %s", title(t.Name), t.From, t.To, t.Cause)
 }
 
-// A Snapshot tells what a breaker knows at one time. Counts that no rule of its Config needs stay zero.
+// A Snapshot is a breaker's state and counts at one time. Counts that no rule of its Config needs
+// are zero.
 type Snapshot struct {
 	Name  string
 	State State
 	Since time.Time // when the state began
-	Until time.Time // of an open breaker: when it becomes half-open; else zero
+	Until time.Time // when an open breaker becomes half-open; otherwise zero
 
-	Calls       int // closed: that ended in Window (or among LastCalls), ignored ones excepted; half-open: probes that ended
-	Failures    int // of those Calls
-	Slow        int // closed, with SlowRate: slow ones in Window, ignored ones and those still running included
-	Running     int // with SlowRate, or half-open: calls that the phase admitted and that have not ended
-	Consecutive int // with the rule Consecutive: failures in a row
-	Leak        int // with the rule Leaky: failures less successes
-	Openings    int // in a row, for the open time; 0 again once closed for longer than the last open time
+	// Calls is the number of calls that ended in Window or are among LastCalls, without ignored
+	// ones; if half-open, the number of probes that ended.
+	Calls    int
+	Failures int // how many of Calls failed
+
+	// Slow is the number of slow calls in Window if SlowRate is set, including ignored ones and
+	// those still running.
+	Slow int
+
+	// Running is the number of calls that the phase admitted and that haven't ended. It is counted
+	// with SlowRate, or if half-open.
+	Running     int
+	Consecutive int // failures in a row; with the rule Consecutive
+	Leak        int // failures minus successes; with the rule Leaky
+
+	// Openings is the number of consecutive openings, which determines the open time. It is 0 again
+	// once the breaker has been closed for longer than the last open time.
+	Openings int
 }
 
-// deliver tells the events that wait, unless another goroutine is at it: that one then tells them all.
+// deliver calls OnStateChange with the queued events, unless another goroutine is doing so: that
+// goroutine then delivers all of them.
 func (b *Breaker) deliver() {
 	b.mu.Lock()
 	mine := !b.delivering && len(b.events) > 0
@@ -73,15 +86,15 @@ func (b *Breaker) deliver() {
 	}
 	b.mu.Unlock()
 	if mine {
-		b.tellAll()
+		b.deliverAll()
 	}
 }
 
-func (b *Breaker) tellAll() {
+func (b *Breaker) deliverAll() {
 	done := false
 	defer func() {
-		if !done { // OnStateChange panicked, or called runtime.Goexit: that goes on when the rest is told
-			b.tellAll()
+		if !done { // OnStateChange panicked or called runtime.Goexit: deliver the rest before that continues
+			b.deliverAll()
 		}
 	}()
 	for {

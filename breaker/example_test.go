@@ -23,7 +23,7 @@ func Example() {
 	// breaker payments: open, retry in 5s true
 }
 
-// The circuit breaker of the book Cloud Native Go, with the half-open state that its closure lacks.
+// The circuit breaker of the book Cloud Native Go, plus the half-open state that its closure lacks.
 func Example_book() {
 	calls := 0
 	failAfter := func(n int) func(context.Context) (int, error) {
@@ -40,8 +40,8 @@ func Example_book() {
 		_, err := breaker.Do(context.Background(), circuit, fn)
 		open = open || errors.Is(err, breaker.ErrOpen)
 	}
-	fmt.Println("made:", calls, "opened:", open)
-	// Output: made: 6 opened: true
+	fmt.Println("calls:", calls, "opened:", open)
+	// Output: calls: 6 opened: true
 }
 
 func ExampleBreaker_Acquire() {
@@ -55,7 +55,7 @@ func ExampleBreaker_Acquire() {
 		}
 		defer permit.Cancel()
 		err = subscribe(ctx)
-		permit.Done(err) // established or not: what comes later is no concern of the breaker
+		permit.Done(err) // reports whether the stream was established; its later end isn't counted
 		return err
 	}
 	fmt.Println(listen(context.Background()))
@@ -70,5 +70,5 @@ func ExampleConfig_OnStateChange() {
 	b.Reset()
 	// Output:
 	// breaker payments: closed to open: 5 failures in a row
-	// breaker payments: open to closed: by hand
+	// breaker payments: open to closed: manual
 }

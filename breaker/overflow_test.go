@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Nobody can count a billion failures in a test, let alone the most that a counter holds. So each counter starts near its limit here.
+// No test can count up to the limits of the counters. So each counter starts near its limit here.
 
 var errCounted = errors.New("counted")
 
-// countCalls makes calls on b that all end with err, and returns how many were admitted.
+// countCalls makes calls through b that all end with err, and returns how many were admitted.
 func countCalls(b *Breaker, calls int, err error) (admitted int) {
 	for range calls {
 		_, got := Do(context.Background(), b, func(context.Context) (int, error) { return 0, err })
@@ -28,46 +28,47 @@ func countCalls(b *Breaker, calls int, err error) (admitted int) {
 
 const billion = 1_000_000_000
 
-func TestFailuresInARowOpenAtTheirLimitHoweverLarge(t *testing.T) {
+func TestConsecutiveOpensAtAnyLimit(t *testing.T) {
 	for _, limit := range []int{billion, 1 << 40, math.MaxInt - 1, math.MaxInt} {
 		b := New(Config{Consecutive: limit})
 		b.phase.Load().streak.Store(int64(limit) - 3)
 		if n := countCalls(b, 2, errCounted); n != 2 || b.State() != Closed {
-			t.Errorf("%d: %d calls, %v, want closed with one failure to go", limit, n, b.State())
+			t.Errorf("limit %d: got %d calls, %v, want closed with one failure to go", limit, n, b.State())
 		}
 		if n := countCalls(b, 10, errCounted); n != 1 || b.State() != Open {
-			t.Errorf("%d: %d more calls, %v, want open at the limit", limit, n, b.State())
+			t.Errorf("limit %d: got %d more calls, %v, want open at the limit", limit, n, b.State())
 		}
 	}
 }
 
-func TestOneSuccessForgetsABillionFailuresInARow(t *testing.T) {
+func TestConsecutiveForgetsAnyCountAtSuccess(t *testing.T) {
 	b := New(Config{Consecutive: math.MaxInt})
 	b.phase.Load().streak.Store(math.MaxInt64 - 1)
 	countCalls(b, 1, nil)
 	if n := countCalls(b, 1000, errCounted); n != 1000 || b.Snapshot().Consecutive != 1000 {
-		t.Errorf("%d calls, %+v", n, b.Snapshot())
+		t.Errorf("got %d calls, %+v, want 1000 failures in a row", n, b.Snapshot())
 	}
 }
 
-func TestLeakIsExactHoweverLarge(t *testing.T) {
+func TestLeakyIsExactAtAnyLimit(t *testing.T) {
 	for _, limit := range []int{billion, 1 << 40, math.MaxInt - 1, math.MaxInt} {
 		b := New(Config{Leaky: limit})
 		b.phase.Load().leak.Store(int64(limit) - 1)
 		for range 5 {
 			countCalls(b, 1, nil)
 			if n := countCalls(b, 1, errCounted); n != 1 || b.State() != Closed || b.Snapshot().Leak != limit-1 {
-				t.Fatalf("%d: %+v", limit, b.Snapshot())
+				t.Fatalf("limit %d: got %+v, want closed with one failure to go", limit, b.Snapshot())
 			}
 		}
 		if n := countCalls(b, 10, errCounted); n != 1 || b.State() != Open {
-			t.Errorf("%d: %d more calls, %v, want open at the limit", limit, n, b.State())
+			t.Errorf("limit %d: got %d more calls, %v, want open at the limit", limit, n, b.State())
 		}
 	}
 }
 
-// The callers behind the one that reaches the largest number add to it all the same: the sum runs over, but that phase has ended.
-func TestRacingFailuresAtTheLargestNumberOpenOnce(t *testing.T) {
+// Callers that follow the one that reaches the largest number also add to it. The sum overflows,
+// but by then its phase has ended.
+func TestBreakerOpensOnceAtLargestCount(t *testing.T) {
 	for _, c := range []Config{{Consecutive: math.MaxInt}, {Leaky: math.MaxInt}} {
 		opened := 0
 		c.OnStateChange = func(Transition) { opened++ }
@@ -84,12 +85,12 @@ func TestRacingFailuresAtTheLargestNumberOpenOnce(t *testing.T) {
 		}
 		g.Wait()
 		if opened != 1 || b.State() != Open {
-			t.Errorf("%+v: opened %d times, %v", c, opened, b.State())
+			t.Errorf("%+v: got %d openings, %v, want 1, open", c, opened, b.State())
 		}
 	}
 }
 
-// fill gives the words of a class, for every epoch in the window of every stripe, so many calls.
+// fill sets the class's count of every epoch in the window, in every stripe.
 func fill(w *window, class int, calls uint64) {
 	for _, stripe := range *w.stripes.Load() {
 		for epoch := range int64(span) {
@@ -98,43 +99,43 @@ func fill(w *window, class int, calls uint64) {
 	}
 }
 
-// With every word as full as it gets the share is still exact to nine digits, and no call opens or closes the breaker that would not
-// have done so with fewer.
-func TestFullWindowKeepsItsShare(t *testing.T) {
+// With every word full the share is still exact to nine digits. Every decision is the same as with
+// smaller counts.
+func TestWindowKeepsShareWhenFull(t *testing.T) {
 	for name, test := range map[string]struct {
 		successes, failures uint64
 		rate                float64
 		opens               bool
 	}{
-		"a billion failures of a billion":   {0, billion / span, 1, true},
-		"a billion failures in two billion": {billion / span, billion / span, 0.51, false},
-		"full of failures":                  {0, countMask, 1, true},
-		"full of failures but one":          {0, countMask - 1, 1, true},
-		"full of successes":                 {countMask, 0, 0.000001, false},
-		"full of both, under the rate":      {countMask, countMask, 0.500001, false},
-		"full of both, at the rate":         {countMask, countMask, 0.5, true},
+		"billion failures of a billion calls":   {0, billion / span, 1, true},
+		"billion failures of two billion calls": {billion / span, billion / span, 0.51, false},
+		"full of failures":                      {0, countMask, 1, true},
+		"one failure below full":                {0, countMask - 1, 1, true},
+		"full of successes":                     {countMask, 0, 0.000001, false},
+		"full of both and below the rate":       {countMask, countMask, 0.500001, false},
+		"full of both and at the rate":          {countMask, countMask, 0.5, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := New(Config{FailureRate: test.rate, Window: time.Second, MinCalls: 1})
 				w := b.phase.Load().window
-				w.grow() // every stripe there can be
+				w.grow() // to the maximum of stripes
 				time.Sleep(950 * time.Millisecond)
 				fill(w, fastSuccess, test.successes)
 				fill(w, fastFailure, test.failures)
 				admitted := countCalls(b, 100, errCounted)
 				if opened := b.State() == Open; opened != test.opens || opened != (admitted == 1) || !opened && admitted != 100 {
-					t.Errorf("%v after %d calls", b.State(), admitted)
+					t.Errorf("got %v after %d calls", b.State(), admitted)
 				}
 				if failures, calls := w.failed(9); failures < int64(test.failures) || calls < failures || calls < int64(test.successes) {
-					t.Errorf("%d failures of %d calls: the sum ran over", failures, calls)
+					t.Errorf("got %d failures of %d calls: the sum overflowed", failures, calls)
 				}
 			})
 		})
 	}
 }
 
-func TestFullWindowOfSlowCallsKeepsItsShare(t *testing.T) {
+func TestWindowKeepsSlowShareWhenFull(t *testing.T) {
 	for _, opens := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			b := New(Config{SlowRate: 0.6, SlowCall: time.Hour, Window: time.Second, MinCalls: 1})
@@ -149,30 +150,31 @@ func TestFullWindowOfSlowCallsKeepsItsShare(t *testing.T) {
 			}
 			admitted := countCalls(b, 100, nil)
 			if opened := b.State() == Open; opened != opens || !opened && admitted != 100 {
-				t.Errorf("%v after %d calls", b.State(), admitted)
+				t.Errorf("got %v after %d calls", b.State(), admitted)
 			}
 		})
 	}
 }
 
-// A trillion calls that hang for longer than the ring goes round are slow, and those that come and go beside them are not lost.
-func TestATrillionHangingCallsAreSlow(t *testing.T) {
+// A trillion calls hang until the ring has gone around.
+func TestWindowCountsTrillionHangingCallsAsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{SlowRate: 1, SlowCall: time.Second, Window: time.Second, MinCalls: 1})
 		w := b.phase.Load().window
 		const trillion = 1_000_000_000_000
 		w.carried.Store(trillion)
 		if all, slow := w.running(w.began); all != trillion || slow != trillion {
-			t.Errorf("%d run, %d slow", all, slow)
+			t.Errorf("got %d running, %d slow, want a trillion", all, slow)
 		}
 		if n := countCalls(b, 1, nil); n != 0 || b.State() != Open {
-			t.Errorf("%d calls, %v, want the calls that hang to open", n, b.State())
+			t.Errorf("got %d calls, %v, want the hanging calls to open the breaker", n, b.State())
 		}
 	})
 }
 
-// Words hold thirty bits of their epoch's number. When these come round, calls count on as before and old ones are forgotten.
-func TestWindowCountsOnWhenItsEpochsComeRound(t *testing.T) {
+// A word holds thirty bits of its epoch's number. When they wrap around, counting continues and old
+// calls are forgotten.
+func TestWindowSurvivesEpochWraparound(t *testing.T) {
 	for _, rounds := range []int64{1, 2, 7} {
 		synctest.Test(t, func(t *testing.T) {
 			b := New(Config{FailureRate: 0.5, SlowRate: 1, SlowCall: time.Second, Window: time.Second, MinCalls: 4})
@@ -182,19 +184,19 @@ func TestWindowCountsOnWhenItsEpochsComeRound(t *testing.T) {
 				countCalls(b, 3, nil)
 				want := 3 * min(i+1, span)
 				if s := b.Snapshot(); s.Calls != want || s.Failures != 0 || s.State != Closed || s.Running != 0 {
-					t.Fatalf("round %d, epoch %d: %+v, want %d calls", rounds, i, s, want)
+					t.Fatalf("round %d, epoch %d: got %+v, want %d calls", rounds, i, s, want)
 				}
 				time.Sleep(100 * time.Millisecond)
 			}
 			if n := countCalls(b, 100, errCounted); n != 27 || b.State() != Open {
-				t.Errorf("round %d: %d failures opened it, want as many as 27 calls in nine epochs", rounds, n)
+				t.Errorf("round %d: got open after %d failures, want 27, the number of calls in nine epochs", rounds, n)
 			}
 		})
 	}
 }
 
-// The same for the calls that run: one that hangs while the fine epochs come round is slow afterwards.
-func TestRunningCallsAreKeptWhenFineEpochsComeRound(t *testing.T) {
+// A call that hangs while the fine epochs wrap around is slow afterwards.
+func TestWindowKeepsRunningCallsAtFineEpochWraparound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{SlowRate: 1, SlowCall: 800 * time.Millisecond, Window: time.Hour, MinCalls: 2})
 		w := b.phase.Load().window
@@ -205,23 +207,24 @@ func TestRunningCallsAreKeptWhenFineEpochsComeRound(t *testing.T) {
 		}
 		time.Sleep(700 * time.Millisecond)
 		if n := countCalls(b, 1, errCounted); n != 1 || b.Snapshot().Running != 2 {
-			t.Errorf("%d calls, %+v", n, b.Snapshot())
+			t.Errorf("got %d calls, %+v, want 1 call, 2 running", n, b.Snapshot())
 		}
 		time.Sleep(100 * time.Millisecond)
 		if s := b.Snapshot(); s.Running != 2 || s.Slow != 2 {
-			t.Errorf("%+v, want both slow", s)
+			t.Errorf("got %+v, want both slow", s)
 		}
 		for i := range hung {
 			hung[i].Cancel()
 		}
 		if s := b.Snapshot(); s.Running != 0 || s.Slow != 0 {
-			t.Errorf("%+v, want none to run", s)
+			t.Errorf("got %+v, want none running", s)
 		}
 	})
 }
 
-// Misses are counted in 32 bits, which run over on a busy server. Stripes are then made no second time, and no call is lost.
-func TestMissesMayRunOver(t *testing.T) {
+// Misses are counted in 32 bits, which overflow on a busy server. Then the stripes aren't created
+// again, and no call is lost.
+func TestWindowSurvivesMissOverflow(t *testing.T) {
 	const callers, each = 8, 2000
 	for _, misses := range []int32{math.MaxInt32 - 1, math.MinInt32, -1, missesToGrow - 1} {
 		b := New(Config{FailureRate: 1, Window: time.Hour, MinCalls: math.MaxInt})
@@ -237,13 +240,14 @@ func TestMissesMayRunOver(t *testing.T) {
 		w.misses.Store(missesToGrow)
 		w.grow()
 		if s := b.Snapshot(); s.Calls != callers*each || s.Failures != callers*each || len(*w.stripes.Load()) != stripes {
-			t.Errorf("from %d misses: %+v in %d stripes, want %d calls in %d", misses, s, len(*w.stripes.Load()), callers*each, stripes)
+			t.Errorf("from %d misses: got %+v in %d stripes, want %d calls in %d", misses, s, len(*w.stripes.Load()), callers*each, stripes)
 		}
 	}
 }
 
-// Numbers of calls have 43 bits, which come round after some months of a million calls a second. Not a call is lost or remembered for longer.
-func TestLastCallsForgetHoweverManyThereWere(t *testing.T) {
+// Numbers of calls have 43 bits, which wrap around after a few months of a million calls per
+// second. No call is lost or remembered for too long.
+func TestLastCallsForgetAfterAnyNumberOfCalls(t *testing.T) {
 	for _, size := range []int{4, 5, 1000} {
 		for _, before := range []uint64{billion, 1 << 32, numberMask - 2, numberMask - 1, numberMask} {
 			b := New(Config{Failures: 3, LastCalls: size})
@@ -256,22 +260,22 @@ func TestLastCallsForgetHoweverManyThereWere(t *testing.T) {
 			for range 5 {
 				countCalls(b, 2, errCounted)
 				if s := b.Snapshot(); s.State != Closed || s.Calls != size || s.Failures != 2 {
-					t.Fatalf("%d calls after %d: %+v", size, before, s)
+					t.Fatalf("last %d calls after %d: got %+v, want closed, 2 failures", size, before, s)
 				}
 				countCalls(b, size-1, nil)
 				if s := b.Snapshot(); s.State != Closed || s.Calls != size || s.Failures != 1 {
-					t.Fatalf("%d calls after %d: %+v", size, before, s)
+					t.Fatalf("last %d calls after %d: got %+v, want closed, 1 failure", size, before, s)
 				}
 				countCalls(b, 1, nil)
 			}
 			if n := countCalls(b, 20, errCounted); n != 3 || b.State() != Open {
-				t.Errorf("%d calls after %d: %d more failures, %v, want 3 to open", size, before, n, b.State())
+				t.Errorf("last %d calls after %d: got %d more failures, %v, want open after 3", size, before, n, b.State())
 			}
 		}
 	}
 }
 
-func TestLastCallsUnderRaceForgetWhenTheirNumbersComeRound(t *testing.T) {
+func TestLastCallsSurviveNumberWraparoundUnderRace(t *testing.T) {
 	const size, callers, each = 64, 8, 2000
 	l := newLastCalls(size, size+1)
 	before := uint64(numberMask - callers*each/2)
@@ -297,11 +301,11 @@ func TestLastCallsUnderRaceForgetWhenTheirNumbersComeRound(t *testing.T) {
 		}
 	}
 	if calls, failures := l.held(); calls != size || failures != written {
-		t.Errorf("%d calls, %d failures, of which %d are written down", calls, failures, written)
+		t.Errorf("got %d calls, %d failures, %d failures in the ring", calls, failures, written)
 	}
 }
 
-func TestProbesDecideAtTheirLimitHoweverLarge(t *testing.T) {
+func TestProbesDecideAtAnyLimit(t *testing.T) {
 	for _, limit := range []int{billion, math.MaxInt} {
 		b := New(Config{ProbeSuccesses: limit, ProbeFailures: limit})
 		for _, test := range []struct {
@@ -309,23 +313,24 @@ func TestProbesDecideAtTheirLimitHoweverLarge(t *testing.T) {
 			err   error
 			then  State
 		}{
-			{func(t *probes) *int { return &t.succeeded }, nil, Closed},
-			{func(t *probes) *int { return &t.failed }, errCounted, Open},
+			{func(p *probes) *int { return &p.succeeded }, nil, Closed},
+			{func(p *probes) *int { return &p.failed }, errCounted, Open},
 		} {
 			b.HalfOpen()
 			*test.count(b.phase.Load().probes) = limit - 2
 			if countCalls(b, 1, test.err); b.State() != HalfOpen {
-				t.Errorf("%d: %v before the limit", limit, b.State())
+				t.Errorf("limit %d: got %v before the limit, want half-open", limit, b.State())
 			}
 			if countCalls(b, 1, test.err); b.State() != test.then {
-				t.Errorf("%d: %v at the limit, want %v", limit, b.State(), test.then)
+				t.Errorf("limit %d: got %v at the limit, want %v", limit, b.State(), test.then)
 			}
 		}
 	}
 }
 
-// After ever so many openings in a row the open time is the largest, the count goes on, and success ends it.
-func TestOpenTimeStaysTheLargestAfterAnyNumberOfOpenings(t *testing.T) {
+// After any number of consecutive openings the open time is the largest, counting continues, and a
+// success ends it.
+func TestOpenTimeStaysAtMaxAfterAnyNumberOfOpenings(t *testing.T) {
 	for _, openings := range []int{61, 62, 63, 64, 65, billion, math.MaxInt - 2} {
 		for _, maxOpen := range []time.Duration{time.Minute, math.MaxInt64} {
 			synctest.Test(t, func(t *testing.T) {
@@ -335,7 +340,7 @@ func TestOpenTimeStaysTheLargestAfterAnyNumberOfOpenings(t *testing.T) {
 				countCalls(b, 1, errCounted)
 				p := b.phase.Load()
 				if p.state != Open || p.openings != openings+1 || p.openTime != maxOpen || p.until < p.began {
-					t.Errorf("after %d: %v, opening %d, open for %v", openings, p.state, p.openings, p.openTime)
+					t.Errorf("after %d openings: got %v, opening %d, open for %v", openings, p.state, p.openings, p.openTime)
 				}
 				if maxOpen == math.MaxInt64 {
 					return
@@ -345,7 +350,7 @@ func TestOpenTimeStaysTheLargestAfterAnyNumberOfOpenings(t *testing.T) {
 				countCalls(b, 1, nil)
 				time.Sleep(maxOpen)
 				if s := b.Snapshot(); s.State != Closed || s.Openings != 0 {
-					t.Errorf("after %d: %+v", openings, s)
+					t.Errorf("after %d openings: got %+v, want closed, 0 openings", openings, s)
 				}
 			})
 		}

@@ -10,34 +10,35 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// A phase is one stay in a state. An admitted call refers to its phase, so a result that comes after the phase has ended
-// finds that it is no longer the breaker's and falls away.
+// A phase is one period of a state. An admitted call refers to its phase. A result that arrives
+// after the phase has ended finds another phase in the breaker, and is ignored.
 type phase struct {
 	b     *Breaker
 	state State
 
-	// What a call may know at once, derived from state and Config.
-	admitsAll  bool // closed without SlowRate: there is nothing to note before a call
-	refusesAll bool // open or forced open, and no dry run
-	simple     bool // admitsAll, and a nil error is a success that changes streak only
-	windowOnly bool // closed, and a nil error is a success that changes window only: count would do the same, by a longer way
+	// What a call needs to know first, derived from state and Config.
+	admitsAll  bool // closed without SlowRate: nothing needs to be noted before a call
+	refusesAll bool // open or forced open, and not a dry run
+	simple     bool // admitsAll, and a nil error is a success that changes only streak
+	windowOnly bool // closed, and a nil error is a success that changes only window, as count would
 
-	refusal error // *OpenError, what a call gets that is not admitted; nil if that cannot be
+	// refusal is the *OpenError of a refused call; nil if the phase can't refuse.
+	refusal error
 
 	streak atomic.Int64 // failures in a row; with the rule Consecutive
-	leak   atomic.Int64 // failures less successes; with the rule Leaky
-	last   *lastCalls   // with the rule Failures
-	window *window      // with FailureRate or SlowRate
-	probes *probes      // half-open
+	leak   atomic.Int64 // failures minus successes; with the rule Leaky
+	last   *lastCalls   // set with the rule Failures
+	window *window      // set with FailureRate or SlowRate
+	probes *probes      // set if half-open
 
 	since    time.Time
-	began    int64         // since, on package clock
-	until    int64         // open: when it becomes half-open, on package clock
-	openings int           // in a row, this one included
-	openTime time.Duration // of the latest opening; 0: none since New or Reset
+	began    int64         // since, by package clock
+	until    int64         // if open: when it becomes half-open, by package clock
+	openings int           // consecutive openings, including this one
+	openTime time.Duration // of the latest opening; 0 if there was none since New or Reset
 }
 
-// newPhase makes a phase that begins now and knows nothing of what was before.
+// newPhase returns a phase that begins now, with all counts at zero.
 func newPhase(b *Breaker, state State) *phase {
 	p := &phase{b: b, state: state, since: time.Now(), began: clock.Now()}
 	c := &b.cfg
@@ -62,12 +63,12 @@ func newPhase(b *Breaker, state State) *phase {
 	return p
 }
 
-// admitNoted decides on a call where more is to do than to load the phase.
+// admitNoted decides on a call if that takes more than loading the phase.
 func (b *Breaker) admitNoted(p *phase) (ticket, error) {
 	for {
 		switch p.state {
 		case Closed:
-			if p.admitsAll { // the phase that came after p
+			if p.admitsAll { // a phase that followed the first one
 				return ticket{phase: p}, nil
 			}
 			now := clock.Now()
@@ -95,7 +96,7 @@ func (b *Breaker) admitNoted(p *phase) (ticket, error) {
 	}
 }
 
-// refuse turns a call away, or in a dry run admits it without counting it.
+// refuse refuses a call; in a dry run it admits the call without counting it.
 func (p *phase) refuse() (ticket, error) {
 	if p.b.cfg.DryRun {
 		return ticket{}, nil
@@ -103,7 +104,8 @@ func (p *phase) refuse() (ticket, error) {
 	return ticket{}, p.refusal
 }
 
-// count books the outcome of a call that the closed phase p admitted, and opens the breaker if a rule says so.
+// count counts the outcome of a call that the closed phase p admitted, and opens the breaker if a
+// rule is met.
 func (p *phase) count(t *ticket, outcome Outcome, err error) {
 	c := &p.b.cfg
 	cause := ""
@@ -112,7 +114,7 @@ func (p *phase) count(t *ticket, outcome Outcome, err error) {
 	}
 	failed := outcome == Failure
 	if !failed {
-		err = nil // it may be slow, but asks for no time
+		err = nil // the call may be slow, but its RetryAfter doesn't count
 	}
 	if outcome == Ignored {
 		if cause != "" {
@@ -121,18 +123,19 @@ func (p *phase) count(t *ticket, outcome Outcome, err error) {
 		return
 	}
 	if p.last != nil && p.last.book(failed) {
-		cause = fmt.Sprintf("%d failures among the last %d calls", c.Failures, c.LastCalls)
+		cause = count(c.Failures, "failure") + " among the last " + count(c.LastCalls, "call")
 	}
 	if c.Leaky > 0 && addNotBelowZero(&p.leak, failed) >= int64(c.Leaky) && failed {
-		cause = fmt.Sprintf("%d failures more than successes", c.Leaky)
+		cause = count(c.Leaky, "failure") + " more than successes"
 	}
 	if c.Consecutive > 0 {
 		if failed {
 			if p.streak.Add(1) >= int64(c.Consecutive) {
-				cause = fmt.Sprintf("%d failures in a row", c.Consecutive)
+				cause = count(c.Consecutive, "failure") + " in a row"
 			}
 		} else if p.streak.Load() != 0 {
-			// A failure added meanwhile is either before this success, and forgotten, or has seen its sum and opens.
+			// A failure added meanwhile either precedes this success, and is forgotten, or has
+			// seen its own sum and opens the breaker.
 			p.streak.Store(0)
 		}
 	}
@@ -141,7 +144,7 @@ func (p *phase) count(t *ticket, outcome Outcome, err error) {
 	}
 }
 
-// addNotBelowZero counts a failure up and a success down, and returns the sum.
+// addNotBelowZero adds one for a failure, subtracts one for a success, and returns the sum.
 func addNotBelowZero(leak *atomic.Int64, failed bool) int64 {
 	if failed {
 		return leak.Add(1)
@@ -154,7 +157,8 @@ func addNotBelowZero(leak *atomic.Int64, failed bool) int64 {
 	}
 }
 
-// trip opens the breaker from p, if it is still in p. err is that of the failure that did it.
+// trip opens the breaker if p is still its phase. err is the error of the failure that caused it.
+// Asking err for its RetryAfter may panic. Then no lock is held, and the breaker opens anyway.
 func (p *phase) trip(cause string, err error) {
 	after := time.Duration(0)
 	defer func() {
@@ -163,12 +167,12 @@ func (p *phase) trip(cause string, err error) {
 		p.b.mu.Unlock()
 		p.b.deliver()
 	}()
-	after, _ = resilience.RetryAfter(err) // asks the user's error, which may panic: neither under the lock nor instead of the trip
+	after, _ = resilience.RetryAfter(err) // asks the user's error
 }
 
-// The following are every transition there is. All are made with b.mu held, and do nothing if p has ended.
+// The functions below make all transitions. They need b.mu held, and do nothing if p has ended.
 
-// reopen is closed or half-open to open.
+// reopen changes the state from closed or half-open to open.
 func (p *phase) reopen(cause string, retryAfter time.Duration) {
 	b := p.b
 	if b.phase.Load() != p {
@@ -182,12 +186,13 @@ func (p *phase) reopen(cause string, retryAfter time.Duration) {
 	next.openTime = b.cfg.openTime(next.openings, retryAfter, rand.Float64())
 	next.until = clock.Add(next.began, next.openTime)
 	next.refusal = &OpenError{Name: b.cfg.Name, State: Open, until: next.until}
-	// Never stopped: a late one finds another phase. (Stopping a timer from outside its synctest bubble is fatal.)
+	// The timer is never stopped: if it fires late it finds another phase. (Stopping a timer from
+	// outside its synctest bubble is fatal.)
 	time.AfterFunc(next.openTime, next.openTimeOver)
 	p.change(next, cause)
 }
 
-// openTimeOver is open to half-open.
+// openTimeOver changes the state from open to half-open.
 func (p *phase) openTimeOver() {
 	p.b.mu.Lock()
 	p.halfOpen()
@@ -203,14 +208,14 @@ func (p *phase) halfOpen() {
 	}
 }
 
-// closeAgain is half-open to closed.
+// closeAgain changes the state from half-open to closed.
 func (p *phase) closeAgain(cause string) {
 	next := newPhase(p.b, Closed)
 	next.openings, next.openTime = p.openings, p.openTime
 	p.change(next, cause)
 }
 
-// force is any state to one chosen by hand.
+// force changes any state to a manually chosen one.
 func (b *Breaker) force(state State) {
 	b.mu.Lock()
 	b.catchUp()
@@ -220,13 +225,13 @@ func (b *Breaker) force(state State) {
 		if state != Closed && (p.state != Closed || time.Duration(next.began-p.began) < p.openTime) {
 			next.openings, next.openTime = p.openings, p.openTime
 		}
-		p.change(next, "by hand")
+		p.change(next, "manual")
 	}
 	b.mu.Unlock()
 	b.deliver()
 }
 
-// change puts next in the place of p, which is the present phase, and queues the event.
+// change replaces p, the current phase, with next, and queues the event.
 func (p *phase) change(next *phase, cause string) {
 	b := p.b
 	b.phase.Store(next)
@@ -237,7 +242,7 @@ func (p *phase) change(next *phase, cause string) {
 	}
 }
 
-// current is the present phase after what is due by the clock.
+// current returns the current phase after making any transition that is due.
 func (b *Breaker) current() *phase {
 	p := b.phase.Load()
 	if p.state != Open && p.state != HalfOpen {
@@ -251,7 +256,7 @@ func (b *Breaker) current() *phase {
 	return p
 }
 
-// catchUp makes, with b.mu held, the transition that a timer missed.
+// catchUp makes the transition that is due if its timer is late. It needs b.mu held.
 func (b *Breaker) catchUp() {
 	p := b.phase.Load()
 	switch p.state {
@@ -264,7 +269,7 @@ func (b *Breaker) catchUp() {
 	}
 }
 
-// snapshot tells of p, with b.mu held.
+// snapshot returns p's state and counts. It needs b.mu held.
 func (p *phase) snapshot() Snapshot {
 	c := &p.b.cfg
 	s := Snapshot{
@@ -289,24 +294,24 @@ func (p *phase) snapshot() Snapshot {
 	return s
 }
 
-// probes are what a half-open phase knows, guarded by b.mu but for full.
+// probes is the state of a half-open phase. All of it except full is guarded by b.mu.
 type probes struct {
-	running   []*probe // in the order of their admission and so of their deadlines
+	running   []*probe // in the order of admission, and so of deadlines
 	succeeded int
 	failed    int
-	timer     bool // one is set for the deadline of a probe
+	timer     bool // a timer is set for a probe's deadline
 
-	// full is stored with b.mu held when a place is taken or given back. A reader may refuse by it alone: whoever finds it false
-	// looks again under b.mu.
+	// full is stored with b.mu held whenever a probe is admitted or ends. A reader may refuse by it
+	// alone. A reader that finds it false must check again under b.mu.
 	full atomic.Bool
 }
 
-// A probe is one call that a half-open breaker let through.
+// A probe is a call that a half-open breaker admitted.
 type probe struct {
-	deadline int64 // on package clock: without a result by then it has failed
+	deadline int64 // by package clock; without a result by then, the probe has failed
 }
 
-// admitProbe gives a place, or nil if none is free. It is not ok if p has ended.
+// admitProbe returns a new probe, or nil if the maximum is running. ok is false if p has ended.
 func (p *phase) admitProbe() (t *probe, ok bool) {
 	b, now := p.b, clock.Now()
 	b.mu.Lock()
@@ -318,13 +323,15 @@ func (p *phase) admitProbe() (t *probe, ok bool) {
 		p.watchProbes(now)
 	}
 	b.mu.Unlock()
+	// Deliver what failOverdue did. If ok, this goroutine made no transition: it may have a probe,
+	// which hooks must not delay.
 	if !ok {
-		b.deliver() // what failOverdue did. A goroutine with a probe made no transition, and must not be held up by hooks.
+		b.deliver()
 	}
 	return t, ok
 }
 
-// endProbe books a probe, unless it has failed by its deadline already.
+// endProbe counts the result of a probe, unless its deadline has already failed it.
 func (p *phase) endProbe(t *probe, outcome Outcome, err error) {
 	after, now := time.Duration(0), clock.Now()
 	defer func() { p.bookProbe(t, outcome, after, now) }()
@@ -370,7 +377,7 @@ func (p *phase) failProbe(how string, retryAfter time.Duration) {
 	}
 }
 
-// failOverdue fails the probes that have had their time, with b.mu held.
+// failOverdue fails the probes whose deadline has passed. It needs b.mu held.
 func (p *phase) failOverdue(now int64) {
 	for p.b.phase.Load() == p && len(p.probes.running) > 0 && p.probes.running[0].deadline <= now {
 		p.removeProbe(p.probes.running[0])
@@ -378,8 +385,8 @@ func (p *phase) failOverdue(now int64) {
 	}
 }
 
-// watchProbes sets a timer for the oldest probe unless there is one, with b.mu held: one a phase, however many probes come
-// and go.
+// watchProbes sets a timer for the oldest probe unless one is set. So a phase has one timer,
+// however many probes start and end. It needs b.mu held.
 func (p *phase) watchProbes(now int64) {
 	if p.probes.timer || len(p.probes.running) == 0 {
 		return
@@ -398,7 +405,7 @@ func (p *phase) watchProbes(now int64) {
 	})
 }
 
-// probeTime is how long a probe may take.
+// probeTime returns how long a probe may take.
 func (c *Config) probeTime() time.Duration {
 	if c.SlowRate > 0 {
 		return min(c.ProbeTimeout, c.SlowCall)
@@ -406,6 +413,7 @@ func (c *Config) probeTime() time.Duration {
 	return c.ProbeTimeout
 }
 
+// count returns "1 probe", "2 probes", and so on.
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

@@ -7,20 +7,20 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// TestRacingCallersGetNoMorePlacesThanProbes: several may have seen a free place when the last one is taken.
-func TestRacingCallersGetNoMorePlacesThanProbes(t *testing.T) {
+// Several callers may have seen that a probe may start when the last one starts.
+func TestAdmitProbeNeverExceedsProbes(t *testing.T) {
 	b := New(Config{Probes: 2})
 	b.HalfOpen()
 	p := b.phase.Load()
 	for i, want := range []bool{true, true, false} {
 		if probe, ok := p.admitProbe(); !ok || (probe != nil) != want {
-			t.Errorf("caller %d: place %v, ok %v", i+1, probe != nil, ok)
+			t.Errorf("caller %d: got probe %v, ok %v, want %v, true", i+1, probe != nil, ok, want)
 		}
 	}
 }
 
-// TestProbeWhosePhaseEndsMeanwhileDecidesNothing: it found its phase the present one, and waits for the lock.
-func TestProbeWhosePhaseEndsMeanwhileDecidesNothing(t *testing.T) {
+// The probe's call has seen that its phase is the current one, and waits for the lock.
+func TestBookProbeIgnoresEndedPhase(t *testing.T) {
 	for _, outcome := range []Outcome{Success, Failure} {
 		b := New(Config{})
 		b.HalfOpen()
@@ -29,19 +29,19 @@ func TestProbeWhosePhaseEndsMeanwhileDecidesNothing(t *testing.T) {
 		b.ForceOpen()
 		p.bookProbe(probe, outcome, 0, clock.Now())
 		if s := b.State(); s != ForcedOpen {
-			t.Errorf("%v: %v, want forced open", outcome, s)
+			t.Errorf("%v: got %v, want forced open", outcome, s)
 		}
 	}
 }
 
-func TestProbeAfterTheFirstAllocatesNoTimer(t *testing.T) {
+func TestProbeAllocatesNoSecondTimer(t *testing.T) {
 	b := New(Config{})
 	b.HalfOpen()
-	// The probe and its place in the list.
+	// Two allocations: the probe and its place in the list.
 	if n := testing.AllocsPerRun(100, func() {
 		p, _ := b.Acquire(context.Background())
 		p.Cancel()
 	}); n > 2 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("got %v allocations, want at most 2", n)
 	}
 }

@@ -12,43 +12,48 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// A window counts the calls of the last Config.Window, without a lock.
+// A window counts the calls of the last Config.Window without a lock.
 //
-// Time is cut into epochs of a tenth of the window. A counter is one word for each class of calls and epoch, in a ring: the
-// epoch in the high bits, the count in the low. Booking is one compare-and-swap: in the same epoch it adds one, an older
-// epoch it replaces by (epoch, 1), which resets and counts in one step. So no call is lost or counted twice, and nothing has to
-// rotate the ring.
+// Time is divided into epochs of a tenth of the window. Each class of calls has a ring of counters,
+// with one word for each epoch. A word holds the epoch in its high bits and the count in its low
+// bits. Counting a call is one compare-and-swap: if the word holds the current epoch it adds one;
+// if the word holds an older epoch it replaces the word with (epoch, 1), which resets and counts in
+// one step. So no call is lost or counted twice, and nothing needs to rotate the ring.
 //
-// The words begin as one stripe. When callers have got in each other's way often enough they become several, and a call takes
-// one by its goroutine.
+// A window starts with one stripe of such words. After enough compare-and-swaps have failed it gets
+// several stripes, and a call chooses one by its goroutine.
 type window struct {
 	c     *Config
 	began int64
-	width divisor // of an epoch
-	fine  divisor // of an epoch of the running calls; 0 without SlowRate
+	width divisor // length of an epoch
+	fine  divisor // length of an epoch of running calls; 0 without SlowRate
 
-	// settled is 1 + the latest epoch in which the window was seen to hold MinCalls. Until the epoch ends it only gains, so
-	// that a fast success need not be judged. Whoever judges writes it; a stale value costs a judgement.
+	// settled is 1 + the latest epoch in which the window was seen to hold MinCalls. Until that
+	// epoch ends the window only gains calls, so a fast success needn't be judged. The judging call
+	// writes it; a stale value only costs a judgment.
 	settled atomic.Int64
-	// judged is the end of the epoch, fine or not, in which the running calls were last judged. Until then they only end. Whoever
-	// judges writes it; a stale value costs a judgement.
+	// judged is the end of the epoch, fine or not, in which the running calls were last judged.
+	// Until then they can only end. The judging call writes it; a stale value only costs a
+	// judgment.
 	judged atomic.Int64
 
-	carried atomic.Int64 // running calls whose words were reused: all of them slow
-	misses  atomic.Int32 // compare-and-swaps that another booker made fail
+	carried atomic.Int64 // running calls whose words were reused; all of them are slow
+	misses  atomic.Int32 // compare-and-swaps that failed because of another call
 	stripes atomic.Pointer[[]*stripe]
 
-	between func() // a test's: what happens between the count of failures, or slow calls, and that of the others
+	between func() // for tests: called between counting failures (or slow calls) and counting the others
 }
 
 const (
-	span    = 10 // epochs in the window
-	buckets = 16 // in the ring: one ahead of the slowest booker, and to spare; a power of two, since an index is taken at every call
+	span = 10 // epochs in the window
+	// buckets is the number of words in a ring: one more than span for the slowest call, and some
+	// spare. It is a power of two because every call computes an index.
+	buckets = 16
 
 	fineSpan = 8 // fine epochs in SlowCall
 
-	missesToGrow = 32   // from one stripe to several
-	missesToDeal = 1024 // until callers are dealt to the stripes anew
+	missesToGrow = 32   // misses after which one stripe becomes several
+	missesToDeal = 1024 // misses after which goroutines are assigned to stripes again
 
 	countBits = 34
 	countMask = 1<<countBits - 1
@@ -66,10 +71,11 @@ const (
 
 type stripe struct {
 	ended   [classes][buckets]atomic.Uint64
-	running [buckets]atomic.Uint64 // by the fine epoch of their admission
+	running [buckets]atomic.Uint64 // by the fine epoch of admission
 
-	// instant is when the calls of a running word were admitted, if all were in one instant; negative if there were several. It
-	// is of the word's epoch, or stale. Each caller writes it after the word unless it is right already.
+	// instant is when the calls of a running word were admitted, if all were admitted in one
+	// instant; it is negative if there were several instants. It belongs to the word's epoch, or is
+	// stale. Each call writes it after the word, unless it is already right.
 	instant [buckets]atomic.Int64
 }
 
@@ -89,11 +95,11 @@ func newWindow(c *Config, began int64) *window {
 	return w
 }
 
-// A divisor is the length of an epoch, which time is divided by at every call, with its reciprocal: divisions
-// took a quarter of a call through a window.
+// A divisor is the length of an epoch, by which time is divided at every call, with its reciprocal.
+// Real divisions took a quarter of the time of a call through a window.
 type divisor struct {
 	by         int64
-	reciprocal uint64 // 2^64/by, rounded down, or one less
+	reciprocal uint64 // 2^64/by, rounded down, or one below that
 }
 
 func divisorFor(d time.Duration, parts int64) divisor {
@@ -104,25 +110,27 @@ func divisorFor(d time.Duration, parts int64) divisor {
 	return divisor{by, math.MaxUint64 / uint64(by)}
 }
 
-// epoch is the number of the epoch that now is in. A clock that went back before the phase began stays in the first.
+// epoch returns the number of the epoch at now. If the clock has gone back to before the phase
+// began, that is the first epoch.
 func (w *window) epoch(now int64, width divisor) int64 {
 	t := max(0, now-w.began)
-	hi, _ := bits.Mul64(uint64(t), width.reciprocal) // the quotient, or one less
+	hi, _ := bits.Mul64(uint64(t), width.reciprocal) // the quotient, or one below it
 	if e := int64(hi); t-e*width.by < width.by {
 		return e
 	}
 	return int64(hi) + 1
 }
 
-// tag is what a word holds of an epoch, and age how many epochs a word is older than one: 30 bits, which at a window of 10
-// ms come round after 12 days.
+// tag returns the part of a word that holds the epoch. age returns by how many epochs a word is
+// older than epoch. The tag has 30 bits, so with a window of 10 ms it wraps around after 12 days.
 func tag(epoch int64) uint64 { return uint64(epoch) << countBits }
 
 func age(epoch int64, word uint64) int64 {
 	return int64(tag(epoch)-word&^countMask) >> countBits
 }
 
-// add books one call in the word of now's epoch. It returns that epoch, what the word held before, and what it holds now.
+// add counts one call in the word of now's epoch. It returns that epoch, and the word before and
+// after.
 func (w *window) add(ring *[buckets]atomic.Uint64, now int64, width divisor) (epoch int64, old, next uint64) {
 	epoch = w.epoch(now, width)
 	for fresh := false; ; {
@@ -132,14 +140,15 @@ func (w *window) add(ring *[buckets]atomic.Uint64, now int64, width divisor) (ep
 		case a == 0:
 			next = old + 1
 			if old&countMask == countMask {
-				next = old // full: at this count one more call changes no share
+				next = old // full: with so high a count, one more call changes no share
 			}
 		case a > 0:
 			next = tag(epoch) | 1
 		default:
-			// A newer epoch. Either this call stood still while the ring went round: then it counts now. Or the clock went back,
-			// as it does when a breaker is used in a synctest bubble and then in another, or the word is so old that its tag came
-			// round: then it is replaced.
+			// The word holds a newer epoch. If this call was delayed while the ring went around, it
+			// counts now. If the clock went back (as it does when a breaker is used in one synctest
+			// bubble and then in another), or the word is so old that its tag wrapped around, the
+			// word is replaced.
 			if !fresh {
 				epoch, fresh = w.epoch(clock.Now(), width), true
 				continue
@@ -153,14 +162,14 @@ func (w *window) add(ring *[buckets]atomic.Uint64, now int64, width divisor) (ep
 	}
 }
 
-// missed notes that another booker was in the way, and makes room when that has happened often enough.
+// missed counts a failed compare-and-swap, and adds stripes when there have been enough of them.
 func (w *window) missed() {
 	if w.misses.Add(1) == missesToGrow {
 		w.grow()
 	}
 }
 
-// grow makes several stripes of one. It may be called again, when misses has come round.
+// grow replaces one stripe with several. It may be called again after misses has wrapped around.
 func (w *window) grow() {
 	old := w.stripes.Load()
 	if len(*old) > 1 {
@@ -179,8 +188,8 @@ func (w *window) stripe() *stripe {
 	if len(stripes) == 1 {
 		return stripes[0]
 	}
-	// The address of the stack tells goroutines apart, for 2 ns. It is never used as a pointer. Those that meet on one stripe
-	// all the same are dealt anew after so many more misses.
+	// The address of the stack distinguishes goroutines, in 2 ns. It is never used as a pointer.
+	// Goroutines that still share a stripe are assigned again after missesToDeal more misses.
 	var here byte
 	hash := (uint64(uintptr(unsafe.Pointer(&here))>>11) + uint64(w.misses.Load()/missesToDeal)<<32) * 0x9e3779b97f4a7c15
 	hash = (hash ^ hash>>29) * 0xbf58476d1ce4e5b9
@@ -194,14 +203,14 @@ func (w *window) enter(now int64) mark {
 	i := uint64(epoch) % buckets
 	alone := noted&countMask == 1
 	if left := old & countMask; alone && left > 0 {
-		w.carried.Add(int64(left)) // of an epoch long past
+		w.carried.Add(int64(left)) // from an epoch long past
 	}
 	w.noteInstant(&s.instant[i], now, epoch, alone)
 	return mark{now, &s.running[i], epoch}
 }
 
-// noteInstant notes that a call was admitted now. alone says that the word held no other when the call was noted: then what is
-// known is of calls that have ended.
+// noteInstant notes that a call was admitted now. alone means that the word held no other call at
+// that time, so that the old value is about calls that have ended.
 func (w *window) noteInstant(instant *atomic.Int64, now, epoch int64, alone bool) {
 	for ; ; alone = false {
 		known, next := instant.Load(), now
@@ -209,7 +218,7 @@ func (w *window) noteInstant(instant *atomic.Int64, now, epoch int64, alone bool
 		case known == now:
 			return
 		case alone || known == 0 || w.epoch(max(known, -known), w.fine) != epoch:
-			// The call's own instant, unless another caller comes between.
+			// Store now, unless another call stores first.
 		case known < 0:
 			return
 		default:
@@ -221,7 +230,7 @@ func (w *window) noteInstant(instant *atomic.Int64, now, epoch int64, alone bool
 	}
 }
 
-// leave takes back what enter noted.
+// leave undoes enter.
 func (w *window) leave(m mark) {
 	if m.word == nil {
 		return
@@ -229,7 +238,7 @@ func (w *window) leave(m mark) {
 	for {
 		old := m.word.Load()
 		if age(m.epoch, old) != 0 {
-			w.carried.Add(-1) // the word was reused, and the call carried
+			w.carried.Add(-1) // the word was reused, so the call is in carried
 			return
 		}
 		if m.word.CompareAndSwap(old, old-1) {
@@ -238,8 +247,8 @@ func (w *window) leave(m mark) {
 	}
 }
 
-// book counts a call that ended now, and returns why the breaker is to open, or "". It leaves first, so that no call counts
-// twice.
+// book counts a call that ended now. It returns why the breaker must open, or "". It calls leave
+// first, so that no call counts twice.
 func (w *window) book(m mark, outcome Outcome) (cause string) {
 	now := clock.Now()
 	class := fastSuccess
@@ -260,7 +269,8 @@ func (w *window) book(m mark, outcome Outcome) (cause string) {
 	return w.count(class, now)
 }
 
-// count counts a call of a class that ended now. Booked first and judged second: of several at a time the last sees all.
+// count counts a call of a class that ended now. It counts first and judges second: the last of
+// several concurrent calls sees all of them.
 func (w *window) count(class int, now int64) (cause string) {
 	epoch, _, _ := w.add(&w.stripe().ended[class], now, w.width)
 	if class == fastSuccess && w.settled.Load() == epoch+1 && (w.fine.by == 0 || w.noneSlower(now)) {
@@ -269,8 +279,8 @@ func (w *window) count(class int, now int64) (cause string) {
 	return w.judge(now, epoch)
 }
 
-// succeed counts a success that ends now, where nothing is noted of running calls: count(fastSuccess, now), with what is usual written
-// out, which takes a tenth less.
+// succeed counts a success that ends now if running calls aren't noted. It does the same as
+// count(fastSuccess, now), with the common case inlined, which takes a tenth less time.
 func (w *window) succeed() (cause string) {
 	now := clock.Now()
 	epoch := w.epoch(now, w.width)
@@ -287,7 +297,7 @@ func (w *window) succeed() (cause string) {
 	return w.judge(now, epoch)
 }
 
-// judgeAdmission judges the running calls where time may have made some of them slow.
+// judgeAdmission judges the running calls if some of them may have become slow.
 func (w *window) judgeAdmission(now int64) (cause string) {
 	if w.noneSlower(now) {
 		return ""
@@ -298,10 +308,10 @@ func (w *window) judgeAdmission(now int64) (cause string) {
 // noneSlower reports whether no running call has become slow since they were last judged.
 func (w *window) noneSlower(now int64) bool {
 	left := w.judged.Load() - now
-	return 0 < left && left <= w.fine.by // else the clock went back
+	return 0 < left && left <= w.fine.by // otherwise the clock went back
 }
 
-// someSlowSoon reports whether calls may become slow within the fine epoch: those whose instant is known.
+// someSlowSoon reports whether calls whose instant is known may become slow within the fine epoch.
 func (w *window) someSlowSoon(epoch int64) bool {
 	if epoch < fineSpan {
 		return false
@@ -316,13 +326,14 @@ func (w *window) someSlowSoon(epoch int64) bool {
 	return false
 }
 
-// held counts the ended calls of the classes.
+// held returns the number of ended calls of the classes.
 func (w *window) held(epoch int64, classes ...int) (n int64) {
 	for _, stripe := range *w.stripes.Load() {
 		for _, class := range classes {
 			for i := range stripe.ended[class] {
 				word := stripe.ended[class][i].Load()
-				// One epoch ahead too: else an opening would wait where a booker is already there.
+				// Include the next epoch: otherwise an opening would have to wait if another call
+				// has already counted there.
 				if a := age(epoch, word); a >= -1 && a < span {
 					n += int64(word & countMask)
 				}
@@ -332,8 +343,10 @@ func (w *window) held(epoch int64, classes ...int) (n int64) {
 	return n
 }
 
-// failed counts the failures, then the successes. In this order the share that is seen is at most what it was when the failures had
-// been counted: a success booked meanwhile makes it smaller, a failure booked meanwhile is not seen, and its booker looks later.
+// failed returns the number of failures and of all calls that weren't ignored. It counts failures
+// first, then successes. In this order the share is at most what it was when the failures had been
+// counted: a success counted meanwhile makes it smaller, and a failure counted meanwhile isn't
+// seen, but is judged later by its own call.
 func (w *window) failed(epoch int64) (failures, calls int64) {
 	failures = w.held(epoch, slowFailure, fastFailure)
 	if w.between != nil {
@@ -342,8 +355,9 @@ func (w *window) failed(epoch int64) (failures, calls int64) {
 	return failures, failures + w.held(epoch, slowSuccess, fastSuccess)
 }
 
-// slow counts the slow calls, then those that hang, then the fast ones: an order as in failed. A call that hung leaves first and is booked
-// second, so none counts twice.
+// slow returns the number of slow calls and of all calls. It counts slow calls first, then running
+// slow ones, then fast ones, in an order chosen as in failed. A running slow call leaves before it
+// is counted as ended, so none counts twice.
 func (w *window) slow(now, epoch int64) (slow, calls int64) {
 	slow = w.held(epoch, slowFailure, slowSuccess, slowIgnored)
 	_, hanging := w.running(now)
@@ -354,7 +368,7 @@ func (w *window) slow(now, epoch int64) (slow, calls int64) {
 	return slow, slow + w.held(epoch, fastFailure, fastSuccess)
 }
 
-// running counts the calls that have not ended, and those among them that are slow by now.
+// running returns the number of calls that haven't ended, and how many of those are slow.
 func (w *window) running(now int64) (all, slow int64) {
 	if w.fine.by == 0 {
 		return 0, 0
@@ -375,17 +389,18 @@ func (w *window) running(now int64) (all, slow int64) {
 	return max(0, all), max(0, slow)
 }
 
-// allSlow reports whether the calls of a running word are slow now: when SlowCall has passed since its epoch ended, or since
-// the instant in which all were admitted.
+// allSlow reports whether the calls of a running word are slow now: SlowCall has passed since the
+// word's epoch ended, or since the instant in which all of them were admitted.
 func (w *window) allSlow(instant, age, epoch, now int64) bool {
 	if age == fineSpan && instant > 0 && w.epoch(instant, w.fine) == epoch-age {
 		return time.Duration(now-instant) >= w.c.SlowCall
 	}
-	return age > fineSpan || age < -buckets // so old that its tag came round
+	return age > fineSpan || age < -buckets // the latter is so old that its tag wrapped around
 }
 
-// judge returns why the breaker is to open, or "". One who stood still while he looked may have found calls overwritten by those of newer
-// epochs, successes above all, which are counted last: then he looks again.
+// judge returns why the breaker must open, or "". If the goroutine was delayed while it counted,
+// newer calls may have overwritten what it was counting (successes above all, which are counted
+// last). Then it counts again.
 func (w *window) judge(now, epoch int64) (cause string) {
 	for {
 		cause = w.look(now, epoch)
@@ -401,23 +416,25 @@ func (w *window) judge(now, epoch int64) (cause string) {
 	}
 }
 
-// look judges what the window holds.
+// look judges the window's counts once.
 func (w *window) look(now, epoch int64) (cause string) {
 	least := int64(w.c.MinCalls)
 	failures, calls := w.failed(epoch)
 	if calls >= least && w.settled.Load() != epoch+1 {
 		w.settled.Store(epoch + 1)
-		failures, calls = w.failed(epoch) // with what was booked meanwhile by one who saw too few calls: fast successes are not judged from here on
+		// Count again: a failure counted meanwhile may have seen fewer than MinCalls, and from here
+		// on fast successes aren't judged.
+		failures, calls = w.failed(epoch) // with those failures
 	}
 	if calls >= least && w.c.FailureRate > 0 && float64(failures)/float64(calls) >= w.c.FailureRate {
-		return fmt.Sprintf("%d of %d calls failed in %v", failures, calls, w.c.Window)
+		return fmt.Sprintf("%d of %s failed in %v", failures, count(int(calls), "call"), w.c.Window)
 	}
 	if w.c.SlowRate > 0 {
 		if fine := w.epoch(now, w.fine); !w.someSlowSoon(fine) {
 			w.judged.Store(w.began + min((epoch+1)*w.width.by, (fine+1)*w.fine.by))
 		}
 		if slow, calls := w.slow(now, epoch); calls >= least && float64(slow)/float64(calls) >= w.c.SlowRate {
-			return fmt.Sprintf("%d of %d calls took %v or longer in %v", slow, calls, w.c.SlowCall, w.c.Window)
+			return fmt.Sprintf("%d of %s took %v or longer in %v", slow, count(int(calls), "call"), w.c.SlowCall, w.c.Window)
 		}
 	}
 	return ""
@@ -432,17 +449,21 @@ func (w *window) snapshot(s *Snapshot) {
 	s.Slow, s.Running = int(w.held(epoch, slowFailure, slowSuccess, slowIgnored)+hanging), int(running)
 }
 
-// lastCalls counts the failures among the last so many calls, without a lock. One word holds the number of the latest call and how many
-// of the last calls failed; a compare-and-swap of it books a call, so calls stand in one order, and whoever books one knows the exact
-// count at its place. How each call ended is then written into a ring, for the one whose call pushes it out.
+// lastCalls counts the failures among the last LastCalls calls, without a lock. One word holds the
+// number of the latest call, and how many of the last calls failed. A compare-and-swap of this word
+// counts a call, so all calls have one order, and each call knows the exact count at its place. How
+// each call ended is then written into a ring, for the call that will push it out.
 //
-// That one must find it: where a caller stood still between the two writes, while all the rest of the ring was filled, the next one
-// waits for it.
+// That call must find it. If a goroutine is delayed between its two writes while the rest of the
+// ring is filled, the next call waits for it.
 type lastCalls struct {
 	size  uint64
 	limit uint64
-	word  atomic.Uint64   // number of the latest call, whether the ring has been full, failures
-	ring  []atomic.Uint64 // number<<1 of a call, plus one if it failed; a power of two long, so that numbers may come round
+	word  atomic.Uint64 // number of the latest call, whether the ring has been full, failures
+
+	// ring holds, for each of the last calls, number<<1, plus one if it failed. Its length is a
+	// power of two, so that numbers may wrap around.
+	ring []atomic.Uint64
 }
 
 // The parts of lastCalls.word. Failures are at most LastCalls, which is at most 1,000,000.
@@ -456,7 +477,7 @@ const (
 
 func newLastCalls(calls, failures int) *lastCalls {
 	l := &lastCalls{size: uint64(calls), limit: uint64(failures), ring: make([]atomic.Uint64, 1<<bits.Len(uint(calls-1)))}
-	for i := range l.size { // as many successes before the first call, which are not counted as calls
+	for i := range l.size { // LastCalls successes before the first call, not counted as calls
 		number := (i - l.size + 1) & numberMask
 		l.slot(number).Store(number << 1)
 	}
@@ -465,7 +486,8 @@ func newLastCalls(calls, failures int) *lastCalls {
 
 func (l *lastCalls) slot(number uint64) *atomic.Uint64 { return &l.ring[number%uint64(len(l.ring))] }
 
-// book counts a call and reports whether it is a failure with which the failures have reached the limit.
+// book counts a call. It reports whether the call is a failure that makes the failures reach the
+// limit.
 func (l *lastCalls) book(failed bool) bool {
 	bit := uint64(0)
 	if failed {
@@ -478,7 +500,7 @@ func (l *lastCalls) book(failed bool) bool {
 		pushed := l.slot(gone).Load()
 		if pushed>>1 != gone {
 			if l.word.Load() == word {
-				runtime.Gosched() // the call that is to go has its number and not yet its slot
+				runtime.Gosched() // the call to remove has its number but hasn't written its slot yet
 			}
 			continue
 		}
@@ -494,7 +516,7 @@ func (l *lastCalls) book(failed bool) bool {
 	}
 }
 
-// held counts the last calls and the failures among them.
+// held returns the number of last calls and of the failures among them.
 func (l *lastCalls) held() (calls, failures int) {
 	word := l.word.Load()
 	calls = int(l.size)

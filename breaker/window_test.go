@@ -15,11 +15,11 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-func TestContendedWindowGrowsStripesAndLosesNothing(t *testing.T) {
+func TestWindowGrowsStripesAndLosesNothing(t *testing.T) {
 	const callers, each = 8, 3000
 	b := New(Config{FailureRate: 1, SlowRate: 1, SlowCall: time.Hour, Window: time.Hour, MinCalls: math.MaxInt})
 	w := b.phase.Load().window
-	w.misses.Store(missesToGrow - 1) // one more, however few processors this machine has
+	w.misses.Store(missesToGrow - 1) // one more miss grows it, even on a machine with one processor
 	var g errgroup.Group
 	for i := range callers {
 		g.Go(func() error {
@@ -45,37 +45,37 @@ func TestContendedWindowGrowsStripesAndLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := len(*w.stripes.Load()); n < 4 {
-		t.Errorf("%d stripes", n)
+		t.Errorf("got %d stripes, want at least 4", n)
 	}
 	if s := b.Snapshot(); s.Calls != callers*each || s.Failures != callers*each/2 || s.Running != 0 {
-		t.Errorf("%+v, want %d calls, half of them failed, none running", s, callers*each)
+		t.Errorf("got %+v, want %d calls, half of them failed, none running", s, callers*each)
 	}
 }
 
-func TestFullCounterStaysFull(t *testing.T) {
+func TestWindowKeepsFullCounter(t *testing.T) {
 	b := New(Config{FailureRate: 1, Window: time.Hour})
 	w := b.phase.Load().window
 	word := &(*w.stripes.Load())[0].ended[fastSuccess][0]
 	word.Store(countMask)
 	Do(context.Background(), b, func(context.Context) (int, error) { return 0, nil })
 	if got := word.Load(); got != countMask {
-		t.Errorf("%x, want %x: the count ran into the epoch", got, uint64(countMask))
+		t.Errorf("got %x, want %x: the count overflowed into the epoch", got, uint64(countMask))
 	}
 }
 
-func TestCallThatStoodStillForARingIsCountedAnew(t *testing.T) {
+func TestWindowCountsDelayedCallNow(t *testing.T) {
 	w := newWindow(&Config{Window: time.Second, FailureRate: 1, MinCalls: 1}, 0)
 	ring := &(*w.stripes.Load())[0].ended[fastFailure]
 	w.add(ring, int64(time.Hour), w.width)
 	w.began = 0
 	epoch, _, _ := w.add(ring, int64(time.Hour)-buckets*int64(100*time.Millisecond), w.width)
 	if epoch < w.epoch(int64(time.Hour), w.width) {
-		t.Error("a call that stood still was booked in the past")
+		t.Error("a delayed call was counted in a past epoch")
 	}
 }
 
-// TestLastCallsCountTheLast beside a plain list, also where the numbers come round.
-func TestLastCallsCountTheLast(t *testing.T) {
+// The model is a plain list. Half of the cases start where the numbers wrap around.
+func TestLastCallsMatchPlainList(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, size := range []int{1, 2, 3, 7, 64, 100} {
 		for _, first := range []uint64{0, numberMask - 150} {
@@ -97,17 +97,17 @@ func TestLastCallsCountTheLast(t *testing.T) {
 					}
 				}
 				if opens := l.book(failed); opens != (failed && failures > size/2) {
-					t.Fatalf("%d of the last %d failed: %v", failures, size, opens)
+					t.Fatalf("%d of the last %d failed: got opens %v", failures, size, opens)
 				}
 				if calls, got := l.held(); got != failures || first == 0 && calls != len(list) {
-					t.Fatalf("%d calls, %d failures, want %d and %d", calls, got, len(list), failures)
+					t.Fatalf("got %d calls, %d failures, want %d and %d", calls, got, len(list), failures)
 				}
 			}
 		}
 	}
 }
 
-func TestLastCallsUnderRaceHoldExactlyTheLast(t *testing.T) {
+func TestLastCallsAreExactUnderRace(t *testing.T) {
 	l := newLastCalls(64, 65)
 	var g errgroup.Group
 	for i := range 8 {
@@ -125,13 +125,14 @@ func TestLastCallsUnderRaceHoldExactlyTheLast(t *testing.T) {
 		in += int(l.ring[i].Load() & 1)
 	}
 	if calls != 64 || failures != in || l.word.Load()>>numberShift != 8*2000 {
-		t.Errorf("%d calls, %d failures, %d in the ring", calls, failures, in)
+		t.Errorf("got %d calls, %d failures, %d failures in the ring", calls, failures, in)
 	}
 }
 
-// TestACallThatIsBookedBetweenOthersHidesNone: two of the last two calls open, and among three failures in turn with one success beside them
-// are two in a row, whatever the order.
-func TestACallThatIsBookedBetweenOthersHidesNone(t *testing.T) {
+// Three failures are counted one after the other, with one concurrent success. In any order, two of
+// the failures are next to each other, so with a limit of 2 among the last 2 calls one of them
+// opens.
+func TestLastCallsHideNoConcurrentFailure(t *testing.T) {
 	for round := range 20_000 {
 		l := newLastCalls(2, 2)
 		opened := l.book(true)
@@ -150,13 +151,14 @@ func TestACallThatIsBookedBetweenOthersHidesNone(t *testing.T) {
 		}
 		g.Wait()
 		if !opened {
-			t.Fatalf("round %d: the failures were not seen", round)
+			t.Fatalf("round %d: no call opened", round)
 		}
 	}
 }
 
-// TestOneWhoseCallPushesOutAnotherWaitsForIt, where that has been counted and not yet written into the ring.
-func TestOneWhoseCallPushesOutAnotherWaitsForIt(t *testing.T) {
+// A call has been counted but hasn't written its slot in the ring yet. The call that pushes it out
+// waits for that.
+func TestLastCallsWaitForUnwrittenSlot(t *testing.T) {
 	l := newLastCalls(1, 1)
 	l.word.Store(1<<numberShift | filled | 1) // the first call, a failure
 	booked := make(chan struct{})
@@ -170,11 +172,11 @@ func TestOneWhoseCallPushesOutAnotherWaitsForIt(t *testing.T) {
 	l.slot(1).Store(1<<1 | 1)
 	<-booked
 	if calls, failures := l.held(); calls != 1 || failures != 0 {
-		t.Errorf("%d calls, %d failures, want one success", calls, failures)
+		t.Errorf("got %d calls, %d failures, want one success", calls, failures)
 	}
 }
 
-func TestAgeComesRoundWithoutASign(t *testing.T) {
+func TestAgeSurvivesTagWraparound(t *testing.T) {
 	for _, epoch := range []int64{0, 5, 1 << 29, 1<<30 - 1, 1 << 30, 1<<31 + 7} {
 		for _, d := range []int64{-3, -1, 0, 1, 11, 1000} {
 			if epoch-d < 0 {
@@ -187,7 +189,7 @@ func TestAgeComesRoundWithoutASign(t *testing.T) {
 	}
 }
 
-func TestEpochIsTheQuotient(t *testing.T) {
+func TestWindowEpochIsExactQuotient(t *testing.T) {
 	for _, d := range []time.Duration{1, 3, 10, 11, time.Microsecond, 999_999, time.Second, time.Hour, math.MaxInt64} {
 		w := newWindow(&Config{Window: d}, 0)
 		by := w.width.by
@@ -201,12 +203,13 @@ func TestEpochIsTheQuotient(t *testing.T) {
 	}
 }
 
-// Virtual time stands still in a loop and would hide this one: the clock is real, the age of the word made up.
-func TestWordWhoseTagCameRoundIsReplacedAtOnce(t *testing.T) {
+// In a loop, virtual time doesn't advance and would hide this case. So the clock is real, and the
+// word's age is made up.
+func TestWindowReplacesWordAfterTagWraparound(t *testing.T) {
 	w := newWindow(&Config{Window: time.Microsecond, FailureRate: 1, MinCalls: 1}, clock.Now())
 	ring := &(*w.stripes.Load())[0].ended[fastFailure]
 	for i := range ring {
-		ring[i].Store(tag(1<<29) | 7) // newer than now, by its tag
+		ring[i].Store(tag(1<<29) | 7) // newer than now, according to its tag
 	}
 	done := make(chan struct{})
 	go func() {
@@ -221,52 +224,52 @@ func TestWordWhoseTagCameRoundIsReplacedAtOnce(t *testing.T) {
 			runtime.Gosched()
 		}
 	}
-	t.Error("a caller goes round and round")
+	t.Error("add loops without an end")
 }
 
-func TestProbeRunsNobodyElsesHook(t *testing.T) {
+func TestProbeRunsNoHookOfOtherTransitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{SlowRate: 0.5, SlowCall: time.Second, OnStateChange: func(Transition) { time.Sleep(2 * time.Second) }})
 		b.mu.Lock()
 		b.phase.Load().reopen("test", 0)
 		b.phase.Load().halfOpen()
-		b.mu.Unlock() // who made these has yet to deliver them
+		b.mu.Unlock() // the goroutine that made these transitions hasn't delivered them yet
 		Do(t.Context(), b, func(context.Context) (int, error) { return 0, nil })
 		if s := b.State(); s != Closed {
-			t.Errorf("%v, want closed: the probe took no time", s)
+			t.Errorf("got %v, want closed: the probe took no time", s)
 		}
 	})
 }
 
-func TestCallIsSeenByOneWhoseClockIsAnEpochBehind(t *testing.T) {
+func TestWindowCountsCallOfNextEpoch(t *testing.T) {
 	w := newWindow(&Config{Window: time.Second, FailureRate: 1, MinCalls: 1}, 0)
 	w.add(&(*w.stripes.Load())[0].ended[fastFailure], int64(100*time.Millisecond), w.width)
 	if failures, calls := w.failed(0); failures != 1 || calls != 1 {
-		t.Errorf("%d failures of %d calls, want the call of epoch 1 in epoch 0", failures, calls)
+		t.Errorf("got %d failures of %d calls, want the call of epoch 1 in epoch 0", failures, calls)
 	}
 }
 
-// TestWhoSettlesHasSeenAll: a failure is booked while another judges, and its booker sees too few calls. The successes that make them
-// enough are not judged once the other has settled that they are.
-func TestWhoSettlesHasSeenAll(t *testing.T) {
+// A failure is counted while another call judges, and its own call sees fewer than MinCalls. The
+// successes that complete MinCalls aren't judged once the other call has settled the window.
+func TestWindowSettlesOnlyAfterSeeingAllCalls(t *testing.T) {
 	b := New(Config{FailureRate: 0.25, MinCalls: 3, Window: time.Hour})
 	w := b.phase.Load().window
 	w.between = func() {
 		w.between = nil
 		if cause := w.book(mark{}, Failure); cause != "" {
-			t.Error(cause)
+			t.Errorf("got %q from fewer than MinCalls", cause)
 		}
-		for range 2 { // booked, and not judged yet
+		for range 2 { // counted, not judged yet
 			w.add(&w.stripe().ended[fastSuccess], clock.Now(), w.width)
 		}
 	}
 	if cause := w.book(mark{}, Success); cause == "" {
-		t.Error("nobody has judged 1 failure of 4 calls")
+		t.Error("1 failure of 4 calls was not judged")
 	}
 }
 
-// TestWhoStoodStillLooksAgain: while one judges, epochs pass, and the successes that he has yet to count are overwritten.
-func TestWhoStoodStillLooksAgain(t *testing.T) {
+// While a call judges, epochs pass, and the successes that it hasn't counted yet are overwritten.
+func TestWindowJudgesAgainAfterDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWindow(&Config{FailureRate: 0.5, MinCalls: 5, Window: 10 * time.Millisecond}, clock.Now())
 		for range 20 {
@@ -284,14 +287,15 @@ func TestWhoStoodStillLooksAgain(t *testing.T) {
 			}
 		}
 		if cause := w.book(mark{}, Failure); cause != "" {
-			t.Error(cause)
+			t.Errorf("got %q, want no opening", cause)
 		}
 	})
 }
 
-// TestShareThatNeverWasOpensNothing: calls are booked in turn, one that weighs against the rule first, so that the share is always below
-// the half. One who judges meanwhile must not see an older count of the one kind beside a newer one of the other.
-func TestShareThatNeverWasOpensNothing(t *testing.T) {
+// Calls are counted in pairs, first the one that lowers the share and then the one that raises it,
+// so the share is always below half. A concurrent judgment must not combine an older count of the
+// former with a newer count of the latter.
+func TestWindowNeverJudgesInconsistentShare(t *testing.T) {
 	for name, test := range map[string]struct {
 		config         Config
 		lighter, worse int // classes
@@ -315,14 +319,14 @@ func TestShareThatNeverWasOpensNothing(t *testing.T) {
 				}
 			}
 			if cause := w.judge(clock.Now(), 0); cause != "" {
-				t.Error(cause)
+				t.Errorf("got %q, want no opening", cause)
 			}
 		})
 	}
 }
 
-// TestNoStripeIsLostWhereProcessorsAre: a container's limit may be lowered, and the count of misses comes round.
-func TestNoStripeIsLostWhenProcessorsAre(t *testing.T) {
+// A container's limit may be lowered, and the count of misses may wrap around.
+func TestWindowKeepsStripesWithFewerProcessors(t *testing.T) {
 	before := runtime.GOMAXPROCS(8)
 	defer runtime.GOMAXPROCS(before)
 	b := New(Config{FailureRate: 1, Window: time.Hour, MinCalls: 1000})
@@ -333,9 +337,9 @@ func TestNoStripeIsLostWhenProcessorsAre(t *testing.T) {
 	runtime.GOMAXPROCS(1)
 	w.misses.Store(missesToGrow - 1)
 	w.misses.Add(1)
-	w.grow() // as add does then
+	w.grow() // as missed would
 	Do(t.Context(), b, func(context.Context) (int, error) { return 0, context.DeadlineExceeded })
 	if s := b.Snapshot(); s.Failures != 101 {
-		t.Errorf("%d failures, want 101", s.Failures)
+		t.Errorf("got %d failures, want 101", s.Failures)
 	}
 }

@@ -5,15 +5,18 @@
 //	getUser := retry.New(retry.Config{Name: "get user", Budget: extra})
 //	getOrder := retry.New(retry.Config{Name: "get order", Budget: extra})
 //
-// Three attempts a call treble the load of a dependency at the very moment at which it fails. With a budget a lone failure is
-// still retried, and when everything fails the load grows by the budget's share only. Give all policies that call one dependency
-// the same Budget, and dependencies that fail independently one each.
+// Three attempts for each call treble the load of a dependency at the very moment it fails. With a
+// budget, a lone failure is still retried, and when everything fails, the load grows only by the
+// budget's share.
 //
-// A budget is of no use to a program that makes a call a minute: there, tokens are gone before the next call. Give it
-// MinPerSecond, or none.
+// Share one Budget among all policies that call the same dependency. Use separate Budgets for
+// dependencies that fail independently.
 //
-// Deposit and Withdraw take no lock, allocate nothing and cost a reading of the clock and a few atomic operations (BenchmarkDeposit,
-// BenchmarkWithdraw).
+// Ratio alone is useless in a program that makes one call a minute: tokens expire before the next
+// call. Set MinPerSecond there, or use no budget.
+//
+// Deposit and Withdraw take no lock and allocate nothing. Each reads the clock and does a few
+// atomic operations (BenchmarkDeposit, BenchmarkWithdraw).
 package budget
 
 import (
@@ -24,50 +27,61 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// A Budget is a token bucket that calls fill and extra calls empty: the retry budget of Twitter's Finagle. Each call
-// deposits Ratio tokens, each extra call withdraws one, and a token not withdrawn within TTL is gone; beside this stands a
-// reserve that fills by itself at MinPerSecond. So in any TTL the tokens withdrawn are at most Ratio of the calls made within
-// it and within the TTL before, plus what the reserve gave: never more, however many goroutines withdraw at once. Retry
-// withdraws when it decides, before its wait, so the extra calls themselves can gather where waits are long.
+// A Budget is a token bucket that calls fill and extra calls empty: the retry budget of Twitter's
+// Finagle.
 //
-// Most callers hand a Budget to a policy's Config and call no method. A Budget is made by [New] and safe for concurrent use.
+//   - Each call deposits Ratio tokens, and each extra call withdraws one.
+//   - A token that isn't withdrawn within TTL expires.
+//   - A separate reserve refills with time, at MinPerSecond.
+//
+// So the tokens withdrawn in any TTL are at most Ratio times the calls made within it and within
+// the TTL before, plus what the reserve supplied. This holds however many goroutines withdraw
+// concurrently. Retry withdraws when it decides to retry, before it waits, so with long waits the
+// extra calls themselves may bunch up.
+//
+// Most programs pass a Budget to a policy's Config and call no method. A Budget is created by [New]
+// and is safe for concurrent use.
 type Budget struct {
 	share uint64 // what a call deposits, in millionths of a token
-	width int64  // of an epoch in nanoseconds: a tenth of TTL
+	width int64  // length of an epoch in nanoseconds: a tenth of TTL
 
-	// Millionths of a token, counted modulo 2^64: what was ever deposited, and what of it was withdrawn or has expired.
-	// Only Deposit adds to deposited. spent moves by compare-and-swap only, always forwards, and never beyond a value of
-	// deposited that was read before: so it never passes deposited, and what lies between is what may be withdrawn.
+	// deposited is all that was ever deposited, and spent is how much of it was withdrawn or has
+	// expired, in millionths of a token modulo 2^64. Only Deposit adds to deposited. spent moves
+	// only by compare-and-swap, only forward, and never beyond a value of deposited that was read
+	// before. So it never passes deposited, and the difference is what may be withdrawn.
 	deposited atomic.Uint64
 	spent     atomic.Uint64
 
-	// epoch is the newest epoch that somebody has seen, and marks[e%len(marks)] is deposited as it was when epoch e began.
-	// Whoever sees a later epoch writes its mark and then moves epoch: see advance.
+	// epoch is the newest epoch that any call has seen. marks[e%len(marks)] is the value of
+	// deposited when epoch e began. A call that sees a later epoch writes its mark and then moves
+	// epoch: see advance.
 	epoch atomic.Int64
 	marks [16]atomic.Uint64
 
-	// The reserve, by the generic cell rate algorithm: full is the time on [clock.Now] at which it will be full again if
-	// nothing is taken. A token is interval, an empty reserve is burst away from full.
+	// The reserve follows the generic cell rate algorithm. full is the time on [clock.Now] at which
+	// the reserve will be full if nothing is withdrawn. A token takes interval to refill; an empty
+	// reserve takes burst.
 	interval, burst int64
 	full            atomic.Int64
 
-	between func() // a test's: what happens while a withdrawal has read one count, or the reserve, and not yet swapped
+	between func() // for tests: called after a withdrawal has read a count or the reserve, before it swaps
 }
 
 const (
 	token    = 1_000_000 // deposits count in millionths
-	lifetime = 10        // epochs that a deposit lives, its own included
-	crowded  = 1 << 62   // deposits beyond this many millionths are not counted: far from where the counters would wrap
+	lifetime = 10        // epochs that a deposit lives, including its own
+	crowded  = 1 << 62   // deposits above this many millionths aren't counted, so that the counters don't wrap
 )
 
-// New makes a Budget. It panics with the text of [Config.Validate] if that finds a mistake.
+// New creates a Budget. It panics with the text of [Config.Validate] if that returns an error.
 func New(config Config) *Budget {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
 	}
 	config = config.withDefaults()
 	b := &Budget{width: int64(config.TTL) / lifetime}
-	// Rounded up, so that n deposits of 1/n make a token; but 0.07, a little more than seven hundredths in binary, is no more.
+	// Rounded up, so that n deposits of 1/n make a token. The factor keeps 0.07, which is a little
+	// more than seven hundredths in binary, from being rounded up as well.
 	b.share = uint64(math.Ceil(config.Ratio * token * (1 - 1e-12)))
 	if config.MinPerSecond > 0 {
 		b.interval = int64(float64(time.Second) / config.MinPerSecond)
@@ -77,9 +91,10 @@ func New(config Config) *Budget {
 	return b
 }
 
-// Deposit counts a call, which pays for Ratio of an extra one. A policy deposits once for each call that was made
-// (Next.Starts tells), not for its extra ones, and only if no other policy of the call has: if next.FirstTime(b) { b.Deposit() }. Retry
-// and hedge do so, so that a budget gets one deposit a call, however many of its policies share it.
+// Deposit counts a call, which pays for Ratio of an extra one. A policy deposits once for each call
+// that was made (see Next.Starts), not for extra calls, and only if no other policy of the call has
+// deposited: if next.FirstTime(b) { b.Deposit() }. Retry and hedge do this, so a budget gets one
+// deposit for each call, however many of the call's policies share it.
 func (b *Budget) Deposit() {
 	if b.share == 0 {
 		return
@@ -91,8 +106,8 @@ func (b *Budget) Deposit() {
 	}
 }
 
-// Withdraw takes the token for one extra call, from the deposits or else from the reserve. It reports false if there is
-// none: the extra call must not be made then.
+// Withdraw takes the token for one extra call, from the deposits or otherwise from the reserve. It
+// reports false if there is none; then the extra call must not be made.
 func (b *Budget) Withdraw() bool {
 	now := clock.Now()
 	return b.share > 0 && b.withdrawDeposit(now) || b.interval > 0 && b.withdrawReserve(now)
@@ -105,7 +120,8 @@ func (b *Budget) withdrawDeposit(now int64) bool {
 		if b.between != nil {
 			b.between()
 		}
-		// Read after spent: if too little lies between the two, there was too little at this moment, whoever spends meanwhile.
+		// Read after spent: if the difference is too small, it was too small at this moment,
+		// whatever other calls spend meanwhile.
 		deposited := b.deposited.Load()
 		from := later(spent, expired)
 		if int64(deposited-from) < token {
@@ -117,8 +133,8 @@ func (b *Budget) withdrawDeposit(now int64) bool {
 	}
 }
 
-// advance brings the epochs up to now, spends what has thereby expired, and returns the mark up to which it has. In an epoch that has been seen
-// before it only loads.
+// advance moves the epochs up to now, spends the deposits that have thereby expired, and returns
+// the mark up to which they have. If the epoch hasn't changed it only loads.
 //
 // A deposit of epoch x expires when epoch x+10 begins: between 0.9 TTL and TTL after it was made.
 func (b *Budget) advance(now int64) (expired uint64) {
@@ -131,7 +147,8 @@ func (b *Budget) advance(now int64) (expired uint64) {
 			continue
 		}
 		if epoch-target >= int64(len(b.marks)) {
-			// Either this goroutine slept, or the clock was set back: then epochs begin anew, and some deposits expire early.
+			// Either this goroutine was delayed, or the clock was set back. In the latter case
+			// epochs restart at now, and some deposits expire early.
 			if target = clock.Now() / b.width; epoch-target >= int64(len(b.marks)) {
 				b.epoch.CompareAndSwap(epoch, target)
 			}
@@ -139,7 +156,7 @@ func (b *Budget) advance(now int64) (expired uint64) {
 		}
 		expired = b.mark(epoch - lifetime + 1).Load()
 		if b.epoch.Load() != epoch {
-			continue // the slot may be another epoch's by now
+			continue // the slot may now belong to another epoch
 		}
 		if moved {
 			b.expire(expired)
@@ -148,15 +165,16 @@ func (b *Budget) advance(now int64) (expired uint64) {
 	}
 }
 
-// step moves epoch one further towards target, or over a gap in which everything expired.
+// step moves epoch one step toward target, or past a gap in which everything expired.
 //
-// The mark of the next epoch is written before epoch moves. Its value was read while epoch stood still, so it holds no deposit
-// of somebody who saw the next epoch, and all that were made before it began. Marks only grow: a late writer, who compares
-// with a mark read earlier, either fails or finds that nothing was deposited since, and changes nothing.
+// The mark of the next epoch is written before epoch moves. Its value was read while epoch was
+// unchanged. So it includes all deposits made before the next epoch began, and none of a call that
+// saw the next epoch. Marks only grow. A late writer compares with a mark that it read earlier, so
+// it either fails or finds that nothing was deposited since, and changes nothing.
 func (b *Budget) step(epoch, target int64) {
 	if skip := target - lifetime - 1; epoch < skip {
-		// The slots now hold marks older than they should: they expire too little until the steps that follow have
-		// overwritten them, and never too much.
+		// The slots now hold marks older than they should be. Until the next steps have overwritten
+		// them, too little expires, never too much.
 		b.epoch.CompareAndSwap(epoch, skip)
 		return
 	}
@@ -172,7 +190,8 @@ func (b *Budget) mark(epoch int64) *atomic.Uint64 {
 	return &b.marks[uint64(epoch)%uint64(len(b.marks))]
 }
 
-// expire spends everything up to the mark, so that a budget from which nobody withdraws does not fill up for ever.
+// expire spends everything up to the mark, so that a budget without withdrawals doesn't fill up
+// forever.
 func (b *Budget) expire(mark uint64) {
 	for {
 		spent := b.spent.Load()
@@ -182,7 +201,7 @@ func (b *Budget) expire(mark uint64) {
 	}
 }
 
-// later is the one of two counts that is further on, modulo 2^64.
+// later returns the later of two counts, modulo 2^64.
 func later(a, b uint64) uint64 {
 	if int64(b-a) > 0 {
 		return b
@@ -198,7 +217,8 @@ func (b *Budget) withdrawReserve(now int64) bool {
 		}
 		missing := max(full-now, 0)
 		if missing > b.burst {
-			// More than all is missing: this goroutine slept, or the clock was set back. Then the reserve begins anew, empty.
+			// More than everything is missing: either this goroutine was delayed, or the clock was
+			// set back. In the latter case the reserve restarts empty.
 			if now = clock.Now(); full-now > b.burst {
 				b.full.CompareAndSwap(full, now+b.burst)
 			}

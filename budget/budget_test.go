@@ -27,29 +27,29 @@ func withdrawAll(b *budget.Budget) (n int) {
 	return n
 }
 
-func TestEmptyAtFirstWithoutReserve(t *testing.T) {
+func TestBudgetStartsEmptyWithoutReserve(t *testing.T) {
 	if budget.New(budget.Config{Ratio: 1}).Withdraw() {
-		t.Fatal("a token without a deposit")
+		t.Fatal("got a token without a deposit")
 	}
 }
 
-func TestNDepositsOfOneNthMakeAToken(t *testing.T) {
+func TestDepositsOfRatioAddUpToWholeToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for n := 1; n <= 300; n++ {
 			b := budget.New(budget.Config{Ratio: 1 / float64(n)})
 			deposit(b, n-1)
 			if b.Withdraw() {
-				t.Fatalf("ratio 1/%d: a token after %d deposits", n, n-1)
+				t.Fatalf("ratio 1/%d: got a token after %d deposits, want none", n, n-1)
 			}
 			b.Deposit()
 			if !b.Withdraw() || b.Withdraw() {
-				t.Fatalf("ratio 1/%d: not one token after %d deposits", n, n)
+				t.Fatalf("ratio 1/%d: want exactly one token after %d deposits", n, n)
 			}
 		}
 	})
 }
 
-func TestRatioAboveOneGivesSeveralTokens(t *testing.T) {
+func TestRatioAboveOneDepositsSeveralTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 2.5})
 		deposit(b, 2)
@@ -59,7 +59,7 @@ func TestRatioAboveOneGivesSeveralTokens(t *testing.T) {
 	})
 }
 
-func TestDepositLivesNineTenthsOfTTLAndNotLonger(t *testing.T) {
+func TestDepositExpiresBetweenNineTenthsOfTTLAndTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ttl = 10 * time.Second
 		for offset := time.Duration(0); offset < 3*time.Second; offset += 137 * time.Millisecond {
@@ -69,64 +69,64 @@ func TestDepositLivesNineTenthsOfTTLAndNotLonger(t *testing.T) {
 			deposit(gone, 3)
 			time.Sleep(ttl * 9 / 10)
 			if got := withdrawAll(live); got != 3 {
-				t.Fatalf("offset %v: %d of 3 tokens after 0.9 TTL", offset, got)
+				t.Fatalf("offset %v: got %d tokens after 0.9 TTL, want 3", offset, got)
 			}
 			time.Sleep(ttl / 10)
 			if got := withdrawAll(gone); got != 0 {
-				t.Fatalf("offset %v: %d tokens after TTL", offset, got)
+				t.Fatalf("offset %v: got %d tokens after TTL, want 0", offset, got)
 			}
 		}
 	})
 }
 
-func TestOldestTokensGoFirst(t *testing.T) {
+func TestWithdrawTakesOldestDepositFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})
 		deposit(b, 2)
 		time.Sleep(6 * time.Second)
 		deposit(b, 2)
 		if !b.Withdraw() {
-			t.Fatal("no token")
+			t.Fatal("got no token from four deposits")
 		}
-		time.Sleep(5 * time.Second) // the first two expire, one of which was withdrawn
+		time.Sleep(5 * time.Second) // the first two deposits expire; one of them was withdrawn
 		if got := withdrawAll(b); got != 2 {
 			t.Fatalf("got %d tokens, want the 2 of the second deposits", got)
 		}
 	})
 }
 
-func TestReserveStartsFullAndComesBack(t *testing.T) {
+func TestReserveStartsFullAndRefills(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{MinPerSecond: 3})
 		if got := withdrawAll(b); got != 30 {
-			t.Fatalf("full reserve: %d tokens, want 30", got)
+			t.Fatalf("full reserve: got %d tokens, want 30", got)
 		}
 		time.Sleep(time.Second)
 		if got := withdrawAll(b); got != 3 {
-			t.Fatalf("after a second: %d tokens, want 3", got)
+			t.Fatalf("after a second: got %d tokens, want 3", got)
 		}
 		time.Sleep(time.Hour)
 		if got := withdrawAll(b); got != 30 {
-			t.Fatalf("after an hour: %d tokens, want 30", got)
+			t.Fatalf("after an hour: got %d tokens, want 30", got)
 		}
 	})
 }
 
-func TestDepositsAreUsedBeforeTheReserve(t *testing.T) {
+func TestWithdrawUsesDepositsBeforeReserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1, MinPerSecond: 1})
 		deposit(b, 5)
 		for range 5 {
 			b.Withdraw()
 		}
-		time.Sleep(5 * time.Second) // a reserve from which five were taken is full again, and five deposits still live
+		time.Sleep(5 * time.Second) // enough to refill five tokens of the reserve; five deposits still live
 		if got := withdrawAll(b); got != 10 {
-			t.Fatalf("%d tokens, want the reserve's 10", got)
+			t.Fatalf("got %d tokens, want 10 of the reserve", got)
 		}
 	})
 }
 
-func TestNeverOverspendsUnderConcurrency(t *testing.T) {
+func TestBudgetNeverOverspendsUnderConcurrency(t *testing.T) {
 	const goroutines, each = 16, 4000
 	for _, ratio := range []float64{0.1, 1. / 3, 1, 1.7} {
 		b := budget.New(budget.Config{Ratio: ratio, TTL: time.Hour})
@@ -149,13 +149,13 @@ func TestNeverOverspendsUnderConcurrency(t *testing.T) {
 		total := int(taken.Load()) + withdrawAll(b)
 		want := int(math.Ceil(ratio*1e6-1e-6)) * goroutines * each / 1e6
 		if total != want {
-			t.Errorf("ratio %v: %d tokens for %d deposits, want %d", ratio, total, goroutines*each, want)
+			t.Errorf("ratio %v: got %d tokens for %d deposits, want %d", ratio, total, goroutines*each, want)
 		}
 	}
 }
 
-// TestADepositIsWorthAWithdrawalUnderConcurrency: whoever withdraws after his own deposit finds a token, since all others do the same.
-func TestADepositIsWorthAWithdrawalUnderConcurrency(t *testing.T) {
+// Each goroutine withdraws after its own deposit, so there is always a token.
+func TestWithdrawFindsOwnDepositUnderConcurrency(t *testing.T) {
 	b := budget.New(budget.Config{Ratio: 1, TTL: time.Hour})
 	var group errgroup.Group
 	for range 8 {
@@ -174,7 +174,7 @@ func TestADepositIsWorthAWithdrawalUnderConcurrency(t *testing.T) {
 }
 
 func TestReserveIsExactUnderConcurrency(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // whose clock stands still while goroutines run
+	synctest.Test(t, func(t *testing.T) { // the clock doesn't advance while goroutines run
 		for range 6 {
 			b := budget.New(budget.Config{MinPerSecond: 20_000})
 			var taken atomic.Int64
@@ -197,7 +197,7 @@ func TestReserveIsExactUnderConcurrency(t *testing.T) {
 	})
 }
 
-func TestNeverOverspendsWhileEpochsPass(t *testing.T) {
+func TestBudgetNeverOverspendsWhileEpochsPass(t *testing.T) {
 	b := budget.New(budget.Config{Ratio: 1, TTL: time.Millisecond}) // an epoch is 100 µs of real time
 	var deposited, taken atomic.Int64
 	var group errgroup.Group
@@ -208,7 +208,7 @@ func TestNeverOverspendsWhileEpochsPass(t *testing.T) {
 				b.Deposit()
 				if b.Withdraw() {
 					if n := taken.Add(1); n > deposited.Load() {
-						t.Errorf("%d tokens of fewer deposits", n)
+						t.Errorf("got %d tokens of fewer deposits", n)
 						return nil
 					}
 				}
@@ -219,12 +219,12 @@ func TestNeverOverspendsWhileEpochsPass(t *testing.T) {
 	_ = group.Wait()
 	time.Sleep(2 * time.Millisecond)
 	if got := withdrawAll(b); got != 0 {
-		t.Errorf("%d tokens after TTL", got)
+		t.Errorf("got %d tokens after TTL, want 0", got)
 	}
 }
 
-// A bubble's clock stands in the year 2000: for a budget made outside, the clock jumps back by decades.
-func TestClockThatJumpsBackDoesNotBlockForEver(t *testing.T) {
+// In a bubble it is the year 2000. For a budget created outside, the clock goes back by decades.
+func TestBudgetSurvivesClockSetBack(t *testing.T) {
 	b := budget.New(budget.Config{Ratio: 1, MinPerSecond: 1})
 	b.Deposit()
 	withdrawAll(b)
@@ -232,11 +232,11 @@ func TestClockThatJumpsBackDoesNotBlockForEver(t *testing.T) {
 		withdrawAll(b)
 		b.Deposit()
 		if !b.Withdraw() {
-			t.Error("no token for a deposit after the jump")
+			t.Error("got no token for a deposit after the jump")
 		}
 		time.Sleep(10 * time.Second)
 		if got := withdrawAll(b); got != 10 {
-			t.Errorf("reserve gave %d tokens after TTL, want 10", got)
+			t.Errorf("got %d tokens of the reserve after TTL, want 10", got)
 		}
 		deposit(b, 3)
 		time.Sleep(10 * time.Second)
@@ -244,19 +244,19 @@ func TestClockThatJumpsBackDoesNotBlockForEver(t *testing.T) {
 			b.Withdraw()
 		}
 		if b.Withdraw() {
-			t.Error("deposits outlived TTL after the jump")
+			t.Error("got a deposit older than TTL after the jump")
 		}
 	})
 }
 
-func TestAllocatesNothing(t *testing.T) {
+func TestBudgetAllocatesNothing(t *testing.T) {
 	b := budget.New(budget.Config{Ratio: 0.5, MinPerSecond: 1})
 	if got := testing.AllocsPerRun(1000, func() { b.Deposit(); b.Withdraw() }); got != 0 {
-		t.Errorf("%v allocations", got)
+		t.Errorf("got %v allocations, want 0", got)
 	}
 }
 
-func TestValidateNamesEveryMistake(t *testing.T) {
+func TestBudgetConfigValidateReportsAllErrors(t *testing.T) {
 	nan, inf := math.NaN(), math.Inf(1)
 	for _, test := range []struct {
 		config budget.Config
@@ -276,12 +276,12 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 	} {
 		err := test.config.Validate()
 		if err == nil {
-			t.Errorf("%+v: no mistake found", test.config)
+			t.Errorf("%+v: got no error", test.config)
 			continue
 		}
 		for _, want := range test.wants {
 			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%+v: %q does not say %q", test.config, err, want)
+				t.Errorf("%+v: got %q, want %q in it", test.config, err, want)
 			}
 		}
 		func() {
@@ -295,7 +295,7 @@ func TestValidateNamesEveryMistake(t *testing.T) {
 	}
 }
 
-func TestValidateAcceptsTheEndsOfItsRanges(t *testing.T) {
+func TestBudgetConfigValidateAcceptsEndsOfRanges(t *testing.T) {
 	for _, config := range []budget.Config{
 		{Ratio: 1e-6},
 		{Ratio: 1000},
@@ -305,21 +305,21 @@ func TestValidateAcceptsTheEndsOfItsRanges(t *testing.T) {
 		{Ratio: 1, TTL: 8760 * time.Hour},
 	} {
 		if err := config.Validate(); err != nil {
-			t.Errorf("%+v: %v", config, err)
+			t.Errorf("%+v: got %v, want nil", config, err)
 		}
 	}
 }
 
-func TestReserveHoldsWholeTokensThoughBinaryDoesNot(t *testing.T) {
+func TestReserveRoundsToWholeTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{MinPerSecond: 0.29, TTL: 100 * time.Second}) // 28.999999999999996 in binary
 		if got := withdrawAll(b); got != 29 {
-			t.Errorf("%d tokens, want 29", got)
+			t.Errorf("got %d tokens, want 29", got)
 		}
 	})
 }
 
-func FuzzWhatValidateAcceptsRuns(f *testing.F) {
+func FuzzBudget(f *testing.F) {
 	f.Add(0.1, 0.0, int64(0))
 	f.Add(1e-6, 1e6, int64(time.Millisecond))
 	f.Add(1000.0, 1.0, int64(8760*time.Hour))
@@ -330,7 +330,7 @@ func FuzzWhatValidateAcceptsRuns(f *testing.F) {
 		}
 		b := budget.New(config)
 		if perSecond > 0 && !b.Withdraw() {
-			t.Fatalf("%+v: the full reserve holds nothing", config)
+			t.Fatalf("%+v: got no token from the full reserve", config)
 		}
 		deposit(b, 3)
 		b.Withdraw()

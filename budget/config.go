@@ -7,17 +7,19 @@ import (
 	"time"
 )
 
-// Config says how many extra calls a [Budget] allows. Ratio or MinPerSecond must be set.
+// Config sets how many extra calls a [Budget] allows. Ratio or MinPerSecond must be set.
 type Config struct {
-	// Ratio is how many extra calls each call pays for: 0.1 allows one for ten calls. Zero, or from 0.000001 to 1000.
+	// Ratio is the number of extra calls that each call pays for: 0.1 allows one for ten calls. 0,
+	// or from 0.000001 to 1000.
 	Ratio float64
 
-	// MinPerSecond is how many extra calls a second are allowed whatever the traffic, for clients that call seldom: a reserve
-	// that starts full, with MinPerSecond*TTL tokens. Up to 1000000; zero, the default, for none.
+	// MinPerSecond is the number of extra calls per second that are allowed whatever the traffic,
+	// for clients that make few calls. It is a reserve that starts full, with MinPerSecond*TTL
+	// tokens. Up to 1000000, and not below one token in TTL; default 0, no reserve.
 	MinPerSecond float64
 
-	// TTL is how long a token that nobody withdraws lasts: an unused one is gone between 0.9 TTL and TTL after its deposit.
-	// Default 10 s; from 1 ms to 8760 h.
+	// TTL is how long a token lasts: one that isn't withdrawn expires between 0.9 TTL and TTL after
+	// its deposit. From 1 ms to 8760 h; default 10 s.
 	TTL time.Duration
 }
 
@@ -28,13 +30,13 @@ const (
 	minTTL, maxTTL     = time.Millisecond, 8760 * time.Hour
 )
 
-// Validate reports every mistake in the Config, nil if there is none.
+// Validate returns an error that lists every invalid field of c, or nil if there is none.
 func (c Config) Validate() error {
 	var mistakes []error
 	mistake := func(format string, args ...any) {
 		mistakes = append(mistakes, fmt.Errorf("budget: "+format, args...))
 	}
-	if !(c.Ratio == 0 || c.Ratio >= minRatio && c.Ratio <= maxRatio) { // so written, NaN is a mistake
+	if !(c.Ratio == 0 || c.Ratio >= minRatio && c.Ratio <= maxRatio) { // also true for NaN
 		mistake("Ratio is %v, must be 0 or from %v to %v", c.Ratio, minRatio, maxRatio)
 	}
 	ttlOK := c.TTL == 0 || c.TTL >= minTTL && c.TTL <= maxTTL
@@ -43,7 +45,7 @@ func (c Config) Validate() error {
 		mistake("MinPerSecond is %v, must be from 0 to %d", c.MinPerSecond, int(maxPerSecond))
 	case c.MinPerSecond > 0 && ttlOK && c.withDefaults().reserve() < 1:
 		ttl := c.withDefaults().TTL
-		mistake("MinPerSecond is %v, with TTL %v must be 0 or at least %v: no token would live to be whole",
+		mistake("MinPerSecond is %v, with TTL %v must be 0 or at least %v: otherwise the reserve holds no whole token",
 			c.MinPerSecond, ttl, 1/ttl.Seconds())
 	case c.MinPerSecond == 0 && c.Ratio == 0:
 		mistake("Ratio and MinPerSecond are both 0, one of them must be positive")
@@ -61,7 +63,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// reserve is how many whole tokens the full reserve holds.
+// reserve returns the number of whole tokens in the full reserve.
 func (c Config) reserve() float64 {
 	return math.Floor(c.MinPerSecond * c.TTL.Seconds() * (1 + 1e-12))
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// The plain form: a list of every deposit's epoch, the oldest first.
-func TestAgreesWithAPlainListOfDeposits(t *testing.T) {
+// The model is a list of every deposit's epoch, the oldest first.
+func TestBudgetMatchesPlainListOfDeposits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ttl = time.Second
 		pauses := []time.Duration{1, 3 * time.Millisecond, 40 * time.Millisecond, 110 * time.Millisecond, 650 * time.Millisecond, 1700 * time.Millisecond, time.Hour}
@@ -32,7 +32,7 @@ func TestAgreesWithAPlainListOfDeposits(t *testing.T) {
 					deposits = deposits[1:]
 				}
 				if got, want := b.Withdraw(), len(deposits) > 0; got != want {
-					t.Fatalf("seed %d, step %d: Withdraw is %v with %d deposits", seed, i, got, len(deposits))
+					t.Fatalf("seed %d, step %d: got %v with %d deposits, want %v", seed, i, got, len(deposits), want)
 				}
 				if len(deposits) > 0 {
 					deposits = deposits[1:]
@@ -42,7 +42,7 @@ func TestAgreesWithAPlainListOfDeposits(t *testing.T) {
 	})
 }
 
-func TestCountersMayWrap(t *testing.T) {
+func TestBudgetSurvivesCounterWraparound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{Ratio: 1})
 		const near = ^uint64(0) - 3*token // the fourth deposit wraps
@@ -57,47 +57,47 @@ func TestCountersMayWrap(t *testing.T) {
 			}
 			for i := range 10 {
 				if !b.Withdraw() {
-					t.Fatalf("withdrew %d of 10", i)
+					t.Fatalf("got %d tokens, want 10", i)
 				}
 			}
 			if b.Withdraw() {
-				t.Fatal("withdrew more than was deposited")
+				t.Fatal("got more tokens than were deposited")
 			}
 			time.Sleep(3 * time.Second)
 		}
 	})
 }
 
-func TestDepositsThatNobodyWithdrawsExpireAllTheSame(t *testing.T) {
+func TestDepositsExpireWithoutWithdrawals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{Ratio: 1})
 		b.deposited.Add(crowded)
 		if b.Deposit(); b.deposited.Load() != crowded {
-			t.Error("a deposit was counted beyond the bound")
+			t.Error("a deposit above the bound was counted")
 		}
 		time.Sleep(10 * time.Second)
 		if b.Deposit(); !b.Withdraw() || b.Withdraw() {
-			t.Error("not one token after a long time without a withdrawal")
+			t.Error("want exactly one token after a long time without a withdrawal")
 		}
 	})
 }
 
-func TestAShareIsExactToTheMillionth(t *testing.T) {
+func TestRatioIsExactToMillionth(t *testing.T) {
 	for ratio, want := range map[float64]uint64{
-		0.000123: 123, // in binary a little more
+		0.000123: 123, // slightly more in binary
 		0.07:     70_000,
-		1. / 3:   333_334, // so that three of them make a token
+		1. / 3:   333_334, // rounded up: three of these make a token
 		1e-6:     1,
 		1000:     1_000_000_000,
 	} {
 		if b := New(Config{Ratio: ratio}); b.share != want {
-			t.Errorf("ratio %v: %d millionths, want %d", ratio, b.share, want)
+			t.Errorf("ratio %v: got %d millionths, want %d", ratio, b.share, want)
 		}
 	}
 }
 
-// TestWhatHasExpiredIsNotWithdrawn where the one that moves the epochs has yet to spend what expires.
-func TestWhatHasExpiredIsNotWithdrawn(t *testing.T) {
+// The goroutine that moved the epochs hasn't yet spent what expires.
+func TestWithdrawNeverTakesExpiredDeposit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{Ratio: 1})
 		b.Deposit()
@@ -106,37 +106,37 @@ func TestWhatHasExpiredIsNotWithdrawn(t *testing.T) {
 			b.step(b.epoch.Load(), target)
 		}
 		if b.Withdraw() {
-			t.Error("an expired deposit was withdrawn")
+			t.Error("got a token from an expired deposit")
 		}
 	})
 }
 
-// TestAWithdrawalFindsATokenThoughAnotherIsPaidAndTakenMeanwhile: there was a token at every moment.
-func TestAWithdrawalFindsATokenThoughAnotherIsPaidAndTakenMeanwhile(t *testing.T) {
+// While a withdrawal runs, another call deposits and withdraws. There is a token at every moment.
+func TestWithdrawSucceedsDespiteConcurrentDepositAndWithdraw(t *testing.T) {
 	b := New(Config{Ratio: 1, TTL: time.Hour})
 	b.Deposit()
 	b.between = func() {
 		b.between = nil
 		b.Deposit()
 		if !b.Withdraw() {
-			t.Error("no token for the other")
+			t.Error("got no token for the other call")
 		}
 	}
 	if !b.Withdraw() {
-		t.Error("no token")
+		t.Error("got no token")
 	}
 	if b.Withdraw() {
-		t.Error("three tokens for two deposits")
+		t.Error("got three tokens for two deposits")
 	}
 }
 
-// TestOneOfTwoWhoWithdrawTheLastTokenAtATimeGetsIt, from the deposits and from the reserve, which hold one here.
-func TestOneOfTwoWhoWithdrawTheLastTokenAtATimeGetsIt(t *testing.T) {
+// Two goroutines withdraw concurrently. The deposits, or the reserve, hold one token.
+func TestWithdrawGrantsLastTokenOnce(t *testing.T) {
 	for name, config := range map[string]Config{
 		"deposits": {Ratio: 1, TTL: time.Hour},
 		"reserve":  {MinPerSecond: 1, TTL: time.Second},
 	} {
-		synctest.Test(t, func(t *testing.T) { // so that no token comes meanwhile
+		synctest.Test(t, func(t *testing.T) { // so that the reserve isn't refilled meanwhile
 			b := New(config)
 			b.Deposit()
 			other := false
@@ -145,10 +145,10 @@ func TestOneOfTwoWhoWithdrawTheLastTokenAtATimeGetsIt(t *testing.T) {
 				other = b.Withdraw()
 			}
 			if own := b.Withdraw(); own || !other {
-				t.Errorf("%s: who looked first got it %t, who swapped first %t", name, own, other)
+				t.Errorf("%s: got %t for the call that looked first, %t for the one that swapped first", name, own, other)
 			}
 			if b.Withdraw() {
-				t.Errorf("%s: a second token", name)
+				t.Errorf("%s: got a second token", name)
 			}
 		})
 	}

@@ -7,9 +7,9 @@ import (
 )
 
 func ExampleBudget() {
-	extra := budget.New(budget.Config{Ratio: 0.2}) // one extra call for five calls
+	extra := budget.New(budget.Config{Ratio: 0.2}) // one extra call for every five calls
 	retried := 0
-	for range 100 { // all of which fail
+	for range 100 { // every call fails
 		extra.Deposit()
 		if extra.Withdraw() {
 			retried++

@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// The counters hold what was ever deposited and spent. Here they start at every point at which such a sum could go wrong.
+// The counters hold all that was ever deposited and spent. Here they start wherever such a sum
+// could overflow.
 
-func TestShareIsKeptWhereverTheCountersStand(t *testing.T) {
+func TestBudgetKeepsRatioAtAnyCount(t *testing.T) {
 	for _, start := range []uint64{1e9 * token, 1 << 62, 1<<63 - 3*token, 1 << 63, math.MaxUint64 - 3*token, math.MaxUint64} {
 		synctest.Test(t, func(t *testing.T) {
 			b := New(Config{Ratio: 0.1})
@@ -20,7 +21,7 @@ func TestShareIsKeptWhereverTheCountersStand(t *testing.T) {
 			for i := range b.marks {
 				b.marks[i].Store(start)
 			}
-			for range 30 { // three times over every epoch
+			for range 30 { // each epoch three times
 				var g errgroup.Group
 				for range 4 {
 					g.Go(func() error {
@@ -36,7 +37,7 @@ func TestShareIsKeptWhereverTheCountersStand(t *testing.T) {
 					withdrawn++
 				}
 				if withdrawn != 10 {
-					t.Fatalf("from %d: withdrew %d tokens for 100 calls at a tenth", start, withdrawn)
+					t.Fatalf("from %d: got %d tokens for 100 calls at ratio 0.1, want 10", start, withdrawn)
 				}
 				time.Sleep(time.Second)
 			}
@@ -44,7 +45,7 @@ func TestShareIsKeptWhereverTheCountersStand(t *testing.T) {
 	}
 }
 
-func TestDepositsExpireWhereverTheCountersStand(t *testing.T) {
+func TestDepositsExpireAtAnyCount(t *testing.T) {
 	for _, start := range []uint64{1<<63 - 3*token, math.MaxUint64 - 3*token} {
 		synctest.Test(t, func(t *testing.T) {
 			b := New(Config{Ratio: 1})
@@ -58,14 +59,14 @@ func TestDepositsExpireWhereverTheCountersStand(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 			if b.Withdraw() {
-				t.Errorf("from %d: withdrew what had expired", start)
+				t.Errorf("from %d: got a token from an expired deposit", start)
 			}
 		})
 	}
 }
 
-// The reserve's time may be as late as there is: its sums do not run over, and what it gives stays bounded.
-func TestReserveIsBoundedAtTheEndOfTime(t *testing.T) {
+// At the latest possible time, the reserve's sums don't overflow and it stays bounded.
+func TestReserveIsBoundedAtLatestTime(t *testing.T) {
 	b := New(Config{MinPerSecond: 1, TTL: 3 * time.Second})
 	const end = math.MaxInt64 - int64(time.Minute)
 	taken := 0
@@ -75,6 +76,6 @@ func TestReserveIsBoundedAtTheEndOfTime(t *testing.T) {
 		}
 	}
 	if taken != 3 || b.full.Load() != end+3*int64(time.Second) {
-		t.Errorf("took %d of 3, full at %d", taken, b.full.Load())
+		t.Errorf("got %d tokens, want 3; full at %d", taken, b.full.Load())
 	}
 }

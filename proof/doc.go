@@ -1,3 +1,3 @@
 // Package proof holds no code of its own: its folders hold the tests that prove the module, which need more than the
-// standard library. See docs/reliability.md.
+// standard library. See docs/internals/reliability.md.
 package proof

@@ -53,8 +53,12 @@ func TestEveryTestThatAPageNamesIsThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	internals, err := filepath.Glob(filepath.Join(root, "docs", "internals", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	there, count := functions(t), 0
-	for _, page := range pages {
+	for _, page := range append(pages, internals...) {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)
@@ -70,9 +74,9 @@ func TestEveryTestThatAPageNamesIsThere(t *testing.T) {
 	}
 }
 
-// TestEveryPromiseNamesItsTest, in the tables of docs/reliability.md. One may name a folder whose tests are all about it.
+// TestEveryPromiseNamesItsTest, in the tables of docs/internals/reliability.md. One may name a folder whose tests are all about it.
 func TestEveryPromiseNamesItsTest(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "docs", "reliability.md"))
+	text, err := os.ReadFile(filepath.Join(root, "docs", "internals", "reliability.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +89,7 @@ func TestEveryPromiseNamesItsTest(t *testing.T) {
 			if !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "| promise") || strings.HasPrefix(line, "| ---") {
 				continue
 			}
-			if promises++; !named.MatchString(line) && !strings.Contains(line, "](../proof/others/)") {
+			if promises++; !named.MatchString(line) && !strings.Contains(line, "](../../proof/others/)") {
 				t.Errorf("no test is named: %s", line)
 			}
 		}

@@ -17,10 +17,10 @@ import (
 	"github.com/effector-go/resilience/internal/ctxkey"
 )
 
-// drainTime is how long a dropped body may take to its end, so that its connection can be used again.
+// drainTime is how long a dropped body is read for, so that its connection can be reused.
 const drainTime = 100 * time.Millisecond
 
-// attempt sends the request once. Its ctx is the policies'.
+// attempt sends the request once. ctx is the policies' context.
 func (x *exchange) attempt(ctx context.Context) (*answer, error) {
 	number, body, err := x.take()
 	if err != nil {
@@ -41,7 +41,7 @@ func (x *exchange) attempt(ctx context.Context) (*answer, error) {
 	case err == nil:
 		a.hold(response)
 		if !a.unwatch() {
-			err = resilience.ContextErr(ctx) // it ended in the instant in which the headers came
+			err = resilience.ContextErr(ctx) // it ended as the headers arrived
 		} else if x.transport.config.Failed(response) {
 			x.fail(a)
 			err = a.failure
@@ -51,7 +51,7 @@ func (x *exchange) attempt(ctx context.Context) (*answer, error) {
 	}
 	if a.failure == nil && err != nil {
 		a.giveUp()
-		if a.conn.none() {
+		if a.conn.neverConnected() {
 			err = x.notMade(err)
 		}
 		a = nil
@@ -60,7 +60,8 @@ func (x *exchange) attempt(ctx context.Context) (*answer, error) {
 	return a, err
 }
 
-// watch gives the ctx for Base, which ends with the policies' ctx too, until unwatch.
+// watch returns the context for Base. Until unwatch is called, the end of the policies' context
+// cancels it too.
 func (a *answer) watch(ctx context.Context) context.Context {
 	own := a.exchange.ctx
 	sent := &baseContext{a.exchange.request.Context(), ctx} // Base looks at Request.Cancel itself
@@ -80,7 +81,8 @@ func (a *answer) watch(ctx context.Context) context.Context {
 	return cancelable
 }
 
-// unwatch lets Base's ctx live on when the policies' ctx ends, and reports whether it had not ended.
+// unwatch detaches Base's context from the policies' context, and reports whether it did so before
+// the policies' context ended.
 func (a *answer) unwatch() bool {
 	switch {
 	case a.stop != nil:
@@ -91,21 +93,22 @@ func (a *answer) unwatch() bool {
 	return true
 }
 
-// release ends Base's ctx.
+// release cancels Base's context.
 func (a *answer) release() {
 	if a.cancel != nil {
 		a.cancel(nil)
 	}
 }
 
-// giveUp ends everything of an attempt that gave no answer.
+// giveUp releases everything that an attempt without an answer holds.
 func (a *answer) giveUp() {
 	a.unwatch()
 	a.release()
 	a.drop()
 }
 
-// take gives the number of the attempt that begins, and its body: the request's own for the first, else a new one.
+// take returns the number of the attempt that begins and its body: the request's own for the first
+// attempt, a new one from GetBody for the others.
 func (x *exchange) take() (number int, body io.ReadCloser, err error) {
 	x.mu.Lock()
 	x.starts++
@@ -116,7 +119,7 @@ func (x *exchange) take() (number int, body io.ReadCloser, err error) {
 		return number, body, nil
 	}
 	if x.request.GetBody == nil {
-		return 0, nil, errors.New("resiliencehttp: a policy sent a request again whose body cannot be replayed: it has no GetBody")
+		return 0, nil, errors.New("resiliencehttp: a policy repeated a request whose body cannot be replayed: it has no GetBody")
 	}
 	if body, err = x.request.GetBody(); err != nil {
 		return 0, nil, fmt.Errorf("resiliencehttp: GetBody for attempt %d: %w", number, err)
@@ -124,20 +127,20 @@ func (x *exchange) take() (number int, body io.ReadCloser, err error) {
 	return number, body, nil
 }
 
-// copyFor gives the copy of the request that Base gets.
+// copyFor returns the copy of the request that is passed to Base.
 func (x *exchange) copyFor(ctx, sent context.Context, a *answer, body io.ReadCloser) *http.Request {
-	if x.once && x.replayable() && !x.unguarded { // else nobody asks whether it was sent
+	if x.atMostOnce && x.replayable() && !x.noPolicies { // otherwise no policy uses the mark
 		sent = a.conn.attach(sent)
 	}
 	req := x.request.WithContext(sent)
 	req.Body = body
 	name := x.transport.config.DeadlineHeader
 	deadline, limited := ctx.Deadline()
-	tell := name != "" && limited
-	if tell || a.number > 1 {
+	sendDeadline := name != "" && limited
+	if sendDeadline || a.number > 1 {
 		req.Header = req.Header.Clone()
 	}
-	if tell {
+	if sendDeadline {
 		if req.Header == nil {
 			req.Header = make(http.Header)
 		}
@@ -146,7 +149,7 @@ func (x *exchange) copyFor(ctx, sent context.Context, a *answer, body io.ReadClo
 	return req
 }
 
-// connTrace hears what became of the connection for a request.
+// connTrace records whether a connection was requested and obtained for an attempt.
 type connTrace struct{ asked, got atomic.Bool }
 
 func (t *connTrace) attach(ctx context.Context) context.Context {
@@ -156,19 +159,19 @@ func (t *connTrace) attach(ctx context.Context) context.Context {
 	})
 }
 
-// none reports whether a connection was asked for and not got: then the request has not been sent. A Base that calls no hooks
-// proves nothing.
-func (t *connTrace) none() bool { return t.asked.Load() && !t.got.Load() }
+// neverConnected reports whether a connection was requested and none was obtained: then the request
+// was not sent. A Base that doesn't call the hooks proves nothing.
+func (t *connTrace) neverConnected() bool { return t.asked.Load() && !t.got.Load() }
 
-// notMade marks the error of an attempt whose request was not sent.
+// notMade marks the error of an attempt whose request was never sent.
 func (x *exchange) notMade(err error) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.unmade, x.unmarks = resilience.NotMade(err), err
-	return x.unmade
+	x.marked, x.unmarked = resilience.NotMade(err), err // forCaller removes the mark
+	return x.marked
 }
 
-// fail notes that a's response has failed.
+// fail records that a's response is a failure.
 func (x *exchange) fail(a *answer) {
 	a.failure = newStatusError(x.request, a.response)
 	x.mu.Lock()
@@ -176,8 +179,8 @@ func (x *exchange) fail(a *answer) {
 	x.failed = append(x.failed, a)
 }
 
-// A baseContext ends with the request's own ctx and has its deadline, and the values of the policies' ctx, such as the number
-// of an attempt or a trace span.
+// A baseContext has the cancellation and the deadline of the request's own context, and the values
+// of the policies' context, such as an attempt number or a trace span.
 type baseContext struct {
 	context.Context // the request's
 	policies        context.Context
@@ -186,32 +189,33 @@ type baseContext struct {
 func (c *baseContext) Value(key any) any {
 	switch {
 	case key == repeatKey{}:
-		return nil // it was said for this request, not for what Base sends in turn
+		return nil // AllowRepeat applies to this request, not to requests that Base sends for it
 	case key == ctxkey.Cancel && key != nil:
-		return c.Context.Value(key) // the end is the request's
+		return c.Context.Value(key) // cancellation comes from the request
 	}
 	return c.policies.Value(key)
 }
 
-// An answer is a response and what it holds.
+// An answer is a response with the resources that it holds.
 type answer struct {
 	exchange *exchange
-	number   int // of the attempt
+	number   int // the attempt's
 	conn     connTrace
 
-	// What ends Base's ctx, all nil if nothing but the request's own ctx does.
+	// All three are nil if only the request's own context ends Base's context.
 	cancel context.CancelCauseFunc
-	timer  *time.Timer // one of these two watches the policies' ctx
+	timer  *time.Timer // timer or stop watches the policies' context
 	stop   func() bool
 
 	response *http.Response
-	failure  *StatusError  // nil if the response has not failed
+	failure  *StatusError  // nil if the response is not a failure
 	body     io.ReadCloser // nil if there is nothing to read
 	closing  sync.Once
-	closed   error // by closing
+	closed   error // what Close returned; written within closing
 }
 
-// hold makes the response a's, and its body one that ends ctx with itself.
+// hold stores the response in a and wraps its body, so that the end of the body releases Base's
+// context.
 func (a *answer) hold(response *http.Response) {
 	a.response = response
 	switch body := response.Body.(type) {
@@ -230,7 +234,7 @@ func (a *answer) hold(response *http.Response) {
 	}
 }
 
-// drop reads some of the body, if there is one, and closes it. A nil answer has none.
+// drop drains the body within limits and closes it. a may be nil.
 func (a *answer) drop() {
 	if a == nil || a.response == nil {
 		return
@@ -244,7 +248,7 @@ func (a *answer) drop() {
 	case a.body == nil:
 	case latest:
 		a.drain()
-	default: // a later attempt runs on this goroutine perhaps, under a limit of its own
+	default: // a later attempt may be running on this goroutine, under its own timeout
 		go a.drain()
 	}
 }
@@ -255,7 +259,7 @@ func (a *answer) drain() {
 	if _, upgraded := a.body.(io.Writer); upgraded || a.response.ContentLength > limit {
 		return
 	}
-	// Either is enough for a Read of net/http's to return; another's may heed one of them only.
+	// Each of the two ends a Read of net/http's body. Another Base's body may react to only one.
 	timer := time.AfterFunc(drainTime, func() {
 		a.release()
 		a.close()
@@ -264,7 +268,7 @@ func (a *answer) drain() {
 	io.CopyN(io.Discard, a.body, limit)
 }
 
-// close closes the body, once, and then ends ctx.
+// close closes the body, once, and then releases Base's context.
 func (a *answer) close() error {
 	a.closing.Do(func() {
 		a.closed = a.body.Close()
@@ -273,7 +277,7 @@ func (a *answer) close() error {
 	return a.closed
 }
 
-// answerBody is a response's body as the caller gets it.
+// answerBody is the response body that the caller receives.
 type answerBody answer
 
 func (b *answerBody) Read(p []byte) (n int, err error) {
@@ -286,7 +290,8 @@ func (b *answerBody) Read(p []byte) (n int, err error) {
 
 func (b *answerBody) Close() error { return (*answer)(b).close() }
 
-// upgraded gives the body of a response that switched protocols: a connection, which lives until it is closed.
+// upgraded returns the body of a response that switched protocols: a connection that stays open
+// until it is closed.
 func upgraded(a *answer, conn io.Writer) io.ReadCloser {
 	b := upgradedBody{a, conn}
 	if half, ok := conn.(interface{ CloseWrite() error }); ok {

@@ -15,20 +15,21 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// silent is for servers whose handlers fail on purpose.
+// silent is the log of servers whose handlers fail on purpose.
 var silent = log.New(io.Discard, "", 0)
 
 func empty(string) resilience.Policy { return resilience.Pipeline{} }
 
-// page is the pipeline of the design page.
+// page is the pipeline of docs/http.md, without a budget.
 func page(key string) resilience.Policy {
 	return resilience.Pipeline{
 		timeout.After(10 * time.Second), retry.New(retry.Config{}), breaker.New(breaker.Config{Name: key}), timeout.After(2 * time.Second),
 	}
 }
 
-// atOnce is a Base that answers without a connection, so that what is left is the transport's own part.
-func atOnce() http.RoundTripper {
+// instantBase is a Base that answers without a connection, to measure only the transport's own
+// cost.
+func instantBase() http.RoundTripper {
 	body, response := &trackedBody{}, new(http.Response)
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		*response = http.Response{StatusCode: 200, Body: body}
@@ -36,9 +37,10 @@ func atOnce() http.RoundTripper {
 	})
 }
 
-// TestARoundTripAllocatesLittle beside the bare transport's some 50 allocations: at most 10 with an empty pipeline and 20 with the design
-// page's, under a ctx that can be canceled. A request that policies may send but once has a trace besides.
-func TestARoundTripAllocatesLittle(t *testing.T) {
+// TestTransportAllocatesLittle: in addition to the bare transport's about 50 allocations, at most
+// 10 with an empty pipeline and 20 with page's, under a context that can be canceled. A request
+// that may be sent only once also has a trace.
+func TestTransportAllocatesLittle(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for _, c := range []struct {
@@ -50,7 +52,7 @@ func TestARoundTripAllocatesLittle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		transport := wrapped(atOnce(), c.policies)
+		transport := wrapped(instantBase(), c.policies)
 		got := testing.AllocsPerRun(1000, func() {
 			response, err := transport.RoundTrip(req)
 			if err != nil {
@@ -65,7 +67,7 @@ func TestARoundTripAllocatesLittle(t *testing.T) {
 	}
 }
 
-// BenchmarkRoundTripAlone is a request over a Base that answers at once: what this transport adds.
+// BenchmarkRoundTripAlone measures what this transport adds: its Base answers immediately.
 func BenchmarkRoundTripAlone(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
@@ -79,7 +81,7 @@ func BenchmarkRoundTripAlone(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			transport := wrapped(atOnce(), side.policies)
+			transport := wrapped(instantBase(), side.policies)
 			for b.Loop() {
 				response, err := transport.RoundTrip(req)
 				if err != nil {
@@ -91,7 +93,8 @@ func BenchmarkRoundTripAlone(b *testing.B) {
 	}
 }
 
-// BenchmarkRoundTrip is a request to a server on loopback, through the bare transport and through this one.
+// BenchmarkRoundTrip measures a request to a loopback server, through the bare transport and
+// through this one.
 func BenchmarkRoundTrip(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") }))
 	defer server.Close()

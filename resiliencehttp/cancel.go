@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// callersContext gives the request's ctx as policies see it, and what releases it when the call has returned.
-func callersContext(req *http.Request) (ctx context.Context, end func()) {
+// requestContext returns the request's context as the policies see it, and a function that releases
+// it when the call has returned.
+func requestContext(req *http.Request) (ctx context.Context, end func()) {
 	//lint:ignore SA1019 deprecated, but http.Client.Timeout sets it for transports other than net/http's own
 	channel := req.Cancel
 	if channel == nil {
@@ -21,10 +22,11 @@ func callersContext(req *http.Request) (ctx context.Context, end func()) {
 
 var errCancelClosed = errors.New("resiliencehttp: Request.Cancel was closed")
 
-// A cancelContext ends with the ctx that it was made from, or when the channel is closed. Err looks at the channel itself, so
-// that a policy that asks after an attempt is not told of the end too late. A goroutine waits for it only once somebody waits for Done.
+// A cancelContext ends with its parent context or when the channel is closed. Err checks the
+// channel itself, so that a policy that calls it after an attempt sees the cancellation without
+// delay. A goroutine waits for the channel only once Done has been called.
 type cancelContext struct {
-	context.Context // canceled by cancel
+	context.Context // cancel cancels it
 	cancel          context.CancelCauseFunc
 	channel         <-chan struct{}
 	watch           sync.Once
@@ -35,7 +37,7 @@ func (c *cancelContext) Done() <-chan struct{} {
 		go func() {
 			select {
 			case <-c.channel:
-				c.look()
+				c.check()
 			case <-c.Context.Done():
 			}
 		}()
@@ -44,13 +46,14 @@ func (c *cancelContext) Done() <-chan struct{} {
 }
 
 func (c *cancelContext) Err() error {
-	c.look()
+	c.check()
 	return c.Context.Err()
 }
 
-// look ends the ctx if the channel is closed. Client.Timeout closes it at the ctx's deadline: then the ctx ends in this instant
-// too, and what ended it is the deadline, which for policies is another thing than a caller who went away.
-func (c *cancelContext) look() {
+// check cancels the context if the channel is closed. Client.Timeout closes the channel at the
+// context's deadline. In this case the context ends at the same instant by itself, and it must end
+// with DeadlineExceeded, which policies treat differently from a caller that canceled.
+func (c *cancelContext) check() {
 	select {
 	case <-c.channel:
 		if deadline, ok := c.Deadline(); !ok || time.Until(deadline) > 0 {

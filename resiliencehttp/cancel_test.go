@@ -14,7 +14,7 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// cancelable gives a request that ends by its field Cancel.
+// cancelable returns a request that its field Cancel cancels.
 func cancelable(t *testing.T) (req *http.Request, cancel func()) {
 	req = newRequest(t, "GET", "http://example.com/", "")
 	channel := make(chan struct{})
@@ -23,8 +23,9 @@ func cancelable(t *testing.T) (req *http.Request, cancel func()) {
 	return req, func() { close(channel) }
 }
 
-// TestARequestThatWasCanceledIsNotSentAgain: policies hear of Request.Cancel as of the end of the ctx, at once.
-func TestARequestThatWasCanceledIsNotSentAgain(t *testing.T) {
+// TestTransportDoesNotResendCanceledRequest: to policies, Request.Cancel is the end of the context,
+// immediately.
+func TestTransportDoesNotResendCanceledRequest(t *testing.T) {
 	boom := errors.New("boom")
 	for name, policy := range map[string]resilience.Policy{
 		"no limit": retries(retry.Config{}),
@@ -39,15 +40,15 @@ func TestARequestThatWasCanceledIsNotSentAgain(t *testing.T) {
 			return nil, boom
 		})
 		if _, err := through(base, policy).RoundTrip(req); err != boom || calls != 1 {
-			t.Errorf("%s: %v after %d calls", name, err, calls)
+			t.Errorf("%s: got %v after %d calls", name, err, calls)
 		}
 		if _, err := through(base, policy).RoundTrip(req); !errors.Is(err, context.Canceled) || calls != 1 {
-			t.Errorf("%s: sent though canceled before: %v", name, err)
+			t.Errorf("%s: sent although it was canceled: %v", name, err)
 		}
 	}
 }
 
-func TestRequestCancelEndsAWait(t *testing.T) {
+func TestTransportRequestCancelEndsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		req, cancel := cancelable(t)
 		base := &answers{statuses: []int{503}}
@@ -55,14 +56,15 @@ func TestRequestCancelEndsAWait(t *testing.T) {
 		began := time.Now()
 		response, err := through(base, retries(retry.Config{Backoff: retry.Constant(time.Hour)})).RoundTrip(req)
 		if response != nil || !errors.Is(err, context.Canceled) || time.Since(began) != time.Second {
-			t.Errorf("%v, %v after %v", response, err, time.Since(began))
+			t.Errorf("got %v, %v after %v", response, err, time.Since(began))
 		}
 		checkClosed(t, base.bodies)
 	})
 }
 
-// TestRequestCancelIsTheCallersEnd: it gets no response, and the breaker counts nothing.
-func TestRequestCancelIsTheCallersEnd(t *testing.T) {
+// TestTransportRequestCancelCountsAsCaller: the caller receives no response, and the breaker counts
+// nothing.
+func TestTransportRequestCancelCountsAsCaller(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
 	req, cancel := cancelable(t)
 	base := &answers{statuses: []int{500}}
@@ -70,7 +72,7 @@ func TestRequestCancelIsTheCallersEnd(t *testing.T) {
 		return b.Run(ctx, next)
 	})).RoundTrip(req)
 	if err != nil || b.State() != breaker.Open {
-		t.Fatalf("%v, %v: a failed response should have opened the breaker", err, b.State())
+		t.Fatalf("got %v, %v: a failed response should have opened the breaker", err, b.State())
 	}
 	response.Body.Close()
 
@@ -81,20 +83,21 @@ func TestRequestCancelIsTheCallersEnd(t *testing.T) {
 		return err
 	})
 	if response, err = through(base, resilience.Pipeline{b, canceling}).RoundTrip(req); response != nil || err == nil || b.State() != breaker.Closed {
-		t.Errorf("%v, %v, the breaker is %v", response, err, b.State())
+		t.Errorf("got %v, %v, breaker state %v", response, err, b.State())
 	}
 	checkClosed(t, base.bodies)
 }
 
-// TestClientTimeoutIsADeadline, and a failure for the breaker, though it closes Request.Cancel in the same instant.
-func TestClientTimeoutIsADeadline(t *testing.T) {
+// TestTransportClientTimeoutIsDeadline: Client.Timeout is a failure for the breaker, although it
+// closes Request.Cancel at the same instant.
+func TestTransportClientTimeoutIsDeadline(t *testing.T) {
 	for name, hang := range map[string]func(req *http.Request) error{
-		"heard of by Request.Cancel": func(req *http.Request) error {
+		"ends by Request.Cancel": func(req *http.Request) error {
 			//lint:ignore SA1019 what Client.Timeout sets
 			<-req.Cancel
 			return errors.New("canceled")
 		},
-		"heard of by the ctx": func(req *http.Request) error {
+		"seen of by the context": func(req *http.Request) error {
 			<-req.Context().Done()
 			return req.Context().Err()
 		},
@@ -108,8 +111,8 @@ func TestClientTimeoutIsADeadline(t *testing.T) {
 					return nil, hang(req)
 				}), resilience.Pipeline{retries(retry.Config{}), b})}
 				_, err := client.Get("http://example.com/")
-				if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() || calls != 1 || b.State() != breaker.Open {
-					t.Errorf("%v after %d calls, the breaker is %v", err, calls, b.State())
+				if timeoutErr, ok := err.(interface{ Timeout() bool }); !ok || !timeoutErr.Timeout() || calls != 1 || b.State() != breaker.Open {
+					t.Errorf("got %v after %d calls, breaker state %v", err, calls, b.State())
 				}
 				time.Sleep(time.Hour) // the breaker's timer
 			})
@@ -117,8 +120,9 @@ func TestClientTimeoutIsADeadline(t *testing.T) {
 	}
 }
 
-// TestRequestCancelAtTheDeadlineIsTheDeadline, also where the ctx has yet to end: Client.Timeout has one timer for each.
-func TestRequestCancelAtTheDeadlineIsTheDeadline(t *testing.T) {
+// TestTransportRequestCancelAtDeadlineIsDeadline even if the context hasn't ended yet:
+// Client.Timeout has a timer for each.
+func TestTransportRequestCancelAtDeadlineIsDeadline(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
 	req, cancel := cancelable(t)
 	calls := 0
@@ -129,7 +133,7 @@ func TestRequestCancelAtTheDeadlineIsTheDeadline(t *testing.T) {
 	})
 	_, err := through(base, resilience.Pipeline{retries(retry.Config{}), b}).RoundTrip(req.WithContext(due{t.Context()}))
 	if !errors.Is(err, context.DeadlineExceeded) || calls != 1 || b.State() != breaker.Open {
-		t.Errorf("%v after %d calls, the breaker is %v", err, calls, b.State())
+		t.Errorf("got %v after %d calls, breaker state %v", err, calls, b.State())
 	}
 }
 
@@ -138,15 +142,16 @@ type due struct{ context.Context }
 
 func (due) Deadline() (time.Time, bool) { return time.Unix(0, 0), true }
 
-// TestRequestCancelStartsNoGoroutine where nobody waits: Client.Timeout sets it for each request.
-func TestRequestCancelStartsNoGoroutine(t *testing.T) {
+// TestTransportRequestCancelStartsNoGoroutine if nothing waits for it: Client.Timeout sets it on
+// each request.
+func TestTransportRequestCancelStartsNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		req, cancel := cancelable(t)
 		defer cancel()
 		before := goroutines()
 		base := roundTripper(func(*http.Request) (*http.Response, error) {
-			if !noneBut(before) {
-				t.Error("there are more goroutines than before")
+			if !noneSince(before) {
+				t.Error("goroutines were started")
 			}
 			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
 		})

@@ -11,49 +11,61 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// Config says how a [Transport] sends. Policies must be set. The functions must be safe for concurrent use.
+// Config configures a [Transport]. Policies is required. All functions must be safe for concurrent
+// use.
 type Config struct {
-	// Base sends the requests that the policies admit. Default [http.DefaultTransport].
+	// Base sends the requests that the policies admit. The default is [http.DefaultTransport].
 	Base http.RoundTripper
 
-	// Policies makes the policy for a key, usually a [resilience.Pipeline], once, when the key is first used, and anew after the
-	// key fell away. It must be set. If it gives nil for a key, that is the request's error.
+	// Policies returns the policy for a key, usually a [resilience.Pipeline]. It is required. It is
+	// called once for each key, when the key is first used, and again if the key is used after it
+	// was evicted. If it returns nil, the request fails with an error.
 	Policies func(key string) resilience.Policy
 
-	// Key says which requests share policies: those that fail together. Default scheme://host:port of the URL, the host
-	// in lower case, the scheme's port filled in.
+	// Key returns the key of a request. Requests with the same key share a policy, so the key
+	// should name what fails together. The default is scheme://host:port of the URL, with the host
+	// in lowercase and the scheme's port filled in.
 	Key func(*http.Request) string
 
-	// MaxKeys is how many keys are kept: beyond it the key that was idle longest falls away, with its breaker's state. Keys in flight may
-	// exceed it. Default 10,000.
+	// MaxKeys is the maximum number of keys. Beyond it, the key that was idle longest is evicted,
+	// with its breaker's state. A key that is in use is never evicted, so keys in flight may exceed
+	// the maximum. The default is 10,000.
 	MaxKeys int
 
-	// IdleAfter is how long a key may be idle until it falls away, its breaker's state with it. Judged when a key is looked up. Default 15
-	// min.
+	// IdleAfter is how long a key may be idle before it is evicted, with its breaker's state. It is
+	// checked when a key is looked up. The default is 15 minutes.
 	IdleAfter time.Duration
 
-	// Failed says which responses are failures. It must leave the body alone. Default [DefaultFailed].
+	// Failed reports whether a response is a failure. It must not touch the body. The default is
+	// [DefaultFailed].
 	Failed func(*http.Response) bool
 
-	// Repeatable says which requests may be sent again though they may have had an effect. It is not asked where [AllowRepeat] has
-	// the word, or where the body cannot be replayed. Default [DefaultRepeatable].
+	// Repeatable reports whether a request may be sent again even though it may already have had an
+	// effect. It is not called if [AllowRepeat] decides, or if the body cannot be replayed. The
+	// default is [DefaultRepeatable].
 	Repeatable func(*http.Request) bool
 
-	// StatusErrors has a failed response returned as [*StatusError], and its body dropped, where the caller else would get the response.
+	// StatusErrors makes the Transport return a failed response as a [*StatusError] and drop its
+	// body. By default, the caller receives the response.
 	StatusErrors bool
 
-	// DrainLimit is how many bytes are read of a body that is dropped, so that its connection can be used again. Longer bodies
-	// are closed, as are those that do not end within 100 ms. Default 64 KiB.
+	// DrainLimit is the maximum number of bytes that are read of a dropped body, so that its
+	// connection can be reused. A body that is longer, or that doesn't end within 100 ms, is
+	// closed. The default is 64 KiB.
 	DrainLimit int64
 
-	// DeadlineHeader is the name of a header that tells the server how many milliseconds are left until the attempt's
-	// deadline, the policies' limits included: at least 1. A server that keeps to it ([ServerConfig].DeadlineHeader) ends the response at that time, also a
-	// body that the client might still read, although the policies' limits end with the headers. Default none.
+	// DeadlineHeader is the name of a request header that holds the number of milliseconds until
+	// the attempt's deadline, timeouts of the policies included. The number is at least 1. The
+	// default is no header.
+	//
+	// The policies' timeouts end when the headers arrive, but a server that honors the header (see
+	// [ServerConfig].DeadlineHeader) ends the response at that time even if the client is still
+	// reading the body.
 	DeadlineHeader string
 }
 
-// Validate reports all mistakes of c at once, joined by [errors.Join], each naming the field, its value and the allowed range;
-// nil if there is none.
+// Validate reports all invalid fields of c, or nil if there are none. The errors are joined with
+// [errors.Join]. Each names the field, its value, and the allowed range.
 func (c Config) Validate() error {
 	var mistakes []error
 	mistake := func(ok bool, field string, value any, allowed string) {
@@ -69,7 +81,7 @@ func (c Config) Validate() error {
 	return errors.Join(mistakes...)
 }
 
-// withDefaults fills in the defaults of the fields that are zero.
+// withDefaults returns c with defaults in place of zero values.
 func (c Config) withDefaults() Config {
 	if c.Base == nil {
 		c.Base = http.DefaultTransport
@@ -95,7 +107,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// headerName reports whether name is empty or a token of RFC 9110.
+// headerName reports whether name is empty or a token as defined by RFC 9110.
 func headerName(name string) bool {
 	return strings.IndexFunc(name, func(r rune) bool {
 		alphanumeric := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
@@ -103,20 +115,22 @@ func headerName(name string) bool {
 	}) < 0
 }
 
-// DefaultFailed is the Failed of a Config that has none: 408, 429, and 5xx but for 501 and 505, which would be the same
-// another time.
+// DefaultFailed is the default of [Config].Failed. It reports true for 408, 429, and 5xx except 501
+// and 505, which another attempt wouldn't change.
 func DefaultFailed(response *http.Response) bool {
 	code := response.StatusCode
 	return code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || serverFailed(code)
 }
 
-// serverFailed is the Failed of a ServerConfig that has none.
+// serverFailed is the default of ServerConfig.Failed.
 func serverFailed(code int) bool {
 	return 500 <= code && code <= 599 && code != http.StatusNotImplemented && code != http.StatusHTTPVersionNotSupported
 }
 
-// DefaultRepeatable is the Repeatable of a Config that has none: GET (also as ""), HEAD, OPTIONS, TRACE, PUT and DELETE, which
-// are idempotent (RFC 9110, 9.2.2), and any request that has a header Idempotency-Key or X-Idempotency-Key, even an empty one.
+// DefaultRepeatable is the default of [Config].Repeatable. It reports true for the idempotent
+// methods of RFC 9110, section 9.2.2: GET (also as ""), HEAD, OPTIONS, TRACE, PUT, and DELETE. It
+// also reports true for any request with an Idempotency-Key or X-Idempotency-Key header, even an
+// empty one.
 func DefaultRepeatable(req *http.Request) bool {
 	switch req.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
@@ -129,9 +143,10 @@ func DefaultRepeatable(req *http.Request) bool {
 
 type repeatKey struct{}
 
-// AllowRepeat gives a ctx for one request that may, or may not, be sent again though it may have had an effect, whatever
-// Config.Repeatable says. It does not concern requests that Base sends in turn. A body that cannot be replayed is not sent again
-// all the same.
+// AllowRepeat returns a context for one request that overrides [Config].Repeatable: if repeatable
+// is true, the request may be sent again even though it may already have had an effect; if it is
+// false, it may not. Requests that Base sends on behalf of this one are not affected. A request
+// whose body cannot be replayed is never sent again.
 func AllowRepeat(ctx context.Context, repeatable bool) context.Context {
 	return context.WithValue(ctx, repeatKey{}, repeatable)
 }

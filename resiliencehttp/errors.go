@@ -13,12 +13,13 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// A StatusError is a failed response as an error: what policies hear of it, and with Config.StatusErrors what the caller gets.
+// A StatusError represents a failed response. Policies receive it in place of the response. The
+// caller receives it only if [Config].StatusErrors is set.
 type StatusError struct {
 	StatusCode int
-	Status     string // as 503 Service Unavailable
-	Method     string // of the request, GET if it had none
-	URL        string // of the request, without user info and query
+	Status     string // for example "503 Service Unavailable"
+	Method     string // the request's method, GET if it was empty
+	URL        string // the request's URL without user info, query, and fragment
 	Header     http.Header
 }
 
@@ -41,7 +42,8 @@ func methodOf(req *http.Request) string {
 	return req.Method
 }
 
-// Error reads like "resiliencehttp: GET http://example.com/users: 503 Service Unavailable".
+// Error returns a text such as "resiliencehttp: GET http://example.com/users: 503 Service
+// Unavailable".
 func (e *StatusError) Error() string {
 	status := e.Status
 	if status == "" {
@@ -50,9 +52,10 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("resiliencehttp: %s %s: %s", e.Method, e.URL, status)
 }
 
-// RetryAfter is the time that the server asked to wait for with the status 408, 413, 429 or 503, in its header Retry-After (RFC 9110,
-// 10.2.3): seconds, or a date, which is taken against the response's own Date if it has one. It is 0 if there is none, or if it makes no
-// sense.
+// RetryAfter returns how long the server asked the client to wait: the Retry-After header (RFC
+// 9110, section 10.2.3) of a 408, 413, 429, or 503. The header holds seconds or a date. A date is
+// compared with the response's Date header if it has one, otherwise with the local clock.
+// RetryAfter returns 0 for other statuses and for a missing or invalid header.
 func (e *StatusError) RetryAfter() time.Duration {
 	switch e.StatusCode {
 	case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -77,7 +80,7 @@ func (e *StatusError) RetryAfter() time.Duration {
 	}
 	wait := at.Sub(now)
 	if wait == math.MaxInt64 {
-		return 0 // beyond what a Duration can tell
+		return 0 // more than a Duration holds
 	}
 	return max(0, wait)
 }
@@ -86,44 +89,47 @@ func digits(text string) bool {
 	return text != "" && strings.Trim(text, "0123456789") == ""
 }
 
-// outward gives an error the face that net/http looks for, by type assertion, at what RoundTrip returns.
-func (x *exchange) outward(err error) error {
+// forCaller returns err as RoundTrip must return it. net/http examines the outermost error by type
+// assertion, so the error returned reports a timeout, or a scheme mismatch, that err's tree holds.
+func (x *exchange) forCaller(err error) error {
 	x.mu.Lock()
-	if err == x.unmade { // the mark was for this exchange's policies
-		err = x.unmarks
+	if err == x.marked { // the mark is for this exchange's policies only
+		err = x.unmarked
 	}
 	x.mu.Unlock()
 	if _, ok := err.(tls.RecordHeaderError); ok {
 		return err
 	}
-	face := &outwardError{error: err}
+	converted := &callerError{error: err}
 	inTree(err, func(err error) bool {
 		if t, ok := err.(interface{ Timeout() bool }); ok && t.Timeout() {
-			face.timeout = true
+			converted.timeout = true
 		}
 		if t, ok := err.(tls.RecordHeaderError); ok && string(t.RecordHeader[:]) == "HTTP/" {
-			face.mismatch = true
+			converted.mismatch = true
 		}
 		return false
 	})
-	if t, ok := err.(interface{ Timeout() bool }); !face.mismatch && (!face.timeout || ok && t.Timeout()) {
+	if t, ok := err.(interface{ Timeout() bool }); !converted.mismatch && (!converted.timeout || ok && t.Timeout()) {
 		return err
 	}
-	return face
+	return converted
 }
 
-type outwardError struct {
+type callerError struct {
 	error
 	timeout, mismatch bool
 }
 
-func (e *outwardError) Unwrap() error { return e.error }
-func (e *outwardError) Timeout() bool { return e.timeout }
+func (e *callerError) Unwrap() error { return e.error }
+func (e *callerError) Timeout() bool { return e.timeout }
 
-// Is finds what http.Client makes of the error where that is outermost.
-func (e *outwardError) Is(target error) bool { return e.mismatch && target == http.ErrSchemeMismatch }
+// Is reports whether target is [http.ErrSchemeMismatch], to which http.Client converts the TLS
+// error if it is the outermost one.
+func (e *callerError) Is(target error) bool { return e.mismatch && target == http.ErrSchemeMismatch }
 
-// inTree calls visit for err and all that it wraps, as [errors.Is] goes, until visit returns true.
+// inTree calls visit for err and all errors that it wraps, in the order of [errors.Is], until visit
+// returns true.
 func inTree(err error, visit func(error) bool) bool {
 	if err == nil {
 		return false
@@ -144,6 +150,6 @@ func inTree(err error, visit func(error) bool) bool {
 	return false
 }
 
-// refused reports whether a policy turned the call away. Attempts end with errors of Base's and with StatusErrors, so the refusal came
-// after them.
+// refused reports whether a policy refused the call. Attempts end with StatusErrors and errors of
+// Base, so a refusal in the tree came after them.
 func refused(err error) bool { return errors.Is(err, resilience.ErrRefused) }

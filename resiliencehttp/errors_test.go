@@ -10,8 +10,8 @@ import (
 	"github.com/effector-go/resilience/resiliencehttp"
 )
 
-// TestRetryAfterIsWhatTheServerAskedFor, and none where that makes no sense.
-func TestRetryAfterIsWhatTheServerAskedFor(t *testing.T) {
+// TestStatusErrorRetryAfterParsesHeader and ignores invalid values.
+func TestStatusErrorRetryAfterParsesHeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // it is the year 2000
 		for _, c := range []struct {
 			status      int
@@ -46,7 +46,7 @@ func TestRetryAfterIsWhatTheServerAskedFor(t *testing.T) {
 		} {
 			err := &resiliencehttp.StatusError{StatusCode: c.status, Header: http.Header{"Retry-After": {c.after}, "Date": {c.date}}}
 			if got := err.RetryAfter(); got != c.want {
-				t.Errorf("%d, Retry-After: %s, Date: %s: %v, want %v", c.status, c.after, c.date, got, c.want)
+				t.Errorf("got %d, Retry-After: %s, Date: %s: %v, want %v", c.status, c.after, c.date, got, c.want)
 			}
 			if got, ok := resilience.RetryAfter(err); ok != (c.want > 0) || got != c.want {
 				t.Errorf("%s: RetryAfter is %v, %v", c.after, got, ok)
@@ -55,30 +55,30 @@ func TestRetryAfterIsWhatTheServerAskedFor(t *testing.T) {
 	})
 }
 
-func TestStatusErrorsAreReadable(t *testing.T) {
+func TestStatusErrorText(t *testing.T) {
 	for want, err := range map[string]*resiliencehttp.StatusError{
 		"resiliencehttp: GET http://a/b: 503 Service Unavailable": {StatusCode: 503, Method: "GET", URL: "http://a/b"},
 		"resiliencehttp: PUT http://a/b: 599 What":                {StatusCode: 599, Status: "599 What", Method: "PUT", URL: "http://a/b"},
 		"resiliencehttp: GET http://a/b: 599":                     {StatusCode: 599, Method: "GET", URL: "http://a/b"},
 	} {
 		if err.Error() != want {
-			t.Errorf("%s, want %s", err.Error(), want)
+			t.Errorf("got %s, want %s", err.Error(), want)
 		}
 	}
 }
 
-func TestDefaultFailed(t *testing.T) {
+func TestDefaultFailedStatuses(t *testing.T) {
 	failed := map[int]bool{408: true, 429: true, 500: true, 502: true, 503: true, 504: true, 506: true, 599: true}
 	for status := 100; status < 700; status++ {
 		want := failed[status] || status >= 507 && status <= 599
 		if got := resiliencehttp.DefaultFailed(&http.Response{StatusCode: status}); got != want {
-			t.Errorf("%d: %v", status, got)
+			t.Errorf("%d: got %v", status, got)
 		}
 	}
 }
 
-// TestMistakesAreToldAllAtOnce, each with its field, value and range.
-func TestMistakesAreToldAllAtOnce(t *testing.T) {
+// TestConfigValidateReportsAllErrors, each with its field, value, and range.
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	err := resiliencehttp.Config{MaxKeys: -1, IdleAfter: -time.Second, DrainLimit: -2, DeadlineHeader: "a b"}.Validate()
 	want := `resiliencehttp: Policies is nil, must be a function
 resiliencehttp: MaxKeys is -1, must be at least 1, or 0 for 10000
@@ -86,12 +86,12 @@ resiliencehttp: IdleAfter is -1s, must be positive, or 0 for 15m
 resiliencehttp: DrainLimit is -2, must be at least 1, or 0 for 65536
 resiliencehttp: DeadlineHeader is "a b", must be a header name, or empty for none`
 	if err == nil || err.Error() != want {
-		t.Errorf("%v", err)
+		t.Errorf("got %v", err)
 	}
 	func() {
 		defer func() {
 			if value := recover(); value != want {
-				t.Errorf("panicked with %v", value)
+				t.Errorf("got panic %v", value)
 			}
 		}()
 		resiliencehttp.NewTransport(resiliencehttp.Config{MaxKeys: -1, IdleAfter: -time.Second, DrainLimit: -2, DeadlineHeader: "a b"})

@@ -25,12 +25,12 @@ func Example() {
 	}))
 	defer server.Close()
 
-	retries := budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 10})
 	client := &http.Client{Transport: resiliencehttp.NewTransport(resiliencehttp.Config{
 		Policies: func(key string) resilience.Policy {
+			extra := budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 10})
 			return resilience.Pipeline{
 				timeout.After(10 * time.Second),
-				retry.New(retry.Config{Budget: retries, OnRetry: func(_ context.Context, e retry.Event) { fmt.Println("retry after attempt", e.Attempt) }}),
+				retry.New(retry.Config{Budget: extra, OnRetry: func(_ context.Context, e retry.Event) { fmt.Println("retry after attempt", e.Attempt) }}),
 				breaker.New(breaker.Config{Name: key}),
 				timeout.After(2 * time.Second),
 			}

@@ -15,19 +15,19 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// hedging starts a request again after a second.
+// hedging returns a policy that starts a request again after a second.
 func hedging() resilience.Policy {
 	return hedge.New(hedge.Config{Delay: time.Second, Budget: budget.New(budget.Config{Ratio: 1})})
 }
 
-// TestAHedgesWinnerStreamsOn though the hedge has returned and canceled what it started, and the loser leaves no response and no
-// connection.
-func TestAHedgesWinnerStreamsOn(t *testing.T) {
+// TestTransportHedgeWinnerKeepsStreaming after the hedge has returned and canceled what it started.
+// The loser leaves no response and no connection open.
+func TestTransportHedgeWinnerKeepsStreaming(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var requests, gone atomic.Int32
 		m := newMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if requests.Add(1) == 1 {
-				<-r.Context().Done() // slow, until the client gives it up
+				<-r.Context().Done() // slow, until the client cancels
 				gone.Add(1)
 				return
 			}
@@ -46,32 +46,32 @@ func TestAHedgesWinnerStreamsOn(t *testing.T) {
 			t.Error("the loser's request still runs")
 		}
 		if text := readAll(t, response); text != "begun, ended" || time.Since(began) != time.Hour+time.Second {
-			t.Errorf("%q after %v", text, time.Since(began))
+			t.Errorf("got %q after %v", text, time.Since(began))
 		}
 	})
 }
 
-// TestAHedgesFailedResponsesAreAnswersOrDropped: the last is the caller's, the others are nobody's.
-func TestAHedgesFailedResponsesAreAnswersOrDropped(t *testing.T) {
+// TestTransportHedgeDropsAllFailedResponsesButLast: the caller receives the last one.
+func TestTransportHedgeDropsAllFailedResponsesButLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &answers{statuses: []int{503, 500}}
 		response, err := through(base, hedging()).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 		if err != nil || response.StatusCode != 500 || readAll(t, response) != "answer 2" {
-			t.Errorf("%v, %v", response, err)
+			t.Errorf("got %v, %v", response, err)
 		}
 		synctest.Wait()
 		checkClosed(t, base.bodies)
 	})
 }
 
-// TestAPOSTIsNotHedged, whatever a retry around it may do.
-func TestAPOSTIsNotHedged(t *testing.T) {
+// TestTransportDoesNotHedgePOST, even inside a retry.
+func TestTransportDoesNotHedgePOST(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		base := &answers{statuses: []int{500}}
 		policy := resilience.Pipeline{retries(retry.Config{}), hedging()}
 		response, err := through(base, policy).RoundTrip(newRequest(t, "POST", "http://example.com/", "x"))
 		if err != nil || response.StatusCode != 500 || len(base.bodies) != 1 {
-			t.Errorf("%v, %v after %d requests", response, err, len(base.bodies))
+			t.Errorf("got %v, %v after %d requests", response, err, len(base.bodies))
 		}
 		response.Body.Close()
 		synctest.Wait()

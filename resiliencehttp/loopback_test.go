@@ -26,13 +26,13 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A wire is a listener that answers each connection by the next of its scripts, the last again and again.
+// A wire is a listener that runs the next of its scripts for each connection, and repeats the last.
 type wire struct {
 	net.Listener
 	conns atomic.Int32
 }
 
-// newWire listens until the test ends.
+// newWire returns a wire that listens until the test ends.
 func newWire(t *testing.T, scripts ...func(net.Conn)) *wire {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -64,8 +64,8 @@ func newWire(t *testing.T, scripts ...func(net.Conn)) *wire {
 
 func (w *wire) url() string { return "http://" + w.Addr().String() }
 
-// hearing reads one request, then does what follows.
-func hearing(then func(net.Conn)) func(net.Conn) {
+// readThen reads one request, then calls then.
+func readThen(then func(net.Conn)) func(net.Conn) {
 	return func(conn net.Conn) {
 		req, err := http.ReadRequest(bufio.NewReader(conn))
 		if err != nil {
@@ -76,19 +76,19 @@ func hearing(then func(net.Conn)) func(net.Conn) {
 	}
 }
 
-func saying(text string) func(net.Conn) {
-	return hearing(func(conn net.Conn) { io.WriteString(conn, text) })
+func respond(text string) func(net.Conn) {
+	return readThen(func(conn net.Conn) { io.WriteString(conn, text) })
 }
 
 var (
 	hangUp    = func(net.Conn) {}
-	fine      = saying("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine")
-	midHeader = saying("HTTP/1.1 200 OK\r\nContent-Le")
-	truncated = saying("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
+	fine      = respond("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine")
+	midHeader = respond("HTTP/1.1 200 OK\r\nContent-Le")
+	truncated = respond("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
 )
 
-// trying gives a client that tries three times, through a transport of its own.
-func trying(t *testing.T, change func(*http.Transport)) *http.Client {
+// retryingClient returns a client that makes three attempts, through its own transport.
+func retryingClient(t *testing.T, change func(*http.Transport)) *http.Client {
 	base := &http.Transport{}
 	if change != nil {
 		change(base)
@@ -97,44 +97,45 @@ func trying(t *testing.T, change func(*http.Transport)) *http.Client {
 	return &http.Client{Transport: wrapped(base, designed)}
 }
 
-// TestALostConnectionIsTriedAgain where the request may be repeated, and not where it may not.
-func TestALostConnectionIsTriedAgain(t *testing.T) {
+// TestTransportRetriesLostConnection if the request is repeatable, and only then.
+func TestTransportRetriesLostConnection(t *testing.T) {
 	for name, lost := range map[string]func(net.Conn){
 		"before the request was read": hangUp,
-		"before the headers":          hearing(hangUp),
+		"before the headers":          readThen(hangUp),
 		"in the headers":              midHeader,
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWire(t, lost, lost, fine)
-			response, err := trying(t, nil).Get(w.url())
+			response, err := retryingClient(t, nil).Get(w.url())
 			if err != nil || readAll(t, response) != "fine" || w.conns.Load() != 3 {
-				t.Errorf("GET: %v, %v after %d connections", response, err, w.conns.Load())
+				t.Errorf("GET: got %v, %v after %d connections", response, err, w.conns.Load())
 			}
 			w = newWire(t, lost, fine)
-			response, err = trying(t, nil).Post(w.url(), "", strings.NewReader("body"))
+			response, err = retryingClient(t, nil).Post(w.url(), "", strings.NewReader("body"))
 			if err == nil || w.conns.Load() != 1 {
-				t.Errorf("POST: %v, %v after %d connections: it was sent and must not be sent again", response, err, w.conns.Load())
+				t.Errorf("POST: got %v, %v after %d connections, want an error after 1", response, err, w.conns.Load())
 			}
 		})
 	}
 }
 
-// TestABodyThatEndsEarlyIsTheCallers: the headers came, so the attempt has succeeded.
-func TestABodyThatEndsEarlyIsTheCallers(t *testing.T) {
+// TestTransportReturnsTruncatedBody: the headers arrived, so the attempt has succeeded.
+func TestTransportReturnsTruncatedBody(t *testing.T) {
 	w := newWire(t, truncated, fine)
-	response, err := trying(t, nil).Get(w.url())
+	response, err := retryingClient(t, nil).Get(w.url())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
 	if text, err := io.ReadAll(response.Body); string(text) != "short" || !errors.Is(err, io.ErrUnexpectedEOF) || w.conns.Load() != 1 {
-		t.Errorf("%q, %v after %d connections", text, err, w.conns.Load())
+		t.Errorf("got %q, %v after %d connections", text, err, w.conns.Load())
 	}
 }
 
-// TestARequestWithoutAConnectionIsSentAgain whatever its method: a refused dial, a TLS handshake that was not finished, a proxy that
-// refused. Only one whose body cannot be replayed is not.
-func TestARequestWithoutAConnectionIsSentAgain(t *testing.T) {
+// TestTransportRetriesRequestWithoutConnection, whatever its method: after a refused dial, an
+// incomplete TLS handshake, or a refusal of a proxy. The exception is a request whose body can't be
+// replayed.
+func TestTransportRetriesRequestWithoutConnection(t *testing.T) {
 	refused := func(fails int) (func(*http.Transport), *atomic.Int32) {
 		dials := new(atomic.Int32)
 		return func(base *http.Transport) {
@@ -151,17 +152,17 @@ func TestARequestWithoutAConnectionIsSentAgain(t *testing.T) {
 	}
 	t.Run("refused dial", func(t *testing.T) {
 		change, dials := refused(2)
-		response, err := post(trying(t, change), newWire(t, fine).url(), strings.NewReader("body"))
+		response, err := post(retryingClient(t, change), newWire(t, fine).url(), strings.NewReader("body"))
 		if err != nil || readAll(t, response) != "fine" || dials.Load() != 3 {
-			t.Errorf("%v, %v after %d dials", response, err, dials.Load())
+			t.Errorf("got %v, %v after %d dials", response, err, dials.Load())
 		}
 	})
 	t.Run("refused dial, a body that cannot be replayed", func(t *testing.T) {
 		change, dials := refused(2)
-		_, err := post(trying(t, change), newWire(t, fine).url(), io.MultiReader(strings.NewReader("body")))
+		_, err := post(retryingClient(t, change), newWire(t, fine).url(), io.MultiReader(strings.NewReader("body")))
 		var op *net.OpError
 		if !errors.As(err, &op) || dials.Load() != 1 {
-			t.Errorf("%v after %d dials", err, dials.Load())
+			t.Errorf("got %v after %d dials", err, dials.Load())
 		}
 	})
 	t.Run("the error carries no mark", func(t *testing.T) {
@@ -174,7 +175,7 @@ func TestARequestWithoutAConnectionIsSentAgain(t *testing.T) {
 		}, resilience.AtMostOnce, retry.New(retry.Config{Backoff: retry.Constant(0)}))
 		var exhausted *retry.ExhaustedError
 		if _, err := again(t.Context()); err == nil || errors.As(err, &exhausted) {
-			t.Errorf("%v: a retry around the transport took the mark for its own call's", err)
+			t.Errorf("%v: a retry around the transport took the mark as its own", err)
 		}
 	})
 	t.Run("unfinished TLS handshake", func(t *testing.T) {
@@ -184,10 +185,10 @@ func TestARequestWithoutAConnectionIsSentAgain(t *testing.T) {
 		server.Listener = &hangingUp{server.Listener, &conns, 2}
 		server.StartTLS()
 		defer server.Close()
-		client := trying(t, func(base *http.Transport) { base.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} })
+		client := retryingClient(t, func(base *http.Transport) { base.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} })
 		response, err := post(client, server.URL, strings.NewReader("body"))
 		if err != nil || readAll(t, response) != "fine" || conns.Load() != 3 {
-			t.Errorf("%v, %v after %d connections", response, err, conns.Load())
+			t.Errorf("got %v, %v after %d connections", response, err, conns.Load())
 		}
 	})
 	t.Run("refusing proxy", func(t *testing.T) {
@@ -197,11 +198,11 @@ func TestARequestWithoutAConnectionIsSentAgain(t *testing.T) {
 			w.WriteHeader(http.StatusBadGateway)
 		}))
 		defer proxy.Close()
-		client := trying(t, func(base *http.Transport) {
+		client := retryingClient(t, func(base *http.Transport) {
 			base.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }
 		})
 		if _, err := post(client, "https://example.com/", strings.NewReader("body")); err == nil || asked.Load() != 3 {
-			t.Errorf("%v: the proxy was asked %d times", err, asked.Load())
+			t.Errorf("got %v after %d requests to the proxy, want an error after 3", err, asked.Load())
 		}
 	})
 	t.Run("a Base without hooks proves nothing", func(t *testing.T) {
@@ -211,12 +212,12 @@ func TestARequestWithoutAConnectionIsSentAgain(t *testing.T) {
 			return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 		})
 		if _, err := wrapped(base, designed).RoundTrip(newRequest(t, "POST", "http://example.com/", "x")); err == nil || calls != 1 {
-			t.Errorf("%v after %d calls", err, calls)
+			t.Errorf("got %v after %d calls", err, calls)
 		}
 	})
 }
 
-// hangingUp closes its first connections at once.
+// hangingUp is a listener that closes its first connections immediately.
 type hangingUp struct {
 	net.Listener
 	conns *atomic.Int32
@@ -233,8 +234,9 @@ func (l *hangingUp) Accept() (net.Conn, error) {
 	}
 }
 
-// TestDroppedResponsesLeaveTheirConnectionInUse: three attempts over one connection, counted at the server.
-func TestDroppedResponsesLeaveTheirConnectionInUse(t *testing.T) {
+// TestTransportReusesConnectionsOfDroppedResponses: three attempts use one connection, as counted
+// by the server.
+func TestTransportReusesConnectionsOfDroppedResponses(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		var requests atomic.Int32
 		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -248,14 +250,14 @@ func TestDroppedResponsesLeaveTheirConnectionInUse(t *testing.T) {
 			requests.Store(0)
 			response, err := client.Get(s.URL)
 			if err != nil || len(readAll(t, response)) != 50_000 || requests.Load() != 3 {
-				t.Errorf("%v, %v after %d requests", response, err, requests.Load())
+				t.Errorf("got %v, %v after %d requests", response, err, requests.Load())
 			}
 		})
 	})
 }
 
-// TestASlowBodyOutlivesTheLimits: each byte comes after the attempt's limit has passed.
-func TestASlowBodyOutlivesTheLimits(t *testing.T) {
+// TestTransportSlowBodyOutlivesTimeouts: the body arrives after the attempt's timeout has expired.
+func TestTransportSlowBodyOutlivesTimeouts(t *testing.T) {
 	limit := 50 * time.Millisecond
 	written := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -266,7 +268,7 @@ func TestASlowBodyOutlivesTheLimits(t *testing.T) {
 	defer server.Close()
 	base := &http.Transport{}
 	defer base.CloseIdleConnections()
-	// The limit is raised until this machine answers in it.
+	// The timeout is raised until this machine answers within it.
 	for {
 		client := &http.Client{Transport: wrapped(base, func(string) resilience.Policy { return timeout.After(limit) })}
 		response, err := client.Get(server.URL)
@@ -276,19 +278,20 @@ func TestASlowBodyOutlivesTheLimits(t *testing.T) {
 		}
 		time.AfterFunc(2*limit, func() { close(written) })
 		if text := readAll(t, response); text != "slow" {
-			t.Errorf("%q", text)
+			t.Errorf("got %q", text)
 		}
 		return
 	}
 }
 
-// TestTwoHundredClientsThroughAnOutage leave no goroutine, no connection and no body behind, and each gets an answer.
-func TestTwoHundredClientsThroughAnOutage(t *testing.T) {
+// TestTransportTwoHundredClientsDuringOutage: no goroutine, connection, or body is left, and each
+// call ends.
+func TestTransportTwoHundredClientsDuringOutage(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		var calls, aborted atomic.Int32
 		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			switch n := calls.Add(1); {
-			case n < 400 || n >= 600: // well
+			case n < 400 || n >= 600: // healthy
 			case r.Method == "POST" && aborted.Add(1) <= 5 || n%3 == 0:
 				panic(http.ErrAbortHandler)
 			default:
@@ -365,7 +368,7 @@ func TestTwoHundredClientsThroughAnOutage(t *testing.T) {
 		if n := s.open.Load(); n != 0 {
 			t.Errorf("%d connections are open", n)
 		}
-		eventually(t, "no goroutine stays", func() bool { return noneBut(before) })
+		eventually(t, "all goroutines have ended", func() bool { return noneSince(before) })
 	})
 }
 
@@ -382,15 +385,16 @@ func (b *countedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// TestAHedgedRequestLeavesNoResponseOpen: two attempts beside each other, the loser's response comes late.
-func TestAHedgedRequestLeavesNoResponseOpen(t *testing.T) {
+// TestTransportClosesResponseOfHedgeLoser: of two concurrent attempts, the loser's response arrives
+// late.
+func TestTransportClosesResponseOfHedgeLoser(t *testing.T) {
 	late, dropped := make(chan struct{}), make(chan struct{})
 	body := &trackedBody{Reader: strings.NewReader("x")}
 	var attempts atomic.Int32
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
 		if attempts.Add(1) == 1 {
 			<-late
-			return &http.Response{StatusCode: 200, Body: &signallingBody{closed: dropped}, ContentLength: -1}, nil
+			return &http.Response{StatusCode: 200, Body: &signalingBody{closed: dropped}, ContentLength: -1}, nil
 		}
 		return &http.Response{StatusCode: 200, Body: body, ContentLength: -1}, nil
 	})
@@ -411,7 +415,7 @@ func TestAHedgedRequestLeavesNoResponseOpen(t *testing.T) {
 	})
 	response, err := through(base, hedge).RoundTrip(newRequest(t, "PUT", "http://example.com/", "body"))
 	if err != nil || readAll(t, response) != "x" {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	close(late)
 	if err := g.Wait(); err != nil {
@@ -421,27 +425,27 @@ func TestAHedgedRequestLeavesNoResponseOpen(t *testing.T) {
 	checkClosed(t, []*trackedBody{body})
 }
 
-// TestAnAbandonedAttemptsResponseIsDropped when it comes after all.
-func TestAnAbandonedAttemptsResponseIsDropped(t *testing.T) {
+// TestTransportDropsResponseOfAbandonedAttempt when it arrives.
+func TestTransportDropsResponseOfAbandonedAttempt(t *testing.T) {
 	late := make(chan struct{})
 	closed := make(chan struct{})
-	base := roundTripper(func(*http.Request) (*http.Response, error) { // deaf to its ctx
+	base := roundTripper(func(*http.Request) (*http.Response, error) { // ignores its context
 		<-late
-		return &http.Response{StatusCode: 200, Body: &signallingBody{closed: closed}, ContentLength: -1}, nil
+		return &http.Response{StatusCode: 200, Body: &signalingBody{closed: closed}, ContentLength: -1}, nil
 	})
 	policy := timeout.New(timeout.Config{Limit: time.Millisecond, Abandon: 10})
 	response, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	if response != nil || !errors.Is(err, timeout.ErrTimeout) || policy.Abandoned() != 1 {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	close(late)
 	<-closed
 }
 
-type signallingBody struct{ closed chan struct{} }
+type signalingBody struct{ closed chan struct{} }
 
-func (*signallingBody) Read([]byte) (int, error) { return 0, io.EOF }
-func (b *signallingBody) Close() error {
+func (*signalingBody) Read([]byte) (int, error) { return 0, io.EOF }
+func (b *signalingBody) Close() error {
 	close(b.closed)
 	return nil
 }

@@ -16,16 +16,17 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// memory is a server of net/http over connections in memory, with net/http's transport to it: their time is virtual in a bubble.
+// memory is a net/http server with a transport to it, over connections in memory, so that time is
+// virtual in a bubble.
 type memory struct {
-	base    *http.Transport
-	server  *http.Server
-	dialled chan net.Conn
-	closed  chan struct{}
+	base   *http.Transport
+	server *http.Server
+	dialed chan net.Conn
+	closed chan struct{}
 }
 
 func newMemory(t *testing.T, handler http.Handler) *memory {
-	m := &memory{dialled: make(chan net.Conn), closed: make(chan struct{})}
+	m := &memory{dialed: make(chan net.Conn), closed: make(chan struct{})}
 	m.base = &http.Transport{DialContext: m.dial}
 	m.server = &http.Server{Handler: handler, ErrorLog: silent}
 	go m.server.Serve(m)
@@ -39,7 +40,7 @@ func newMemory(t *testing.T, handler http.Handler) *memory {
 func (m *memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
 	select {
-	case m.dialled <- far:
+	case m.dialed <- far:
 		return near, nil
 	case <-m.closed:
 		return nil, errors.New("nobody is there")
@@ -48,10 +49,10 @@ func (m *memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// Accept makes it the server's net.Listener, as Close and Addr do.
+// Accept, Close, and Addr implement net.Listener.
 func (m *memory) Accept() (net.Conn, error) {
 	select {
-	case conn := <-m.dialled:
+	case conn := <-m.dialed:
 		return conn, nil
 	case <-m.closed:
 		return nil, net.ErrClosed
@@ -61,43 +62,45 @@ func (m *memory) Accept() (net.Conn, error) {
 func (m *memory) Close() error   { close(m.closed); return nil }
 func (m *memory) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "memory"} }
 
-// TestTheTransportsDeadlineHeaderIsKept: the server's ctx ends when the client's limit passes, and its breaker stays closed.
-func TestTheTransportsDeadlineHeaderIsKept(t *testing.T) {
+// TestMiddlewareHonorsTransportDeadlineHeader: the server's context ends at the client's timeout,
+// and its breaker stays closed.
+func TestMiddlewareHonorsTransportDeadlineHeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		began := time.Now()
-		m := newMemory(t, listening(b, func(w http.ResponseWriter, r *http.Request) {
+		m := newMemory(t, guardWithHeader(b, func(w http.ResponseWriter, r *http.Request) {
 			if deadline, ok := r.Context().Deadline(); !ok || deadline.Sub(began) != 20*time.Millisecond {
-				t.Errorf("the deadline is %v, %v", deadline.Sub(began), ok)
+				t.Errorf("got deadline %v, %t, want 20ms, true", deadline.Sub(began), ok)
 			}
 			<-r.Context().Done()
 			if r.Context().Err() != context.Canceled || time.Since(began) != 20*time.Millisecond {
-				t.Errorf("the handler's ctx ended with %v after %v", r.Context().Err(), time.Since(began))
+				t.Errorf("got end of the handler's context with %v after %v, want context.Canceled after 20ms", r.Context().Err(), time.Since(began))
 			}
 		}))
 		client := &http.Client{Transport: resiliencehttp.NewTransport(resiliencehttp.Config{
 			Base:           m.base,
 			Policies:       func(string) resilience.Policy { return timeout.After(20 * time.Millisecond) },
-			DeadlineHeader: patience,
+			DeadlineHeader: timeLeftHeader,
 		})}
 		response, err := client.Get("http://example.com/")
-		if err == nil { // the server was first
+		if err == nil { // the server responded first
 			response.Body.Close()
 		}
 		if time.Since(began) != 20*time.Millisecond {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("got %v after %v", err, time.Since(began))
 		}
 		synctest.Wait()
 		if b.State() != breaker.Closed {
-			t.Errorf("the breaker is %v", b.State())
+			t.Errorf("got breaker state %v, want closed", b.State())
 		}
 	})
 }
 
-// TestABodyEndsAtTheDeadlineThatTheServerWasTold, though the policies' limits end with the headers: documented.
-func TestABodyEndsAtTheDeadlineThatTheServerWasTold(t *testing.T) {
+// TestTransportDeadlineHeaderEndsBody, although the policies' timeouts end with the headers, as
+// documented.
+func TestTransportDeadlineHeaderEndsBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(t, listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		m := newMemory(t, guardWithHeader(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "begun")
 			w.(http.Flusher).Flush()
 			select {
@@ -106,7 +109,7 @@ func TestABodyEndsAtTheDeadlineThatTheServerWasTold(t *testing.T) {
 				io.WriteString(w, ", ended")
 			}
 		}))
-		for header, want := range map[string]string{"": "begun, ended", patience: "begun"} {
+		for header, want := range map[string]string{"": "begun, ended", timeLeftHeader: "begun"} {
 			client := &http.Client{Transport: resiliencehttp.NewTransport(resiliencehttp.Config{
 				Base:           m.base,
 				Policies:       func(string) resilience.Policy { return timeout.After(time.Second) },
@@ -117,7 +120,7 @@ func TestABodyEndsAtTheDeadlineThatTheServerWasTold(t *testing.T) {
 				t.Fatal(err)
 			}
 			if text := readAll(t, response); text != want {
-				t.Errorf("header %q: %q, want %q", header, text, want)
+				t.Errorf("header %q: got body %q, want %q", header, text, want)
 			}
 		}
 	})

@@ -17,29 +17,34 @@ import (
 	"github.com/effector-go/resilience/internal/detached"
 )
 
-// ServerConfig says how [Middleware] serves. Policy must be set.
+// ServerConfig configures [Middleware]. Policy is required.
 type ServerConfig struct {
-	// Policy is what requests run under, inside [resilience.AtMostOnce]: a handler is never run twice. It must be set.
+	// Policy is the policy that requests run under. It is required. It runs inside
+	// [resilience.AtMostOnce], so a handler is never run twice.
 	//
-	// A breaker counts a stream (server-sent events, a websocket) as one call, and as a probe holds its place until the
-	// stream ends: leave it off such handlers.
+	// A breaker counts a stream (server-sent events, a websocket) as one call, and a stream that is
+	// a probe holds its place until it ends. Don't use a breaker for such handlers.
 	Policy resilience.Policy
 
-	// Failed says which statuses of a handler are failures for the policy. It must be safe for concurrent use. Default 5xx except 501
-	// and 505.
+	// Failed reports whether a handler's status is a failure for the policy. It must be safe for
+	// concurrent use. The default is 5xx except 501 and 505.
 	Failed func(status int) bool
 
-	// DeadlineHeader is the name of a request header that holds how many milliseconds the client will wait
-	// ([Config].DeadlineHeader). They become the deadline of the request's ctx, which then ends with [context.Canceled] and the cause
-	// [context.DeadlineExceeded]: the client went away, and the handler has not failed. What is not a positive number is ignored. Default none.
+	// DeadlineHeader is the name of a request header that holds the number of milliseconds that the
+	// client will wait (see [Config].DeadlineHeader). It sets the deadline of the request's
+	// context. A value that isn't a positive number is ignored. The default is no header.
+	//
+	// At this deadline the context ends with [context.Canceled], and its cause is
+	// [context.DeadlineExceeded]: the client is gone, the handler hasn't failed.
 	DeadlineHeader string
 
-	// MaxDeadline is the most that DeadlineHeader is taken for. Default no limit: it can only shorten the time that the ctx has.
+	// MaxDeadline is the upper bound for the value of DeadlineHeader. The default is no bound. In
+	// any case, DeadlineHeader can only shorten the time that the context has.
 	MaxDeadline time.Duration
 }
 
-// Validate reports all mistakes of c at once, joined by [errors.Join], each naming the field, its value and the allowed range;
-// nil if there is none.
+// Validate reports all invalid fields of c, or nil if there are none. The errors are joined with
+// [errors.Join]. Each names the field, its value, and the allowed range.
 func (c ServerConfig) Validate() error {
 	var mistakes []error
 	if c.Policy == nil {
@@ -54,27 +59,38 @@ func (c ServerConfig) Validate() error {
 	return errors.Join(mistakes...)
 }
 
-// Middleware gives what puts the policy around a handler. It panics with the text of [ServerConfig.Validate]'s error if there is one.
+// Middleware returns a function that wraps a handler with the policy. It panics with the text of
+// [ServerConfig.Validate]'s error if the configuration is invalid.
 //
 //	guard := resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: timeout.After(5 * time.Second)})
 //	http.Handle("/", guard(handler))
 //
-// A request that the policy refuses is answered 503, or with what the error's HTTPStatus() int says, and with Retry-After where the
-// error has a [resilience.RetryAfter], in whole seconds, rounded up. So is one whose time passed before the handler ran. If the policy
-// ends without the handler having run for any other reason, the answer is its error's HTTPStatus, or 500. Such answers have none of
-// the handler's headers.
+// If the handler doesn't run, the client receives:
 //
-// What a handler has written and returned from stands, however late. A handler that wrote nothing until its ctx ended, and returned or
-// was abandoned, is answered for with 503; informational statuses (1xx) are not counted as written. One that was abandoned after
-// it had begun to write is aborted, as by [http.ErrAbortHandler].
+//   - the status that the error's method HTTPStatus() int returns, or 503, if the policy refused
+//     the request or the request's time ran out first;
+//   - the error's HTTPStatus, or 500, if the policy ended for any other reason.
 //
-// A failed status is a [*StatusError] for the policy. A handler's panic with [http.ErrAbortHandler] is no failure, nor is a client that went
-// away or whose deadline passed. Other panics go on to the server, where the policy ran the handler on a goroutine of its own as
+// If the handler runs, the client receives:
+//
+//   - the handler's response, if the handler returned, however late;
+//   - 503, if the handler wrote nothing before its context ended, and then returned or was
+//     abandoned (informational statuses, 1xx, don't count as written);
+//   - an aborted response, as with [http.ErrAbortHandler], if the handler was abandoned after it
+//     had begun to write.
+//
+// The middleware's own responses have none of the handler's headers. They have a Retry-After
+// header, in whole seconds, rounded up, if the error has a [resilience.RetryAfter].
+//
+// The policy sees a failed status as a [*StatusError]. The following aren't failures: a handler's
+// panic with [http.ErrAbortHandler], and a client that went away or whose deadline passed. Other
+// panics reach the server; if the policy ran the handler on another goroutine, as a
 // [*resilience.PanicError].
 //
-// A handler that timeout's Abandon left behind keeps a writer of its own, whose writes return [http.ErrHandlerTimeout]; its panic is
-// logged where the server logs. Reads of the body fail by then. The writer has Flush, Hijack where the server's has it, what
-// [http.ResponseController] sets, and Unwrap.
+// A handler that timeout's Abandon has abandoned has a writer of its own. Its writes return
+// [http.ErrHandlerTimeout], its reads of the request body fail, and its panic is written to the
+// server's log. The writer implements Flush, the methods that [http.ResponseController] calls,
+// Unwrap, and, if the server's writer does, Hijack.
 func Middleware(config ServerConfig) func(http.Handler) http.Handler {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -82,7 +98,7 @@ func Middleware(config ServerConfig) func(http.Handler) http.Handler {
 	if config.Failed == nil {
 		config.Failed = serverFailed
 	}
-	// Compose panics where a policy in a pipeline is nil; what it gives is not needed.
+	// Compose panics if a policy in the pipeline is nil. Its result isn't needed.
 	resilience.Compose(func(context.Context) (struct{}, error) { return struct{}{}, nil }, config.Policy)
 	return func(next http.Handler) http.Handler {
 		if next == nil {
@@ -92,13 +108,13 @@ func Middleware(config ServerConfig) func(http.Handler) http.Handler {
 	}
 }
 
-// guarded is a handler inside a policy.
+// guarded is a handler wrapped with a policy.
 type guarded struct {
 	config ServerConfig
 	next   http.Handler
 }
 
-// ServeHTTP makes one call of the handler inside the policy.
+// ServeHTTP calls the handler inside the policy.
 func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := g.withDeadline(r)
 	defer cancel()
@@ -106,15 +122,16 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 && r.Body != nil && r.Body != http.NoBody {
 		s.upload = &upload{ReadCloser: r.Body}
 	}
-	defer s.writer.leave() // also when a policy panics: it may have left the handler behind
+	defer s.writer.leave() // also if a policy panics: it may have abandoned the handler
 	err := resilience.Run(ctx, s, s.handle)
 	s.finish(ctx, err)
 }
 
-// withDeadline gives the request's ctx, with the deadline of its header if that has one, and it is the first.
+// withDeadline returns the request's context with the deadline from the header, if there is one and
+// it comes before the context's own.
 func (g *guarded) withDeadline(r *http.Request) (ctx context.Context, cancel func()) {
 	ctx = r.Context()
-	left, ok := g.clientWaits(r)
+	left, ok := g.clientTimeout(r)
 	if !ok {
 		return ctx, func() {}
 	}
@@ -130,8 +147,8 @@ func (g *guarded) withDeadline(r *http.Request) (ctx context.Context, cancel fun
 	}
 }
 
-// clientWaits is how long the client says it will wait.
-func (g *guarded) clientWaits(r *http.Request) (left time.Duration, ok bool) {
+// clientTimeout returns how long the client says it will wait.
+func (g *guarded) clientTimeout(r *http.Request) (left time.Duration, ok bool) {
 	if g.config.DeadlineHeader == "" {
 		return 0, false
 	}
@@ -149,7 +166,7 @@ func (g *guarded) clientWaits(r *http.Request) (left time.Duration, ok bool) {
 	return left, true
 }
 
-// A clientContext tells the deadline at which it will be canceled.
+// A clientContext reports the deadline at which it will be canceled.
 type clientContext struct {
 	context.Context
 	deadline time.Time
@@ -157,34 +174,35 @@ type clientContext struct {
 
 func (c *clientContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
-// A serving is one request on its way through the policy.
+// A serving is one request that runs through the policy.
 type serving struct {
 	*guarded
 	request *http.Request
 	writer  *writer
-	upload  *upload         // nil if the request has no body, or if HTTP/2 brings it
-	call    resilience.Next // as the outermost policy has it
-	apart   bool            // the handler runs on a fork of the call, on a goroutine of its own: nobody would recover its panic
-	pattern string          // that a ServeMux in the handler noted, once the writer has ended
+	upload  *upload         // nil if the request has no body or came over HTTP/2
+	call    resilience.Next // of the outermost policy
+	forked  bool            // the handler runs on a fork of the call, on another goroutine, where a panic would crash the program
+	pattern string          // set by a ServeMux in the handler; final once the writer has ended
 }
 
-// Run is the outermost policy of the request's own call.
+// Run is the outermost policy of the request's call.
 func (s *serving) Run(ctx context.Context, next resilience.Next) error {
 	s.call = next
 	return resilience.Pipeline{resilience.AtMostOnce, s.config.Policy, resilience.PolicyFunc(s.admit)}.Run(ctx, next)
 }
 
-// admit is the innermost policy. It keeps policies that do not ask Repeatable from running the handler again. A fork counts as a
-// start where it was forked from, so the numbers differ if next is one.
+// admit is the innermost policy. It prevents policies that don't check Repeatable from running the
+// handler again. A fork counts as a start of the call that it was forked from, so the numbers of
+// starts differ if next is a fork.
 func (s *serving) admit(ctx context.Context, next resilience.Next) error {
 	if !s.writer.begin() {
-		return errors.New("resiliencehttp: the handler is not run again")
+		return errors.New("resiliencehttp: the handler is never run twice")
 	}
-	s.apart = next.Starts() != s.call.Starts()
+	s.forked = next.Starts() != s.call.Starts()
 	return next.Run(ctx)
 }
 
-// handle runs the handler: the effector of the call. Its error is what the policy hears.
+// handle is the effector of the call: it runs the handler. The policy receives its error.
 func (s *serving) handle(ctx context.Context) (err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -202,8 +220,9 @@ func (s *serving) handle(ctx context.Context) (err error) {
 	return nil
 }
 
-// serve gives the handler a copy of the request, and sees to what net/http would find on its own: the pattern that a ServeMux
-// notes, and the files of a form.
+// serve calls the handler with a copy of the request. It takes over what net/http does with the
+// original request only: it copies back the pattern that a ServeMux sets, and removes the files of
+// a multipart form.
 func (s *serving) serve(ctx context.Context) {
 	r := s.request.WithContext(ctx)
 	if s.upload != nil {
@@ -212,17 +231,17 @@ func (s *serving) serve(ctx context.Context) {
 	form := r.MultipartForm
 	defer func() {
 		s.pattern = r.Pattern
-		if !s.apart { // else finish does it, if the request is still there
+		if !s.forked { // otherwise finish sets it, if the request isn't over
 			s.request.Pattern = r.Pattern
 		}
 		if r.MultipartForm != nil && r.MultipartForm != form {
 			r.MultipartForm.RemoveAll()
 		}
 	}()
-	s.next.ServeHTTP(s.writer.face(), r)
+	s.next.ServeHTTP(s.writer.forHandler(), r)
 }
 
-// An upload is a request's body that knows whether there is more to read.
+// An upload is a request body that records whether it has ended.
 type upload struct {
 	io.ReadCloser
 	ended atomic.Bool
@@ -236,25 +255,28 @@ func (u *upload) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// panicked decides on a panic of the handler. It goes on as it is, on top of the stack it came from, unless it is
-// http.ErrAbortHandler, which is no failure, or the handler runs apart: its caller may leave it at any instant, and the panic would
-// be the program's end. Then finish goes on with it, if the request is not over.
+// panicked handles a panic of the handler. Normally the panic continues, on the stack it came from.
+// There are two exceptions, in which finish panics again if the request isn't over:
+//
+//   - http.ErrAbortHandler isn't a failure, so the policy must not see a panic;
+//   - if the handler runs on a fork, it may be abandoned at any time, and then its panic would
+//     crash the program.
 func (s *serving) panicked(value any) error {
 	if value == http.ErrAbortHandler {
 		s.writer.panicked(value)
 		return nil
 	}
-	if !s.apart {
+	if !s.forked {
 		panic(value)
 	}
 	p := detached.PanicError(value)
 	if over := s.writer.panicked(p); over {
-		s.log("resiliencehttp: panic serving %v after the handler was left behind: %v\n%s", s.request.RemoteAddr, p.Value, p.Stack)
+		s.log("resiliencehttp: panic serving %v after the handler was abandoned: %v\n%s", s.request.RemoteAddr, p.Value, p.Stack)
 	}
 	return p
 }
 
-// log writes to where the server would.
+// log writes to the server's log.
 func (s *serving) log(format string, args ...any) {
 	if server, ok := s.request.Context().Value(http.ServerContextKey).(*http.Server); ok && server.ErrorLog != nil {
 		server.ErrorLog.Printf(format, args...)
@@ -263,10 +285,10 @@ func (s *serving) log(format string, args ...any) {
 	log.Printf(format, args...)
 }
 
-// finish ends the request after the policy returned err.
+// finish ends the request after the policy has returned err.
 func (s *serving) finish(ctx context.Context, err error) {
 	fate, panicked := s.writer.leave()
-	if s.writer.ended { // it changes no more
+	if s.writer.ended { // the handler no longer changes it
 		s.request.Pattern = s.pattern
 	}
 	status := http.StatusServiceUnavailable
@@ -275,11 +297,11 @@ func (s *serving) finish(ctx context.Context, err error) {
 		panic(panicked)
 	case fate == answered:
 		return
-	case fate == cutOff:
+	case fate == abandonedWriting:
 		panic(http.ErrAbortHandler)
-	case fate == leftSilent && s.upload != nil && !s.upload.ended.Load():
-		// The handler may be waiting for the body of a slow client. To use the connection again the server would wait, too, before it
-		// sends the answer.
+	case fate == abandonedSilent && s.upload != nil && !s.upload.ended.Load():
+		// The handler may be waiting for the body of a slow client. To reuse the connection, the
+		// server would wait for the body too, before it sends the response.
 		s.writer.server.Header().Set("Connection", "close")
 	case fate == notRun && !tooLate(ctx, err) && !errors.Is(err, resilience.ErrRefused):
 		status = statusOf(err, http.StatusInternalServerError)
@@ -289,23 +311,23 @@ func (s *serving) finish(ctx context.Context, err error) {
 	s.answer(status, err)
 }
 
-// tooLate reports whether a handler was not run because there was no time left.
+// tooLate reports whether the handler didn't run because there was no time left.
 func tooLate(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)
 }
 
-// statusOf is what the error says, or else the status given.
-func statusOf(err error, status int) int {
-	var teller interface{ HTTPStatus() int }
-	if errors.As(err, &teller) {
-		if told := teller.HTTPStatus(); 200 <= told && told <= 999 {
-			return told
+// statusOf returns the error's HTTPStatus if it has a valid one, otherwise fallback.
+func statusOf(err error, fallback int) int {
+	var withStatus interface{ HTTPStatus() int }
+	if errors.As(err, &withStatus) {
+		if status := withStatus.HTTPStatus(); 200 <= status && status <= 999 {
+			return status
 		}
 	}
-	return status
+	return fallback
 }
 
-// answer answers in the handler's place.
+// answer writes the middleware's own response.
 func (s *serving) answer(status int, err error) {
 	w := s.writer.server
 	if after, ok := resilience.RetryAfter(err); ok {

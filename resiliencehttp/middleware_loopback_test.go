@@ -25,7 +25,7 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A site is a server on loopback, with what it logs and how many connections it has and had.
+// A site is a loopback server with its log and the number of its connections.
 type site struct {
 	*httptest.Server
 	log          lockedLog
@@ -55,7 +55,7 @@ func newSite(t *testing.T, protocol int, handler http.Handler) *site {
 	return s
 }
 
-// do sends a request and gives the answer, whose protocol it checks.
+// do sends a request, checks the protocol of the response, and returns it.
 func (s *site) do(t *testing.T, protocol int, req *http.Request) *http.Response {
 	t.Helper()
 	response, err := s.Client().Do(req)
@@ -63,21 +63,21 @@ func (s *site) do(t *testing.T, protocol int, req *http.Request) *http.Response 
 		t.Fatal(err)
 	}
 	if response.ProtoMajor != protocol {
-		t.Fatalf("%s, want HTTP/%d", response.Proto, protocol)
+		t.Fatalf("got %s, want HTTP/%d", response.Proto, protocol)
 	}
 	t.Cleanup(func() { response.Body.Close() })
 	return response
 }
 
-// protocols runs a test with HTTP/1.1 and HTTP/2.
+// protocols runs a test with HTTP/1.1 and with HTTP/2.
 func protocols(t *testing.T, test func(t *testing.T, protocol int)) {
 	for _, protocol := range []int{1, 2} {
 		t.Run(fmt.Sprintf("HTTP%d", protocol), func(t *testing.T) { test(t, protocol) })
 	}
 }
 
-// reuses checks that a connection serves on after do, by doing it again: it opens none but the one for the first. Where the machine stands
-// still for 50 ms, though, net/http's client closes a connection that could be used again.
+// reuses checks that a connection is reused after do. It calls do several times, since net/http's
+// client closes a reusable connection if the machine stalls for 50 ms.
 func reuses(t *testing.T, opened *atomic.Int32, do func()) {
 	t.Helper()
 	do()
@@ -88,10 +88,10 @@ func reuses(t *testing.T, opened *atomic.Int32, do func()) {
 			return
 		}
 	}
-	t.Error("each needs a connection of its own")
+	t.Error("each request opened its own connection")
 }
 
-// eventually waits until something of another goroutine has happened.
+// eventually waits until another goroutine has made happened report true.
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
@@ -101,12 +101,12 @@ func eventually(t *testing.T, what string, happened func() bool) {
 		case <-tick.C:
 		case <-limit:
 			stacks := make([]byte, 1<<20)
-			t.Fatalf("not so within a minute: %s\n%s", what, stacks[:runtime.Stack(stacks, true)])
+			t.Fatalf("timed out after a minute waiting until %s\n%s", what, stacks[:runtime.Stack(stacks, true)])
 		}
 	}
 }
 
-// goroutines gives the numbers of the goroutines there are: in a bubble only those of the bubble.
+// goroutines returns the numbers of all goroutines; inside a bubble, only those of the bubble.
 func goroutines() map[string]bool {
 	stacks := make([]byte, 1<<24)
 	numbers := map[string]bool{}
@@ -117,7 +117,7 @@ func goroutines() map[string]bool {
 			continue
 		}
 		_, in, _ := strings.Cut(after, "synctest bubble ")
-		if len(numbers) == 0 { // the caller's own is the first
+		if len(numbers) == 0 { // the caller's goroutine is the first
 			bubble = in
 		}
 		if in == bubble || bubble == "" {
@@ -128,8 +128,8 @@ func goroutines() map[string]bool {
 	return numbers
 }
 
-// noneBut reports whether no goroutine is there that was not there before.
-func noneBut(before map[string]bool) bool {
+// noneSince reports whether every goroutine that is running was already running at before.
+func noneSince(before map[string]bool) bool {
 	for number := range goroutines() {
 		if !before[number] {
 			return false
@@ -138,11 +138,12 @@ func noneBut(before map[string]bool) bool {
 	return true
 }
 
-// TestAHandlerInTheMiddleIsAborted: the client gets the headers and sees that the body is not whole; the connection of HTTP/1.1 is closed.
-func TestAHandlerInTheMiddleIsAborted(t *testing.T) {
+// TestMiddlewareAbortsPartialResponse: the client receives the headers and notices that the body is
+// incomplete. With HTTP/1.1, the connection is closed.
+func TestMiddlewareAbortsPartialResponse(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+		s := newSite(t, protocol, guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "begun")
 			w.(http.Flusher).Flush()
 			<-end
@@ -152,34 +153,35 @@ func TestAHandlerInTheMiddleIsAborted(t *testing.T) {
 		response := s.do(t, protocol, newRequest(t, "GET", s.URL, ""))
 		text := make([]byte, 5)
 		if _, err := io.ReadFull(response.Body, text); string(text) != "begun" {
-			t.Errorf("%q, %v", text, err)
+			t.Errorf("got %q, %v", text, err)
 		}
 		leave <- struct{}{}
 		if rest, err := io.ReadAll(response.Body); len(rest) != 0 || err == nil {
-			t.Errorf("%q, %v, want an unexpected end", rest, err)
+			t.Errorf("got %q, %v, want an unexpected end", rest, err)
 		}
 		if protocol == 1 {
 			eventually(t, "the connection is closed", func() bool { return s.open.Load() == 0 })
 		}
 		close(end)
 		if err := <-ended; err != http.ErrHandlerTimeout {
-			t.Errorf("a write after the end: %v", err)
+			t.Errorf("got %v from a write after the end, want http.ErrHandlerTimeout", err)
 		}
 		if text := s.log.String(); text != "" {
-			t.Errorf("logged %q", text)
+			t.Errorf("got log %q", text)
 		}
 	})
 }
 
-// TestAConnectionServesOnAfterA503, whether the handler was refused, left behind or late, with a body or without.
-func TestAConnectionServesOnAfterA503(t *testing.T) {
+// TestMiddlewareReusesConnectionAfter503, whether the handler was refused, abandoned, or late, with
+// and without a body.
+func TestMiddlewareReusesConnectionAfter503(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end := make(chan struct{}, 1), make(chan struct{})
 		defer close(end)
 		policies := map[string]resilience.Policy{
-			"/refused": says(resilience.ErrRefused),
+			"/refused": returning(resilience.ErrRefused),
 			"/late":    timeout.After(time.Microsecond),
-			"/left":    leaving(leave, leftErr),
+			"/left":    abandonOn(leave, abandonedErr),
 			"/well":    resilience.Pipeline{},
 		}
 		mux := http.NewServeMux()
@@ -202,7 +204,7 @@ func TestAConnectionServesOnAfterA503(t *testing.T) {
 					response := s.do(t, protocol, newRequest(t, "POST", s.URL+path, body))
 					readAll(t, response)
 					if (response.StatusCode == 503) == (path == "/well") {
-						t.Errorf("%s: %d", path, response.StatusCode)
+						t.Errorf("%s: got %d", path, response.StatusCode)
 					}
 				})
 			}
@@ -210,11 +212,11 @@ func TestAConnectionServesOnAfterA503(t *testing.T) {
 	})
 }
 
-// TestEarlyHintsAreNotAnAnswer: what follows may still be 503, without their headers.
-func TestEarlyHintsAreNotAnAnswer(t *testing.T) {
+// TestMiddlewareEarlyHintsAreNotResponse: a 503 without their headers can still follow.
+func TestMiddlewareEarlyHintsAreNotResponse(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave := make(chan struct{})
-		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Millisecond), "leaving": leaving(leave, leftErr)} {
+		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Millisecond), "leaving": abandonOn(leave, abandonedErr)} {
 			end := make(chan struct{})
 			s := newSite(t, protocol, guard(policy, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Link", "</style.css>")
@@ -235,12 +237,12 @@ func TestEarlyHintsAreNotAnAnswer(t *testing.T) {
 			}))
 			response := s.do(t, protocol, req)
 			if response.StatusCode != 503 || response.Header.Get("Link") != "" || readAll(t, response) != "Service Unavailable\n" {
-				t.Errorf("%s: %s, %v", name, response.Status, response.Header)
+				t.Errorf("%s: got %s, %v", name, response.Status, response.Header)
 			}
 			select {
 			case hint := <-hints:
 				if hint != "103</style.css>" {
-					t.Errorf("%s: hint %s", name, hint)
+					t.Errorf("%s: got hint %s", name, hint)
 				}
 			default:
 				t.Errorf("%s: no hint came", name)
@@ -250,12 +252,13 @@ func TestEarlyHintsAreNotAnAnswer(t *testing.T) {
 	})
 }
 
-// TestHintsInALoopEndIn503: the writer is nearly always in use when the handler is left.
-func TestHintsInALoopEndIn503(t *testing.T) {
+// TestMiddlewareEndsLoopOfHintsWith503: the writer is almost always in use when the handler is
+// abandoned.
+func TestMiddlewareEndsLoopOfHintsWith503(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end := make(chan struct{}), make(chan struct{})
 		hints := 0
-		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+		s := newSite(t, protocol, guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 			for range 20 {
 				w.WriteHeader(103)
 			}
@@ -275,21 +278,21 @@ func TestHintsInALoopEndIn503(t *testing.T) {
 			Got1xxResponse: func(int, textproto.MIMEHeader) error { hints++; return nil },
 		}))
 		if response := s.do(t, protocol, req); response.StatusCode != 503 || hints < 20 {
-			t.Errorf("%s after %d hints", response.Status, hints)
+			t.Errorf("got %s after %d hints", response.Status, hints)
 		}
 	})
 }
 
-// TestAWriteToAClientThatReadsNothingIsEnded once the handler is left behind, and so is the request.
-func TestAWriteToAClientThatReadsNothingIsEnded(t *testing.T) {
+// TestMiddlewareEndsWriteToStalledClient, and the request, once the handler is abandoned.
+func TestMiddlewareEndsWriteToStalledClient(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, over, ended := make(chan struct{}), make(chan any, 1), make(chan error, 1)
-		inner := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+		inner := guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 			chunk := make([]byte, 1<<20)
 			if _, err := w.Write(chunk); err != nil {
 				t.Error(err)
 			}
-			time.AfterFunc(100*time.Millisecond, func() { leave <- struct{}{} }) // the client holds some MB: by then a write blocks
+			time.AfterFunc(100*time.Millisecond, func() { leave <- struct{}{} }) // the client's buffers hold a few MB: by then a write blocks
 			for {
 				if _, err := w.Write(chunk); err != nil {
 					ended <- err
@@ -316,19 +319,20 @@ func TestAWriteToAClientThatReadsNothingIsEnded(t *testing.T) {
 			s.do(t, protocol, newRequest(t, "GET", s.URL, ""))
 		}
 		if value := <-over; value != http.ErrAbortHandler {
-			t.Errorf("panic %v, want http.ErrAbortHandler", value)
+			t.Errorf("got panic %v, want http.ErrAbortHandler", value)
 		}
 		if err := <-ended; err == nil {
-			t.Error("the handler's write had no error")
+			t.Error("the handler's write returned no error")
 		}
 	})
 }
 
-// TestAnAnswerDoesNotWaitForASlowUpload: a handler that is left behind while it reads the body holds up no 503.
-func TestAnAnswerDoesNotWaitForASlowUpload(t *testing.T) {
+// TestMiddlewareResponseDoesNotWaitForSlowUpload: a handler that is abandoned while it reads the
+// body doesn't delay the 503.
+func TestMiddlewareResponseDoesNotWaitForSlowUpload(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, ended := make(chan struct{}), make(chan error, 1)
-		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+		s := newSite(t, protocol, guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 			io.ReadFull(r.Body, make([]byte, 5))
 			leave <- struct{}{}
 			_, err := io.ReadAll(r.Body)
@@ -341,25 +345,26 @@ func TestAnAnswerDoesNotWaitForASlowUpload(t *testing.T) {
 		req := newRequest(t, "POST", s.URL, "")
 		req.Body, req.ContentLength = upload, 1000
 		if response := s.do(t, protocol, req); response.StatusCode != 503 {
-			t.Errorf("%s, want 503", response.Status)
+			t.Errorf("got %s, want 503", response.Status)
 		}
 		if err := <-ended; err == nil {
-			t.Error("the handler's read had no error")
+			t.Error("the handler's read returned no error")
 		}
 		client.Close()
 		g.Wait()
 	})
 }
 
-// TestAPanicIsTheServers: net/http logs its value and the handler's stack, and ends the request.
-func TestAPanicIsTheServers(t *testing.T) {
+// TestMiddlewarePassesPanicToServer: net/http logs the value and the handler's stack, and ends the
+// request.
+func TestMiddlewarePassesPanicToServer(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
-		for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+		for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
 			s := newSite(t, protocol, guard(policy, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/abort" {
 					panic(http.ErrAbortHandler)
 				}
-				panicDeepDown("thrown")
+				panicInFunction("thrown")
 			}))
 			if response, err := s.Client().Get(s.URL + "/abort"); err == nil {
 				t.Errorf("%s: aborted: %s", name, response.Status)
@@ -368,52 +373,52 @@ func TestAPanicIsTheServers(t *testing.T) {
 				t.Errorf("%s: an abort is logged: %s", name, text)
 			}
 			if response, err := s.Client().Get(s.URL); err == nil {
-				t.Errorf("%s: %s", name, response.Status)
+				t.Errorf("%s: got %s", name, response.Status)
 			}
 			eventually(t, "the panic is logged", func() bool { return s.log.String() != "" })
 			text := s.log.String()
-			if !strings.Contains(text, "panic serving") || !strings.Contains(text, "thrown") || !strings.Contains(text, "panicDeepDown") {
-				t.Errorf("%s: logged %q, want the value and the handler's stack", name, text)
+			if !strings.Contains(text, "panic serving") || !strings.Contains(text, "thrown") || !strings.Contains(text, "panicInFunction") {
+				t.Errorf("%s: got log %q, want the value and the handler's stack", name, text)
 			}
 		}
 	})
 }
 
-func TestAPanicOfAHandlerLeftBehindIsLoggedByTheServer(t *testing.T) {
+func TestMiddlewareLogsPanicOfAbandonedHandlerToServerLog(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, end := make(chan struct{}), make(chan struct{})
-		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(http.ResponseWriter, *http.Request) {
+		s := newSite(t, protocol, guard(abandonOn(leave, abandonedErr), func(http.ResponseWriter, *http.Request) {
 			leave <- struct{}{}
 			<-end
-			panicDeepDown("thrown")
+			panicInFunction("thrown")
 		}))
 		if response := s.do(t, protocol, newRequest(t, "GET", s.URL, "")); response.StatusCode != 503 {
-			t.Errorf("%s, want 503", response.Status)
+			t.Errorf("got %s, want 503", response.Status)
 		}
 		close(end)
 		eventually(t, "the panic is logged", func() bool { return s.log.String() != "" })
-		if text := s.log.String(); !strings.Contains(text, "thrown") || !strings.Contains(text, "panicDeepDown") {
-			t.Errorf("logged %q, want the value and the handler's stack", text)
+		if text := s.log.String(); !strings.Contains(text, "thrown") || !strings.Contains(text, "panicInFunction") {
+			t.Errorf("got log %q, want the value and the handler's stack", text)
 		}
 	})
 }
 
-func TestGoexitEndsTheConnection(t *testing.T) {
-	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+func TestMiddlewareGoexitClosesConnection(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
 		s := newSite(t, 1, guard(policy, func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "begun")
 			runtime.Goexit()
 		}))
 		if response, err := s.Client().Get(s.URL); err == nil {
-			t.Errorf("%s: %s", name, response.Status)
+			t.Errorf("%s: got %s", name, response.Status)
 		}
 		eventually(t, "the connection is closed", func() bool { return s.open.Load() == 0 })
 	}
 }
 
-func TestTrailersReachTheClient(t *testing.T) {
+func TestMiddlewareSendsTrailers(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
-		for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+		for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
 			s := newSite(t, protocol, guard(policy, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Trailer", "X-Sum")
 				io.WriteString(w, "body")
@@ -424,80 +429,80 @@ func TestTrailersReachTheClient(t *testing.T) {
 			}))
 			response := s.do(t, protocol, newRequest(t, "GET", s.URL, ""))
 			if text := readAll(t, response); text != "body" {
-				t.Errorf("%s: %q", name, text)
+				t.Errorf("%s: got %q", name, text)
 			}
 			if len(response.Trailer) != 2 || response.Trailer.Get("X-Sum") != "4" || response.Trailer.Get("X-Late") != "1" {
-				t.Errorf("%s: trailer %v", name, response.Trailer)
+				t.Errorf("%s: got trailer %v", name, response.Trailer)
 			}
 		}
 	})
 }
 
-// TestFlushedDataArrivesWhileTheHandlerRuns, by http.Flusher and by http.ResponseController.
-func TestFlushedDataArrivesWhileTheHandlerRuns(t *testing.T) {
+// TestMiddlewareFlushSendsDataImmediately, with http.Flusher and with http.ResponseController.
+func TestMiddlewareFlushSendsDataImmediately(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
-		heard := make(chan struct{})
+		seen := make(chan struct{})
 		s := newSite(t, protocol, guard(abandoning(time.Hour), func(w http.ResponseWriter, r *http.Request) {
 			io.WriteString(w, "one\n")
 			w.(http.Flusher).Flush()
-			<-heard
+			<-seen
 			io.WriteString(w, "two\n")
 			if err := http.NewResponseController(w).Flush(); err != nil {
 				t.Error(err)
 			}
-			<-heard
+			<-seen
 		}))
 		response := s.do(t, protocol, newRequest(t, "GET", s.URL, ""))
 		lines := bufio.NewReader(response.Body)
 		for _, want := range []string{"one\n", "two\n"} {
 			if line, err := lines.ReadString('\n'); line != want {
-				t.Errorf("%q, %v, want %q", line, err, want)
+				t.Errorf("got %q, %v, want %q", line, err, want)
 			}
-			heard <- struct{}{}
+			seen <- struct{}{}
 		}
 	})
 }
 
-func TestHEADHasTheHeadersOfGET(t *testing.T) {
+func TestMiddlewareHEADHasHeadersOfGET(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		s := newSite(t, protocol, guard(timeout.After(time.Hour), func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/fails" {
 				w.WriteHeader(500)
 			}
 			if n, err := io.WriteString(w, "body"); n != 4 || err != nil && err != http.ErrBodyNotAllowed {
-				t.Errorf("wrote %d, %v", n, err)
+				t.Errorf("got %d, %v from Write", n, err)
 			}
 		}))
 		for path, want := range map[string]int{"/": 200, "/fails": 500} {
 			response := s.do(t, protocol, newRequest(t, "HEAD", s.URL+path, ""))
 			if response.StatusCode != want || response.ContentLength != 4 || readAll(t, response) != "" {
-				t.Errorf("%s, length %d", response.Status, response.ContentLength)
+				t.Errorf("got %s, length %d", response.Status, response.ContentLength)
 			}
 		}
 	})
 }
 
-func TestASuperfluousStatusIsLoggedAndChangesNothing(t *testing.T) {
+func TestMiddlewareLogsSuperfluousStatus(t *testing.T) {
 	s := newSite(t, 1, guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(201)
 		w.WriteHeader(500)
 	}))
 	if response := s.do(t, 1, newRequest(t, "GET", s.URL, "")); response.StatusCode != 201 {
-		t.Errorf("%s", response.Status)
+		t.Errorf("got %s", response.Status)
 	}
 	if text := s.log.String(); !strings.Contains(text, "superfluous") {
-		t.Errorf("logged %q", text)
+		t.Errorf("got log %q", text)
 	}
 }
 
-// TestAHijackedConnectionIsTheHandlers: it echoes as a websocket does, holds the half-open breaker's probe until it ends, and is
-// left alone by a policy that leaves its handler behind.
-func TestAHijackedConnectionIsTheHandlers(t *testing.T) {
+// TestMiddlewareLeavesHijackedConnectionToHandler: it echoes like a websocket, holds the half-open
+// breaker's probe until it ends, and isn't affected by a policy that abandons its handler.
+func TestMiddlewareLeavesHijackedConnectionToHandler(t *testing.T) {
 	for name, apart := range map[string]bool{"in time": false, "left behind": true} {
 		b := breaker.New(breaker.Config{Name: "echo"})
 		b.HalfOpen()
 		leave, over := make(chan struct{}), make(chan struct{})
-		inner := guard(resilience.Pipeline{b, leaving(leave, leftErr)}, func(w http.ResponseWriter, r *http.Request) {
+		inner := guard(resilience.Pipeline{b, abandonOn(leave, abandonedErr)}, func(w http.ResponseWriter, r *http.Request) {
 			conn, buffered, err := w.(http.Hijacker).Hijack()
 			if err != nil {
 				t.Error(err)
@@ -506,7 +511,7 @@ func TestAHijackedConnectionIsTheHandlers(t *testing.T) {
 			defer conn.Close()
 			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 			if _, err := io.WriteString(w, "x"); err != http.ErrHijacked && err != http.ErrHandlerTimeout {
-				t.Errorf("a write beside it: %v", err)
+				t.Errorf("got %v from a write after Hijack", err)
 			}
 			io.Copy(conn, buffered)
 		})
@@ -521,19 +526,19 @@ func TestAHijackedConnectionIsTheHandlers(t *testing.T) {
 		req.Header.Set("Upgrade", "echo")
 		response := s.do(t, 1, req)
 		if response.StatusCode != 101 {
-			t.Fatalf("%s: %s", name, response.Status)
+			t.Fatalf("%s: got %s", name, response.Status)
 		}
 		echo := response.Body.(io.ReadWriteCloser)
 		say := func(text string) {
 			io.WriteString(echo, text)
 			got := make([]byte, len(text))
 			if _, err := io.ReadFull(echo, got); err != nil || string(got) != text {
-				t.Errorf("%s: echo %q, %v", name, got, err)
+				t.Errorf("%s: got echo %q, %v", name, got, err)
 			}
 		}
 		say("hello")
 		if refused := s.do(t, 1, newRequest(t, "GET", s.URL, "")); refused.StatusCode != 503 {
-			t.Errorf("%s: %s beside the probe, want 503", name, refused.Status)
+			t.Errorf("%s: got %s next to the probe, want 503", name, refused.Status)
 		}
 		if apart {
 			leave <- struct{}{}
@@ -543,33 +548,35 @@ func TestAHijackedConnectionIsTheHandlers(t *testing.T) {
 		echo.Close()
 		<-over
 		if want := map[bool]breaker.State{false: breaker.Closed, true: breaker.Open}[apart]; b.State() != want {
-			t.Errorf("%s: the breaker is %v, want %v", name, b.State(), want)
+			t.Errorf("%s: got breaker state %v, want %v", name, b.State(), want)
 		}
 	}
 }
 
-// TestTheResponseControllerReachesTheConnection through the writer, and through another middleware's.
-func TestTheResponseControllerReachesTheConnection(t *testing.T) {
+// TestMiddlewareResponseControllerReachesConnection through the writer, and through that of another
+// middleware.
+func TestMiddlewareResponseControllerReachesConnection(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
 			"directly":  func(w http.ResponseWriter) http.ResponseWriter { return w },
 			"by Unwrap": func(w http.ResponseWriter) http.ResponseWriter { return wrappedWriter{w} },
 		} {
 			writeErr := make(chan error, 1)
-			// Apart, but never left: a read that fails ends the request's ctx in HTTP/1, and with it timeout's Abandon.
-			inner := guard(leaving(nil, leftErr), func(w http.ResponseWriter, r *http.Request) {
+			// On another goroutine, but never abandoned: over HTTP/1, a failed read ends the
+			// request's context, and Abandon reacts.
+			inner := guard(abandonOn(nil, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 				controller := http.NewResponseController(w)
 				if err := controller.EnableFullDuplex(); err != nil {
-					t.Errorf("%s: EnableFullDuplex: %v", name, err)
+					t.Errorf("%s: got %v from EnableFullDuplex", name, err)
 				}
 				if err := controller.SetReadDeadline(time.Now().Add(-time.Hour)); err != nil {
-					t.Errorf("%s: SetReadDeadline: %v", name, err)
+					t.Errorf("%s: got %v from SetReadDeadline", name, err)
 				}
 				if _, err := io.ReadAll(r.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Errorf("%s: read: %v, want a deadline's error", name, err)
+					t.Errorf("%s: got read: %v, want a deadline's error", name, err)
 				}
 				if err := controller.SetWriteDeadline(time.Now().Add(-time.Hour)); err != nil {
-					t.Errorf("%s: SetWriteDeadline: %v", name, err)
+					t.Errorf("%s: got %v from SetWriteDeadline", name, err)
 				}
 				io.WriteString(w, "x")
 				writeErr <- controller.Flush()
@@ -579,12 +586,12 @@ func TestTheResponseControllerReachesTheConnection(t *testing.T) {
 			var g errgroup.Group
 			g.Go(func() error {
 				if response, err := s.Client().Post(s.URL, "text/plain", upload); err == nil {
-					t.Errorf("%s: %s after the write deadline", name, response.Status)
+					t.Errorf("%s: got %s after the write deadline", name, response.Status)
 				}
 				return nil
 			})
 			if err := <-writeErr; err == nil {
-				t.Errorf("%s: the write had no error", name)
+				t.Errorf("%s: the write returned no error", name)
 			}
 			client.Close() // the client waits for the end of its own body
 			g.Wait()
@@ -592,11 +599,12 @@ func TestTheResponseControllerReachesTheConnection(t *testing.T) {
 	})
 }
 
-// TestDeadlinesOfAHandlerLeftBehindRaceWithNothing: setting one before each write is how streams are written. The race detector watches.
-func TestDeadlinesOfAHandlerLeftBehindRaceWithNothing(t *testing.T) {
+// TestMiddlewareDeadlinesOfAbandonedHandlerDoNotRace: handlers of streams set a deadline before
+// each write. The race detector makes this test useful.
+func TestMiddlewareDeadlinesOfAbandonedHandlerDoNotRace(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		leave, ended := make(chan struct{}, 1), make(chan error, 1)
-		s := newSite(t, protocol, guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+		s := newSite(t, protocol, guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 			controller := http.NewResponseController(w)
 			for i := 0; ; i++ {
 				if err := controller.SetWriteDeadline(time.Now().Add(time.Hour)); err != nil {
@@ -610,17 +618,18 @@ func TestDeadlinesOfAHandlerLeftBehindRaceWithNothing(t *testing.T) {
 		}))
 		for range 10 {
 			if response := s.do(t, protocol, newRequest(t, "GET", s.URL, "")); response.StatusCode != 503 {
-				t.Errorf("%s, want 503", response.Status)
+				t.Errorf("got %s, want 503", response.Status)
 			}
 			if err := <-ended; err != http.ErrHandlerTimeout {
-				t.Errorf("%v, want http.ErrHandlerTimeout", err)
+				t.Errorf("got %v, want http.ErrHandlerTimeout", err)
 			}
 		}
 	})
 }
 
-// TestAClientThatGoesIsNoFailure, be it while it waits for the answer, reads it, or sends its body.
-func TestAClientThatGoesIsNoFailure(t *testing.T) {
+// TestMiddlewareDisconnectIsNotFailure, whether the client waits for the response, reads it, or
+// sends its body.
+func TestMiddlewareDisconnectIsNotFailure(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		running, served := make(chan struct{}), make(chan struct{})
@@ -671,15 +680,16 @@ func TestAClientThatGoesIsNoFailure(t *testing.T) {
 			}
 			<-served
 			if b.State() != breaker.Closed {
-				t.Errorf("%s: the breaker is %v", path, b.State())
+				t.Errorf("%s: got breaker state %v, want closed", path, b.State())
 				b.Reset()
 			}
 		}
 	})
 }
 
-// TestAHundredClientsOfAHandlerThatIsAbandoned: each gets an answer of the handler's or in its place, never a mix, and no goroutine stays.
-func TestAHundredClientsOfAHandlerThatIsAbandoned(t *testing.T) {
+// TestMiddlewareHundredClientsOfAbandonedHandlers: each receives the handler's response or the
+// middleware's, never a mix, and all goroutines end.
+func TestMiddlewareHundredClientsOfAbandonedHandlers(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		before := goroutines()
 		end := make(chan struct{})
@@ -688,16 +698,16 @@ func TestAHundredClientsOfAHandlerThatIsAbandoned(t *testing.T) {
 		s := newSite(t, protocol, guard(limit, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Handler", "1")
 			switch n.Add(1) % 5 {
-			case 0: // hangs in silence
+			case 0: // hangs without writing
 				<-end
-			case 1: // hangs in its answer
+			case 1: // hangs after it has begun to respond
 				io.WriteString(w, "answer")
 				w.(http.Flusher).Flush()
 				<-end
 				io.WriteString(w, "too late")
 			case 2: // ends at about the limit
 				<-r.Context().Done()
-			case 3: // writes on
+			case 3: // goes on writing
 				for _, err := io.WriteString(w, "answer\n"); err == nil; {
 					w.Header().Set("X-Handler", "2")
 					_, err = io.WriteString(w, "answer\n")
@@ -738,16 +748,16 @@ func TestAHundredClientsOfAHandlerThatIsAbandoned(t *testing.T) {
 		if err := g.Wait(); err != nil {
 			t.Error(err)
 		}
-		t.Logf("%d answered, %d in its place, %d aborted, %d are still running", answered.Load(), unavailable.Load(), aborted.Load(), limit.Abandoned())
+		t.Logf("%d answered, %d with 503, %d aborted, %d are still running", answered.Load(), unavailable.Load(), aborted.Load(), limit.Abandoned())
 		if unavailable.Load() == 0 || aborted.Load() == 0 || limit.Abandoned() == 0 {
-			t.Error("not all happened that was to be tried")
+			t.Error("some of the cases didn't occur")
 		}
 		close(end)
 		client.CloseIdleConnections()
 		s.Close()
-		eventually(t, "no goroutine stays", func() bool { return noneBut(before) })
+		eventually(t, "all goroutines have ended", func() bool { return noneSince(before) })
 		if n := limit.Abandoned(); n != 0 {
-			t.Errorf("%d are counted as running", n)
+			t.Errorf("got %d abandoned handlers, want 0", n)
 		}
 	})
 }

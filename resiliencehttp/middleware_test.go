@@ -33,14 +33,14 @@ func guard(policy resilience.Policy, handler http.HandlerFunc) http.Handler {
 	return resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: policy})(handler)
 }
 
-// record serves a request and gives the answer.
+// record serves a request and returns the response.
 func record(handler http.Handler, r *http.Request) *http.Response {
 	recorder := httptest.NewRecorder()
 	handler.ServeHTTP(recorder, r)
 	return recorder.Result()
 }
 
-// panicOf gives what f panics with.
+// panicOf returns the value that f panics with.
 func panicOf(f func()) (value any) {
 	defer func() { value = recover() }()
 	f()
@@ -49,21 +49,22 @@ func panicOf(f func()) (value any) {
 
 func get() *http.Request { return httptest.NewRequest("GET", "/path?query", nil) }
 
-// hears gives a policy that keeps the error that it hears.
-func hears(err *error) resilience.Policy {
+// capture returns a policy that stores the error that it receives.
+func capture(err *error) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		*err = next.Run(ctx)
 		return *err
 	})
 }
 
-// says gives a policy that runs nothing.
-func says(err error) resilience.Policy {
+// returning returns a policy that returns err without running the handler.
+func returning(err error) resilience.Policy {
 	return resilience.PolicyFunc(func(context.Context, resilience.Next) error { return err })
 }
 
-// leaving gives a policy that runs the handler as timeout's Abandon does, and leaves it behind once told to.
-func leaving(when <-chan struct{}, end func() error) resilience.Policy {
+// abandonOn returns a policy that runs the handler as timeout's Abandon does, and abandons it when
+// it receives from when.
+func abandonOn(when <-chan struct{}, end func() error) resilience.Policy {
 	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		fork := next.Fork()
 		done := make(chan error, 1)
@@ -82,20 +83,20 @@ func abandoning(limit time.Duration) *timeout.Timeout {
 	return timeout.New(timeout.Config{Limit: limit, Abandon: 1000})
 }
 
-var errLeft = errors.New("left behind")
+var errAbandoned = errors.New("left behind")
 
-func leftErr() error { return errLeft }
+func abandonedErr() error { return errAbandoned }
 
-func untouched(t *testing.T) http.HandlerFunc {
+func mustNotRun(t *testing.T) http.HandlerFunc {
 	return func(http.ResponseWriter, *http.Request) { t.Error("the handler ran") }
 }
 
-type statusTeller int
+type errorWithStatus int
 
-func (s statusTeller) Error() string   { return "an error with a status" }
-func (s statusTeller) HTTPStatus() int { return int(s) }
+func (s errorWithStatus) Error() string   { return "an error with a status" }
+func (s errorWithStatus) HTTPStatus() int { return int(s) }
 
-func TestARefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
+func TestMiddlewareRefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
 	for _, row := range []struct {
 		after time.Duration
 		want  string
@@ -110,70 +111,70 @@ func TestARefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
 		{math.MaxInt64, "9223372037"},
 	} {
 		refusal := resilience.WithRetryAfter(fmt.Errorf("too much: %w", resilience.ErrRefused), row.after)
-		answer := record(guard(says(refusal), untouched(t)), get())
+		answer := record(guard(returning(refusal), mustNotRun(t)), get())
 		if answer.StatusCode != 503 || answer.Header.Get("Retry-After") != row.want {
-			t.Errorf("%v: %d, Retry-After %q, want %q", row.after, answer.StatusCode, answer.Header.Get("Retry-After"), row.want)
+			t.Errorf("%v: got %d, Retry-After %q, want %q", row.after, answer.StatusCode, answer.Header.Get("Retry-After"), row.want)
 		}
 		if text := readAll(t, answer); text != "Service Unavailable\n" {
-			t.Errorf("%v: body %q", row.after, text)
+			t.Errorf("%v: got body %q", row.after, text)
 		}
 	}
 }
 
-func TestAnOpenBreakerTellsTheTimeLeft(t *testing.T) {
+func TestMiddlewareOpenBreakerSetsRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: 10 * time.Second})
 		handler := guard(b, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(500) })
 		record(handler, get())
 		time.Sleep(3500 * time.Millisecond)
 		if answer := record(handler, get()); answer.StatusCode != 503 || answer.Header.Get("Retry-After") != "7" {
-			t.Errorf("%d, Retry-After %q, want 503 and 7", answer.StatusCode, answer.Header.Get("Retry-After"))
+			t.Errorf("got %d, Retry-After %q, want 503 and 7", answer.StatusCode, answer.Header.Get("Retry-After"))
 		}
 		time.Sleep(10 * time.Second)
 	})
 }
 
-func TestARefusalIsWhatItsHTTPStatusSays(t *testing.T) {
-	for told, want := range map[int]int{429: 429, 599: 599, 999: 999, 200: 200, 199: 503, 101: 503, 0: 503, -1: 503, 1000: 503} {
-		refusal := fmt.Errorf("%w, %w", resilience.ErrRefused, statusTeller(told))
-		if answer := record(guard(says(refusal), untouched(t)), get()); answer.StatusCode != want {
-			t.Errorf("%d for HTTPStatus %d, want %d", answer.StatusCode, told, want)
+func TestMiddlewareRefusalUsesHTTPStatus(t *testing.T) {
+	for code, want := range map[int]int{429: 429, 599: 599, 999: 999, 200: 200, 199: 503, 101: 503, 0: 503, -1: 503, 1000: 503} {
+		refusal := fmt.Errorf("%w, %w", resilience.ErrRefused, errorWithStatus(code))
+		if answer := record(guard(returning(refusal), mustNotRun(t)), get()); answer.StatusCode != want {
+			t.Errorf("got %d for HTTPStatus %d, want %d", answer.StatusCode, code, want)
 		}
 	}
 }
 
-func TestARateLimitIs429(t *testing.T) {
+func TestMiddlewareRateLimitIs429(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := ratelimit.New(ratelimit.Config{Rate: 1 / 1.5, Burst: 1})
 		handler := guard(limit, func(http.ResponseWriter, *http.Request) {})
 		if answer := record(handler, get()); answer.StatusCode != 200 {
-			t.Errorf("first: %d", answer.StatusCode)
+			t.Errorf("got %d for the first request, want 200", answer.StatusCode)
 		}
 		if answer := record(handler, get()); answer.StatusCode != 429 || answer.Header.Get("Retry-After") != "2" {
-			t.Errorf("%d, Retry-After %q, want 429 and 2", answer.StatusCode, answer.Header.Get("Retry-After"))
+			t.Errorf("got %d, Retry-After %q, want 429 and 2", answer.StatusCode, answer.Header.Get("Retry-After"))
 		}
 	})
 }
 
-func TestAnotherErrorThatRanNoHandlerIs500OrItsHTTPStatus(t *testing.T) {
+func TestMiddlewareOtherErrorIs500OrHTTPStatus(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		err  error
 		want int
 	}{
 		{"an error", errors.New("broken"), 500},
-		{"an error with a status", fmt.Errorf("login: %w", statusTeller(401)), 401},
-		{"an error with a status that is none", statusTeller(42), 500},
+		{"an error with a status", fmt.Errorf("login: %w", errorWithStatus(401)), 401},
+		{"an error with an invalid status", errorWithStatus(42), 500},
 		{"no error", nil, 500},
 		{"a limit that passed", &timeout.Error{}, 503},
 	} {
-		if answer := record(guard(says(row.err), untouched(t)), get()); answer.StatusCode != row.want {
-			t.Errorf("%s: %d, want %d", row.name, answer.StatusCode, row.want)
+		if answer := record(guard(returning(row.err), mustNotRun(t)), get()); answer.StatusCode != row.want {
+			t.Errorf("%s: got %d, want %d", row.name, answer.StatusCode, row.want)
 		}
 	}
 }
 
-func TestARequestWhoseTimePassesInAQueueIs503(t *testing.T) {
+func TestMiddlewareTimeoutInQueueIs503(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		room := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1})
 		handler := guard(resilience.Pipeline{timeout.After(time.Second), room}, func(w http.ResponseWriter, r *http.Request) {
@@ -183,20 +184,21 @@ func TestARequestWhoseTimePassesInAQueueIs503(t *testing.T) {
 		var g errgroup.Group
 		g.Go(func() error {
 			if answer := record(handler, get()); answer.StatusCode != 200 {
-				t.Errorf("first: %d", answer.StatusCode)
+				t.Errorf("got %d for the first request, want 200", answer.StatusCode)
 			}
 			return nil
 		})
 		synctest.Wait()
 		if answer := record(handler, get()); answer.StatusCode != 503 {
-			t.Errorf("second: %d, want 503", answer.StatusCode)
+			t.Errorf("got %d for the second request, want 503", answer.StatusCode)
 		}
 		g.Wait()
 	})
 }
 
-// TestAnswersInItsPlaceHaveNoneOfTheHandlersHeaders, whether the handler ran or not, and keep those of other middleware.
-func TestAnswersInItsPlaceHaveNoneOfTheHandlersHeaders(t *testing.T) {
+// TestMiddlewareOwnResponseDropsHandlerHeaders, whether the handler returned or not, and keeps
+// those of other middleware.
+func TestMiddlewareOwnResponseDropsHandlerHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
 			inner := guard(policy, func(w http.ResponseWriter, r *http.Request) {
@@ -214,7 +216,7 @@ func TestAnswersInItsPlaceHaveNoneOfTheHandlersHeaders(t *testing.T) {
 			header := recorder.Result().Header
 			if recorder.Code != 503 || header.Get("X-Handler") != "" || header.Get("Content-Length") != "" ||
 				header.Get("Content-Type") != "text/plain; charset=utf-8" {
-				t.Errorf("%s: %d, %v", name, recorder.Code, header)
+				t.Errorf("%s: got %d, %v", name, recorder.Code, header)
 			}
 			if len(header["X-Outer"]) != 1 || header.Get("X-Outer") != "outer's" || header.Get("X-Request-Id") != "7" {
 				t.Errorf("%s: the outer headers became %v", name, header)
@@ -224,7 +226,7 @@ func TestAnswersInItsPlaceHaveNoneOfTheHandlersHeaders(t *testing.T) {
 	})
 }
 
-func TestTheHandlersHeadersAreThoseOfItsAnswer(t *testing.T) {
+func TestMiddlewareSendsHandlerHeaders(t *testing.T) {
 	recorder := httptest.NewRecorder()
 	recorder.Header().Set("X-Outer", "1")
 	recorder.Header().Set("X-Removed", "1")
@@ -239,36 +241,37 @@ func TestTheHandlersHeadersAreThoseOfItsAnswer(t *testing.T) {
 	}).ServeHTTP(recorder, get())
 	answer := recorder.Result()
 	if answer.StatusCode != 201 || readAll(t, answer) != "body" {
-		t.Errorf("status %d", answer.StatusCode)
+		t.Errorf("got status %d, want 201", answer.StatusCode)
 	}
 	want := http.Header{"X-Outer": {"1"}, "X-Changed": {"1", "2"}, "X-Empty": nil}
 	if fmt.Sprint(answer.Header) != fmt.Sprint(want) {
-		t.Errorf("header %v, want %v", answer.Header, want)
+		t.Errorf("got header %v, want %v", answer.Header, want)
 	}
 }
 
-func TestAHandlerThatWritesNothingInTimeIs200(t *testing.T) {
-	var heard error
-	answer := record(guard(hears(&heard), func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Handler", "1") }), get())
-	if answer.StatusCode != 200 || answer.Header.Get("X-Handler") != "1" || heard != nil {
-		t.Errorf("%d, %v, %v", answer.StatusCode, answer.Header, heard)
+func TestMiddlewareSilentHandlerIs200(t *testing.T) {
+	var seen error
+	answer := record(guard(capture(&seen), func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Handler", "1") }), get())
+	if answer.StatusCode != 200 || answer.Header.Get("X-Handler") != "1" || seen != nil {
+		t.Errorf("got %d, %v, %v", answer.StatusCode, answer.Header, seen)
 	}
 }
 
-// TestSilenceUntilTheTimeoutIs503 and an error for the policy, whether the handler returns or is abandoned.
-func TestSilenceUntilTheTimeoutIs503(t *testing.T) {
+// TestMiddlewareSilenceUntilTimeoutIs503, and an error for the policy, whether the handler returns
+// or is abandoned.
+func TestMiddlewareSilenceUntilTimeoutIs503(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, policy := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
-			var heard error
+			var seen error
 			began := time.Now()
-			answer := record(guard(resilience.Pipeline{hears(&heard), policy}, func(w http.ResponseWriter, r *http.Request) {
+			answer := record(guard(resilience.Pipeline{capture(&seen), policy}, func(w http.ResponseWriter, r *http.Request) {
 				<-r.Context().Done()
 				if name == "abandoning" {
 					time.Sleep(time.Hour)
 				}
 			}), get())
-			if answer.StatusCode != 503 || !errors.Is(heard, timeout.ErrTimeout) || time.Since(began) != time.Second {
-				t.Errorf("%s: %d, the policy heard %v after %v", name, answer.StatusCode, heard, time.Since(began))
+			if answer.StatusCode != 503 || !errors.Is(seen, timeout.ErrTimeout) || time.Since(began) != time.Second {
+				t.Errorf("%s: got %d, the policy received %v after %v", name, answer.StatusCode, seen, time.Since(began))
 			}
 			time.Sleep(2 * time.Hour)
 			synctest.Wait()
@@ -276,15 +279,15 @@ func TestSilenceUntilTheTimeoutIs503(t *testing.T) {
 	})
 }
 
-func TestWhatAHandlerWroteThatReturnedLateStands(t *testing.T) {
+func TestMiddlewareKeepsLateResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, write := range map[string]func(w http.ResponseWriter){
 			"a body":   func(w http.ResponseWriter) { w.WriteHeader(202); io.WriteString(w, "late") },
 			"a status": func(w http.ResponseWriter) { w.WriteHeader(202) },
 		} {
 			for when, early := range map[string]bool{"before the limit": true, "after": false} {
-				var heard error
-				policy := resilience.Pipeline{hears(&heard), timeout.After(time.Second)}
+				var seen error
+				policy := resilience.Pipeline{capture(&seen), timeout.After(time.Second)}
 				answer := record(guard(policy, func(w http.ResponseWriter, r *http.Request) {
 					if early {
 						write(w)
@@ -294,26 +297,26 @@ func TestWhatAHandlerWroteThatReturnedLateStands(t *testing.T) {
 						write(w)
 					}
 				}), get())
-				if answer.StatusCode != 202 || heard != nil {
-					t.Errorf("%s %s: %d, the policy heard %v", name, when, answer.StatusCode, heard)
+				if answer.StatusCode != 202 || seen != nil {
+					t.Errorf("%s %s: got %d, the policy received %v", name, when, answer.StatusCode, seen)
 				}
 			}
 		}
 	})
 }
 
-func TestAnErrorAfterTheAnswerChangesNothing(t *testing.T) {
+func TestMiddlewareIgnoresErrorAfterResponse(t *testing.T) {
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		next.Run(ctx)
 		return fmt.Errorf("afterthought: %w", resilience.ErrRefused)
 	})
 	answer := record(guard(policy, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "done") }), get())
 	if answer.StatusCode != 200 || readAll(t, answer) != "done" {
-		t.Errorf("%d", answer.StatusCode)
+		t.Errorf("got %d", answer.StatusCode)
 	}
 }
 
-func TestAHandlerLeftAfterItBeganToWriteIsAborted(t *testing.T) {
+func TestMiddlewareAbortsAbandonedWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, write := range map[string]func(w http.ResponseWriter){
 			"a body":   func(w http.ResponseWriter) { io.WriteString(w, "begun") },
@@ -325,16 +328,16 @@ func TestAHandlerLeftAfterItBeganToWriteIsAborted(t *testing.T) {
 				time.Sleep(time.Minute)
 			})
 			if value := panicOf(func() { record(handler, get()) }); value != http.ErrAbortHandler {
-				t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+				t.Errorf("%s: got panic %v, want http.ErrAbortHandler", name, value)
 			}
 			time.Sleep(time.Hour)
 		}
 	})
 }
 
-func TestAFailedStatusIsAStatusErrorForThePolicy(t *testing.T) {
-	var heard error
-	handler := guard(hears(&heard), func(w http.ResponseWriter, r *http.Request) {
+func TestMiddlewarePolicySeesStatusError(t *testing.T) {
+	var seen error
+	handler := guard(capture(&seen), func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "17")
 		w.WriteHeader(503)
 		w.Header().Set("Retry-After", "18")
@@ -342,21 +345,21 @@ func TestAFailedStatusIsAStatusErrorForThePolicy(t *testing.T) {
 	})
 	answer := record(handler, get())
 	if answer.StatusCode != 503 || answer.Header.Get("Retry-After") != "17" || readAll(t, answer) != "sorry" {
-		t.Errorf("the client got %d, %v", answer.StatusCode, answer.Header)
+		t.Errorf("got %d, %v at the client", answer.StatusCode, answer.Header)
 	}
 	var status *resiliencehttp.StatusError
-	if !errors.As(heard, &status) || status.StatusCode != 503 || status.Method != "GET" || status.URL != "/path" {
-		t.Fatalf("the policy heard %v", heard)
+	if !errors.As(seen, &status) || status.StatusCode != 503 || status.Method != "GET" || status.URL != "/path" {
+		t.Fatalf("got %v at the policy", seen)
 	}
-	if after, _ := resilience.RetryAfter(heard); after == 0 {
-		t.Errorf("the policy heard of no Retry-After")
+	if after, _ := resilience.RetryAfter(seen); after == 0 {
+		t.Errorf("the policy's error has no Retry-After")
 	}
-	if text := heard.Error(); text != "resiliencehttp: GET /path: 503 Service Unavailable" {
-		t.Errorf("it reads %q", text)
+	if text := seen.Error(); text != "resiliencehttp: GET /path: 503 Service Unavailable" {
+		t.Errorf("got text %q", text)
 	}
 }
 
-func TestFailedStatusesOpenTheBreaker(t *testing.T) {
+func TestMiddlewareFailedStatusOpensBreaker(t *testing.T) {
 	for _, row := range []struct {
 		status int
 		failed func(int) bool
@@ -372,7 +375,7 @@ func TestFailedStatusesOpenTheBreaker(t *testing.T) {
 		{600, nil, breaker.Closed},
 		{404, func(status int) bool { return status == 404 }, breaker.Open},
 		{500, func(status int) bool { return status == 404 }, breaker.Closed},
-		{200, func(status int) bool { return status == 200 }, breaker.Open}, // also where the handler writes none
+		{200, func(status int) bool { return status == 200 }, breaker.Open}, // also if the handler writes none
 	} {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		handler := resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: b, Failed: row.failed})(
@@ -382,13 +385,14 @@ func TestFailedStatusesOpenTheBreaker(t *testing.T) {
 				}
 			}))
 		if answer := record(handler, get()); answer.StatusCode != row.status || b.State() != row.want {
-			t.Errorf("%d, want %d: the breaker is %v, want %v", answer.StatusCode, row.status, b.State(), row.want)
+			t.Errorf("got %d, want %d: got breaker state %v, want %v", answer.StatusCode, row.status, b.State(), row.want)
 		}
 	}
 }
 
-// TestAHandlerIsNeverRunTwice, by a retry, or by a policy that does not ask whether it may.
-func TestAHandlerIsNeverRunTwice(t *testing.T) {
+// TestMiddlewareNeverRunsHandlerTwice, neither under a retry nor under a policy that doesn't check
+// Repeatable.
+func TestMiddlewareNeverRunsHandlerTwice(t *testing.T) {
 	again := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		next.Run(ctx)
 		return next.Run(ctx)
@@ -420,12 +424,12 @@ func TestAHandlerIsNeverRunTwice(t *testing.T) {
 			fmt.Fprint(w, "run ", runs)
 		}), get())
 		if text := readAll(t, answer); runs != 1 || answer.StatusCode != 500 || text != "run 1" {
-			t.Errorf("%s: %d runs, %d, %q", name, runs, answer.StatusCode, text)
+			t.Errorf("%s: got %d runs, %d, %q", name, runs, answer.StatusCode, text)
 		}
 	}
 }
 
-func TestARefusedHandlerMayStillRun(t *testing.T) {
+func TestMiddlewareRunsHandlerAfterRetriedRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second})
 		policy := resilience.Pipeline{retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Minute}), b}
@@ -436,81 +440,82 @@ func TestARefusedHandlerMayStillRun(t *testing.T) {
 		}
 		permit.Done(errors.New("failed"))
 		if answer := record(handler, get()); answer.StatusCode != 200 {
-			t.Errorf("%d, want 200 after the wait", answer.StatusCode)
+			t.Errorf("got %d, want 200 after the wait", answer.StatusCode)
 		}
 	})
 }
 
-func TestAnAbortedHandlerHasNotFailed(t *testing.T) {
-	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+func TestMiddlewareAbortIsNotFailure(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		handler := guard(resilience.Pipeline{b, policy}, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 		if value := panicOf(func() { record(handler, get()) }); value != http.ErrAbortHandler {
-			t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+			t.Errorf("%s: got panic %v, want http.ErrAbortHandler", name, value)
 		}
 		if b.State() != breaker.Closed {
-			t.Errorf("%s: the breaker is %v", name, b.State())
+			t.Errorf("%s: got breaker state %v, want closed", name, b.State())
 		}
 	}
 }
 
-// TestAPanicGoesOnWithItsValue and its stack, and is a failure.
-func TestAPanicGoesOnWithItsValue(t *testing.T) {
+// TestMiddlewarePanicKeepsValue: the panic keeps its value and its stack, and is a failure.
+func TestMiddlewarePanicKeepsValue(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
 	thrown := []int{1} // not comparable
-	handler := guard(b, func(http.ResponseWriter, *http.Request) { panicDeepDown(thrown) })
+	handler := guard(b, func(http.ResponseWriter, *http.Request) { panicInFunction(thrown) })
 	var stack []byte
 	func() {
 		defer func() {
 			value, ok := recover().([]int)
 			if !ok || len(value) != 1 {
-				t.Errorf("panic %v", value)
+				t.Errorf("got panic %v", value)
 			}
 			stack = stackHere()
 		}()
 		record(handler, get())
 	}()
-	if !bytes.Contains(stack, []byte("panicDeepDown")) {
+	if !bytes.Contains(stack, []byte("panicInFunction")) {
 		t.Errorf("the stack of the panic is lost:\n%s", stack)
 	}
 	if b.State() != breaker.Open {
-		t.Errorf("the breaker is %v", b.State())
+		t.Errorf("got breaker state %v, want open", b.State())
 	}
 }
 
 //go:noinline
-func panicDeepDown(value any) { panic(value) }
+func panicInFunction(value any) { panic(value) }
 
 func stackHere() []byte {
 	stack := make([]byte, 1<<16)
 	return stack[:runtime.Stack(stack, false)]
 }
 
-func TestAPanicApartGoesOnWithItsValueAndStack(t *testing.T) {
+func TestMiddlewarePanicOnOtherGoroutineKeepsValueAndStack(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1})
-	handler := guard(resilience.Pipeline{b, abandoning(time.Hour)}, func(http.ResponseWriter, *http.Request) { panicDeepDown("thrown") })
+	handler := guard(resilience.Pipeline{b, abandoning(time.Hour)}, func(http.ResponseWriter, *http.Request) { panicInFunction("thrown") })
 	value := panicOf(func() { record(handler, get()) })
 	p, ok := value.(*resilience.PanicError)
-	if !ok || p.Value != "thrown" || !bytes.Contains(p.Stack, []byte("panicDeepDown")) {
-		t.Errorf("panic %v", value)
+	if !ok || p.Value != "thrown" || !bytes.Contains(p.Stack, []byte("panicInFunction")) {
+		t.Errorf("got panic %v", value)
 	}
 	if b.State() != breaker.Open {
-		t.Errorf("the breaker is %v", b.State())
+		t.Errorf("got breaker state %v, want open", b.State())
 	}
 
 	inner := &resilience.PanicError{Value: "inner", Stack: []byte("of the inner")}
 	handler = guard(abandoning(time.Hour), func(http.ResponseWriter, *http.Request) { panic(inner) })
 	if value := panicOf(func() { record(handler, get()) }); value != inner {
-		t.Errorf("panic %v, want the one that holds a stack already", value)
+		t.Errorf("got panic %v, want %v unchanged", value, inner)
 	}
 }
 
-// TestAPanicOfAHandlerLeftBehindDoesNotEndTheProcess, even if its ctx is not done: the limit may pass while it unwinds.
-func TestAPanicOfAHandlerLeftBehindDoesNotEndTheProcess(t *testing.T) {
+// TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash, even if its context isn't done: a timeout may
+// expire while it unwinds.
+func TestMiddlewarePanicOfAbandonedHandlerDoesNotCrash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leave := make(chan struct{})
 		alive := false
-		handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+		handler := guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 			leave <- struct{}{}
 			time.Sleep(time.Hour) // the request is over by then
 			alive = r.Context().Err() == nil
@@ -520,20 +525,20 @@ func TestAPanicOfAHandlerLeftBehindDoesNotEndTheProcess(t *testing.T) {
 		server := &http.Server{ErrorLog: log.logger()}
 		r := get().WithContext(context.WithValue(t.Context(), http.ServerContextKey, server))
 		if answer := record(handler, r); answer.StatusCode != 503 {
-			t.Errorf("%d, want 503", answer.StatusCode)
+			t.Errorf("got %d, want 503", answer.StatusCode)
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if !alive {
-			t.Error("the handler's ctx has ended, and the test holds nothing")
+			t.Error("the handler's context has ended, and the test proves nothing")
 		}
 		if text := log.String(); !strings.Contains(text, "thrown") || !strings.Contains(text, "middleware_test.go") {
-			t.Errorf("logged %q, want the value and the stack", text)
+			t.Errorf("got log %q, want the value and the stack", text)
 		}
 	})
 }
 
-func TestAnAbortOfAHandlerLeftBehindIsNotLogged(t *testing.T) {
+func TestMiddlewareDoesNotLogAbortOfAbandonedHandler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		handler := guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(time.Minute)
@@ -544,24 +549,24 @@ func TestAnAbortOfAHandlerLeftBehindIsNotLogged(t *testing.T) {
 		record(handler, get().WithContext(context.WithValue(t.Context(), http.ServerContextKey, server)))
 		time.Sleep(time.Hour)
 		if text := log.String(); text != "" {
-			t.Errorf("logged %q", text)
+			t.Errorf("got log %q", text)
 		}
 	})
 }
 
-// TestAPolicyThatPanicsLeavesNoWriterBehind: the handler that it had left writes no more.
-func TestAPolicyThatPanicsLeavesNoWriterBehind(t *testing.T) {
+// TestMiddlewareEndsWriterWhenPolicyPanics: the handler that it has abandoned can't write any more.
+func TestMiddlewareEndsWriterWhenPolicyPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leave := make(chan struct{})
 		var written error
-		handler := guard(leaving(leave, func() error { panic("the policy's") }), func(w http.ResponseWriter, r *http.Request) {
+		handler := guard(abandonOn(leave, func() error { panic("the policy's") }), func(w http.ResponseWriter, r *http.Request) {
 			leave <- struct{}{}
 			time.Sleep(time.Hour)
 			_, written = io.WriteString(w, "too late")
 		})
 		recorder := httptest.NewRecorder()
 		if value := panicOf(func() { handler.ServeHTTP(recorder, get()) }); value != "the policy's" {
-			t.Errorf("panic %v", value)
+			t.Errorf("got panic %v", value)
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
@@ -571,8 +576,8 @@ func TestAPolicyThatPanicsLeavesNoWriterBehind(t *testing.T) {
 	})
 }
 
-func TestGoexitPassesThrough(t *testing.T) {
-	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+func TestMiddlewarePassesGoexit(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		handler := guard(resilience.Pipeline{b, policy}, func(http.ResponseWriter, *http.Request) { runtime.Goexit() })
 		recorder := httptest.NewRecorder()
@@ -588,12 +593,12 @@ func TestGoexitPassesThrough(t *testing.T) {
 			t.Errorf("%s: ServeHTTP returned: %v, wrote %v", name, returned, recorder.Result().Header)
 		}
 		if b.State() != breaker.Open {
-			t.Errorf("%s: the breaker is %v", name, b.State())
+			t.Errorf("%s: got breaker state %v, want open", name, b.State())
 		}
 	}
 }
 
-func TestAClientThatWentAwayHasNotFailed(t *testing.T) {
+func TestMiddlewareCanceledClientIsNotFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, answer := range map[string]http.HandlerFunc{
 			"silence":       func(http.ResponseWriter, *http.Request) {},
@@ -601,7 +606,7 @@ func TestAClientThatWentAwayHasNotFailed(t *testing.T) {
 			"a panic":       func(http.ResponseWriter, *http.Request) { panic("thrown") },
 			"a late return": func(http.ResponseWriter, *http.Request) { time.Sleep(time.Hour) },
 		} {
-			for place, policy := range map[string]resilience.Policy{"here": timeout.After(time.Minute), "apart": abandoning(time.Minute)} {
+			for place, policy := range map[string]resilience.Policy{"same goroutine": timeout.After(time.Minute), "other goroutine": abandoning(time.Minute)} {
 				b := breaker.New(breaker.Config{Consecutive: 1})
 				ctx, cancel := context.WithCancel(t.Context())
 				handler := guard(resilience.Pipeline{b, policy}, func(w http.ResponseWriter, r *http.Request) {
@@ -611,10 +616,10 @@ func TestAClientThatWentAwayHasNotFailed(t *testing.T) {
 				ctx = context.WithValue(ctx, http.ServerContextKey, &http.Server{ErrorLog: silent})
 				value := panicOf(func() { record(handler, get().WithContext(ctx)) })
 				if value != nil && name != "a panic" {
-					t.Errorf("%s %s: panic %v", name, place, value)
+					t.Errorf("%s %s: got panic %v", name, place, value)
 				}
 				if b.State() != breaker.Closed {
-					t.Errorf("%s %s: the breaker is %v", name, place, b.State())
+					t.Errorf("%s %s: got breaker state %v, want closed", name, place, b.State())
 				}
 				time.Sleep(2 * time.Hour)
 				synctest.Wait()
@@ -623,15 +628,15 @@ func TestAClientThatWentAwayHasNotFailed(t *testing.T) {
 	})
 }
 
-const patience = "X-Patience-Ms"
+const timeLeftHeader = "X-Patience-Ms"
 
-func withPatience(text string) *http.Request {
+func withTimeLeft(text string) *http.Request {
 	r := get()
-	r.Header.Set(patience, text)
+	r.Header.Set(timeLeftHeader, text)
 	return r
 }
 
-func TestTheDeadlineHeaderBecomesTheDeadline(t *testing.T) {
+func TestMiddlewareDeadlineHeaderSetsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const none = time.Duration(-1)
 		century := time.Duration(math.MaxInt64)
@@ -658,164 +663,164 @@ func TestTheDeadlineHeaderBecomesTheDeadline(t *testing.T) {
 			{"0x10", time.Minute, none},
 			{"5 ms", time.Minute, none},
 			{"1_000", time.Minute, none},
-			{"٣", time.Minute, none}, // a digit, though not of ASCII
+			{"٣", time.Minute, none}, // a digit, but not an ASCII digit
 			{"NaN", time.Minute, none},
 			{"soon", time.Minute, none},
 		} {
 			got := none
 			resiliencehttp.Middleware(resiliencehttp.ServerConfig{
-				Policy: resilience.Pipeline{}, DeadlineHeader: strings.ToLower(patience), MaxDeadline: row.max,
+				Policy: resilience.Pipeline{}, DeadlineHeader: strings.ToLower(timeLeftHeader), MaxDeadline: row.max,
 			})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if deadline, ok := r.Context().Deadline(); ok {
 					got = time.Until(deadline)
 				}
-			})).ServeHTTP(httptest.NewRecorder(), withPatience(row.text))
+			})).ServeHTTP(httptest.NewRecorder(), withTimeLeft(row.text))
 			if got != row.want {
-				t.Errorf("%q, at most %v: %v left, want %v", row.text, row.max, got, row.want)
+				t.Errorf("got %q, at most %v: %v left, want %v", row.text, row.max, got, row.want)
 			}
 		}
 	})
 }
 
-func TestWithoutDeadlineHeaderNoHeaderIsADeadline(t *testing.T) {
+func TestMiddlewareIgnoresDeadlineHeaderByDefault(t *testing.T) {
 	resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: resilience.Pipeline{}, MaxDeadline: time.Second})(
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if _, ok := r.Context().Deadline(); ok {
-				t.Error("there is a deadline")
+				t.Error("got a deadline, want none")
 			}
-		})).ServeHTTP(httptest.NewRecorder(), withPatience("5"))
+		})).ServeHTTP(httptest.NewRecorder(), withTimeLeft("5"))
 }
 
-// listening is a middleware with the header.
-func listening(policy resilience.Policy, handler http.HandlerFunc) http.Handler {
-	return resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: policy, DeadlineHeader: patience})(handler)
+// guardWithHeader puts the policy around the handler and sets DeadlineHeader.
+func guardWithHeader(policy resilience.Policy, handler http.HandlerFunc) http.Handler {
+	return resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: policy, DeadlineHeader: timeLeftHeader})(handler)
 }
 
-func TestTheMiddlewareNeverExtendsADeadline(t *testing.T) {
+func TestMiddlewareNeverExtendsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for text, want := range map[string]time.Duration{"400": 400 * time.Millisecond, "1000": time.Second, "5000": time.Second} {
-			listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+			guardWithHeader(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 				if deadline, ok := r.Context().Deadline(); !ok || time.Until(deadline) != want {
-					t.Errorf("%s: %v left, want %v", text, time.Until(deadline), want)
+					t.Errorf("%s: got %v left, want %v", text, time.Until(deadline), want)
 				}
-			}).ServeHTTP(httptest.NewRecorder(), withPatience(text).WithContext(ctx))
+			}).ServeHTTP(httptest.NewRecorder(), withTimeLeft(text).WithContext(ctx))
 		}
-		listening(timeout.After(100*time.Millisecond), func(w http.ResponseWriter, r *http.Request) {
+		guardWithHeader(timeout.After(100*time.Millisecond), func(w http.ResponseWriter, r *http.Request) {
 			<-r.Context().Done()
 			if r.Context().Err() != context.DeadlineExceeded {
-				t.Errorf("%v, want the policy's limit", r.Context().Err())
+				t.Errorf("got %v, want the policy's limit", r.Context().Err())
 			}
-		}).ServeHTTP(httptest.NewRecorder(), withPatience("400").WithContext(ctx))
+		}).ServeHTTP(httptest.NewRecorder(), withTimeLeft("400").WithContext(ctx))
 	})
 }
 
-// TestAClientsDeadlineEndsTheCtxAsACancellation whose cause is the deadline.
-func TestAClientsDeadlineEndsTheCtxAsACancellation(t *testing.T) {
+// TestMiddlewareClientDeadlineCancelsContext with the cause DeadlineExceeded.
+func TestMiddlewareClientDeadlineCancelsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		handler := listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		handler := guardWithHeader(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 			ctx := r.Context()
 			child, cancel := context.WithTimeout(ctx, time.Hour)
 			defer cancel()
 			if ctx.Err() != nil || context.Cause(ctx) != nil {
-				t.Errorf("begun with %v, %v", ctx.Err(), context.Cause(ctx))
+				t.Errorf("at the start: got %v, %v", ctx.Err(), context.Cause(ctx))
 			}
 			<-child.Done()
 			if time.Since(began) != 1500*time.Millisecond {
-				t.Errorf("ended after %v", time.Since(began))
+				t.Errorf("got end after %v", time.Since(began))
 			}
-			for name, ctx := range map[string]context.Context{"the ctx": ctx, "a child": child} {
+			for name, ctx := range map[string]context.Context{"the context": ctx, "a child": child} {
 				if ctx.Err() != context.Canceled || context.Cause(ctx) != context.DeadlineExceeded {
-					t.Errorf("%s ended with %v, cause %v", name, ctx.Err(), context.Cause(ctx))
+					t.Errorf("%s: got %v, cause %v", name, ctx.Err(), context.Cause(ctx))
 				}
 				if deadline, ok := ctx.Deadline(); !ok || !deadline.Equal(began.Add(1500*time.Millisecond)) {
-					t.Errorf("the deadline of %s is %v, %v", name, deadline, ok)
+					t.Errorf("got deadline of %s %v, %t", name, deadline, ok)
 				}
 			}
 		})
-		if answer := record(handler, withPatience("1500")); answer.StatusCode != 503 {
-			t.Errorf("%d, want 503", answer.StatusCode)
+		if answer := record(handler, withTimeLeft("1500")); answer.StatusCode != 503 {
+			t.Errorf("got %d, want 503", answer.StatusCode)
 		}
 	})
 }
 
-func TestTinyClientDeadlinesOpenNoBreaker(t *testing.T) {
+func TestMiddlewareTinyClientDeadlinesDoNotOpenBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, limit := range map[string]resilience.Policy{"waiting": timeout.After(time.Second), "abandoning": abandoning(time.Second)} {
 			b := breaker.New(breaker.Config{Consecutive: 1, FailureRate: 0.01, MinCalls: 1})
-			handler := listening(resilience.Pipeline{timeout.After(time.Minute), b, limit}, func(w http.ResponseWriter, r *http.Request) {
+			handler := guardWithHeader(resilience.Pipeline{timeout.After(time.Minute), b, limit}, func(w http.ResponseWriter, r *http.Request) {
 				time.Sleep(10 * time.Millisecond)
 				if r.Context().Err() != nil {
 					w.WriteHeader(504)
 				}
 			})
 			for range 20 {
-				if answer := record(handler, withPatience("1")); answer.StatusCode < 500 {
-					t.Errorf("%s: %d", name, answer.StatusCode)
+				if answer := record(handler, withTimeLeft("1")); answer.StatusCode < 500 {
+					t.Errorf("%s: got %d", name, answer.StatusCode)
 				}
 				time.Sleep(time.Second)
 			}
 			if b.State() != breaker.Closed {
-				t.Errorf("%s: the breaker is %v", name, b.State())
+				t.Errorf("%s: got breaker state %v, want closed", name, b.State())
 			}
-			if answer := record(handler, withPatience("100")); answer.StatusCode != 200 {
-				t.Errorf("%s: %d with enough time", name, answer.StatusCode)
+			if answer := record(handler, withTimeLeft("100")); answer.StatusCode != 200 {
+				t.Errorf("%s: got %d with enough time", name, answer.StatusCode)
 			}
 		}
 	})
 }
 
-func TestChildrenOfAClientsDeadlineStartNoGoroutine(t *testing.T) {
+func TestMiddlewareClientDeadlineChildrenStartNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		guardWithHeader(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 			before := goroutines()
 			for range 10 {
 				child, cancel := context.WithCancel(r.Context())
 				defer cancel()
 				defer context.AfterFunc(child, func() {})()
 			}
-			if !noneBut(before) {
-				t.Error("there are more goroutines than before")
+			if !noneSince(before) {
+				t.Error("goroutines were started")
 			}
-		}).ServeHTTP(httptest.NewRecorder(), withPatience("1500"))
+		}).ServeHTTP(httptest.NewRecorder(), withTimeLeft("1500"))
 	})
 }
 
-func TestTheCtxOfAClientsDeadlineEndsWithTheRequest(t *testing.T) {
+func TestMiddlewareClientDeadlineContextEndsWithRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ctx context.Context
-		listening(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) { ctx = r.Context() }).
-			ServeHTTP(httptest.NewRecorder(), withPatience("1500"))
+		guardWithHeader(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) { ctx = r.Context() }).
+			ServeHTTP(httptest.NewRecorder(), withTimeLeft("1500"))
 		if ctx.Err() != context.Canceled || context.Cause(ctx) != context.Canceled {
-			t.Errorf("%v, cause %v", ctx.Err(), context.Cause(ctx))
+			t.Errorf("got %v, cause %v", ctx.Err(), context.Cause(ctx))
 		}
 	})
 }
 
-func TestADeadCtxRunsNoHandler(t *testing.T) {
+func TestMiddlewareDoneContextRunsNoHandler(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if answer := record(guard(resilience.Pipeline{}, untouched(t)), get().WithContext(ctx)); answer.StatusCode != 503 {
-		t.Errorf("%d, want 503", answer.StatusCode)
+	if answer := record(guard(resilience.Pipeline{}, mustNotRun(t)), get().WithContext(ctx)); answer.StatusCode != 503 {
+		t.Errorf("got %d, want 503", answer.StatusCode)
 	}
 }
 
-func TestTheHandlerGetsTheValuesOfThePoliciesCtx(t *testing.T) {
+func TestMiddlewareHandlerSeesPolicyContextValues(t *testing.T) {
 	type key struct{}
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		return next.Run(context.WithValue(ctx, key{}, "policy's"))
 	})
 	record(guard(policy, func(w http.ResponseWriter, r *http.Request) {
 		if r.Context().Value(key{}) != "policy's" {
-			t.Error("the value is lost")
+			t.Error("the handler's context lacks the policy's value")
 		}
 	}), get())
 }
 
-// TestNestedMiddlewaresEachKeepTheirWord: what the inner one says is the outer one's answer.
-func TestNestedMiddlewaresEachKeepTheirWord(t *testing.T) {
+// TestMiddlewareNestsInItself: the outer middleware passes on the inner one's response.
+func TestMiddlewareNestsInItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.RawQuery == "begun" {
@@ -824,7 +829,7 @@ func TestNestedMiddlewaresEachKeepTheirWord(t *testing.T) {
 			time.Sleep(time.Hour)
 			w.Header().Set("X-Handler", "1")
 			if _, err := io.WriteString(w, "too late"); err != http.ErrHandlerTimeout {
-				t.Errorf("a write after the end: %v", err)
+				t.Errorf("got %v from a write after the end, want http.ErrHandlerTimeout", err)
 			}
 		}
 		for name, row := range map[string]struct{ outer, inner time.Duration }{
@@ -834,11 +839,11 @@ func TestNestedMiddlewaresEachKeepTheirWord(t *testing.T) {
 			b := breaker.New(breaker.Config{Consecutive: 2})
 			handler := guard(resilience.Pipeline{b, abandoning(row.outer)}, guard(abandoning(row.inner), slow).ServeHTTP)
 			if answer := record(handler, httptest.NewRequest("GET", "/?silent", nil)); answer.StatusCode != 503 || answer.Header.Get("X-Handler") != "" {
-				t.Errorf("%s: %d, %v", name, answer.StatusCode, answer.Header)
+				t.Errorf("%s: got %d, %v", name, answer.StatusCode, answer.Header)
 			}
 			value := panicOf(func() { record(handler, httptest.NewRequest("GET", "/?begun", nil)) })
 			if value != http.ErrAbortHandler {
-				t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+				t.Errorf("%s: got panic %v, want http.ErrAbortHandler", name, value)
 			}
 			time.Sleep(2 * time.Hour)
 			synctest.Wait()
@@ -846,7 +851,7 @@ func TestNestedMiddlewaresEachKeepTheirWord(t *testing.T) {
 	})
 }
 
-func TestAMuxInsideTellsItsPatternOutside(t *testing.T) {
+func TestMiddlewareReportsMuxPattern(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /users/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("id") == "8" {
@@ -854,22 +859,23 @@ func TestAMuxInsideTellsItsPatternOutside(t *testing.T) {
 		}
 		io.WriteString(w, r.PathValue("id"))
 	})
-	for name, policy := range map[string]resilience.Policy{"here": timeout.After(time.Minute), "apart": abandoning(time.Minute)} {
+	for name, policy := range map[string]resilience.Policy{"same goroutine": timeout.After(time.Minute), "other goroutine": abandoning(time.Minute)} {
 		r := httptest.NewRequest("GET", "/users/7", nil)
-		r.Header.Set(patience, "60000")
-		if answer := record(listening(policy, mux.ServeHTTP), r); readAll(t, answer) != "7" || r.Pattern != "GET /users/{id}" {
-			t.Errorf("%s: %d, pattern %q", name, answer.StatusCode, r.Pattern)
+		r.Header.Set(timeLeftHeader, "60000")
+		if answer := record(guardWithHeader(policy, mux.ServeHTTP), r); readAll(t, answer) != "7" || r.Pattern != "GET /users/{id}" {
+			t.Errorf("%s: got %d, pattern %q", name, answer.StatusCode, r.Pattern)
 		}
 		r = httptest.NewRequest("GET", "/users/8", nil)
-		if value := panicOf(func() { record(listening(policy, mux.ServeHTTP), r) }); value == nil || r.Pattern != "GET /users/{id}" {
-			t.Errorf("%s: panic %v, pattern %q", name, value, r.Pattern)
+		if value := panicOf(func() { record(guardWithHeader(policy, mux.ServeHTTP), r) }); value == nil || r.Pattern != "GET /users/{id}" {
+			t.Errorf("%s: got panic %v, pattern %q", name, value, r.Pattern)
 		}
 	}
 }
 
-// TestTheFilesOfAFormAreRemoved: net/http knows only of those that were parsed by its own request, not by a copy.
-func TestTheFilesOfAFormAreRemoved(t *testing.T) {
-	for name, policy := range map[string]resilience.Policy{"here": resilience.Pipeline{}, "apart": abandoning(time.Hour)} {
+// TestMiddlewareRemovesFormFiles: net/http removes only files that its own request has parsed, not
+// those of a copy.
+func TestMiddlewareRemovesFormFiles(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{"same goroutine": resilience.Pipeline{}, "other goroutine": abandoning(time.Hour)} {
 		dir := t.TempDir()
 		t.Setenv("TMPDIR", dir)
 		var body bytes.Buffer
@@ -887,16 +893,16 @@ func TestTheFilesOfAFormAreRemoved(t *testing.T) {
 				t.Error(err)
 			}
 			if files, _ := os.ReadDir(dir); len(files) != 1 {
-				t.Errorf("%s: %d files while the handler runs, and the test holds nothing", name, len(files))
+				t.Errorf("%s: got %d files while the handler runs, and the test proves nothing", name, len(files))
 			}
 		}), r)
 		if files, _ := os.ReadDir(dir); len(files) != 0 {
-			t.Errorf("%s: %d files are left", name, len(files))
+			t.Errorf("%s: got %d files are left", name, len(files))
 		}
 	}
 }
 
-func TestMistakesOfAServerConfigAreToldAllAtOnce(t *testing.T) {
+func TestServerConfigValidateReportsAllErrors(t *testing.T) {
 	if err := (resiliencehttp.ServerConfig{Policy: resilience.Pipeline{}}).Validate(); err != nil {
 		t.Error(err)
 	}
@@ -905,24 +911,24 @@ func TestMistakesOfAServerConfigAreToldAllAtOnce(t *testing.T) {
 resiliencehttp: DeadlineHeader is "Time Left", must be a header name, or empty for none
 resiliencehttp: MaxDeadline is -1s, must be positive, or 0 for no limit`
 	if err := config.Validate(); err == nil || err.Error() != want {
-		t.Errorf("%v\nwant\n%s", err, want)
+		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 	if value := panicOf(func() { resiliencehttp.Middleware(config) }); value != want {
-		t.Errorf("Middleware panics with %v", value)
+		t.Errorf("got panic %v from Middleware", value)
 	}
 }
 
-func TestANilPolicyInAPipelineAndANilHandlerPanic(t *testing.T) {
+func TestMiddlewarePanicsOnNilPolicyOrHandler(t *testing.T) {
 	nested := resilience.Pipeline{timeout.After(time.Second), resilience.Pipeline{nil}}
 	value := panicOf(func() { resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: nested}) })
 	if text := fmt.Sprint(value); !strings.Contains(text, "[1][0] is nil") {
-		t.Errorf("panic %q", text)
+		t.Errorf("got panic %q", text)
 	}
 	value = panicOf(func() {
 		guard(nested[:1], nil)
 		resiliencehttp.Middleware(resiliencehttp.ServerConfig{Policy: nested[:1]})(nil)
 	})
 	if value != "resiliencehttp: Middleware: the handler is nil, must be a Handler" {
-		t.Errorf("panic %v", value)
+		t.Errorf("got panic %v", value)
 	}
 }

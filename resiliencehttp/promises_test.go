@@ -25,7 +25,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// designed is the design page's pipeline, with limits that no loaded machine reaches and without waits.
+// designed is the pipeline of docs/http.md, without waits and with timeouts that no loaded machine
+// reaches.
 func designed(key string) resilience.Policy {
 	return resilience.Pipeline{
 		timeout.After(10 * time.Minute),
@@ -39,13 +40,13 @@ func wrapped(base http.RoundTripper, policies func(string) resilience.Policy) ht
 	return resiliencehttp.NewTransport(resiliencehttp.Config{Base: base, Policies: policies})
 }
 
-// A place is a server on loopback with a transport to it, the same for the bare transport and the wrapped one.
+// A place is a loopback server with a transport to it, either bare or wrapped.
 type place struct {
 	t         *testing.T
 	url       string
 	base      *http.Transport
 	transport http.RoundTripper
-	requests  atomic.Int32 // that reached the server
+	requests  atomic.Int32 // number of requests that reached the server
 	release   chan struct{}
 }
 
@@ -59,8 +60,8 @@ func (p *place) request(method, path string, body io.Reader) *http.Request {
 	return req
 }
 
-// tell tells what came of a request, body included.
-func (p *place) tell(response *http.Response, err error) string {
+// describe returns the result of a request as text, including the body.
+func (p *place) describe(response *http.Response, err error) string {
 	if err != nil {
 		return "error: " + p.strip(err.Error())
 	}
@@ -69,7 +70,7 @@ func (p *place) tell(response *http.Response, err error) string {
 	return fmt.Sprintf("%s %q %v length %d %v, trailer %v", response.Status, p.strip(string(body)), err, response.ContentLength, response.TransferEncoding, response.Trailer)
 }
 
-// cancelable gives a request that ends by its field Cancel.
+// cancelable returns a request that its field Cancel cancels.
 func (p *place) cancelable(path string) (req *http.Request, cancel func()) {
 	req = p.request("GET", path, nil)
 	channel := make(chan struct{})
@@ -78,12 +79,12 @@ func (p *place) cancelable(path string) (req *http.Request, cancel func()) {
 	return req, func() { close(channel) }
 }
 
-// reached waits for a request to reach the server.
+// reached waits until a request has reached the server.
 func (p *place) reached() {
 	eventually(p.t, "the server has the request", func() bool { return p.requests.Load() > 0 })
 }
 
-// strip takes out what differs from place to place.
+// strip removes what differs between places.
 func (p *place) strip(text string) string {
 	text = strings.ReplaceAll(text, strings.TrimPrefix(strings.TrimPrefix(p.url, "https://"), "http://"), "HOST")
 	if before, after, ok := strings.Cut(text, "127.0.0.1:"); ok {
@@ -93,7 +94,7 @@ func (p *place) strip(text string) string {
 	return text
 }
 
-// serve is what the server does by the path.
+// serve is the server's handler. The path selects what it does.
 func (p *place) serve(w http.ResponseWriter, r *http.Request) {
 	p.requests.Add(1)
 	switch r.URL.Path {
@@ -157,32 +158,32 @@ func (p *place) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// promises are what net/http says of a Transport, and what clients have come to rely on. Each is observed as text. The names of those
-// that only HTTP/1 has begin with HTTP/1.
+// promises are what net/http documents of a Transport, and what clients rely on. Each is observed
+// as text. The names of those that apply only to HTTP/1 begin with HTTP/1.
 var promises = []struct {
 	name    string
 	observe func(p *place) string
 }{
-	{"GET", func(p *place) string { return p.tell(p.client().Get(p.url + "/echo")) }},
+	{"GET", func(p *place) string { return p.describe(p.client().Get(p.url + "/echo")) }},
 	{"POST", func(p *place) string {
-		return p.tell(p.client().Post(p.url+"/echo", "text/plain", strings.NewReader("body")))
+		return p.describe(p.client().Post(p.url+"/echo", "text/plain", strings.NewReader("body")))
 	}},
 	{"POST of unknown length", func(p *place) string {
-		return p.tell(p.client().Do(p.request("POST", "/echo", io.MultiReader(strings.NewReader("a"), strings.NewReader("b")))))
+		return p.describe(p.client().Do(p.request("POST", "/echo", io.MultiReader(strings.NewReader("a"), strings.NewReader("b")))))
 	}},
-	{"HEAD", func(p *place) string { return p.tell(p.client().Head(p.url + "/echo")) }},
+	{"HEAD", func(p *place) string { return p.describe(p.client().Head(p.url + "/echo")) }},
 	{"failed status with its headers", func(p *place) string {
 		response, err := p.client().Get(p.url + "/500")
 		if err != nil {
 			return err.Error()
 		}
-		return fmt.Sprint(response.Header["X-Own"], p.tell(response, err))
+		return fmt.Sprint(response.Header["X-Own"], p.describe(response, err))
 	}},
 	{"a POST answered 500 is sent once", func(p *place) string {
-		told := p.tell(p.client().Post(p.url+"/500", "", strings.NewReader("body")))
-		return fmt.Sprint(told, " requests: ", p.requests.Load())
+		got := p.describe(p.client().Post(p.url+"/500", "", strings.NewReader("body")))
+		return fmt.Sprint(got, " requests: ", p.requests.Load())
 	}},
-	{"not found", func(p *place) string { return p.tell(p.client().Get(p.url + "/404")) }},
+	{"not found", func(p *place) string { return p.describe(p.client().Get(p.url + "/404")) }},
 	{"no content has NoBody", func(p *place) string {
 		response, err := p.client().Get(p.url + "/empty")
 		return fmt.Sprint(err, response.Body == http.NoBody)
@@ -197,47 +198,47 @@ var promises = []struct {
 	}},
 	{"a request can be cloned and sent again", func(p *place) string {
 		req := p.request("GET", "/echo", nil)
-		return p.tell(p.client().Do(req)) + p.tell(p.client().Do(req.Clone(p.t.Context())))
+		return p.describe(p.client().Do(req)) + p.describe(p.client().Do(req.Clone(p.t.Context())))
 	}},
-	{"trailers", func(p *place) string { return p.tell(p.client().Get(p.url + "/trailer")) }},
+	{"trailers", func(p *place) string { return p.describe(p.client().Get(p.url + "/trailer")) }},
 	{"1xx hooks", func(p *place) string {
 		var codes []int
 		ctx := httptrace.WithClientTrace(p.t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
 			codes = append(codes, code)
 			return nil
 		}})
-		told := p.tell(p.client().Do(p.request("GET", "/early", nil).WithContext(ctx)))
-		return fmt.Sprint(codes, told)
+		got := p.describe(p.client().Do(p.request("GET", "/early", nil).WithContext(ctx)))
+		return fmt.Sprint(codes, got)
 	}},
 	{"a 1xx hook's error", func(p *place) string {
 		ctx := httptrace.WithClientTrace(p.t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
 			return errors.New("hook")
 		}})
-		return p.tell(p.client().Do(p.request("POST", "/early", nil).WithContext(ctx)))
+		return p.describe(p.client().Do(p.request("POST", "/early", nil).WithContext(ctx)))
 	}},
 	{"trace hooks in their order", func(p *place) string {
 		var mu sync.Mutex
 		var hooks []string
 		wrote := make(chan error, 10)
-		heard := func(hook string) {
+		seen := func(hook string) {
 			mu.Lock()
 			defer mu.Unlock()
 			hooks = append(hooks, hook)
 		}
 		ctx := httptrace.WithClientTrace(p.t.Context(), &httptrace.ClientTrace{
-			GetConn:              func(string) { heard("GetConn") },
-			ConnectStart:         func(string, string) { heard("ConnectStart") },
-			ConnectDone:          func(_, _ string, err error) { heard(fmt.Sprint("ConnectDone ", err)) },
-			GotConn:              func(info httptrace.GotConnInfo) { heard(fmt.Sprint("GotConn ", info.Reused)) },
-			WroteHeaders:         func() { heard("WroteHeaders") },
-			WroteRequest:         func(info httptrace.WroteRequestInfo) { wrote <- info.Err }, // in HTTP/2 at any time, seen from the others
-			GotFirstResponseByte: func() { heard("GotFirstResponseByte") },
+			GetConn:              func(string) { seen("GetConn") },
+			ConnectStart:         func(string, string) { seen("ConnectStart") },
+			ConnectDone:          func(_, _ string, err error) { seen(fmt.Sprint("ConnectDone ", err)) },
+			GotConn:              func(info httptrace.GotConnInfo) { seen(fmt.Sprint("GotConn ", info.Reused)) },
+			WroteHeaders:         func() { seen("WroteHeaders") },
+			WroteRequest:         func(info httptrace.WroteRequestInfo) { wrote <- info.Err }, // over HTTP/2, at any time relative to the others
+			GotFirstResponseByte: func() { seen("GotFirstResponseByte") },
 		})
-		send := func() (told string) {
+		send := func() (got string) {
 			mu.Lock()
 			hooks = nil
 			mu.Unlock()
-			p.tell(p.client().Do(p.request("POST", "/echo", strings.NewReader("x")).WithContext(ctx)))
+			p.describe(p.client().Do(p.request("POST", "/echo", strings.NewReader("x")).WithContext(ctx)))
 			wroteErr := <-wrote
 			mu.Lock()
 			defer mu.Unlock()
@@ -253,18 +254,18 @@ var promises = []struct {
 	{"Expect: 100-continue", func(p *place) string {
 		req := p.request("POST", "/echo", strings.NewReader("body"))
 		req.Header.Set("Expect", "100-continue")
-		return p.tell(p.client().Do(req))
+		return p.describe(p.client().Do(req))
 	}},
 	{"cookies", func(p *place) string {
 		client := p.client()
 		client.Jar, _ = cookiejar.New(nil)
-		return p.tell(client.Get(p.url+"/cookie")) + p.tell(client.Get(p.url+"/cookie"))
+		return p.describe(client.Get(p.url+"/cookie")) + p.describe(client.Get(p.url+"/cookie"))
 	}},
 	{"303 after POST", func(p *place) string {
-		return p.tell(p.client().Post(p.url+"/303", "", strings.NewReader("body")))
+		return p.describe(p.client().Post(p.url+"/303", "", strings.NewReader("body")))
 	}},
 	{"307 after POST sends the body again", func(p *place) string {
-		return p.tell(p.client().Post(p.url+"/307", "", strings.NewReader("body")))
+		return p.describe(p.client().Post(p.url+"/307", "", strings.NewReader("body")))
 	}},
 	{"the redirected response's request", func(p *place) string {
 		response, err := p.client().Get(p.url + "/303")
@@ -274,7 +275,7 @@ var promises = []struct {
 		response.Body.Close()
 		return fmt.Sprint(response.Request.URL.Path, response.Request.Response.StatusCode)
 	}},
-	{"too many redirects", func(p *place) string { return p.tell(p.client().Get(p.url + "/loop")) }},
+	{"too many redirects", func(p *place) string { return p.describe(p.client().Get(p.url + "/loop")) }},
 	{"HTTP/1 101: a body to write and to half-close", func(p *place) string {
 		req := p.request("GET", "/upgrade", nil)
 		req.Header.Set("Connection", "Upgrade")
@@ -293,11 +294,11 @@ var promises = []struct {
 		text, rerr := io.ReadAll(conn)
 		return fmt.Sprint(response.StatusCode, werr, cerr, string(text), rerr, conn.Close())
 	}},
-	{"HTTP/1 truncated body", func(p *place) string { return p.tell(p.client().Get(p.url + "/truncated")) }},
-	{"gzip is asked for", func(p *place) string { return p.tell(p.client().Get(p.url + "/gzip")) }},
+	{"HTTP/1 truncated body", func(p *place) string { return p.describe(p.client().Get(p.url + "/truncated")) }},
+	{"gzip is requested", func(p *place) string { return p.describe(p.client().Get(p.url + "/gzip")) }},
 	{"headers beyond the limit", func(p *place) string {
 		p.base.MaxResponseHeaderBytes = 1000
-		return p.tell(p.client().Post(p.url+"/large-header", "", nil))
+		return p.describe(p.client().Post(p.url+"/large-header", "", nil))
 	}},
 	{"canceled before", func(p *place) string {
 		ctx, cancel := context.WithCancel(p.t.Context())
@@ -374,29 +375,29 @@ var promises = []struct {
 		return fmt.Sprint(err)
 	}},
 	{"the deadline passes while waiting for headers", func(p *place) string {
-		p.tell(p.client().Get(p.url + "/echo")) // there is a connection: a dial may tell of the deadline in its own way
+		p.describe(p.client().Get(p.url + "/echo")) // opens a connection: a dial may report the deadline differently
 		ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Millisecond)
 		defer cancel()
 		_, err := p.client().Do(p.request("GET", "/hang", nil).WithContext(ctx))
-		told, ok := err.(interface{ Timeout() bool })
-		return fmt.Sprint(errors.Is(err, context.DeadlineExceeded), ok && told.Timeout(), p.strip(err.Error()))
+		timeoutErr, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(errors.Is(err, context.DeadlineExceeded), ok && timeoutErr.Timeout(), p.strip(err.Error()))
 	}},
 	{"Client.Timeout before the headers", func(p *place) string {
 		client := p.client()
 		client.Timeout = 20 * time.Millisecond
 		_, err := client.Get(p.url + "/hang")
-		told, ok := err.(interface{ Timeout() bool })
-		return fmt.Sprint(ok && told.Timeout(), errors.Is(err, context.DeadlineExceeded)) // the text depends on which of two timers is first
+		timeoutErr, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(ok && timeoutErr.Timeout(), errors.Is(err, context.DeadlineExceeded)) // the text depends on which of two timers is first
 	}},
 	{"Client.Timeout while reading the body", func(p *place) string {
 		client := p.client()
 		client.Timeout = 200 * time.Millisecond
 		response, err := client.Get(p.url + "/headers-then-hang")
-		if err == nil { // else the machine stood still for so long
+		if err == nil { // otherwise the machine stalled for too long
 			_, err = io.ReadAll(response.Body)
 		}
-		told, ok := err.(interface{ Timeout() bool })
-		return fmt.Sprint(ok && told.Timeout())
+		timeoutErr, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(ok && timeoutErr.Timeout())
 	}},
 	{"Request.Cancel while waiting for headers", func(p *place) string {
 		req, cancel := p.cancelable("/hang")
@@ -429,17 +430,17 @@ var promises = []struct {
 			cancel()
 		}()
 		_, err := client.Do(req)
-		told, ok := err.(interface{ Timeout() bool })
-		return fmt.Sprint(p.strip(err.Error()), ok && told.Timeout(), p.requests.Load())
+		timeoutErr, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(p.strip(err.Error()), ok && timeoutErr.Timeout(), p.requests.Load())
 	}},
 	{"CloseIdleConnections", func(p *place) string {
 		reused := func() (reused bool) {
 			ctx := httptrace.WithClientTrace(p.t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
-			p.tell(p.client().Do(p.request("GET", "/echo", nil).WithContext(ctx)))
+			p.describe(p.client().Do(p.request("GET", "/echo", nil).WithContext(ctx)))
 			return reused
 		}
 		eventually(p.t, "the connection is used again", reused)
-		eventually(p.t, "a new connection is made", func() bool { // in HTTP/2 the one in use is idle only some time after the body's end
+		eventually(p.t, "a new connection is made", func() bool { // over HTTP/2, the connection becomes idle only some time after the end of the body
 			p.client().CloseIdleConnections()
 			return !reused()
 		})
@@ -463,16 +464,16 @@ var promises = []struct {
 			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{IsTimeout: true}}
 		}
 		_, err := p.client().Do(p.request("GET", "/echo", nil))
-		told, ok := err.(interface{ Timeout() bool })
-		return fmt.Sprint(ok && told.Timeout())
+		timeoutErr, ok := err.(interface{ Timeout() bool })
+		return fmt.Sprint(ok && timeoutErr.Timeout())
 	}},
 	{"HTTP/1 spoken to https", func(p *place) string {
 		_, err := p.client().Do(p.request("PATCH", "/echo", io.MultiReader(strings.NewReader("x"))).WithContext(p.t.Context()))
-		told := fmt.Sprint(err == nil)
+		got := fmt.Sprint(err == nil)
 		_, err = p.client().Get(strings.Replace(p.url, "http:", "https:", 1) + "/echo")
-		return fmt.Sprint(told, errors.Is(err, http.ErrSchemeMismatch))
+		return fmt.Sprint(got, errors.Is(err, http.ErrSchemeMismatch))
 	}},
-	{"no host", func(p *place) string { return p.tell(p.client().Get("http:///echo")) }},
+	{"no host", func(p *place) string { return p.describe(p.client().Get("http:///echo")) }},
 	{"an unknown scheme", func(p *place) string {
 		_, err := p.client().Get("gopher://host/echo")
 		return fmt.Sprint(strings.HasSuffix(err.Error(), `unsupported protocol scheme "gopher"`))
@@ -499,12 +500,12 @@ type failingReader struct{ err error }
 
 func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 
-// observe starts a server and observes a promise through what wrap makes of a transport to it.
+// observe starts a server and observes a promise through the transport that wrap returns.
 func observe(t *testing.T, protocol int, promise func(*place) string, wrap func(http.RoundTripper) http.RoundTripper) string {
 	p := &place{t: t, release: make(chan struct{})}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != protocol {
-			t.Errorf("%s", r.Proto)
+			t.Errorf("got %s", r.Proto)
 		}
 		p.serve(w, r)
 	}))
@@ -523,8 +524,9 @@ func observe(t *testing.T, protocol int, promise func(*place) string, wrap func(
 	return promise(p)
 }
 
-// TestTheTransportKeepsWhatNetHTTPPromises: beside a bare http.Transport, both columns agree, with HTTP/1.1 and with HTTP/2 over TLS.
-func TestTheTransportKeepsWhatNetHTTPPromises(t *testing.T) {
+// TestTransportMatchesNetHTTP observes the same as with a bare http.Transport, with HTTP/1.1 and
+// with HTTP/2 over TLS.
+func TestTransportMatchesNetHTTP(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for _, promise := range promises {
 			if protocol == 2 && strings.HasPrefix(promise.name, "HTTP/1") {
@@ -533,9 +535,9 @@ func TestTheTransportKeepsWhatNetHTTPPromises(t *testing.T) {
 			t.Run(promise.name, func(t *testing.T) {
 				bare := observe(t, protocol, promise.observe, func(base http.RoundTripper) http.RoundTripper { return base })
 				for name, policies := range map[string]func(string) resilience.Policy{"empty": empty, "designed": designed} {
-					told := observe(t, protocol, promise.observe, func(base http.RoundTripper) http.RoundTripper { return wrapped(base, policies) })
-					if told != bare {
-						t.Errorf("%s pipeline:\n\t%s\nbare:\n\t%s", name, told, bare)
+					got := observe(t, protocol, promise.observe, func(base http.RoundTripper) http.RoundTripper { return wrapped(base, policies) })
+					if got != bare {
+						t.Errorf("%s pipeline:\n\t%s\nbare:\n\t%s", name, got, bare)
 					}
 				}
 				t.Log(bare)
@@ -544,8 +546,9 @@ func TestTheTransportKeepsWhatNetHTTPPromises(t *testing.T) {
 	})
 }
 
-// TestASchemeMismatchIsFoundUnderARetry, where the error that net/http looks for is not the outermost.
-func TestASchemeMismatchIsFoundUnderARetry(t *testing.T) {
+// TestTransportReportsSchemeMismatchUnderRetry, where the error that net/http looks for isn't the
+// outermost.
+func TestTransportReportsSchemeMismatchUnderRetry(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -557,12 +560,12 @@ func TestASchemeMismatchIsFoundUnderARetry(t *testing.T) {
 	target := "https://" + listener.Addr().String()
 	_, bare := (&http.Client{Transport: base}).Get(target)
 	if _, err := (&http.Client{Transport: wrapped(base, empty)}).Get(target); err == nil || err.Error() != bare.Error() {
-		t.Errorf("%v, bare %v", err, bare)
+		t.Errorf("got %v, bare %v", err, bare)
 	}
 	client := &http.Client{Transport: wrapped(base, designed)}
 	_, err = client.Get(target)
 	var exhausted *retry.ExhaustedError
 	if !errors.Is(err, http.ErrSchemeMismatch) || !errors.As(err, &exhausted) {
-		t.Errorf("%v", err)
+		t.Errorf("got %v", err)
 	}
 }

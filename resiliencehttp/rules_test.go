@@ -22,19 +22,19 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// TestTheResponseIsBasesOwnStruct, since net/http writes trailers into it.
-func TestTheResponseIsBasesOwnStruct(t *testing.T) {
+// TestTransportReturnsResponseOfBase, the same struct, since net/http writes trailers into it.
+func TestTransportReturnsResponseOfBase(t *testing.T) {
 	own := &http.Response{StatusCode: 200, Body: &trackedBody{Reader: strings.NewReader("x")}}
 	base := roundTripper(func(*http.Request) (*http.Response, error) { return own, nil })
 	response, err := through(base, timeout.After(time.Hour)).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	if err != nil || response != own {
-		t.Errorf("%p, %v, want %p", response, err, own)
+		t.Errorf("got %p, %v, want %p", response, err, own)
 	}
 	response.Body.Close()
 }
 
-// TestEachHopOfARedirectPasses through the policies, with attempts of its own.
-func TestEachHopOfARedirectPasses(t *testing.T) {
+// TestTransportRunsPoliciesForEachRedirect, with separate attempts.
+func TestTransportRunsPoliciesForEachRedirect(t *testing.T) {
 	var paths []string
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
 		paths = append(paths, fmt.Sprint(req.URL.Path, retry.Attempt(req.Context())))
@@ -52,11 +52,11 @@ func TestEachHopOfARedirectPasses(t *testing.T) {
 	client := &http.Client{Transport: through(base, retries(retry.Config{}))}
 	response, err := client.Get("http://example.com/here")
 	if err != nil || response.StatusCode != 200 || response.Request.URL.Path != "/there" || fmt.Sprint(paths) != "[/here1 /here2 /there1 /there2]" {
-		t.Errorf("%v, %v by %v", response, err, paths)
+		t.Errorf("got %v, %v by %v", response, err, paths)
 	}
 }
 
-// conn is the body of a 101 response, halfConn one whose writing half can be closed.
+// conn is the body of a 101 response; halfConn is one with CloseWrite.
 type conn struct {
 	trackedBody
 	written strings.Builder
@@ -71,10 +71,10 @@ type halfConn struct {
 
 func (c *halfConn) CloseWrite() error { c.halves++; return nil }
 
-// TestAnUpgradedBodyKeepsWhatItCan: it is written to, and half-closed if Base's can be; then it says so, and else not.
-func TestAnUpgradedBodyKeepsWhatItCan(t *testing.T) {
+// TestTransportUpgradedBodyStaysWritable, and has CloseWrite if and only if Base's body has it.
+func TestTransportUpgradedBodyStaysWritable(t *testing.T) {
 	for _, half := range []bool{false, true} {
-		whole := &halfConn{conn: conn{trackedBody: trackedBody{Reader: strings.NewReader("heard")}}}
+		whole := &halfConn{conn: conn{trackedBody: trackedBody{Reader: strings.NewReader("seen")}}}
 		var body io.ReadCloser = &whole.conn
 		if half {
 			body = whole
@@ -93,46 +93,47 @@ func TestAnUpgradedBodyKeepsWhatItCan(t *testing.T) {
 			t.Fatal("the body cannot be written to")
 		}
 		io.WriteString(upgraded, "said")
-		if text, err := io.ReadAll(upgraded); string(text) != "heard" || err != nil || whole.written.String() != "said" {
-			t.Errorf("heard %q, %v, said %q", text, err, whole.written.String())
+		if text, err := io.ReadAll(upgraded); string(text) != "seen" || err != nil || whole.written.String() != "said" {
+			t.Errorf("got %q, %v and sent %q", text, err, whole.written.String())
 		}
 		if sent.Err() != nil {
-			t.Errorf("Base's ctx ended with what was heard, though there may be more to say: %v", sent.Err())
+			t.Errorf("Base's context ended when reading ended, although writing may go on: %v", sent.Err())
 		}
 		closer, ok := upgraded.(interface{ CloseWrite() error })
 		if ok != half {
-			t.Errorf("CloseWrite is there: %v, want %v", ok, half)
+			t.Errorf("got CloseWrite: %t, want %t", ok, half)
 		}
 		if ok {
 			closer.CloseWrite()
 			if whole.halves != 1 {
-				t.Errorf("half-closed %d times", whole.halves)
+				t.Errorf("half-closed %d times, want once", whole.halves)
 			}
 		}
 		upgraded.Close()
 		if sent.Err() == nil {
-			t.Error("Base's ctx outlives the connection")
+			t.Error("Base's context outlives the connection")
 		}
 		checkClosed(t, []*trackedBody{&whole.trackedBody})
 	}
 }
 
-// TestAnUpgradedBodyIsDroppedUnread: it may never end.
-func TestAnUpgradedBodyIsDroppedUnread(t *testing.T) {
-	body := &conn{trackedBody: trackedBody{Reader: strings.NewReader("heard")}}
+// TestTransportDropsUpgradedBodyUnread, since it may never end.
+func TestTransportDropsUpgradedBodyUnread(t *testing.T) {
+	body := &conn{trackedBody: trackedBody{Reader: strings.NewReader("seen")}}
 	base := roundTripper(func(*http.Request) (*http.Response, error) { return &http.Response{StatusCode: 101, Body: body}, nil })
 	boom := errors.New("boom")
 	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		return errors.Join(next.Run(ctx), boom)
 	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	if response != nil || !errors.Is(err, boom) || body.ended.Load() {
-		t.Errorf("%v, %v, read to the end: %v", response, err, body.ended.Load())
+		t.Errorf("got %v, %v, read to the end: %v", response, err, body.ended.Load())
 	}
 	checkClosed(t, []*trackedBody{&body.trackedBody})
 }
 
-// TestBaseIsCanceledWhenAPolicyEndsItsCtx before the headers came, as a hedge does, with the policy's cause.
-func TestBaseIsCanceledWhenAPolicyEndsItsCtx(t *testing.T) {
+// TestTransportCancelsBaseWithPolicyContext before the headers arrive, with the policy's cause, as
+// a hedge does.
+func TestTransportCancelsBaseWithPolicyContext(t *testing.T) {
 	lost := errors.New("lost")
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
 		<-req.Context().Done()
@@ -144,12 +145,13 @@ func TestBaseIsCanceledWhenAPolicyEndsItsCtx(t *testing.T) {
 		return next.Run(ctx)
 	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	if err != lost {
-		t.Errorf("%v", err)
+		t.Errorf("got %v", err)
 	}
 }
 
-// TestTheBodyOutlivesAPolicysCtx that ended after the headers came, as a hedge's does when it returns.
-func TestTheBodyOutlivesAPolicysCtx(t *testing.T) {
+// TestTransportBodyOutlivesPolicyContext that ended after the headers arrived, as a hedge's does
+// when it returns.
+func TestTransportBodyOutlivesPolicyContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent context.Context
 		base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -165,16 +167,16 @@ func TestTheBodyOutlivesAPolicysCtx(t *testing.T) {
 			t.Fatal(err)
 		}
 		if synctest.Wait(); sent.Err() != nil {
-			t.Errorf("Base's ctx ended with the policy's: %v", sent.Err())
+			t.Errorf("Base's context ended with the policy's: %v", sent.Err())
 		}
 		if response.Body.Close(); sent.Err() == nil {
-			t.Error("Base's ctx outlives the body")
+			t.Error("Base's context outlives the body")
 		}
 	})
 }
 
-// TestAResponseThatComesWithTheLimitIsDropped: its ctx has ended, and it could not be read.
-func TestAResponseThatComesWithTheLimitIsDropped(t *testing.T) {
+// TestTransportDropsResponseThatArrivesAtDeadline: its context has ended, so it couldn't be read.
+func TestTransportDropsResponseThatArrivesAtDeadline(t *testing.T) {
 	canceling := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		ctx, cancel := context.WithCancel(ctx)
 		time.AfterFunc(time.Second, cancel)
@@ -190,7 +192,7 @@ func TestAResponseThatComesWithTheLimitIsDropped(t *testing.T) {
 				})
 				response, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 				if response != nil || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
-					t.Errorf("%v, %v", response, err)
+					t.Errorf("got %v, %v", response, err)
 				}
 				checkClosed(t, []*trackedBody{body})
 			})
@@ -198,8 +200,9 @@ func TestAResponseThatComesWithTheLimitIsDropped(t *testing.T) {
 	}
 }
 
-// TestNoTimerOutlivesTheBody, nor the headers: what watched the limit is gone with them, however the body ends.
-func TestNoTimerOutlivesTheBody(t *testing.T) {
+// TestTransportReleasesContextWithBody, however the body ends. The timer of the timeout is stopped
+// with the headers.
+func TestTransportReleasesContextWithBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, end := range map[string]func(body io.ReadCloser){
 			"read":   func(body io.ReadCloser) { io.ReadAll(body) },
@@ -225,19 +228,20 @@ func TestNoTimerOutlivesTheBody(t *testing.T) {
 			}
 			if end != nil {
 				if sent.Err() != nil {
-					t.Errorf("%s: Base's ctx ended with the headers: %v", name, sent.Err())
+					t.Errorf("%s: Base's context ended with the headers: %v", name, sent.Err())
 				}
 				end(response.Body)
 			}
 			if sent.Err() != context.Canceled || context.Cause(sent) != context.Canceled {
-				t.Errorf("%s: Base's ctx tells %v, cause %v", name, sent.Err(), context.Cause(sent))
+				t.Errorf("%s: Base's context has error %v, cause %v", name, sent.Err(), context.Cause(sent))
 			}
 		}
 	})
 }
 
-// TestNoConnectionIsHeldWhileRetryWaits: the response is drained and closed first, and its ctx has ended.
-func TestNoConnectionIsHeldWhileRetryWaits(t *testing.T) {
+// TestTransportHoldsNoConnectionDuringBackoff: before the wait, the response is drained and closed,
+// and its context ends.
+func TestTransportHoldsNoConnectionDuringBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		attempts := make(chan context.Context, 2)
 		body := &trackedBody{Reader: strings.NewReader("x")}
@@ -265,8 +269,9 @@ func TestNoConnectionIsHeldWhileRetryWaits(t *testing.T) {
 	})
 }
 
-// TestALateStartHasABodyOfItsOwn: a policy left it behind and returned, so the caller's body is closed.
-func TestALateStartHasABodyOfItsOwn(t *testing.T) {
+// TestTransportLateStartGetsNewBody: a policy abandoned the start and returned, so the caller's
+// body is closed.
+func TestTransportLateStartGetsNewBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body := &trackedBody{Reader: strings.NewReader("callers'")}
 		var sent string
@@ -278,25 +283,26 @@ func TestALateStartHasABodyOfItsOwn(t *testing.T) {
 		late := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 			fork := next.Fork()
 			time.AfterFunc(time.Minute, func() { fork.Run(ctx) })
-			return errLeft
+			return errAbandoned
 		})
 		req := newRequest(t, "PUT", "http://example.com/", "replayed")
 		req.Body = body
-		if _, err := through(base, late).RoundTrip(req); err != errLeft {
+		if _, err := through(base, late).RoundTrip(req); err != errAbandoned {
 			t.Error(err)
 		}
 		checkClosed(t, []*trackedBody{body})
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		if sent != "replayed" {
-			t.Errorf("sent %q", sent)
+			t.Errorf("got sent body %q", sent)
 		}
 		checkClosed(t, []*trackedBody{body})
 	})
 }
 
-// TestNotMadeIsWhatTheHooksTell: a connection was asked for, and not got. Nothing else proves that a POST was not sent.
-func TestNotMadeIsWhatTheHooksTell(t *testing.T) {
+// TestTransportMarksNotMadeByTraceHooks: a connection was requested and not obtained. Nothing else
+// proves that a POST wasn't sent.
+func TestTransportMarksNotMadeByTraceHooks(t *testing.T) {
 	boom := errors.New("boom")
 	for _, c := range []struct {
 		asked, got bool
@@ -317,13 +323,13 @@ func TestNotMadeIsWhatTheHooksTell(t *testing.T) {
 		})
 		_, err := through(base, retries(retry.Config{})).RoundTrip(newRequest(t, "POST", "http://example.com/", "x"))
 		if !errors.Is(err, boom) || calls != c.want {
-			t.Errorf("asked %v, got %v: %v after %d calls, want %d", c.asked, c.got, err, calls, c.want)
+			t.Errorf("requested %t, obtained %t: got %v after %d calls, want %d", c.asked, c.got, err, calls, c.want)
 		}
 	}
 }
 
-// TestARequestThatWasSentInTheEndIsNotSentAgain: the attempts before it were not made, it was.
-func TestARequestThatWasSentInTheEndIsNotSentAgain(t *testing.T) {
+// TestTransportDoesNotResendPOSTOnceSent, although earlier attempts weren't sent.
+func TestTransportDoesNotResendPOSTOnceSent(t *testing.T) {
 	calls := 0
 	var sent []string
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -341,13 +347,13 @@ func TestARequestThatWasSentInTheEndIsNotSentAgain(t *testing.T) {
 	})
 	_, err := through(base, retries(retry.Config{MaxAttempts: 5})).RoundTrip(newRequest(t, "POST", "http://example.com/", "body"))
 	if !errors.Is(err, io.ErrUnexpectedEOF) || calls != 2 || fmt.Sprint(sent) != "[body]" {
-		t.Errorf("%v after %d calls, sent %q", err, calls, sent)
+		t.Errorf("got %v after %d calls, sent %q", err, calls, sent)
 	}
 }
 
-// TestOnlyCallsAtMostOnceAreTraced: others need not know whether there was a connection, nor where no policy is
-// there to send again. The caller's own hooks hear in every case.
-func TestOnlyCallsAtMostOnceAreTraced(t *testing.T) {
+// TestTransportTracesOnlyAtMostOnceCalls: other calls don't need the trace, nor does a call without
+// policies. The caller's own hooks are always called.
+func TestTransportTracesOnlyAtMostOnceCalls(t *testing.T) {
 	for _, row := range []struct {
 		method string
 		policy resilience.Policy
@@ -363,14 +369,14 @@ func TestOnlyCallsAtMostOnceAreTraced(t *testing.T) {
 		base := roundTripper(func(sent *http.Request) (*http.Response, error) {
 			sent.Body.Close()
 			if trace := httptrace.ContextClientTrace(sent.Context()); (trace != nil) != traced {
-				t.Errorf("%s: the trace is %v", method, trace)
+				t.Errorf("%s: got trace %v", method, trace)
 			}
 			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
 		})
 		if _, err := through(base, row.policy).RoundTrip(req); err != nil {
 			t.Error(err)
 		}
-		var heard []string
+		var seen []string
 		base = roundTripper(func(sent *http.Request) (*http.Response, error) {
 			sent.Body.Close()
 			trace := httptrace.ContextClientTrace(sent.Context())
@@ -379,24 +385,24 @@ func TestOnlyCallsAtMostOnceAreTraced(t *testing.T) {
 			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
 		})
 		req = req.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-			GetConn: func(hostPort string) { heard = append(heard, "get "+hostPort) },
-			GotConn: func(httptrace.GotConnInfo) { heard = append(heard, "got") },
+			GetConn: func(hostPort string) { seen = append(seen, "get "+hostPort) },
+			GotConn: func(httptrace.GotConnInfo) { seen = append(seen, "got") },
 		}))
-		if _, err := through(base, row.policy).RoundTrip(req); err != nil || fmt.Sprint(heard) != "[get a got]" {
-			t.Errorf("%s: %v, the caller heard %v", method, err, heard)
+		if _, err := through(base, row.policy).RoundTrip(req); err != nil || fmt.Sprint(seen) != "[get a got]" {
+			t.Errorf("%s: got %v, the caller's hooks saw %v", method, err, seen)
 		}
 	}
 }
 
-// TestARefusedDialOnLoopbackIsTriedAgain, also for a POST: nobody listens there.
-func TestARefusedDialOnLoopbackIsTriedAgain(t *testing.T) {
+// TestTransportRetriesRefusedDial, even of a POST.
+func TestTransportRetriesRefusedDial(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	listener.Close()
 	dials := 0
-	client := trying(t, func(base *http.Transport) {
+	client := retryingClient(t, func(base *http.Transport) {
 		base.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			dials++
 			return new(net.Dialer).DialContext(ctx, network, address)
@@ -405,12 +411,13 @@ func TestARefusedDialOnLoopbackIsTriedAgain(t *testing.T) {
 	_, err = client.Post("http://"+listener.Addr().String(), "", strings.NewReader("body"))
 	var op *net.OpError
 	if !errors.As(err, &op) || dials != 3 {
-		t.Errorf("%v after %d dials", err, dials)
+		t.Errorf("got %v after %d dials", err, dials)
 	}
 }
 
-// TestARefusedExpectationSendsTheWholeBodyNextTime: the server answered 503 without 100 Continue, so the first body was never read.
-func TestARefusedExpectationSendsTheWholeBodyNextTime(t *testing.T) {
+// TestTransportResendsBodyAfterRefusedExpectation: the server answered 503 without 100 Continue, so
+// it never read the first body.
+func TestTransportResendsBodyAfterRefusedExpectation(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		requests := 0
 		s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -430,13 +437,14 @@ func TestARefusedExpectationSendsTheWholeBodyNextTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		if text := readAll(t, response); text != "body" || response.StatusCode != 200 || requests != 2 {
-			t.Errorf("%s, %q after %d requests", response.Status, text, requests)
+			t.Errorf("got %s, %q after %d requests", response.Status, text, requests)
 		}
 	})
 }
 
-// TestARefusingProxyIsToldAsItIs: 407 is the answer of a plain request through a proxy, and an error where a tunnel was asked for.
-func TestARefusingProxyIsToldAsItIs(t *testing.T) {
+// TestTransportReportsProxyRefusalUnchanged: 407 is the response to a plain request through a
+// proxy, and an error if a tunnel was requested.
+func TestTransportReportsProxyRefusalUnchanged(t *testing.T) {
 	proxy := newSite(t, 1, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Proxy-Authenticate", "Basic")
 		w.WriteHeader(http.StatusProxyAuthRequired)
@@ -446,7 +454,7 @@ func TestARefusingProxyIsToldAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, target := range []string{"http://example.com/", "https://example.com/"} {
-		tell := func(wrap func(http.RoundTripper) http.RoundTripper) string {
+		describe := func(wrap func(http.RoundTripper) http.RoundTripper) string {
 			base := &http.Transport{Proxy: http.ProxyURL(at)}
 			defer base.CloseIdleConnections()
 			response, err := wrap(base).RoundTrip(newRequest(t, "PATCH", target, ""))
@@ -456,15 +464,15 @@ func TestARefusingProxyIsToldAsItIs(t *testing.T) {
 			response.Body.Close()
 			return response.Status
 		}
-		bare := tell(func(base http.RoundTripper) http.RoundTripper { return base })
-		if told := tell(func(base http.RoundTripper) http.RoundTripper { return wrapped(base, empty) }); told != bare {
-			t.Errorf("%s: %s, bare %s", target, told, bare)
+		bare := describe(func(base http.RoundTripper) http.RoundTripper { return base })
+		if got := describe(func(base http.RoundTripper) http.RoundTripper { return wrapped(base, empty) }); got != bare {
+			t.Errorf("%s: got %s, bare %s", target, got, bare)
 		}
 	}
 }
 
-// TestAPanicOfBaseOrFailedLeavesNothingOpen, and passes.
-func TestAPanicOfBaseOrFailedLeavesNothingOpen(t *testing.T) {
+// TestTransportPanicLeavesNothingOpen and reaches the caller.
+func TestTransportPanicLeavesNothingOpen(t *testing.T) {
 	for _, place := range []string{"Base", "Failed"} {
 		body := &trackedBody{Reader: strings.NewReader("x")}
 		var sent context.Context
@@ -480,10 +488,10 @@ func TestAPanicOfBaseOrFailedLeavesNothingOpen(t *testing.T) {
 			Policies: func(string) resilience.Policy { return timeout.After(time.Hour) },
 		})
 		if value := panicOf(func() { transport.RoundTrip(newRequest(t, "GET", "http://example.com/", "")) }); value != place {
-			t.Errorf("panic %v, want %s", value, place)
+			t.Errorf("got panic %v, want %s", value, place)
 		}
 		if sent.Err() == nil {
-			t.Errorf("%s: Base's ctx outlives the call", place)
+			t.Errorf("%s: Base's context outlives the call", place)
 		}
 		if place == "Failed" {
 			checkClosed(t, []*trackedBody{body})
@@ -491,8 +499,9 @@ func TestAPanicOfBaseOrFailedLeavesNothingOpen(t *testing.T) {
 	}
 }
 
-// TestStatusErrorsTellWhatEndedTheRetrying, with the last response in the tree and no body open.
-func TestStatusErrorsTellWhatEndedTheRetrying(t *testing.T) {
+// TestTransportStatusErrorsReportExhaustedRetry, with the last response in the tree and no body
+// open.
+func TestTransportStatusErrorsReportExhaustedRetry(t *testing.T) {
 	base := &answers{statuses: []int{500, 503}}
 	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base: base, StatusErrors: true, Policies: func(string) resilience.Policy { return retries(retry.Config{MaxAttempts: 2}) },
@@ -501,25 +510,25 @@ func TestStatusErrorsTellWhatEndedTheRetrying(t *testing.T) {
 	var exhausted *retry.ExhaustedError
 	var status *resiliencehttp.StatusError
 	if response != nil || !errors.As(err, &exhausted) || exhausted.Attempts != 2 || !errors.As(err, &status) || status.StatusCode != 503 {
-		t.Errorf("%v, %v", response, err)
+		t.Errorf("got %v, %v", response, err)
 	}
 	checkClosed(t, base.bodies)
 }
 
-// TestTheStatusErrorOfATransportWithinIsAnError: it is not of a response that is held here.
-func TestTheStatusErrorOfATransportWithinIsAnError(t *testing.T) {
+// TestTransportInnerStatusErrorIsError, since the outer transport doesn't hold its response.
+func TestTransportInnerStatusErrorIsError(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	within := resiliencehttp.NewTransport(resiliencehttp.Config{Base: base, StatusErrors: true, Policies: empty})
 	response, err := through(within, resilience.Pipeline{}).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	var status *resiliencehttp.StatusError
 	if response != nil || !errors.As(err, &status) {
-		t.Errorf("%v, %v", response, err)
+		t.Errorf("got %v, %v", response, err)
 	}
 	checkClosed(t, base.bodies)
 }
 
-// TestManyKeysLeaveMaxKeysBehind, and no goroutine.
-func TestManyKeysLeaveMaxKeysBehind(t *testing.T) {
+// TestTransportKeepsAtMostMaxKeys, without a goroutine.
+func TestTransportKeepsAtMostMaxKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const many, most = 100_000, 100
 		key := 0
@@ -545,7 +554,7 @@ func TestManyKeysLeaveMaxKeysBehind(t *testing.T) {
 			}
 		}
 		if there != most || made != many {
-			t.Errorf("%d keys are there and %d were made, want %d and %d", there, made, most, many)
+			t.Errorf("got %d keys and %d policies created, want %d and %d", there, made, most, many)
 		}
 	})
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// serverPromises are what net/http's server does for handlers, whose clients and logs must see no difference behind the middleware. The
-// names of those that only HTTP/1 has begin with HTTP/1.
+// serverPromises are what net/http's server does for handlers. Behind the middleware, clients and
+// logs must see no difference. The names of those that apply only to HTTP/1 begin with HTTP/1.
 var serverPromises = []struct {
 	name    string
 	request string // method, path, and body if there is one
@@ -25,7 +25,7 @@ var serverPromises = []struct {
 	{"nothing is 200", "GET /", func(http.ResponseWriter, *http.Request) {}},
 	{"headers alone", "GET /", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X-Own", "1") }},
 	{"a body", "GET /", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "body") }},
-	{"a type is found", "GET /", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }},
+	{"a type is detected", "GET /", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }},
 	{"a type is kept", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/x-own")
 		io.WriteString(w, "<html>")
@@ -45,16 +45,16 @@ var serverPromises = []struct {
 		w.Header().Set("Content-Length", "4")
 		io.WriteString(w, "body")
 	}},
-	{"a length that is not kept", "GET /", func(w http.ResponseWriter, r *http.Request) {
+	{"a length that is too long", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "10")
 		io.WriteString(w, "body")
 	}},
 	{"a length that is too short", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "2")
 		n, err := io.WriteString(w, "body")
-		panic(fmt.Sprint("told ", n, err))
+		panic(fmt.Sprint("got ", n, err))
 	}},
-	{"a length that is none", "GET /", func(w http.ResponseWriter, r *http.Request) {
+	{"an invalid length", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "x")
 		io.WriteString(w, "body")
 	}},
@@ -62,7 +62,7 @@ var serverPromises = []struct {
 	{"a body where there is none", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(204)
 		n, err := io.WriteString(w, "body")
-		panic(fmt.Sprint("told ", n, err))
+		panic(fmt.Sprint("got ", n, err))
 	}},
 	{"not modified", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Etag", `"1"`)
@@ -96,7 +96,7 @@ var serverPromises = []struct {
 		w.Header().Set("X-Late", "1")
 		io.WriteString(w, "body")
 	}},
-	{"a status that is none", "GET /", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(42) }},
+	{"an invalid status", "GET /", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(42) }},
 	{"hints", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>")
 		w.WriteHeader(103)
@@ -104,7 +104,7 @@ var serverPromises = []struct {
 		w.Header().Del("Link")
 		w.WriteHeader(201)
 	}},
-	{"hints that stay", "GET /", func(w http.ResponseWriter, r *http.Request) {
+	{"hints with lasting headers", "GET /", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Link", "</style.css>")
 		w.WriteHeader(103)
 		io.WriteString(w, "body")
@@ -114,13 +114,13 @@ var serverPromises = []struct {
 		io.WriteString(w, "body")
 		w.WriteHeader(103)
 	}},
-	{"100 continue by hand", "POST / body", func(w http.ResponseWriter, r *http.Request) {
+	{"100 continue written manually", "POST / body", func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(100)
 		io.Copy(w, r.Body)
 	}},
 	{"a body is expected", "POST /expect body", func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }},
-	{"a body is expected and left", "POST /expect body", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(417) }},
-	{"a body is left", "POST / body", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "left") }},
+	{"a body is expected and left unread", "POST /expect body", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(417) }},
+	{"a body is left unread", "POST / body", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "left") }},
 	{"a body is closed", "POST / body", func(w http.ResponseWriter, r *http.Request) {
 		r.Body.Close()
 		_, err := io.ReadAll(r.Body)
@@ -187,7 +187,7 @@ var serverPromises = []struct {
 		defer conn.Close()
 		_, again, werr := http.NewResponseController(w).Hijack()
 		_, err = io.WriteString(w, "x")
-		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\nX-Told: %v, %v, %v\r\n\r\n", again == nil, werr, err)
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\nX-Got: %v, %v, %v\r\n\r\n", again == nil, werr, err)
 		io.WriteString(conn, "by the handler's own")
 	}},
 	{"HTTP/1 reading while writing", "POST / body", func(w http.ResponseWriter, r *http.Request) {
@@ -203,7 +203,8 @@ var serverPromises = []struct {
 	}},
 }
 
-// visit sends a promise's request to a handler and tells what the client got, what the server logged, and what it was to panic with.
+// visit sends a promise's request to a handler. It returns what the client received, what the
+// server logged, and the panic.
 func visit(t *testing.T, protocol int, request string, handler http.Handler) string {
 	over := make(chan any, 1)
 	s := newSite(t, protocol, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -214,7 +215,7 @@ func visit(t *testing.T, protocol int, request string, handler http.Handler) str
 			}
 			over <- value
 			if value != nil {
-				panic(http.ErrAbortHandler) // what else it would log comes too late in HTTP/2
+				panic(http.ErrAbortHandler) // over HTTP/2, its log entry would come too late
 			}
 		}()
 		handler.ServeHTTP(w, r)
@@ -235,31 +236,33 @@ func visit(t *testing.T, protocol int, request string, handler http.Handler) str
 			return nil
 		},
 	}))
-	// The transport itself, so that no redirect is followed. It sends a request once over a new connection.
+	// The transport itself, so that no redirect is followed. It sends a request once over a new
+	// connection.
 	response, err := s.Client().Transport.RoundTrip(req)
-	var told string
+	var got string
 	if err != nil {
-		told = fmt.Sprint("no answer: ", strings.ReplaceAll(err.Error(), s.Listener.Addr().String(), "HOST"))
+		got = fmt.Sprint("no response: ", strings.ReplaceAll(err.Error(), s.Listener.Addr().String(), "HOST"))
 	} else {
 		text, err := io.ReadAll(response.Body)
 		response.Body.Close()
 		if date, ok := response.Header["Date"]; ok {
 			response.Header["Date"] = []string{fmt.Sprint(len(date))}
 		}
-		told = fmt.Sprint(response.Status, response.Header, response.ContentLength, response.TransferEncoding, response.Close, response.Trailer, len(text), err)
-		told += fmt.Sprintf(" %.50q", text)
+		got = fmt.Sprint(response.Status, response.Header, response.ContentLength, response.TransferEncoding, response.Close, response.Trailer, len(text), err)
+		got += fmt.Sprintf(" %.50q", text)
 	}
-	thrown := <-over
+	panicked := <-over
 	var logged []string
 	for line := range strings.Lines(s.log.String()) {
-		line, _, _ = strings.Cut(line, " from ") // where it was called: the middleware
+		line, _, _ = strings.Cut(line, " from ") // removes the caller, which is the middleware
 		logged = append(logged, line)
 	}
-	return fmt.Sprintf("%v %s; logged %q; thrown %v", hints, told, logged, thrown)
+	return fmt.Sprintf("%v %s; logged %q; panicked %v", hints, got, logged, panicked)
 }
 
-// TestTheMiddlewareKeepsWhatNetHTTPPromises: beside the bare handler, what clients and logs get agrees.
-func TestTheMiddlewareKeepsWhatNetHTTPPromises(t *testing.T) {
+// TestMiddlewareMatchesNetHTTP observes the same at the client and in the log as with the bare
+// handler.
+func TestMiddlewareMatchesNetHTTP(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol int) {
 		for _, promise := range serverPromises {
 			if protocol == 2 && strings.HasPrefix(promise.name, "HTTP/1") {
@@ -268,15 +271,15 @@ func TestTheMiddlewareKeepsWhatNetHTTPPromises(t *testing.T) {
 			t.Run(promise.name, func(t *testing.T) {
 				bare := visit(t, protocol, promise.request, promise.handler)
 				for name, policy := range map[string]resilience.Policy{
-					"empty": resilience.Pipeline{}, "limited": timeout.After(time.Hour), "apart": abandoning(time.Hour),
+					"empty": resilience.Pipeline{}, "limited": timeout.After(time.Hour), "other goroutine": abandoning(time.Hour),
 				} {
-					if told := visit(t, protocol, promise.request, guard(policy, promise.handler)); told != bare {
-						t.Errorf("%s:\n\t%s\nbare:\n\t%s", name, told, bare)
+					if got := visit(t, protocol, promise.request, guard(policy, promise.handler)); got != bare {
+						t.Errorf("%s:\n\t%s\nbare:\n\t%s", name, got, bare)
 					}
 				}
 				twice := guard(resilience.Pipeline{}, guard(resilience.Pipeline{}, promise.handler).ServeHTTP)
-				if told := visit(t, protocol, promise.request, twice); told != bare {
-					t.Errorf("twice:\n\t%s\nbare:\n\t%s", told, bare)
+				if got := visit(t, protocol, promise.request, twice); got != bare {
+					t.Errorf("twice:\n\t%s\nbare:\n\t%s", got, bare)
 				}
 				t.Log(bare)
 			})

@@ -1,18 +1,20 @@
-// Package resiliencehttp puts policies around net/http: a [Transport] for clients and [Middleware] for servers.
+// Package resiliencehttp puts policies around net/http: a [Transport] for clients and [Middleware]
+// for servers.
 //
 //	client := &http.Client{Transport: resiliencehttp.NewTransport(resiliencehttp.Config{
 //		Policies: func(key string) resilience.Policy {
 //			return resilience.Pipeline{
 //				timeout.After(10 * time.Second),
-//				retry.New(retry.Config{Budget: retries}),
+//				retry.New(retry.Config{Budget: budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 1})}),
 //				breaker.New(breaker.Config{Name: key}),
 //				timeout.After(2 * time.Second),
 //			}
 //		},
 //	})}
 //
-// Each host has policies of its own. What fails inside them is an error or a bad status; what the caller gets is what a plain
-// client would get, the server's last answer included. Requests that must not be sent twice are not.
+// Each host has its own policies. To the policies, errors and failed statuses are failures. The
+// caller receives what a plain client would receive, including the server's last response. A
+// request that must not be repeated is sent only once.
 package resiliencehttp
 
 import (
@@ -26,19 +28,22 @@ import (
 	"github.com/effector-go/resilience/internal/keyed"
 )
 
-// A Transport is an [http.RoundTripper] that sends requests through policies. It is made by [NewTransport] and safe for concurrent
-// use. It holds no goroutine.
+// A Transport is an [http.RoundTripper] that sends requests through policies. Create one with
+// [NewTransport]. It is safe for concurrent use and keeps no goroutine running.
 //
-// The policies' time covers the way to the response's headers. From then on the body lives until it is read to its end or closed,
-// however short an attempt's limit was; the request's own ctx still ends it. Request.Cancel, which [http.Client] uses for its Timeout, ends a
-// request and what policies wait for as the ctx does.
+// The policies' timeouts cover a request until the response headers arrive. From then on, the body
+// stays readable until it is read to the end or closed, however short the timeout of an attempt
+// was. The request's own context still ends it. Request.Cancel, which [http.Client] uses for its
+// Timeout, ends a request, and any wait of a policy, like the end of the context.
 //
-// A failed response ([Config].Failed) is a [*StatusError] for the policies. The caller gets the response itself, its body unread, if that error is
-// what the policies ended with: where they were out of attempts, say, or forbidden to wait for as long as the server asked. In every other
-// case the caller gets an error, and no response is left open.
+// A failed response (see [Config].Failed) is a [*StatusError] to the policies. If they end with
+// this error, the caller receives the response itself, with its body unread. Examples are a retry
+// that has no attempts left, and a retry that may not wait as long as the server asked. In every
+// other case the caller receives an error, and no response is left open.
 //
-// A request that is not repeatable ([Config].Repeatable), or whose body cannot be replayed since it has no GetBody, runs under
-// [resilience.AtMostOnce]: it is sent again only if no connection was got for it.
+// A request runs under [resilience.AtMostOnce] if it isn't repeatable (see [Config].Repeatable), or
+// if its body cannot be replayed because it has no GetBody. Without GetBody it is sent only once.
+// Otherwise it is sent again only if no connection was obtained for it.
 type Transport struct {
 	config   Config // with defaults filled in
 	policies *keyed.Store[string, resilience.Policy]
@@ -46,7 +51,8 @@ type Transport struct {
 	make     func(key string) (resilience.Policy, bool)
 }
 
-// NewTransport gives a Transport. It panics with the text of [Config.Validate]'s error if there is one.
+// NewTransport returns a Transport with the given configuration. It panics with the text of
+// [Config.Validate]'s error if the configuration is invalid.
 func NewTransport(config Config) *Transport {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -58,18 +64,19 @@ func NewTransport(config Config) *Transport {
 	return t
 }
 
-// RoundTrip sends the request through the policies of its key: see [Transport]. It closes the request's body on every path, and does not
-// modify the request. A request without host goes to Base as it is.
+// RoundTrip sends the request through the policies of its key (see [Transport]). It always closes
+// the request's body and never modifies the request. A request without a host is passed to Base
+// unchanged, without policies.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL == nil || req.URL.Host == "" {
 		return t.config.Base.RoundTrip(req)
 	}
 	x := exchange{transport: t, request: req}
-	defer x.closeUnsent() // panics of Key and Policies too
+	defer x.closeUnsent() // also if Key or Policies panics
 	key := t.config.Key(req)
 	entry := t.policies.Acquire(key, t.make)
 	if entry == nil {
-		return nil, fmt.Errorf("resiliencehttp: Policies gave nil for %q, must give a Policy", key)
+		return nil, fmt.Errorf("resiliencehttp: Policies returned nil for %q, must return a Policy", key)
 	}
 	defer t.policies.Release(entry)
 	return x.run(entry.Value())
@@ -80,24 +87,24 @@ func (t *Transport) newPolicy(key string) (resilience.Policy, bool) {
 	if policy == nil {
 		return nil, false
 	}
-	resilience.Compose(func(context.Context) (*answer, error) { return nil, nil }, policy) // panics on a nil policy within
+	resilience.Compose(func(context.Context) (*answer, error) { return nil, nil }, policy) // panics if policy contains nil
 	return policy, true
 }
 
-// CloseIdleConnections closes the idle connections of Base, if that has a method to do so.
+// CloseIdleConnections calls Base's method CloseIdleConnections, if it has one.
 func (t *Transport) CloseIdleConnections() {
 	if base, ok := t.config.Base.(interface{ CloseIdleConnections() }); ok {
 		base.CloseIdleConnections()
 	}
 }
 
-// Policy gives the policy that is in use for a key, to look at, and whether there is one. It makes none, and does not keep an
-// idle key from falling away.
+// Policy returns the policy in use for a key, for inspection, and whether there is one. It never
+// creates a policy, and it doesn't count as a use: the key can still be evicted as idle.
 func (t *Transport) Policy(key string) (resilience.Policy, bool) {
 	return t.policies.Look(key)
 }
 
-// defaultKey is the request's scheme, host and port.
+// defaultKey returns the request's scheme, host, and port.
 func defaultKey(req *http.Request) string {
 	scheme := strings.ToLower(req.URL.Scheme)
 	host, port := strings.ToLower(req.URL.Hostname()), req.URL.Port()
@@ -117,50 +124,51 @@ func defaultKey(req *http.Request) string {
 	return scheme + "://" + host + ":" + port
 }
 
-// An exchange is one request on its way through the policies, to which it is the outermost policy.
+// An exchange is one request that runs through the policies. It is itself the outermost policy.
 type exchange struct {
 	transport *Transport
 	request   *http.Request
-	ctx       context.Context // the request's, which Request.Cancel ends too
-	once      bool            // runs under AtMostOnce
-	unguarded bool            // by any of the user's policies
-	policies  [4]resilience.Policy
-	used      int // of policies
+	ctx       context.Context // the request's context, which Request.Cancel cancels too
 
-	kept    *StatusError // of the response that is to be the answer in place of an error
-	instead error        // of which it is in place
+	atMostOnce bool // runs under AtMostOnce
+	noPolicies bool // the user's pipeline is empty
+	policies   [4]resilience.Policy
+	used       int // number of policies
 
-	mu      sync.Mutex // guards the following: attempts may run beside one another
-	starts  int
-	failed  []*answer // whose bodies are open
-	unmade  error     // the latest error marked as NotMade ...
-	unmarks error     // ... and the same without the mark
+	chosen   *StatusError // the failure whose response is returned instead of an error
+	replaced error        // the error that it replaces
+
+	mu       sync.Mutex // guards the following: attempts may run concurrently
+	starts   int
+	failed   []*answer // those with open bodies
+	marked   error     // the latest error marked as NotMade ...
+	unmarked error     // ... and the same error without the mark
 }
 
 func (x *exchange) run(policy resilience.Policy) (*http.Response, error) {
-	ctx, end := callersContext(x.request)
+	ctx, end := requestContext(x.request)
 	defer end()
 	x.ctx = ctx
-	x.once = !x.repeatable(ctx)
-	if x.once {
+	x.atMostOnce = !x.repeatable(ctx)
+	if x.atMostOnce {
 		x.add(resilience.AtMostOnce)
 	}
 	x.add(x.transport.discard)
 	if !x.transport.config.StatusErrors {
-		x.add((*answering)(x))
+		x.add((*answerPolicy)(x))
 	}
 	x.add(policy)
 	pipeline, ok := policy.(resilience.Pipeline)
-	x.unguarded = ok && len(pipeline) == 0
+	x.noPolicies = ok && len(pipeline) == 0
 	a, err := resilience.Do(ctx, resilience.Policy(x), x.attempt)
 	switch {
 	case err != nil:
-		return nil, x.outward(err)
+		return nil, x.forCaller(err)
 	case a == nil:
 		return nil, fmt.Errorf("resiliencehttp: a policy for %s returned without an error and without a response", defaultKey(x.request))
-	case x.kept != nil && a.failure != x.kept:
+	case x.chosen != nil && a.failure != x.chosen:
 		a.drop()
-		return nil, x.outward(x.instead)
+		return nil, x.forCaller(x.replaced)
 	}
 	a.response.Request = x.request
 	return a.response, nil
@@ -176,7 +184,7 @@ func (x *exchange) Run(ctx context.Context, next resilience.Next) error {
 	return resilience.Pipeline(x.policies[:x.used]).Run(ctx, next)
 }
 
-// repeatable reports whether the request may be sent again after it may have had an effect.
+// repeatable reports whether the request may be sent again even though it may have had an effect.
 func (x *exchange) repeatable(ctx context.Context) bool {
 	if !x.replayable() {
 		return false
@@ -187,41 +195,42 @@ func (x *exchange) repeatable(ctx context.Context) bool {
 	return x.transport.config.Repeatable(x.request)
 }
 
-// replayable reports whether there is a body for another attempt.
+// replayable reports whether another attempt can send the same body.
 func (x *exchange) replayable() bool {
 	body := x.request.Body
 	return body == nil || body == http.NoBody || x.request.GetBody != nil
 }
 
-// closeUnsent closes the request's body if no attempt took it: Base closes what it gets.
+// closeUnsent closes the request's body if no attempt took it. Base closes the bodies it receives.
 func (x *exchange) closeUnsent() {
 	x.mu.Lock()
 	unsent := x.starts == 0
-	x.starts++ // a start that comes later, of an effector left behind, gets a body of its own
+	x.starts++ // a later start, by a policy that has abandoned a fork, gets its body from GetBody
 	x.mu.Unlock()
 	if unsent && x.request.Body != nil {
 		x.request.Body.Close()
 	}
 }
 
-// answering is the policy next to the user's that makes a failed response the answer: see [Transport].
-type answering exchange
+// answerPolicy is the policy around the user's. It turns a StatusError back into its response (see
+// [Transport]).
+type answerPolicy exchange
 
-func (a *answering) Run(ctx context.Context, next resilience.Next) error {
+func (a *answerPolicy) Run(ctx context.Context, next resilience.Next) error {
 	err := next.Run(ctx)
 	x := (*exchange)(a)
 	if err == nil || x.ctx.Err() != nil || refused(err) {
 		return err
 	}
-	if x.kept = x.open(err); x.kept == nil {
+	if x.chosen = x.openFailure(err); x.chosen == nil {
 		return err
 	}
-	x.instead = err
+	x.replaced = err
 	return nil
 }
 
-// open gives the StatusError in err's tree whose response is still open.
-func (x *exchange) open(err error) *StatusError {
+// openFailure returns the StatusError in err's tree whose response is still open, or nil.
+func (x *exchange) openFailure(err error) *StatusError {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var found *StatusError

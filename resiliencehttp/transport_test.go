@@ -24,12 +24,12 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// roundTripper is a Base in a test's own words.
+// roundTripper is a function as a Base.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// trackedBody tells whether it was read to its end, and how often it was closed.
+// trackedBody records whether it was read to its end, and how often it was closed.
 type trackedBody struct {
 	io.Reader
 	ended  atomic.Bool
@@ -49,7 +49,8 @@ func (b *trackedBody) Close() error {
 	return nil
 }
 
-// answers is a Base that gives one response after another, the last again and again, and keeps their bodies.
+// answers is a Base that returns one response after another, repeats the last, and keeps their
+// bodies.
 type answers struct {
 	statuses []int
 	header   http.Header
@@ -76,7 +77,7 @@ func (a *answers) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// through makes a transport with one policy for all.
+// through returns a transport with one policy for all keys.
 func through(base http.RoundTripper, policy resilience.Policy) *resiliencehttp.Transport {
 	return resiliencehttp.NewTransport(resiliencehttp.Config{Base: base, Policies: func(string) resilience.Policy { return policy }})
 }
@@ -116,34 +117,34 @@ func checkClosed(t *testing.T, bodies []*trackedBody) {
 	t.Helper()
 	for i, body := range bodies {
 		if n := body.closed.Load(); n != 1 {
-			t.Errorf("body %d was closed %d times", i+1, n)
+			t.Errorf("body %d was closed %d times, want once", i+1, n)
 		}
 	}
 }
 
-func TestTheLastFailedResponseIsTheAnswer(t *testing.T) {
+func TestTransportReturnsLastFailedResponse(t *testing.T) {
 	base := &answers{statuses: []int{503, 502, 500}}
 	req := newRequest(t, "GET", "http://example.com/a", "")
 	response, err := through(base, retries(retry.Config{MaxAttempts: 3})).RoundTrip(req)
 	if err != nil || response.StatusCode != 500 || response.Request != req {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	if body := base.bodies[2]; body.ended.Load() || body.closed.Load() != 0 {
-		t.Error("the body of the answer has been touched")
+		t.Error("the body of the returned response was read or closed")
 	}
 	if text := readAll(t, response); text != "answer 3" {
-		t.Errorf("%q", text)
+		t.Errorf("got %q", text)
 	}
 	for _, body := range base.bodies[:2] {
 		if !body.ended.Load() {
-			t.Error("a response that was given up has not been drained, so its connection is lost")
+			t.Error("a dropped response wasn't drained, so its connection is lost")
 		}
 	}
 	checkClosed(t, base.bodies)
 }
 
-// TestAForbiddenWaitLeavesTheResponse: whatever forbids the wait, the server's answer is the caller's, at once.
-func TestAForbiddenWaitLeavesTheResponse(t *testing.T) {
+// TestTransportReturnsResponseWhenWaitIsForbidden, immediately, whatever forbids it.
+func TestTransportReturnsResponseWhenWaitIsForbidden(t *testing.T) {
 	year := http.Header{"Retry-After": {"31536000"}}
 	soon := http.Header{"Retry-After": {"1"}}
 	for name, c := range map[string]struct {
@@ -173,13 +174,13 @@ func TestAForbiddenWaitLeavesTheResponse(t *testing.T) {
 				began := time.Now()
 				response, err := through(base, c.policy).RoundTrip(req)
 				if err != nil || response.StatusCode != 503 || len(base.bodies) != c.calls {
-					t.Fatalf("%v, %v after %d calls, want %d", response, err, len(base.bodies), c.calls)
+					t.Fatalf("got %v, %v after %d calls, want %d", response, err, len(base.bodies), c.calls)
 				}
 				if waited := time.Since(began); waited != time.Duration(c.calls-1)*time.Second {
-					t.Errorf("waited %v", waited)
+					t.Errorf("got wait %v", waited)
 				}
 				if text := readAll(t, response); text != fmt.Sprint("answer ", c.calls) {
-					t.Errorf("%q", text)
+					t.Errorf("got %q", text)
 				}
 				checkClosed(t, base.bodies)
 			})
@@ -187,7 +188,7 @@ func TestAForbiddenWaitLeavesTheResponse(t *testing.T) {
 	}
 }
 
-func TestStatusErrorsGivesTheErrorAndDropsTheBody(t *testing.T) {
+func TestTransportStatusErrorsDropsBody(t *testing.T) {
 	base := &answers{statuses: []int{429}, header: http.Header{"Retry-After": {"7"}}}
 	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base: base, StatusErrors: true,
@@ -196,18 +197,18 @@ func TestStatusErrorsGivesTheErrorAndDropsTheBody(t *testing.T) {
 	response, err := transport.RoundTrip(newRequest(t, "", "http://me:secret@example.com/a/b?token=secret#x", ""))
 	var status *resiliencehttp.StatusError
 	if response != nil || !errors.As(err, &status) {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	if status.StatusCode != 429 || status.Method != "GET" || status.URL != "http://example.com/a/b" || status.RetryAfter() != 7*time.Second {
-		t.Errorf("%+v, %v", status, status.RetryAfter())
+		t.Errorf("got %+v, %v", status, status.RetryAfter())
 	}
 	if text := err.Error(); text != "resiliencehttp: GET http://example.com/a/b: 429 Too Many Requests" {
-		t.Errorf("%s", text)
+		t.Errorf("got %s", text)
 	}
 	checkClosed(t, base.bodies)
 }
 
-func TestAnotherCallsStatusErrorIsAnErrorAndDropsTheResponse(t *testing.T) {
+func TestTransportForeignStatusErrorIsError(t *testing.T) {
 	another := &resiliencehttp.StatusError{StatusCode: 500, Status: "500 Internal Server Error", Method: "GET", URL: "http://other/"}
 	base := &answers{statuses: []int{500}}
 	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -215,22 +216,22 @@ func TestAnotherCallsStatusErrorIsAnErrorAndDropsTheResponse(t *testing.T) {
 		return fmt.Errorf("wrapped: %w", another)
 	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	if response != nil || !errors.Is(err, another) {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	checkClosed(t, base.bodies)
 }
 
-func TestAStatusErrorFoundDeepInTheTreeLeavesTheResponse(t *testing.T) {
+func TestTransportFindsWrappedStatusError(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		return errors.Join(errors.New("other"), fmt.Errorf("wrapped: %w", next.Run(ctx)))
 	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	if err != nil || readAll(t, response) != "answer 1" {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 }
 
-func TestACallerWhoWentGetsTheError(t *testing.T) {
+func TestTransportCanceledCallerGetsError(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	ctx, cancel := context.WithCancel(t.Context())
 	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -238,12 +239,12 @@ func TestACallerWhoWentGetsTheError(t *testing.T) {
 		return next.Run(ctx)
 	})).RoundTrip(newRequest(t, "GET", "http://example.com/", "").WithContext(ctx))
 	if response != nil || err == nil {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	checkClosed(t, base.bodies)
 }
 
-func TestARefusalAfterAnAttemptIsTheError(t *testing.T) {
+func TestTransportRefusalAfterAttemptIsError(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{
 		"after a wait": resilience.Pipeline{retries(retry.Config{}), breaker.New(breaker.Config{Consecutive: 1})},
 		"at once": resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -254,15 +255,15 @@ func TestARefusalAfterAnAttemptIsTheError(t *testing.T) {
 			base := &answers{statuses: []int{500}}
 			response, err := through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 			if response != nil || !errors.Is(err, resilience.ErrRefused) {
-				t.Fatalf("%v, %v", response, err)
+				t.Fatalf("got %v, %v", response, err)
 			}
 			checkClosed(t, base.bodies)
 		})
 	}
 }
 
-// TestAPolicyThatGivesTheResponseUpGetsItsError: the error's response is no longer held.
-func TestAPolicyThatGivesTheResponseUpGetsItsError(t *testing.T) {
+// TestTransportDiscardedResponseIsError, since the error's response is no longer held.
+func TestTransportDiscardedResponseIsError(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
@@ -271,14 +272,15 @@ func TestAPolicyThatGivesTheResponseUpGetsItsError(t *testing.T) {
 	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 	var status *resiliencehttp.StatusError
 	if response != nil || !errors.As(err, &status) {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	checkClosed(t, base.bodies)
 }
 
-// TestOfTwoResponsesTheOneOfTheErrorIsTheAnswer: attempts beside each other failed, and the policy kept one's response and one's error.
-// Where these do not belong together there is no answer, and in no case is a response left open.
-func TestOfTwoResponsesTheOneOfTheErrorIsTheAnswer(t *testing.T) {
+// TestTransportMatchesResponseToError: concurrent attempts failed, and the policy adopted one
+// response and returned one error. If they don't belong together, the caller receives the error. No
+// response is ever left open.
+func TestTransportMatchesResponseToError(t *testing.T) {
 	for _, c := range []struct{ response, err int }{{0, 0}, {1, 1}, {0, 1}, {1, 0}} {
 		synctest.Test(t, func(t *testing.T) {
 			base := &answers{statuses: []int{503, 500}}
@@ -291,32 +293,32 @@ func TestOfTwoResponsesTheOneOfTheErrorIsTheAnswer(t *testing.T) {
 			var status *resiliencehttp.StatusError
 			switch {
 			case c.response == c.err && (err != nil || response.StatusCode != base.statuses[c.err]):
-				t.Errorf("%+v: %v, %v", c, response, err)
+				t.Errorf("%+v: got %v, %v", c, response, err)
 			case c.response != c.err && (response != nil || !errors.As(err, &status) || status.StatusCode != base.statuses[c.err]):
-				t.Errorf("%+v: %v, %v", c, response, err)
+				t.Errorf("%+v: got %v, %v", c, response, err)
 			}
 			if response != nil {
 				response.Body.Close()
 			}
-			synctest.Wait() // the first is dropped beside
+			synctest.Wait() // the first is dropped concurrently
 			checkClosed(t, base.bodies)
 		})
 	}
 }
 
-func TestAPolicyWithoutErrorAndResponseIsAnError(t *testing.T) {
+func TestTransportPolicyWithoutResponseIsError(t *testing.T) {
 	body := &trackedBody{Reader: strings.NewReader("x")}
 	req := newRequest(t, "POST", "http://example.com/", "")
 	req.Body = body
 	response, err := through(&answers{}, resilience.PolicyFunc(func(context.Context, resilience.Next) error { return nil })).RoundTrip(req)
 	if response != nil || err == nil || !strings.Contains(err.Error(), "http://example.com:80") {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	checkClosed(t, []*trackedBody{body})
 }
 
-// TestOnlyRepeatableRequestsAreSentAgain by a retry of three attempts that are all answered 500.
-func TestOnlyRepeatableRequestsAreSentAgain(t *testing.T) {
+// TestTransportRetriesOnlyRepeatableRequests: of three attempts, all are answered 500.
+func TestTransportRetriesOnlyRepeatableRequests(t *testing.T) {
 	plain := func(req *http.Request) *http.Request { return req }
 	header := func(name string) func(*http.Request) *http.Request {
 		return func(req *http.Request) *http.Request {
@@ -368,11 +370,11 @@ func TestOnlyRepeatableRequestsAreSentAgain(t *testing.T) {
 			req.Method = c.method
 			response, err := through(base, retries(retry.Config{})).RoundTrip(c.change(req))
 			if err != nil || response.StatusCode != 500 || len(base.requests) != c.want {
-				t.Fatalf("%v, %v, sent %d times, want %d", response, err, len(base.requests), c.want)
+				t.Fatalf("got %v, %v, sent %d times, want %d", response, err, len(base.requests), c.want)
 			}
 			for _, sent := range base.sent {
 				if sent != c.body {
-					t.Errorf("sent %q, want %q", sent, c.body)
+					t.Errorf("got sent body %q, want %q", sent, c.body)
 				}
 			}
 			for i, sent := range base.requests {
@@ -388,18 +390,18 @@ func TestOnlyRepeatableRequestsAreSentAgain(t *testing.T) {
 	}
 }
 
-func TestAllowRepeatIsTakenOffTheCtxOfBase(t *testing.T) {
+func TestAllowRepeatDoesNotReachBase(t *testing.T) {
 	base := &answers{statuses: []int{500}}
 	outer := through(through(base, retries(retry.Config{MaxAttempts: 2})), retries(retry.Config{MaxAttempts: 2}))
 	req := newRequest(t, "POST", "http://example.com/", "x")
 	response, err := outer.RoundTrip(req.WithContext(resiliencehttp.AllowRepeat(req.Context(), true)))
 	if err != nil || len(base.requests) != 2 {
-		t.Fatalf("%v, sent %d times: the inner transport should have sent each of the outer's two attempts once", err, len(base.requests))
+		t.Fatalf("got %v, sent %d times: the inner transport should have sent each of the outer's two attempts once", err, len(base.requests))
 	}
 	response.Body.Close()
 }
 
-func TestTheCallersRequestIsNotModified(t *testing.T) {
+func TestTransportDoesNotModifyRequest(t *testing.T) {
 	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base: &answers{statuses: []int{500, 500, 200}},
 		Policies: func(string) resilience.Policy {
@@ -412,7 +414,7 @@ func TestTheCallersRequestIsNotModified(t *testing.T) {
 	before, header := *req, req.Header.Clone()
 	response, err := transport.RoundTrip(req)
 	if err != nil || response.StatusCode != 200 || response.Request != req {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	response.Body.Close()
 	if req.Body != before.Body || req.URL != before.URL || req.Context() != before.Context() || fmt.Sprint(req.Header) != fmt.Sprint(header) {
@@ -420,8 +422,9 @@ func TestTheCallersRequestIsNotModified(t *testing.T) {
 	}
 }
 
-// TestFurtherAttemptsHaveHeadersOfTheirOwn: a Base that signs a request, though it must not change it, changes nobody else's.
-func TestFurtherAttemptsHaveHeadersOfTheirOwn(t *testing.T) {
+// TestTransportRetriesHaveSeparateHeaders: a Base that changes a request's header doesn't affect
+// other attempts.
+func TestTransportRetriesHaveSeparateHeaders(t *testing.T) {
 	attempts := 0
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
 		if attempts++; attempts > 1 {
@@ -440,8 +443,8 @@ func TestFurtherAttemptsHaveHeadersOfTheirOwn(t *testing.T) {
 	}
 }
 
-// TestTheRequestBodyIsClosedOnce on every path on which Base does not get it.
-func TestTheRequestBodyIsClosedOnce(t *testing.T) {
+// TestTransportClosesRequestBodyOnce, also if Base doesn't receive it.
+func TestTransportClosesRequestBodyOnce(t *testing.T) {
 	forced := breaker.New(breaker.Config{})
 	forced.ForceOpen()
 	for name, c := range map[string]resiliencehttp.Config{
@@ -471,12 +474,12 @@ func TestTheRequestBodyIsClosedOnce(t *testing.T) {
 				defer func() { value = recover() }()
 				response, err := resiliencehttp.NewTransport(c).RoundTrip(req)
 				if (response == nil) != (err != nil) || err == nil && !strings.HasPrefix(name, "sent") {
-					t.Errorf("%v, %v", response, err)
+					t.Errorf("got %v, %v", response, err)
 				}
 				return nil
 			}()
 			if (panicked != nil) != (strings.Contains(name, "panics") || strings.Contains(name, "nil policy within")) {
-				t.Errorf("panicked with %v", panicked)
+				t.Errorf("got panic %v", panicked)
 			}
 			checkClosed(t, []*trackedBody{body})
 		})
@@ -494,20 +497,20 @@ func TestTheRequestBodyIsClosedOnce(t *testing.T) {
 	})
 }
 
-func TestAGetBodyThatFailsIsTheError(t *testing.T) {
+func TestTransportReturnsGetBodyError(t *testing.T) {
 	boom := errors.New("boom")
 	base := &answers{statuses: []int{500}}
 	req := newRequest(t, "PUT", "http://example.com/", "x")
 	req.GetBody = func() (io.ReadCloser, error) { return nil, boom }
 	response, err := through(base, retries(retry.Config{})).RoundTrip(req)
 	if response != nil || !errors.Is(err, boom) || len(base.requests) != 1 {
-		t.Fatalf("%v, %v", response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	checkClosed(t, base.bodies)
 }
 
-// TestTheBodyOutlivesTheAttemptsLimit, and still ends with the request's own ctx.
-func TestTheBodyOutlivesTheAttemptsLimit(t *testing.T) {
+// TestTransportBodyOutlivesAttemptTimeout, and still ends with the request's own context.
+func TestTransportBodyOutlivesAttemptTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent context.Context
 		base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -524,10 +527,10 @@ func TestTheBodyOutlivesTheAttemptsLimit(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		own, _ := ctx.Deadline()
 		if deadline, ok := sent.Deadline(); sent.Err() != nil || !ok || deadline != own {
-			t.Errorf("Base's ctx: %v, deadline %v, want the request's %v", sent.Err(), deadline, own)
+			t.Errorf("got Base's context with error %v, deadline %v, want the request's %v", sent.Err(), deadline, own)
 		}
 		if text := readAll(t, response); text != "slow" || sent.Err() == nil {
-			t.Errorf("%q, and Base's ctx outlives the body: %v", text, sent.Err())
+			t.Errorf("got %q, and Base's context outlives the body: %v", text, sent.Err())
 		}
 
 		response, err = through(base, policy).RoundTrip(newRequest(t, "GET", "http://example.com/", "").WithContext(ctx))
@@ -536,13 +539,13 @@ func TestTheBodyOutlivesTheAttemptsLimit(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		if !errors.Is(sent.Err(), context.DeadlineExceeded) {
-			t.Errorf("the request's ctx has ended, Base's tells %v", sent.Err())
+			t.Errorf("the request's context has ended, Base's context has error %v", sent.Err())
 		}
 		response.Body.Close()
 	})
 }
 
-func TestBaseIsCanceledWhenAnAttemptsLimitPasses(t *testing.T) {
+func TestTransportCancelsBaseAtAttemptTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var causes []error
 		base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -556,18 +559,18 @@ func TestBaseIsCanceledWhenAnAttemptsLimitPasses(t *testing.T) {
 		}).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 		var limit *timeout.Error
 		if response != nil || !errors.As(err, &limit) || limit.Limit != time.Second || time.Since(began) != 2*time.Second {
-			t.Errorf("%v, %v after %v", response, err, time.Since(began))
+			t.Errorf("got %v, %v after %v", response, err, time.Since(began))
 		}
 		if fmt.Sprint(causes) != fmt.Sprint([]error{context.DeadlineExceeded, context.DeadlineExceeded}) {
-			t.Error(causes)
+			t.Errorf("got causes %v", causes)
 		}
-		if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() {
-			t.Errorf("%T does not tell of a timeout", err)
+		if timeoutErr, ok := err.(interface{ Timeout() bool }); !ok || !timeoutErr.Timeout() {
+			t.Errorf("%T doesn't report a timeout", err)
 		}
 	})
 }
 
-func TestBaseGetsTheValuesOfThePoliciesCtx(t *testing.T) {
+func TestTransportBaseSeesPolicyContextValues(t *testing.T) {
 	type key struct{}
 	var attempts []int
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -580,22 +583,22 @@ func TestBaseGetsTheValuesOfThePoliciesCtx(t *testing.T) {
 	req := newRequest(t, "GET", "http://example.com/", "")
 	through(base, retries(retry.Config{})).RoundTrip(req.WithContext(context.WithValue(req.Context(), key{}, "own")))
 	if fmt.Sprint(attempts) != "[1 2 3]" {
-		t.Error(attempts)
+		t.Errorf("got attempts %v, want [1 2 3]", attempts)
 	}
 }
 
-// TestAnErrorTellsOfATimeoutDeepInIt to net/http, which looks at the outermost error only.
-func TestAnErrorTellsOfATimeoutDeepInIt(t *testing.T) {
+// TestTransportErrorReportsWrappedTimeout to net/http, which examines only the outermost error.
+func TestTransportErrorReportsWrappedTimeout(t *testing.T) {
 	deep := fmt.Errorf("wrapped: %w", &url.Error{Op: "Get", URL: "x", Err: context.DeadlineExceeded})
 	base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, deep })
 	client := &http.Client{Transport: through(base, resilience.Pipeline{})}
 	_, err := client.Get("http://example.com/")
-	if told, ok := err.(interface{ Timeout() bool }); !ok || !told.Timeout() || !errors.Is(err, deep) {
-		t.Errorf("%v does not tell of a timeout", err)
+	if timeoutErr, ok := err.(interface{ Timeout() bool }); !ok || !timeoutErr.Timeout() || !errors.Is(err, deep) {
+		t.Errorf("%v doesn't report a timeout", err)
 	}
 }
 
-func TestABaseThatBreaksItsContractIsAnError(t *testing.T) {
+func TestTransportInvalidBaseResultIsError(t *testing.T) {
 	for name, response := range map[string]*http.Response{
 		"neither response nor error": nil,
 		"both":                       {StatusCode: 200, Body: &trackedBody{Reader: strings.NewReader("x")}},
@@ -609,7 +612,7 @@ func TestABaseThatBreaksItsContractIsAnError(t *testing.T) {
 			})
 			got, err := through(base, resilience.Pipeline{}).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 			if got != nil || err == nil {
-				t.Fatalf("%v, %v", got, err)
+				t.Fatalf("got %v, %v", got, err)
 			}
 			if response != nil {
 				checkClosed(t, []*trackedBody{response.Body.(*trackedBody)})
@@ -618,8 +621,8 @@ func TestABaseThatBreaksItsContractIsAnError(t *testing.T) {
 	}
 }
 
-// TestADroppedBodyIsReadForAWhile: up to DrainLimit of what comes within 100 ms.
-func TestADroppedBodyIsReadForAWhile(t *testing.T) {
+// TestTransportDrainsDroppedBodyWithinLimits: at most DrainLimit bytes, for at most 100 ms.
+func TestTransportDrainsDroppedBodyWithinLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		size   int
 		length int64
@@ -627,12 +630,12 @@ func TestADroppedBodyIsReadForAWhile(t *testing.T) {
 		read   int
 		takes  time.Duration
 	}{
-		"short":                 {size: 10, length: -1, read: 10},
-		"as long as the limit":  {size: 100, length: -1, read: 100},
-		"longer than the limit": {size: 1000, length: -1, read: 100},
-		"longer, and says so":   {size: 1000, length: 1000, read: 0},
-		"slow":                  {size: 50, length: -1, drip: 30 * time.Millisecond, read: 3, takes: 100 * time.Millisecond},
-		"slow, and short":       {size: 2, length: -1, drip: 30 * time.Millisecond, read: 2, takes: 90 * time.Millisecond},
+		"short":                   {size: 10, length: -1, read: 10},
+		"as long as the limit":    {size: 100, length: -1, read: 100},
+		"longer than the limit":   {size: 1000, length: -1, read: 100},
+		"longer, with its length": {size: 1000, length: 1000, read: 0},
+		"slow":                    {size: 50, length: -1, drip: 30 * time.Millisecond, read: 3, takes: 100 * time.Millisecond},
+		"slow, and short":         {size: 2, length: -1, drip: 30 * time.Millisecond, read: 2, takes: 90 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -648,10 +651,10 @@ func TestADroppedBodyIsReadForAWhile(t *testing.T) {
 				})
 				began := time.Now()
 				if _, err := transport.RoundTrip(newRequest(t, "GET", "http://example.com/", "")); err == nil {
-					t.Fatal("no error")
+					t.Fatal("got no error")
 				}
 				if took := time.Since(began); read != c.read || took != c.takes {
-					t.Errorf("read %d bytes in %v, want %d in %v", read, took, c.read, c.takes)
+					t.Errorf("got %d bytes read in %v, want %d in %v", read, took, c.read, c.takes)
 				}
 				<-closed
 			})
@@ -659,8 +662,9 @@ func TestADroppedBodyIsReadForAWhile(t *testing.T) {
 	}
 }
 
-// TestADroppedBodysCloseMayWaitForARead: its request's ctx ends first, so that one that heeds only this is given up in time.
-func TestADroppedBodysCloseMayWaitForARead(t *testing.T) {
+// TestTransportEndsContextBeforeClosingDroppedBody, so that a body that reacts only to its context
+// is dropped in time.
+func TestTransportEndsContextBeforeClosingDroppedBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
 			Base: roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -671,12 +675,12 @@ func TestADroppedBodysCloseMayWaitForARead(t *testing.T) {
 		})
 		began := time.Now()
 		if _, err := transport.RoundTrip(newRequest(t, "GET", "http://example.com/", "")); err == nil || time.Since(began) != 100*time.Millisecond {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("got %v after %v", err, time.Since(began))
 		}
 	})
 }
 
-// waitingBody reads nothing until its ctx is done, and is closed once it has.
+// waitingBody is a body whose Read waits for the context, and whose Close waits for Read.
 type waitingBody struct {
 	ctx  context.Context
 	read chan struct{}
@@ -725,8 +729,9 @@ func (d *dripping) Close() error {
 	return nil
 }
 
-// TestADropNeverFallsInsideTheNextAttemptsLimit: an overwritten response is drained beside the attempt that overwrote it.
-func TestADropNeverFallsInsideTheNextAttemptsLimit(t *testing.T) {
+// TestTransportDrainsOutsideNextAttempt: a replaced response is drained concurrently with the
+// attempt that replaced it.
+func TestTransportDrainsOutsideNextAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		read, calls := 0, 0
 		base := roundTripper(func(*http.Request) (*http.Response, error) {
@@ -744,16 +749,16 @@ func TestADropNeverFallsInsideTheNextAttemptsLimit(t *testing.T) {
 		response, err := through(base, resilience.Pipeline{twice, timeout.After(50 * time.Millisecond)}).
 			RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
 		if err != nil || response.StatusCode != 500 || time.Since(began) != 0 {
-			t.Errorf("%v, %v after %v", response, err, time.Since(began))
+			t.Errorf("got %v, %v after %v", response, err, time.Since(began))
 		}
 		time.Sleep(100 * time.Millisecond)
 		if synctest.Wait(); read != 3 {
-			t.Errorf("%d bytes were read", read)
+			t.Errorf("got %d bytes read, want 3", read)
 		}
 	})
 }
 
-func TestEachKeyHasItsPolicies(t *testing.T) {
+func TestTransportCreatesPolicyPerKey(t *testing.T) {
 	made := map[string]int{}
 	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base: &answers{statuses: []int{200}},
@@ -778,17 +783,17 @@ func TestEachKeyHasItsPolicies(t *testing.T) {
 	}
 	want := "map[http://[::1]:80:1 http://example.com:80:1 http://example.com:8080:1 https://example.com:443:1]"
 	if got := fmt.Sprint(made); got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("got %s, want %s", got, want)
 	}
 	if policy, ok := transport.Policy("http://example.com:80"); !ok || policy.(*breaker.Breaker).Name() != "http://example.com:80" {
-		t.Error(policy, ok)
+		t.Errorf("got %v, %t", policy, ok)
 	}
 	if policy, ok := transport.Policy("http://nobody:80"); ok || policy != nil {
-		t.Error("a policy for a key that was never used")
+		t.Error("got a policy for a key that was never used")
 	}
 }
 
-func TestTwoRequestsForANewKeyMakeOnePolicy(t *testing.T) {
+func TestTransportConcurrentRequestsCreateOnePolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var made atomic.Int32
 		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
@@ -809,13 +814,13 @@ func TestTwoRequestsForANewKeyMakeOnePolicy(t *testing.T) {
 			})
 		}
 		if err := g.Wait(); err != nil || made.Load() != 1 {
-			t.Error(err, made.Load())
+			t.Errorf("got %v, %d policies created, want nil, 1", err, made.Load())
 		}
 	})
 }
 
-// TestKeysFallAway: those idle too long, and those beyond MaxKeys, never one in use.
-func TestKeysFallAway(t *testing.T) {
+// TestTransportEvictsKeys that are idle for too long or exceed MaxKeys, but never one in use.
+func TestTransportEvictsKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
 		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
@@ -844,18 +849,18 @@ func TestKeysFallAway(t *testing.T) {
 		get("http://a/")
 		get("http://b/")
 		if !there("held") || there("a") || !there("b") {
-			t.Error("with two keys, a should have made room for b")
+			t.Error("with two keys, a should have been evicted for b")
 		}
 		time.Sleep(time.Minute)
 		if !there("held") || there("b") {
-			t.Error("b was idle for a minute, held was not")
+			t.Error("b should have been evicted as idle, held shouldn't")
 		}
 		close(hold)
 		g.Wait()
 	})
 }
 
-func TestAnEmptyHostGoesToBase(t *testing.T) {
+func TestTransportPassesEmptyHostToBase(t *testing.T) {
 	base := &http.Transport{}
 	base.RegisterProtocol("file", http.NewFileTransport(http.Dir(".")))
 	client := &http.Client{Transport: through(base, resilience.PolicyFunc(func(context.Context, resilience.Next) error {
@@ -863,16 +868,16 @@ func TestAnEmptyHostGoesToBase(t *testing.T) {
 	}))}
 	response, err := client.Get("file:///config.go")
 	if err != nil || response.StatusCode != 200 {
-		t.Fatal(response, err)
+		t.Fatalf("got %v, %v", response, err)
 	}
 	response.Body.Close()
 	_, want := (&http.Client{Transport: &http.Transport{}}).Get("http:///x")
 	if _, err := client.Get("http:///x"); err == nil || err.Error() != want.Error() {
-		t.Errorf("%v, a plain client has %v", err, want)
+		t.Errorf("got %v, a plain client has %v", err, want)
 	}
 }
 
-func TestTheDeadlineHeaderTellsTheTimeLeft(t *testing.T) {
+func TestTransportDeadlineHeaderHoldsTimeLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			limit, own time.Duration
@@ -905,7 +910,7 @@ func TestTheDeadlineHeaderTellsTheTimeLeft(t *testing.T) {
 			}
 			response.Body.Close()
 			if got := base.requests[0].Header.Get("X-Time-Left"); got != c.want || req.Header.Get("X-Time-Left") != "left alone" {
-				t.Errorf("%+v: sent %q", c, got)
+				t.Errorf("%+v: got header %q", c, got)
 			}
 		}
 	})

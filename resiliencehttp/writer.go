@@ -11,37 +11,43 @@ import (
 	"time"
 )
 
-// A writer is the handler's side of the server's writer. It has a header map of its own, so that a handler that was left behind
-// shares nothing with the server, and locks, so that nothing reaches the server's writer once the request is over.
+// A writer is the ResponseWriter that the handler receives. It has its own header map, so that an
+// abandoned handler shares nothing with the server. Its locks ensure that nothing reaches the
+// server's writer once the request is over.
 type writer struct {
 	server http.ResponseWriter
 	header http.Header // the handler's
 
-	// over is set, once, by leave before it takes mu: a write that holds mu is then the last one.
-	over    atomic.Bool
-	control sync.Mutex // guards that over does not become true while a deadline is being set; a write may hold mu meanwhile
+	// over reports that the request is over. leave sets it, once, before it locks mu: a write that
+	// holds mu at that time is the last one.
+	over atomic.Bool
 
-	mu       sync.Mutex   // guards the following, and every use of server by the handler but for deadlines
-	told     http.Header  // what header was when the server was last told
-	started  bool         // the handler runs, or has returned
-	ended    bool         // it has returned
-	status   atomic.Int32 // written; 0: none. leave reads it without mu, to see whether a write in progress may last
+	// control is held while a deadline is set, and while over is set, so that no deadline is set
+	// once the request is over. It is separate from mu because a blocked write may hold mu.
+	control sync.Mutex
+
+	// mu guards the following fields and every use of server by the handler, except for deadlines.
+	mu       sync.Mutex
+	synced   http.Header  // a copy of header as of the last syncHeader
+	started  bool         // the handler is running or has returned
+	ended    bool         // the handler has returned
+	status   atomic.Int32 // the status written, 0 if none; leave reads it without mu to decide whether to cut a write in progress
 	hijacked bool
 	panic    any
 }
 
-// A fate is how a request stands when its policy has returned.
+// A fate is the state of a request when its policy has returned.
 type fate int
 
 const (
-	notRun     fate = iota
-	silent          // the handler wrote nothing until its ctx ended
-	leftSilent      // it has written nothing and was left behind
-	answered        // what it wrote stands, or the connection is its own
-	cutOff          // it has begun to write, and was left behind
+	notRun           fate = iota // the handler didn't run
+	silent                       // it wrote nothing before its context ended, and has returned
+	abandonedSilent              // it was abandoned before it had written anything
+	answered                     // it has responded, or has hijacked the connection
+	abandonedWriting             // it was abandoned after it had begun to write
 )
 
-// past is a deadline that ends what is in progress.
+// past is a deadline that ends a write in progress.
 var past = time.Unix(1, 0)
 
 func newWriter(server http.ResponseWriter) *writer {
@@ -49,18 +55,18 @@ func newWriter(server http.ResponseWriter) *writer {
 	if header == nil {
 		header = make(http.Header)
 	}
-	return &writer{server: server, header: header, told: header.Clone()}
+	return &writer{server: server, header: header, synced: header.Clone()}
 }
 
-// face is the writer for the handler, with Hijack if the server's has it.
-func (w *writer) face() http.ResponseWriter {
+// forHandler returns the writer for the handler, with Hijack if the server's writer has it.
+func (w *writer) forHandler() http.ResponseWriter {
 	if has[http.Hijacker](w.server) {
 		return hijackWriter{w}
 	}
 	return w
 }
 
-// has reports whether server is an I, or wraps one in the manner of [http.ResponseController].
+// has reports whether server is an I, or wraps one with Unwrap (see [http.ResponseController]).
 func has[I any](server http.ResponseWriter) bool {
 	for {
 		if _, ok := server.(I); ok {
@@ -74,7 +80,8 @@ func has[I any](server http.ResponseWriter) bool {
 	}
 }
 
-// begin notes that the handler starts, and reports whether it may: not a second time, nor when the request is over.
+// begin reports whether the handler may start, and records that it did. It may not start twice, nor
+// once the request is over.
 func (w *writer) begin() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -85,8 +92,9 @@ func (w *writer) begin() bool {
 	return true
 }
 
-// end notes that the handler has returned, and gives the status that it wrote: 200 if it wrote none, as net/http would say, or 0 if its
-// ctx had ended by then, or the request is over.
+// end records that the handler has returned, and returns the status that it wrote. If it wrote
+// none, end returns 200, as net/http does, or 0 if its context had ended (late). It returns 0 if
+// the request is over.
 func (w *writer) end(late bool) (status int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -104,11 +112,12 @@ func (w *writer) end(late bool) (status int) {
 		status = http.StatusOK
 		w.status.Store(http.StatusOK)
 	}
-	w.tellHeader() // trailers, if the status was written
+	w.syncHeader() // trailers, if the status was written
 	return status
 }
 
-// panicked notes a panic that is to go on from ServeHTTP, and reports whether the request is over: then it is not.
+// panicked records a panic for ServeHTTP to repeat. It reports whether the request is over, in
+// which case ServeHTTP will not.
 func (w *writer) panicked(value any) (over bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -119,7 +128,8 @@ func (w *writer) panicked(value any) (over bool) {
 	return false
 }
 
-// leave ends the request: nothing that the handler writes from now on reaches the server's writer. Only the first call tells.
+// leave ends the request: from now on, nothing that the handler writes reaches the server's writer.
+// Only the first call returns a result.
 func (w *writer) leave() (f fate, panicked any) {
 	if w.over.Load() {
 		return f, nil
@@ -134,20 +144,21 @@ func (w *writer) leave() (f fate, panicked any) {
 	case w.hijacked:
 		f = answered
 	case cut || status != 0 && !w.ended:
-		f = cutOff
+		f = abandonedWriting
 	case status != 0:
 		f = answered
 	case w.ended:
 		f = silent
 	case w.started:
-		f = leftSilent
+		f = abandonedSilent
 	}
 	return f, w.panic
 }
 
-// lockAfterLastWrite locks mu. Where the handler is writing, to a slow client perhaps, the write is cut by a deadline: at once if the
-// answer has begun, since it will not be whole; else after a while, since 503 can still be sent after a header or a 1xx. A server's
-// writer that has no deadlines is waited for.
+// lockAfterLastWrite locks mu. If the handler is in a write, perhaps to a slow client, a write
+// deadline ends it: immediately if the response has begun, since it will be incomplete anyway;
+// otherwise after a second, since 503 can still be sent after a 1xx. If the server's writer doesn't
+// support deadlines, lockAfterLastWrite waits.
 func (w *writer) lockAfterLastWrite() (cut bool) {
 	if w.mu.TryLock() {
 		return false
@@ -163,24 +174,24 @@ func (w *writer) lockAfterLastWrite() (cut bool) {
 	return !timer.Stop()
 }
 
-// Header is the handler's own. It reaches the client when the handler writes the status.
+// Header returns the handler's own header map. It is sent when the handler writes the status.
 func (w *writer) Header() http.Header { return w.header }
 
-// tellHeader tells the server's header what the handler changed on its own since it was last told. The rest is the server's, and
-// that of other middleware.
-func (w *writer) tellHeader() {
+// syncHeader applies to the server's header the changes that the handler has made to its own since
+// the last syncHeader. All other entries belong to the server and to other middleware.
+func (w *writer) syncHeader() {
 	server := w.server.Header()
-	for key := range w.told {
+	for key := range w.synced {
 		if _, ok := w.header[key]; !ok {
 			delete(server, key)
 		}
 	}
 	for key, values := range w.header {
-		if told, ok := w.told[key]; !ok || !slices.Equal(values, told) {
+		if old, ok := w.synced[key]; !ok || !slices.Equal(values, old) {
 			server[key] = slices.Clone(values)
 		}
 	}
-	w.told = w.header.Clone()
+	w.synced = w.header.Clone()
 }
 
 // WriteHeader writes the status. It does nothing once the request is over.
@@ -195,24 +206,24 @@ func (w *writer) WriteHeader(status int) {
 func (w *writer) writeHeader(status int) {
 	switch {
 	case w.status.Load() != 0 || status < 100 || status > 999:
-		w.server.WriteHeader(status) // says that it is superfluous, or panics
+		w.server.WriteHeader(status) // logs that it is superfluous, or panics
 	case status <= 199 && status != http.StatusSwitchingProtocols:
-		// Informational: the server's header is told, and then what it was.
-		told, before := w.told, w.server.Header().Clone()
-		w.tellHeader()
+		// Informational: the handler's header is sent, then the server's header is restored.
+		synced, before := w.synced, w.server.Header().Clone()
+		w.syncHeader()
 		w.server.WriteHeader(status)
 		server := w.server.Header()
 		clear(server)
 		maps.Copy(server, before)
-		w.told = told
+		w.synced = synced
 	default:
-		w.tellHeader()
+		w.syncHeader()
 		w.status.Store(int32(status))
 		w.server.WriteHeader(status)
 	}
 }
 
-// Write writes to the client. Its error is [http.ErrHandlerTimeout] once the request is over.
+// Write writes to the client. Once the request is over, it returns [http.ErrHandlerTimeout].
 func (w *writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -229,11 +240,11 @@ func (w *writer) writeDefaultHeader() {
 	}
 }
 
-// Flush sends what was written.
+// Flush sends buffered data to the client.
 func (w *writer) Flush() { w.FlushError() }
 
-// FlushError sends what was written. Its error is [http.ErrHandlerTimeout] once the request is over, and
-// [http.ErrNotSupported] if the server's writer cannot.
+// FlushError sends buffered data to the client. Once the request is over, it returns
+// [http.ErrHandlerTimeout]. If the server's writer can't flush, it returns [http.ErrNotSupported].
 func (w *writer) FlushError() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -246,22 +257,26 @@ func (w *writer) FlushError() error {
 	return http.NewResponseController(w.server).Flush()
 }
 
-// SetReadDeadline is the server's, for [http.ResponseController]. Its error is [http.ErrHandlerTimeout] once the request is over.
+// SetReadDeadline sets the connection's read deadline, for [http.ResponseController]. Once the
+// request is over, it returns [http.ErrHandlerTimeout].
 func (w *writer) SetReadDeadline(deadline time.Time) error {
 	return w.set(func(server *http.ResponseController) error { return server.SetReadDeadline(deadline) })
 }
 
-// SetWriteDeadline is the server's, for [http.ResponseController]. Its error is [http.ErrHandlerTimeout] once the request is over.
+// SetWriteDeadline sets the connection's write deadline, for [http.ResponseController]. Once the
+// request is over, it returns [http.ErrHandlerTimeout].
 func (w *writer) SetWriteDeadline(deadline time.Time) error {
 	return w.set(func(server *http.ResponseController) error { return server.SetWriteDeadline(deadline) })
 }
 
-// EnableFullDuplex is the server's, for [http.ResponseController]. Its error is [http.ErrHandlerTimeout] once the request is over.
+// EnableFullDuplex enables full duplex, for [http.ResponseController]. Once the request is over, it
+// returns [http.ErrHandlerTimeout].
 func (w *writer) EnableFullDuplex() error {
 	return w.set((*http.ResponseController).EnableFullDuplex)
 }
 
-// set does what need not wait for a write. The connection may serve another request once this one is over.
+// set calls do, without waiting for a write in progress, unless the request is over: then the
+// connection may be serving another one.
 func (w *writer) set(do func(server *http.ResponseController) error) error {
 	w.control.Lock()
 	defer w.control.Unlock()
@@ -271,25 +286,26 @@ func (w *writer) set(do func(server *http.ResponseController) error) error {
 	return do(http.NewResponseController(w.server))
 }
 
-// Unwrap gives the server's writer, for what else it can do, until the request is over. It must not be used after that.
+// Unwrap returns the server's writer, for its other methods. It must not be used once the request
+// is over; from then on, Unwrap returns a writer whose writes fail.
 func (w *writer) Unwrap() http.ResponseWriter {
 	if w.over.Load() {
-		return nobody{}
+		return closedWriter{}
 	}
 	return w.server
 }
 
-// nobody is the server's writer of a request that is over.
-type nobody struct{}
+// closedWriter takes the place of the server's writer once the request is over.
+type closedWriter struct{}
 
-func (nobody) Header() http.Header       { return make(http.Header) }
-func (nobody) Write([]byte) (int, error) { return 0, http.ErrHandlerTimeout }
-func (nobody) WriteHeader(int)           {}
+func (closedWriter) Header() http.Header       { return make(http.Header) }
+func (closedWriter) Write([]byte) (int, error) { return 0, http.ErrHandlerTimeout }
+func (closedWriter) WriteHeader(int)           {}
 
-// A hijackWriter is a writer whose connection the handler may take over.
+// A hijackWriter is a writer whose connection the handler can take over.
 type hijackWriter struct{ *writer }
 
-// Hijack gives the connection to the handler, whose it is from then on, left behind or not.
+// Hijack passes the connection to the handler, which owns it from then on, even if it is abandoned.
 func (w hijackWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

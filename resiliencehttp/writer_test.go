@@ -21,7 +21,7 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// lockedLog is a log that may be read while it is written.
+// lockedLog is a log that can be read while it is written.
 type lockedLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -41,7 +41,7 @@ func (l *lockedLog) String() string {
 
 func (l *lockedLog) logger() *log.Logger { return log.New(l, "", 0) }
 
-// bare is a server's writer that can do nothing else.
+// bare is a server's writer without optional methods.
 type bare struct {
 	header http.Header
 	status int
@@ -53,7 +53,8 @@ func (b *bare) Header() http.Header             { return b.header }
 func (b *bare) WriteHeader(status int)          { b.status = status }
 func (b *bare) Write(p []byte) (n int, e error) { return b.body.Write(p) }
 
-// wrapped is another middleware's writer, which hides what the server's can do but for Unwrap.
+// wrappedWriter is another middleware's writer, which hides all optional methods of the server's
+// except for Unwrap.
 type wrappedWriter struct{ server http.ResponseWriter }
 
 func (w wrappedWriter) Header() http.Header         { return w.server.Header() }
@@ -61,7 +62,7 @@ func (w wrappedWriter) WriteHeader(status int)      { w.server.WriteHeader(statu
 func (w wrappedWriter) Write(p []byte) (int, error) { return w.server.Write(p) }
 func (w wrappedWriter) Unwrap() http.ResponseWriter { return w.server }
 
-// able is a server's writer that can do all, and notes it.
+// able is a server's writer with all optional methods, which records their calls.
 type able struct {
 	*bare
 	did []string
@@ -76,8 +77,8 @@ func (a *able) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return nil, nil, nil
 }
 
-// everything tries all that a writer can do, and gives the errors.
-func everything(w http.ResponseWriter) map[string]error {
+// callAll calls all methods of a writer and returns their errors.
+func callAll(w http.ResponseWriter) map[string]error {
 	controller := http.NewResponseController(w)
 	_, written := io.WriteString(w, "x")
 	_, _, hijacked := controller.Hijack()
@@ -91,14 +92,14 @@ func everything(w http.ResponseWriter) map[string]error {
 	}
 }
 
-func TestAHandlerLeftBehindReachesNothingOfTheServer(t *testing.T) {
+func TestWriterOfAbandonedHandlerReachesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := &able{bare: newBare()}
 		guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(time.Hour)
-			for name, err := range everything(w) {
+			for name, err := range callAll(w) {
 				if err != http.ErrHandlerTimeout {
-					t.Errorf("%s: %v, want http.ErrHandlerTimeout", name, err)
+					t.Errorf("%s: got %v, want http.ErrHandlerTimeout", name, err)
 				}
 			}
 			w.WriteHeader(200)
@@ -108,32 +109,33 @@ func TestAHandlerLeftBehindReachesNothingOfTheServer(t *testing.T) {
 			unwrapped.Header().Set("X-Handler", "1")
 			unwrapped.WriteHeader(200)
 			if _, err := io.WriteString(unwrapped, "x"); err != http.ErrHandlerTimeout {
-				t.Errorf("Write of the unwrapped: %v", err)
+				t.Errorf("got %v from the unwrapped writer, want http.ErrHandlerTimeout", err)
 			}
 		}).ServeHTTP(server, get())
 		server.did = nil
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		if server.did != nil || server.header.Get("X-Handler") != "" {
-			t.Errorf("it reached %v, %v", server.did, server.header)
+			t.Errorf("got calls %v and header %v at the server, want none", server.did, server.header)
 		}
 		if server.status != 503 || server.body.String() != "Service Unavailable\n" {
-			t.Errorf("%d, %q", server.status, server.body.String())
+			t.Errorf("got %d, %q", server.status, server.body.String())
 		}
 	})
 }
 
-// TestTheHeaderMapIsTheHandlersOwn: one that was left behind may use it while the server uses its own.
-func TestTheHeaderMapIsTheHandlersOwn(t *testing.T) {
+// TestWriterHeaderMapIsSeparate: an abandoned handler may use its map while the server uses its
+// own.
+func TestWriterHeaderMapIsSeparate(t *testing.T) {
 	leave, end, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	recorder := httptest.NewRecorder()
 	recorder.Header()["X-Outer"] = []string{"1"}
-	guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
+	guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
 		defer close(ended)
 		leave <- struct{}{}
 		for {
 			w.Header().Set("X-Handler", "1")
-			w.Header()["X-Outer"][0] = "2" // the values are its own, too
+			w.Header()["X-Outer"][0] = "2" // the values are separate too
 			select {
 			case <-end:
 				return
@@ -144,27 +146,27 @@ func TestTheHeaderMapIsTheHandlersOwn(t *testing.T) {
 	for range 1000 {
 		recorder.Header().Set("X-After", "1")
 		if got := recorder.Header(); got.Get("X-Outer") != "1" || got.Get("X-Handler") != "" {
-			t.Fatalf("header %v", got)
+			t.Fatalf("got header %v", got)
 		}
 	}
 	close(end)
 	<-ended
 }
 
-// TestTheValuesOfAHeaderAreTheHandlersOwn, also those that the server was told.
-func TestTheValuesOfAHeaderAreTheHandlersOwn(t *testing.T) {
+// TestWriterHeaderValuesAreSeparate, even after they were passed to the server.
+func TestWriterHeaderValuesAreSeparate(t *testing.T) {
 	server := newBare()
 	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Handler", "1")
 		w.WriteHeader(200)
 		w.Header()["X-Handler"][0] = "2"
 		if got := server.header.Get("X-Handler"); got != "1" {
-			t.Errorf("the server has %q", got)
+			t.Errorf("got %q at the server", got)
 		}
 	}).ServeHTTP(server, get())
 }
 
-func TestTheServersWriterIsReached(t *testing.T) {
+func TestWriterReachesServerWriter(t *testing.T) {
 	for name, wrap := range map[string]func(http.ResponseWriter) http.ResponseWriter{
 		"directly":    func(w http.ResponseWriter) http.ResponseWriter { return w },
 		"by Unwrap":   func(w http.ResponseWriter) http.ResponseWriter { return wrappedWriter{wrappedWriter{w}} },
@@ -173,11 +175,11 @@ func TestTheServersWriterIsReached(t *testing.T) {
 		server := &able{bare: newBare()}
 		handler := guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 			if _, ok := w.(http.Hijacker); !ok {
-				t.Errorf("%s: no Hijacker", name)
+				t.Errorf("%s: the writer isn't a Hijacker", name)
 			}
-			for method, err := range everything(w) {
+			for method, err := range callAll(w) {
 				if err != nil {
-					t.Errorf("%s: %s: %v", name, method, err)
+					t.Errorf("%s: got %s: %v", name, method, err)
 				}
 			}
 		})
@@ -187,16 +189,16 @@ func TestTheServersWriterIsReached(t *testing.T) {
 			guard(resilience.Pipeline{}, handler.ServeHTTP).ServeHTTP(server, get())
 		}
 		if len(server.did) != 5 {
-			t.Errorf("%s: it did %q", name, server.did)
+			t.Errorf("%s: got calls %q", name, server.did)
 		}
 	}
 }
 
-func TestAWriterHasNoMoreThanTheServers(t *testing.T) {
+func TestWriterHasNoMoreThanServerWriter(t *testing.T) {
 	server := newBare()
 	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		if _, ok := w.(http.Hijacker); ok {
-			t.Error("it is a Hijacker")
+			t.Error("the writer is a Hijacker")
 		}
 		w.Header().Set("X-Handler", "1")
 		controller := http.NewResponseController(w)
@@ -207,19 +209,19 @@ func TestAWriterHasNoMoreThanTheServers(t *testing.T) {
 			"EnableFullDuplex": controller.EnableFullDuplex(),
 		} {
 			if !errors.Is(err, http.ErrNotSupported) {
-				t.Errorf("%s: %v, want http.ErrNotSupported", name, err)
+				t.Errorf("%s: got %v, want http.ErrNotSupported", name, err)
 			}
 		}
 		if server.status != 0 || len(server.header) != 0 {
-			t.Errorf("what is not supported wrote %d, %v", server.status, server.header)
+			t.Errorf("unsupported methods wrote %d, %v", server.status, server.header)
 		}
 		if unwrapped := w.(interface{ Unwrap() http.ResponseWriter }).Unwrap(); unwrapped != server {
-			t.Errorf("Unwrap gives %v", unwrapped)
+			t.Errorf("Unwrap returned %v", unwrapped)
 		}
 	}).ServeHTTP(server, get())
 }
 
-func TestAnInvalidStatusPanics(t *testing.T) {
+func TestWriterInvalidStatusPanics(t *testing.T) {
 	for _, status := range []int{-1, 0, 99, 1000} {
 		recorder := httptest.NewRecorder()
 		var server any = panicOf(func() { recorder.WriteHeader(status) })
@@ -231,19 +233,19 @@ func TestAnInvalidStatusPanics(t *testing.T) {
 			}).ServeHTTP(recorder, get())
 		})
 		if value == nil || value != server || len(recorder.Header()) != 0 {
-			t.Errorf("%d: panic %v, want %v; header %v", status, value, server, recorder.Header())
+			t.Errorf("%d: got panic %v, want %v; header %v", status, value, server, recorder.Header())
 		}
 	}
 	answer := record(guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		panicOf(func() { w.WriteHeader(0) })
-		w.WriteHeader(204) // nothing is held
+		w.WriteHeader(204) // no lock is held
 	}), get())
 	if answer.StatusCode != 204 {
-		t.Errorf("%d after a recovered panic", answer.StatusCode)
+		t.Errorf("got %d after a recovered panic", answer.StatusCode)
 	}
 }
 
-// hooking is another middleware's writer, which sets a header when the status is written.
+// hooking is another middleware's writer, which changes headers when the status is written.
 type hooking struct{ *httptest.ResponseRecorder }
 
 func (h hooking) WriteHeader(status int) {
@@ -252,7 +254,7 @@ func (h hooking) WriteHeader(status int) {
 	h.ResponseRecorder.WriteHeader(status)
 }
 
-func TestHeadersOfOtherMiddlewareStay(t *testing.T) {
+func TestWriterKeepsHeadersOfOtherMiddleware(t *testing.T) {
 	recorder := httptest.NewRecorder()
 	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Trailer", "X-Sum")
@@ -264,11 +266,12 @@ func TestHeadersOfOtherMiddlewareStay(t *testing.T) {
 	}).ServeHTTP(hooking{recorder}, get())
 	header := recorder.Header()
 	if header.Get("X-Hook") != "1" || header.Get("Content-Length") != "" || header.Get("X-Sum") != "1" || header.Get("Trailer") != "" {
-		t.Errorf("header %v", header)
+		t.Errorf("got header %v", header)
 	}
 }
 
-// informed is a server's writer for a test's own hooks: inform is called for a 1xx.
+// informed is a server's writer with hooks: it calls inform for a 1xx, and deadline when a write
+// deadline is set.
 type informed struct {
 	*bare
 	inform   func(header http.Header)
@@ -288,12 +291,12 @@ func (i *informed) SetWriteDeadline(time.Time) error {
 	return nil
 }
 
-func TestInformationalHeadersAreTakenBack(t *testing.T) {
-	told := 0
+func TestWriterRemovesInformationalHeaders(t *testing.T) {
+	hints := 0
 	server := &informed{bare: newBare(), inform: func(header http.Header) {
-		told++
+		hints++
 		if header.Get("Link") != "style" || header.Get("X-Outer") != "1" {
-			t.Errorf("told %v", header)
+			t.Errorf("got header %v with the 1xx", header)
 		}
 	}}
 	server.header.Set("X-Outer", "1")
@@ -302,23 +305,24 @@ func TestInformationalHeadersAreTakenBack(t *testing.T) {
 		w.WriteHeader(103)
 		w.WriteHeader(103)
 		if server.header.Get("Link") != "" {
-			t.Errorf("it stays: %v", server.header)
+			t.Errorf("got header %v, want it without Link", server.header)
 		}
 		w.WriteHeader(200)
 	}).ServeHTTP(server, get())
-	if told != 2 || server.header.Get("Link") != "style" || server.header.Get("X-Outer") != "1" {
-		t.Errorf("told %d times, at last %v", told, server.header)
+	if hints != 2 || server.header.Get("Link") != "style" || server.header.Get("X-Outer") != "1" {
+		t.Errorf("got %d informational responses, finally header %v", hints, server.header)
 	}
 }
 
-// TestAWriteBeforeTheAnswerMayEnd: where a handler is left in a 1xx, 503 can still be sent.
-func TestAWriteBeforeTheAnswerMayEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // however slow the machine, the time that a write may take does not pass
+// TestWriterMayFinishInformationalWrite: if a handler is abandoned while it writes a 1xx, 503 can
+// still be sent.
+func TestWriterMayFinishInformationalWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // the time that a write may take doesn't pass, however slow the machine is
 		leave, informing, release := make(chan struct{}), make(chan struct{}), make(chan struct{})
-		var face http.ResponseWriter
-		server := &informed{bare: newBare(), inform: func(http.Header) { close(informing); <-release }, deadline: func() { t.Error("it was cut") }}
-		handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) {
-			face = w
+		var handlerWriter http.ResponseWriter
+		server := &informed{bare: newBare(), inform: func(http.Header) { close(informing); <-release }, deadline: func() { t.Error("the write was cut") }}
+		handler := guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
+			handlerWriter = w
 			w.WriteHeader(103)
 		})
 		var g errgroup.Group
@@ -328,19 +332,19 @@ func TestAWriteBeforeTheAnswerMayEnd(t *testing.T) {
 		})
 		<-informing
 		leave <- struct{}{}
-		for http.NewResponseController(face).SetReadDeadline(time.Time{}) != http.ErrHandlerTimeout { // until the request is over
+		for http.NewResponseController(handlerWriter).SetReadDeadline(time.Time{}) != http.ErrHandlerTimeout { // until the request is over
 			runtime.Gosched()
 		}
 		close(release)
 		g.Wait()
 		if server.status != 503 {
-			t.Errorf("%d, want 503", server.status)
+			t.Errorf("got %d, want 503", server.status)
 		}
 	})
 }
 
-// TestAWriteThatBlocksIsCut by a write deadline, in the answer or before it.
-func TestAWriteThatBlocksIsCut(t *testing.T) {
+// TestWriterCutsBlockedWrite with a write deadline, in the response and before it.
+func TestWriterCutsBlockedWrite(t *testing.T) {
 	for name, write := range map[string]func(w http.ResponseWriter){
 		"a 1xx":  func(w http.ResponseWriter) { w.WriteHeader(103) },
 		"a body": func(w http.ResponseWriter) { io.WriteString(w, "body") },
@@ -352,7 +356,7 @@ func TestAWriteThatBlocksIsCut(t *testing.T) {
 		leave, writing, cut := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		block := func() { close(writing); <-cut }
 		server := &blocking{informed{newBare(), func(http.Header) { block() }, func() { close(cut) }}, block}
-		handler := guard(leaving(leave, leftErr), func(w http.ResponseWriter, r *http.Request) { write(w) })
+		handler := guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) { write(w) })
 		var g errgroup.Group
 		var value any
 		g.Go(func() error {
@@ -363,7 +367,7 @@ func TestAWriteThatBlocksIsCut(t *testing.T) {
 		leave <- struct{}{}
 		g.Wait()
 		if value != http.ErrAbortHandler {
-			t.Errorf("%s: panic %v, want http.ErrAbortHandler", name, value)
+			t.Errorf("%s: got panic %v, want http.ErrAbortHandler", name, value)
 		}
 	}
 }
@@ -376,8 +380,9 @@ type blocking struct {
 func (b *blocking) Write(p []byte) (int, error) { b.block(); return 0, io.ErrShortWrite }
 func (b *blocking) Flush()                      { b.block() }
 
-// TestDeadlinesCanBeSetDuringAWrite, as on the server's writer: so one goroutine of a handler ends another's write.
-func TestDeadlinesCanBeSetDuringAWrite(t *testing.T) {
+// TestWriterSetsDeadlineDuringWrite, as on the server's writer, so that one goroutine of a handler
+// can end another's write.
+func TestWriterSetsDeadlineDuringWrite(t *testing.T) {
 	writing, cut := make(chan struct{}), make(chan struct{})
 	server := &blocking{informed{bare: newBare(), deadline: func() { close(cut) }}, func() { close(writing); <-cut }}
 	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
@@ -388,13 +393,14 @@ func TestDeadlinesCanBeSetDuringAWrite(t *testing.T) {
 			t.Error(err)
 		}
 		if err := g.Wait(); err != io.ErrShortWrite {
-			t.Errorf("the write: %v", err)
+			t.Errorf("got %v from Write, want io.ErrShortWrite", err)
 		}
 	}).ServeHTTP(server, get())
 }
 
-// TestAHandlersGoroutinesMayWriteAtOnce: the writer is safe for concurrent use, and each write is whole.
-func TestAHandlersGoroutinesMayWriteAtOnce(t *testing.T) {
+// TestWriterAllowsConcurrentWrites: the writer is safe for concurrent use, and each write is
+// contiguous.
+func TestWriterAllowsConcurrentWrites(t *testing.T) {
 	var calls atomic.Int32
 	answer := record(guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
 		var g errgroup.Group
@@ -416,6 +422,6 @@ func TestAHandlersGoroutinesMayWriteAtOnce(t *testing.T) {
 	}), get())
 	text := readAll(t, answer)
 	if text != string(bytes.Repeat([]byte("ab"), int(calls.Load()))) {
-		t.Errorf("%d bytes", len(text))
+		t.Errorf("got a body of %d bytes", len(text))
 	}
 }

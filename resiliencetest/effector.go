@@ -1,13 +1,13 @@
-// Package resiliencetest holds effectors that behave on a script, and a policy that records what passes through it, for
-// tests of pipelines.
+// Package resiliencetest helps test pipelines. It has effectors with scripted behavior, and a
+// policy that records what passes through it.
 //
 //	fetch := resiliencetest.FailFirst[string](2).Returning("hello")
 //	call := resilience.Compose(fetch.Do, retry.New(retry.Config{MaxAttempts: 3}))
 //	value, err := call(ctx) // "hello", nil
 //	fetch.Calls()           // 3
 //
-// Everything here is safe for any number of callers, starts no goroutine, and works inside a testing/synctest bubble, where
-// times are exact and cost nothing, as well as outside.
+// Everything in this package is safe for concurrent use and starts no goroutine. It works both
+// inside a testing/synctest bubble, where waits are exact and take no real time, and outside.
 package resiliencetest
 
 import (
@@ -22,27 +22,29 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// ErrFailed is the error of [FailAfter], [FailFirst] and [Flaky], unless [Effector.Failing] gives another.
+// ErrFailed is the error that [FailAfter], [FailFirst], and [Flaky] return, unless
+// [Effector.Failing] sets another.
 var ErrFailed = errors.New("resiliencetest: failed")
 
-// An Effector behaves as the function that made it says, and counts its calls. Its method Do is the effector for a test:
-// resilience.Compose(e.Do, policies...). It is safe for concurrent use.
+// An Effector behaves as documented at the function that created it, and counts its calls. Its
+// method Do is the effector to test with: resilience.Compose(e.Do, policies...). It is safe for
+// concurrent use.
 type Effector[T any] struct {
 	maker  string
 	behave func(ctx context.Context, call int) (T, error) // call counts from 1
 
-	takesValue, takesError bool // whether a value, an error that somebody sets would come back from behave
+	takesValue, takesError bool // whether Returning and Failing are allowed
 
 	mu      sync.Mutex // guards the following
 	value   T
-	err     error // nil for makers whose calls fail only if Failing says so
+	err     error // nil if calls fail only after Failing
 	calls   int
 	running int
 	most    int
 }
 
-// Returning sets the value of calls that succeed, by default the zero T, and returns e. It panics for effectors that have no
-// use for it: [Hang], [Panic] and [Script].
+// Returning sets the value that successful calls return, and returns e. The default is the zero T.
+// It panics for effectors that don't use such a value: [Hang], [Panic], and [Script].
 func (e *Effector[T]) Returning(value T) *Effector[T] {
 	if !e.takesValue {
 		panic(fmt.Sprintf("resiliencetest: Returning: a %s takes no value", e.maker))
@@ -53,9 +55,10 @@ func (e *Effector[T]) Returning(value T) *Effector[T] {
 	return e
 }
 
-// Failing sets the error of calls that fail, and returns e. A [Slow] or [IgnoresContext] then fails when its time is over, a [Hang]
-// fails with err in place of ctx's error. It panics if err is nil, and for effectors that have no use for it: [Panic] and
-// [Script].
+// Failing sets the error that failing calls return, and returns e. After Failing, [Slow] and
+// [IgnoresContext] fail at the end of their delay, and [Hang] fails with err instead of the
+// context's error. Failing panics if err is nil, and for effectors that don't use such an error:
+// [Panic] and [Script].
 func (e *Effector[T]) Failing(err error) *Effector[T] {
 	if !e.takesError {
 		panic(fmt.Sprintf("resiliencetest: Failing: a %s takes no error", e.maker))
@@ -85,42 +88,44 @@ func (e *Effector[T]) Do(ctx context.Context) (T, error) {
 	return e.behave(ctx, call)
 }
 
-// Calls is how many calls have begun.
+// Calls returns the number of calls that have begun.
 func (e *Effector[T]) Calls() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.calls
 }
 
-// Running is how many calls have begun and not ended.
+// Running returns the number of calls that have begun and not ended.
 func (e *Effector[T]) Running() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.running
 }
 
-// MaxConcurrent is how many calls were running at the same time, at most.
+// MaxConcurrent returns the maximum number of calls that have run concurrently so far.
 func (e *Effector[T]) MaxConcurrent() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.most
 }
 
-// FailAfter succeeds n times and fails from then on: failAfter of Titmus, Cloud Native Go, 2021, but for any number of callers.
-// It panics if n is negative.
+// FailAfter returns an effector that succeeds n times and fails from then on. It panics if n is
+// negative. It is failAfter from Titmus, Cloud Native Go, 2021, made safe for concurrent use.
 func FailAfter[T any](n int) *Effector[T] {
 	mustNotBeNegative("FailAfter: n", n)
 	return failing[T]("FailAfter", func(call int) bool { return call > n })
 }
 
-// FailFirst fails n times and succeeds from then on. It panics if n is negative.
+// FailFirst returns an effector that fails n times and succeeds from then on. It panics if n is
+// negative.
 func FailFirst[T any](n int) *Effector[T] {
 	mustNotBeNegative("FailFirst: n", n)
 	return failing[T]("FailFirst", func(call int) bool { return call <= n })
 }
 
-// Flaky fails at random, each call with the probability rate, from 0 to 1. Which calls fail is a matter of their numbers and
-// the seed alone: the same ones in every run of a test, however many callers there are. It panics if rate is out of range.
+// Flaky returns an effector whose calls fail at random, each with the probability rate, from 0 to
+// 1. It panics if rate is out of range. Only a call's number and the seed determine whether it
+// fails: the same calls fail in every run of a test, however many callers there are.
 func Flaky[T any](rate float64, seed uint64) *Effector[T] {
 	if !(rate >= 0 && rate <= 1) { // NaN too
 		panic(fmt.Sprintf("resiliencetest: Flaky: rate is %v, must be 0 to 1", rate))
@@ -128,7 +133,7 @@ func Flaky[T any](rate float64, seed uint64) *Effector[T] {
 	return failing[T]("Flaky", func(call int) bool { return rand.New(rand.NewPCG(seed, uint64(call))).Float64() < rate })
 }
 
-// failing makes an effector whose calls fail by their numbers.
+// failing returns an effector whose calls fail if fails reports true for their number.
 func failing[T any](maker string, fails func(call int) bool) *Effector[T] {
 	e := &Effector[T]{maker: maker, takesValue: true, takesError: true, err: ErrFailed}
 	e.behave = func(_ context.Context, call int) (T, error) {
@@ -140,8 +145,9 @@ func failing[T any](maker string, fails func(call int) bool) *Effector[T] {
 	return e
 }
 
-// Slow succeeds after d, or fails with [resilience.ContextErr] when ctx is done before. Where both are due in the same
-// instant, a deadline of ctx goes first. It panics if d is negative.
+// Slow returns an effector that succeeds after d. It fails with [resilience.ContextErr] as soon as
+// its context is done. If the context's deadline is at the end of d exactly, the deadline wins.
+// Slow panics if d is negative.
 func Slow[T any](d time.Duration) *Effector[T] {
 	mustNotBeNegative("Slow: d", d)
 	e := &Effector[T]{maker: "Slow", takesValue: true, takesError: true}
@@ -154,7 +160,8 @@ func Slow[T any](d time.Duration) *Effector[T] {
 	return e
 }
 
-// Hang fails with [resilience.ContextErr] when ctx is done. With a ctx that is never done it never returns.
+// Hang returns an effector that fails with [resilience.ContextErr] when its context is done. With a
+// context that is never done, a call never returns.
 func Hang[T any]() *Effector[T] {
 	e := &Effector[T]{maker: "Hang", takesError: true}
 	e.behave = func(ctx context.Context, _ int) (zero T, err error) {
@@ -167,7 +174,8 @@ func Hang[T any]() *Effector[T] {
 	return e
 }
 
-// IgnoresContext succeeds after d, whatever becomes of ctx. It panics if d is negative.
+// IgnoresContext returns an effector that succeeds after d, even if its context ends before. It
+// panics if d is negative.
 func IgnoresContext[T any](d time.Duration) *Effector[T] {
 	mustNotBeNegative("IgnoresContext: d", d)
 	e := &Effector[T]{maker: "IgnoresContext", takesValue: true, takesError: true}
@@ -178,22 +186,28 @@ func IgnoresContext[T any](d time.Duration) *Effector[T] {
 	return e
 }
 
-// Panic panics with v.
+// Panic returns an effector that panics with v.
 func Panic[T any](v any) *Effector[T] {
 	return &Effector[T]{maker: "Panic", behave: func(context.Context, int) (T, error) { panic(v) }}
 }
 
-// A Step is what one call of a [Script] does, or several in turn.
+// A Step describes one call of a [Script], or several consecutive calls.
 type Step[T any] struct {
-	Value T     // what the call returns ...
-	Err   error // ... beside this
+	// Value and Err are what the call returns.
+	Value T
+	Err   error
 
-	Delay time.Duration // how long the call takes, as with [Slow], of which it then has the error if ctx is done before. Default none
-	Times int           // for how many calls the step is, default 1
+	// Delay is how long the call takes. If the context is done before, the call fails as with
+	// [Slow]. A step without a Delay ignores the context. The default is no delay.
+	Delay time.Duration
+
+	// Times is how many calls the step applies to. The default is 1.
+	Times int
 }
 
-// Script takes its steps in turn, in the order in which calls begin, and stays at the last. It panics if there is no step, or if
-// a Delay or Times is negative.
+// Script returns an effector that takes its steps one after the other, in the order in which calls
+// begin, and repeats the last one. It panics if there is no step, or if a Delay or Times is
+// negative.
 func Script[T any](steps ...Step[T]) *Effector[T] {
 	if len(steps) == 0 {
 		panic("resiliencetest: Script: there are 0 steps, must be at least 1")
@@ -205,7 +219,7 @@ func Script[T any](steps ...Step[T]) *Effector[T] {
 	steps = slices.Clone(steps)
 	return &Effector[T]{maker: "Script", behave: func(ctx context.Context, call int) (zero T, err error) {
 		step := stepOf(steps, call)
-		if step.Delay > 0 { // else ctx is not asked
+		if step.Delay > 0 { // otherwise ctx is ignored
 			if err := wait(ctx, step.Delay); err != nil {
 				return zero, err
 			}
@@ -214,7 +228,7 @@ func Script[T any](steps ...Step[T]) *Effector[T] {
 	}}
 }
 
-// stepOf is the step of a call, which counts from 1.
+// stepOf returns the step of a call. Calls count from 1.
 func stepOf[T any](steps []Step[T], call int) Step[T] {
 	for _, step := range steps {
 		call -= max(1, step.Times)
@@ -225,7 +239,8 @@ func stepOf[T any](steps []Step[T], call int) Step[T] {
 	return steps[len(steps)-1]
 }
 
-// succeed, fail and answer are how calls end: with the value, with the error, with the error if there is one.
+// succeed returns the value, fail the error, and answer the error if there is one, otherwise the
+// value.
 
 func (e *Effector[T]) succeed() (T, error) {
 	e.mu.Lock()
@@ -246,9 +261,10 @@ func (e *Effector[T]) answer() (T, error) {
 	return e.succeed()
 }
 
-// wait waits for d. If ctx is done before, it returns the error that tells so.
+// wait waits for d. If ctx is done before, it returns the context's error.
 func wait(ctx context.Context, d time.Duration) error {
-	// Two timers of one instant wake their goroutines in any order: which goes first is decided beforehand.
+	// Two timers that expire at the same instant fire in any order. To make the deadline win, the
+	// second timer isn't started.
 	var over <-chan time.Time
 	deadline, ok := ctx.Deadline()
 	if !ok || ctx.Done() == nil || time.Until(deadline) > d {

@@ -25,7 +25,7 @@ var (
 	errCause = errors.New("cause")
 )
 
-// outcomes makes n calls in turn and tells each: its value, or its error.
+// outcomes makes n calls, one after the other, and returns the value or the error of each.
 func outcomes[T any](t *testing.T, e *resiliencetest.Effector[T], n int) string {
 	t.Helper()
 	var texts []string
@@ -39,15 +39,15 @@ func outcomes[T any](t *testing.T, e *resiliencetest.Effector[T], n int) string 
 	return strings.Join(texts, ", ")
 }
 
-// wantCounts compares what e has counted when nothing runs any more.
+// wantCounts checks e's counts once no call is running.
 func wantCounts[T any](t *testing.T, e *resiliencetest.Effector[T], calls, most int) {
 	t.Helper()
 	if e.Calls() != calls || e.Running() != 0 || e.MaxConcurrent() != most {
-		t.Errorf("%d calls, %d running, at most %d at once; want %d, 0, %d", e.Calls(), e.Running(), e.MaxConcurrent(), calls, most)
+		t.Errorf("got %d calls, %d running, at most %d concurrently, want %d, 0, %d", e.Calls(), e.Running(), e.MaxConcurrent(), calls, most)
 	}
 }
 
-func TestCallsSucceedAndFailByTheirNumbers(t *testing.T) {
+func TestEffectorFailsByCallNumber(t *testing.T) {
 	const failed = "resiliencetest: failed"
 	for _, test := range []struct {
 		name string
@@ -56,99 +56,99 @@ func TestCallsSucceedAndFailByTheirNumbers(t *testing.T) {
 	}{
 		{"FailAfter", resiliencetest.FailAfter[string](2).Returning("v"), []string{"v", "v", failed, failed}},
 		{"FailAfter none", resiliencetest.FailAfter[string](0).Returning("v"), []string{failed, failed}},
-		{"FailAfter with an error of its own", resiliencetest.FailAfter[string](1).Failing(errOwn), []string{"", "own", "own"}},
+		{"FailAfter with its own error", resiliencetest.FailAfter[string](1).Failing(errOwn), []string{"", "own", "own"}},
 		{"FailFirst", resiliencetest.FailFirst[string](2).Returning("v"), []string{failed, failed, "v", "v"}},
 		{"FailFirst none", resiliencetest.FailFirst[string](0), []string{"", ""}},
-		{"FailFirst with an error of its own", resiliencetest.FailFirst[string](1).Failing(errOwn), []string{"own", ""}},
+		{"FailFirst with its own error", resiliencetest.FailFirst[string](1).Failing(errOwn), []string{"own", ""}},
 		{"Flaky never", resiliencetest.Flaky[string](0, 1).Returning("v"), []string{"v", "v", "v"}},
 		{"Flaky always", resiliencetest.Flaky[string](1, 1).Returning("v"), []string{failed, failed, failed}},
-		{"Flaky with an error of its own", resiliencetest.Flaky[string](1, 1).Failing(errOwn), []string{"own"}},
+		{"Flaky with its own error", resiliencetest.Flaky[string](1, 1).Failing(errOwn), []string{"own"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got, want := outcomes(t, test.e, len(test.want)), strings.Join(test.want, ", "); got != want {
-				t.Errorf("%s, want %s", got, want)
+				t.Errorf("got %s, want %s", got, want)
 			}
 			wantCounts(t, test.e, len(test.want), 1)
 		})
 	}
 }
 
-func TestFailedCallsReturnTheZeroValueAndTheErrorItself(t *testing.T) {
+func TestEffectorFailureReturnsZeroValueAndError(t *testing.T) {
 	value, err := resiliencetest.FailFirst[string](1).Returning("v").Do(t.Context())
 	if value != "" || err != resiliencetest.ErrFailed {
-		t.Errorf("%q, %v", value, err)
+		t.Errorf("got %q, %v", value, err)
 	}
 }
 
-// fates makes n calls in turn and tells which of them fail.
-func fates(ctx context.Context, e *resiliencetest.Effector[int], n int) (text string, failures int) {
-	fate := make([]byte, n)
-	for i := range fate {
-		fate[i] = '+'
+// pattern makes n calls, one after the other, and returns which of them failed.
+func pattern(ctx context.Context, e *resiliencetest.Effector[int], n int) (text string, failures int) {
+	marks := make([]byte, n)
+	for i := range marks {
+		marks[i] = '+'
 		if _, err := e.Do(ctx); err != nil {
-			fate[i] = '-'
+			marks[i] = '-'
 			failures++
 		}
 	}
-	return string(fate), failures
+	return string(marks), failures
 }
 
-func TestFlakyFailsTheSameCallsForTheSameSeed(t *testing.T) {
-	// The tests of users hold by this order: it may not change from one release to the next.
-	if got, _ := fates(t.Context(), resiliencetest.Flaky[int](0.5, 1), 32); got != "-+++------++-++++++-+++---+-----" {
-		t.Errorf("the order of seed 1 is now %s", got)
+func TestFlakyIsDeterministicPerSeed(t *testing.T) {
+	// Tests of users depend on this order: it must not change between releases.
+	if got, _ := pattern(t.Context(), resiliencetest.Flaky[int](0.5, 1), 32); got != "-+++------++-++++++-+++---+-----" {
+		t.Errorf("got %s for seed 1: the order must never change", got)
 	}
-	one, _ := fates(t.Context(), resiliencetest.Flaky[int](0.3, 1), 1000)
-	if again, _ := fates(t.Context(), resiliencetest.Flaky[int](0.3, 1), 1000); again != one {
-		t.Error("the same seed failed other calls")
+	one, _ := pattern(t.Context(), resiliencetest.Flaky[int](0.3, 1), 1000)
+	if again, _ := pattern(t.Context(), resiliencetest.Flaky[int](0.3, 1), 1000); again != one {
+		t.Error("different calls failed with the same seed")
 	}
-	if other, _ := fates(t.Context(), resiliencetest.Flaky[int](0.3, 2), 1000); other == one {
-		t.Error("another seed failed the same calls")
+	if other, _ := pattern(t.Context(), resiliencetest.Flaky[int](0.3, 2), 1000); other == one {
+		t.Error("the same calls failed with another seed")
 	}
 }
 
-func TestFlakyFailsAtItsRateAndEachCallByItself(t *testing.T) {
+func TestFlakyFailsIndependentlyAtRate(t *testing.T) {
 	const n = 20_000
 	for _, rate := range []float64{0.01, 0.3, 0.9} {
-		fate, failures := fates(t.Context(), resiliencetest.Flaky[int](rate, 1), n)
+		marks, failures := pattern(t.Context(), resiliencetest.Flaky[int](rate, 1), n)
 		pairs := 0 // failures that follow a failure
 		for i := range n - 1 {
-			if fate[i:i+2] == "--" {
+			if marks[i:i+2] == "--" {
 				pairs++
 			}
 		}
-		// Five standard deviations; neighbouring pairs share a call, hence the second term.
+		// Five standard deviations; adjacent pairs share a call, hence the second term.
 		if off := 5 * math.Sqrt(n*rate*(1-rate)); math.Abs(float64(failures)-n*rate) > off {
-			t.Errorf("rate %v: %d of %d calls failed", rate, failures, n)
+			t.Errorf("rate %v: %d of %d calls failed, want %v ± %v", rate, failures, n, n*rate, off)
 		}
 		two := rate * rate
 		if off := 5 * math.Sqrt(n*(two*(1-two)+2*two*rate*(1-rate))); math.Abs(float64(pairs)-n*two) > off {
-			t.Errorf("rate %v: %d failures followed a failure", rate, pairs)
+			t.Errorf("rate %v: %d failures followed a failure, want %v ± %v", rate, pairs, n*two, off)
 		}
 	}
 }
 
-func TestSlowTakesItsTime(t *testing.T) {
+func TestSlowTakesFullDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.Slow[string](time.Second).Returning("v")
 		for range 2 {
 			began := time.Now()
 			if value, err := e.Do(t.Context()); value != "v" || err != nil || time.Since(began) != time.Second {
-				t.Errorf("%q, %v after %v", value, err, time.Since(began))
+				t.Errorf("got %q, %v after %v, want \"v\", nil after 1s", value, err, time.Since(began))
 			}
 		}
 		wantCounts(t, e, 2, 1)
 	})
 }
 
-// ended is how an effector's call came back, and when.
+// ended makes a call and returns how it ended and how long it took.
 func ended(ctx context.Context, e *resiliencetest.Effector[string]) (value string, took time.Duration, err error) {
 	began := time.Now()
 	value, err = e.Do(ctx)
 	return value, time.Since(began), err
 }
 
-func TestCtxEndsSlowHangAndTheDelayOfAStep(t *testing.T) {
+func TestEffectorContextEndsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, e := range map[string]*resiliencetest.Effector[string]{
 			"Slow":   resiliencetest.Slow[string](time.Hour).Returning("v"),
@@ -159,27 +159,28 @@ func TestCtxEndsSlowHangAndTheDelayOfAStep(t *testing.T) {
 			value, took, err := ended(ctx, e)
 			cancel()
 			if value != "" || !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, errCause) || took != time.Second {
-				t.Errorf("%s at a deadline: %q, %v after %v", name, value, took, err)
+				t.Errorf("%s at a deadline: got %q, %v after %v, want an error after 1s", name, value, err, took)
 			}
 
 			canceled, cancelCause := context.WithCancelCause(t.Context())
 			time.AfterFunc(time.Minute, func() { cancelCause(errCause) })
 			value, took, err = ended(canceled, e)
 			if value != "" || !errors.Is(err, context.Canceled) || !errors.Is(err, errCause) || took != time.Minute {
-				t.Errorf("%s, canceled: %q, %v after %v", name, value, took, err)
+				t.Errorf("%s, canceled: got %q, %v after %v, want an error after 1m", name, value, err, took)
 			}
 
 			value, took, err = ended(canceled, e)
 			if value != "" || !errors.Is(err, context.Canceled) || took != 0 {
-				t.Errorf("%s with a ctx done before: %q, %v after %v", name, value, took, err)
+				t.Errorf("%s with a context done before: got %q, %v after %v, want an error after 0s", name, value, err, took)
 			}
 			wantCounts(t, e, 3, 1)
 		}
 	})
 }
 
-// Two timers of one instant wake their goroutines in any order, so this would fail in half of the rounds.
-func TestADeadlineInTheInstantInWhichSlowEndsGoesFirst(t *testing.T) {
+// TestSlowDeadlineAtSameInstantWins would fail in half the rounds if both timers were started:
+// timers that expire at the same instant fire in any order.
+func TestSlowDeadlineAtSameInstantWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Slow[int](time.Second)
 		step := resiliencetest.Script(resiliencetest.Step[int]{Delay: time.Second})
@@ -187,12 +188,12 @@ func TestADeadlineInTheInstantInWhichSlowEndsGoesFirst(t *testing.T) {
 			for _, e := range []*resiliencetest.Effector[int]{slow, step} {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				if _, err := e.Do(ctx); !errors.Is(err, context.DeadlineExceeded) {
-					t.Fatalf("returned %v", err)
+					t.Fatalf("got %v, want DeadlineExceeded", err)
 				}
 				cancel()
 				later, cancel := context.WithTimeout(t.Context(), time.Second+1)
 				if _, err := e.Do(later); err != nil {
-					t.Fatalf("with a later deadline: %v", err)
+					t.Fatalf("got %v with a later deadline, want nil", err)
 				}
 				cancel()
 			}
@@ -200,48 +201,48 @@ func TestADeadlineInTheInstantInWhichSlowEndsGoesFirst(t *testing.T) {
 	})
 }
 
-// neverDone has a deadline, but nobody who waits for it is told.
+// neverDone has a deadline but is never done.
 type neverDone struct{ context.Context }
 
 func (neverDone) Deadline() (time.Time, bool) { return time.Now(), true }
 func (neverDone) Done() <-chan struct{}       { return nil }
 
-func TestSlowEndsWithACtxThatIsNeverDone(t *testing.T) {
+func TestSlowEndsWithContextThatIsNeverDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.Slow[string](time.Second).Returning("v")
 		if value, took, err := ended(neverDone{context.Background()}, e); value != "v" || err != nil || took != time.Second {
-			t.Errorf("%q, %v after %v", value, took, err)
+			t.Errorf("got %q, %v after %v", value, err, took)
 		}
 	})
 }
 
-func TestDeafTakesItsTimeWhateverBecomesOfCtx(t *testing.T) {
+func TestIgnoresContextTakesFullDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.IgnoresContext[string](time.Minute).Returning("v")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		for range 2 { // the ctx is done meanwhile, then before
+		for range 2 { // first the context ends during the call, then before it
 			if value, took, err := ended(ctx, e); value != "v" || err != nil || took != time.Minute {
-				t.Errorf("%q, %v after %v", value, took, err)
+				t.Errorf("got %q, %v after %v", value, err, took)
 			}
 		}
 		wantCounts(t, e, 2, 1)
 	})
 }
 
-func TestSlowDeafAndHangFailWithAnErrorThatIsSet(t *testing.T) {
+func TestEffectorFailingSetsError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, e := range map[string]*resiliencetest.Effector[string]{
-			"Slow": resiliencetest.Slow[string](time.Second).Returning("v").Failing(errOwn),
+			"Slow":           resiliencetest.Slow[string](time.Second).Returning("v").Failing(errOwn),
 			"IgnoresContext": resiliencetest.IgnoresContext[string](time.Second).Returning("v").Failing(errOwn),
-			"Hang": resiliencetest.Hang[string]().Failing(errOwn),
+			"Hang":           resiliencetest.Hang[string]().Failing(errOwn),
 		} {
 			ctx, cancel := context.WithCancel(t.Context())
 			if name == "Hang" {
 				time.AfterFunc(time.Second, cancel)
 			}
 			if value, took, err := ended(ctx, e); value != "" || err != errOwn || took != time.Second {
-				t.Errorf("%s: %q, %v after %v", name, value, took, err)
+				t.Errorf("%s: got %q, %v after %v, want %v after 1s", name, value, err, took, errOwn)
 			}
 			cancel()
 		}
@@ -249,18 +250,18 @@ func TestSlowDeafAndHangFailWithAnErrorThatIsSet(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := slow.Do(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errOwn) {
-			t.Errorf("Slow, ended by ctx: %v", err)
+			t.Errorf("got %v from Slow whose context ended, want DeadlineExceeded", err)
 		}
 	})
 }
 
-func TestPanicPanicsWithTheValueAndIsCounted(t *testing.T) {
+func TestPanicIsCounted(t *testing.T) {
 	e := resiliencetest.Panic[int](errOwn)
 	for range 2 {
 		func() {
 			defer func() {
 				if value := recover(); value != errOwn {
-					t.Errorf("panicked with %v", value)
+					t.Errorf("got panic %v", value)
 				}
 			}()
 			e.Do(t.Context())
@@ -269,7 +270,7 @@ func TestPanicPanicsWithTheValueAndIsCounted(t *testing.T) {
 	wantCounts(t, e, 2, 1)
 }
 
-func TestScriptTakesItsStepsInTurnAndStaysAtTheLast(t *testing.T) {
+func TestScriptRepeatsLastStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.Script(
 			resiliencetest.Step[string]{Value: "a"},
@@ -279,38 +280,38 @@ func TestScriptTakesItsStepsInTurnAndStaysAtTheLast(t *testing.T) {
 		)
 		began := time.Now()
 		if got := outcomes(t, e, 8); got != "a, own, own, b, c, c, c, c" || time.Since(began) != time.Second {
-			t.Errorf("%s after %v", got, time.Since(began))
+			t.Errorf("got %s after %v", got, time.Since(began))
 		}
 		wantCounts(t, e, 8, 1)
 	})
 }
 
-func TestAStepMayGiveAValueBesideItsError(t *testing.T) {
+func TestScriptStepReturnsValueWithError(t *testing.T) {
 	e := resiliencetest.Script(resiliencetest.Step[string]{Value: "half", Err: errOwn})
 	if value, err := e.Do(t.Context()); value != "half" || err != errOwn {
-		t.Errorf("%q, %v", value, err)
+		t.Errorf("got %q, %v", value, err)
 	}
 }
 
-func TestAStepWithoutDelayDoesNotAskCtx(t *testing.T) {
+func TestScriptStepWithoutDelayIgnoresContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	e := resiliencetest.Script(resiliencetest.Step[string]{Value: "v"})
 	if value, err := e.Do(ctx); value != "v" || err != nil {
-		t.Errorf("%q, %v", value, err)
+		t.Errorf("got %q, %v", value, err)
 	}
 }
 
-func TestScriptKeepsStepsOfItsOwn(t *testing.T) {
+func TestScriptCopiesSteps(t *testing.T) {
 	steps := []resiliencetest.Step[string]{{Value: "v"}}
 	e := resiliencetest.Script(steps...)
 	steps[0].Value = "changed"
 	if got := outcomes(t, e, 1); got != "v" {
-		t.Error(got)
+		t.Errorf("got %v", got)
 	}
 }
 
-func TestScriptDoesAsItsStepsWrittenOutOneByOne(t *testing.T) {
+func TestScriptTimesRepeatsStep(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		var steps []resiliencetest.Step[int]
@@ -326,7 +327,7 @@ func TestScriptDoesAsItsStepsWrittenOutOneByOne(t *testing.T) {
 			want = append(want, want[len(want)-1])
 		}
 		if got, want := outcomes(t, resiliencetest.Script(steps...), len(want)), strings.Join(want, ", "); got != want {
-			t.Errorf("%+v: %s, want %s", steps, got, want)
+			t.Errorf("%+v: got %s, want %s", steps, got, want)
 		}
 	}
 	endless := resiliencetest.Script(
@@ -334,11 +335,11 @@ func TestScriptDoesAsItsStepsWrittenOutOneByOne(t *testing.T) {
 		resiliencetest.Step[int]{Value: 2, Times: math.MaxInt},
 	)
 	if got := outcomes(t, endless, 3); got != "1, 1, 1" {
-		t.Errorf("a step for ever: %s", got)
+		t.Errorf("got %s, want the first step forever", got)
 	}
 }
 
-func TestWhatIsSetLaterHoldsFromThenOn(t *testing.T) {
+func TestEffectorSettingsApplyToLaterCalls(t *testing.T) {
 	e := resiliencetest.FailFirst[string](2)
 	got := outcomes(t, e, 1)
 	e.Failing(errOwn)
@@ -348,24 +349,25 @@ func TestWhatIsSetLaterHoldsFromThenOn(t *testing.T) {
 	e.Returning("w")
 	got += ", " + outcomes(t, e, 1)
 	if want := "resiliencetest: failed, own, v, w"; got != want {
-		t.Errorf("%s, want %s", got, want)
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
-// TestEveryCallerOfMakersByNumberIsCounted at full speed: of n calls exactly as many fail as would one after another.
-func TestEveryCallerOfMakersByNumberIsCounted(t *testing.T) {
+// TestEffectorCountsConcurrentCallers checks that of n concurrent calls as many fail as of n
+// consecutive ones.
+func TestEffectorCountsConcurrentCallers(t *testing.T) {
 	const callers, each, n = 16, 250, 16 * 250
-	_, flaky := fates(t.Context(), resiliencetest.Flaky[int](0.3, 7), n)
+	_, flaky := pattern(t.Context(), resiliencetest.Flaky[int](0.3, 7), n)
 	for name, test := range map[string]struct {
 		e        *resiliencetest.Effector[int]
 		failures int
 	}{
-		"FailAfter": {resiliencetest.FailAfter[int](1000), n - 1000},
-		"FailFirst": {resiliencetest.FailFirst[int](1000), 1000},
-		"Flaky":     {resiliencetest.Flaky[int](0.3, 7), flaky},
-		"Script":    {resiliencetest.Script(resiliencetest.Step[int]{Err: errOwn, Times: 999}, resiliencetest.Step[int]{}), 999},
-		"Slow":      {resiliencetest.Slow[int](0), 0},
-		"IgnoresContext":      {resiliencetest.IgnoresContext[int](0), 0},
+		"FailAfter":      {resiliencetest.FailAfter[int](1000), n - 1000},
+		"FailFirst":      {resiliencetest.FailFirst[int](1000), 1000},
+		"Flaky":          {resiliencetest.Flaky[int](0.3, 7), flaky},
+		"Script":         {resiliencetest.Script(resiliencetest.Step[int]{Err: errOwn, Times: 999}, resiliencetest.Step[int]{}), 999},
+		"Slow":           {resiliencetest.Slow[int](0), 0},
+		"IgnoresContext": {resiliencetest.IgnoresContext[int](0), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var failures atomic.Int64
@@ -380,7 +382,7 @@ func TestEveryCallerOfMakersByNumberIsCounted(t *testing.T) {
 							failures.Add(1)
 						}
 						if running := test.e.Running(); running < 0 || running > callers || test.e.MaxConcurrent() > callers {
-							return fmt.Errorf("%d running, at most %d at once", running, test.e.MaxConcurrent())
+							return fmt.Errorf("got %d running, at most %d concurrently", running, test.e.MaxConcurrent())
 						}
 					}
 					return nil
@@ -390,23 +392,23 @@ func TestEveryCallerOfMakersByNumberIsCounted(t *testing.T) {
 				t.Error(err)
 			}
 			if int(failures.Load()) != test.failures || test.e.Calls() != n || test.e.Running() != 0 || test.e.MaxConcurrent() < 1 {
-				t.Errorf("%d of %d calls failed, want %d; %d running, at most %d at once",
+				t.Errorf("%d of %d calls failed, want %d; %d running, at most %d concurrently",
 					failures.Load(), test.e.Calls(), test.failures, test.e.Running(), test.e.MaxConcurrent())
 			}
 		})
 	}
 }
 
-func TestMostAtOnceIsExact(t *testing.T) {
+func TestEffectorMaxConcurrentIsExact(t *testing.T) {
 	for name, e := range map[string]*resiliencetest.Effector[int]{
-		"Slow":   resiliencetest.Slow[int](time.Second),
-		"IgnoresContext":   resiliencetest.IgnoresContext[int](time.Second),
-		"Hang":   resiliencetest.Hang[int](),
-		"Script": resiliencetest.Script(resiliencetest.Step[int]{Delay: time.Second}),
+		"Slow":           resiliencetest.Slow[int](time.Second),
+		"IgnoresContext": resiliencetest.IgnoresContext[int](time.Second),
+		"Hang":           resiliencetest.Hang[int](),
+		"Script":         resiliencetest.Script(resiliencetest.Step[int]{Delay: time.Second}),
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			most, calls := 0, 0
-			for _, n := range []int{3, 100, 10} { // fewer than before change nothing
+			for _, n := range []int{3, 100, 10} { // fewer than before don't change the maximum
 				ctx, cancel := context.WithCancel(t.Context())
 				var g errgroup.Group
 				for range n {
@@ -417,7 +419,7 @@ func TestMostAtOnceIsExact(t *testing.T) {
 				}
 				synctest.Wait()
 				if e.Running() != n {
-					t.Errorf("%s: %d running, want %d", name, e.Running(), n)
+					t.Errorf("%s: got %d running, want %d", name, e.Running(), n)
 				}
 				cancel() // for Hang
 				g.Wait()
@@ -428,7 +430,8 @@ func TestMostAtOnceIsExact(t *testing.T) {
 	}
 }
 
-// meeting is a ctx that is done when so many calls wait for it at once: calls that must have begun by then.
+// meeting is a context that is done once all callers of Done have arrived: by then, their calls
+// have begun.
 type meeting struct {
 	context.Context
 	wait   *sync.WaitGroup
@@ -442,7 +445,7 @@ func (m meeting) Done() <-chan struct{} {
 	return m.Context.Done()
 }
 
-func TestMostAtOnceIsExactOutsideABubble(t *testing.T) {
+func TestEffectorMaxConcurrentIsExactOutsideBubble(t *testing.T) {
 	const n = 100
 	e := resiliencetest.Hang[int]()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -462,7 +465,7 @@ func TestMostAtOnceIsExactOutsideABubble(t *testing.T) {
 	wantCounts(t, e, n, n)
 }
 
-func TestConcurrentCallsTakeEachStepOnce(t *testing.T) {
+func TestScriptConcurrentCallsTakeEachStepOnce(t *testing.T) {
 	steps := make([]resiliencetest.Step[int], 1000)
 	for i := range steps {
 		steps[i].Value = i
@@ -487,12 +490,12 @@ func TestConcurrentCallsTakeEachStepOnce(t *testing.T) {
 	}
 	for i := range taken {
 		if taken[i].Load() != 1 {
-			t.Errorf("step %d was taken %d times", i, taken[i].Load())
+			t.Errorf("step %d was taken %d times, want once", i, taken[i].Load())
 		}
 	}
 }
 
-func TestACallThatEndsByGoexitRunsNoMore(t *testing.T) {
+func TestEffectorGoexitEndsCall(t *testing.T) {
 	e := resiliencetest.Hang[int]()
 	ended := make(chan struct{})
 	go func() {
@@ -503,7 +506,7 @@ func TestACallThatEndsByGoexitRunsNoMore(t *testing.T) {
 	wantCounts(t, e, 1, 1)
 }
 
-// exiting is a ctx that ends the goroutine which waits for it.
+// exiting is a context whose Done ends the calling goroutine.
 type exiting struct{ context.Context }
 
 func (exiting) Done() <-chan struct{} {
@@ -511,7 +514,7 @@ func (exiting) Done() <-chan struct{} {
 	return nil
 }
 
-func TestMistakesPanicAndNameTheValueAndItsRange(t *testing.T) {
+func TestEffectorPanicsOnInvalidArguments(t *testing.T) {
 	type step = resiliencetest.Step[int]
 	for want, mistake := range map[string]func(){
 		"resiliencetest: FailAfter: n is -1, must be 0 or more":             func() { resiliencetest.FailAfter[int](-1) },
@@ -520,7 +523,7 @@ func TestMistakesPanicAndNameTheValueAndItsRange(t *testing.T) {
 		"resiliencetest: Flaky: rate is -0.1, must be 0 to 1":               func() { resiliencetest.Flaky[int](-0.1, 0) },
 		"resiliencetest: Flaky: rate is NaN, must be 0 to 1":                func() { resiliencetest.Flaky[int](math.NaN(), 0) },
 		"resiliencetest: Slow: d is -1s, must be 0 or more":                 func() { resiliencetest.Slow[int](-time.Second) },
-		"resiliencetest: IgnoresContext: d is -1s, must be 0 or more":                 func() { resiliencetest.IgnoresContext[int](-time.Second) },
+		"resiliencetest: IgnoresContext: d is -1s, must be 0 or more":       func() { resiliencetest.IgnoresContext[int](-time.Second) },
 		"resiliencetest: Script: there are 0 steps, must be at least 1":     func() { resiliencetest.Script[int]() },
 		"resiliencetest: Script: steps[1].Times is -1, must be 0 or more":   func() { resiliencetest.Script(step{}, step{Times: -1}) },
 		"resiliencetest: Script: steps[0].Delay is -1ns, must be 0 or more": func() { resiliencetest.Script(step{Delay: -1}) },
@@ -534,7 +537,7 @@ func TestMistakesPanicAndNameTheValueAndItsRange(t *testing.T) {
 		t.Run(want, func(t *testing.T) {
 			defer func() {
 				if value := recover(); value != want {
-					t.Errorf("panicked with %v", value)
+					t.Errorf("got panic %v", value)
 				}
 			}()
 			mistake()
@@ -542,7 +545,7 @@ func TestMistakesPanicAndNameTheValueAndItsRange(t *testing.T) {
 	}
 }
 
-func TestAnEffectorFitsWhereverOneIsTaken(t *testing.T) {
+func TestEffectorDoFitsComposeAndDo(t *testing.T) {
 	e := resiliencetest.FailFirst[string](0).Returning("v")
 	var policy resilience.Policy = &resiliencetest.Recorder{}
 	outcomes := map[string]resilience.Effector[string]{
@@ -553,7 +556,7 @@ func TestAnEffectorFitsWhereverOneIsTaken(t *testing.T) {
 	}
 	for name, call := range outcomes {
 		if value, err := call(t.Context()); value != "v" || err != nil {
-			t.Errorf("%s: %q, %v", name, value, err)
+			t.Errorf("%s: got %q, %v, want \"v\", nil", name, value, err)
 		}
 	}
 	wantCounts(t, e, len(outcomes), 1)

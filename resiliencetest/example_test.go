@@ -15,7 +15,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A test of a pipeline is five lines: an effector, the pipeline around it, a call, what came back, how often it was called.
+// A test of a pipeline takes five lines: an effector, the pipeline around it, a call, the result,
+// and the number of calls.
 func Example() {
 	fetch := resiliencetest.FailFirst[string](2).Returning("alice")
 	getUser := resilience.Compose(fetch.Do, retry.New(retry.Config{MaxAttempts: 3, Backoff: retry.Constant(0)}))
@@ -27,7 +28,7 @@ func Example() {
 	// 3 calls
 }
 
-// A dependency that hangs: the timeout ends each call, and the breaker spares the others the wait.
+// The dependency hangs: the timeout ends each call, and the breaker spares the next calls the wait.
 func ExampleHang() {
 	fetch := resiliencetest.Hang[string]()
 	getUser := resilience.Compose(fetch.Do, breaker.New(breaker.Config{Consecutive: 2}), timeout.After(time.Millisecond))
@@ -44,7 +45,8 @@ func ExampleHang() {
 	// 2 calls
 }
 
-// The first call succeeds, the next two fail as an overloaded server does, and all that follow succeed.
+// The first call succeeds, the next two fail like those of an overloaded server, and all later
+// calls succeed.
 func ExampleScript() {
 	busy := resilience.WithRetryAfter(errors.New("status 429"), time.Millisecond)
 	fetch := resiliencetest.Script(
@@ -64,7 +66,7 @@ func ExampleScript() {
 	// 5 calls
 }
 
-// Two recorders in one pipeline: outside of retry one sees the call, inside of it the other sees the attempts.
+// Two recorders in one pipeline: one outside retry sees the call, one inside sees the attempts.
 func ExampleRecorder() {
 	var calls, attempts resiliencetest.Recorder
 	fetch := resiliencetest.FailFirst[string](1)
@@ -82,13 +84,14 @@ func ExampleRecorder() {
 	// attempt: 1 <nil>
 }
 
-// What follows is docs/testing.md's.
+// docs/testing.md shows the following tests.
 
 type User struct{ Name string }
 
 var alice = User{"alice"}
 
-// getUserPolicies are of the program that is tested: made anew for each test, since a breaker remembers.
+// getUserPolicies is part of the program under test. Each test creates its own pipeline, since a
+// breaker has state.
 func getUserPolicies() resilience.Pipeline {
 	return resilience.Pipeline{
 		timeout.After(3 * time.Second),
@@ -103,12 +106,12 @@ func TestGetUserSurvivesTwoLostConnections(t *testing.T) {
 		fetch := resiliencetest.FailFirst[User](2).Returning(alice)
 		user, err := resilience.Do(t.Context(), getUserPolicies(), fetch.Do)
 		if user != alice || err != nil || fetch.Calls() != 3 {
-			t.Errorf("%v, %v after %d calls", user, err, fetch.Calls())
+			t.Errorf("got %v, %v after %d calls, want %v, nil after 3", user, err, fetch.Calls(), alice)
 		}
 	})
 }
 
-func TestAHangingServerIsCalledUntilTheBreakerOpens(t *testing.T) {
+func TestGetUserStopsCallingHangingServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetch, began := resiliencetest.Hang[User](), time.Now()
 		getUser := resilience.Compose(fetch.Do, breaker.New(breaker.Config{Consecutive: 2}), timeout.After(time.Second))
@@ -116,12 +119,12 @@ func TestAHangingServerIsCalledUntilTheBreakerOpens(t *testing.T) {
 			_, _ = getUser(t.Context())
 		}
 		if fetch.Calls() != 2 || time.Since(began) != 2*time.Second {
-			t.Errorf("%d calls in %v", fetch.Calls(), time.Since(began))
+			t.Errorf("got %d calls in %v, want 2 in 2s", fetch.Calls(), time.Since(began))
 		}
 	})
 }
 
-func TestARecoveringServerGetsOneProbeAtATime(t *testing.T) {
+func TestGetUserProbesRecoveringServerOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetch := resiliencetest.Script(
 			resiliencetest.Step[User]{Err: errors.New("status 503")},
@@ -137,17 +140,17 @@ func TestARecoveringServerGetsOneProbeAtATime(t *testing.T) {
 		}
 		synctest.Wait() // until each has been refused, or is the probe
 		if fetch.Calls() != 2 || fetch.Running() != 1 {
-			t.Errorf("%d calls, %d running", fetch.Calls(), fetch.Running())
+			t.Errorf("got %d calls, %d running, want 2, 1", fetch.Calls(), fetch.Running())
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if users.State() != breaker.Closed {
-			t.Errorf("state is %v after the probe", users.State())
+			t.Errorf("got state %v after the probe, want closed", users.State())
 		}
 	})
 }
 
-func TestADriverThatIgnoresItsContextHoldsNoCaller(t *testing.T) {
+func TestQueryTimesOutThoughDriverIgnoresContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		query := resiliencetest.IgnoresContext[User](time.Minute)
 		limit := timeout.New(timeout.Config{Limit: time.Second, Abandon: 2})
@@ -155,16 +158,16 @@ func TestADriverThatIgnoresItsContextHoldsNoCaller(t *testing.T) {
 			_, _ = resilience.Do(t.Context(), limit, query.Do)
 		}
 		if query.Calls() != 2 || limit.Abandoned() != 2 { // the other three were refused
-			t.Errorf("%d calls, %d left running", query.Calls(), limit.Abandoned())
+			t.Errorf("got %d calls, %d left running, want 2, 2", query.Calls(), limit.Abandoned())
 		}
 		time.Sleep(time.Minute) // until they end: the bubble fails a test that leaves a goroutine behind
 		if query.Running() != 0 || limit.Abandoned() != 0 {
-			t.Errorf("%d running, %d left running", query.Running(), limit.Abandoned())
+			t.Errorf("got %d running, %d left running, want 0, 0", query.Running(), limit.Abandoned())
 		}
 	})
 }
 
-func TestAnOpenBreakerEndsTheRetrying(t *testing.T) {
+func TestGetUserStopsRetryingWhenBreakerOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		attempts := &resiliencetest.Recorder{Name: "attempt"}
 		fetch := resiliencetest.Slow[User](100 * time.Millisecond).Failing(errors.New("no route"))
@@ -175,9 +178,9 @@ func TestAnOpenBreakerEndsTheRetrying(t *testing.T) {
 		)(t.Context())
 		want := "attempt 1 at 0s: error after 100ms: no route\n" +
 			"attempt 2 at 1.1s: error after 100ms: no route\n" +
-			"attempt 3 at 2.2s: turned away after 0s: breaker users: open, retry in 4s\n"
+			"attempt 3 at 2.2s: refused after 0s: breaker users: open, retry in 4s\n"
 		if attempts.String() != want {
-			t.Errorf("%swant\n%s", attempts, want)
+			t.Errorf("got\n%swant\n%s", attempts, want)
 		}
 	})
 }

@@ -11,31 +11,33 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// A Recorder is a policy that changes nothing and records what passes through it. Where it stands in a pipeline is what it
-// sees: outside of retry the calls, inside of it the attempts. It does not see values: no policy does.
+// A Recorder is a policy that records what passes through it and changes nothing. What it sees
+// depends on its place in the pipeline: calls outside retry, attempts inside. Like any policy, it
+// doesn't see values.
 //
-// The zero Recorder is ready, and a pointer to it is the policy. It is safe for concurrent use. It keeps all that it has
-// recorded, and takes a panic up and panics again with the same value, on top of the same stack.
+// The zero Recorder is ready to use; its pointer is the policy. It is safe for concurrent use. It
+// keeps every run that it has recorded. It recovers a panic and panics again with the same value,
+// on the same stack.
 type Recorder struct {
-	Name string // what its lines in String begin with
+	Name string // the prefix of the lines of String
 
 	mu    sync.Mutex // guards the following
 	first time.Time  // when runs[0] began
 	runs  []Run      // in the order in which they began
 }
 
-// A Run is one run of the rest of a pipeline, as a [Recorder] saw it.
+// A Run is one run of the rest of the pipeline, as a [Recorder] saw it.
 type Run struct {
-	Began  time.Duration // since the recorder's first run began
-	Ended  bool          // false while it is running; the rest is zero then
-	Took   time.Duration
-	Starts int   // how often it started the effector; 0: the call was turned away further in
-	Err    error // what it returned
-	Panic  any   // what it panicked with, nil if it did not
-	Goexit bool  // whether it ended by runtime.Goexit, as with t.FailNow
+	Began  time.Duration // time since the recorder's first run began
+	Ended  bool          // false while the run is running; the following fields are zero until it ends
+	Took   time.Duration // how long it ran
+	Starts int           // number of starts of the effector; 0 if an inner policy refused the call
+	Err    error         // the error that it returned
+	Panic  any           // the value that it panicked with, nil if it didn't panic
+	Goexit bool          // whether it ended with runtime.Goexit, as t.FailNow does
 }
 
-// Run runs next, records it and returns its error.
+// Run runs next, records the run, and returns its error.
 func (r *Recorder) Run(ctx context.Context, next resilience.Next) (err error) {
 	i := r.begin()
 	starts, returned := next.Starts(), false
@@ -54,7 +56,7 @@ func (r *Recorder) Run(ctx context.Context, next resilience.Next) (err error) {
 func (r *Recorder) begin() (i int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now() // under mu, so that the runs are in order
+	now := time.Now() // with mu held, so that the runs are in order
 	if len(r.runs) == 0 {
 		r.first = now
 	}
@@ -71,14 +73,16 @@ func (r *Recorder) end(i int, run Run) {
 	r.runs[i] = run
 }
 
-// Runs gives what was recorded so far, in the order in which the runs began. It may be called while calls are running.
+// Runs returns a copy of the runs so far, in the order in which they began. It may be called while
+// calls are running.
 func (r *Recorder) Runs() []Run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.runs)
 }
 
-// String tells the runs in the order in which they began, a line for each, as in "attempt 2 at 1.1s: error after 100ms: EOF".
+// String returns one line for each run, in the order in which they began, for example
+// "attempt 2 at 1.1s: error after 100ms: EOF".
 func (r *Recorder) String() string {
 	var text strings.Builder
 	for i, run := range r.Runs() {
@@ -90,7 +94,7 @@ func (r *Recorder) String() string {
 	return text.String()
 }
 
-// String tells how the run ended, in one line: "ok after 2s".
+// String returns how the run ended, in one line, for example "ok after 2s".
 func (r Run) String() string {
 	switch {
 	case !r.Ended:
@@ -104,14 +108,14 @@ func (r Run) String() string {
 	case r.Goexit:
 		return fmt.Sprintf("Goexit after %v", r.Took)
 	case r.Err != nil && r.Starts == 0:
-		return fmt.Sprintf("turned away after %v: %s", r.Took, oneLine(r.Err))
+		return fmt.Sprintf("refused after %v: %s", r.Took, oneLine(r.Err))
 	case r.Err != nil:
 		return fmt.Sprintf("error after %v: %s", r.Took, oneLine(r.Err))
 	}
 	return fmt.Sprintf("ok after %v", r.Took)
 }
 
-// oneLine is the text of an error or another value; that of errors.Join has a line for each error.
+// oneLine returns the text of a value in one line. The text of an errors.Join error has several.
 func oneLine(value any) string {
 	return strings.ReplaceAll(fmt.Sprint(value), "\n", "; ")
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-func TestTheRecorderSeesWhatPassesWhereItStands(t *testing.T) {
+func TestRecorderSeesCallsOrAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := &resiliencetest.Recorder{Name: "call"}
 		attempts := &resiliencetest.Recorder{}
@@ -33,7 +33,7 @@ func TestTheRecorderSeesWhatPassesWhereItStands(t *testing.T) {
 		call := resilience.Compose(script.Do, calls, retry.New(retry.Config{Backoff: retry.Constant(time.Minute)}), attempts)
 		time.Sleep(time.Hour) // Began counts from the first run
 		if value, err := call(t.Context()); value != 1 || err != nil {
-			t.Errorf("%v, %v", value, err)
+			t.Errorf("got %v, %v", value, err)
 		}
 		for _, test := range []struct {
 			recorder *resiliencetest.Recorder
@@ -47,37 +47,37 @@ func TestTheRecorderSeesWhatPassesWhereItStands(t *testing.T) {
 			}, "1 at 0s: error after 1s: own\n2 at 1m1s: ok after 2s\n"},
 		} {
 			if got := test.recorder.Runs(); !reflect.DeepEqual(got, test.runs) {
-				t.Errorf("%+v\nwant %+v", got, test.runs)
+				t.Errorf("got %+v, want %+v", got, test.runs)
 			}
 			if got := test.recorder.String(); got != test.text {
-				t.Errorf("%swant %s", got, test.text)
+				t.Errorf("got %swant %s", got, test.text)
 			}
 		}
 	})
 }
 
-func TestTheRecorderChangesNothing(t *testing.T) {
+func TestRecorderChangesNothing(t *testing.T) {
 	type key struct{}
 	ctx := context.WithValue(t.Context(), key{}, "v")
 	e := func(inner context.Context) (string, error) {
 		if inner != ctx {
-			t.Error("the effector got another ctx")
+			t.Error("the effector received another context")
 		}
 		return "value", errOwn
 	}
 	if value, err := resilience.Compose(e, &resiliencetest.Recorder{})(ctx); value != "value" || err != errOwn {
-		t.Errorf("%q, %v", value, err)
+		t.Errorf("got %q, %v", value, err)
 	}
 }
 
-func TestTheRecorderOfNothingIsEmpty(t *testing.T) {
+func TestRecorderStartsEmpty(t *testing.T) {
 	var r resiliencetest.Recorder
 	if len(r.Runs()) != 0 || r.String() != "" {
-		t.Errorf("%v, %q", r.Runs(), r.String())
+		t.Errorf("got %v, %q, want none", r.Runs(), r.String())
 	}
 }
 
-func TestTheRecorderTellsRefusalsFromErrors(t *testing.T) {
+func TestRecorderDistinguishesRefusalsFromErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		forced := breaker.New(breaker.Config{})
 		forced.ForceOpen()
@@ -85,68 +85,68 @@ func TestTheRecorderTellsRefusalsFromErrors(t *testing.T) {
 		resilience.Compose(resiliencetest.FailAfter[int](0).Do, &r, forced)(t.Context())
 		// The effector's own error says that another dependency refused: this call was made.
 		resilience.Compose(resiliencetest.FailAfter[int](0).Failing(breaker.ErrOpen).Do, &r)(t.Context())
-		want := "1 at 0s: turned away after 0s: breaker: forced open\n2 at 0s: error after 0s: breaker: open\n"
+		want := "1 at 0s: refused after 0s: breaker: forced open\n2 at 0s: error after 0s: breaker: open\n"
 		if got := r.String(); got != want {
-			t.Errorf("%swant %s", got, want)
+			t.Errorf("got %swant %s", got, want)
 		}
 		if runs := r.Runs(); runs[0].Starts != 0 || !errors.Is(runs[0].Err, breaker.ErrOpen) || runs[1].Starts != 1 {
-			t.Errorf("%+v", runs)
+			t.Errorf("got %+v", runs)
 		}
 	})
 }
 
-func TestTheRecorderTellsWhatIsStillRunning(t *testing.T) {
+func TestRecorderReportsRunningCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outside, inside resiliencetest.Recorder
-		apart := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
-		call := resilience.Compose(resiliencetest.IgnoresContext[int](time.Minute).Do, &outside, apart, &inside)
+		abandoning := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
+		call := resilience.Compose(resiliencetest.IgnoresContext[int](time.Minute).Do, &outside, abandoning, &inside)
 		if _, err := call(t.Context()); !errors.Is(err, timeout.ErrTimeout) {
 			t.Error(err)
 		}
 		if got, want := inside.String(), "1 at 0s: still running\n"; got != want {
-			t.Errorf("%swant %s", got, want)
+			t.Errorf("got %swant %s", got, want)
 		}
 		if got := inside.Runs(); !reflect.DeepEqual(got, []resiliencetest.Run{{}}) {
-			t.Errorf("%+v", got)
+			t.Errorf("got %+v", got)
 		}
 		before := inside.Runs()
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if got, want := inside.String(), "1 at 0s: ok after 1m0s\n"; got != want {
-			t.Errorf("%swant %s", got, want)
+			t.Errorf("got %swant %s", got, want)
 		}
 		if got, want := outside.String(), "1 at 0s: error after 1s: timeout: limit of 1s passed\n"; got != want {
-			t.Errorf("%swant %s", got, want)
+			t.Errorf("got %swant %s", got, want)
 		}
 		if before[0].Ended {
-			t.Error("Runs changed after it was given")
+			t.Error("the slice returned by Runs changed")
 		}
 	})
 }
 
 func explode(context.Context) (int, error) { panic(errOwn) }
 
-func TestAPanicPassesTheRecorderWithItsStack(t *testing.T) {
+func TestRecorderPassesPanicWithStack(t *testing.T) {
 	var r resiliencetest.Recorder
 	func() {
 		defer func() {
 			value, stack := recover(), string(debug.Stack())
 			if value != errOwn || !strings.Contains(stack, "resiliencetest_test.explode(") {
-				t.Errorf("panicked with %v at %s", value, stack)
+				t.Errorf("got panic %v at %s", value, stack)
 			}
 		}()
 		resilience.Compose(explode, &r)(t.Context())
 	}()
 	run := r.Runs()[0]
 	if !run.Ended || run.Panic != errOwn || run.Goexit || run.Err != nil || run.Starts != 1 {
-		t.Errorf("%+v", run)
+		t.Errorf("got %+v", run)
 	}
 	if !strings.HasPrefix(run.String(), "panic after ") || !strings.HasSuffix(run.String(), ": own") {
-		t.Error(run)
+		t.Errorf("got %v", run)
 	}
 }
 
-func TestGoexitPassesTheRecorder(t *testing.T) {
+func TestRecorderPassesGoexit(t *testing.T) {
 	var r resiliencetest.Recorder
 	ended := make(chan struct{})
 	go func() {
@@ -157,37 +157,37 @@ func TestGoexitPassesTheRecorder(t *testing.T) {
 	<-ended
 	run := r.Runs()[0]
 	if !run.Ended || !run.Goexit || run.Panic != nil || run.Err != nil || run.Starts != 1 {
-		t.Errorf("%+v", run)
+		t.Errorf("got %+v", run)
 	}
 	if !strings.HasPrefix(run.String(), "Goexit after ") {
-		t.Error(run)
+		t.Errorf("got %v", run)
 	}
 }
 
-func TestARunIsToldInOneLine(t *testing.T) {
-	elsewhere := &resilience.PanicError{Value: errOwn, Stack: []byte("goroutine 1")}
+func TestRunStringIsOneLine(t *testing.T) {
+	forwarded := &resilience.PanicError{Value: errOwn, Stack: []byte("goroutine 1")}
 	for want, run := range map[string]resiliencetest.Run{
 		"still running":              {},
 		"ok after 1s":                {Ended: true, Took: time.Second, Starts: 1},
-		"ok after 0s":                {Ended: true}, // a policy further in answered without a call
+		"ok after 0s":                {Ended: true}, // an inner policy answered without a call
 		"error after 1s: own; cause": {Ended: true, Took: time.Second, Starts: 1, Err: errors.Join(errOwn, errCause)},
-		"turned away after 1s: own":  {Ended: true, Took: time.Second, Err: errOwn},
+		"refused after 1s: own":      {Ended: true, Took: time.Second, Err: errOwn},
 		"panic after 1s: a; b":       {Ended: true, Took: time.Second, Panic: "a\nb"},
-		"panic after 1s: own":        {Ended: true, Took: time.Second, Panic: elsewhere},
+		"panic after 1s: own":        {Ended: true, Took: time.Second, Panic: forwarded},
 		"Goexit after 1s":            {Ended: true, Took: time.Second, Starts: 1, Goexit: true},
 	} {
 		if got := run.String(); got != want {
-			t.Errorf("%s, want %s", got, want)
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }
 
-func TestTheRecorderKeepsEveryRunOfManyCallersInOrder(t *testing.T) {
+func TestRecorderOrdersRunsOfConcurrentCallers(t *testing.T) {
 	const callers, each = 16, 40
 	r := &resiliencetest.Recorder{Name: "call"}
 	e := resiliencetest.Flaky[int](0.3, 7)
 	call := resilience.Compose(e.Do, r)
-	_, want := fates(t.Context(), resiliencetest.Flaky[int](0.3, 7), callers*each)
+	_, want := pattern(t.Context(), resiliencetest.Flaky[int](0.3, 7), callers*each)
 	var g errgroup.Group
 	for range callers {
 		g.Go(func() error {
@@ -206,19 +206,19 @@ func TestTheRecorderKeepsEveryRunOfManyCallersInOrder(t *testing.T) {
 	runs, failures := r.Runs(), 0
 	for _, run := range runs {
 		if !run.Ended || run.Starts != 1 || run.Began < 0 || run.Took < 0 {
-			t.Fatalf("%+v", run)
+			t.Fatalf("got %+v", run)
 		}
 		if run.Err != nil {
 			failures++
 		}
 	}
 	if len(runs) != callers*each || failures != want {
-		t.Errorf("%d runs, %d failures; want %d", len(runs), failures, want)
+		t.Errorf("got %d runs, %d failures, want %d, %d", len(runs), failures, callers*each, want)
 	}
 	if !slices.IsSortedFunc(runs, func(a, b resiliencetest.Run) int { return int(a.Began - b.Began) }) {
 		t.Error("the runs are not in the order in which they began")
 	}
 	if lines := strings.Count(r.String(), "\n"); lines != len(runs) {
-		t.Errorf("%d lines for %d runs", lines, len(runs))
+		t.Errorf("got %d lines for %d runs", lines, len(runs))
 	}
 }

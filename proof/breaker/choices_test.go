@@ -7,10 +7,10 @@ import (
 	"github.com/effector-go/resilience/breaker"
 )
 
-// choices are what the documents leave open, decided as the real breaker decided it: the reference asks only where two answers
-// are lawful, and takes only a lawful one.
+// choices answers what the documents leave open, as the real breaker decided it. The reference asks
+// only where two answers are valid, and accepts only a valid one.
 type choices struct {
-	opened  func() bool // whether it opened at this call
+	opened  func() bool // whether the real breaker opened at this call
 	lasting func(shortest, longest time.Duration) time.Duration
 }
 
@@ -21,18 +21,20 @@ type result struct {
 	slow    bool
 }
 
-// A told is what OnStateChange has to hear, with one of the snapshots.
-type told struct {
+// A change is a transition that OnStateChange must be called with, with one of the snapshots.
+type change struct {
 	from, to  breaker.State
 	at        time.Time
 	snapshots []breaker.Snapshot
 }
 
-// A reading of the window. Slow calls are a share of all calls, which ignored ones and running ones may be among.
+// A reading is what the window holds. slow is a share of all, which includes ignored and running
+// calls.
 type reading struct{ calls, failures, slow, all int }
 
-// window gives every lawful reading. A call leaves the window when it is between nine tenths of it and the whole old. One that
-// runs is found slow when it has run for between SlowCall and an eighth more. There is one border for all calls in each.
+// window returns every valid reading. A call leaves the window when its age is between nine tenths
+// of the window and the whole window. A running call becomes slow when its age is between SlowCall
+// and an eighth more. Each has one border for all calls.
 func (r *reference) window(now time.Time) (readings []reading) {
 	ended := make([]time.Time, len(r.ended))
 	for i, e := range r.ended {
@@ -67,17 +69,18 @@ func (r *reference) window(now time.Time) (readings []reading) {
 	return readings
 }
 
-// borders gives every number of times that may count as old, oldest first: none before young, all from old on.
-func borders(now time.Time, times []time.Time, young, old time.Duration) (lawful []int) {
+// borders returns every number of times, oldest first, that may count as old: none younger than
+// young, and all from old on.
+func borders(now time.Time, times []time.Time, young, old time.Duration) (valid []int) {
 	for n := range len(times) + 1 {
 		tooEarly := n > 0 && now.Sub(times[n-1]) < young
 		tooLate := n < len(times) && now.Sub(times[n]) >= old
 		torn := n > 0 && n < len(times) && times[n].Equal(times[n-1])
 		if !tooEarly && !tooLate && !torn {
-			lawful = append(lawful, n)
+			valid = append(valid, n)
 		}
 	}
-	return lawful
+	return valid
 }
 
 // refuses reports whether the next call would be refused.
@@ -87,8 +90,8 @@ func (r *reference) refuses() bool {
 	return r.shut() && !r.c.DryRun
 }
 
-// snapshots gives every lawful Snapshot.
-func (r *reference) snapshots(now time.Time) (lawful []breaker.Snapshot) {
+// snapshots returns every valid Snapshot.
+func (r *reference) snapshots(now time.Time) (valid []breaker.Snapshot) {
 	s := breaker.Snapshot{Name: r.c.Name, State: r.state, Since: r.since.Round(0), Until: r.until.Round(0), Openings: r.inARow(now)}
 	if r.state == breaker.HalfOpen {
 		s.Calls, s.Failures, s.Running = r.succeeded+r.failed, r.failed, len(r.running)
@@ -116,9 +119,9 @@ func (r *reference) snapshots(now time.Time) (lawful []breaker.Snapshot) {
 		if r.c.SlowRate > 0 {
 			s.Slow = n.slow
 		}
-		lawful = append(lawful, s)
+		valid = append(valid, s)
 	}
-	return lawful
+	return valid
 }
 
 func count(failed []bool) (n int) {

@@ -14,17 +14,20 @@ import (
 	"github.com/effector-go/resilience/proof/internal/cases"
 )
 
-// Histories that can be searched for an order are short. In these tests far more calls race, and what is looked at is the sum.
+// Histories must be short to be searched for an order. In these tests far more calls race, and only
+// the sums are checked.
 
 const callers = 4
 
-// calls of a caller. Under the race detector, which makes goroutines meet less often, fewer do: it is there for the data races.
+// calls is the number of calls of a caller. It is smaller under the race detector, which makes
+// collisions less frequent: there the tests look for data races.
 var calls = map[bool]int{false: 50_000, true: 2_000}[cases.Race]
 
-// A tally is what callers did.
+// A tally is what the callers did.
 type tally struct{ failures, successes, left atomic.Int64 }
 
-// callAll has callers make and end all calls at once, so many times: failed of ten fail, and each caller leaves one call running.
+// callAll has all callers make and end calls concurrently, repeated the given number of times. Of
+// ten calls, failed fail. Each caller leaves one call running.
 func callAll(t *testing.T, b *breaker.Breaker, times, failed int) (failures, successes, left int) {
 	t.Helper()
 	var sums tally
@@ -65,24 +68,24 @@ func callSome(b *breaker.Breaker, failed int, sums *tally) error {
 	return err
 }
 
-func TestNoFailureInARowIsLost(t *testing.T) {
+func TestConsecutiveLosesNoFailure(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1e9})
 	failures, _, _ := callAll(t, b, 25, 10)
 	if s := b.Snapshot(); s.Consecutive != failures {
-		t.Fatalf("%+v after %d failures", s, failures)
+		t.Fatalf("got %+v, want %d failures in a row", s, failures)
 	}
 }
 
-func TestNothingIsLostFromTheLeak(t *testing.T) {
+func TestLeakyLosesNoCall(t *testing.T) {
 	b := breaker.New(breaker.Config{Leaky: 1e9})
 	before, _, _ := callAll(t, b, 2, 10)
 	failures, successes, _ := callAll(t, b, 20, 5)
 	if s, want := b.Snapshot(), before+failures-successes; s.Leak != want {
-		t.Fatalf("%+v, want a leak of %d", s, want)
+		t.Fatalf("got %+v, want a leak of %d", s, want)
 	}
 }
 
-func TestLastCallsForgetWhatHasGone(t *testing.T) {
+func TestLastCallsForgetOldFailures(t *testing.T) {
 	b := breaker.New(breaker.Config{Failures: 100, LastCalls: 100})
 	callAll(t, b, 5, 1)
 	for range 100 {
@@ -93,22 +96,22 @@ func TestLastCallsForgetWhatHasGone(t *testing.T) {
 		p.Done(nil)
 	}
 	if s := b.Snapshot(); s.Calls != 100 || s.Failures != 0 {
-		t.Fatalf("%+v after 100 successes", s)
+		t.Fatalf("got %+v after 100 successes, want no failures", s)
 	}
 }
 
-func TestNoCallOfTheWindowIsLost(t *testing.T) {
+func TestWindowLosesNoCall(t *testing.T) {
 	b := breaker.New(breaker.Config{
 		FailureRate: 1, SlowRate: 1, SlowCall: 10 * time.Hour, MinCalls: 1e9, Window: 100 * time.Hour,
 	})
 	failures, successes, left := callAll(t, b, 4, 3)
 	if s := b.Snapshot(); s.Calls != failures+successes || s.Failures != failures || s.Running != left || s.Slow != 0 {
-		t.Fatalf("%+v after %d failures and %d successes, %d running", s, failures, successes, left)
+		t.Fatalf("got %+v, want %d failures, %d successes, %d running", s, failures, successes, left)
 	}
 }
 
-// Two goroutines end the same permits in step, so that they meet at many.
-func TestPermitEndedByTwoCountsOnce(t *testing.T) {
+// Two goroutines end the same permits in step, so that they collide at many of them.
+func TestPermitEndedTwiceCountsOnce(t *testing.T) {
 	b := breaker.New(breaker.Config{Consecutive: 1e9})
 	permits := make([]breaker.Permit, 6*calls)
 	starts := make([]*start, len(permits))
@@ -133,11 +136,11 @@ func TestPermitEndedByTwoCountsOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s := b.Snapshot(); s.Consecutive != len(permits) {
-		t.Fatalf("%+v after %d failures", s, len(permits))
+		t.Fatalf("got %+v, want %d failures", s, len(permits))
 	}
 }
 
-// A start lets so many goroutines go at one moment.
+// A start releases n goroutines at the same moment.
 type start struct{ missing atomic.Int32 }
 
 func newStart(n int32) *start {
@@ -146,7 +149,7 @@ func newStart(n int32) *start {
 	return s
 }
 
-// wait turns at first, to be quick, and then gives way, since there may be one processor.
+// wait spins first, which is fast, and then yields, because there may be only one processor.
 func (s *start) wait() {
 	s.missing.Add(-1)
 	for turns := 0; s.missing.Load() > 0; turns++ {

@@ -20,9 +20,9 @@ import (
 	"github.com/effector-go/resilience/proof/internal/cases"
 )
 
-// Each of these tests records what goroutines that race see of a breaker, and looks for one order of their commands, one after
-// the other, in which the specification gives the same answers. Open times are so long that no state changes by time, but for
-// the last of them.
+// Each of these tests records what racing goroutines see of a breaker. It looks for a sequential
+// order of their commands in which the specification returns the same answers. Open times are so
+// long that time changes no state, except in the last test.
 
 func TestConsecutiveIsLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{Consecutive: 3})
@@ -40,15 +40,15 @@ func TestFailureRateIsLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{FailureRate: 0.5, MinCalls: 4, Window: 100 * time.Hour})
 }
 
-func TestRunningCallsAreLinearizable(t *testing.T) {
+func TestBreakerRunningCallsAreLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{Consecutive: 3, SlowRate: 1, SlowCall: time.Hour, Window: 100 * time.Hour})
 }
 
-func TestOneProbeIsLinearizable(t *testing.T) {
+func TestBreakerOneProbeIsLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{Consecutive: 2}, halfOpen)
 }
 
-func TestProbesAreLinearizable(t *testing.T) {
+func TestBreakerProbesAreLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{Consecutive: 2, Probes: 2, ProbeSuccesses: 3, ProbeFailures: 2}, halfOpen)
 }
 
@@ -56,8 +56,8 @@ func TestDryRunIsLinearizable(t *testing.T) {
 	linearizable(t, breaker.Config{Consecutive: 2, DryRun: true})
 }
 
-// In this one everybody comes in the instant in which the open time ends, and so does the breaker's own timer.
-func TestTheEndOfAnOpenTimeIsLinearizable(t *testing.T) {
+// All workers arrive in the instant in which the open time ends, as does the breaker's own timer.
+func TestBreakerOpenTimeEndIsLinearizable(t *testing.T) {
 	c, model := settled(breaker.Config{Consecutive: 2, Probes: 2})
 	verbs := []verb{acquire, acquire, do, done, done, done, look, cancel, reset, halfOpen, forceOpen}
 	for range cases.Racing() {
@@ -69,11 +69,11 @@ func TestTheEndOfAnOpenTimeIsLinearizable(t *testing.T) {
 
 const (
 	workers  = 4
-	commands = 6  // of a worker
-	most     = 32 // permits of a history
+	commands = 6  // per worker
+	most     = 32 // permits in a history
 )
 
-// settled gives the configuration with what is not of interest set, and the model of its histories.
+// settled returns the configuration with the remaining fields set, and the model of its histories.
 func settled(c breaker.Config) (breaker.Config, porcupine.Model) {
 	c.OpenFor, c.MaxOpenFor, c.ProbeTimeout = time.Hour, time.Hour, time.Hour
 	c.Probes, c.ProbeFailures = max(1, c.Probes), max(1, c.ProbeFailures)
@@ -87,7 +87,7 @@ func settled(c breaker.Config) (breaker.Config, porcupine.Model) {
 	}
 }
 
-// linearizable checks as many histories as rapid is to check cases. Each begins with first.
+// linearizable checks as many histories as rapid checks cases. Each history begins with first.
 func linearizable(t *testing.T, c breaker.Config, first ...verb) {
 	c, model := settled(c)
 	traffic := []verb{acquire, acquire, done, done, done, done, done, done, do, look}
@@ -108,12 +108,13 @@ func check(t *testing.T, model porcupine.Model, history []porcupine.Operation) {
 	}
 }
 
-// race lets workers do random commands with one breaker, and records them, after one has done the first ones and acquired some permits. With
-// openFor the breaker has then opened, in a bubble, and the workers come when that time is over.
+// race runs workers that do random commands on one breaker, and records the commands. Before that,
+// one worker does the first commands and acquires some permits. If openFor is set, the breaker has
+// also opened, in a bubble, and the workers start when the open time ends.
 func race(t *testing.T, c breaker.Config, verbs, first []verb, openFor time.Duration) (history []porcupine.Operation) {
-	told := ""
+	changes := ""
 	c.OnStateChange = func(tr breaker.Transition) {
-		told += transition(tr.From, tr.To) // the race detector sees it if two are told at a time
+		changes += transition(tr.From, tr.To) // the race detector reports concurrent calls
 		runtime.Gosched()
 	}
 	outcomes := []breaker.Outcome{breaker.Success, breaker.Failure, breaker.Failure}
@@ -158,39 +159,39 @@ func race(t *testing.T, c breaker.Config, verbs, first []verb, openFor time.Dura
 		t.Fatal(err)
 	}
 	if r.timed {
-		synctest.Wait() // for the breaker's timer
+		synctest.Wait() // until the breaker's timer has run
 		history = append(history,
 			porcupine.Operation{ClientId: workers, Input: command{verb: fallDue}, Output: answer{}, Call: due, Return: due},
 			porcupine.Operation{ClientId: workers, Input: command{verb: tick}, Output: answer{}, Call: due + 1, Return: r.now()})
 	}
 	end := r.record(0, command{verb: sumUp})
 	sum := end[0].Output.(answer)
-	sum.sum.told = told
+	sum.sum.changes = changes
 	end[0].Output = sum
 	return slices.Concat(history, slices.Concat(histories[:]...), end)
 }
 
-// A recorder does commands and notes when each began and ended.
+// A recorder does commands and records when each began and ended.
 type recorder struct {
 	breaker *breaker.Breaker
 	begin   time.Time
-	timed   bool         // in a bubble, where time stands still while commands race
-	ending  []verb       // the moments of a call's end
-	clock   atomic.Int64 // of its own, for this case
+	timed   bool         // in a bubble, where the clock doesn't advance while commands race
+	ending  []verb       // the steps of a call's end
+	clock   atomic.Int64 // the recorder's own clock if timed
 	asked   atomic.Int32
 	endings atomic.Int32
 	permits [most]atomic.Pointer[breaker.Permit]
 }
 
-// now is a time between that of whatever was before and that of whatever will be.
+// now returns a time between that of all earlier and that of all later commands.
 func (r *recorder) now() int64 {
 	if r.timed {
-		return r.clock.Add(2) // so that there is one between
+		return r.clock.Add(2) // leaves one time in between
 	}
 	return int64(time.Since(r.begin))
 }
 
-// record chooses a permit, does the command and records it. A permit is anybody's.
+// record chooses a permit, does the command, and records it. Any worker may end any permit.
 func (r *recorder) record(worker int, of command) (recorded []porcupine.Operation) {
 	var permit *breaker.Permit
 	if of.verb == done || of.verb == cancel {
@@ -276,7 +277,8 @@ var errIgnored = errors.New("ignored")
 
 var errorOf = map[breaker.Outcome]error{breaker.Failure: failure{}, breaker.Ignored: errIgnored}
 
-// A failure gives way to others when it is asked for its RetryAfter, just before the breaker opens.
+// A failure yields to other goroutines when it is asked for its RetryAfter, just before the breaker
+// opens.
 type failure struct{}
 
 func (failure) Error() string { return "failure" }

@@ -21,36 +21,36 @@ import (
 
 func TestMain(m *testing.M) { cases.Main(m, 1200, 60) }
 
-// In these tests the documents determine every answer, to the nanosecond.
+// In these tests the documents determine every answer, down to the nanosecond.
 
-func TestConsecutiveIsAsDesigned(t *testing.T) {
+func TestConsecutiveMatchesReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		drive(t, drawConfig(t, func(c *breaker.Config) { c.Consecutive = rapid.IntRange(0, 4).Draw(t, "Consecutive") }), exact)
 	})
 }
 
-func TestLeakyIsAsDesigned(t *testing.T) {
+func TestLeakyMatchesReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, leaky(t)), exact) })
 }
 
-func TestLastCallsIsAsDesigned(t *testing.T) {
+func TestLastCallsMatchesReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, lastCalls(t)), exact) })
 }
 
-func TestFailureRateIsAsDesigned(t *testing.T) {
+func TestFailureRateMatchesReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), failureRate(t)), exact) })
 }
 
-func TestSlowRateIsAsDesigned(t *testing.T) {
+func TestSlowRateMatchesReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), slowRate(t)), exact) })
 }
 
-func TestRulesTogetherAreAsDesigned(t *testing.T) {
+func TestBreakerRulesTogetherMatchReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), anyRules(t)), exact) })
 }
 
-// Here open times are drawn at random, within the bounds that Jitter sets.
-func TestJitterKeepsItsBounds(t *testing.T) {
+// Open times are random within the bounds that Jitter sets.
+func TestJitterStaysInBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		drive(t, drawConfig(t, func(c *breaker.Config) {
 			c.Jitter = rapid.SampledFrom([]float64{0.1, 0.5, 1}).Draw(t, "Jitter")
@@ -58,17 +58,18 @@ func TestJitterKeepsItsBounds(t *testing.T) {
 	})
 }
 
-// Here any time may pass, and the window must give one of the lawful answers.
-func TestWindowKeepsItsBounds(t *testing.T) {
+// Any time may pass, and the window must return one of the valid answers.
+func TestWindowStaysInBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), anyRules(t)), bounded) })
 }
 
-// Here calls begin and end about when the first ones become slow. What could go wrong then needs many at the right moments.
-func TestSlowCallsKeepTheirBounds(t *testing.T) {
+// Calls begin and end around the time when the first ones become slow. Faults there need many calls
+// at the right moments.
+func TestSlowCallStaysInBounds(t *testing.T) {
 	for range 5 {
 		rapid.Check(t, func(t *rapid.T) {
 			c := drawConfig(t, window(t), slowRate(t), func(c *breaker.Config) {
-				c.SlowRate = rapid.SampledFrom([]float64{0.5, 0.4, 0.3}).Draw(t, "SlowRate that some calls keep")
+				c.SlowRate = rapid.SampledFrom([]float64{0.5, 0.4, 0.3}).Draw(t, "SlowRate below 1")
 			})
 			rapid.SyncTest(t, func(t *rapid.T) { driveSlowCalls(t, c) })
 		})
@@ -115,8 +116,9 @@ func failureRate(t *rapid.T) rule {
 func slowRate(t *rapid.T) rule {
 	return func(c *breaker.Config) {
 		c.SlowRate = drawRate(t, "SlowRate")
-		// These lie so that on the grid of drive no running call is between SlowCall and an eighth more.
-		share := rapid.SampledFrom([]time.Duration{200, 600, 944, 1300, 1696}).Draw(t, "SlowCall by mille of Window")
+		// With these values, no running call on drive's grid has an age between SlowCall and an
+		// eighth more.
+		share := rapid.SampledFrom([]time.Duration{200, 600, 944, 1300, 1696}).Draw(t, "SlowCall in thousandths of Window")
 		c.SlowCall = windowOf(*c) / 1000 * share
 	}
 }
@@ -170,7 +172,7 @@ func drawConfig(t *rapid.T, rules ...rule) breaker.Config {
 	return c
 }
 
-// A verdict is an error that says its own outcome to classifyVerdict, and how long to wait if that is not 0.
+// A verdict is an error that carries the outcome for classifyVerdict and, if not 0, a RetryAfter.
 type verdict struct {
 	outcome breaker.Outcome
 	after   time.Duration
@@ -194,18 +196,18 @@ const (
 type machine struct {
 	config  breaker.Config
 	exact   bool
-	asks    bool // after every command, for a refusal where there must be one: in half of the cases, as it might itself mend something
+	asks    bool // acquire after every command that must lead to a refusal; only in half of the cases, as it may hide faults
 	real    *breaker.Breaker
 	ref     *reference
-	mu      sync.Mutex // guards told: a timer may tell while a call asks
-	told    []breaker.Transition
-	checked int           // of heard
-	horizon int           // how much of heard is not later than what the reference is doing
+	mu      sync.Mutex // guards changes, which a timer may append to during a call
+	changes []breaker.Transition
+	checked int           // how many reported transitions have been checked
+	horizon int           // how many reported transitions aren't later than what the reference is doing
 	offset  time.Duration // of the grid
 	calls   []*both
 }
 
-// both are one call of the breaker and of the reference.
+// both is one call through the breaker and the reference.
 type both struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -213,27 +215,27 @@ type both struct {
 	ref    *call
 }
 
-// drive does every command. In an exact test the documents determine every answer.
+// drive does random commands. In an exact test the documents determine every answer.
 func drive(t *rapid.T, c breaker.Config, exact bool) {
 	rapid.SyncTest(t, func(t *rapid.T) {
 		m := newMachine(t, c, exact)
 		t.Repeat(map[string]func(*rapid.T){
-			"":                m.check,
-			"acquire":         m.acquire,
-			"acquire too":     m.acquire,
-			"dead on arrival": m.deadOnArrival,
-			"do":              m.do,
-			"do too":          m.do,
-			"run":             m.run,
-			"done":            m.done,
-			"done too":        m.done,
-			"cancel":          m.cancel,
-			"lose":            m.lose,
-			"wait":            m.wait,
-			"wait until due":  m.waitUntilDue,
-			"by hand":         m.byHand,
+			"":               m.check,
+			"acquire":        m.acquire,
+			"acquire too":    m.acquire,
+			"done context":   m.doneContext,
+			"do":             m.do,
+			"do too":         m.do,
+			"run":            m.run,
+			"done":           m.done,
+			"done too":       m.done,
+			"cancel":         m.cancel,
+			"lose":           m.lose,
+			"wait":           m.wait,
+			"wait until due": m.waitUntilDue,
+			"force":          m.force,
 		})
-		// Whatever happened, time heals a breaker that nobody forced.
+		// Whatever happened, a breaker that wasn't forced recovers with time.
 		if s := m.real.State(); s == breaker.Open || s == breaker.HalfOpen {
 			time.Sleep(24 * time.Hour)
 			m.check(t)
@@ -244,34 +246,34 @@ func drive(t *rapid.T, c breaker.Config, exact bool) {
 func newMachine(t *rapid.T, c breaker.Config, exact bool) *machine {
 	m := &machine{config: c, exact: exact, horizon: math.MaxInt, asks: rapid.Bool().Draw(t, "asks")}
 	m.offset = windowOf(c) / 100 * time.Duration(rapid.IntRange(0, 9).Draw(t, "grid offset"))
-	c.OnStateChange = m.hear
+	c.OnStateChange = m.report
 	m.real = breaker.New(c)
 	m.ref = newReference(c, choices{
 		opened: func() bool {
 			if exact {
-				t.Fatal("the test is to blame: the design does not determine whether the breaker opens")
+				t.Fatal("fault of the test: the design doesn't determine whether the breaker opens")
 			}
-			return len(m.ref.told) < min(len(m.heard()), m.horizon)
+			return len(m.ref.changes) < min(len(m.reported()), m.horizon)
 		},
 		lasting: func(shortest, longest time.Duration) time.Duration { return m.lasting(t, shortest, longest) },
 	})
 	return m
 }
 
-func (m *machine) hear(tr breaker.Transition) {
+func (m *machine) report(tr breaker.Transition) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.told = append(m.told, tr)
+	m.changes = append(m.changes, tr)
 }
 
-// heard is what was told so far.
-func (m *machine) heard() []breaker.Transition {
+// reported returns the transitions reported so far.
+func (m *machine) reported() []breaker.Transition {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.told
+	return m.changes
 }
 
-// check compares all that can be seen.
+// check compares everything that is visible.
 func (m *machine) check(t *rapid.T) {
 	synctest.Wait()
 	if early := m.offset - time.Since(m.real.Snapshot().Since); m.gridded() && early > 0 {
@@ -288,50 +290,52 @@ func (m *machine) check(t *rapid.T) {
 func (m *machine) compareAll(t *rapid.T) {
 	now := m.ref.now()
 	defer m.ref.Unlock()
-	if len(m.heard()) != len(m.ref.told) {
-		t.Fatalf("%v heard %v, want %v", now, m.heard(), m.ref.told)
+	if len(m.reported()) != len(m.ref.changes) {
+		t.Fatalf("%v: got transitions %v, want %v", now, m.reported(), m.ref.changes)
 	}
-	for ; m.checked < len(m.heard()); m.checked++ {
-		got, want := m.heard()[m.checked], m.ref.told[m.checked]
+	for ; m.checked < len(m.reported()); m.checked++ {
+		got, want := m.reported()[m.checked], m.ref.changes[m.checked]
 		if got.Name != m.config.Name || got.From != want.from || got.To != want.to || !got.At.Equal(want.at) || got.Cause == "" {
-			t.Fatalf("transition %d is %+v, want %+v", m.checked, got, want)
+			t.Fatalf("transition %d: got %+v, want %+v", m.checked, got, want)
 		}
-		m.compare(t, fmt.Sprintf("with transition %d", m.checked), got.Snapshot, want.snapshots)
+		m.compare(t, fmt.Sprintf("of transition %d", m.checked), got.Snapshot, want.snapshots)
 	}
 	if got := m.real.State(); got != m.ref.state {
-		t.Fatalf("state %v, want %v", got, m.ref.state)
+		t.Fatalf("got state %v, want %v", got, m.ref.state)
 	}
 	m.compare(t, "now", m.real.Snapshot(), m.ref.snapshots(now))
 }
 
-func (m *machine) compare(t *rapid.T, when string, got breaker.Snapshot, lawful []breaker.Snapshot) {
+func (m *machine) compare(t *rapid.T, when string, got breaker.Snapshot, valid []breaker.Snapshot) {
 	t.Helper()
 	got.Since, got.Until = got.Since.Round(0), got.Until.Round(0)
-	if m.exact && len(lawful) > 1 {
-		t.Fatalf("the test is to blame: the design does not determine the snapshot: %+v", lawful)
+	if m.exact && len(valid) > 1 {
+		t.Fatalf("fault of the test: the design doesn't determine the snapshot: %+v", valid)
 	}
-	if !slices.Contains(lawful, got) {
-		t.Fatalf("snapshot %s\n%+v, want\n%+v", when, got, lawful)
+	if !slices.Contains(valid, got) {
+		t.Fatalf("snapshot %s: got\n%+v, want one of\n%+v", when, got, valid)
 	}
 }
 
-// lasting is the time that the real breaker drew for the opening that the reference makes now.
+// lasting returns the open time that the real breaker drew for the opening that the reference is
+// making.
 func (m *machine) lasting(t *rapid.T, shortest, longest time.Duration) time.Duration {
-	if len(m.heard()) < len(m.ref.told) {
-		t.Fatalf("no opening was heard, want %v", m.ref.told[len(m.heard()):])
+	if len(m.reported()) < len(m.ref.changes) {
+		t.Fatalf("got no opening, want %v", m.ref.changes[len(m.reported()):])
 	}
 	open := m.real.Snapshot()
-	if after := m.heard()[len(m.ref.told):]; len(after) > 0 {
+	if after := m.reported()[len(m.ref.changes):]; len(after) > 0 {
 		open = after[0].Snapshot
 	}
 	lasted := open.Until.Sub(open.Since)
 	if lasted < shortest || lasted > longest {
-		t.Fatalf("the breaker opened for %v, want %v to %v", lasted, shortest, longest)
+		t.Fatalf("got open time %v, want %v to %v", lasted, shortest, longest)
 	}
 	return lasted
 }
 
-// admitted compares what both said of one call, and reports whether it is to be made.
+// admitted compares what breaker and reference decided on a call. It reports whether the call is
+// admitted.
 func (m *machine) admitted(t *rapid.T, b *both, err error) bool {
 	t.Helper()
 	var by breaker.State
@@ -343,7 +347,7 @@ func (m *machine) admitted(t *rapid.T, b *both, err error) bool {
 		return false
 	}
 	if err != nil {
-		t.Fatalf("refused with %v, want the call to be admitted", err)
+		t.Fatalf("got %v, want the call admitted", err)
 	}
 	return true
 }
@@ -352,10 +356,10 @@ func (m *machine) refused(t *rapid.T, err error, by breaker.State, left time.Dur
 	t.Helper()
 	var e *breaker.OpenError
 	if !errors.As(err, &e) || e.Name != m.config.Name || e.State != by || e.RetryAfter() != left {
-		t.Fatalf("got %v, want a refusal of state %v with %v left", err, by, left)
+		t.Fatalf("got %v, want a refusal in state %v with RetryAfter %v", err, by, left)
 	}
 	if !errors.Is(err, breaker.ErrOpen) || !errors.Is(err, resilience.ErrRefused) {
-		t.Fatalf("%v does not match ErrOpen and ErrRefused", err)
+		t.Fatalf("got %v, want it to match ErrOpen and ErrRefused", err)
 	}
 }
 
@@ -369,7 +373,7 @@ func (m *machine) acquire(t *rapid.T) {
 	}
 }
 
-// beginSome leaves calls that will soon be slow, and some that will not.
+// beginSome starts some calls that will soon be slow and some that won't.
 func (m *machine) beginSome(t *rapid.T) {
 	for range rapid.IntRange(1, 4).Draw(t, "old calls") {
 		m.acquire(t)
@@ -387,15 +391,16 @@ func (m *machine) waitALittle(t *rapid.T) {
 	time.Sleep(m.config.SlowCall / 32 * time.Duration(rapid.IntRange(0, 2).Draw(t, "32nds of SlowCall")))
 }
 
-func (m *machine) deadOnArrival(t *rapid.T) {
+func (m *machine) doneContext(t *rapid.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := m.real.Acquire(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, resilience.ErrRefused) {
-		t.Fatalf("Acquire with a done ctx returned %v", err)
+		t.Fatalf("Acquire with a done context: got %v, want Canceled", err)
 	}
 }
 
-// drawEnd draws how a call ends. A nil error is a success; the ctx is to be canceled where that makes the outcome.
+// drawEnd draws how a call ends. A nil error is a success. cancel is true if canceling the context
+// makes the outcome.
 //
 //lint:ignore ST1008 the error is what is drawn
 func (m *machine) drawEnd(t *rapid.T) (err error, outcome breaker.Outcome, cancel bool) {
@@ -409,7 +414,7 @@ func (m *machine) drawEnd(t *rapid.T) (err error, outcome breaker.Outcome, cance
 		return err, outcome, false
 	}
 	if outcome == breaker.Success {
-		return nil, outcome, rapid.Bool().Draw(t, "ctx canceled")
+		return nil, outcome, rapid.Bool().Draw(t, "context canceled")
 	}
 	return err, outcome, outcome == breaker.Ignored
 }
@@ -422,7 +427,7 @@ func (m *machine) draw(t *rapid.T) (i int, b *both) {
 	return i, m.calls[i]
 }
 
-// done ends a call that may have ended before, or been admitted by an earlier phase.
+// done ends a call that may have ended already, or may belong to an earlier phase.
 func (m *machine) done(t *rapid.T) {
 	_, b := m.draw(t)
 	err, outcome, cancel := m.drawEnd(t)
@@ -454,7 +459,7 @@ func (m *machine) lose(t *rapid.T) {
 	m.calls = slices.Delete(m.calls, i, i+1)
 }
 
-// do makes a call that ends at once, in any way a function can.
+// do makes a call that ends immediately, in any way a function can end.
 func (m *machine) do(t *rapid.T) {
 	ctx, cancelCtx := context.WithCancel(t.Context())
 	defer cancelCtx()
@@ -473,7 +478,7 @@ func (m *machine) do(t *rapid.T) {
 		defer close(finished)
 		defer func() { panicked = recover() }()
 		_, got = breaker.Do(ctx, m.real, func(context.Context) (int, error) {
-			made, m.horizon = true, len(m.heard())
+			made, m.horizon = true, len(m.reported())
 			if cancel {
 				cancelCtx()
 			}
@@ -497,7 +502,7 @@ func (m *machine) do(t *rapid.T) {
 		return
 	}
 	if way == "return" && (!returned || got != err) || way == "panic" && panicked != "boom" || way != "return" && returned {
-		t.Fatalf("Do did not pass on a %s: %v, %v", way, got, panicked)
+		t.Fatalf("Do did not pass on a %s: got %v, %v", way, got, panicked)
 	}
 	if way != "return" {
 		err = nil
@@ -505,14 +510,14 @@ func (m *machine) do(t *rapid.T) {
 	m.ref.done(b.ref, false, outcome, err)
 }
 
-// run makes a call in a pipeline, where a policy further in may turn it away.
+// run makes a call in a pipeline in which an inner policy may refuse it.
 func (m *machine) run(t *rapid.T) {
 	err, outcome, cancel := m.drawEnd(t)
 	ctx, cancelCtx := context.WithCancel(t.Context())
 	defer cancelCtx()
-	turnedAway := rapid.Bool().Draw(t, "turned away")
+	refused := rapid.Bool().Draw(t, "refused by inner policy")
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		if turnedAway {
+		if refused {
 			return err
 		}
 		return next.Run(ctx)
@@ -520,7 +525,7 @@ func (m *machine) run(t *rapid.T) {
 	b := &both{}
 	asked := false
 	got := resilience.Run(ctx, resilience.Pipeline{m.real, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		asked, m.horizon = true, len(m.heard())
+		asked, m.horizon = true, len(m.reported())
 		return next.Run(ctx)
 	}), inner}, func(context.Context) error {
 		if cancel {
@@ -536,34 +541,35 @@ func (m *machine) run(t *rapid.T) {
 		return
 	}
 	if got != err {
-		t.Fatalf("Run returned %v, want %v", got, err)
+		t.Fatalf("Run: got %v, want %v", got, err)
 	}
-	if turnedAway {
+	if refused {
 		outcome = breaker.Ignored
 	}
 	m.ref.done(b.ref, false, outcome, err)
 }
 
-func (m *machine) byHand(t *rapid.T) {
+func (m *machine) force(t *rapid.T) {
 	switch to := rapid.SampledFrom([]breaker.State{breaker.Closed, breaker.HalfOpen, breaker.ForcedOpen, breaker.Disabled}).Draw(t, "to"); to {
 	case breaker.Closed:
 		m.real.Reset()
-		m.ref.byHand(to)
+		m.ref.force(to)
 	case breaker.HalfOpen:
 		m.real.HalfOpen()
-		m.ref.byHand(to)
+		m.ref.force(to)
 	case breaker.ForcedOpen:
 		m.real.ForceOpen()
-		m.ref.byHand(to)
+		m.ref.force(to)
 	case breaker.Disabled:
 		m.real.Disable()
-		m.ref.byHand(to)
+		m.ref.force(to)
 	}
 }
 
-// gridded tells whether only some times leave the design no choice: those of four tenths of Window after the closed phase
-// began, shifted by offset, and nine hundredths after each. Calls that are not more than two of these apart are then surely in
-// one window, those further apart surely not.
+// gridded reports whether the design determines every answer only at some times. These times are
+// four tenths of Window apart, from the beginning of the closed phase on, shifted by offset, each
+// with nine hundredths of Window after it. Calls at most two of these steps apart are certainly in
+// one window, and calls further apart are certainly not.
 func (m *machine) gridded() bool {
 	return m.exact && m.real.State() == breaker.Closed && (m.config.FailureRate > 0 || m.config.SlowRate > 0)
 }
@@ -587,7 +593,7 @@ func (m *machine) wait(t *rapid.T) {
 	time.Sleep(rapid.OneOf(rapid.SampledFrom(times), rapid.Map(some, func(n int64) time.Duration { return time.Duration(n) })).Draw(t, "time"))
 }
 
-// waitUntilDue waits for a moment at which something ends, or one shortly before or after.
+// waitUntilDue waits until a moment at which something ends, or shortly before or after it.
 func (m *machine) waitUntilDue(t *rapid.T) {
 	if m.gridded() {
 		t.Skip("not on the grid")
@@ -597,11 +603,11 @@ func (m *machine) waitUntilDue(t *rapid.T) {
 		t.Skip("nothing is due")
 	}
 	at := rapid.SampledFrom(due).Draw(t, "due")
-	beside := rapid.SampledFrom([]time.Duration{0, -1, 1, -m.config.SlowCall / 16, m.config.SlowCall / 16}).Draw(t, "beside")
-	time.Sleep(time.Until(at) + beside)
+	off := rapid.SampledFrom([]time.Duration{0, -1, 1, -m.config.SlowCall / 16, m.config.SlowCall / 16}).Draw(t, "off by")
+	time.Sleep(time.Until(at) + off)
 }
 
-// due gives every moment still to come at which the documents have something change.
+// due returns every future moment at which something changes according to the documents.
 func (m *machine) due() (at []time.Time) {
 	r := m.ref
 	now := r.now()

@@ -10,23 +10,23 @@ import (
 	"github.com/effector-go/resilience/breaker"
 )
 
-// A reference is a breaker in its plainest form: one lock, lists instead of counters, no timer. It was written from the
-// design alone. What the documents leave open it asks (see choices).
+// A reference is a breaker in its plainest form: one lock, lists instead of counters, no timer. It
+// was written from the design alone. It asks choices about what the documents leave open.
 type reference struct {
 	sync.Mutex
 	choices
-	c        breaker.Config // with its defaults
+	c        breaker.Config // with its defaults filled in
 	state    breaker.State
 	since    time.Time
-	until    time.Time // if open
-	openings int       // in a row
+	until    time.Time // set if open
+	openings int       // consecutive
 	openTime time.Duration
-	told     []told
+	changes  []change
 
-	running           []*call // those that count in this phase, oldest first
+	running           []*call // calls that count in this phase, oldest first
 	row, leak         int
-	last              []bool   // whether each of the last LastCalls failed
-	ended             []result // in this closed phase, oldest first, what Window has left behind too
+	last              []bool   // whether each of the last LastCalls calls failed
+	ended             []result // in this closed phase, oldest first, including those that have left Window
 	succeeded, failed int      // probes
 }
 
@@ -47,7 +47,7 @@ func newReference(c breaker.Config, open choices) *reference {
 	return &reference{choices: open, c: c, since: time.Now()}
 }
 
-// now locks, makes the transitions that are due, each at its own time, and tells the time.
+// now locks, makes the transitions that are due, each at its own time, and returns the time.
 func (r *reference) now() time.Time {
 	r.Lock()
 	for now := time.Now(); ; {
@@ -64,7 +64,7 @@ func (r *reference) now() time.Time {
 	}
 }
 
-// acquire gives a call, or the state that refused it and the time left.
+// acquire returns a call, or the state that refused it and the remaining open time.
 func (r *reference) acquire() (_ *call, refusedBy breaker.State, left time.Duration) {
 	now := r.now()
 	defer r.Unlock()
@@ -86,7 +86,7 @@ func (r *reference) shut() bool {
 	return full || r.state == breaker.Open || r.state == breaker.ForcedOpen
 }
 
-// done reports a call, the first time. One that was canceled counts nothing.
+// done ends a call, once. A canceled one isn't counted.
 func (r *reference) done(of *call, canceled bool, outcome breaker.Outcome, err error) {
 	now := r.now()
 	defer r.Unlock()
@@ -129,7 +129,7 @@ func (r *reference) probe(now time.Time, outcome breaker.Outcome, err error) {
 	}
 }
 
-// judge opens a closed breaker if one of its rules says so.
+// judge opens a closed breaker if one of its rules is met.
 func (r *reference) judge(now time.Time, outcome breaker.Outcome, err error) {
 	may, must := false, true
 	for _, n := range r.window(now) {
@@ -164,9 +164,9 @@ func (r *reference) open(now time.Time, outcome breaker.Outcome, err error) {
 	r.until = now.Add(r.openTime)
 }
 
-// become ends a phase, tells of it and begins the next.
+// become ends a phase, reports the transition, and begins the next phase.
 func (r *reference) become(to breaker.State, at time.Time) {
-	r.told = append(r.told, told{r.state, to, at, r.snapshots(at)})
+	r.changes = append(r.changes, change{r.state, to, at, r.snapshots(at)})
 	r.begin(to, at)
 }
 
@@ -176,7 +176,8 @@ func (r *reference) begin(to breaker.State, at time.Time) {
 	r.running, r.row, r.leak, r.last, r.ended, r.succeeded, r.failed = nil, 0, 0, nil, nil, 0, 0
 }
 
-// inARow is the openings, which a closed phase forgets once it is as long as the open time before it.
+// inARow returns the consecutive openings. A closed phase forgets them once it is as long as the
+// previous open time.
 func (r *reference) inARow(now time.Time) int {
 	if r.state == breaker.Closed && now.Sub(r.since) >= r.openTime {
 		return 0
@@ -184,8 +185,8 @@ func (r *reference) inARow(now time.Time) int {
 	return r.openings
 }
 
-// byHand is ForceOpen, HalfOpen, Disable, and Reset for Closed.
-func (r *reference) byHand(to breaker.State) {
+// force does what ForceOpen, HalfOpen, Disable, and (for Closed) Reset do.
+func (r *reference) force(to breaker.State) {
 	now := r.now()
 	defer r.Unlock()
 	switch {

@@ -13,35 +13,35 @@ type verb int
 
 const (
 	acquire verb = iota
-	claim        // the moment at which a done or cancel becomes the one that counts; its effect comes later
+	claim        // the moment at which a done or cancel becomes the one that counts; it has its effect later
 	done         // the later moment at which it has its effect
-	peek         // with a rate: the still later moment at which the failures are counted, those of others too
-	judge        // the one after it at which the successes are, and the share is known
-	trip         // the last one, at which a closed breaker opens, if it was decided so; other calls may go on between
+	peek         // with a rate: the later moment at which it counts the failures, including those of others
+	judge        // the later moment at which it counts the successes, and knows the share
+	trip         // the last moment, at which a closed breaker opens if that was decided; other calls may continue in between
 	cancel
 	halfOpen
 	reset
 	forceOpen
 	disable
-	look  // at State
-	sumUp // Snapshot and all that was told, when nobody races any more
+	look  // State
+	sumUp // Snapshot and all reported transitions, when no worker runs any more
 	do    // a call by Do, recorded as an acquire and a done
 
-	fallDue // the moment at which the open time is over
-	tick    // the later one at which that has its effect: the timer's, or that of somebody who judges by the clock
+	fallDue // the moment at which the open time ends
+	tick    // the later moment at which that has its effect, by the timer or by a call that checks the clock
 )
 
-var byHand = map[verb]breaker.State{
+var force = map[verb]breaker.State{
 	reset: breaker.Closed, halfOpen: breaker.HalfOpen, forceOpen: breaker.ForcedOpen, disable: breaker.Disabled,
 }
 
 // A command is one operation of a history.
 type command struct {
 	verb    verb
-	permit  int8 // that it asks for or ends
-	ending  int8 // which done or cancel of the history this is of, from 1
+	permit  int8 // that it acquires or ends
+	ending  int8 // the number of the done or cancel in the history, from 1
 	outcome breaker.Outcome
-	byDo    bool // it is a part of a Do
+	byDo    bool // part of a Do
 }
 
 func (c command) String() string {
@@ -69,13 +69,13 @@ func (c command) String() string {
 	case tick:
 		return "tick"
 	}
-	return "by hand " + byHand[c.verb].String()
+	return "force " + force[c.verb].String()
 }
 
 // An answer is what a command returned.
 type answer struct {
 	refused bool
-	state   breaker.State // that refused, or was seen
+	state   breaker.State // that refused the call or was seen
 	sum     summary
 }
 
@@ -92,39 +92,40 @@ func (a answer) String() string {
 type summary struct {
 	calls, failures, row, leak, running, openings int
 
-	told string // every transition
+	changes string // all transitions
 }
 
-// A spec is the specification of a breaker in which no time passes but that of the first opening: a value that can be compared.
+// A spec is the specification of a breaker as a comparable value. No time passes in it except the
+// first open time.
 type spec struct {
 	state     breaker.State
-	due       bool       // its time is over
-	admitted  uint32     // the permits that were given
-	live      uint32     // those that count in this phase
-	claimed   [most]int8 // by the ending
-	ended     uint32     // the endings that have had their effect
-	peeked    uint32     // those that have counted the failures
-	judged    uint32     // and then the successes
-	counted   uint32     // those that are calls of this phase
-	seen      [most]int8 // the failures, by such an ending
-	decided   int8       // the ending that will open this phase
+	due       bool       // the open time is over
+	admitted  uint32     // permits that were acquired
+	live      uint32     // permits that count in this phase
+	claimed   [most]int8 // ending that claimed each permit
+	ended     uint32     // endings that have had their effect
+	peeked    uint32     // endings that have counted the failures
+	judged    uint32     // endings that have then counted the successes
+	counted   uint32     // endings of calls of this phase
+	seen      [most]int8 // failures that each ending counted
+	decided   int8       // ending that will open this phase
 	row, leak int
 	last      string // the last calls, oldest first
-	successes int    // in the window, or probes
+	successes int    // in the window, or of probes
 	failures  int
-	openings  int // in a row
-	told      string
+	openings  int // consecutive
+	changes   string
 }
 
 func (s spec) fresh(to breaker.State) spec {
 	return spec{
 		state: to, admitted: s.admitted, claimed: s.claimed, ended: s.ended, peeked: s.peeked, judged: s.judged,
-		openings: s.openings, told: s.told,
+		openings: s.openings, changes: s.changes,
 	}
 }
 
 func (s spec) become(to breaker.State) spec {
-	s.told += transition(s.state, to)
+	s.changes += transition(s.state, to)
 	if to == breaker.Open {
 		s.openings++
 	}
@@ -133,7 +134,7 @@ func (s spec) become(to breaker.State) spec {
 
 func transition(from, to breaker.State) string { return fmt.Sprintf("%v > %v; ", from, to) }
 
-// step is what a command makes of s, and what it answers.
+// step returns what a command makes of s, and what it answers.
 func (s spec) step(c *breaker.Config, of command) (spec, answer) {
 	switch of.verb {
 	case acquire:
@@ -198,7 +199,7 @@ func (s spec) step(c *breaker.Config, of command) (spec, answer) {
 		return s, answer{state: s.state, sum: s.summary(c)}
 	default:
 		s = s.tick()
-		switch to := byHand[of.verb]; {
+		switch to := force[of.verb]; {
 		case s.state != to:
 			s = s.become(to)
 		case to == breaker.Closed:
@@ -211,7 +212,7 @@ func (s spec) step(c *breaker.Config, of command) (spec, answer) {
 	return s, answer{}
 }
 
-// tick ends an open time that is over.
+// tick ends the open time if it is over.
 func (s spec) tick() spec {
 	if s.due {
 		return s.become(breaker.HalfOpen)
@@ -248,14 +249,14 @@ func (s spec) trips(c *breaker.Config) bool {
 		c.Failures > 0 && strings.Count(s.last, "f") >= c.Failures
 }
 
-// tooMany reports whether so many failures, beside the successes there are now, are more than the rate allows.
+// tooMany reports whether that many failures, with the current successes, reach the rate.
 func (s spec) tooMany(c *breaker.Config, failures int) bool {
 	calls := s.successes + failures
 	return s.state == breaker.Closed && calls >= c.MinCalls && float64(failures)/float64(calls) >= c.FailureRate
 }
 
 func (s spec) summary(c *breaker.Config) summary {
-	sum := summary{openings: s.openings, told: s.told}
+	sum := summary{openings: s.openings, changes: s.changes}
 	windowed := c.FailureRate > 0 || c.SlowRate > 0
 	switch {
 	case s.state == breaker.HalfOpen || s.state == breaker.Closed && windowed:

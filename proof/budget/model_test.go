@@ -1,4 +1,5 @@
-// Package budget holds the real budget against a plain list of tokens: one that lose them as early as the budget may, one as late.
+// Package budget compares the budget with two plain lists of tokens: one that loses them as early
+// as the budget may, and one that loses them as late as it may.
 package budget
 
 import (
@@ -14,9 +15,9 @@ import (
 	"github.com/effector-go/resilience/proof/internal/cases"
 )
 
-// A list is deposits with what is left of each, oldest first, in millionths of a token, and a reserve that fills by itself.
+// A list holds deposits, oldest first, with what is left of each in millionths of a token.
 type list struct {
-	lives    time.Duration // how long a deposit does
+	lives    time.Duration // how long a deposit lives
 	deposits []deposit
 }
 
@@ -41,7 +42,7 @@ func (l *list) tokens() (sum int64) {
 
 const token = 1_000_000
 
-// withdraw takes a token from the oldest deposits, or what there is of one.
+// withdraw takes a token from the oldest deposits, or whatever part of one there is.
 func (l *list) withdraw() {
 	l.expire()
 	for need := int64(token); need > 0 && len(l.deposits) > 0; {
@@ -53,8 +54,8 @@ func (l *list) withdraw() {
 	}
 }
 
-// TestDepositsAreAsDesigned: where both lists agree on whether there is a token, the budget says the same.
-func TestDepositsAreAsDesigned(t *testing.T) {
+// Where both lists agree on whether there is a token, the budget must agree with them.
+func TestBudgetDepositsMatchModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		ratio := rapid.SampledFrom([]int64{50_000, 100_000, 333_333, 500_000, 1_000_000, 2_500_000}).Draw(rt, "ratio")
 		ttl := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 10 * time.Second, time.Hour}).Draw(rt, "TTL")
@@ -74,7 +75,8 @@ func TestDepositsAreAsDesigned(t *testing.T) {
 				default:
 					least, most := early.tokens(), late.tokens()
 					granted := b.Withdraw()
-					// A token in parts may be had or not: what is older than the early list's life goes first, and is gone for it.
+					// Where the lists disagree, both answers are right: the oldest deposits may
+					// have expired, and are withdrawn first.
 					if least >= token && !granted || most < token && granted {
 						rt.Fatalf("step %d: granted %v with %d to %d millionths", n, granted, least, most)
 					}
@@ -89,8 +91,8 @@ func TestDepositsAreAsDesigned(t *testing.T) {
 	})
 }
 
-// TestTheReserveIsAsDesigned: it starts full, with MinPerSecond*TTL tokens, and gives MinPerSecond a second.
-func TestTheReserveIsAsDesigned(t *testing.T) {
+// The reserve starts full, with MinPerSecond*TTL tokens, and refills at MinPerSecond.
+func TestBudgetReserveMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		rate := rapid.SampledFrom([]int{1, 2, 10, 1000}).Draw(rt, "MinPerSecond")
 		seconds := rapid.IntRange(1, 20).Draw(rt, "TTL")
@@ -120,9 +122,10 @@ func TestTheReserveIsAsDesigned(t *testing.T) {
 	})
 }
 
-// TestDepositsGoBeforeTheReserve, which is there when they are not: an extra call takes one from either, and never parts of both. All
-// deposits of this test end at once, so that every answer is determined.
-func TestDepositsGoBeforeTheReserve(t *testing.T) {
+// The reserve is used if the deposits don't hold a whole token. An extra call takes a token from
+// one of them, never parts of both. All deposits of this test expire together, so every answer is
+// determined.
+func TestBudgetUsesDepositsBeforeReserve(t *testing.T) {
 	const ttl, tick = 10 * time.Second, 50 * time.Millisecond
 	rapid.Check(t, func(rt *rapid.T) {
 		ratio := rapid.SampledFrom([]int64{50_000, 100_000, 500_000, 1_000_000, 2_500_000}).Draw(rt, "ratio")
@@ -150,7 +153,7 @@ func TestDepositsGoBeforeTheReserve(t *testing.T) {
 					deposits, oldest = 0, time.Now()
 				default:
 					calls := 1
-					if s == 20 { // empties all, now and then: that shows what was taken from where
+					if s == 20 { // sometimes withdraw everything, which shows where each token came from
 						calls = int(full/token) + 10
 					}
 					for range calls {
@@ -172,8 +175,8 @@ func TestDepositsGoBeforeTheReserve(t *testing.T) {
 	})
 }
 
-// TestNoTokenIsMadeByRacing: any number of callers withdraw what was deposited, and no more.
-func TestNoTokenIsMadeByRacing(t *testing.T) {
+// Any number of callers withdraw what was deposited, and no more.
+func TestBudgetGrantsNoMoreThanDepositedUnderRace(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		callers := rapid.IntRange(1, 8).Draw(rt, "callers")
 		each := rapid.IntRange(1, 200).Draw(rt, "deposits")
@@ -196,7 +199,7 @@ func TestNoTokenIsMadeByRacing(t *testing.T) {
 			granted.Add(1)
 		}
 		if want := int64(callers * each / 4); granted.Load() != want {
-			rt.Fatal(fmt.Sprintf("%d tokens granted of %d deposits of a quarter", granted.Load(), callers*each))
+			rt.Fatal(fmt.Sprintf("got %d tokens for %d deposits of a quarter, want %d", granted.Load(), callers*each, want))
 		}
 	})
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/effector-go/resilience/bulkhead"
 )
 
-// A command is one step of the specification. A call that gets in or gives up takes two in one interval: it comes, and later it has its
-// place or goes.
+// A command is one step of the specification. A call that is admitted or gives up takes two steps
+// in one interval: it arrives, and later it runs or leaves.
 type command struct {
 	verb  verb
 	id    byte // of a call
@@ -30,17 +30,17 @@ type command struct {
 type verb string
 
 const (
-	come     verb = "come"     // and is let in, or waits
-	try      verb = "try"      // as come, but a call whose ctx is done does not find the queue full
-	turnAway verb = "turnAway" // since the queue is full
-	has      verb = "has"      // its place
-	quit     verb = "quit"     // since its ctx ended
-	release  verb = "release"
-	resize   verb = "resize"
-	look     verb = "look"
+	come    verb = "come"   // the call is admitted, or waits
+	try     verb = "try"    // like come, but a call whose context is done doesn't find the queue full
+	refuse  verb = "refuse" // the queue is full
+	has     verb = "has"    // the call runs
+	quit    verb = "quit"   // the call's context has ended
+	release verb = "release"
+	resize  verb = "resize"
+	look    verb = "look"
 )
 
-// A state is that of the specification. Calls are letters.
+// A state is a state of the specification. Each letter is a call.
 type state struct {
 	limit   int
 	running string
@@ -65,7 +65,7 @@ func (s state) without(id byte) state {
 	return s.serve()
 }
 
-// step does the command, and reports whether it may be done, with what look saw.
+// step does the command. It reports whether the command is possible, given what look saw.
 func (s state) step(c command, saw bulkhead.Snapshot) (bool, state) {
 	switch c.verb {
 	case come:
@@ -80,7 +80,7 @@ func (s state) step(c command, saw bulkhead.Snapshot) (bool, state) {
 		} else if len(s.waiting) < queue {
 			s.waiting += string(c.id)
 		}
-	case turnAway:
+	case refuse:
 		return !s.room() && len(s.waiting) == queue, s
 	case has:
 		return strings.Contains(s.running, string(c.id)), s
@@ -97,12 +97,13 @@ func (s state) step(c command, saw bulkhead.Snapshot) (bool, state) {
 
 const (
 	workers = 6
-	calls   = 5 // of a worker
+	calls   = 5 // per worker
 )
 
-// TestABulkheadIsLinearizable: for what goroutines that race see of a bulkhead there is one order of their commands, one after the other, in
-// which a plain queue does the same. So nobody overtakes, no place is lost, and none is given twice.
-func TestABulkheadIsLinearizable(t *testing.T) {
+// There must be a sequential order of the racing goroutines' commands in which a plain queue
+// returns the same answers. So no call overtakes another, no place is lost, and none is taken
+// twice.
+func TestBulkheadIsLinearizable(t *testing.T) {
 	rounds, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
 	if err != nil {
 		t.Fatal(err)
@@ -121,12 +122,13 @@ func TestABulkheadIsLinearizable(t *testing.T) {
 		}
 		history := race(t, bulkhead.New(bulkhead.Config{Limit: limit, Queue: queue}))
 		if !porcupine.CheckOperations(model, history) {
-			t.Fatalf("no order of these commands explains what they returned, with a limit of %d at first:\n%s", limit, describe(history))
+			t.Fatalf("no order of these commands explains what they returned, with an initial limit of %d:\n%s", limit, describe(history))
 		}
 	}
 }
 
-// race lets workers call, each one call at a time, so that whoever waits is served in the end, and records it.
+// race runs workers that make one call after the other, and records the calls. Each worker releases
+// its call, so waiting calls are admitted in the end.
 func race(t *testing.T, b *bulkhead.Bulkhead) []porcupine.Operation {
 	began := time.Now()
 	var histories [workers][]porcupine.Operation
@@ -152,7 +154,7 @@ func race(t *testing.T, b *bulkhead.Bulkhead) []porcupine.Operation {
 				permit, err := b.Acquire(ctx)
 				switch {
 				case errors.Is(err, bulkhead.ErrFull):
-					note(call, none, command{verb: turnAway, id: id})
+					note(call, none, command{verb: refuse, id: id})
 				case err != nil:
 					note(call, none, command{verb: try, id: id}, command{verb: quit, id: id})
 				default:

@@ -1,4 +1,5 @@
-// Package bulkhead holds the real bulkhead against a plain queue, and the histories of racing goroutines against its specification.
+// Package bulkhead compares the bulkhead with a plain queue, and the histories of racing goroutines
+// with its specification.
 package bulkhead
 
 import (
@@ -18,13 +19,13 @@ import (
 	"github.com/effector-go/resilience/bulkhead"
 )
 
-// A line is the reference: callers by their numbers, with nothing that is clever.
+// A line is the reference: it holds callers by number, in the simplest form.
 type line struct {
 	limit, queue int
 	maxWait      time.Duration
 	running      []int
 	waiting      []waiter
-	ends         map[int]string // how the calls that did not get a place ended
+	ends         map[int]string // how the calls that were not admitted ended
 }
 
 type waiter struct {
@@ -83,13 +84,13 @@ func (l *line) drop(which func(waiter) bool, end string) {
 // A crowd is the same callers at the real bulkhead.
 type crowd struct {
 	bulkhead *bulkhead.Bulkhead
-	mu       sync.Mutex // guards the following
+	mu       sync.Mutex // guards the fields below
 	running  map[int]func()
 	cancel   map[int]context.CancelFunc
 	ends     map[int]string
 }
 
-// come makes a call that lasts until it is released, by one of the ways.
+// come makes a call that lasts until it is released. The three ways of calling alternate.
 func (c *crowd) come(ctx context.Context, id int) {
 	ctx, cancel := context.WithCancel(ctx)
 	c.cancel[id] = cancel
@@ -139,8 +140,9 @@ func (c *crowd) end(id int, err error) {
 	c.ends[id] = text
 }
 
-// TestABulkheadIsALine for any order of calls, releases, cancellations, sizes and times: the same callers run, wait, and are turned away.
-func TestABulkheadIsALine(t *testing.T) {
+// For any order of calls, releases, cancellations, sizes, and times, the same callers must run,
+// wait, and be refused.
+func TestBulkheadMatchesPlainQueue(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		config := bulkhead.Config{
 			Limit:   rapid.IntRange(1, 4).Draw(rt, "limit"),
@@ -200,13 +202,13 @@ func (c *crowd) compare(rt *rapid.T, step int, l *line) {
 	defer c.mu.Unlock()
 	slices.Sort(l.running)
 	if got := slices.Sorted(maps.Keys(c.running)); !slices.Equal(got, l.running) {
-		rt.Fatalf("step %d: %v run, want %v", step, got, l.running)
+		rt.Fatalf("step %d: got %v running, want %v", step, got, l.running)
 	}
 	if !maps.Equal(c.ends, l.ends) {
-		rt.Fatalf("step %d: ended %v, want %v", step, c.ends, l.ends)
+		rt.Fatalf("step %d: got ends %v, want %v", step, c.ends, l.ends)
 	}
 	want := bulkhead.Snapshot{Limit: l.limit, Queue: l.queue, Running: len(l.running), Waiting: len(l.waiting)}
 	if s := c.bulkhead.Snapshot(); s != want {
-		rt.Fatalf("step %d: %+v, want %+v", step, s, want)
+		rt.Fatalf("step %d: got %+v, want %+v", step, s, want)
 	}
 }

@@ -6,7 +6,7 @@
 //	go run ./proof/mutants -short -seed 7      # some others
 //	go run ./proof/mutants -run 'budget|spent' # those whose line in the report matches
 //	go run ./proof/mutants -list -v            # the faults themselves; nothing runs
-//	go run ./proof/mutants -update             # puts the counts, and why some must survive, into docs/reliability.md; nothing runs
+//	go run ./proof/mutants -update             # puts the counts, and why some must survive, into docs/internals/reliability.md; nothing runs
 //
 // First the tests run as they are, and must pass; with -short they are taken to. Then each fault, a mutant, is laid over its file by go's -overlay, so that
 // the tree is neither changed nor copied, and the tests of its package run; if they pass, those of proof/ that are about it; if

@@ -119,7 +119,7 @@ func printReport(w io.Writer, results []result, verbose bool) {
 
 // page is where the counts are told to readers, between two marks.
 const (
-	page  = "docs/reliability.md"
+	page  = "docs/internals/reliability.md"
 	begin = "<!-- by go run ./proof/mutants -update -->\n"
 	end   = "<!-- end -->\n"
 )

@@ -86,7 +86,7 @@ var breakerTable = table{"breaker/breaker.go", []fault{
 	},
 	{
 		what: "a canceled probe succeeds",
-		old:  `p.endProbe(t.probe, cancelled, nil)`,
+		old:  `p.endProbe(t.probe, canceled, nil)`,
 		new:  `p.endProbe(t.probe, Success, nil)`,
 	},
 	{

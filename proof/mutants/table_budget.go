@@ -42,7 +42,8 @@ var budgetTable = table{"budget/budget.go", []fault{
 		if b.between != nil {
 			b.between()
 		}
-		// Read after spent: if too little lies between the two, there was too little at this moment, whoever spends meanwhile.
+		// Read after spent: if the difference is too small, it was too small at this moment,
+		// whatever other calls spend meanwhile.
 		deposited := b.deposited.Load()`,
 		new: `deposited := b.deposited.Load()
 		if b.between != nil {

@@ -1,5 +1,6 @@
-// Package others holds one test for each behaviour of other libraries that their users reported, named after the report. What was reported
-// stands above each in our own words.
+// Package others holds a test for each behavior of another library that its users reported. The
+// tests are named after the reports. The comment of each test describes the report in our own
+// words.
 package others
 
 import (
@@ -23,7 +24,7 @@ import (
 
 var errDown = errors.New("down")
 
-// halfOpen gives a breaker that has just become half-open by its own timer.
+// halfOpen returns a breaker that its own timer has just made half-open.
 func halfOpen(t *testing.T, c breaker.Config) *breaker.Breaker {
 	t.Helper()
 	c.Consecutive, c.OpenFor = 1, time.Second
@@ -32,20 +33,20 @@ func halfOpen(t *testing.T, c breaker.Config) *breaker.Breaker {
 	time.Sleep(time.Second)
 	synctest.Wait()
 	if b.State() != breaker.HalfOpen {
-		t.Fatalf("the breaker is %v", b.State())
+		t.Fatalf("got %v, want half-open", b.State())
 	}
 	return b
 }
 
-// Under concurrent callers a half-open breaker let more calls through than it was set to, all of those that came before the
-// first probe had ended.
-func TestHalfOpenAdmitsNoMoreThanAsked_Polly216(t *testing.T) {
+// With concurrent callers, a half-open breaker admitted more calls than its limit: all that came
+// before the first probe ended.
+func TestBreakerLimitsConcurrentProbes_Polly216(t *testing.T) {
 	for _, probes := range []int{1, 3} {
 		t.Run(fmt.Sprint(probes), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := halfOpen(t, breaker.Config{Probes: probes, ProbeSuccesses: 10 * probes})
 				probe := resiliencetest.Slow[int](time.Second)
-				for range 5 { // rounds of probes: places are given back, and no more than those
+				for range 5 { // rounds of probes: only the permits of the last round become free
 					var refused atomic.Int32
 					var g errgroup.Group
 					for range 100 {
@@ -58,19 +59,20 @@ func TestHalfOpenAdmitsNoMoreThanAsked_Polly216(t *testing.T) {
 					}
 					g.Wait()
 					if int(refused.Load()) != 100-probes {
-						t.Errorf("%d of 100 calls refused with %d probes", refused.Load(), probes)
+						t.Errorf("got %d of 100 calls refused with %d probes, want %d", refused.Load(), probes, 100-probes)
 					}
 				}
 				if probe.MaxConcurrent() != probes || probe.Calls() != 5*probes {
-					t.Errorf("%d probes at once, %d in all, with %d probes", probe.MaxConcurrent(), probe.Calls(), probes)
+					t.Errorf("got %d concurrent probes, %d in all, want %d, %d", probe.MaxConcurrent(), probe.Calls(), probes, 5*probes)
 				}
 			})
 		})
 	}
 }
 
-// The call that found the open time over made the breaker half-open and went through without being counted, and so did those beside it.
-func TestTheCallsAtTheInstantOfTheChangeAreCounted_Resilience4j1432(t *testing.T) {
+// The call that found the open time over made the breaker half-open and was made without being
+// counted, as were calls concurrent with it.
+func TestBreakerCountsCallsAtTransition_Resilience4j1432(t *testing.T) {
 	for _, probes := range []int{1, 10} {
 		t.Run(fmt.Sprint(probes), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -80,9 +82,9 @@ func TestTheCallsAtTheInstantOfTheChangeAreCounted_Resilience4j1432(t *testing.T
 				var g errgroup.Group
 				for i := range 100 {
 					g.Go(func() error {
-						time.Sleep(time.Second + time.Duration(i%2)) // with the breaker's own timer, and right after it
+						time.Sleep(time.Second + time.Duration(i%2)) // at the time of the breaker's timer, and right after it
 						if i%4 == 0 {
-							b.State() // may make the change, if the timer has not
+							b.State() // may make the transition if the timer hasn't
 						}
 						breaker.Do(t.Context(), b, probe.Do)
 						return nil
@@ -90,23 +92,23 @@ func TestTheCallsAtTheInstantOfTheChangeAreCounted_Resilience4j1432(t *testing.T
 				}
 				g.Wait()
 				if probe.Calls() != probes {
-					t.Errorf("%d of 100 calls went through, want %d", probe.Calls(), probes)
+					t.Errorf("got %d of 100 calls admitted, want %d", probe.Calls(), probes)
 				}
 			})
 		})
 	}
 }
 
-// A breaker stayed half-open for good when its probes did not report: permits were taken and never given back, by calls that
-// were ignored, cancelled, or lost.
-func TestHalfOpenIsLeftWhenProbesDoNotReport_Resilience4j903_935(t *testing.T) {
+// A breaker stayed half-open forever if its probes didn't report. Calls that were ignored,
+// canceled, or lost took permits and never gave them back.
+func TestBreakerLeavesHalfOpenWithLostProbes_Resilience4j903_935(t *testing.T) {
 	ways := map[string]func(t *testing.T, b *breaker.Breaker){
 		"lost": func(t *testing.T, b *breaker.Breaker) {
 			if _, err := b.Acquire(t.Context()); err != nil {
 				t.Error(err)
 			}
 		},
-		"cancelled": func(t *testing.T, b *breaker.Breaker) {
+		"canceled": func(t *testing.T, b *breaker.Breaker) {
 			permit, err := b.Acquire(t.Context())
 			if err != nil {
 				t.Error(err)
@@ -125,7 +127,8 @@ func TestHalfOpenIsLeftWhenProbesDoNotReport_Resilience4j903_935(t *testing.T) {
 				way(t, b)
 				way(t, b)
 				if name == "lost" {
-					// The probes have failed, the breaker was open and is half-open again, though nobody asked it.
+					// The probes have failed, the breaker has been open and is half-open again,
+					// though nothing has called it.
 					time.Sleep(time.Minute + 2*time.Second)
 					synctest.Wait()
 				}
@@ -135,15 +138,16 @@ func TestHalfOpenIsLeftWhenProbesDoNotReport_Resilience4j903_935(t *testing.T) {
 					}
 				}
 				if b.State() != breaker.Closed {
-					t.Errorf("the breaker is %v after two good probes", b.State())
+					t.Errorf("got %v after two successful probes, want closed", b.State())
 				}
 			})
 		})
 	}
 }
 
-// An exception that the breaker was told to ignore decided the probe: it closed the breaker as a success, or opened it.
-func TestAnIgnoredErrorDecidesNoProbe_Polly311_SmallRye320(t *testing.T) {
+// An exception that the breaker was configured to ignore decided the probe: it closed the breaker
+// as a success, or opened it.
+func TestBreakerIgnoredErrorDecidesNoProbe_Polly311_SmallRye320(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errIgnored := errors.New("no such user")
 		b := halfOpen(t, breaker.Config{Classify: func(ctx context.Context, err error) breaker.Outcome {
@@ -156,18 +160,18 @@ func TestAnIgnoredErrorDecidesNoProbe_Polly311_SmallRye320(t *testing.T) {
 		for range 10 {
 			breaker.Do(t.Context(), b, ignored.Do)
 			if b.State() != breaker.HalfOpen {
-				t.Fatalf("an ignored error made the breaker %v", b.State())
+				t.Fatalf("got %v after an ignored error, want half-open", b.State())
 			}
 		}
 		if ignored.Calls() != 10 {
-			t.Errorf("%d of 10 probes were admitted: each should have given its place back", ignored.Calls())
+			t.Errorf("got %d of 10 probes admitted: each must give its permit back", ignored.Calls())
 		}
 	})
 }
 
-// A retry around a breaker went on against the open circuit, as if the refusal were one more failure of the dependency, and
-// spent its attempts in a moment or its time in vain.
-func TestAnOpenCircuitIsNotRetried(t *testing.T) {
+// A retry around a breaker continued against the open breaker, as if the refusal were another
+// failure of the dependency. It used up its attempts immediately, or waited in vain.
+func TestRetryStopsAtOpenBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1})
 		down := resiliencetest.FailAfter[int](0)
@@ -177,21 +181,21 @@ func TestAnOpenCircuitIsNotRetried(t *testing.T) {
 		var exhausted *retry.ExhaustedError
 		refused := errors.As(err, &exhausted) && exhausted.Reason == retry.ReasonRefused
 		if !refused || exhausted.Attempts != 1 || !errors.Is(err, resiliencetest.ErrFailed) {
-			t.Errorf("%v", err)
+			t.Errorf("got %v, want 1 attempt that failed and ReasonRefused", err)
 		}
 		if n := len(refusals.Runs()); n != 2 {
-			t.Errorf("%d runs, want the attempt and the refusal", n)
+			t.Errorf("got %d runs, want the attempt and the refusal", n)
 		}
 		_, err = call(t.Context())
 		if !errors.Is(err, breaker.ErrOpen) || errors.As(err, &exhausted) || len(refusals.Runs()) != 3 || down.Calls() != 1 {
-			t.Errorf("%v after %d runs and %d calls", err, len(refusals.Runs()), down.Calls())
+			t.Errorf("got %v after %d runs and %d calls, want ErrOpen after 3 and 1", err, len(refusals.Runs()), down.Calls())
 		}
 	})
 }
 
-// The elapsed time began with the call and not with its first failure: a call that took long before it failed was not
-// retried at all.
-func TestElapsedTimeCountsFromTheFirstFailure_Backoff188(t *testing.T) {
+// The elapsed time began with the call, not with its first failure. So a call that took long before
+// it failed was never retried.
+func TestRetryMaxElapsedStartsAtFirstFailure_Backoff188(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Script(
 			resiliencetest.Step[int]{Delay: time.Hour, Err: errDown},
@@ -199,13 +203,13 @@ func TestElapsedTimeCountsFromTheFirstFailure_Backoff188(t *testing.T) {
 		)
 		r := retry.New(retry.Config{MaxElapsed: time.Minute, Backoff: retry.Constant(time.Second)})
 		if value, err := retry.Do(t.Context(), r, slow.Do); value != 1 || err != nil {
-			t.Errorf("%v, %v", value, err)
+			t.Errorf("got %v, %v, want 1", value, err)
 		}
 	})
 }
 
-// When the context ended in a wait, its error was all that came back, and what had failed before was lost.
-func TestTheLastErrorIsKeptOnCancellation_Backoff181(t *testing.T) {
+// If the context ended during a wait, only its error was returned, and the last failure was lost.
+func TestRetryKeepsLastErrorOnCancellation_Backoff181(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cause := errors.New("shutting down")
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -214,33 +218,34 @@ func TestTheLastErrorIsKeptOnCancellation_Backoff181(t *testing.T) {
 		_, err := retry.Do(ctx, r, resiliencetest.FailAfter[int](0).Failing(errDown).Do)
 		for _, want := range []error{errDown, context.Canceled, cause} {
 			if !errors.Is(err, want) {
-				t.Errorf("%v is not %v", err, want)
+				t.Errorf("got %v, want it to match %v", err, want)
 			}
 		}
 	})
 }
 
-// An error that asked to be retried after a time stood in the place of the error that it was about: when the attempts were used up, that
-// was gone.
-func TestRetryAfterKeepsItsCause_Backoff184(t *testing.T) {
+// An error that asked for a delay replaced the error that it was about, which was lost when the
+// attempts were used up.
+func TestRetryAfterKeepsCause_Backoff184(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asking := resilience.WithRetryAfter(fmt.Errorf("wrapped: %w", errDown), 3*time.Second)
 		if after, ok := resilience.RetryAfter(asking); !errors.Is(asking, errDown) || after != 3*time.Second || !ok {
-			t.Errorf("%v, %v, %v", asking, after, ok)
+			t.Errorf("got %v, %v, %v, want down and 3s", asking, after, ok)
 		}
 		began := time.Now()
 		r := retry.New(retry.Config{MaxAttempts: 2, Backoff: retry.Constant(0)})
 		if _, err := retry.Do(t.Context(), r, resiliencetest.FailAfter[int](0).Failing(asking).Do); !errors.Is(err, errDown) {
-			t.Error(err)
+			t.Errorf("got %v, want down", err)
 		}
 		if time.Since(began) != 3*time.Second {
-			t.Errorf("waited %v", time.Since(began))
+			t.Errorf("got a wait of %v, want 3s", time.Since(began))
 		}
 	})
 }
 
-// A client slept until its deadline though it was clear from the start that the wait was longer, and then had no answer to give.
-func TestNobodySleepsPastTheDeadline_RetryableHTTP272(t *testing.T) {
+// A client slept until its deadline though it was clear from the start that the wait was longer,
+// and then had no answer.
+func TestRetryNeverSleepsPastDeadline_RetryableHTTP272(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
@@ -249,15 +254,16 @@ func TestNobodySleepsPastTheDeadline_RetryableHTTP272(t *testing.T) {
 			began := time.Now()
 			_, got := retry.Do(ctx, r, resiliencetest.FailAfter[int](0).Failing(err).Do)
 			if !errors.Is(got, errDown) || !errors.Is(got, context.DeadlineExceeded) || time.Since(began) != 0 {
-				t.Errorf("%s: %v after %v", name, got, time.Since(began))
+				t.Errorf("%s: got %v after %v, want down and DeadlineExceeded immediately", name, got, time.Since(began))
 			}
 		}
 	})
 }
 
-// A dependency that answers after half a minute gets half a minute of traffic before the breaker hears of the first failure: it opened only
-// when results came, however many calls were in flight.
-func TestCallsInFlightOpenTheBreaker_GoBreaker91(t *testing.T) {
+// A breaker opened only on results, however many calls were in flight. So a dependency that
+// answered after half a minute got half a minute of traffic before the breaker counted the first
+// failure.
+func TestBreakerOpensOnCallsInFlight_GoBreaker91(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{SlowRate: 0.5, SlowCall: time.Second, MinCalls: 20})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -268,29 +274,30 @@ func TestCallsInFlightOpenTheBreaker_GoBreaker91(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		if _, err := breaker.Do(t.Context(), b, hung.Do); !errors.Is(err, breaker.ErrOpen) || hung.Calls() != 20 {
-			t.Errorf("%v: %d calls hang", err, hung.Calls())
+			t.Errorf("got %v with %d hanging calls, want a refusal with 20", err, hung.Calls())
 		}
 		cancel()
 		g.Wait()
 	})
 }
 
-// A retry that waited counted as a retry, but not among the requests of which the budget was a share: with a budget of all of them the
-// only call there was could not be retried, and under load the share was another one than was set.
-func TestABudgetOfOneForOneRetriesTheOnlyCall_Envoy30205(t *testing.T) {
+// A waiting retry counted as a retry, but not among the requests of which the budget was a share.
+// With a budget of 100% the only call could not be retried, and under load the share differed from
+// the configured one.
+func TestBudgetOfOneRetriesOnlyCall_Envoy30205(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		extra := budget.New(budget.Config{Ratio: 1})
 		r := retry.New(retry.Config{Budget: extra, Backoff: retry.Constant(time.Second)})
 		for range 3 {
 			once := resiliencetest.FailFirst[int](1)
 			if _, err := retry.Do(t.Context(), r, once.Do); err != nil || once.Calls() != 2 {
-				t.Errorf("%v after %d attempts", err, once.Calls())
+				t.Errorf("got %v after %d attempts, want success after 2", err, once.Calls())
 			}
 		}
 	})
 }
 
-func TestABudgetKeepsItsShareUnderLoad_Envoy30205(t *testing.T) {
+func TestBudgetKeepsRatioUnderLoad_Envoy30205(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const calls = 2000
 		extra := budget.New(budget.Config{Ratio: 0.2})
@@ -307,13 +314,14 @@ func TestABudgetKeepsItsShareUnderLoad_Envoy30205(t *testing.T) {
 		}
 		g.Wait()
 		if retries := down.Calls() - calls; retries != calls/5 {
-			t.Errorf("%d retries for %d calls at a share of a fifth", retries, calls)
+			t.Errorf("got %d retries for %d calls at ratio 0.2, want %d", retries, calls, calls/5)
 		}
 	})
 }
 
-// Each attempt opened a response, and only the last was ever closed; where the others were, they stayed open through the wait.
-func TestValuesOfSupersededAttemptsAreDropped(t *testing.T) {
+// Each attempt opened a response, and only the last was ever closed. In other libraries the others
+// stayed open during the wait.
+func TestDiscardDropsValuesOfSupersededAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		errLate := errors.New("late")
 		steps := []resiliencetest.Step[int]{{Value: 1, Err: errDown}, {Value: 2, Err: errLate}, {Value: 3}}
@@ -324,14 +332,14 @@ func TestValuesOfSupersededAttemptsAreDropped(t *testing.T) {
 			retry.New(retry.Config{Backoff: retry.Constant(time.Second)}))
 		value, err := call(t.Context())
 		if value != 3 || err != nil || fmt.Sprint(dropped) != "[1 after 0s 2 after 1s]" {
-			t.Errorf("%v, %v, dropped %q", value, err, dropped)
+			t.Errorf("got %v, %v, dropped %q, want 3 with 1 and 2 dropped", value, err, dropped)
 		}
 	})
 }
 
-// One goroutine of a group failed, the group cancelled the others, and their cancelled calls opened the breaker of a healthy
-// dependency.
-func TestASiblingsErrorOpensNoBreaker(t *testing.T) {
+// When one goroutine of a group failed, the group canceled the others, and their canceled calls
+// opened the breaker of a healthy dependency.
+func TestBreakerIgnoresCallsCanceledBySibling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		healthy := breaker.New(breaker.Config{Consecutive: 1})
 		guarded := resilience.Compose(resiliencetest.Hang[int]().Do, retry.New(retry.Config{}), healthy, timeout.After(time.Hour))
@@ -341,16 +349,17 @@ func TestASiblingsErrorOpensNoBreaker(t *testing.T) {
 		}
 		g.Go(func() error { time.Sleep(time.Second); return errDown })
 		if err := g.Wait(); err != errDown {
-			t.Error(err)
+			t.Errorf("got %v, want down", err)
 		}
 		if s := healthy.Snapshot(); s.State != breaker.Closed || s.Consecutive != 0 {
-			t.Errorf("%+v", s)
+			t.Errorf("got %+v, want closed with no failure", s)
 		}
 	})
 }
 
-// A call that had begun before the breaker opened failed after it had closed again, and opened it anew.
-func TestAStaleFailureDoesNotReopen_FailsafeGo_Eapache_CEP21(t *testing.T) {
+// A call that had begun before the breaker opened failed after it had closed again, and opened it
+// once more.
+func TestBreakerIgnoresStaleFailure_FailsafeGo_Eapache_CEP21(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second})
 		stale := make([]breaker.Permit, 2)
@@ -365,34 +374,34 @@ func TestAStaleFailureDoesNotReopen_FailsafeGo_Eapache_CEP21(t *testing.T) {
 		synctest.Wait()
 		stale[0].Done(errDown)
 		if b.State() != breaker.HalfOpen {
-			t.Fatalf("a stale failure made the half-open breaker %v", b.State())
+			t.Fatalf("got %v after a stale failure, want half-open", b.State())
 		}
 		breaker.Do(t.Context(), b, resiliencetest.FailFirst[int](0).Do)
 		stale[1].Done(errDown)
 		if s := b.Snapshot(); s.State != breaker.Closed || s.Consecutive != 0 {
-			t.Errorf("%+v", s)
+			t.Errorf("got %+v, want closed with no failure", s)
 		}
 	})
 }
 
-// The one probe of a half-open breaker hung, and every call after it was refused for good.
-func TestAProbeThatHangsForEverIsOutlived_GoBreaker_FailsafeGo(t *testing.T) {
+// The only probe of a half-open breaker hung, and every later call was refused forever.
+func TestBreakerOutlivesHungProbe_GoBreaker_FailsafeGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []breaker.State
+		var got []breaker.State
 		b := halfOpen(t, breaker.Config{
 			ProbeTimeout:  time.Minute,
-			OnStateChange: func(tr breaker.Transition) { told = append(told, tr.To) },
+			OnStateChange: func(tr breaker.Transition) { got = append(got, tr.To) },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var g errgroup.Group
 		g.Go(func() error { breaker.Do(ctx, b, resiliencetest.Hang[int]().Do); return nil })
-		time.Sleep(time.Minute + 2*time.Second) // nobody asks how the breaker is: that may itself bring it on
+		time.Sleep(time.Minute + 2*time.Second) // without asking for the state, which may itself make a transition
 		synctest.Wait()
 		if _, err := breaker.Do(t.Context(), b, resiliencetest.FailFirst[int](0).Do); err != nil {
-			t.Error(err)
+			t.Errorf("got %v, want an admitted call", err)
 		}
-		if fmt.Sprint(told) != "[open half-open open half-open closed]" {
-			t.Errorf("told %v", told)
+		if fmt.Sprint(got) != "[open half-open open half-open closed]" {
+			t.Errorf("got transitions to %v", got)
 		}
 		cancel()
 		g.Wait()

@@ -17,33 +17,35 @@ type kind int
 const (
 	waits   kind = iota
 	hurries      // has a deadline
-	cancels      // goes away
-	dead         // calls with a ctx that has ended
-	panics       // its effector does
+	cancels      // cancels its context
+	dead         // calls with a context that has ended
+	panics       // its effector panics
 	exits        // its effector calls runtime.Goexit
 )
 
-// A call is one call through the pipeline, as its caller and its effector know it.
+// A call is one call through the pipeline, as seen by its caller and its effector.
 type call struct {
 	id    uint64
 	kind  kind
 	write bool // at most once
-	deaf  bool // its effector ignores ctx, and Abandon leaves it behind
 
-	attempts atomic.Int64  // starts of the effector; of a deaf one several may run at a time
+	// ignoresContext makes the effector ignore its context, so that Abandon leaves it behind.
+	ignoresContext bool
+
+	attempts atomic.Int64  // starts of the effector; several may run concurrently if ignoresContext
 	sends    atomic.Uint32 // requests
-	last     *attemptError // of the latest attempt that failed, unless deaf
-	rejected bool          // an attempt had a permanent error, unless deaf
-	starts   int           // by Next.Starts when the call had ended
+	last     *attemptError // of the latest failed attempt, unless ignoresContext
+	rejected bool          // an attempt had a permanent error, unless ignoresContext
+	starts   int           // Next.Starts after the call
 }
 
 type callKey struct{}
 
 func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
 
-// draw makes a call with a behaviour by chance.
+// draw returns a call with random behavior.
 func (r *rig) draw(random *rand.Rand) *call {
-	c := &call{id: uint64(r.ledger.calls.Add(1)), write: random.IntN(5) == 0, deaf: random.IntN(4) == 0}
+	c := &call{id: uint64(r.ledger.calls.Add(1)), write: random.IntN(5) == 0, ignoresContext: random.IntN(4) == 0}
 	if r.client.quiet.Load() {
 		return c
 	}
@@ -54,7 +56,7 @@ func (r *rig) draw(random *rand.Rand) *call {
 		c.kind = cancels
 	case luck < 320:
 		c.kind = dead
-	case luck < 325 && !c.deaf: // a panic of an effector that was left behind is the program's
+	case luck < 325 && !c.ignoresContext: // a panic of an abandoned effector would crash the program
 		c.kind = panics
 	case luck < 330:
 		c.kind = exits
@@ -62,7 +64,7 @@ func (r *rig) draw(random *rand.Rand) *call {
 	return c
 }
 
-// caller makes one call after another until stop is closed.
+// caller makes one call after the other until stop is closed.
 func (r *rig) caller(random *rand.Rand, stop <-chan struct{}) {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
@@ -87,7 +89,7 @@ func (r *rig) caller(random *rand.Rand, stop <-chan struct{}) {
 	}
 }
 
-// context gives the caller's ctx.
+// context returns the caller's context.
 func (c *call) context(random *rand.Rand) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), callKey{}, c))
 	after := time.Millisecond + upTo(random, wholeLimit/4)
@@ -104,16 +106,16 @@ func (c *call) context(random *rand.Rand) (context.Context, context.CancelFunc) 
 	return ctx, cancel
 }
 
-// call makes the call and enters how it ended.
+// call makes the call and counts how it ended.
 func (r *rig) call(c *call, random *rand.Rand) {
 	ctx, end := c.context(random)
 	defer end()
-	ending := exited // unless something else happens
+	ending := exited // unless changed below
 	defer func() {
 		if value := recover(); value != nil {
 			ending = panicked
 			if value != errBlown {
-				r.ledger.odd(unexplained, "call %d panicked with %v", c.id, value)
+				r.ledger.violated(unexplained, "call %d panicked with %v", c.id, value)
 			}
 		}
 		r.ledger.ended[ending].Add(1)
@@ -123,26 +125,26 @@ func (r *rig) call(c *call, random *rand.Rand) {
 	ending = r.judge(ctx, c, l, err)
 }
 
-// judge says how a call ended that returned, and checks that what it returned is what it was promised.
+// judge returns how a returned call ended. It checks that the call returned what was promised.
 func (r *rig) judge(ctx context.Context, c *call, l *lease, err error) ending {
 	if l != nil {
 		r.ledger.take(l, &r.ledger.got)
 		if l.call != c {
-			r.ledger.odd(foreignAnswer, "call %d got the value of call %d", c.id, l.call.id)
+			r.ledger.violated(foreignAnswer, "call %d got the value of call %d", c.id, l.call.id)
 		}
 	}
 	if (err == nil) != (l != nil) {
-		r.ledger.odd(unexplained, "call %d returned value %v beside error %v", c.id, l, err)
+		r.ledger.violated(unexplained, "call %d returned value %v with error %v", c.id, l, err)
 	}
 	if c.kind == dead && (c.attempts.Load() > 0 || !errors.Is(err, context.Canceled)) {
-		r.ledger.odd(deadMade, "call %d, dead on arrival: %d attempts, error %v", c.id, c.attempts.Load(), err)
+		r.ledger.violated(deadMade, "call %d with an ended context: %d attempts, error %v", c.id, c.attempts.Load(), err)
 	}
-	if err != nil && c.starts > 0 && !c.deaf && (c.last == nil || !errors.Is(err, c.last)) {
-		r.ledger.odd(unexplained, "call %d: error %v does not hold the last attempt's: %v", c.id, err, c.last)
+	if err != nil && c.starts > 0 && !c.ignoresContext && (c.last == nil || !errors.Is(err, c.last)) {
+		r.ledger.violated(unexplained, "call %d: error %v does not wrap the last attempt's: %v", c.id, err, c.last)
 	}
 	var exhausted *retry.ExhaustedError
 	if errors.As(err, &exhausted) && exhausted.Attempts != c.starts {
-		r.ledger.odd(unexplained, "call %d made %d attempts: %v", c.id, c.starts, err)
+		r.ledger.violated(unexplained, "call %d made %d attempts, error %v", c.id, c.starts, err)
 	}
 	switch {
 	case err == nil:
@@ -154,7 +156,7 @@ func (r *rig) judge(ctx context.Context, c *call, l *lease, err error) ending {
 	case c.starts > 0:
 		return failed
 	case !errors.Is(err, resilience.ErrRefused):
-		r.ledger.odd(unexplained, "call %d was not made and not refused: %v", c.id, err)
+		r.ledger.violated(unexplained, "call %d was neither made nor refused: %v", c.id, err)
 	}
 	return refused
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/effector-go/resilience/retry"
 )
 
-// A lease is the value that calls yield: something that is to be given back exactly once, by the caller who gets it or by the
-// Discard policy.
+// A lease is the value of a call: a resource that must be given back exactly once, by the caller
+// that gets it or by the Discard policy.
 type lease struct {
 	call    *call
 	attempt int64
@@ -25,7 +25,8 @@ type lease struct {
 	back    atomic.Bool
 }
 
-// An attemptError is the error of an attempt. Each has its own, by which callers know it again.
+// An attemptError is the error of an attempt. Each attempt has its own, so that callers can
+// recognize it.
 type attemptError struct {
 	call    uint64
 	attempt int64
@@ -48,17 +49,17 @@ type client struct {
 	ledger  *ledger
 	address string
 	seed    uint64
-	quiet   atomic.Bool   // it makes no faults of its own any more
+	quiet   atomic.Bool   // set when it must make no more faults of its own
 	idle    chan net.Conn // connections for the next attempts
 }
 
-// effector is what the policies stand around. A reply that is no success becomes an error by Check, so that there are
-// values beside errors, which nobody gets.
+// effector returns the effector of all pipelines. Check turns an unsuccessful reply into an error,
+// so there are values with errors, which no caller gets.
 func (cl *client) effector() resilience.Effector[*lease] {
 	ask := resilience.Effector[*lease](cl.attempt).Check(cl.check)
 	return func(ctx context.Context) (*lease, error) {
 		cl.ledger.attempts.Add(1)
-		defer cl.ledger.attemptsEnded.Add(1) // panics and Goexit too
+		defer cl.ledger.attemptsEnded.Add(1) // also after a panic or Goexit
 		return ask(ctx)
 	}
 }
@@ -66,11 +67,11 @@ func (cl *client) effector() resilience.Effector[*lease] {
 func (cl *client) attempt(ctx context.Context) (*lease, error) {
 	c := callOf(ctx)
 	n := c.attempts.Add(1)
-	if !c.deaf && retry.Attempt(ctx) != int(n) {
-		cl.ledger.odd(wrongNumber, "call %d: its attempt %d is %d by retry.Attempt", c.id, n, retry.Attempt(ctx))
+	if !c.ignoresContext && retry.Attempt(ctx) != int(n) {
+		cl.ledger.violated(wrongNumber, "call %d: attempt %d has the number %d in retry.Attempt", c.id, n, retry.Attempt(ctx))
 	}
 	if c.rejected {
-		cl.ledger.odd(afterPermanent, "call %d: attempt %d after a permanent error", c.id, n)
+		cl.ledger.violated(afterPermanent, "call %d: attempt %d after a permanent error", c.id, n)
 	}
 	random := rand.New(rand.NewPCG(cl.seed^c.id, uint64(n)<<32))
 	late := random.IntN(2) == 0
@@ -90,7 +91,7 @@ func (cl *client) attempt(ctx context.Context) (*lease, error) {
 	return l, err
 }
 
-// blowUp ends the goroutine of a call of that kind.
+// blowUp ends the call's goroutine if the call's kind says so.
 func (c *call) blowUp() {
 	switch c.kind {
 	case panics:
@@ -109,7 +110,7 @@ func (cl *client) check(l *lease) error {
 	case statusBusy:
 		return resilience.WithRetryAfter(err, 20*time.Millisecond)
 	case statusReject:
-		if !l.call.deaf {
+		if !l.call.ignoresContext {
 			l.call.rejected = true
 		}
 		return retry.Permanent(err)
@@ -117,20 +118,21 @@ func (cl *client) check(l *lease) error {
 	return err
 }
 
-// failed makes the error of an attempt. Where the caller is sure to wait for the effector it is noted as the call's last.
+// failed returns the error of an attempt. It becomes the call's last error if the caller always
+// waits for the effector.
 func (c *call) failed(attempt int64, err error) *attemptError {
 	e := &attemptError{c.id, attempt, err}
-	if !c.deaf {
+	if !c.ignoresContext {
 		c.last = e
 	}
 	return e
 }
 
-// ask sends a request and reads the reply. A request that was written whole is read by the server even if the
-// connection is closed then: only bytes that were not read can make closing it lose others, and there are none before the
-// server has read the request.
+// ask sends a request and reads the reply. The server reads every request that was written
+// completely, even if the connection is then closed. Only unread bytes could make closing it lose
+// others, and there are none before the server has read the request.
 func (cl *client) ask(ctx context.Context, c *call, attempt int64) (*lease, error) {
-	if c.deaf {
+	if c.ignoresContext {
 		ctx = context.WithoutCancel(ctx)
 	}
 	conn, err := cl.connect(ctx)
@@ -148,7 +150,7 @@ func (cl *client) ask(ctx context.Context, c *call, attempt int64) (*lease, erro
 		return nil, c.failed(attempt, err)
 	}
 	if got := binary.BigEndian.Uint64(reply[1:]); got != c.id {
-		cl.ledger.odd(foreignAnswer, "call %d got the server's reply to call %d", c.id, got)
+		cl.ledger.violated(foreignAnswer, "call %d got the server's reply to call %d", c.id, got)
 	}
 	return &lease{call: c, attempt: attempt, status: reply[0]}, nil
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/effector-go/resilience/breaker"
 )
 
-// An ending is what became of a call.
+// An ending is how a call ended.
 type ending int
 
 const (
 	succeeded ending = iota
 	failed           // after attempts
 	refused          // not made
-	canceled         // the caller had gone away
-	late             // the caller's deadline had passed
+	canceled         // by the caller
+	late             // after the caller's deadline
 	panicked
 	exited
 	endings
@@ -27,86 +27,88 @@ const (
 
 var endingNames = [endings]string{"succeeded", "failed", "refused", "canceled", "too late", "panicked", "exited"}
 
-// An oddity is something that must not be, seen as it happened.
-type oddity int
+// A violation is a broken rule that is noticed while the load runs.
+type violation int
 
 const (
-	foreignAnswer oddity = iota
+	foreignAnswer violation = iota
 	unexplained
 	deadMade
 	wrongNumber
 	tooMany
 	afterPermanent
 	wrongTransition
-	oddities
+	violations
 )
 
-var oddityNames = [oddities]string{
+var violationNames = [violations]string{
 	foreignAnswer:   "a call gets its own answer",
-	unexplained:     "an error tells what happened, and holds the last attempt's",
-	deadMade:        "a call whose ctx has ended is not made",
+	unexplained:     "an error says what happened, and wraps the last attempt's",
+	deadMade:        "a call whose context has ended is not made",
 	wrongNumber:     "retry.Attempt is the attempt's number",
 	tooMany:         "no call makes more than MaxAttempts",
 	afterPermanent:  "no attempt follows a permanent error",
-	wrongTransition: "transitions follow each other, one told at a time, for their reasons",
+	wrongTransition: "transitions are reported in order, never concurrently, with their causes",
 }
 
-// A ledger holds what every party has counted.
+// A ledger holds the counts of all parties.
 type ledger struct {
 	workers int
 
-	// By the callers.
+	// Counted by the callers.
 	calls, answered atomic.Int64
 	ended           [endings]atomic.Int64
 	got             atomic.Int64 // values
 
-	// By policies between the others: Next.Starts summed over the calls, calls with one or more starts, runs before and behind the
-	// guard, and its refusals. By retry: retries decided on.
+	// Counted by policies between the others: Next.Starts summed over the calls, calls with at
+	// least one start, runs outside and inside the guard, and its refusals. decided is counted by
+	// retry's OnRetry: the retries it decided on.
 	starts, made              atomic.Int64
 	asked, admitted, refusals atomic.Int64
 	decided                   atomic.Int64
 
-	// By the effector: its starts and ends, requests that were written whole and the sum of their mix, values.
+	// Counted by the effector: its starts and ends, requests that were written completely and the
+	// sum of their mix, values.
 	attempts, attemptsEnded atomic.Int64
 	sent                    atomic.Int64
 	sentSum                 atomic.Uint64
 	handed                  atomic.Int64
 
-	// By the server.
+	// Counted by the server.
 	received, repeated atomic.Int64
 	receivedSum        atomic.Uint64
 
-	// By the function that Discard calls; and values that were got or dropped after they had been.
+	// Counted by Discard's function. twice is values that were returned or dropped a second time.
 	dropped, twice atomic.Int64
 
-	tallies     [2]tallied
-	guard       breaker.Snapshot // at the end
-	lastHeard   breaker.State    // by OnStateChange
-	transitions int
-	closedAgain bool
-	leftBehind  int
+	tallies      [2]tallied
+	guard        breaker.Snapshot // at the end
+	lastReported breaker.State    // as reported to OnStateChange
+	transitions  int
+	closedAgain  bool
+	leftBehind   int
 
 	elapsed           time.Duration // while the budget was in use
 	heapWarm, heapEnd int64
-	goroutines        error // that were left
+	goroutines        error // names those that were left
 
-	oddCounts [oddities]atomic.Int64
-	mu        sync.Mutex // guards notes
-	notes     []string   // of the first oddities
+	violationCounts [violations]atomic.Int64
+	mu              sync.Mutex // guards notes
+	notes           []string   // of the first violations
 }
 
-// tallied is what a tally and its breaker have counted.
+// tallied holds the counts of a tally and its breaker.
 type tallied struct {
 	made, calls, failures, ignored int64
-	told                           breaker.Snapshot
+	snapshot                       breaker.Snapshot
 }
 
 func newLedger(cfg config) *ledger { return &ledger{workers: cfg.workers} }
 
 const maxNotes = 20
 
-func (l *ledger) odd(what oddity, format string, args ...any) {
-	l.oddCounts[what].Add(1)
+func (l *ledger) violated(what violation, format string, args ...any) {
+	l.violationCounts[what].Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.notes) < maxNotes {
@@ -114,7 +116,7 @@ func (l *ledger) odd(what oddity, format string, args ...any) {
 	}
 }
 
-// take gives a value back, and counts it with those that were got or dropped.
+// take gives a value back, and adds it to count: that of returned or of dropped values.
 func (l *ledger) take(value *lease, count *atomic.Int64) {
 	count.Add(1)
 	if value.back.Swap(true) {
@@ -122,25 +124,26 @@ func (l *ledger) take(value *lease, count *atomic.Int64) {
 	}
 }
 
-// allowed is how many retries the budget may have granted.
+// allowed returns how many retries the budget may have granted.
 func (l *ledger) allowed() int64 {
 	return int64(retryRatio*float64(l.made.Load()) + retryPerSecond*(budgetTTL+l.elapsed).Seconds() + 1)
 }
 
-// heapAllowed is how much memory may be in use beyond what was after the warm-up: tables keep the size of the largest crowd that
-// they have seen, which may come later. A leak of 100 bytes a call shows in ten seconds.
+// heapAllowed returns how much more memory may be in use than after the warm-up. Tables keep the
+// size of the largest crowd they have seen, which may come later. A leak of 100 bytes for each call
+// shows after ten seconds.
 func (l *ledger) heapAllowed() int64 { return 512<<10 + int64(l.workers)<<10 }
 
-// A check is a rule that a ledger must keep.
+// A check is a rule that must hold for a ledger.
 type check struct {
 	name  string
 	holds func(l *ledger) (figures string, ok bool)
 }
 
-// checks are all rules.
+// checks returns all rules.
 func checks() []check {
 	list := []check{
-		{"every call is answered, once", func(l *ledger) (string, bool) {
+		{"every call is answered once", func(l *ledger) (string, bool) {
 			calls, answered, sum := l.calls.Load(), l.answered.Load(), int64(0)
 			for i := range l.ended {
 				sum += l.ended[i].Load()
@@ -157,50 +160,50 @@ func checks() []check {
 			figures, ok := same("sent", l.sent.Load(), "received", l.received.Load())
 			return figures, ok && l.sentSum.Load() == l.receivedSum.Load()
 		}},
-		{"no request of a write comes twice", func(l *ledger) (string, bool) { return none("repeated", l.repeated.Load()) }},
-		{"every value is got or dropped", func(l *ledger) (string, bool) {
+		{"no write is sent twice", func(l *ledger) (string, bool) { return none("repeated", l.repeated.Load()) }},
+		{"every value is returned or dropped", func(l *ledger) (string, bool) {
 			handed, got, dropped := l.handed.Load(), l.got.Load(), l.dropped.Load()
-			return fmt.Sprintf("%d handed out, %d got, %d dropped", handed, got, dropped), handed == got+dropped
+			return fmt.Sprintf("%d created, %d returned, %d dropped", handed, got, dropped), handed == got+dropped
 		}},
-		{"and not twice", func(l *ledger) (string, bool) { return none("twice", l.twice.Load()) }},
+		{"no value is returned or dropped twice", func(l *ledger) (string, bool) { return none("twice", l.twice.Load()) }},
 		{"every success has its value", func(l *ledger) (string, bool) {
-			return same("succeeded", l.ended[succeeded].Load(), "got", l.got.Load())
+			return same("succeeded", l.ended[succeeded].Load(), "returned", l.got.Load())
 		}},
 		{"the guard admits or refuses", func(l *ledger) (string, bool) {
 			asked, admitted, refusals := l.asked.Load(), l.admitted.Load(), l.refusals.Load()
-			return fmt.Sprintf("%d asked, %d admitted, %d refused", asked, admitted, refusals), asked == admitted+refusals
+			return fmt.Sprintf("%d calls, %d admitted, %d refused", asked, admitted, refusals), asked == admitted+refusals
 		}},
 		{"a window counts every call", func(l *ledger) (string, bool) { return l.tallies[0].check() }},
-		{"and with callers who cancel", func(l *ledger) (string, bool) { return l.tallies[1].check() }},
-		{"no call is thought to run", func(l *ledger) (string, bool) {
-			return none("running", int64(max(abs(l.guard.Running), abs(l.tallies[0].told.Running), abs(l.tallies[1].told.Running))))
+		{"also if callers cancel", func(l *ledger) (string, bool) { return l.tallies[1].check() }},
+		{"no breaker counts running calls at the end", func(l *ledger) (string, bool) {
+			return none("running", int64(max(abs(l.guard.Running), abs(l.tallies[0].snapshot.Running), abs(l.tallies[1].snapshot.Running))))
 		}},
 		{"the guard closes again", func(l *ledger) (string, bool) {
-			return fmt.Sprintf("%v after %d transitions, heard %v", l.guard.State, l.transitions, l.lastHeard),
-				l.closedAgain && l.guard.State == breaker.Closed && l.lastHeard == breaker.Closed
+			return fmt.Sprintf("%v after %d transitions, last reported %v", l.guard.State, l.transitions, l.lastReported),
+				l.closedAgain && l.guard.State == breaker.Closed && l.lastReported == breaker.Closed
 		}},
-		{"retries keep to the budget", func(l *ledger) (string, bool) {
-			return fmt.Sprintf("%d granted of %d", l.decided.Load(), l.allowed()), l.decided.Load() <= l.allowed()
+		{"retries stay within the budget", func(l *ledger) (string, bool) {
+			return fmt.Sprintf("%d granted, %d allowed", l.decided.Load(), l.allowed()), l.decided.Load() <= l.allowed()
 		}},
-		{"every further attempt was granted", func(l *ledger) (string, bool) {
-			further := l.attempts.Load() - l.made.Load()
-			return fmt.Sprintf("%d granted, %d made", l.decided.Load(), further), further >= 0 && further <= l.decided.Load()
+		{"every additional attempt was granted", func(l *ledger) (string, bool) {
+			additional := l.attempts.Load() - l.made.Load()
+			return fmt.Sprintf("%d granted, %d made", l.decided.Load(), additional), additional >= 0 && additional <= l.decided.Load()
 		}},
 		{"no effector is left behind", func(l *ledger) (string, bool) { return none("left", int64(l.leftBehind)) }},
 		{"memory is flat", func(l *ledger) (string, bool) {
 			more := l.heapEnd - l.heapWarm
-			return fmt.Sprintf("%d KiB after warm-up, %+d since, %d allowed", l.heapWarm>>10, more>>10, l.heapAllowed()>>10),
+			return fmt.Sprintf("%d KiB after warm-up, %+d KiB since, %d KiB allowed", l.heapWarm>>10, more>>10, l.heapAllowed()>>10),
 				more <= l.heapAllowed()
 		}},
-		{"goroutines are back to the start", func(l *ledger) (string, bool) {
+		{"no goroutine is left", func(l *ledger) (string, bool) {
 			if l.goroutines != nil {
 				return "see below", false
 			}
 			return "0 left", true
 		}},
 	}
-	for what, name := range oddityNames {
-		list = append(list, check{name, func(l *ledger) (string, bool) { return none("not so", l.oddCounts[what].Load()) }})
+	for what, name := range violationNames {
+		list = append(list, check{name, func(l *ledger) (string, bool) { return none("violations", l.violationCounts[what].Load()) }})
 	}
 	return list
 }
@@ -214,11 +217,11 @@ func none(what string, n int64) (string, bool) { return fmt.Sprintf("%d %s", n, 
 func abs(n int) int { return max(n, -n) }
 
 func (t tallied) check() (string, bool) {
-	return fmt.Sprintf("%d made: %d of %d failed, by Snapshot %d of %d", t.made, t.failures, t.calls, t.told.Failures, t.told.Calls),
-		t.made == t.calls+t.ignored && t.calls == int64(t.told.Calls) && t.failures == int64(t.told.Failures)
+	return fmt.Sprintf("%d made: %d of %d failed, Snapshot has %d of %d", t.made, t.failures, t.calls, t.snapshot.Failures, t.snapshot.Calls),
+		t.made == t.calls+t.ignored && t.calls == int64(t.snapshot.Calls) && t.failures == int64(t.snapshot.Failures)
 }
 
-// report writes the ledger and its checks as tables, and reports whether all hold.
+// report writes the ledger and its checks as tables. It returns true if all checks hold.
 func report(w io.Writer, cfg config, l *ledger) bool {
 	fmt.Fprintf(w, "%d workers for %v, seed %d\n\n", cfg.workers, l.elapsed.Round(100*time.Millisecond), cfg.seed)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

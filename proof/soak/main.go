@@ -1,20 +1,31 @@
-// Command soak puts a pipeline of this module under load for a long time, and checks afterwards that the books balance.
+// Command soak puts a pipeline of this module under load for a long time, and afterwards checks
+// that all counts agree.
 //
 //	go run ./proof/soak            # 60 s
 //	go run ./proof/soak -for 10m
 //	go run -race ./proof/soak -for 10s
 //
-// Hundreds of callers go through a timeout, retry with a budget, a circuit breaker and a timeout for each attempt to a real
-// server on loopback that errs, dawdles, hangs, drops connections and has outages. Callers cancel, have deadlines, are dead on
-// arrival, write at most once, panic and exit; some effectors ignore their ctx and are abandoned. Everything is counted by
-// parties that do not know of each other: by the callers, by probes between the policies, by the effector, by the server, and
-// by the policies themselves. At the end the counts must agree to the call, every value be got or dropped once, no goroutine
-// left, memory flat, and the breaker closed again. No check depends on how fast anything was.
+// Hundreds of callers go through a timeout, a retry with a budget, a circuit breaker, and a timeout
+// for each attempt. They call a real server on loopback that fails, answers slowly, hangs, drops
+// connections, and has outages. Callers cancel, have deadlines, call with a context that has ended,
+// write at most once, panic, and exit. Some effectors ignore their context and are abandoned.
 //
-// The report goes to stdout, a progress bar to stderr if that is a terminal. Ctrl-C ends the load early; the checks are made all
-// the same. The exit status is 0 if all hold, 1 if one fails, 2 for a mistake in the flags.
+// Five parties count everything independently: the callers, policies between the others, the
+// effector, the server, and the policies under test. At the end:
 //
-// The files, in the order to read them: soak.go, caller.go, client.go, server.go, ledger.go.
+//   - all counts agree exactly
+//   - every value has been returned or dropped once
+//   - no goroutine is left
+//   - memory is flat
+//   - the breaker is closed again
+//
+// No check depends on how fast anything was.
+//
+// The report goes to stdout, and a progress bar to stderr if that is a terminal. Ctrl-C ends the
+// load early; the checks still run. The exit status is 0 if all checks hold, 1 if one fails, and 2
+// if the flags are invalid.
+//
+// Read the files in this order: soak.go, caller.go, client.go, server.go, ledger.go.
 package main
 
 import (
@@ -33,14 +44,14 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program immediately
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// config is what the flags say.
+// config holds the values of the flags.
 type config struct {
-	length  time.Duration // of the load
-	workers int           // callers at a time
+	length  time.Duration // duration of the load
+	workers int           // concurrent callers
 	seed    uint64
 }
 
@@ -49,7 +60,7 @@ const (
 	minWorkers, maxWorkers = 1, 10_000
 )
 
-// run is the program; it returns the exit status.
+// run runs the program and returns its exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	cfg, err := parse(args, stderr)
 	switch {
@@ -73,9 +84,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func parse(args []string, stderr io.Writer) (config, error) {
 	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // errors are printed once, by run
-	length := flags.Duration("for", time.Minute, fmt.Sprintf("how long the load lasts, %v to %v", minLength, maxLength))
-	workers := flags.Int("workers", 300, fmt.Sprintf("`callers` at a time, %d to %d", minWorkers, maxWorkers))
-	seed := flags.Uint64("seed", 1, "seed of the faults and the callers' behaviour")
+	length := flags.Duration("for", time.Minute, fmt.Sprintf("`duration` of the load, %v to %v", minLength, maxLength))
+	workers := flags.Int("workers", 300, fmt.Sprintf("number of concurrent `callers`, %d to %d", minWorkers, maxWorkers))
+	seed := flags.Uint64("seed", 1, "seed of the faults and of the callers' behavior")
 
 	err := flags.Parse(args)
 	switch {
@@ -96,7 +107,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	return config{*length, *workers, *seed}, nil
 }
 
-// progress gives a function that shows on a terminal how far the load is, and at its end clears what it showed.
+// progress returns a function that shows the progress of the load on a terminal, and clears it at
+// the end.
 func progress(cfg config, stderr io.Writer) func(elapsed time.Duration, doing string) {
 	file, ok := stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
@@ -108,7 +120,7 @@ func progress(cfg config, stderr io.Writer) func(elapsed time.Duration, doing st
 		progressbar.OptionSetElapsedTime(false),
 		progressbar.OptionSetPredictTime(false),
 	)
-	return func(elapsed time.Duration, doing string) { // an error of the bar is one of stderr: nothing to do about it
+	return func(elapsed time.Duration, doing string) { // errors of the bar are errors of stderr: ignore them
 		if doing == "" {
 			bar.Clear()
 			return

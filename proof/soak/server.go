@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// A request is what goes over a connection, one at a time, each followed by its reply.
+// A request is sent on a connection after the reply to the previous request.
 type request struct {
 	call  uint64
-	send  uint32 // which of the call's requests this is, from 1
-	write bool   // the call is to be made at most once
+	send  uint32 // number of the request within the call, from 1
+	write bool   // the call must be made at most once
 }
 
 const requestSize, replySize = 16, 9
@@ -33,40 +33,42 @@ func decode(b []byte) request {
 	return request{binary.BigEndian.Uint64(b), binary.BigEndian.Uint32(b[8:]), b[12] == 1}
 }
 
-// mix is a number of the request by which sums of requests tell apart what counts do not.
+// mix returns a number that depends on all of the request. Sums of it reveal differences that
+// counts don't.
 func (r request) mix() uint64 { return rand.NewPCG(r.call, uint64(r.send)).Uint64() }
 
 // The server's replies: the status, then the call's number.
 const (
 	statusOK byte = iota
 	statusError
-	statusBusy   // come back a little later
-	statusReject // do not come back
+	statusBusy   // retry a little later
+	statusReject // don't retry
 )
 
-// A server reads requests from its connections, counts them, and answers as the health of the moment has it.
+// A server reads requests from its connections, counts them, and answers according to its current
+// health.
 type server struct {
 	listener net.Listener
 	seed     uint64
 	start    time.Time
-	unit     time.Duration // of the script
-	healed   atomic.Bool   // the script is over, no request is treated badly any more
+	unit     time.Duration // duration of one entry of the script
+	healed   atomic.Bool   // the script is over: there are no more faults
 	ended    sync.WaitGroup
 
 	received atomic.Int64
-	sum      atomic.Uint64 // of the requests' mix
-	repeated atomic.Int64  // requests of a call that was to be made once, after its first
+	sum      atomic.Uint64 // of all requests' mix
+	repeated atomic.Int64  // requests of an at-most-once call after its first
 
 	closing     chan struct{} // closed by close, with mu held
 	mu          sync.Mutex    // guards connections
 	connections map[net.Conn]struct{}
 }
 
-// health is the chance of each fault; what is left is answered at once.
+// health holds the probability of each fault. All other requests are answered immediately.
 type health struct{ errors, slow, hang, drop float64 }
 
-// script is what the server goes through again and again, a unit of time each. There are always more failures than the budget has
-// retries for.
+// script is repeated by the server; each entry lasts one unit. It always contains more failures
+// than the budget allows retries for.
 var script = [...]health{
 	{errors: 0.12, slow: 0.002, hang: 0.001, drop: 0.01},
 	{errors: 0.08, slow: 0.01, drop: 0.002},
@@ -101,7 +103,7 @@ func (s *server) accept() {
 		select {
 		case <-s.closing:
 			return
-		case <-time.After(10 * time.Millisecond): // too many open files, say: clients wait in the queue
+		case <-time.After(10 * time.Millisecond): // for example, too many open files: clients wait in the queue
 		}
 	}
 }
@@ -115,7 +117,7 @@ func (s *server) handle(conn net.Conn) {
 	b := make([]byte, requestSize)
 	for {
 		if _, err := io.ReadFull(conn, b); err != nil {
-			return // the client closed it; what it had written was read before
+			return // the client closed it; everything written before has been read
 		}
 		r := decode(b)
 		s.received.Add(1)
@@ -147,14 +149,14 @@ func (s *server) leave(conn net.Conn) {
 	delete(s.connections, conn)
 }
 
-// open is how many connections there are.
+// open returns the number of connections.
 func (s *server) open() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.connections)
 }
 
-// close ends the server and all that it runs.
+// close ends the server and all its goroutines.
 func (s *server) close() {
 	s.mu.Lock()
 	close(s.closing)
@@ -166,7 +168,7 @@ func (s *server) close() {
 	s.ended.Wait()
 }
 
-// answer replies to a request, or not, and reports whether the connection is to be kept.
+// answer replies to a request or not. It reports whether to keep the connection.
 func (s *server) answer(conn net.Conn, r request) (keep bool) {
 	random := rand.New(rand.NewPCG(s.seed^r.call, uint64(r.send)))
 	status := statusOK
@@ -174,7 +176,7 @@ func (s *server) answer(conn net.Conn, r request) (keep bool) {
 		h := script[int(time.Since(s.start)/s.unit)%len(script)]
 		switch luck := random.Float64(); {
 		case luck < h.drop:
-			conn.Write(make([]byte, random.IntN(replySize))) // part of a reply, for some
+			conn.Write(make([]byte, random.IntN(replySize))) // sometimes a part of a reply
 			return false
 		case luck < h.drop+h.hang:
 			if !s.wait(conn, longestHang) {
@@ -193,7 +195,8 @@ func (s *server) answer(conn net.Conn, r request) (keep bool) {
 	return err == nil
 }
 
-// wait waits, and reports false if the client closes the connection meanwhile: it sends nothing before it has the reply.
+// wait waits, and reports false if the client closes the connection meanwhile. The client sends
+// nothing before it has the reply.
 func (s *server) wait(conn net.Conn, d time.Duration) bool {
 	conn.SetReadDeadline(time.Now().Add(d))
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
@@ -205,7 +208,7 @@ func (s *server) wait(conn net.Conn, d time.Duration) bool {
 	return true
 }
 
-// upTo is a random time below max.
+// upTo returns a random duration below max.
 func upTo(random *rand.Rand, max time.Duration) time.Duration {
 	return time.Duration(random.Int64N(int64(max)))
 }

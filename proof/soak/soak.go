@@ -21,36 +21,37 @@ import (
 )
 
 const (
-	wholeLimit   = 1200 * time.Millisecond // of a call
+	wholeLimit   = 1200 * time.Millisecond // for a call
 	attemptLimit = 400 * time.Millisecond
-	thinkTime    = 30 * time.Millisecond // between the calls of a caller, on average
+	thinkTime    = 30 * time.Millisecond // a caller's average pause between calls
 
 	maxAttempts    = 3
-	retryRatio     = 0.05 // less than what fails in the best of times, so that the budget is always what binds
+	retryRatio     = 0.05 // always below the share of failures, so that the budget is what limits retries
 	retryPerSecond = 2
 	budgetTTL      = 10 * time.Second
 	probes         = 3
 	probeSuccesses = 5
 	probeFailures  = 2
-	patience       = 2 * time.Minute // with what comes soon, or never: all waits of a run together
+	patience       = 2 * time.Minute // the sum of all waits of a run for what comes soon or never
 )
 
-// A rig is the pipelines, the server, and what counts between them.
+// A rig holds the pipelines, the server, and what counts between them.
 type rig struct {
 	cfg     config
 	ledger  *ledger
 	server  *server
 	client  *client
 	journal *journal
-	waited  time.Duration // of the patience
+	waited  time.Duration // how much of patience is used
 
-	guard   *breaker.Breaker // the one under test: all routes share it
-	tallies [2]*tally
-	apart   *timeout.Timeout // that abandons
-	routes  map[routing]resilience.Effector[*lease]
+	guard      *breaker.Breaker // the one under test; all routes share it
+	tallies    [2]*tally
+	abandoning *timeout.Timeout // with Abandon
+	routes     map[routing]resilience.Effector[*lease]
 }
 
-// soak runs the load and fills a ledger. It ends early, with all its counts, when ctx is done. show hears how far it is.
+// soak runs the load and returns its ledger. If ctx is done it ends early, with all counts. It
+// calls show with its progress.
 func soak(ctx context.Context, cfg config, show func(elapsed time.Duration, doing string)) (*ledger, error) {
 	before := goleak.IgnoreCurrent()
 	start := time.Now()
@@ -66,7 +67,7 @@ func soak(ctx context.Context, cfg config, show func(elapsed time.Duration, doin
 	r.load(ctx, 1, cfg.length-warmUp, start, show)
 	show(cfg.length, "settling")
 	r.settle()
-	l.closedAgain = l.answered.Load() == l.calls.Load() && r.heal() // with calls that hang, further ones might
+	l.closedAgain = l.answered.Load() == l.calls.Load() && r.heal() // if calls hang, more calls might hang too
 	r.settle()
 	l.heapEnd = heap()
 	l.elapsed = time.Since(start)
@@ -93,20 +94,20 @@ func newRig(cfg config) (*rig, error) {
 		Window: 400 * time.Millisecond, MinCalls: 20,
 		OpenFor: 30 * time.Millisecond, MaxOpenFor: 200 * time.Millisecond, Jitter: 0.2,
 		Probes: probes, ProbeSuccesses: probeSuccesses, ProbeFailures: probeFailures, ProbeTimeout: 2 * time.Second,
-		OnStateChange: r.journal.heard,
+		OnStateChange: r.journal.report,
 	})
 	r.tallies = [2]*tally{newTally(false), newTally(true)}
-	r.apart = timeout.New(timeout.Config{Name: "apart", Limit: attemptLimit, Abandon: cfg.workers/60 + 1})
+	r.abandoning = timeout.New(timeout.Config{Name: "abandoning", Limit: attemptLimit, Abandon: cfg.workers/60 + 1})
 	r.build()
 	return r, nil
 }
 
-// A routing is which pipeline a call takes.
-type routing struct{ write, deaf, cancels bool }
+// A routing selects the pipeline of a call.
+type routing struct{ write, ignoresContext, cancels bool }
 
-func route(c *call) routing { return routing{c.write, c.deaf, c.kind == cancels} }
+func route(c *call) routing { return routing{c.write, c.ignoresContext, c.kind == cancels} }
 
-// build makes the pipelines. They share their policies but for the innermost ones.
+// build creates the pipelines. They share all policies except the innermost ones.
 func (r *rig) build() {
 	discard := resilience.Discard(func(l *lease) {
 		if l != nil {
@@ -123,29 +124,29 @@ func (r *rig) build() {
 	})
 	effector := r.client.effector()
 	r.routes = map[routing]resilience.Effector[*lease]{}
-	for _, deaf := range []bool{false, true} {
+	for _, ignoresContext := range []bool{false, true} {
 		for i, tally := range r.tallies {
 			var attempt resilience.Policy = timeout.After(attemptLimit)
-			if deaf {
-				attempt = r.apart
+			if ignoresContext {
+				attempt = r.abandoning
 			}
 			guarded := resilience.Pipeline{
-				discard, resilience.PolicyFunc(r.atTheEdge), whole, retries,
-				resilience.PolicyFunc(r.beforeGuard), r.guard, resilience.PolicyFunc(r.behindGuard),
+				discard, resilience.PolicyFunc(r.outermost), whole, retries,
+				resilience.PolicyFunc(r.outsideGuard), r.guard, resilience.PolicyFunc(r.insideGuard),
 				tally, tally.breaker, attempt,
 			}
 			cancels := i == 1
-			r.routes[routing{false, deaf, cancels}] = effector.With(guarded)
+			r.routes[routing{false, ignoresContext, cancels}] = effector.With(guarded)
 			once := resilience.Pipeline{resilience.AtMostOnce, guarded}
-			r.routes[routing{true, deaf, cancels}] = func(ctx context.Context) (*lease, error) {
+			r.routes[routing{true, ignoresContext, cancels}] = func(ctx context.Context) (*lease, error) {
 				return resilience.Do(ctx, once, effector)
 			}
 		}
 	}
 }
 
-// atTheEdge counts what Next tells of a call that has ended.
-func (r *rig) atTheEdge(ctx context.Context, next resilience.Next) error {
+// outermost counts what Next reports about a call that has ended.
+func (r *rig) outermost(ctx context.Context, next resilience.Next) error {
 	defer func() {
 		c := callOf(ctx)
 		c.starts = next.Starts()
@@ -154,13 +155,13 @@ func (r *rig) atTheEdge(ctx context.Context, next resilience.Next) error {
 			r.ledger.made.Add(1)
 		}
 		if c.starts > maxAttempts {
-			r.ledger.odd(tooMany, "call %d made %d attempts", c.id, c.starts)
+			r.ledger.violated(tooMany, "call %d made %d attempts", c.id, c.starts)
 		}
 	}()
 	return next.Run(ctx)
 }
 
-func (r *rig) beforeGuard(ctx context.Context, next resilience.Next) error {
+func (r *rig) outsideGuard(ctx context.Context, next resilience.Next) error {
 	r.ledger.asked.Add(1)
 	err := next.Run(ctx)
 	if open, ok := err.(*breaker.OpenError); ok && open.Name == "guard" {
@@ -169,23 +170,25 @@ func (r *rig) beforeGuard(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-func (r *rig) behindGuard(ctx context.Context, next resilience.Next) error {
+func (r *rig) insideGuard(ctx context.Context, next resilience.Next) error {
 	r.ledger.admitted.Add(1)
 	return next.Run(ctx)
 }
 
-// A tally is a breaker that never opens and whose window never ends, so that its Snapshot must tell of every call there was.
-// As a policy, outside of that breaker, it counts what the breaker should.
+// A tally is a breaker that never opens and whose window never ends, so its Snapshot must include
+// every call. The tally is also a policy outside that breaker, which counts what the breaker should
+// count.
 type tally struct {
 	breaker  *breaker.Breaker
-	classify bool // the breaker's own Classify counts; else Run does, as DefaultClassify would
+	classify bool // the breaker's own Classify counts; otherwise Run does, as DefaultClassify would
 
 	made                     atomic.Int64 // runs that started the effector
 	calls, failures, ignored atomic.Int64
 }
 
-// newTally makes the tally for callers who cancel, or that for those who do not. Only the breaker itself knows whether it saw a
-// call before or after its caller went away, so for the former its Classify counts.
+// newTally returns the tally for callers that cancel, or the one for those that don't. Only the
+// breaker knows whether it saw a call before or after its caller canceled, so for the former its
+// Classify counts.
 func newTally(cancels bool) *tally {
 	t := &tally{classify: cancels}
 	c := breaker.Config{FailureRate: 1, Window: 10 * 8760 * time.Hour, MinCalls: math.MaxInt}
@@ -210,12 +213,12 @@ func (t *tally) count(ctx context.Context, err error) breaker.Outcome {
 	return outcome
 }
 
-// Run counts a run of next.
+// Run counts one run of next.
 func (t *tally) Run(ctx context.Context, next resilience.Next) (err error) {
 	starts, returned := next.Starts(), false
 	defer func() {
 		if next.Starts() == starts {
-			return // turned away further in
+			return // refused by an inner policy
 		}
 		t.made.Add(1)
 		if t.classify {
@@ -231,7 +234,7 @@ func (t *tally) Run(ctx context.Context, next resilience.Next) (err error) {
 	return err
 }
 
-// load has the callers make calls for a time, and waits for their ends.
+// load makes the callers call for a time, and waits until their calls have ended.
 func (r *rig) load(ctx context.Context, round uint64, length time.Duration, start time.Time, show func(time.Duration, string)) {
 	stop := make(chan struct{})
 	var callers sync.WaitGroup
@@ -258,17 +261,19 @@ func (r *rig) load(ctx context.Context, round uint64, length time.Duration, star
 	r.wait(ended.Load)
 }
 
-// settle waits for what may outlast the calls: effectors that were left behind, and the server's reading.
+// settle waits for what may outlast the calls: abandoned effectors, and the server reading
+// requests.
 func (r *rig) settle() {
 	l := r.ledger
 	r.wait(func() bool {
-		return l.attempts.Load() == l.attemptsEnded.Load() && r.apart.Abandoned() == 0 && r.server.received.Load() >= l.sent.Load()
+		return l.attempts.Load() == l.attemptsEnded.Load() && r.abandoning.Abandoned() == 0 && r.server.received.Load() >= l.sent.Load()
 	})
 	r.client.closeIdle()
 	r.wait(func() bool { return r.server.open() == 0 })
 }
 
-// heal ends all faults and calls until the breaker has closed by itself and a call has succeeded.
+// heal ends all faults and makes calls until the breaker has closed by itself and a call has
+// succeeded.
 func (r *rig) heal() bool {
 	r.server.healed.Store(true)
 	r.client.quiet.Store(true)
@@ -280,7 +285,8 @@ func (r *rig) heal() bool {
 	})
 }
 
-// wait waits until it is so, and reports whether it came to be while the patience lasted. What did not the checks will find.
+// wait waits for a condition and reports whether it came true before the patience ran out. If not,
+// a check will fail.
 func (r *rig) wait(so func() bool) bool {
 	start := time.Now()
 	defer func() { r.waited += time.Since(start) }()
@@ -293,68 +299,68 @@ func (r *rig) wait(so func() bool) bool {
 	return true
 }
 
-// heap is how much memory is in use when all garbage is gone.
+// heap returns the memory in use after garbage collection.
 func heap() int64 {
 	runtime.GC()
-	runtime.GC() // what sync.Pools held, and what had finalizers
+	runtime.GC() // for the contents of sync.Pools and what had finalizers
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
 
-// enter fills in what others than the ledger have counted.
+// enter copies the counts of the other parties into the ledger.
 func (r *rig) enter() {
 	l := r.ledger
 	l.received.Store(r.server.received.Load())
 	l.receivedSum.Store(r.server.sum.Load())
 	l.repeated.Store(r.server.repeated.Load())
-	l.leftBehind = r.apart.Abandoned()
+	l.leftBehind = r.abandoning.Abandoned()
 	for i, t := range r.tallies {
 		l.tallies[i] = tallied{
 			made: t.made.Load(), calls: t.calls.Load(), failures: t.failures.Load(), ignored: t.ignored.Load(),
-			told: t.breaker.Snapshot(),
+			snapshot: t.breaker.Snapshot(),
 		}
 	}
 	l.guard = r.guard.Snapshot()
-	l.transitions, l.lastHeard = r.journal.sum()
+	l.transitions, l.lastReported = r.journal.sum()
 }
 
-// A journal follows the transitions of the guard as OnStateChange tells them.
+// A journal checks the guard's transitions as they are reported to OnStateChange.
 type journal struct {
-	ledger  *ledger
-	telling atomic.Bool
+	ledger    *ledger
+	reporting atomic.Bool
 
-	mu   sync.Mutex // guards what follows; the hook is to be called by one goroutine at a time, which is what telling checks
+	mu   sync.Mutex // guards the fields below; reporting checks that OnStateChange isn't called concurrently
 	last breaker.Transition
 	n    int
 }
 
-func (j *journal) heard(t breaker.Transition) {
-	if !j.telling.CompareAndSwap(false, true) {
-		j.ledger.odd(wrongTransition, "%v: told while another is being told", t)
+func (j *journal) report(t breaker.Transition) {
+	if !j.reporting.CompareAndSwap(false, true) {
+		j.ledger.violated(wrongTransition, "%v: reported concurrently with another one", t)
 	}
-	defer j.telling.Store(false)
+	defer j.reporting.Store(false)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if wrong := j.judge(t); wrong != "" {
-		j.ledger.odd(wrongTransition, "%v: %s: %+v", t, wrong, t.Snapshot)
+		j.ledger.violated(wrongTransition, "%v: %s: %+v", t, wrong, t.Snapshot)
 	}
 	j.last = t
 	j.n++
 }
 
-// judge says what is wrong with a transition, "" if nothing is.
+// judge returns what is wrong with a transition, or "".
 func (j *journal) judge(t breaker.Transition) string {
 	s := t.Snapshot
 	switch {
-	case t.From != j.last.To: // a new breaker is Closed, which is zero
+	case t.From != j.last.To: // a new breaker is Closed, which is the zero State
 		return fmt.Sprintf("the state was %v", j.last.To)
 	case j.n > 0 && (t.At.Before(j.last.At) || !s.Since.Equal(j.last.At)):
-		return "the phase did not begin with the transition before"
+		return "the phase didn't begin with the previous transition"
 	case s.State != t.From || t.Cause == "":
-		return "it tells of another phase, or no cause"
+		return "the snapshot is of another phase, or there is no cause"
 	case s.Failures > s.Calls || s.Failures < 0 || s.Slow < 0 || s.Running < 0:
-		return "its counts cannot be"
+		return "the counts are impossible"
 	}
 	switch [2]breaker.State{t.From, t.To} {
 	case [2]breaker.State{breaker.Closed, breaker.Open}, [2]breaker.State{breaker.Open, breaker.HalfOpen}:
@@ -363,17 +369,17 @@ func (j *journal) judge(t breaker.Transition) string {
 		if s.Failures == probeFailures && s.Running < probes && s.Calls-s.Failures < probeSuccesses {
 			return ""
 		}
-		return "not the probes that open"
+		return "wrong counts of probes for opening"
 	case [2]breaker.State{breaker.HalfOpen, breaker.Closed}:
 		if s.Failures < probeFailures && s.Running < probes && s.Calls-s.Failures == probeSuccesses {
 			return ""
 		}
-		return "not the probes that close"
+		return "wrong counts of probes for closing"
 	}
 	return "there is no such transition"
 }
 
-// sum is how many transitions there were, and the state after the last.
+// sum returns the number of transitions, and the state after the last.
 func (j *journal) sum() (n int, state breaker.State) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 
 const (
 	pageName  = "performance.md"
-	locksName = "locks.md"
+	locksName = "internals/locks.md"
 	byHand    = "by-hand" // the markers of the part of the page that is written by hand
 	locks     = "locks"   // and of the table in locksName
 )
@@ -82,6 +82,9 @@ func (d docs) write(r *results, answers []behaviour.Answer) (written []string, e
 			return nil, fmt.Errorf("%s: %w", locksName, err)
 		}
 		files[locksName] = []byte(text)
+	}
+	if err := os.MkdirAll(filepath.Join(d.folder, filepath.Dir(locksName)), 0o755); err != nil {
+		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if err := os.WriteFile(filepath.Join(d.folder, name), files[name], 0o644); err != nil {

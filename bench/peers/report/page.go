@@ -5,6 +5,7 @@ import (
 	"cmp"
 	_ "embed"
 	"fmt"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -501,7 +502,7 @@ func locksTables(r *results) string {
 		fmt.Fprintf(&w, "\nThe time of a call through %s, by the number of processors with a caller each:\n\n", path.text)
 		locksByProcessors(&w, r, path.name)
 	}
-	fmt.Fprintf(&w, "\n![time of a call through each form against processors](%s.svg)\n", figureLocks)
+	fmt.Fprintf(&w, "\n![time of a call through each form against processors](%s.svg)\n", filepath.Base(figureLocks))
 	return w.String()
 }
 

@@ -86,6 +86,9 @@ func read(t *testing.T, parts ...string) string {
 
 func put(t *testing.T, text string, parts ...string) {
 	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(parts...)), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(parts...), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +133,7 @@ func TestAPageWithoutMarkersIsNotOverwritten(t *testing.T) {
 func TestOnlyTheTableOfLocksIsReplaced(t *testing.T) {
 	folder := t.TempDir()
 	before, after := "# Locks\n\nWhy.\n\n", "\n\nWhat it means.\n"
-	put(t, before+begin(locks)+"\nold table\n"+end(locks)+after, folder, locksName)
+	put(t, before+begin(locks)+"\nold table\n"+end(locks)+after, folder, filepath.Dir(locksName), filepath.Base(locksName))
 	if _, err := open(t, folder).write(sample(8), nil); err != nil {
 		t.Fatal(err)
 	}

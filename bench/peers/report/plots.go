@@ -26,7 +26,7 @@ const (
 	figureLimitProcs = "performance-processors-limits"
 	figureLength     = "performance-length"
 	figureGrowth     = "performance-growth"
-	figureLocks      = "locks-processors"
+	figureLocks      = "internals/locks-processors"
 )
 
 // A figure is a plot with its legend beside it, where it covers no point.

@@ -6,9 +6,10 @@ import (
 	"testing"
 )
 
-// TestTheGuideShowsTestsThatRun: every test function of docs/testing.md is one of example_test.go, to the letter.
-func TestTheGuideShowsTestsThatRun(t *testing.T) {
-	guide, err := os.ReadFile("../docs/testing.md")
+// TestExamplesMatchTestingPage checks that each test function on docs/testing.md is in
+// example_test.go, verbatim.
+func TestExamplesMatchTestingPage(t *testing.T) {
+	page, err := os.ReadFile("../docs/testing.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -17,7 +18,7 @@ func TestTheGuideShowsTestsThatRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown := 0
-	for _, block := range strings.Split(string(guide), "```go\n")[1:] {
+	for _, block := range strings.Split(string(page), "```go\n")[1:] {
 		block, _, _ = strings.Cut(block, "```")
 		if !strings.HasPrefix(block, "func Test") {
 			continue
@@ -28,6 +29,6 @@ func TestTheGuideShowsTestsThatRun(t *testing.T) {
 		}
 	}
 	if shown < 5 {
-		t.Errorf("found %d test functions", shown)
+		t.Errorf("found %d test functions, want at least 5", shown)
 	}
 }
