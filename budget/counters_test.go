@@ -22,7 +22,7 @@ func TestBudgetMatchesPlainListOfDeposits(t *testing.T) {
 				if rng.IntN(4) == 0 {
 					time.Sleep(1 + time.Duration(rng.Int64N(int64(pauses[rng.IntN(len(pauses))]))))
 				}
-				epoch := clock.Now() / b.width
+				epoch := clock.Now() / b.settings.Load().epochs.width
 				if rng.IntN(3) > 0 {
 					b.Deposit()
 					deposits = append(deposits, epoch)
@@ -48,8 +48,8 @@ func TestBudgetSurvivesCounterWraparound(t *testing.T) {
 		const near = ^uint64(0) - 3*token // the fourth deposit wraps
 		b.deposited.Store(near)
 		b.spent.Store(near)
-		for i := range b.marks {
-			b.marks[i].Store(near)
+		for i := range b.settings.Load().epochs.marks {
+			b.settings.Load().epochs.marks[i].Store(near)
 		}
 		for range 3 {
 			for range 10 {
@@ -90,8 +90,8 @@ func TestRatioIsExactToMillionth(t *testing.T) {
 		1e-6:     1,
 		1000:     1_000_000_000,
 	} {
-		if b := New(Config{Ratio: ratio}); b.share != want {
-			t.Errorf("ratio %v: got %d millionths, want %d", ratio, b.share, want)
+		if b := New(Config{Ratio: ratio}); b.settings.Load().share != want {
+			t.Errorf("ratio %v: got %d millionths, want %d", ratio, b.settings.Load().share, want)
 		}
 	}
 }
@@ -102,8 +102,9 @@ func TestWithdrawNeverTakesExpiredDeposit(t *testing.T) {
 		b := New(Config{Ratio: 1})
 		b.Deposit()
 		time.Sleep(10 * time.Second)
-		for target := clock.Now() / b.width; b.epoch.Load() < target; {
-			b.step(b.epoch.Load(), target)
+		e := b.settings.Load().epochs
+		for target := clock.Now() / e.width; e.latest.Load() < target; {
+			b.step(e, e.latest.Load(), target)
 		}
 		if b.Withdraw() {
 			t.Error("got a token from an expired deposit")
