@@ -174,6 +174,31 @@ func TestBudgetSetConfigKeepsWhatReserveLacks(t *testing.T) {
 	}
 }
 
+// TestBudgetSetConfigReserveLacksAtMostAll: a reserve that became smaller than what was taken refills
+// from empty.
+func TestBudgetSetConfigReserveLacksAtMostAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{MinPerSecond: 1})
+		withdrawAll(b)
+		b.SetConfig(budget.Config{MinPerSecond: 0.5})
+		time.Sleep(4 * time.Second)
+		if got := withdrawAll(b); got != 2 {
+			t.Errorf("got %d tokens after four seconds, want 2", got)
+		}
+	})
+}
+
+func TestBudgetSetConfigKeepsUnusedReserveFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{MinPerSecond: 1e6})
+		time.Sleep(time.Hour)
+		b.SetConfig(budget.Config{MinPerSecond: 1})
+		if got := withdrawAll(b); got != 10 {
+			t.Errorf("got %d tokens, want 10", got)
+		}
+	})
+}
+
 func TestBudgetSetConfigStartsNewReserveFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1})

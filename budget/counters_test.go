@@ -154,3 +154,63 @@ func TestWithdrawGrantsLastTokenOnce(t *testing.T) {
 		})
 	}
 }
+
+// The goroutine that moved the epochs hasn't yet spent what expires.
+func TestBudgetSetConfigKeepsNoExpiredDeposit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Ratio: 1})
+		b.Deposit()
+		time.Sleep(10 * time.Second)
+		e := b.settings.Load().epochs
+		for target := clock.Now() / e.width; e.latest.Load() < target; {
+			b.step(e, e.latest.Load(), target)
+		}
+		b.SetConfig(Config{Ratio: 1, TTL: time.Hour})
+		if b.Withdraw() {
+			t.Error("got a token from an expired deposit")
+		}
+	})
+}
+
+// A call that began before SetConfig expires nothing by the old TTL, however long it was delayed.
+func TestBudgetSetConfigEndsOldTTLForDelayedCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Ratio: 1})
+		old := b.settings.Load().epochs
+		b.Deposit()
+		b.SetConfig(Config{Ratio: 1, TTL: time.Hour})
+		time.Sleep(time.Minute)
+		if expired := b.advance(old, clock.Now()); expired != 0 || !b.withdrawDeposit(old, clock.Now()) {
+			t.Errorf("got %d millionths expired, want the token", expired)
+		}
+	})
+}
+
+// While a withdrawal has looked at the reserve, SetConfig changes it.
+func TestBudgetSetConfigGrantsReserveTokenOnce(t *testing.T) {
+	for _, c := range []struct {
+		then Config
+		all  bool // the other call takes all tokens
+		want bool
+	}{
+		{Config{MinPerSecond: 2}, true, false},
+		{Config{MinPerSecond: 2}, false, true},
+		{Config{MinPerSecond: 1, TTL: 5 * time.Second}, true, false},
+		{Config{Ratio: 1}, false, true}, // taken at the moment before
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New(Config{MinPerSecond: 1})
+			others := 0
+			b.between = func() {
+				b.between = nil
+				b.SetConfig(c.then)
+				for c.all && b.Withdraw() {
+					others++
+				}
+			}
+			if got := b.Withdraw(); got != c.want {
+				t.Errorf("%+v: got %t after %d tokens of another call, want %t", c.then, got, others, c.want)
+			}
+		})
+	}
+}

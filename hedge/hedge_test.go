@@ -407,21 +407,23 @@ func TestHedgeIgnoresTimerOfFailedStart(t *testing.T) {
 // TestHedgeStartsNothingOnceAnswerIsThere has the answer arrive while HedgeIf is deciding about
 // another failure.
 func TestHedgeStartsNothingOnceAnswerIsThere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := budget.New(budget.Config{Ratio: 2})
-		s := scripted(answer{takes: 3 * time.Second}, answer{takes: 500 * time.Millisecond, err: errDown})
-		h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: b, HedgeIf: func(error) bool {
-			time.Sleep(2 * time.Second)
-			return true
-		}})
-		if value, err := hedge.Do(t.Context(), h, s.call); value != 1 || err != nil {
-			t.Errorf("got %d, %v, want 1, nil", value, err)
-		}
-		s.want(t, 0, time.Second)
-		if !b.Withdraw() {
-			t.Error("a token was taken although nothing was started")
-		}
-	})
+	for _, want := range []error{nil, resilience.NotFailure(errDown)} {
+		synctest.Test(t, func(t *testing.T) {
+			b := budget.New(budget.Config{Ratio: 2})
+			s := scripted(answer{takes: 3 * time.Second, err: want}, answer{takes: 500 * time.Millisecond, err: errDown})
+			h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: b, HedgeIf: func(error) bool {
+				time.Sleep(2 * time.Second)
+				return true
+			}})
+			if value, err := hedge.Do(t.Context(), h, s.call); value != 1 || err != want {
+				t.Errorf("got %d, %v, want 1, %v", value, err, want)
+			}
+			s.want(t, 0, time.Second)
+			if !b.Withdraw() {
+				t.Error("a token was taken although nothing was started")
+			}
+		})
+	}
 }
 
 func TestHedgeMaxCountsStartsAfterFailures(t *testing.T) {

@@ -158,6 +158,8 @@ func TestRetrySetConfigOfOwnConfigKeepsCost(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { _, _ = retry.Do(ctx, r, succeed) }); n != 0 {
 		t.Errorf("got %v allocations, want 0", n)
 	}
+	fn, _ := failing(9, errBoom)
+	synctest.Test(t, func(t *testing.T) { _, _ = retry.Do(t.Context(), r, fn) })
 	if c := r.Config(); c.Backoff != nil || c.Budget != nil || c.RetryIf != nil || c.OnRetry != nil || c.OnGiveUp != nil {
 		t.Errorf("got %+v, want no functions and no budget", c)
 	}

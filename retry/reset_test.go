@@ -119,7 +119,7 @@ func TestRetryResetAfterCountsOnlyMadeAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
 		inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-			if runs++; runs == 2 {
+			if runs++; runs == 3 {
 				time.Sleep(time.Hour) // a long queue
 				return refusal{}
 			}
