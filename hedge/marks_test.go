@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,10 +86,9 @@ func TestHedgeNotFailureWinsOnceContextEnded(t *testing.T) {
 func TestHedgeNotFailureOfUnmadeStartWins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		want := resilience.NotFailure(errDown)
-		runs := make(chan int, 9)
+		var runs atomic.Int32
 		inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-			runs <- 1
-			if len(runs) == 1 {
+			if runs.Add(1) == 1 {
 				return next.Run(ctx)
 			}
 			return want
@@ -103,13 +104,21 @@ func TestHedgeNotFailureOfUnmadeStartWins(t *testing.T) {
 // dropped, the winner's too.
 func TestHedgeDropsValueOfNotFailureOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // guards the following
 		dropped := map[int]int{}
+		drop := func(n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			dropped[n]++
+		}
 		s := scripted(answer{takes: 3 * time.Second, ignoresContext: true}, answer{takes: time.Second, err: resilience.NotFailure(errDown)})
-		value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(n int) { dropped[n]++ }), after(1)}, s.call)
+		value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(drop), after(1)}, s.call)
 		if value != 0 || !errors.Is(err, errDown) {
 			t.Errorf("got %d, %v, want 0, %v", value, err, errDown)
 		}
 		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		if len(dropped) != 2 || dropped[1] != 1 || dropped[2] != 1 {
 			t.Errorf("got dropped %v, want each value once", dropped)
 		}
@@ -150,16 +159,16 @@ func TestHedgeStartsNothingAfterCallerFaultOrRetryAfter(t *testing.T) {
 // TestHedgeStartsNothingAfterRefusalWithRetryAfter: an open breaker refused the second start.
 func TestHedgeStartsNothingAfterRefusalWithRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		runs := 0
+		var runs atomic.Int32
 		inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-			if runs++; runs == 2 {
+			if runs.Add(1) == 2 {
 				return afterTenSeconds(resilience.ErrRefused)
 			}
 			return next.Run(ctx)
 		})
 		s := scripted(answer{takes: 5 * time.Second})
-		if _, err := resilience.Do(t.Context(), resilience.Pipeline{after(5), inner}, s.call); err != nil || runs != 2 {
-			t.Errorf("got %v after %d starts, want nil after 2", err, runs)
+		if _, err := resilience.Do(t.Context(), resilience.Pipeline{after(5), inner}, s.call); err != nil || runs.Load() != 2 {
+			t.Errorf("got %v after %d starts, want nil after 2", err, runs.Load())
 		}
 	})
 }
