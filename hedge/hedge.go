@@ -43,11 +43,10 @@ import (
 // often and as soon as its [Config] allows.
 //
 // The first start that succeeds, or whose error is marked as [resilience.NotFailure], provides the
-// call's result. The contexts of the starts that are
-// still running are canceled with the cause [ErrLost], their values go to [resilience.Discard], and
-// the call returns without waiting for them. If all starts fail, the call returns the error of the
-// last one to end, unchanged; the error of a start that an inner policy refused is returned only if
-// all were refused.
+// call's result. The contexts of the starts that are still running are canceled with the cause
+// [ErrLost], their values go to [resilience.Discard], and the call returns without waiting for them.
+// If all starts fail, the call returns the error of the last one to end, unchanged; the error of a
+// start that an inner policy refused is returned only if all were refused.
 //
 // When a start fails, the next one begins immediately, unless
 //

@@ -54,7 +54,8 @@ import (
 //   - refusals before the first attempt was made;
 //   - any error once the caller's context is done.
 //
-// Errors that are marked as [resilience.Contention] are retried like unmarked ones. If retrying ends for any other reason, the call returns an [*ExhaustedError].
+// Errors that are marked as [resilience.Contention] are retried like unmarked ones. If retrying ends
+// for any other reason, the call returns an [*ExhaustedError].
 //
 // Most callers pass a Retry to [resilience.Compose]; [Do] uses it alone. Create a Retry with [New].
 // It keeps no state between calls and is safe for concurrent use.
@@ -384,7 +385,7 @@ type attemptKey struct{}
 
 // Attempt returns the number, from 1, of the attempt that ctx belongs to, in the nearest enclosing
 // retry. Outside any retry it returns 1. An attempt that is refused and made later keeps its
-// number.
+// number. With Config.ResetAfter, the number is that in the current series.
 func Attempt(ctx context.Context) int {
 	if n, ok := ctx.Value(attemptKey{}).(int); ok {
 		return n
