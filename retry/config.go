@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/internal/clock"
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
@@ -130,12 +131,12 @@ func (c *Config) newSchedule() backoff.BackOff {
 	return schedule
 }
 
-// now returns the time at which an attempt begins, or the zero time if nobody needs it.
-func (c *Config) now() (begun time.Time) {
-	if c.ResetAfter > 0 {
-		begun = time.Now()
+// now returns the time of package clock at which an attempt begins, or 0 if nobody needs it.
+func (c *Config) now() int64 {
+	if c.ResetAfter == 0 {
+		return 0
 	}
-	return begun
+	return clock.Now()
 }
 
 // prefix returns the beginning of every message of the policy.

@@ -35,6 +35,7 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/internal/clock"
 	"github.com/effector-go/resilience/internal/mark"
 	"github.com/effector-go/resilience/internal/permanent"
 )
@@ -137,7 +138,7 @@ func firstWithDeposit[T any](ctx context.Context, b *budget.Budget, fn func(ctx 
 }
 
 // again continues Do after the first failure, of an attempt that began at the given time.
-func again[T any](ctx context.Context, config *Config, fn func(context.Context) (T, error), begun time.Time, value T, err error) (T, error) {
+func again[T any](ctx context.Context, config *Config, fn func(context.Context) (T, error), begun int64, value T, err error) (T, error) {
 	s := series{config: config}
 	effect := false // an earlier attempt may have had an effect
 	for {
@@ -176,7 +177,7 @@ func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
 
 // again continues Run after the first failure, of a run that began at the given time. starts is how
 // often the effector had been started before.
-func (c *Config) again(ctx context.Context, next resilience.Next, starts int, begun time.Time, err error) error {
+func (c *Config) again(ctx context.Context, next resilience.Next, starts int, begun int64, err error) error {
 	s := series{config: c}
 	for {
 		before := starts
@@ -234,7 +235,7 @@ type series struct {
 // failed decides what follows a run that began at the given time and failed with err: either end,
 // the error that the call returns, or another run after the wait. made reports whether the run was
 // an attempt.
-func (s *series) failed(ctx context.Context, err error, begun time.Time, made, repeatable bool) (wait time.Duration, end error) {
+func (s *series) failed(ctx context.Context, err error, begun int64, made, repeatable bool) (wait time.Duration, end error) {
 	config := s.config
 	if kind := mark.Of(err); kind == mark.NotFailure || kind == mark.CallerFault {
 		return 0, permanent.Without(err)
@@ -256,7 +257,7 @@ func (s *series) failed(ctx context.Context, err error, begun time.Time, made, r
 		}
 	}
 	now := time.Now()
-	if made && config.ResetAfter > 0 && now.Sub(begun) >= config.ResetAfter {
+	if made && config.ResetAfter > 0 && time.Duration(clock.Of(now)-begun) >= config.ResetAfter {
 		s.restart()
 	}
 	if s.first.IsZero() {
