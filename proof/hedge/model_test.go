@@ -488,12 +488,15 @@ func TestHedgeQuantileMatchesModel(t *testing.T) {
 				switch {
 				case kind == 0:
 					time.Sleep(size % (2 * time.Minute))
-				case kind == 2 && size%2 == 0: // there and back: the recent times remain
-					other := config
-					other.Quantile = others[int(size)%len(others)]
-					h.SetConfig(other)
-					h.Snapshot()
+				case kind == 2 && size%2 == 0: // the recent times remain, also if there is no Quantile for a moment
+					config.Quantile = others[int(size)%len(others)]
 					h.SetConfig(config)
+					h.Snapshot()
+					if config.Quantile == 0 {
+						config.Quantile = share
+						h.SetConfig(config)
+					}
+					share = config.Quantile
 				case kind == 1:
 					hedge.Do(context.Background(), h, func(context.Context) (int, error) { time.Sleep(size); return 0, errCaller })
 				// Ignores its context, so that a hedge doesn't change when the first start ends;
