@@ -27,7 +27,7 @@ func TestBookProbeIgnoresEndedPhase(t *testing.T) {
 		p := b.phase.Load()
 		probe, _ := p.admitProbe()
 		b.ForceOpen()
-		p.bookProbe(probe, outcome, 0, clock.Now())
+		p.bookProbe(probe, outcome, nil, 0, clock.Now())
 		if s := b.State(); s != ForcedOpen {
 			t.Errorf("%v: got %v, want forced open", outcome, s)
 		}
