@@ -1,0 +1,411 @@
+package breaker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+)
+
+// slowly returns a breaker whose slow start of 10 s has just begun, and the transitions after that.
+func slowly(t *testing.T, c breaker.Config) (*breaker.Breaker, *[]breaker.Transition) {
+	t.Helper()
+	var got []breaker.Transition
+	c.SlowStart = 10 * time.Second
+	c.OnStateChange = func(tr breaker.Transition) { got = append(got, tr) }
+	b := breaker.New(c)
+	b.HalfOpen()
+	for range max(1, c.Probes, c.ProbeSuccesses) {
+		run(t, b, "s")
+	}
+	if s := b.Snapshot(); s.State != breaker.HalfOpen || s.Share != 0.1 || len(got) != 1 {
+		t.Fatalf("got %+v, %v, want a slow start and no transition", s, got)
+	}
+	got = nil
+	return b, &got
+}
+
+// acquire makes n calls and returns the permits of those that were admitted.
+func acquire(b *breaker.Breaker, n int) (permits []*breaker.Permit) {
+	for range n {
+		if permit, err := b.Acquire(context.Background()); err == nil {
+			permits = append(permits, &permit)
+		}
+	}
+	return permits
+}
+
+func TestSlowStartAdmitsGrowingShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, probes := range []int{1, 5} {
+			b, _ := slowly(t, breaker.Config{Probes: probes})
+			acquire(b, probes) // run until the end
+			for second, want := range []float64{0.1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9} {
+				if s := b.Snapshot(); math.Abs(s.Share-want) > 1e-9 {
+					t.Errorf("after %d s: got share %v, want %v", second, s.Share, want)
+				}
+				if got := len(acquire(b, 1000)); math.Abs(float64(got)-1000*want) > 2 {
+					t.Errorf("after %d s: got %d of 1000 admitted, want %v", second, got, 1000*want)
+				}
+				time.Sleep(time.Second)
+			}
+			wantState(t, b, breaker.Closed)
+			if s := b.Snapshot(); s.Share != 0 {
+				t.Errorf("got share %v of a closed breaker, want 0", s.Share)
+			}
+		}
+	})
+}
+
+// Among calls that are alternately of two kinds, both kinds are admitted equally often.
+func TestSlowStartIsFairToTrafficWithRhythm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := slowly(t, breaker.Config{})
+		acquire(b, 1)
+		time.Sleep(5 * time.Second)
+		var admitted [2]int
+		for i := range 40_000 {
+			admitted[i%2] += len(acquire(b, 1))
+		}
+		if admitted[0] < 8000 || admitted[1] < 8000 {
+			t.Errorf("got %d of 20000 and %d of 20000, want about 10000 of each", admitted[0], admitted[1])
+		}
+	})
+}
+
+// The calls that are admitted because few run are a part of the share, not in addition to it.
+func TestSlowStartCountsEveryCallInShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := slowly(t, breaker.Config{})
+		admitted := 0
+		for range 1000 { // each runs for as long as ten more arrive
+			time.Sleep(time.Millisecond)
+			if permit, err := b.Acquire(t.Context()); err == nil {
+				admitted++
+				time.AfterFunc(10*time.Millisecond, func() { permit.Done(nil) })
+			}
+		}
+		if admitted < 95 || admitted > 105 {
+			t.Errorf("got %d of 1000 admitted, want 100", admitted)
+		}
+	})
+}
+
+func TestSlowStartAdmitsAnyCallWhileFewerThanProbesRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, probes := range []int{1, 3} {
+			b, _ := slowly(t, breaker.Config{Probes: probes})
+			for range 100 {
+				permits := acquire(b, probes)
+				if len(permits) != probes {
+					t.Fatalf("got %d of %d admitted, want all", len(permits), probes)
+				}
+				if s := b.Snapshot(); s.Running != probes {
+					t.Fatalf("got %+v, want %d running", s, probes)
+				}
+				for i, permit := range permits {
+					[]func(){func() { permit.Done(nil) }, permit.Cancel, func() { permit.Done(resilience.CallerFault(errBoom)) }}[i]()
+				}
+			}
+		}
+	})
+}
+
+func TestSlowStartRefusesWithoutRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, _ := slowly(t, breaker.Config{Name: "db"})
+		acquire(b, 1)
+		var err error
+		for err == nil {
+			_, err = b.Acquire(t.Context())
+		}
+		var refusal *breaker.OpenError
+		if !errors.As(err, &refusal) || refusal.State != breaker.HalfOpen || refusal.RetryAfter() != 0 ||
+			err.Error() != "breaker db: half-open, slow start" {
+			t.Errorf("got %v, want a refusal by the slow start", err)
+		}
+	})
+}
+
+func TestSlowStartClosesWithoutTraffic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, got := slowly(t, breaker.Config{})
+		since := b.Snapshot().Since
+		time.Sleep(10*time.Second - 1)
+		synctest.Wait()
+		if s := b.Snapshot(); s.State != breaker.HalfOpen || !s.Since.Equal(since) || len(*got) != 0 {
+			t.Errorf("got %+v, %v before the end, want half-open", s, *got)
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		if len(*got) != 1 || (*got)[0].To != breaker.Closed || (*got)[0].Cause != "slow start over" || (*got)[0].Err != nil {
+			t.Errorf("got %+v, want one transition to closed", *got)
+		}
+	})
+}
+
+// A call that begins or ends at the end of the slow start doesn't wait for the timer.
+func TestSlowStartEndsExactlyForCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 50 {
+			b, _ := slowly(t, breaker.Config{Consecutive: 1})
+			permits := acquire(b, 1)
+			time.Sleep(10 * time.Second)
+			permits[0].Done(errBoom) // is of the state that has ended
+			if got := len(acquire(b, 100)); got != 100 {
+				t.Fatalf("got %d of 100 admitted, want all", got)
+			}
+			wantState(t, b, breaker.Closed)
+			if s := b.Snapshot(); s.Consecutive != 0 {
+				t.Errorf("got %+v, want nothing counted", s)
+			}
+		}
+	})
+}
+
+func TestSlowStartOpensByRulesOfClosedBreaker(t *testing.T) {
+	for script, c := range map[string]breaker.Config{
+		"ffsff|f":     {Consecutive: 3},
+		"fsffsfs|ff":  {Leaky: 3},
+		"fsfs|f":      {Failures: 3, LastCalls: 5},
+		"sfsfsfsfs|f": {FailureRate: 0.5, MinCalls: 10},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b, got := slowly(t, c)
+			for _, step := range script {
+				if step == '|' {
+					wantState(t, b, breaker.HalfOpen)
+					continue
+				}
+				time.Sleep(time.Millisecond)
+				run(t, b, string(step))
+			}
+			if len(*got) != 1 || (*got)[0].From != breaker.HalfOpen || (*got)[0].To != breaker.Open || (*got)[0].Err != errBoom {
+				t.Errorf("%q: got %+v, want one opening", script, *got)
+			}
+		})
+	}
+}
+
+func TestSlowStartOpensOnSlowCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, got := slowly(t, breaker.Config{SlowRate: 0.5, SlowCall: time.Second, MinCalls: 2, Probes: 2})
+		acquire(b, 2)
+		time.Sleep(time.Second * 9 / 8)
+		acquire(b, 1) // finds that both hang
+		if len(*got) != 1 || (*got)[0].To != breaker.Open {
+			t.Errorf("got %+v, want one opening", *got)
+		}
+	})
+}
+
+// ProbeFailures is for the probes alone, and what the probes counted doesn't count.
+func TestSlowStartToleratesUsualErrorRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, got := slowly(t, breaker.Config{Consecutive: 3, Probes: 2, ProbeFailures: 1})
+		for range 50 {
+			run(t, b, "ffs")
+			time.Sleep(time.Millisecond)
+		}
+		if len(*got) != 0 {
+			t.Errorf("got %+v, want no transition", *got)
+		}
+	})
+}
+
+func TestSlowStartOpeningIsConsecutive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: time.Second, SlowStart: time.Hour, MaxOpenFor: time.Hour})
+		for opening := range 6 {
+			if opening > 0 {
+				run(t, b, "s") // the probe
+				time.Sleep(59 * time.Minute)
+			}
+			run(t, b, "f")
+			s := b.Snapshot()
+			if open := s.Until.Sub(s.Since); s.Openings != opening+1 || open != time.Second<<opening {
+				t.Errorf("got %+v, open for %v, want opening %d", s, open, opening+1)
+			}
+			time.Sleep(time.Second << opening)
+		}
+	})
+}
+
+// A probe that is still running when the others have succeeded is one of the calls of the slow
+// start: it takes a place, and its result counts by the rules of a closed breaker.
+func TestSlowStartKeepsRunningProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Consecutive: 2, Probes: 2, SlowStart: time.Hour, ProbeTimeout: time.Second})
+		b.HalfOpen()
+		late := acquire(b, 1)[0]
+		run(t, b, "ss")
+		if s := b.Snapshot(); s.Share == 0 || s.Running != 1 || s.Calls != 0 {
+			t.Errorf("got %+v, want a slow start with one running call", s)
+		}
+		time.Sleep(time.Minute) // far longer than ProbeTimeout
+		wantState(t, b, breaker.HalfOpen)
+		late.Done(errBoom)
+		late.Done(errBoom)
+		if s := b.Snapshot(); s.Running != 0 || s.Consecutive != 1 || s.State != breaker.HalfOpen {
+			t.Errorf("got %+v, want one failure", s)
+		}
+		run(t, b, "f")
+		wantState(t, b, breaker.Open)
+	})
+}
+
+// A probe that has failed by its deadline is none of the slow start's calls.
+func TestSlowStartIgnoresOverdueProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Consecutive: 1, ProbeFailures: 2, SlowStart: time.Hour, ProbeTimeout: time.Second})
+		b.HalfOpen()
+		late := acquire(b, 1)[0]
+		time.Sleep(time.Second)
+		synctest.Wait()
+		run(t, b, "s")
+		late.Done(errBoom)
+		if s := b.Snapshot(); s.Share == 0 || s.Running != 0 || s.Consecutive != 0 {
+			t.Errorf("got %+v, want a slow start without calls", s)
+		}
+	})
+}
+
+func TestSlowStartInDryRunRefusesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, got := slowly(t, breaker.Config{DryRun: true, Consecutive: 200})
+		permits := acquire(b, 1001)
+		if len(permits) != 1001 {
+			t.Errorf("got %d of 1001 admitted, want all", len(permits))
+		}
+		if s := b.Snapshot(); s.Running < 99 || s.Running > 103 {
+			t.Errorf("got %d running, want a tenth: the others are not counted", s.Running)
+		}
+		for _, permit := range permits {
+			permit.Done(errBoom)
+		}
+		if s := b.Snapshot(); s.State != breaker.HalfOpen || s.Consecutive > 103 {
+			t.Errorf("got %+v, want a tenth counted", s)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if len(*got) != 1 {
+			t.Errorf("got %v, want one transition", *got)
+		}
+	})
+}
+
+func TestSlowStartIsKeptByHalfOpenAndEndedByOtherManualCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, force := range []func(*breaker.Breaker){(*breaker.Breaker).Reset, (*breaker.Breaker).ForceOpen, (*breaker.Breaker).Disable} {
+			b, got := slowly(t, breaker.Config{})
+			b.HalfOpen()
+			if s := b.Snapshot(); s.Share == 0 || len(*got) != 0 {
+				t.Errorf("got %+v, want the slow start", s)
+			}
+			force(b)
+			state := b.State()
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if s := b.Snapshot(); s.Share != 0 || s.State != state || len(*got) != 1 {
+				t.Errorf("got %+v, %v, want no slow start and %v", s, *got, state)
+			}
+		}
+	})
+}
+
+func TestSlowStartLimitHoldsForRacingCallers(t *testing.T) {
+	b := breaker.New(breaker.Config{SlowStart: 100 * time.Hour, Probes: 3})
+	b.HalfOpen()
+	for range 3 {
+		run(t, b, "s")
+	}
+	var admitted [8]int
+	var g errgroup.Group
+	for i := range admitted {
+		g.Go(func() error {
+			admitted[i] = len(acquire(b, 5000))
+			return nil
+		})
+	}
+	g.Wait()
+	sum := 0
+	for _, n := range admitted {
+		sum += n
+	}
+	if sum < 3998 || sum > 4002 || b.Snapshot().Running != sum {
+		t.Errorf("got %d of 40000 admitted, %d running, want a tenth", sum, b.Snapshot().Running)
+	}
+}
+
+// warming is a server that recovers with a tenth of its capacity and warms up over 10 s. An answer
+// takes 50 ms. If more calls run than it has capacity for, it fails them all, and becomes cold.
+type warming struct {
+	since    time.Time // begins to warm up
+	running  int
+	overruns int
+}
+
+func (w *warming) call() error {
+	warmth := max(0.1, min(1, time.Since(w.since).Seconds()/10))
+	w.running++
+	defer func() { w.running-- }()
+	if float64(w.running) > 10*warmth {
+		w.overruns++
+		w.since = time.Now()
+		return errBoom
+	}
+	time.Sleep(50 * time.Millisecond)
+	return nil
+}
+
+// 100 calls/s are half of what the warm server takes.
+func TestSlowStartSavesServerThatWarmsUp(t *testing.T) {
+	for _, slowStart := range []time.Duration{0, 10 * time.Second} {
+		t.Run(fmt.Sprint(slowStart), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := breaker.New(breaker.Config{Consecutive: 5, OpenFor: time.Second, SlowStart: slowStart})
+				server := &warming{}
+				calls := func(d time.Duration) (served int) {
+					var g errgroup.Group
+					results := make(chan error, 100_000)
+					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+						g.Go(func() error {
+							_, err := breaker.Do(t.Context(), b, func(context.Context) (int, error) { return 0, server.call() })
+							results <- err
+							return nil
+						})
+						synctest.Wait() // one goroutine of this test at a time
+					}
+					g.Wait()
+					close(results)
+					for err := range results {
+						if err == nil {
+							served++
+						}
+					}
+					return served
+				}
+				server.since = time.Now().Add(time.Minute) // an outage
+				run(t, b, "fffff")
+				time.Sleep(time.Second)
+				server.since = time.Now()
+				served := calls(30 * time.Second)
+				if slowStart == 0 && server.overruns == 0 {
+					t.Error("got no overrun without a slow start")
+				}
+				if slowStart > 0 && (server.overruns > 0 || served < 2400 || b.State() != breaker.Closed) {
+					t.Errorf("got %d overruns, %d of 3000 served, %v, want no overrun and closed", server.overruns, served, b.State())
+				}
+				t.Logf("%d overruns, %d of 3000 calls served", server.overruns, served)
+			})
+		})
+	}
+}
