@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -345,66 +346,77 @@ func TestSlowStartLimitHoldsForRacingCallers(t *testing.T) {
 	}
 }
 
-// warming is a server that recovers with a tenth of its capacity and warms up over 10 s. An answer
-// takes 50 ms. If more calls run than it has capacity for, it fails them all, and becomes cold.
+// warming is a server that recovers with a tenth of its capacity and warms up over 10 s. Calls queue.
+// If a call would wait for longer than 500 ms, the server is overrun: it is down for 2 s, and cold
+// again.
 type warming struct {
-	since    time.Time // begins to warm up
-	running  int
+	sync.Mutex
+	since    time.Time // begins to warm up; before, it is down
+	free     time.Time // the queue is empty
 	overruns int
+	served   int
 }
 
+const warmCapacity = 1000 // calls/s
+
 func (w *warming) call() error {
-	warmth := max(0.1, min(1, time.Since(w.since).Seconds()/10))
-	w.running++
-	defer func() { w.running-- }()
-	if float64(w.running) > 10*warmth {
-		w.overruns++
-		w.since = time.Now()
+	now := time.Now()
+	wait, ok := w.queue(now)
+	time.Sleep(wait)
+	w.Lock()
+	defer w.Unlock()
+	if !ok || w.since.After(now) { // it went down meanwhile
 		return errBoom
 	}
-	time.Sleep(50 * time.Millisecond)
+	w.served++
 	return nil
 }
 
-// 100 calls/s are half of what the warm server takes.
+func (w *warming) queue(now time.Time) (wait time.Duration, ok bool) {
+	w.Lock()
+	defer w.Unlock()
+	if w.since.After(now) {
+		return 0, false
+	}
+	if w.free.Before(now) {
+		w.free = now
+	}
+	if w.free.Sub(now) > 500*time.Millisecond {
+		w.overruns++
+		w.since, w.free = now.Add(2*time.Second), now
+		return 0, false
+	}
+	warmth := max(0.1, min(1, now.Sub(w.since).Seconds()/10))
+	w.free = w.free.Add(time.Duration(float64(time.Second) / warmCapacity / warmth))
+	return w.free.Sub(now), true
+}
+
+// The calls are half of what the warm server can take, and five times what it can take when cold.
 func TestSlowStartSavesServerThatWarmsUp(t *testing.T) {
 	for _, slowStart := range []time.Duration{0, 10 * time.Second} {
 		t.Run(fmt.Sprint(slowStart), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := breaker.New(breaker.Config{Consecutive: 5, OpenFor: time.Second, SlowStart: slowStart})
-				server := &warming{}
-				calls := func(d time.Duration) (served int) {
-					var g errgroup.Group
-					results := make(chan error, 100_000)
-					for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-						g.Go(func() error {
-							_, err := breaker.Do(t.Context(), b, func(context.Context) (int, error) { return 0, server.call() })
-							results <- err
-							return nil
-						})
-						synctest.Wait() // one goroutine of this test at a time
-					}
-					g.Wait()
-					close(results)
-					for err := range results {
-						if err == nil {
-							served++
-						}
-					}
-					return served
-				}
-				server.since = time.Now().Add(time.Minute) // an outage
-				run(t, b, "fffff")
+				run(t, b, "fffff") // an outage
 				time.Sleep(time.Second)
-				server.since = time.Now()
-				served := calls(30 * time.Second)
-				if slowStart == 0 && server.overruns == 0 {
-					t.Error("got no overrun without a slow start")
+				server := &warming{since: time.Now()}
+				var g errgroup.Group
+				for range 30 * warmCapacity / 2 {
+					g.Go(func() error {
+						breaker.Do(t.Context(), b, func(context.Context) (int, error) { return 0, server.call() })
+						return nil
+					})
+					time.Sleep(time.Second / (warmCapacity / 2))
 				}
-				if slowStart > 0 && (server.overruns > 0 || served < 2400 || b.State() != breaker.Closed) {
-					t.Errorf("got %d overruns, %d of 3000 served, %v, want no overrun and closed", server.overruns, served, b.State())
+				g.Wait()
+				overruns, served := server.overruns, server.served
+				t.Logf("%d overruns, %d of 15000 calls served", overruns, served)
+				if slowStart == 0 && (overruns < 3 || served > 9000) {
+					t.Errorf("got %d overruns, %d of 15000 served without a slow start, want one overrun after the other", overruns, served)
 				}
-				t.Logf("%d overruns, %d of 3000 calls served", server.overruns, served)
+				if slowStart > 0 && (overruns > 0 || served < 12_000 || b.State() != breaker.Closed) {
+					t.Errorf("got %d overruns, %d of 15000 served, %v, want no overrun and closed", overruns, served, b.State())
+				}
 			})
 		})
 	}
