@@ -324,6 +324,17 @@ func TestBreakerSetConfigKeepsProbes(t *testing.T) {
 	})
 }
 
+func TestBreakerSetConfigChangesNumberOfProbes(t *testing.T) {
+	b := breaker.New(breaker.Config{})
+	b.HalfOpen()
+	for _, step := range []struct{ probes, admitted int }{{1, 1}, {3, 2}, {2, 0}, {5, 2}} {
+		b.SetConfig(breaker.Config{Probes: step.probes})
+		if got := len(acquire(b, 9)); got != step.admitted {
+			t.Errorf("%d probes: got %d more admitted, want %d", step.probes, got, step.admitted)
+		}
+	}
+}
+
 func TestBreakerSetConfigJudgesProbesAtNextResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, test := range []struct {

@@ -126,9 +126,17 @@ func (p *phase) keepCounts(old *phase) {
 	}
 	if c.FailureRate > 0 || c.SlowRate > 0 {
 		if p.window = old.window.with(c); p.window == nil {
-			p.window = newWindow(c, clock.Now())
+			p.window = newWindow(c, p.countsSince())
 		}
 	}
+}
+
+// countsSince returns when the breaker began to count for a decision to open.
+func (p *phase) countsSince() int64 {
+	if p.ramp != nil {
+		return p.ramp.began
+	}
+	return p.began
 }
 
 func orNew(n *atomic.Int64) *atomic.Int64 {
