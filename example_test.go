@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/timeout"
 )
 
 // again is a policy that repeats a failed call once, if the call may be repeated.
@@ -139,6 +142,45 @@ func ExampleDiscard() {
 	// Output:
 	// closed 1
 	// got 2 <nil>
+}
+
+// A mark states what an error means, for all policies: this breaker stays closed, because the
+// dependency did its work.
+func ExampleNotFailure() {
+	users := breaker.New(breaker.Config{Name: "users", Consecutive: 2})
+	getUser := resilience.Compose(func(context.Context) (string, error) {
+		return "", resilience.NotFailure(fmt.Errorf("get user 42: %w", errNoUser)) // wrap first, mark last
+	}, retry.New(retry.Config{}), users)
+
+	for range 3 {
+		_, err := getUser(context.Background())
+		fmt.Println(err, errors.Is(err, errNoUser), users.State())
+	}
+	// Output:
+	// get user 42: no such user true closed
+	// get user 42: no such user true closed
+	// get user 42: no such user true closed
+}
+
+var errNoUser = errors.New("no such user")
+
+func ExampleComposeRun() {
+	ping := resilience.ComposeRun(func(ctx context.Context) error { return nil }, timeout.After(time.Second))
+	fmt.Println(ping(context.Background()))
+	// Output: <nil>
+}
+
+// Go infers the type in Compose(fetch), unlike in a conversion to Effector.
+func ExampleEffector_Check_compose() {
+	fetch := func(ctx context.Context) (int, error) { return 503, nil }
+	get := resilience.Compose(fetch).Check(func(status int) error {
+		if status >= 500 {
+			return fmt.Errorf("status %d", status)
+		}
+		return nil
+	})
+	fmt.Println(get(context.Background()))
+	// Output: 503 status 503
 }
 
 func ExampleRetryAfter() {

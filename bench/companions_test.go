@@ -99,7 +99,7 @@ func BenchmarkRateLimit(b *testing.B) {
 // keys in rotation.
 func BenchmarkRateLimitByKey(b *testing.B) {
 	for _, keys := range []int{1, 10_000} {
-		k := ratelimit.NewKeyed[int](ratelimit.KeyedConfig{Config: ratelimit.Config{Rate: 1e6, Burst: plenty}})
+		k := ratelimit.NewKeyed(ratelimit.KeyedConfig[int]{Config: ratelimit.Config{Rate: 1e6, Burst: plenty}})
 		for key := range keys {
 			ratelimit.DoKey(ctx, k, key, succeed)
 		}

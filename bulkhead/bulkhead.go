@@ -1,15 +1,16 @@
-// Package bulkhead limits how many calls run at once, so that one slow dependency does not take all of a program's goroutines, memory or
-// connections with it.
+// Package bulkhead limits how many calls run concurrently, so that one slow dependency can't take
+// all goroutines, memory, or connections of a program.
 //
 //	reports := bulkhead.New(bulkhead.Config{Name: "reports", Limit: 10, Queue: 20, MaxWait: time.Second})
 //
 //	report, err := bulkhead.Do(ctx, reports, makeReport)
 //
-// Use one for each resource that is used up: calls that share connections or memory share a bulkhead. Do not use one to
-// find the right limit (that is what package adaptive does), nor to limit calls in a second (package ratelimit).
+// Use one bulkhead for each resource that can be exhausted: calls that share connections or memory
+// share a bulkhead. Don't use one to find the right limit (see package adaptive) or to limit calls
+// per second (see package ratelimit).
 //
-// The pattern is Michael Nygard's (Release It!, 2007). A call for which there is room costs some 15 ns, no lock and no allocation
-// (BenchmarkDo).
+// The pattern is from Michael Nygard's Release It! (2007). A call that finds room costs about 15
+// ns, no lock, and no allocation (BenchmarkDo).
 package bulkhead
 
 import (
@@ -22,17 +23,19 @@ import (
 	"github.com/effector-go/resilience/internal/fifo"
 )
 
-// A Bulkhead is a semaphore with a bounded queue: at most Limit calls run at once, Queue more may wait, first come, first
-// served, and further ones are refused with [*FullError]. It is a [resilience.Policy], made by [New], and safe for concurrent use. It
-// holds no goroutine, and a timer only for a call that waits with a MaxWait.
+// A Bulkhead is a semaphore with a bounded queue. At most Limit calls run concurrently, up to Queue
+// more wait, first come, first served, and all others are refused with a [*FullError]. A Bulkhead
+// is a [resilience.Policy]; create it with [New]. It is safe for concurrent use. It holds no
+// goroutine, and a timer only for a call that waits with a MaxWait.
 type Bulkhead struct {
 	name    string
 	queue   int
 	maxWait time.Duration
 
-	// word holds the limit, how many calls run, and whether calls may wait. It is changed by compare-and-swap. Calls wait only while
-	// there is no room: whoever makes room while the mark is set does so with mu held, and gives it to those who wait in the same
-	// step. So one who finds room finds nobody waiting and takes it, and one who leaves while others wait meets them.
+	// word holds the limit, the number of running calls, and the waiting mark. It is changed by
+	// compare-and-swap. Calls wait only while there is no room: a goroutine that makes room while
+	// the mark is set holds mu and hands the room to waiters in the same step. So a caller that
+	// finds room knows that nobody waits, and a call that ends while others wait sees the mark.
 	word atomic.Uint64
 
 	mu      sync.Mutex // guards waiters
@@ -51,7 +54,7 @@ func running(word uint64) int { return int(word & countMask) }
 func limitOf(word uint64) int { return int(word >> limitShift) }
 func room(word uint64) bool   { return running(word) < limitOf(word) }
 
-// New gives a Bulkhead. It panics with the text of [Config.Validate]'s error if there is one.
+// New returns a Bulkhead. It panics with the text of [Config.Validate]'s error if there is one.
 func New(config Config) *Bulkhead {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -61,8 +64,9 @@ func New(config Config) *Bulkhead {
 	return b
 }
 
-// Do calls fn when there is room for it and returns what fn returns. Its error is [*FullError] if the call is refused, and
-// [resilience.ContextErr] if ctx is done, before or while it waits. Do panics if b or fn is nil. It allocates nothing unless it waits or refuses.
+// Do calls fn when there is room for it and returns fn's result. It returns a [*FullError] if the
+// call is refused, and [resilience.ContextErr] if ctx ends before the call starts. Do panics if b
+// or fn is nil. It allocates nothing unless the call waits or is refused.
 func Do[T any](ctx context.Context, b *Bulkhead, fn func(context.Context) (T, error)) (T, error) {
 	if b == nil {
 		panic("bulkhead: Do: b is nil, must be a Bulkhead made by New")
@@ -78,7 +82,8 @@ func Do[T any](ctx context.Context, b *Bulkhead, fn func(context.Context) (T, er
 	return fn(ctx)
 }
 
-// Run makes the call when there is room for it: see [resilience.Policy]. Its error is as [Do]'s.
+// Run makes the call when there is room for it: see [resilience.Policy]. It returns the same errors
+// as [Do].
 func (b *Bulkhead) Run(ctx context.Context, next resilience.Next) error {
 	if !b.enterAtOnce() {
 		if err := b.enterSlowly(ctx); err != nil {
@@ -89,8 +94,8 @@ func (b *Bulkhead) Run(ctx context.Context, next resilience.Next) error {
 	return next.Run(ctx)
 }
 
-// Acquire takes a place for a call that is made otherwise, a stream say, until the permit's Release; `defer permit.Release()` is right. Its error
-// is as [Do]'s.
+// Acquire takes a place for work that isn't a function call, such as a stream, and holds it until
+// the permit's Release; `defer permit.Release()` is right. It returns the same errors as [Do].
 func (b *Bulkhead) Acquire(ctx context.Context) (Permit, error) {
 	if err := b.enter(ctx); err != nil {
 		return Permit{}, err
@@ -98,25 +103,26 @@ func (b *Bulkhead) Acquire(ctx context.Context) (Permit, error) {
 	return Permit{bulkhead: b}, nil
 }
 
-// A Permit is a place in a bulkhead. The zero Permit is none. A Permit must not be copied after its first use, and its methods are safe
-// for concurrent use.
+// A Permit is a place in a bulkhead. The zero Permit holds no place. A Permit must not be copied
+// after its first use. Its methods are safe for concurrent use.
 type Permit struct {
 	bulkhead *Bulkhead
 	released atomic.Bool
 }
 
-// Release gives the place back. Later ones do nothing.
+// Release returns the place to the bulkhead. Only the first call has an effect.
 func (p *Permit) Release() {
 	if p.bulkhead != nil && !p.released.Swap(true) {
 		p.bulkhead.leave()
 	}
 }
 
-// Name gives Config.Name.
+// Name returns Config.Name.
 func (b *Bulkhead) Name() string { return b.name }
 
-// Resize sets how many calls may run at once. Running calls go on, also where they are more than the new limit; waiters are let in at once
-// where there is room. It panics unless limit is from 1 to 2147483647.
+// Resize sets how many calls may run concurrently. Running calls continue even if there are more of
+// them than the new limit; waiting calls are admitted immediately if there is room. Resize panics
+// unless limit is from 1 to 2147483647.
 func (b *Bulkhead) Resize(limit int) {
 	if err := checkLimit(b.name, "Resize: limit", limit); err != nil {
 		panic(err.Error())
@@ -124,7 +130,7 @@ func (b *Bulkhead) Resize(limit int) {
 	b.change(func(word uint64) uint64 { return word&(1<<limitShift-1) | uint64(limit)<<limitShift })
 }
 
-// A Snapshot is what a bulkhead is like at one instant.
+// A Snapshot is the state of a bulkhead at one instant.
 type Snapshot struct {
 	Name    string
 	Limit   int // as of Resize
@@ -133,7 +139,7 @@ type Snapshot struct {
 	Waiting int
 }
 
-// Snapshot tells the present counts.
+// Snapshot returns the current state.
 func (b *Bulkhead) Snapshot() Snapshot {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -141,7 +147,7 @@ func (b *Bulkhead) Snapshot() Snapshot {
 	return Snapshot{b.name, limitOf(word), b.queue, running(word), b.waiters.Len()}
 }
 
-// enter takes a place, or gives the error of a call that gets none.
+// enter takes a place, or returns the error of a call that gets none.
 func (b *Bulkhead) enter(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return resilience.ContextErr(ctx)
@@ -152,7 +158,7 @@ func (b *Bulkhead) enter(ctx context.Context) error {
 	return b.enterSlowly(ctx)
 }
 
-// enterAtOnce takes a place if there is room.
+// enterAtOnce takes a place if there is room, and reports whether it did.
 func (b *Bulkhead) enterAtOnce() bool {
 	for {
 		word := b.word.Load()
@@ -165,13 +171,13 @@ func (b *Bulkhead) enterAtOnce() bool {
 	}
 }
 
-// take and giveBack are how one call more or less runs while nobody waits. They do nothing, and report false, if word has changed since it was
-// read.
+// take and giveBack add and remove one running call while nobody waits. They do nothing and return
+// false if word has changed since it was read.
 
 func (b *Bulkhead) take(word uint64) bool     { return b.word.CompareAndSwap(word, word+one) }
 func (b *Bulkhead) giveBack(word uint64) bool { return b.word.CompareAndSwap(word, word-one) }
 
-// enterSlowly waits for a place if it may.
+// enterSlowly waits for a place if the queue has room.
 func (b *Bulkhead) enterSlowly(ctx context.Context) error {
 	w, err := b.line()
 	if w == nil {
@@ -189,7 +195,7 @@ func (b *Bulkhead) enterSlowly(ctx context.Context) error {
 	case <-ctx.Done():
 	case <-tooLong:
 	}
-	// Of several at once the ctx's end goes first, then the place.
+	// If several are ready, the end of the context takes precedence, then the place.
 	if ctx.Err() != nil {
 		b.giveUp(w)
 		return resilience.ContextErr(ctx)
@@ -200,7 +206,8 @@ func (b *Bulkhead) enterSlowly(ctx context.Context) error {
 	return nil
 }
 
-// line puts the caller into the queue, unless there is room after all, when both results are nil, or the queue is full.
+// line puts the caller into the queue. Both results are nil if there is room after all; the error
+// is a *FullError if the queue is full.
 func (b *Bulkhead) line() (*fifo.Waiter, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -213,27 +220,27 @@ func (b *Bulkhead) line() (*fifo.Waiter, error) {
 			}
 		case b.waiters.Len() >= b.queue:
 			return nil, b.full(0)
-		case b.word.CompareAndSwap(word, word|waiting): // from now on whoever leaves meets us
+		case b.word.CompareAndSwap(word, word|waiting): // from now on, a call that ends sees the waiter
 			return b.waiters.Push(), nil
 		}
 	}
 }
 
-// stepOut takes w out of the queue, and reports whether it was still there, without a place.
+// stepOut removes w from the queue and reports whether it was still there, without a place.
 func (b *Bulkhead) stepOut(w *fifo.Waiter) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.waiters.Remove(w) // if w was the last, the next one who leaves takes the mark away
+	return b.waiters.Remove(w) // if w was the last, the next call that ends clears the mark
 }
 
-// giveUp takes w out of the queue, or gives back the place that it got.
+// giveUp removes w from the queue, or returns the place that it got.
 func (b *Bulkhead) giveUp(w *fifo.Waiter) {
 	if !b.stepOut(w) {
 		b.leave()
 	}
 }
 
-// leave gives a place back.
+// leave returns a place.
 func (b *Bulkhead) leave() {
 	for {
 		word := b.word.Load()
@@ -247,22 +254,22 @@ func (b *Bulkhead) leave() {
 	}
 }
 
-// change makes the change to word, which may make room, and gives the room to those who wait.
+// change applies a change to word that may make room, and hands the room to waiters.
 func (b *Bulkhead) change(change func(word uint64) uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
 		word := b.word.Load()
 		next := change(word)
-		let := max(0, min(b.waiters.Len(), limitOf(next)-running(next)))
-		next += uint64(let) * one
-		if let == b.waiters.Len() {
+		admitted := max(0, min(b.waiters.Len(), limitOf(next)-running(next)))
+		next += uint64(admitted) * one
+		if admitted == b.waiters.Len() {
 			next &^= waiting
 		}
 		if !b.word.CompareAndSwap(word, next) {
 			continue
 		}
-		for range let {
+		for range admitted {
 			b.waiters.Pop()
 		}
 		return

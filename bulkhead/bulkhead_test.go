@@ -27,11 +27,11 @@ import (
 func check(t *testing.T, b *bulkhead.Bulkhead, running, waiting int) {
 	t.Helper()
 	if s := b.Snapshot(); s.Running != running || s.Waiting != waiting {
-		t.Errorf("%d running and %d waiting, want %d and %d", s.Running, s.Waiting, running, waiting)
+		t.Errorf("got %d running and %d waiting, want %d and %d", s.Running, s.Waiting, running, waiting)
 	}
 }
 
-// take acquires a place that is there.
+// take acquires a free place.
 func take(t *testing.T, b *bulkhead.Bulkhead) *bulkhead.Permit {
 	t.Helper()
 	permit, err := b.Acquire(t.Context())
@@ -41,7 +41,7 @@ func take(t *testing.T, b *bulkhead.Bulkhead) *bulkhead.Permit {
 	return &permit
 }
 
-func TestNoMoreRunThanTheLimitAndNoMoreWaitThanTheQueue(t *testing.T) {
+func TestBulkheadBoundsRunningAndWaitingCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Name: "reports", Limit: 3, Queue: 5})
 		slow := resiliencetest.Slow[int](time.Second)
@@ -63,14 +63,14 @@ func TestNoMoreRunThanTheLimitAndNoMoreWaitThanTheQueue(t *testing.T) {
 			t.Error(err)
 		}
 		if slow.Calls() != 8 || slow.MaxConcurrent() != 3 || refused.Load() != 12 {
-			t.Errorf("%d calls, %d at once, %d refused", slow.Calls(), slow.MaxConcurrent(), refused.Load())
+			t.Errorf("got %d calls, %d concurrently, and %d refused, want 8, 3, and 12", slow.Calls(), slow.MaxConcurrent(), refused.Load())
 		}
 		check(t, b, 0, 0)
 	})
 }
 
-// TestFirstComeFirstServed, also against newcomers while somebody waits.
-func TestFirstComeFirstServed(t *testing.T) {
+// Newcomers don't overtake a waiting call either.
+func TestBulkheadServesWaitersInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 100})
 		first := take(t, b)
@@ -83,7 +83,7 @@ func TestFirstComeFirstServed(t *testing.T) {
 					mu.Lock()
 					order = append(order, i)
 					mu.Unlock()
-					if i < 5 { // a newcomer, who finds the place about to be free
+					if i < 5 { // a newcomer, while the place is about to become free
 						g.Go(func() error {
 							_, err := bulkhead.Do(t.Context(), b, func(context.Context) (int, error) {
 								mu.Lock()
@@ -106,20 +106,20 @@ func TestFirstComeFirstServed(t *testing.T) {
 			t.Error(err)
 		}
 		if want := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 100, 101, 102, 103, 104}; !slices.Equal(order, want) {
-			t.Errorf("%v, want %v", order, want)
+			t.Errorf("got order %v, want %v", order, want)
 		}
 	})
 }
 
-// TestAWaiterWhoseCtxEndsLeavesAtOnce, takes nothing with it, and gets the ctx's error.
-func TestAWaiterWhoseCtxEndsLeavesAtOnce(t *testing.T) {
+// The waiter leaves immediately, takes nothing with it, and gets its context's error.
+func TestBulkheadWaiterLeavesWhenContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 3})
 		held := take(t, b)
 		cause := errors.New("cause")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var g errgroup.Group
-		for i := range 3 { // the middle one goes
+		for i := range 3 { // the second one leaves
 			own := t.Context()
 			if i == 1 {
 				own = ctx
@@ -128,7 +128,7 @@ func TestAWaiterWhoseCtxEndsLeavesAtOnce(t *testing.T) {
 				permit, err := b.Acquire(own)
 				if i == 1 {
 					if !errors.Is(err, context.Canceled) || !errors.Is(err, cause) || errors.Is(err, bulkhead.ErrFull) {
-						t.Errorf("%v", err)
+						t.Errorf("got %v, want the context's error with its cause", err)
 					}
 					return nil
 				}
@@ -150,15 +150,14 @@ func TestAWaiterWhoseCtxEndsLeavesAtOnce(t *testing.T) {
 	})
 }
 
-// TestTheLastWaiterThatGoesLeavesTheWayFree for those who come at once.
-func TestTheLastWaiterThatGoesLeavesTheWayFree(t *testing.T) {
+func TestBulkheadAdmitsAfterLastWaiterLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1, MaxWait: time.Second})
 		held := take(t, b)
 		_, err := b.Acquire(t.Context())
 		var full *bulkhead.FullError
 		if !errors.As(err, &full) || *full != (bulkhead.FullError{Limit: 1, Queue: 1, Waited: time.Second}) {
-			t.Errorf("%#v", err)
+			t.Errorf("got %#v, want a *FullError with Waited 1s", err)
 		}
 		check(t, b, 1, 0)
 		held.Release()
@@ -167,7 +166,8 @@ func TestTheLastWaiterThatGoesLeavesTheWayFree(t *testing.T) {
 	})
 }
 
-// silent is a ctx that ends without waking anybody, as one whose cancellation comes in the instant after its waiter was woken.
+// silent is a context that ends without waking its waiters, like one that is canceled in the
+// instant after the waiter was woken.
 type silent struct {
 	context.Context
 	ended atomic.Bool
@@ -180,8 +180,8 @@ func (s *silent) Err() error {
 	return nil
 }
 
-// TestAWaiterWhoseCtxEndsAsItIsServedPassesThePlaceOn: the ctx's end counts, and the place is the next one's.
-func TestAWaiterWhoseCtxEndsAsItIsServedPassesThePlaceOn(t *testing.T) {
+// The end of the context takes precedence, and the next waiter gets the place.
+func TestBulkheadPassesOnPlaceOfEndedContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 2})
 		held := take(t, b)
@@ -189,7 +189,7 @@ func TestAWaiterWhoseCtxEndsAsItIsServedPassesThePlaceOn(t *testing.T) {
 		var g errgroup.Group
 		g.Go(func() error {
 			if _, err := b.Acquire(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, bulkhead.ErrFull) {
-				t.Errorf("the one whose ctx ended: %v", err)
+				t.Errorf("waiter whose context ended: got %v, want context.Canceled", err)
 			}
 			return nil
 		})
@@ -201,7 +201,7 @@ func TestAWaiterWhoseCtxEndsAsItIsServedPassesThePlaceOn(t *testing.T) {
 		})
 		synctest.Wait()
 		ctx.ended.Store(true)
-		held.Release() // gives the place to the first
+		held.Release() // hands the place to the first waiter
 		if err := g.Wait(); err != nil {
 			t.Error(err)
 		}
@@ -209,15 +209,15 @@ func TestAWaiterWhoseCtxEndsAsItIsServedPassesThePlaceOn(t *testing.T) {
 	})
 }
 
-// TestACtxWithALimitEndsTheWait also where it has no timer of its own: package timeout's is armed only when it is waited for.
-func TestACtxWithALimitEndsTheWait(t *testing.T) {
+// Package timeout arms its timer only when something waits for the context.
+func TestBulkheadTimeoutEndsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1, MaxWait: time.Minute})
 		held := take(t, b)
 		began := time.Now()
 		_, err := resilience.Compose(resiliencetest.FailFirst[int](0).Do, timeout.After(time.Second), b)(t.Context())
 		if !errors.Is(err, timeout.ErrTimeout) || errors.Is(err, bulkhead.ErrFull) || time.Since(began) != time.Second {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("got %v after %v, want a timeout after 1s", err, time.Since(began))
 		}
 		check(t, b, 1, 0)
 		held.Release()
@@ -225,8 +225,9 @@ func TestACtxWithALimitEndsTheWait(t *testing.T) {
 	})
 }
 
-// TestMaxWaitBoundsTheWaitAlone: it counts from the call, not from the head of the queue, and does not cut the call itself short.
-func TestMaxWaitBoundsTheWaitAlone(t *testing.T) {
+// MaxWait counts from the call, not from the head of the queue, and doesn't interrupt a running
+// call.
+func TestBulkheadMaxWaitBoundsOnlyQueueing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 10, MaxWait: 2500 * time.Millisecond})
 		slow := resiliencetest.Slow[int](time.Second)
@@ -252,17 +253,17 @@ func TestMaxWaitBoundsTheWaitAlone(t *testing.T) {
 			t.Error(err)
 		}
 		if !slices.Equal(ended, []time.Duration{1e9, 2e9, 3e9}) || !slices.Equal(refused, []time.Duration{2.5e9, 2.5e9}) {
-			t.Errorf("ended at %v, refused after %v", ended, refused)
+			t.Errorf("calls ended at %v and were refused after %v, want [1s 2s 3s] and [2.5s 2.5s]", ended, refused)
 		}
 		check(t, b, 0, 0)
 	})
 }
 
-// TestAPlaceThatComesAsTheWaitEndsIsNotLost: the call has it, or the next one does.
-func TestAPlaceThatComesAsTheWaitEndsIsNotLost(t *testing.T) {
+// Either the waiting call or the next one gets the place.
+func TestBulkheadKeepsPlaceFreedAsWaitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1, MaxWait: time.Second})
-		for range 100 { // which of two timers goes first is chance
+		for range 100 { // which of the two timers fires first is random
 			held := take(t, b)
 			var g errgroup.Group
 			g.Go(func() error {
@@ -283,8 +284,8 @@ func TestAPlaceThatComesAsTheWaitEndsIsNotLost(t *testing.T) {
 	})
 }
 
-// TestResizeLetsWaitersInInTheirOrder, no more than there is room for.
-func TestResizeLetsWaitersInInTheirOrder(t *testing.T) {
+// Resize admits only as many waiters as there is room for.
+func TestResizeAdmitsWaitersInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Limit: 1, Queue: 10})
 		held := take(t, b)
@@ -314,7 +315,7 @@ func TestResizeLetsWaitersInInTheirOrder(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := b.Acquire(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Error("a newcomer found a place where more run than the limit allows")
+			t.Errorf("a newcomer got %v while more calls run than the limit allows, want context.DeadlineExceeded", err)
 		}
 		close(end)
 		if err := g.Wait(); err != nil {
@@ -322,7 +323,7 @@ func TestResizeLetsWaitersInInTheirOrder(t *testing.T) {
 		}
 		held.Release()
 		if !slices.Equal(order, []int{0, 1, 2, 3, 4, 5}) {
-			t.Errorf("%v", order)
+			t.Errorf("got order %v, want 0 to 5", order)
 		}
 		check(t, b, 0, 0)
 	})
@@ -330,8 +331,8 @@ func TestResizeLetsWaitersInInTheirOrder(t *testing.T) {
 
 var global = bulkhead.New(bulkhead.Config{Limit: 1, Queue: 1})
 
-// TestAPackagesBulkheadWaitsInABubble too: nobody waits for something that was made outside of it.
-func TestAPackagesBulkheadWaitsInABubble(t *testing.T) {
+// A waiter must not wait for anything that was created outside its bubble.
+func TestBulkheadOfPackageWorksInBubble(t *testing.T) {
 	for range 2 {
 		synctest.Test(t, func(t *testing.T) {
 			held := take(t, global)
@@ -341,7 +342,7 @@ func TestAPackagesBulkheadWaitsInABubble(t *testing.T) {
 	}
 }
 
-func TestAPlaceIsReleasedUnderPanicAndGoexit(t *testing.T) {
+func TestBulkheadReleasesPlaceOnPanicAndGoexit(t *testing.T) {
 	b := bulkhead.New(bulkhead.Config{Limit: 1})
 	for name, call := range map[string]func(fn func(context.Context) (int, error)){
 		"Do":  func(fn func(context.Context) (int, error)) { bulkhead.Do(t.Context(), b, fn) },
@@ -350,7 +351,7 @@ func TestAPlaceIsReleasedUnderPanicAndGoexit(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != "boom" {
-					t.Errorf("%s panicked with %v", name, value)
+					t.Errorf("got %s: panic value is %v, want boom", name, value)
 				}
 			}()
 			call(resiliencetest.Panic[int]("boom").Do)
@@ -366,7 +367,7 @@ func TestAPlaceIsReleasedUnderPanicAndGoexit(t *testing.T) {
 	}
 }
 
-func TestResizeLetsWaitersInAndNobodyOut(t *testing.T) {
+func TestResizeAdmitsWaitersAndEndsNoCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := bulkhead.New(bulkhead.Config{Limit: 2, Queue: 10})
 		slow := resiliencetest.Slow[int](time.Second)
@@ -381,7 +382,7 @@ func TestResizeLetsWaitersInAndNobodyOut(t *testing.T) {
 		check(t, b, 5, 3)
 		b.Resize(1)
 		check(t, b, 5, 3)
-		time.Sleep(time.Second) // the five end; one place is left
+		time.Sleep(time.Second) // the five calls end; one place remains
 		synctest.Wait()
 		check(t, b, 1, 2)
 		b.Resize(100)
@@ -389,12 +390,13 @@ func TestResizeLetsWaitersInAndNobodyOut(t *testing.T) {
 			t.Error(err)
 		}
 		if s := b.Snapshot(); s.Limit != 100 || slow.Calls() != 8 {
-			t.Errorf("%+v", s)
+			t.Errorf("got %+v after %d calls, want limit 100 and 8 calls", s, slow.Calls())
 		}
 	})
 }
 
-// together has two goroutines do the same thing so many times, in step, so that they meet also where other programs leave them little time.
+// together runs do on two goroutines, step by step, so that they collide even if other programs
+// leave them little time.
 func together(t *testing.T, times int, do func(worker, i int) error) {
 	t.Helper()
 	var steps atomic.Int64
@@ -403,7 +405,7 @@ func together(t *testing.T, times int, do func(worker, i int) error) {
 		g.Go(func() error {
 			for i := range times {
 				steps.Add(1)
-				for range 1000 { // unless the other does not run at all
+				for range 1000 { // a bound, in case the other goroutine doesn't run at all
 					if steps.Load() >= int64(2*(i+1)) {
 						break
 					}
@@ -420,8 +422,8 @@ func together(t *testing.T, times int, do func(worker, i int) error) {
 	}
 }
 
-// TestAPermitIsReleasedOnce, also by goroutines that race through many of them.
-func TestAPermitIsReleasedOnce(t *testing.T) {
+// Two goroutines release the same permits.
+func TestPermitReleasesOnce(t *testing.T) {
 	const permits = 20_000
 	b := bulkhead.New(bulkhead.Config{Limit: 2 * permits})
 	all := make([]*bulkhead.Permit, permits)
@@ -429,7 +431,7 @@ func TestAPermitIsReleasedOnce(t *testing.T) {
 		all[i] = take(t, b)
 	}
 	for range permits {
-		take(t, b) // what is given back twice would be one of these
+		take(t, b) // a double release would free one of these
 	}
 	together(t, permits, func(_, i int) error {
 		all[i].Release()
@@ -439,13 +441,13 @@ func TestAPermitIsReleasedOnce(t *testing.T) {
 	new(bulkhead.Permit).Release()
 }
 
-func TestACtxThatIsDoneTakesNoPlace(t *testing.T) {
+func TestBulkheadRefusesEndedContext(t *testing.T) {
 	b := bulkhead.New(bulkhead.Config{Limit: 1})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	called := false
 	if _, err := bulkhead.Do(ctx, b, func(context.Context) (int, error) { called = true; return 0, nil }); !errors.Is(err, context.Canceled) || called {
-		t.Error(err, called)
+		t.Errorf("got %v, called %v, want context.Canceled and no call", err, called)
 	}
 	if _, err := b.Acquire(ctx); !errors.Is(err, context.Canceled) {
 		t.Error(err)
@@ -453,8 +455,8 @@ func TestACtxThatIsDoneTakesNoPlace(t *testing.T) {
 	check(t, b, 0, 0)
 }
 
-// TestNothingIsLostUnderContention: callers that wait, give up, resize and look, on real threads.
-func TestNothingIsLostUnderContention(t *testing.T) {
+// Callers wait, give up, resize, and take snapshots on real threads.
+func TestBulkheadLosesNoPlaceUnderContention(t *testing.T) {
 	const limit = 4
 	b := bulkhead.New(bulkhead.Config{Limit: limit, Queue: 8})
 	var inside, most atomic.Int32
@@ -491,14 +493,14 @@ func TestNothingIsLostUnderContention(t *testing.T) {
 	}
 	check(t, b, 0, 0)
 	if most.Load() > limit || most.Load() < 2 {
-		t.Errorf("%d at once", most.Load())
+		t.Errorf("got %d concurrent calls, want 2 to %d", most.Load(), limit)
 	}
 	b.Resize(1)
 	take(t, b).Release()
 }
 
-// TestNoPlaceIsLostWhereNobodyWaits, also while the limit changes.
-func TestNoPlaceIsLostWhereNobodyWaits(t *testing.T) {
+// Neither do calls lose places while the limit changes.
+func TestBulkheadLosesNoPlaceWithoutWaiters(t *testing.T) {
 	b := bulkhead.New(bulkhead.Config{Limit: 100})
 	together(t, 20_000, func(worker, i int) error {
 		if worker == 0 && i%2 == 0 {
@@ -512,19 +514,19 @@ func TestNoPlaceIsLostWhereNobodyWaits(t *testing.T) {
 	check(t, b, 0, 0)
 }
 
-func TestErrorsAreReadable(t *testing.T) {
+func TestFullErrorText(t *testing.T) {
 	for want, err := range map[string]error{
 		"bulkhead reports: full, 10 running and 20 waiting": &bulkhead.FullError{Name: "reports", Limit: 10, Queue: 20},
 		"bulkhead: full, 1 running":                         &bulkhead.FullError{Limit: 1},
 		"bulkhead: full, 1 running, waited 1.2s":            &bulkhead.FullError{Limit: 1, Queue: 3, Waited: 1234 * time.Millisecond},
 	} {
 		if err.Error() != want {
-			t.Errorf("%s, want %s", err, want)
+			t.Errorf("got %q, want %q", err, want)
 		}
 	}
 }
 
-func TestMistakesAreToldAllAtOnce(t *testing.T) {
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	const want = "bulkhead b: Limit is 0, must be 1 to 2147483647\nbulkhead b: Queue is -1, must be 0 or more\nbulkhead b: MaxWait is -1s, must be positive, or 0 for no limit"
 	bad := bulkhead.Config{Name: "b", Queue: -1, MaxWait: -time.Second}
 	if err := bad.Validate(); err == nil || err.Error() != want {
@@ -541,7 +543,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); fmt.Sprint(value) != text {
-					t.Errorf("panicked with %v, want %s", value, text)
+					t.Errorf("panic value is %v, want %s", value, text)
 				}
 			}()
 			mistake()
@@ -552,7 +554,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 	}
 }
 
-func TestARoomyBulkheadAllocatesNothing(t *testing.T) {
+func TestBulkheadWithRoomAllocatesNothing(t *testing.T) {
 	b := bulkhead.New(bulkhead.Config{Limit: 1})
 	ctx := t.Context()
 	one := func(context.Context) (int, error) { return 1, nil }
@@ -564,11 +566,11 @@ func TestARoomyBulkheadAllocatesNothing(t *testing.T) {
 		},
 	} {
 		if n := testing.AllocsPerRun(1000, call); n != 0 {
-			t.Errorf("%s: %v allocations", name, n)
+			t.Errorf("%s: got %v allocations, want 0", name, n)
 		}
 	}
 	if n := testing.AllocsPerRun(1000, func() { resilience.Do(ctx, b, one) }); n != 1 {
-		t.Errorf("%v allocations in a pipeline, must be the call's one", n)
+		t.Errorf("got %v allocations in a pipeline, want 1, the call's own", n)
 	}
 }
 

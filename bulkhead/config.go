@@ -7,23 +7,24 @@ import (
 	"time"
 )
 
-// Config says what a [Bulkhead] admits. Limit must be set.
+// Config configures a [Bulkhead]. Limit must be set.
 type Config struct {
-	// Name stands in errors. Default none.
+	// Name appears in errors and snapshots. Default: none.
 	Name string
 
-	// Limit is how many calls may run at once. From 1 to 2147483647; it must be set.
+	// Limit is how many calls may run concurrently, from 1 to 2147483647. It must be set.
 	Limit int
 
-	// Queue is how many further calls may wait. Default 0: a call for which there is no room is refused at once.
+	// Queue is how many additional calls may wait. Default 0: a call that finds no room is refused
+	// immediately.
 	Queue int
 
-	// MaxWait is how long a call may wait in the queue. Default no limit: until its ctx ends.
+	// MaxWait is how long a call may wait in the queue. Default 0: until its context ends.
 	MaxWait time.Duration
 }
 
-// Validate reports all mistakes of c at once, joined by [errors.Join], each naming the field, its value and the allowed range;
-// nil if there is none.
+// Validate reports all invalid fields of c, joined by [errors.Join]. Each error names the field,
+// its value, and the allowed range. Validate returns nil if c is valid.
 func (c Config) Validate() error {
 	var mistakes []error
 	if err := checkLimit(c.Name, "Limit", c.Limit); err != nil {

@@ -9,17 +9,18 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// ErrFull is matched under [errors.Is] by every [*FullError].
+// ErrFull is matched by every [*FullError] under [errors.Is].
 var ErrFull = errors.New("bulkhead: full")
 
-// FullError is the error of a call that a bulkhead refused. It matches [ErrFull] and [resilience.ErrRefused].
+// FullError is the error of a call that a bulkhead refused. It matches [ErrFull] and
+// [resilience.ErrRefused]. It has no RetryAfter: the time at which a place will be free is unknown.
 type FullError struct {
 	Name         string // of the bulkhead
 	Limit, Queue int
-	Waited       time.Duration // in the queue, 0 if it was full
+	Waited       time.Duration // time in the queue; 0 if the queue was full
 }
 
-// Error reads like "bulkhead reports: full, 10 running and 20 waiting".
+// Error returns a text such as "bulkhead reports: full, 10 running and 20 waiting".
 func (e *FullError) Error() string {
 	text := fmt.Sprintf("%s: full, %d running", title(e.Name), e.Limit)
 	switch {

@@ -11,7 +11,7 @@ func Example() {
 	reports := bulkhead.New(bulkhead.Config{Name: "reports", Limit: 1})
 	ctx := context.Background()
 
-	running, err := reports.Acquire(ctx) // somebody makes a report
+	running, err := reports.Acquire(ctx) // a report is being made
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -2,15 +2,15 @@ package bulkhead
 
 import "testing"
 
-// TestAChangeIsMadeAnewWhereACallComesOrGoesMeanwhile: calls that need not wait hold no lock, so they come and go also between the look at
-// the counts and the swap.
-func TestAChangeIsMadeAnewWhereACallComesOrGoesMeanwhile(t *testing.T) {
+// Calls that need not wait hold no lock, so they may start or end between change's load and its
+// compare-and-swap.
+func TestBulkheadChangeRetriesAfterConcurrentCall(t *testing.T) {
 	for name, row := range map[string]struct {
 		meanwhile func(b *Bulkhead)
 		running   int
 	}{
-		"comes": {func(b *Bulkhead) { b.enterAtOnce() }, 2},
-		"goes":  {(*Bulkhead).leave, 0},
+		"starts": {func(b *Bulkhead) { b.enterAtOnce() }, 2},
+		"ends":   {(*Bulkhead).leave, 0},
 	} {
 		b := New(Config{Limit: 2})
 		b.enterAtOnce()
@@ -22,18 +22,18 @@ func TestAChangeIsMadeAnewWhereACallComesOrGoesMeanwhile(t *testing.T) {
 			return word&(1<<limitShift-1) | 3<<limitShift
 		})
 		if s := b.Snapshot(); tries != 2 || s.Running != row.running || s.Limit != 3 {
-			t.Errorf("a call %s: %d tries, %+v", name, tries, s)
+			t.Errorf("a call %s: got %d tries and %+v, want 2 tries, %d running, and limit 3", name, tries, s, row.running)
 		}
 	}
 }
 
-// TestWhoHasSeenOldCountsTakesNoPlaceAndGivesNoneBack, but looks again.
-func TestWhoHasSeenOldCountsTakesNoPlaceAndGivesNoneBack(t *testing.T) {
+// take and giveBack must look again if word has changed since it was read.
+func TestBulkheadTakeFailsOnStaleWord(t *testing.T) {
 	b := New(Config{Limit: 3})
 	b.enterAtOnce()
 	seen := b.word.Load()
 	b.enterAtOnce()
 	if b.take(seen) || b.giveBack(seen) || b.Snapshot().Running != 2 {
-		t.Errorf("%d running, of 2 who have taken a place", b.Snapshot().Running)
+		t.Errorf("got %d running, want 2", b.Snapshot().Running)
 	}
 }

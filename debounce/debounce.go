@@ -1,11 +1,12 @@
-// Package debounce makes one call of a burst of them.
+// Package debounce turns a burst of calls into one run.
 //
 //	search := debounce.Last(query, 200*time.Millisecond, time.Second) // when the user has stopped typing, or after a second
-//	reload := debounce.First(readConfig, time.Second, 0)              // at once, and not again while signals keep coming
+//	reload := debounce.First(readConfig, time.Second, 0)              // immediately, and not again while signals keep coming
 //
-// Debounce is of Cloud Native Go (Matthew A. Titmus, O'Reilly, 2021), which has both forms. Here callers get a result whoever made the run, the runs do not
-// block callers out, and nobody's ctx ends another's call. Use it where calls come in bursts and one of them is enough. To share calls that happen
-// to come at the same time see package share.
+// Debounce is from Cloud Native Go (Matthew A. Titmus, O'Reilly, 2021), which has both forms. Here
+// every caller receives a result whichever call started the run, runs don't block other callers,
+// and the end of one caller's context doesn't end another's call. Use it where calls come in bursts
+// and one of them is enough. To share calls that merely overlap, see package share.
 package debounce
 
 import (
@@ -20,28 +21,43 @@ import (
 	"github.com/effector-go/resilience/internal/shared"
 )
 
-// First gives an effector that runs e for the first call of a burst. The others get its result, error or not, until quiet has passed since the later
-// of the burst's last call and the end of the run, but no longer than for most after the result came; a most of 0 sets no such bound. The call after that begins
-// a new burst.
+// ErrCycle is the error of a call that would make a run of [First] wait for its own result. It is
+// the same value as share.ErrCycle: runs of both packages may wait for each other.
+var ErrCycle = shared.ErrCycle
+
+// First returns an effector that runs e for the first call of a burst. The other calls receive the
+// result of that run, whether a value or an error. The burst ends, and the next call begins a new
+// one, as soon as
 //
-// The run has a ctx of its own, with the values of the first caller's but not its deadline, which is cancelled when every caller who waits for it has
-// gone; then the next call begins a new burst. A caller whose ctx ends gets [resilience.ContextErr] at once. The value must not need the ctx, which ends with the run. A
-// panic of e reaches every caller of the burst as a [*resilience.PanicError], a runtime.Goexit ends every caller's goroutine; a panic after every caller has gone is the
-// program's, as in any goroutine.
+//   - quiet has passed since the later of the burst's last call and the end of the run, or
+//   - most has passed since the end of the run. A most of 0 sets no such bound.
 //
-// The effector is safe for concurrent use. It holds a goroutine while a run lasts, and the last result until the next burst. First panics if e is nil, or quiet
-// or most is negative.
+// The run has its own context, with the values of the first caller's context but not its deadline.
+// It is canceled when every caller that waits for the run has left; then the next call begins a new
+// burst. A caller whose context ends receives [resilience.ContextErr] immediately. The value must
+// not need the run's context, which ends with the run. A panic of e reaches every caller of the
+// burst as a [*resilience.PanicError]; a runtime.Goexit ends the goroutine of every caller. A panic
+// after every caller has left crashes the program, as in any goroutine.
+//
+// A run that asks for its own result through its context receives [ErrCycle] instead of waiting for
+// itself.
+//
+// The effector is safe for concurrent use. It holds a goroutine while a run lasts, and the last
+// result until the next burst. First panics if e is nil, or if quiet or most is negative.
 func First[T any](e resilience.Effector[T], quiet, most time.Duration) resilience.Effector[T] {
 	check("First", e == nil, quiet, most)
 	return (&first[T]{effector: e, quiet: quiet, most: most}).do
 }
 
-// Last gives an effector that runs e once for a burst, when quiet has passed since the burst's last call, or most since its first; a most of 0 sets no such
-// bound. The run has the values of the ctx of the last call until then. All callers of the burst get its result, error or not, unless
-// their own ctx ends first; when every caller has gone the run is cancelled, or not begun.
+// Last returns an effector that runs e once per burst: when quiet has passed since the burst's last
+// call, or most since its first. A most of 0 sets no such bound. The run has the values of the
+// context of the burst's last call. All callers of the burst receive its result, whether a value or
+// an error, unless their own context ends first. When every caller has left, the run is canceled,
+// or not started.
 //
-// What [First] says of ctxs and panics holds here too. The effector is safe for concurrent use. It holds a timer while a burst waits, and a goroutine while a run
-// lasts. Last panics if e is nil, or quiet or most is negative.
+// What [First] says about contexts and panics holds for Last as well. The effector is safe for
+// concurrent use. It holds a timer while a burst waits, and a goroutine while a run lasts. Last
+// panics if e is nil, or if quiet or most is negative.
 func Last[T any](e resilience.Effector[T], quiet, most time.Duration) resilience.Effector[T] {
 	check("Last", e == nil, quiet, most)
 	return (&last[T]{effector: e, quiet: quiet, most: most}).do
@@ -63,8 +79,9 @@ type first[T any] struct {
 	quiet, most time.Duration
 
 	mu   sync.Mutex     // guards the following, and run's
-	run  *shared.Run[T] // of the present burst; nil before the first
-	came int64          // the burst's last call, on package clock
+	run  *shared.Run[T] // of the current burst; nil before the first
+	node *shared.Node   // of run
+	came int64          // time of the burst's last call, on package clock
 }
 
 func (f *first[T]) do(ctx context.Context) (T, error) {
@@ -72,29 +89,47 @@ func (f *first[T]) do(ctx context.Context) (T, error) {
 		var zero T
 		return zero, resilience.ContextErr(ctx)
 	}
-	return f.join(ctx).Wait(ctx)
+	waiter := shared.NodeOf(ctx)
+	run, node, err := f.join(ctx, waiter)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	defer waiter.Done(node)
+	return run.Wait(ctx)
 }
 
-// join gives the burst's run, which is a new one if the burst is over.
-func (f *first[T]) join(ctx context.Context) *shared.Run[T] {
+// join returns the run of the burst, and starts a new one if the burst is over. The waiter is the
+// run that the caller belongs to; it is registered as waiting for the returned run while that
+// lasts.
+func (f *first[T]) join(ctx context.Context, waiter *shared.Node) (*shared.Run[T], *shared.Node, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := clock.Now() // under mu, so that no run ends later than now
-	if f.run == nil || !f.run.Join() && f.over(now) {
+	switch {
+	case f.run != nil && f.run.Running():
+		if err := waiter.Await(f.node); err != nil {
+			return nil, nil, err
+		}
+		f.run.Join()
+	case f.run == nil || f.over(now):
+		ctx, f.node = shared.NewNode(ctx)
+		waiter.Await(f.node) // no cycle: the run hasn't begun
 		f.run = shared.Start(ctx, &f.mu, 1, f.effector, nil)
 	}
 	f.came = now
-	return f.run
+	return f.run, f.node, nil
 }
 
-// over reports whether the burst is over, whose run is not under way.
+// over reports whether the burst is over, given that its run has ended or was given up.
 func (f *first[T]) over(now int64) bool {
 	ended, ok := f.run.Ended()
 	if !ok {
-		return true // every caller has left
+		return true // given up: every caller has left
 	}
 	last := max(f.came, ended)
-	// Before it where the clock went back, as it does where a package's effector is used in a synctest bubble too.
+	// now is before last if the clock went back, which happens when an effector of a package is
+	// used in a synctest bubble.
 	return now < last || time.Duration(now-last) >= f.quiet || f.most > 0 && time.Duration(now-ended) >= f.most
 }
 
@@ -103,17 +138,17 @@ type last[T any] struct {
 	quiet, most time.Duration
 
 	mu    sync.Mutex // guards the following, the burst, and its run's
-	burst *burst[T]  // that still waits; nil if none does
+	burst *burst[T]  // the one that waits; nil if none does
 }
 
-// A burst is calls that wait for one run.
+// A burst is a set of calls that wait for one run.
 type burst[T any] struct {
-	callers int             // that wait until it begins
-	latest  int64           // when it must run, on package clock
-	due     int64           // when it is to run
-	values  context.Context // the last call's
+	callers int             // that wait for the run to begin
+	latest  int64           // latest start of the run, on package clock
+	due     int64           // planned start of the run
+	values  context.Context // context of the last call
 
-	begun chan struct{} // closed when run is there
+	begun chan struct{} // closed when run is set
 	run   *shared.Run[T]
 }
 
@@ -156,8 +191,8 @@ func (l *last[T]) join(ctx context.Context) *burst[T] {
 	return b
 }
 
-// await has the burst looked at when it is due as things stand. The timer is not stopped: one that finds that more calls came waits on, and one whose burst was given up does
-// nothing.
+// await starts a timer for the time when the burst is due as of now. The timer is never stopped: if
+// more calls came, it is started again, and if the burst was given up, it does nothing.
 func (l *last[T]) await(b *burst[T], now int64) {
 	time.AfterFunc(time.Duration(b.due-now), func() { l.runIfDue(b) })
 }
@@ -172,12 +207,13 @@ func (l *last[T]) runIfDue(b *burst[T]) {
 		l.await(b, now)
 		return
 	}
-	l.burst = nil // who comes from now on begins another
+	l.burst = nil // a later call begins another burst
 	b.run = shared.Start(b.values, &l.mu, b.callers, l.effector, nil)
 	close(b.begun)
 }
 
-// leave takes a caller off the burst, and gives it up if nobody waits for it any more. It is too late once the burst's run has begun.
+// leave removes a caller from the burst, and gives up the burst if it was the last. It returns
+// false if the run has begun already.
 func (l *last[T]) leave(b *burst[T]) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -21,7 +21,8 @@ import (
 
 type key struct{}
 
-// burst makes calls at the given times, each with its number as a value, and gives what each got and when.
+// burst makes calls at the given times, each with its number as a context value, and returns what
+// each call returned and when.
 func burst(t *testing.T, call resilience.Effector[string], at ...time.Duration) []string {
 	t.Helper()
 	began := time.Now()
@@ -42,7 +43,8 @@ func burst(t *testing.T, call resilience.Effector[string], at ...time.Duration) 
 	return got
 }
 
-// naming gives an effector that takes a second and tells the number of the run and whose values it has.
+// naming returns an effector that takes a second and returns the number of the run and of the call
+// whose values it has.
 func naming() (resilience.Effector[string], *atomic.Int32) {
 	var runs atomic.Int32
 	return func(ctx context.Context) (string, error) {
@@ -58,15 +60,15 @@ func naming() (resilience.Effector[string], *atomic.Int32) {
 func check(t *testing.T, got []string, want ...string) {
 	t.Helper()
 	if !slices.Equal(got, want) {
-		t.Errorf("\n%q, want\n%q", got, want)
+		t.Errorf("got\n%q, want\n%q", got, want)
 	}
 }
 
-func TestFirstRunsTheFirstCallOfABurst(t *testing.T) {
+func TestFirstRunsFirstCallOfBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.First(e, 2*time.Second, 0),
-			0, 500*time.Millisecond, // both wait for the run
+			0, 500*time.Millisecond, // both calls wait for the run
 			2*time.Second, // quiet would end a second later
 			3999*time.Millisecond,
 			5999*time.Millisecond, // quiet has passed, and another burst begins
@@ -77,7 +79,7 @@ func TestFirstRunsTheFirstCallOfABurst(t *testing.T) {
 	})
 }
 
-func TestFirstSharesErrorsToo(t *testing.T) {
+func TestFirstSharesErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := resiliencetest.FailAfter[string](0)
 		call := debounce.First(down.Do, time.Second, 0)
@@ -88,27 +90,28 @@ func TestFirstSharesErrorsToo(t *testing.T) {
 			time.Sleep(time.Second / 2)
 		}
 		if down.Calls() != 1 {
-			t.Errorf("%d runs", down.Calls())
+			t.Errorf("got %d runs, want 1", down.Calls())
 		}
 	})
 }
 
-func TestFirstKeepsAResultForMostAtMost(t *testing.T) {
+func TestFirstKeepsResultForAtMostMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		var at []time.Duration
-		for i := range 50 { // a call each 100 ms, for five seconds
+		for i := range 50 { // a call every 100 ms for five seconds
 			at = append(at, time.Duration(i)*100*time.Millisecond)
 		}
 		got := burst(t, debounce.First(e, time.Second, 1500*time.Millisecond), at...)
-		// The run of 0 s ends at 1 s and is good until 2.5 s; that of 2.5 s ends at 3.5 s and is good until 5 s.
+		// The run from 0 s ends at 1 s and counts until 2.5 s. The run from 2.5 s ends at 3.5 s and
+		// counts until 5 s.
 		if runs.Load() != 2 || got[24] != "run 1 of call 0 at 2.4s" || got[25] != "run 2 of call 25 at 3.5s" || got[49] != "run 2 of call 25 at 4.9s" {
-			t.Errorf("%d runs: %q", runs.Load(), got)
+			t.Errorf("got %d runs: %q", runs.Load(), got)
 		}
 	})
 }
 
-func TestFirstRunsWhileCallersWaitThoughTheFirstHasGone(t *testing.T) {
+func TestFirstRunOutlivesItsFirstCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.First(e, time.Second, 0)
@@ -123,13 +126,13 @@ func TestFirstRunsWhileCallersWaitThoughTheFirstHasGone(t *testing.T) {
 		})
 		time.Sleep(time.Second / 4)
 		if value, err := call(t.Context()); value != "run 1 of call first" || err != nil || runs.Load() != 1 {
-			t.Errorf("%q, %v", value, err)
+			t.Errorf("got %q, %v after %d runs, want run 1", value, err, runs.Load())
 		}
 		g.Wait()
 	})
 }
 
-func TestARunThatEverybodyLeftIsCancelledAndTheNextCallBeginsAnew(t *testing.T) {
+func TestDebounceCancelsAbandonedRun(t *testing.T) {
 	for name, debounced := range map[string]func(resilience.Effector[string], time.Duration, time.Duration) resilience.Effector[string]{
 		"First": debounce.First[string], "Last": debounce.Last[string],
 	} {
@@ -144,47 +147,47 @@ func TestARunThatEverybodyLeftIsCancelledAndTheNextCallBeginsAnew(t *testing.T) 
 				}
 				synctest.Wait()
 				if hung.Running() != 0 {
-					t.Error("the run goes on without callers")
+					t.Error("the run continues without callers")
 				}
 				ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				if call(ctx); hung.Calls() != 2 {
-					t.Errorf("%d runs: a call joined the run that was given up", hung.Calls())
+					t.Errorf("got %d runs, want 2: no call may join a canceled run", hung.Calls())
 				}
 			})
 		})
 	}
 }
 
-func TestLastRunsOnceAfterTheBurst(t *testing.T) {
+func TestLastRunsOnceAfterBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		got := burst(t, debounce.Last(e, 2*time.Second, 0),
-			0, 1*time.Second, 2999*time.Millisecond, // a burst: its run is at 4.999 s
-			5*time.Second, // another, which begins while the run lasts
+			0, 1*time.Second, 2999*time.Millisecond, // a burst whose run begins at 4.999 s
+			5*time.Second, // another burst, which begins while the run lasts
 		)
 		check(t, got, "run 1 of call 2 at 5.999s", "run 1 of call 2 at 5.999s", "run 1 of call 2 at 5.999s", "run 2 of call 3 at 8s")
 		if runs.Load() != 2 {
-			t.Errorf("%d runs", runs.Load())
+			t.Errorf("got %d runs", runs.Load())
 		}
 	})
 }
 
-func TestLastWaitsForMostAtMost(t *testing.T) {
+func TestLastWaitsForAtMostMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		var at []time.Duration
-		for i := range 30 { // a call each 100 ms, for three seconds
+		for i := range 30 { // a call every 100 ms for three seconds
 			at = append(at, time.Duration(i)*100*time.Millisecond)
 		}
 		got := burst(t, debounce.Last(e, 150*time.Millisecond, 950*time.Millisecond), at...)
 		if runs.Load() != 3 || got[0] != "run 1 of call 9 at 1.95s" || got[9] != got[0] || got[10] != "run 2 of call 19 at 2.95s" || got[29] != "run 3 fails at 3.95s" {
-			t.Errorf("%d runs: %q", runs.Load(), got)
+			t.Errorf("got %d runs: %q", runs.Load(), got)
 		}
 	})
 }
 
-func TestACallerOfTheBurstMayGo(t *testing.T) {
+func TestLastCallerMayLeaveBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.Last(e, time.Second, 0)
@@ -203,15 +206,15 @@ func TestACallerOfTheBurstMayGo(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		if _, err := call(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Second/2 {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("got %v after %v, want context.DeadlineExceeded after 500ms", err, time.Since(began))
 		}
 		if err := g.Wait(); err != nil || got != "run 1 of call last" || runs.Load() != 1 {
-			t.Errorf("%q, %v: the run has the values of the burst's last call, gone or not", got, err)
+			t.Errorf("got %q, %v; want the values of the burst's last call although it has left", got, err)
 		}
 	})
 }
 
-func TestABurstThatEverybodyLeftIsNotRun(t *testing.T) {
+func TestLastDoesNotRunAbandonedBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.Last(e, time.Minute, 0)
@@ -222,12 +225,12 @@ func TestABurstThatEverybodyLeftIsNotRun(t *testing.T) {
 		}
 		time.Sleep(time.Hour)
 		if runs.Load() != 0 {
-			t.Error("it was run")
+			t.Error("the burst was run, want no run")
 		}
 	})
 }
 
-func TestPanicAndGoexitReachEveryCaller(t *testing.T) {
+func TestDebouncePanicAndGoexitReachEveryCaller(t *testing.T) {
 	for name, debounced := range map[string]func(resilience.Effector[string], time.Duration, time.Duration) resilience.Effector[string]{
 		"First": debounce.First[string], "Last": debounce.Last[string],
 	} {
@@ -251,7 +254,7 @@ func TestPanicAndGoexitReachEveryCaller(t *testing.T) {
 							}
 						}()
 						if i == 3 && name == "First" {
-							time.Sleep(1500 * time.Millisecond) // when the run has ended: what it came to is the burst's all the same
+							time.Sleep(1500 * time.Millisecond) // after the run: its outcome still belongs to the burst
 						}
 						call(t.Context())
 						t.Errorf("%s, %s: a call returned", name, what)
@@ -259,15 +262,15 @@ func TestPanicAndGoexitReachEveryCaller(t *testing.T) {
 				}
 				callers.Wait()
 				if reached.Load() != 4 {
-					t.Errorf("%s: %s reached %d of 4 callers", name, what, reached.Load())
+					t.Errorf("got %s: %s reached %d callers, want 4", name, what, reached.Load())
 				}
 			})
 		}
 	}
 }
 
-// TestFirstWithoutQuietSharesTheRunOnly: the burst is over when its run is.
-func TestFirstWithoutQuietSharesTheRunOnly(t *testing.T) {
+// The burst ends with its run.
+func TestFirstWithoutQuietSharesOnlyTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.First(e, 0, 0), 0, 999*time.Millisecond, 1001*time.Millisecond)
@@ -278,8 +281,8 @@ func TestFirstWithoutQuietSharesTheRunOnly(t *testing.T) {
 	})
 }
 
-// TestLastWithoutQuietRunsAtOnce: a burst is the calls of one instant.
-func TestLastWithoutQuietRunsAtOnce(t *testing.T) {
+// A burst consists of the calls of one instant.
+func TestLastWithoutQuietRunsImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.Last(e, 0, 0), 0, time.Nanosecond)
@@ -287,25 +290,25 @@ func TestLastWithoutQuietRunsAtOnce(t *testing.T) {
 	})
 }
 
-// TestABurstMayLastForEver, unless most says otherwise.
-func TestABurstMayLastForEver(t *testing.T) {
+// Without a most, nothing ends a burst while calls keep coming.
+func TestFirstBurstMayLastForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.First(e, time.Minute, 0)
 		for range 10_000 {
 			if value, err := call(t.Context()); value != "run 1 of call <nil>" || err != nil {
-				t.Fatalf("%q, %v", value, err)
+				t.Fatalf("got %q, %v, want the result of run 1", value, err)
 			}
 			time.Sleep(time.Minute - time.Nanosecond)
 		}
 		time.Sleep(time.Nanosecond)
 		if call(t.Context()); runs.Load() != 2 {
-			t.Errorf("%d runs", runs.Load())
+			t.Errorf("got %d runs", runs.Load())
 		}
 	})
 }
 
-func TestQuietIsCountedFromTheLaterOfTheLastCallAndTheRun(t *testing.T) {
+func TestFirstCountsQuietFromLastCallOrRunEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.First(e, 2*time.Second, 0), 0, 2999*time.Millisecond, 4998*time.Millisecond, 7*time.Second)
@@ -313,8 +316,8 @@ func TestQuietIsCountedFromTheLaterOfTheLastCallAndTheRun(t *testing.T) {
 	})
 }
 
-// TestLastRunsThoughTheOthersHaveGone before it began, and while it runs.
-func TestLastRunsThoughTheOthersHaveGone(t *testing.T) {
+// The other callers leave before the run begins and while it runs.
+func TestLastRunsForRemainingCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.Last(e, time.Second, 0)
@@ -335,13 +338,13 @@ func TestLastRunsThoughTheOthersHaveGone(t *testing.T) {
 			})
 		}
 		if g.Wait(); runs.Load() != 1 {
-			t.Errorf("%d runs", runs.Load())
+			t.Errorf("got %d runs", runs.Load())
 		}
 	})
 }
 
-// TestACallAfterABurstThatEverybodyLeftBeginsAnother, with a time of its own.
-func TestACallAfterABurstThatEverybodyLeftBeginsAnother(t *testing.T) {
+// The new burst has its own bounds.
+func TestLastStartsNewBurstAfterAbandonedOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.Last(e, 2*time.Second, 3*time.Second)
@@ -350,27 +353,26 @@ func TestACallAfterABurstThatEverybodyLeftBeginsAnother(t *testing.T) {
 		call(ctx)
 		began := time.Now()
 		if value, err := call(context.WithValue(t.Context(), key{}, "other")); value != "run 1 of call other" || err != nil || time.Since(began) != 3*time.Second {
-			t.Errorf("%q, %v after %v and %d runs", value, err, time.Since(began), runs.Load())
+			t.Errorf("got %q, %v after %v and %d runs", value, err, time.Since(began), runs.Load())
 		}
 	})
 }
 
-// TestAClockThatGoesBackEndsTheBurst: a package's effector is used outside of a bubble and then in one, decades away.
-func TestAClockThatGoesBackEndsTheBurst(t *testing.T) {
+// An effector of a package is used outside a bubble and then inside one, decades earlier.
+func TestFirstClockGoingBackEndsBurst(t *testing.T) {
 	counted := resiliencetest.FailFirst[int](0)
 	call := debounce.First(counted.Do, time.Hour, 0)
 	call(t.Context())
 	synctest.Test(t, func(t *testing.T) {
 		for range 2 {
 			if _, err := call(t.Context()); err != nil || counted.Calls() != 2 {
-				t.Errorf("%v, %d runs", err, counted.Calls())
+				t.Errorf("got %v after %d runs, want 2 runs", err, counted.Calls())
 			}
 		}
 	})
 }
 
-// TestRacingCallersGetAnswers of the burst that they belong to.
-func TestRacingCallersGetAnswers(t *testing.T) {
+func TestDebounceServesConcurrentCallers(t *testing.T) {
 	for name, debounced := range map[string]func(resilience.Effector[int], time.Duration, time.Duration) resilience.Effector[int]{
 		"First": debounce.First[int], "Last": debounce.Last[int],
 	} {
@@ -391,7 +393,7 @@ func TestRacingCallersGetAnswers(t *testing.T) {
 					value, err := call(ctx)
 					cancel()
 					if err == nil && value != 1 || err != nil && (!leaves || !errors.Is(err, context.Canceled)) {
-						return fmt.Errorf("%s: %d, %w", name, value, err)
+						return fmt.Errorf("%s: got %d, %w", name, value, err)
 					}
 				}
 				return nil
@@ -401,12 +403,12 @@ func TestRacingCallersGetAnswers(t *testing.T) {
 			t.Error(err)
 		}
 		if n := runs.Load(); n == 0 || n > 2400 {
-			t.Errorf("%s: %d runs for 2400 calls", name, n)
+			t.Errorf("%s: got %d runs for 2400 calls, want 1 to 2400", name, n)
 		}
 	}
 }
 
-func TestACtxThatIsDoneBeginsNothing(t *testing.T) {
+func TestDebounceEndedContextStartsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -414,14 +416,14 @@ func TestACtxThatIsDoneBeginsNothing(t *testing.T) {
 		for _, call := range []resilience.Effector[string]{debounce.First(e, 0, 0), debounce.Last(e, 0, 0)} {
 			_, err := call(ctx)
 			if synctest.Wait(); !errors.Is(err, context.Canceled) || runs.Load() != 0 {
-				t.Errorf("%v, %d runs", err, runs.Load())
+				t.Errorf("got %v after %d runs, want context.Canceled and no run", err, runs.Load())
 			}
 		}
 	})
 }
 
-// TestACtxThatIsDoneIsNoCallOfTheBurst: it neither puts the run off, nor lends it its values.
-func TestACtxThatIsDoneIsNoCallOfTheBurst(t *testing.T) {
+// Such a call neither delays the run nor provides its values.
+func TestLastEndedContextIsNotPartOfBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dead, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "dead"))
 		cancel()
@@ -432,8 +434,8 @@ func TestACtxThatIsDoneIsNoCallOfTheBurst(t *testing.T) {
 	})
 }
 
-// TestWhoGoesWhenTheRunBeginsIsNotWaitedFor: his ctx ends in the instant in which the run begins, and either may come first.
-func TestWhoGoesWhenTheRunBeginsIsNotWaitedFor(t *testing.T) {
+// The context ends in the instant in which the run begins; either may come first.
+func TestLastCancelsRunOfCallerLeavingAtStart(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
 			hung := resiliencetest.Hang[int]()
@@ -443,13 +445,13 @@ func TestWhoGoesWhenTheRunBeginsIsNotWaitedFor(t *testing.T) {
 				t.Error(err)
 			}
 			if synctest.Wait(); hung.Running() != 0 {
-				t.Fatal("the run goes on without callers")
+				t.Fatal("the run continues without callers")
 			}
 		})
 	}
 }
 
-func TestMistakesPanic(t *testing.T) {
+func TestDebounceArgumentErrorsPanic(t *testing.T) {
 	e, _ := naming()
 	for want, mistake := range map[string]func(){
 		"debounce: First: e is nil, must be a function":                     func() { debounce.First[int](nil, 0, 0) },
@@ -460,7 +462,7 @@ func TestMistakesPanic(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != want {
-					t.Errorf("panicked with %v, want %s", value, want)
+					t.Errorf("panic value is %v, want %s", value, want)
 				}
 			}()
 			mistake()
@@ -468,15 +470,28 @@ func TestMistakesPanic(t *testing.T) {
 	}
 }
 
-// TestABurstGoesOnInAnotherBubble: a package's effector is used in the bubbles of two tests, which begin at the same instant.
-func TestABurstGoesOnInAnotherBubble(t *testing.T) {
+// An effector of a package is used in the bubbles of two tests, which begin at the same instant.
+func TestFirstBurstContinuesInAnotherBubble(t *testing.T) {
 	runs := 0
 	first := debounce.First(func(context.Context) (int, error) { runs++; return runs, nil }, time.Second, 0)
 	use := func(t *testing.T) {
 		if value, err := first(context.Background()); value != 1 || err != nil {
-			t.Errorf("%d, %v", value, err)
+			t.Errorf("got %d, %v, want 1", value, err)
 		}
 	}
 	synctest.Test(t, use)
 	synctest.Test(t, use)
+}
+
+func TestFirstRunAskingForItselfReturnsErrCycle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a, b resilience.Effector[int]
+		a = debounce.First(func(ctx context.Context) (int, error) { return b(ctx) }, time.Second, 0)
+		b = debounce.First(func(ctx context.Context) (int, error) { return a(ctx) }, time.Second, 0)
+		for range 2 { // the run, and another call of its burst
+			if _, err := a(t.Context()); !errors.Is(err, debounce.ErrCycle) {
+				t.Errorf("got %v, want ErrCycle", err)
+			}
+		}
+	})
 }

@@ -6,6 +6,7 @@ require (
 	github.com/effector-go/resilience v0.0.0
 	github.com/schollz/progressbar/v3 v3.19.1
 	go.uber.org/goleak v1.3.0
+	golang.org/x/sync v0.22.0
 	golang.org/x/term v0.44.0
 	gonum.org/v1/plot v0.17.0
 )

@@ -1,3 +1,4 @@
-// Package proof holds no code of its own: its folders hold the tests that prove the module, which need more than the
-// standard library. See docs/internals/reliability.md.
+// Package proof contains no code. Its folders contain tests of the module that need more than the
+// standard library: models, linearizability checks, and differential tests. See
+// docs/internals/reliability.md.
 package proof

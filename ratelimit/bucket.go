@@ -12,8 +12,9 @@ import (
 
 // A pace is how fast a bucket fills and how much it holds.
 //
-// Time is counted in units of which a token takes a whole number, so that nothing is lost or gained over any number of calls. A unit is less than
-// a nanosecond; the units' zero is package clock's.
+// Time is counted in units such that a token takes a whole number of them, so that nothing is lost
+// or gained over any number of calls. A unit is less than a nanosecond; the units begin with
+// package clock.
 type pace struct {
 	rate  float64
 	burst int
@@ -25,14 +26,16 @@ type pace struct {
 
 const (
 	scaleBits = 61
-	century   = 100 * 365 * 24 * time.Hour // that package clock has behind it when a process begins; the longest time from empty to full
+	century   = 100 * 365 * 24 * time.Hour // the age of package clock when a process begins; the longest time from empty to full
 )
 
 func newPace(rate float64, burst int) pace {
-	// The units are as small as fits for two centuries, and twice from empty to full, in 64 bits: from 1.4 to 3 in a nanosecond.
+	// The units are as small as possible if 64 bits must hold two centuries plus twice the time
+	// from empty to full: there are 1.4 to 3 units per nanosecond.
 	perNanosecond := (1 << 63) / (float64(century) + float64(burst)/rate*1e9)
 	token := uint64(1e9 / rate * perNanosecond)
-	// scale = token * rate * 2^scaleBits / 1e9, rounded up, so that a token is there in the nanosecond in which it is due.
+	// scale = token * rate * 2^scaleBits / 1e9, rounded up, so that a token comes in the nanosecond
+	// in which it is due.
 	r := new(big.Rat).SetFloat64(rate)
 	r.Mul(r, new(big.Rat).SetInt(new(big.Int).SetUint64(token)))
 	r.Mul(r, new(big.Rat).SetFrac(new(big.Int).Lsh(big.NewInt(1), scaleBits), big.NewInt(1e9)))
@@ -43,13 +46,13 @@ func newPace(rate float64, burst int) pace {
 	return pace{rate, burst, token, scale.Uint64(), uint64(burst) * token}
 }
 
-// units is the time in units.
+// units converts a time to units.
 func (p *pace) units(now int64) uint64 {
 	hi, lo := bits.Mul64(uint64(now), p.scale)
 	return hi<<(64-scaleBits) | lo>>scaleBits
 }
 
-// clock is the first time at which so many units have gone by.
+// clock returns the first time at which this many units have passed.
 func (p *pace) clock(units uint64) int64 {
 	at, remainder := bits.Div64(units>>(64-scaleBits), units<<scaleBits, p.scale)
 	if remainder > 0 {
@@ -58,30 +61,41 @@ func (p *pace) clock(units uint64) int64 {
 	return int64(min(at, math.MaxInt64))
 }
 
-// fills is a time in which an empty bucket fills, whenever it begins.
+// fills returns a time in which an empty bucket becomes full, whenever it begins.
 func (p *pace) fills() time.Duration { return time.Duration(p.clock(p.full)) }
 
-// A bucket is a token bucket in one word, by GCRA: the word is the theoretical arrival time, at which the bucket will be full. A call
-// moves it on by one token.
+// A bucket is a token bucket in one word, by GCRA: the word is the theoretical arrival time, at
+// which the bucket will be full. A call advances it by the call's tokens.
 type bucket struct {
 	pace
 
-	// arrive is changed by compare-and-swap. One who has read the clock at t sets it to no more than t + full; so who reads the clock after
-	// it and finds more knows that the clock went back.
+	// arrive is changed by compare-and-swap. A goroutine that has read the clock at t sets it to at
+	// most t + full. So a goroutine that reads the clock after arrive, and finds arrive larger than
+	// that, knows that the clock went back.
 	arrive atomic.Uint64
 }
 
 const closed = math.MaxUint64 // as arrive: the bucket has been replaced
 
-// take takes a token, when at is 0, or gives the time at which there will be one. It is not open if the bucket has been replaced.
-func (b *bucket) take(now int64) (at int64, open bool) {
+// take takes cost tokens, at most burst, for a call that has waited since came; 0 for one that
+// hasn't waited. It returns 0, or the time at which there will be enough tokens. It isn't open if
+// the bucket has been replaced.
+//
+// A call that has waited takes its tokens as of the time when they were due, not of the time when a
+// timer has woken it. So late timers lose no tokens, also where a full bucket can hold no more.
+func (b *bucket) take(came, now int64, cost int) (at int64, open bool) {
 	units := b.units(now)
+	since := units
+	if came > 0 {
+		since = b.units(min(came, now))
+	}
+	need := uint64(cost) * b.token
 	for {
 		arrive := b.arrive.Load()
 		if arrive == closed {
 			return 0, false
 		}
-		after := max(arrive, units) + b.token
+		after := max(arrive, since) + need
 		switch {
 		case after > units+b.full:
 			if arrive <= units+b.full || !b.rewind(arrive) {
@@ -93,26 +107,27 @@ func (b *bucket) take(now int64) (at int64, open bool) {
 	}
 }
 
-// move makes arrive later. It does nothing, and reports false, if arrive has changed since it was read.
+// move advances arrive. It does nothing and returns false if arrive has changed since it was read.
 func (b *bucket) move(arrive, after uint64) bool { return b.arrive.CompareAndSwap(arrive, after) }
 
-// rewind reports whether the clock went back since arrive was set, as it does for a package's limiter in a synctest bubble. The bucket is
-// empty then, as of now.
+// rewind reports whether the clock went back since arrive was set, which happens when a limiter of
+// a package is used in a synctest bubble. The bucket is empty then, as of now.
 func (b *bucket) rewind(arrive uint64) bool {
 	empty := b.units(clock.Now()) + b.full // the clock is read after arrive
 	if arrive <= empty {
 		return false
 	}
-	b.arrive.CompareAndSwap(arrive, empty) // else somebody else has seen to it
+	b.arrive.CompareAndSwap(arrive, empty) // otherwise another goroutine has done it
 	return true
 }
 
-// lack is how much is missing in the bucket.
+// lack returns how many units are missing in the bucket.
 func (b *bucket) lack(now int64) uint64 {
 	return b.missing(b.arrive.Load(), now)
 }
 
-// missing is how much is missing in a bucket that would be full at arrive: all of it if the clock went back.
+// missing returns how many units are missing in a bucket that will be full at arrive: all of them
+// if the clock went back.
 func (b *bucket) missing(arrive uint64, now int64) uint64 {
 	units := b.units(now)
 	if arrive <= units {
@@ -121,9 +136,11 @@ func (b *bucket) missing(arrive uint64, now int64) uint64 {
 	return min(arrive-units, b.full)
 }
 
-// turn is the time at which there is a token for one who comes after so many others.
-func (b *bucket) turn(now int64, others int) int64 {
-	hi, after := bits.Mul64(uint64(others)+1, b.token)
+// turn returns the time at which the bucket will have brought this many tokens in addition to those
+// that are missing, which is the turn of a call that comes now if the waiting calls and it take
+// tokens in total. If the first of them wakes late, its turn may be earlier by that delay.
+func (b *bucket) turn(now int64, tokens int) int64 {
+	hi, after := bits.Mul64(uint64(tokens), b.token)
 	after, carry := bits.Add64(after, b.units(now)+b.lack(now), 0)
 	switch {
 	case hi > 0 || carry > 0:
@@ -134,13 +151,14 @@ func (b *bucket) turn(now int64, others int) int64 {
 	return b.clock(after - b.full)
 }
 
-// available is how many tokens there are.
+// available returns the number of tokens.
 func (b *bucket) available(now int64) int { return int((b.full - b.lack(now)) / b.token) }
 
-// replace closes old and has what was missing in it, in tokens, missing in b, at most all. Nobody uses b yet.
+// replace closes old and makes b lack as many tokens as old lacked, or all of them. No other
+// goroutine uses b yet.
 func (b *bucket) replace(old *bucket) {
 	arrive := old.arrive.Swap(closed)
-	now := clock.Now() // after the last call that old knows of
+	now := clock.Now() // later than the last call that took a token from old
 	lack := old.missing(arrive, now)
 	missing := b.full
 	if lack/old.token < uint64(b.burst) {

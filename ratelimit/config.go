@@ -1,29 +1,38 @@
 package ratelimit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 )
 
-// Config says what a [Limiter] admits. Rate must be set.
+// Config configures a [Limiter]. Rate must be set.
 type Config struct {
-	// Name stands in errors. Default none.
+	// Name appears in errors and snapshots. Default: none.
 	Name string
 
-	// Rate is how many calls are let through in a second, over any longer time. Above 0, at most 1,000,000; it must be set.
+	// Rate is how many calls, or tokens if Cost is set, are admitted per second over any longer
+	// time. Above 0, at most 1,000,000. It must be set.
 	Rate float64
 
-	// Burst is how many calls may start at once after a time without calls. Default 1; Burst/Rate at most 100 years.
+	// Burst is how many tokens the bucket holds, and therefore how many calls may start at the same
+	// instant after a time without calls. Default 1; Burst/Rate is at most 100 years.
 	Burst int
 
-	// Wait is how long a call may wait for its turn. One whose turn would come later, or after its ctx's deadline, is refused at once. Default 0:
-	// none waits.
+	// Cost is called once for each call, with its context, before the call takes its tokens. It
+	// returns how many tokens the call takes, such as the number of bytes it sends. A call with a
+	// cost of 0 or less takes nothing and is admitted immediately, even while others wait. A call
+	// with a cost above Burst is refused with a [*CostError]. Default: 1 for each call.
+	Cost func(ctx context.Context) int
+
+	// Wait is how long a call may wait for its turn. A call whose turn would come later, or not
+	// before its context's deadline, is refused immediately. Default 0: no call waits.
 	Wait time.Duration
 }
 
-// Validate reports all mistakes of c at once, joined by [errors.Join], each naming the field, its value and the allowed range;
-// nil if there is none.
+// Validate reports all invalid fields of c, joined by [errors.Join]. Each error names the field,
+// its value, and the allowed range. Validate returns nil if c is valid.
 func (c Config) Validate() error {
 	var mistakes []error
 	c = c.withDefaults()
@@ -47,7 +56,7 @@ const maxRate = 1e6
 
 func checkRate(name, rateField string, rate float64, burstField string, burst int) error {
 	var mistakes []error
-	good := rate > 0 && rate <= maxRate // not so for NaN
+	good := rate > 0 && rate <= maxRate // false for NaN
 	if !good {
 		mistakes = append(mistakes, fmt.Errorf("%s: %s is %v, must be above 0 and at most %d", title(name), rateField, rate, int(maxRate)))
 	}

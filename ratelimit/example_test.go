@@ -24,7 +24,7 @@ func Example() {
 }
 
 func ExampleKeyed() {
-	perCustomer := ratelimit.NewKeyed[string](ratelimit.KeyedConfig{Config: ratelimit.Config{Rate: 0.1, Burst: 2}})
+	perCustomer := ratelimit.NewKeyed(ratelimit.KeyedConfig[string]{Config: ratelimit.Config{Rate: 0.1, Burst: 2}})
 	for i := range 6 {
 		customer := "c" + strconv.Itoa(i%2)
 		fmt.Println(customer, perCustomer.Allow(customer))
@@ -40,9 +40,9 @@ func ExampleKeyed() {
 
 type customer struct{}
 
-// The key is in the ctx, put there by whoever knows who asks.
+// The key is in the context, where an authentication middleware may have put it.
 func ExampleKeyed_By() {
-	perCustomer := ratelimit.NewKeyed[string](ratelimit.KeyedConfig{Config: ratelimit.Config{Rate: 0.1}})
+	perCustomer := ratelimit.NewKeyed(ratelimit.KeyedConfig[string]{Config: ratelimit.Config{Rate: 0.1}})
 	customerOf := func(ctx context.Context) string {
 		id, _ := ctx.Value(customer{}).(string)
 		return id

@@ -6,73 +6,85 @@ import (
 	"fmt"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/clock"
-	"github.com/effector-go/resilience/internal/keyed"
 )
 
-// A Keyed limits each key by a limiter of its own: each customer, address or tenant gets Rate calls a second in bursts of Burst, whatever the others
-// do. To change the rate make another. It is made by [NewKeyed] and safe for concurrent use. It holds no goroutine, and a timer only while a call waits.
+// A Keyed has its own [Limiter] for each key: each customer, address, or tenant gets Rate calls per
+// second in bursts of Burst, whatever the others do. Create it with [NewKeyed]. It is safe for
+// concurrent use. It holds no goroutine, and a timer only while a call waits.
 //
-//	perCustomer := ratelimit.NewKeyed[string](ratelimit.KeyedConfig{Config: ratelimit.Config{Rate: 10, Burst: 50}})
+//	perCustomer := ratelimit.NewKeyed(ratelimit.KeyedConfig[string]{Config: ratelimit.Config{Rate: 10, Burst: 50}})
 //
-//	guarded := resilience.Pipeline{perCustomer.By(customerOf), payments} // the key is the ctx's
+//	guarded := resilience.Pipeline{perCustomer.By(customerOf), payments} // the key is in the context
 //	if !perCustomer.Allow(customer) { ... }                              // the key is at hand
 //
-// It forgets a key whose bucket is full again, which changes nothing: a new one is full too. So its memory is bounded by the keys of the
-// last Burst/Rate seconds, and by KeyedConfig.MaxKeys. Beyond these the key that was idle longest falls away before its bucket is full, and until that would
-// have been full a new key begins with no more tokens than were left in it: nobody gains a burst by making the store forget him. Where strangers come in such numbers they share what is left; those who come often
-// enough to be remembered keep their own. So set MaxKeys above the number of keys that come in Burst/Rate seconds.
+// A key is forgotten only when its bucket is full and none of its calls waits. Forgetting such a
+// key changes nothing, because a new bucket is full as well. So the number of keys that are used
+// within Burst/Rate seconds bounds the memory. KeyedConfig.MaxKeys bounds how many full buckets are
+// among them.
 //
-// A decision costs some four times what a [Limiter]'s costs: it looks into the store and reads the clock three times, and the store's lock is one for
-// all keys (BenchmarkKeyed). A key takes some 330 bytes.
+// A decision costs about four times as much as that of a [Limiter]: it looks up the key under a
+// lock that all keys share, and reads the clock once more (BenchmarkKeyed). A key takes about 330
+// bytes.
 type Keyed[K comparable] struct {
-	config Config // of each key's limiter
-	pace   pace
-
-	limiters *keyed.Store[K, *Limiter]
-	make     func(K) (*Limiter, bool) // newLimiter: made once, not for each call
-
-	// evicted lacks as much as the emptiest bucket that fell away before its time. Its word only moves on, but where the clock went back.
-	evicted bucket
+	config Config // for keys without their own
+	pace   pace   // of config
+	each   func(key K) Config
+	keys   keys[K]
 }
 
-// KeyedConfig says what a [Keyed] admits. Config.Rate must be set.
-type KeyedConfig struct {
-	Config // what each key gets; the Name is that of all
+// KeyedConfig configures a [Keyed]. Config.Rate must be set, unless For is.
+type KeyedConfig[K comparable] struct {
+	// Config is the configuration of each key. Its Name is that of the Keyed.
+	Config
 
-	// MaxKeys is how many keys are remembered. Default 10,000. Keys with a call that waits may exceed it.
+	// For, if set, returns the configuration of a key, such as a customer's plan. If its Rate is 0,
+	// the key gets Config. If its Name is empty, the errors of the key have Config's. For is called
+	// when a key is used that isn't remembered, so a key whose bucket has been full is asked for
+	// again. It may be called concurrently, also for the same key. An invalid configuration panics
+	// in the call that uses the key.
+	For func(key K) Config
+
+	// MaxKeys is how many keys may be remembered before keys with a full bucket are forgotten
+	// early. By default they are forgotten once they haven't been used for the time in which an
+	// empty bucket fills. Keys whose bucket isn't full, or with a waiting call, may exceed MaxKeys.
+	// At least 1; default 10,000.
 	MaxKeys int
 }
 
 const defaultMaxKeys = 10_000
 
-// Validate reports all mistakes of c at once, as [Config.Validate] does.
-func (c KeyedConfig) Validate() error {
-	mistakes := []error{c.Config.Validate()}
+// Validate reports all invalid fields of c, as [Config.Validate] does.
+func (c KeyedConfig[K]) Validate() error {
+	config := c.Config
+	if c.For != nil && config.Rate == 0 {
+		config.Rate = maxRate // For sets it
+	}
+	mistakes := []error{config.Validate()}
 	if c.MaxKeys < 0 {
 		mistakes = append(mistakes, fmt.Errorf("%s: MaxKeys is %d, must be positive, or 0 for %d", title(c.Name), c.MaxKeys, defaultMaxKeys))
 	}
 	return errors.Join(mistakes...)
 }
 
-// NewKeyed gives a Keyed. It panics with the text of [KeyedConfig.Validate]'s error if there is one.
-func NewKeyed[K comparable](config KeyedConfig) *Keyed[K] {
+// NewKeyed returns a Keyed that remembers no keys. It panics with the text of
+// [KeyedConfig.Validate]'s error if there is one.
+func NewKeyed[K comparable](config KeyedConfig[K]) *Keyed[K] {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
 	}
 	if config.MaxKeys == 0 {
 		config.MaxKeys = defaultMaxKeys
 	}
-	k := &Keyed[K]{config: config.Config.withDefaults()}
-	k.pace = newPace(k.config.Rate, k.config.Burst)
-	k.evicted.pace = k.pace
-	k.limiters = keyed.New[K, *Limiter](config.MaxKeys, k.pace.fills())
-	k.limiters.OnEvict(k.evict)
-	k.make = func(K) (*Limiter, bool) { return k.newLimiter(), true }
+	k := &Keyed[K]{config: config.Config.withDefaults(), each: config.For}
+	if k.config.Rate > 0 {
+		k.pace = newPace(k.config.Rate, k.config.Burst)
+	}
+	k.keys.init(config.MaxKeys)
 	return k
 }
 
-// DoKey calls fn when it is the turn of a call for the key, and returns what fn returns: see [Do]. It panics if k or fn is nil.
+// DoKey calls fn when it is the turn of a call for the key, and returns fn's result: see [Do]. It
+// panics if k or fn is nil.
 func DoKey[K comparable, T any](ctx context.Context, k *Keyed[K], key K, fn func(context.Context) (T, error)) (T, error) {
 	if k == nil {
 		panic("ratelimit: DoKey: k is nil, must be a Keyed made by NewKeyed")
@@ -80,17 +92,15 @@ func DoKey[K comparable, T any](ctx context.Context, k *Keyed[K], key K, fn func
 	if fn == nil {
 		panic("ratelimit: DoKey: fn is nil, must be a function")
 	}
-	var zero T
-	if ctx.Err() != nil {
-		return zero, resilience.ContextErr(ctx)
-	}
-	if err := k.admit(ctx, key); err != nil {
+	if err := k.Wait(ctx, key); err != nil {
+		var zero T
 		return zero, err
 	}
 	return fn(ctx)
 }
 
-// By gives a policy that makes each call when it is the turn of its key, which it asks key for. Its error is as [Do]'s. By panics if key is nil.
+// By returns a policy that makes each call when it is the turn of its key, which the function key
+// returns. It returns the same errors as [Do]. By panics if key is nil.
 func (k *Keyed[K]) By(key func(ctx context.Context) K) resilience.Policy {
 	if key == nil {
 		panic("ratelimit: By: key is nil, must be a function")
@@ -103,50 +113,68 @@ func (k *Keyed[K]) By(key func(ctx context.Context) K) resilience.Policy {
 	})
 }
 
-// Allow takes a token of the key's if there is one and nobody waits for it, and reports whether it did. It never waits.
-func (k *Keyed[K]) Allow(key K) bool {
-	e := k.limiters.Acquire(key, k.make)
-	defer k.limiters.Release(e)
-	return e.Value().Allow()
+// Allow takes one token of the key, as [Limiter.Allow] does.
+func (k *Keyed[K]) Allow(key K) bool { return k.AllowN(key, 1) }
+
+// AllowN takes n tokens of the key, as [Limiter.AllowN] does.
+func (k *Keyed[K]) AllowN(key K, n int) bool {
+	e := k.acquire(key)
+	defer e.release()
+	return e.limiter.AllowN(n)
 }
 
-// Name gives Config.Name.
+// Wait takes the tokens of a call for the key, as [Limiter.Wait] does.
+func (k *Keyed[K]) Wait(ctx context.Context, key K) error {
+	if ctx.Err() != nil {
+		return resilience.ContextErr(ctx)
+	}
+	return k.admit(ctx, key)
+}
+
+// Name returns Config.Name.
 func (k *Keyed[K]) Name() string { return k.config.Name }
 
-// Len is how many keys are remembered.
-func (k *Keyed[K]) Len() int { return k.limiters.Len() }
+// Len returns how many keys are remembered.
+func (k *Keyed[K]) Len() int { return k.keys.len() }
 
-// Snapshot tells the present state of the key's limiter, which for a key that is not there is what it would get.
+// Snapshot returns the current state of the key's limiter. For a key that isn't remembered, it is
+// the state of a new one.
 func (k *Keyed[K]) Snapshot(key K) Snapshot {
-	if l, ok := k.limiters.Look(key); ok {
-		return l.Snapshot()
+	if e := k.keys.look(key); e != nil {
+		defer e.release()
+		return e.limiter.Snapshot()
 	}
-	return k.newLimiter().Snapshot()
+	return k.newLimiter(key).Snapshot()
 }
 
 func (k *Keyed[K]) admit(ctx context.Context, key K) error {
-	e := k.limiters.Acquire(key, k.make)
-	defer k.limiters.Release(e) // a key whose calls wait does not fall away
-	return e.Value().admit(ctx)
+	e := k.acquire(key)
+	defer e.release() // until then, the key isn't forgotten
+	return e.limiter.admit(ctx)
 }
 
-// newLimiter gives a key's limiter, with what a key that fell away could have left.
-func (k *Keyed[K]) newLimiter() *Limiter {
-	arrive := k.evicted.arrive.Load()
-	if arrive > 0 && k.evicted.rewind(arrive) {
-		arrive = k.evicted.arrive.Load()
+// acquire returns the entry of the key, which the caller must release.
+func (k *Keyed[K]) acquire(key K) *keyEntry[K] {
+	if e := k.keys.acquire(key); e != nil {
+		return e
 	}
-	return newLimiter(k.config, k.pace, arrive)
+	return k.keys.add(key, k.newLimiter(key)) // made without a lock, because For is the user's
 }
 
-// evict hears of a limiter that falls away before its time.
-func (k *Keyed[K]) evict(l *Limiter) {
-	now := clock.Now()
-	arrive := k.pace.units(now) + l.bucket.Load().lack(now)
-	for {
-		latest := k.evicted.arrive.Load()
-		if arrive <= latest || k.evicted.arrive.CompareAndSwap(latest, arrive) {
-			return
-		}
+func (k *Keyed[K]) newLimiter(key K) *Limiter {
+	if k.each == nil {
+		return newLimiter(k.config, k.pace)
 	}
+	config := k.each(key)
+	if config.Name == "" {
+		config.Name = k.config.Name
+	}
+	if config.Rate == 0 && k.config.Rate > 0 {
+		return newLimiter(k.config, k.pace)
+	}
+	if err := config.Validate(); err != nil {
+		panic(fmt.Sprintf("%s: For(%v): %v", title(k.config.Name), key, err))
+	}
+	config = config.withDefaults()
+	return newLimiter(config, newPace(config.Rate, config.Burst))
 }

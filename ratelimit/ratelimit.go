@@ -1,16 +1,19 @@
-// Package ratelimit lets through so many calls a second, in bursts.
+// Package ratelimit limits how many calls start per second, with bursts.
 //
 //	mail := ratelimit.New(ratelimit.Config{Name: "mail", Rate: 10, Burst: 20, Wait: time.Second})
 //
 //	err := resilience.Run(ctx, mail, send)
-//	if !mail.Allow() { ... } // alone
+//	if !mail.Allow() { ... } // without a call
 //
-// Use one to keep to a limit that somebody else has set, or to give each customer a share. Do not use one to protect a dependency from
-// overload: how much it takes changes, and only its answers tell (packages breaker and adaptive), nor to limit how many calls run at once
-// (package bulkhead). For a limit to each of many keys, customers or addresses, see [Keyed].
+// Use it to keep to a limit that someone else has set, or to give each customer a share. Don't use
+// it to protect a dependency from overload: how many calls it can handle changes, and only its
+// answers show that (see packages breaker and adaptive). Don't use it to limit how many calls run
+// concurrently (see package bulkhead). To limit each of many keys, such as customers or addresses,
+// see [Keyed]. To limit tokens, bytes, or points instead of calls, set Config.Cost.
 //
-// The algorithm is GCRA, the generic cell rate algorithm (ITU-T I.371; as a leaky bucket also called a meter), which admits what a token bucket
-// admits. A decision costs a reading of the clock and one compare-and-swap (BenchmarkAllow).
+// The algorithm is GCRA, the generic cell rate algorithm (ITU-T I.371; also known as the leaky
+// bucket as a meter), which admits what a token bucket admits. A decision costs a reading of the
+// clock and one compare-and-swap (BenchmarkAllow).
 package ratelimit
 
 import (
@@ -25,46 +28,57 @@ import (
 	"github.com/effector-go/resilience/internal/fifo"
 )
 
-// A Limiter is a token bucket of Burst tokens, full at first, that gets Rate tokens a second; each call takes one. So in any time t no
-// more than Rate × t + Burst calls start. It is a [resilience.Policy], made by [New], and safe for concurrent use. It holds no goroutine, and a timer
-// only while a call waits. Most callers want [Do] or a pipeline; [Limiter.Allow] is for calls that are made otherwise.
+// A Limiter is a token bucket that holds Burst tokens, is full at first, and gains Rate tokens per
+// second. Each call takes one token, or as many as Config.Cost says. In any interval t, at most
+// Rate × t + Burst calls are due. A call is due when it comes, or, if it waits, when its tokens are
+// there; it starts then, or as soon as its timer fires and its goroutine runs. It takes its tokens
+// as of the time when it was due, so that late timers lose none of the rate.
 //
-// Calls that wait are served first come, first served, also against newcomers.
+// A Limiter is a [resilience.Policy]; create it with [New]. It is safe for concurrent use. It holds
+// no goroutine, and a timer only while a call waits. Most callers want [Do] or a pipeline.
+// [Limiter.Wait] and [Limiter.Allow] are for work that isn't a function call.
+//
+// Waiting calls are served first come, first served. Newcomers don't overtake them, also if they
+// cost less.
 type Limiter struct {
 	name string
 	wait time.Duration
+	cost func(ctx context.Context) int // nil: 1
 
-	// bucket is replaced by SetRate alone, which holds mu.
+	// bucket is replaced only by SetRate, which holds mu.
 	bucket atomic.Pointer[bucket]
 
-	// queued is how many calls wait. It is written with mu held. A newcomer that finds one does not ask the bucket.
+	// queued is the number of waiting calls. It is written with mu held. A newcomer that finds any
+	// doesn't ask the bucket.
 	queued atomic.Int32
 
 	mu      sync.Mutex    // guards the following
 	waiters fifo.Queue    // the first one's Ready is closed
-	changed chan struct{} // the first one's, of capacity 1: tells it that the rate has changed; nil until it asks the bucket
+	waiting int           // the total cost of the waiters; their turns within Config.Wait keep it small
+	changed chan struct{} // for the first waiter, capacity 1: the rate has changed; nil until it asks the bucket
 }
 
-// New gives a Limiter. It panics with the text of [Config.Validate]'s error if there is one.
+// New returns a Limiter with a full bucket. It panics with the text of [Config.Validate]'s error if
+// there is one.
 func New(config Config) *Limiter {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
 	}
 	config = config.withDefaults()
-	return newLimiter(config, newPace(config.Rate, config.Burst), 0)
+	return newLimiter(config, newPace(config.Rate, config.Burst))
 }
 
-// newLimiter gives a limiter whose bucket is full at arrive.
-func newLimiter(config Config, p pace, arrive uint64) *Limiter {
-	l := &Limiter{name: config.Name, wait: config.Wait}
-	b := &bucket{pace: p}
-	b.arrive.Store(arrive)
-	l.bucket.Store(b)
+// newLimiter returns a limiter with a full bucket.
+func newLimiter(config Config, p pace) *Limiter {
+	l := &Limiter{name: config.Name, wait: config.Wait, cost: config.Cost}
+	l.bucket.Store(&bucket{pace: p})
 	return l
 }
 
-// Do calls fn when it is its turn and returns what fn returns. Its error is [*LimitedError] if the call is refused, and [resilience.ContextErr]
-// if ctx is done, before or while it waits. Do panics if l or fn is nil. It allocates nothing unless it waits or refuses.
+// Do calls fn when it is its turn, and returns fn's result. It returns a [*LimitedError] if the
+// call is refused, a [*CostError] if its cost is above the burst, and [resilience.ContextErr] if
+// ctx ends before the call starts. Do panics if l or fn is nil. It allocates nothing unless the
+// call waits or is refused.
 func Do[T any](ctx context.Context, l *Limiter, fn func(context.Context) (T, error)) (T, error) {
 	if l == nil {
 		panic("ratelimit: Do: l is nil, must be a Limiter made by New")
@@ -82,7 +96,8 @@ func Do[T any](ctx context.Context, l *Limiter, fn func(context.Context) (T, err
 	return fn(ctx)
 }
 
-// Run makes the call when it is its turn: see [resilience.Policy]. Its error is as [Do]'s.
+// Run makes the call when it is its turn: see [resilience.Policy]. It returns the same errors as
+// [Do].
 func (l *Limiter) Run(ctx context.Context, next resilience.Next) error {
 	if err := l.admit(ctx); err != nil {
 		return err
@@ -90,15 +105,35 @@ func (l *Limiter) Run(ctx context.Context, next resilience.Next) error {
 	return next.Run(ctx)
 }
 
-// Allow takes a token if there is one and nobody waits, and reports whether it did. It never waits.
-func (l *Limiter) Allow() bool { return l.queued.Load() == 0 && l.take() == 0 }
+// Allow takes one token if there is one and no call waits, and reports whether it did. It never
+// waits, and doesn't call Config.Cost.
+func (l *Limiter) Allow() bool { return l.queued.Load() == 0 && l.take(0, 1) == 0 }
 
-// Name gives Config.Name.
+// AllowN takes n tokens if there are as many and no call waits, and reports whether it did. It
+// never waits, and doesn't call Config.Cost. If n is 0 or less, it takes nothing and returns true.
+// If n is above the burst, it returns false.
+func (l *Limiter) AllowN(n int) bool {
+	return n <= 0 || l.queued.Load() == 0 && l.take(0, n) == 0
+}
+
+// Wait takes the tokens of a call, without making one: for streams, callbacks, and loops. Like
+// [Do], it waits for at most Config.Wait, and returns the same errors.
+func (l *Limiter) Wait(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return resilience.ContextErr(ctx)
+	}
+	return l.admit(ctx)
+}
+
+// Name returns Config.Name.
 func (l *Limiter) Name() string { return l.name }
 
-// SetRate changes the rate and the burst. Tokens that were used stay used: where the bucket lacked three of the old burst it lacks three of the new
-// one, at most all. Calls that wait go by the new rate at once; one whose turn has become too late is refused when it is the first of
-// them. SetRate panics if rate is not what [Config] allows, or burst is below 1: there is no default here.
+// SetRate changes the rate and the burst. Used tokens stay used: if the bucket lacked three tokens
+// of the old burst, it lacks three of the new burst, or all of them if the new burst is smaller
+// than that. Waiting calls follow the new rate immediately. A waiting call whose turn now comes too
+// late, or whose cost is above the new burst, is refused when it is the first in the queue. SetRate
+// panics if rate is outside the range that [Config] allows, or if burst is below 1: it has no
+// default here.
 func (l *Limiter) SetRate(rate float64, burst int) {
 	if err := checkRate(l.name, "SetRate: rate", rate, "SetRate: burst", burst); err != nil {
 		panic(err.Error())
@@ -110,19 +145,19 @@ func (l *Limiter) SetRate(rate float64, burst int) {
 	l.bucket.Store(b)
 	select {
 	case l.changed <- struct{}{}:
-	default: // nobody waits for a token, or the one who does has yet to hear of an earlier change
+	default: // no call waits for a token, or it hasn't yet received an earlier notification
 	}
 }
 
-// A Snapshot is what a limiter is like at one instant.
+// A Snapshot is the state of a limiter at one instant.
 type Snapshot struct {
 	Name      string
-	Rate      float64 // calls a second, as of SetRate
+	Rate      float64 // tokens per second
 	Burst     int
-	Available int // how many calls would be admitted at once; 0 while some wait
+	Available int // tokens that a call would get without waiting; 0 while calls wait
 }
 
-// Snapshot tells the present state.
+// Snapshot returns the current state.
 func (l *Limiter) Snapshot() Snapshot {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -134,11 +169,18 @@ func (l *Limiter) Snapshot() Snapshot {
 	return s
 }
 
-// take takes a token, and gives 0, or gives the time at which there will be one.
-func (l *Limiter) take() (at int64) {
+// unaffordable is the time of a turn that never comes: the cost is above the burst.
+const unaffordable = -1
+
+// take takes cost tokens for a call that has waited since came; 0 for one that hasn't waited. It
+// returns 0, or the time at which there will be enough tokens.
+func (l *Limiter) take(came int64, cost int) (at int64) {
 	for {
 		b := l.bucket.Load()
-		if at, open := b.take(clock.Now()); open {
+		if cost > b.burst {
+			return unaffordable
+		}
+		if at, open := b.take(came, clock.Now(), cost); open {
 			return at
 		}
 		for l.bucket.Load() == b { // SetRate is about to replace it
@@ -147,29 +189,37 @@ func (l *Limiter) take() (at int64) {
 	}
 }
 
-// admit takes a token for a call, waiting if it may.
+// admit takes the tokens of a call, and waits for them if it may.
 func (l *Limiter) admit(ctx context.Context) error {
+	cost := 1
+	if l.cost != nil {
+		if cost = l.cost(ctx); cost <= 0 {
+			return nil
+		}
+	}
 	if l.queued.Load() == 0 {
-		at := l.take()
+		at := l.take(0, cost)
 		if at == 0 {
 			return nil
 		}
 		if l.wait == 0 {
-			return l.limited(at)
+			return l.refuse(at, cost)
 		}
 	}
-	return l.admitInTurn(ctx)
+	return l.admitInTurn(ctx, cost)
 }
 
-// admitInTurn waits in the queue until the call is its first, then until there is a token. Nothing is taken before, so one who leaves costs
-// nobody anything.
-func (l *Limiter) admitInTurn(ctx context.Context) error {
-	w, latest, err := l.line(ctx)
+// admitInTurn waits in the queue until the call is the first, then until there are enough tokens.
+// Nothing is taken before that, so a call that leaves the queue costs the others nothing.
+func (l *Limiter) admitInTurn(ctx context.Context, cost int) error {
+	w, came, err := l.line(ctx, cost)
 	if err != nil {
 		return err
 	}
-	defer l.leave(w)
-	// Whoever is before this call came earlier, and goes when its own turn comes too late: nobody waits here for longer than l.wait.
+	defer l.leave(w, cost)
+	latest := clock.Add(came, l.wait)
+	// The calls before this one came earlier and leave when their own turn comes too late, so no
+	// call waits here for longer than l.wait.
 	select {
 	case <-w.Ready:
 	case <-ctx.Done():
@@ -180,12 +230,12 @@ func (l *Limiter) admitInTurn(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return resilience.ContextErr(ctx)
 		}
-		at := l.take()
+		at := l.take(came, cost)
 		if at == 0 {
 			return nil
 		}
-		if late(ctx, at, latest) {
-			return l.limited(at)
+		if at == unaffordable || late(ctx, at, latest) {
+			return l.refuse(at, cost)
 		}
 		timer := time.NewTimer(time.Duration(at - clock.Now()))
 		select {
@@ -197,24 +247,30 @@ func (l *Limiter) admitInTurn(ctx context.Context) error {
 	}
 }
 
-// line puts the caller into the queue, unless its turn would come too late, and gives the latest time for it.
-func (l *Limiter) line(ctx context.Context) (w *fifo.Waiter, latest int64, err error) {
+// line puts the caller into the queue and returns the time at which it came, unless its turn would
+// come too late.
+func (l *Limiter) line(ctx context.Context, cost int) (w *fifo.Waiter, came int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	b := l.bucket.Load()
+	if cost > b.burst {
+		return nil, 0, l.refuse(unaffordable, cost)
+	}
 	now := clock.Now()
-	latest = clock.Add(now, l.wait)
-	if turn := l.bucket.Load().turn(now, l.waiters.Len()); late(ctx, turn, latest) {
-		return nil, 0, l.limited(turn)
+	if turn := b.turn(now, l.waiting+cost); late(ctx, turn, clock.Add(now, l.wait)) {
+		return nil, 0, l.refuse(turn, cost)
 	}
 	w = l.waiters.Push()
 	if l.waiters.First() == w {
 		close(w.Ready)
 	}
+	l.waiting += cost
 	l.queued.Store(int32(l.waiters.Len()))
-	return w, latest, nil
+	return w, now, nil
 }
 
-// late reports whether a turn at that time comes too late: after the latest time, or when the ctx's deadline will have ended the call.
+// late reports whether a turn comes too late: after the latest time, or not before the context's
+// deadline.
 func late(ctx context.Context, at, latest int64) bool {
 	if at > latest {
 		return true
@@ -223,9 +279,11 @@ func late(ctx context.Context, at, latest int64) bool {
 	return ok && time.Duration(at-clock.Now()) >= time.Until(deadline)
 }
 
-// lead gives the first in the queue what tells it that the rate has changed. It must ask the bucket after that.
+// lead returns a channel on which the first in the queue is notified that the rate has changed. The
+// caller must ask the bucket after that.
 func (l *Limiter) lead() <-chan struct{} {
-	// Made here, not by New: in a synctest bubble time stands still while somebody waits for a channel from outside.
+	// The channel is created here, not by New: in a synctest bubble, time doesn't advance while a
+	// goroutine waits for a channel from outside.
 	changed := make(chan struct{}, 1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -233,12 +291,13 @@ func (l *Limiter) lead() <-chan struct{} {
 	return changed
 }
 
-// leave takes w out of the queue.
-func (l *Limiter) leave(w *fifo.Waiter) {
+// leave removes w from the queue.
+func (l *Limiter) leave(w *fifo.Waiter, cost int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wasFirst := l.waiters.First() == w
 	l.waiters.Remove(w)
+	l.waiting -= cost
 	l.queued.Store(int32(l.waiters.Len()))
 	if !wasFirst {
 		return
@@ -249,4 +308,10 @@ func (l *Limiter) leave(w *fifo.Waiter) {
 	}
 }
 
-func (l *Limiter) limited(at int64) *LimitedError { return &LimitedError{Name: l.name, until: at} }
+// refuse returns the error of a call whose turn would come at the given time.
+func (l *Limiter) refuse(at int64, cost int) error {
+	if at == unaffordable {
+		return &CostError{Name: l.name, Cost: cost, Burst: l.bucket.Load().burst}
+	}
+	return &LimitedError{Name: l.name, until: at}
+}

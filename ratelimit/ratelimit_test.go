@@ -32,7 +32,8 @@ func newExact(rate float64, burst int) *exact {
 	return &exact{new(big.Rat).SetFloat64(rate), new(big.Rat).Set(full), full, time.Now()}
 }
 
-// allow takes a token, and reports how far from a whole one the bucket was, in nanoseconds: at a boundary either answer is right.
+// allow takes a token. It also returns how far from a whole token the bucket was, in nanoseconds:
+// at the boundary, either answer is right.
 func (e *exact) allow(admitted bool) (ok bool, nanoseconds float64) {
 	elapsed := big.NewRat(int64(time.Since(e.last)), 1e9)
 	e.last = time.Now()
@@ -48,8 +49,9 @@ func (e *exact) allow(admitted bool) (ok bool, nanoseconds float64) {
 	return left.Sign() >= 0, math.Abs(off) * 1e9
 }
 
-// TestCallsAreAdmittedAsByATokenBucket, call by call, over years and at any rate, but for the nanosecond at a boundary.
-func TestCallsAreAdmittedAsByATokenBucket(t *testing.T) {
+// The limiter agrees call by call, over years and at any rate, except for the nanosecond at the
+// boundary.
+func TestLimiterAdmitsLikeTokenBucket(t *testing.T) {
 	for _, c := range []struct {
 		rate  float64
 		burst int
@@ -61,7 +63,7 @@ func TestCallsAreAdmittedAsByATokenBucket(t *testing.T) {
 				e := newExact(c.rate, c.burst)
 				between := 1e9 / c.rate
 				admitted, refused := 0, 0
-				calls := min(8_000, int(50*365*24*3600*c.rate/0.15)) // half a century at most
+				calls := min(8_000, int(50*365*24*3600*c.rate/0.15)) // at most half a century
 				for i := range calls {
 					switch random.IntN(8) {
 					case 0: // a burst
@@ -77,7 +79,7 @@ func TestCallsAreAdmittedAsByATokenBucket(t *testing.T) {
 					}
 					ok := l.Allow()
 					if want, off := e.allow(ok); ok != want && off > 1 {
-						t.Fatalf("call %d: %v, want %v, %v ns off the boundary", i, ok, want, off)
+						t.Fatalf("call %d: got %v, want %v, %v ns off the boundary", i, ok, want, off)
 					}
 					if ok {
 						admitted++
@@ -86,37 +88,37 @@ func TestCallsAreAdmittedAsByATokenBucket(t *testing.T) {
 					}
 				}
 				if admitted < 3 || refused < 3 && c.burst < 1000 {
-					t.Errorf("%d admitted and %d refused: this shows nothing", admitted, refused)
+					t.Errorf("got %d admitted and %d refused calls, want at least 3 of each", admitted, refused)
 				}
 			})
 		})
 	}
 }
 
-func TestATokenIsThereInTheNanosecondInWhichItIsDue(t *testing.T) {
+func TestLimiterTokenComesWhenDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, rate := range []float64{1, 10, 4, 1000, 1e6, 0.001} {
 			l := ratelimit.New(ratelimit.Config{Rate: rate, Burst: 3})
 			for range 3 {
 				if !l.Allow() {
-					t.Fatal("a full bucket refuses")
+					t.Fatal("a full bucket refused a call")
 				}
 			}
 			for range 100 {
 				time.Sleep(time.Duration(1e9/rate) - 1)
 				if l.Allow() {
-					t.Fatalf("rate %v: a nanosecond early", rate)
+					t.Fatalf("rate %v: a token came a nanosecond early", rate)
 				}
 				time.Sleep(time.Nanosecond)
 				if !l.Allow() {
-					t.Fatalf("rate %v: late", rate)
+					t.Fatalf("rate %v: a token was late", rate)
 				}
 			}
 		}
 	})
 }
 
-func TestARefusalTellsWhenToComeAgain(t *testing.T) {
+func TestLimitedErrorRetryAfterIsExact(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Name: "mail", Rate: 0.5, Burst: 2})
 		send := resiliencetest.FailFirst[int](0)
@@ -133,7 +135,7 @@ func TestARefusalTellsWhenToComeAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		if after, ok := resilience.RetryAfter(err); after != 1200*time.Millisecond || !ok || err.Error() != "ratelimit mail: limited, retry in 1.2s" {
-			t.Errorf("%v, %v: %v", after, ok, err)
+			t.Errorf("got %v with RetryAfter %v, %v, want 1.2s", err, after, ok)
 		}
 		time.Sleep(limited.RetryAfter())
 		if _, err := call(t.Context()); err != nil || limited.RetryAfter() != 0 || limited.Error() != "ratelimit mail: limited" {
@@ -141,16 +143,16 @@ func TestARefusalTellsWhenToComeAgain(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		if after := limited.RetryAfter(); after != 0 {
-			t.Errorf("a second after its turn: %v", after)
+			t.Errorf("got RetryAfter %v a second after the turn, want 0", after)
 		}
 		if send.Calls() != 3 {
-			t.Errorf("%d calls", send.Calls())
+			t.Errorf("got %d calls, want 3", send.Calls())
 		}
 	})
 }
 
-// TestCallsWaitForTheirTurn, first come, first served, also against newcomers.
-func TestCallsWaitForTheirTurn(t *testing.T) {
+// Newcomers don't overtake them either.
+func TestLimiterServesWaitersInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: 5 * time.Second})
 		began := time.Now()
@@ -172,7 +174,7 @@ func TestCallsWaitForTheirTurn(t *testing.T) {
 				if errors.Is(err, ratelimit.ErrLimited) {
 					refused.Add(1)
 					if after, _ := resilience.RetryAfter(err); after != 6*time.Second {
-						t.Errorf("turned away for %v", after)
+						t.Errorf("got RetryAfter %v, want 6s", after)
 					}
 					return nil
 				}
@@ -182,22 +184,22 @@ func TestCallsWaitForTheirTurn(t *testing.T) {
 		}
 		time.Sleep(2500 * time.Millisecond)
 		if l.Allow() || l.Snapshot().Available != 0 {
-			t.Error("a newcomer has overtaken those who wait")
+			t.Error("a newcomer has overtaken the waiting calls")
 		}
 		if err := g.Wait(); err != nil {
 			t.Error(err)
 		}
 		if want := []string{"0 at 0s", "1 at 1s", "2 at 2s", "3 at 3s", "4 at 4s", "5 at 5s"}; !slices.Equal(started, want) || refused.Load() != 2 {
-			t.Errorf("%v, and %d refused", started, refused.Load())
+			t.Errorf("got %v and %d refused, want %v and 2", started, refused.Load(), want)
 		}
 	})
 }
 
-// TestANewcomerInTheInstantOfATurnDoesNotTakeIt, whoever of the two wakes first.
-func TestANewcomerInTheInstantOfATurnDoesNotTakeIt(t *testing.T) {
+// The newcomer comes in the instant of the turn. Either goroutine may wake first.
+func TestLimiterNewcomerTakesNoWaitersTurn(t *testing.T) {
 	for _, allow := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			for range 30 { // who wakes first is chance
+			for range 30 { // which one wakes first is random
 				l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 				l.Allow()
 				began := time.Now()
@@ -205,7 +207,7 @@ func TestANewcomerInTheInstantOfATurnDoesNotTakeIt(t *testing.T) {
 				g.Go(func() error {
 					_, err := ratelimit.Do(t.Context(), l, resiliencetest.FailFirst[int](0).Do)
 					if took := time.Since(began); took != time.Second {
-						t.Errorf("the one who waited has its turn after %v", took)
+						t.Errorf("the waiter had its turn after %v, want 1s", took)
 					}
 					return err
 				})
@@ -213,7 +215,7 @@ func TestANewcomerInTheInstantOfATurnDoesNotTakeIt(t *testing.T) {
 					time.Sleep(time.Second)
 					if allow {
 						if l.Allow() {
-							t.Error("Allow has overtaken the one who waited")
+							t.Error("Allow has overtaken the waiter")
 						}
 						return nil
 					}
@@ -228,8 +230,8 @@ func TestANewcomerInTheInstantOfATurnDoesNotTakeIt(t *testing.T) {
 	}
 }
 
-// TestOneWhoLeavesCostsNobodyAnything: of five that wait the first and the third go.
-func TestOneWhoLeavesCostsNobodyAnything(t *testing.T) {
+// The first and the third of five waiters leave.
+func TestLimiterWaiterThatLeavesTakesNoToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 		l.Allow()
@@ -264,19 +266,19 @@ func TestOneWhoLeavesCostsNobodyAnything(t *testing.T) {
 			t.Error(err)
 		}
 		if want := []time.Duration{1e9, 2e9, 3e9}; !slices.Equal(started, want) {
-			t.Errorf("%v, want %v", started, want)
+			t.Errorf("got starts %v, want %v", started, want)
 		}
 	})
 }
 
-// TestOneWhoLeavesHearsOfItAtOnce, the first in the queue and one who has others before it.
-func TestOneWhoLeavesHearsOfItAtOnce(t *testing.T) {
+// This holds for the first in the queue and for the others.
+func TestLimiterWaiterLeavesWhenContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 		l.Allow()
 		began := time.Now()
 		var g errgroup.Group
-		for i := range 3 { // the third goes, then the first
+		for i := range 3 { // the third leaves, then the first
 			g.Go(func() error {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()
@@ -289,7 +291,7 @@ func TestOneWhoLeavesHearsOfItAtOnce(t *testing.T) {
 					return err
 				}
 				if left := time.Since(began); !errors.Is(err, context.Canceled) || left != after {
-					t.Errorf("waiter %d: %v after %v, must leave after %v", i+1, err, left, after)
+					t.Errorf("waiter %d: got %v after %v, want context.Canceled after %v", i+1, err, left, after)
 				}
 				return nil
 			})
@@ -301,7 +303,7 @@ func TestOneWhoLeavesHearsOfItAtOnce(t *testing.T) {
 	})
 }
 
-func TestACallWhoseDeadlineIsBeforeItsTurnIsRefusedAtOnce(t *testing.T) {
+func TestLimiterRefusesTurnAfterDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 		l.Allow()
@@ -310,15 +312,15 @@ func TestACallWhoseDeadlineIsBeforeItsTurnIsRefusedAtOnce(t *testing.T) {
 		began := time.Now()
 		_, err := ratelimit.Do(ctx, l, resiliencetest.FailFirst[int](0).Do)
 		if !errors.Is(err, ratelimit.ErrLimited) || time.Since(began) != 0 {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("got %v after %v", err, time.Since(began))
 		}
 	})
 }
 
-// TestATurnAtTheDeadlineIsTooLate: the call would begin in the instant in which its ctx ends.
-func TestATurnAtTheDeadlineIsTooLate(t *testing.T) {
+// The call would begin in the instant in which its context ends.
+func TestLimiterRefusesTurnAtDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for range 20 { // else which of two timers goes first is chance
+		for range 20 { // which of two timers fires first is random
 			l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 			l.Allow()
 			began := time.Now()
@@ -327,7 +329,7 @@ func TestATurnAtTheDeadlineIsTooLate(t *testing.T) {
 				_, err := ratelimit.Do(ctx, l, resiliencetest.FailFirst[int](0).Do)
 				cancel()
 				if !errors.Is(err, want) {
-					t.Fatalf("%v of a turn in 1s: %v", limit, err)
+					t.Fatalf("deadline in %v, turn in 1s: got %v, want %v", limit, err, want)
 				}
 				if want != nil && time.Since(began) > 0 && time.Since(began) != time.Second {
 					t.Fatalf("refused after %v", time.Since(began))
@@ -340,8 +342,8 @@ func TestATurnAtTheDeadlineIsTooLate(t *testing.T) {
 	})
 }
 
-// TestAWaiterWhoseTurnIsMovedBeyondItsDeadlineIsRefusedAtOnce, as a newcomer would be.
-func TestAWaiterWhoseTurnIsMovedBeyondItsDeadlineIsRefusedAtOnce(t *testing.T) {
+// The waiter is refused immediately, as a newcomer would be.
+func TestSetRateRefusesWaiterPastDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Hour})
 		l.Allow()
@@ -352,18 +354,18 @@ func TestAWaiterWhoseTurnIsMovedBeyondItsDeadlineIsRefusedAtOnce(t *testing.T) {
 		g.Go(func() error {
 			_, err := ratelimit.Do(ctx, l, resiliencetest.FailFirst[int](0).Do)
 			if after, _ := resilience.RetryAfter(err); !errors.Is(err, ratelimit.ErrLimited) || time.Since(began) != time.Second/2 || after.Round(time.Microsecond) != 50*time.Second {
-				t.Errorf("%v after %v, retry in %v", err, time.Since(began), after)
+				t.Errorf("got %v after %v with RetryAfter %v, want a refusal after 500ms with 50s", err, time.Since(began), after)
 			}
 			return nil
 		})
 		time.Sleep(time.Second / 2)
-		l.SetRate(0.01, 1) // half a token is there
+		l.SetRate(0.01, 1) // the bucket holds half a token
 		g.Wait()
 	})
 }
 
-// TestOneWhoWaitedInVainHearsOfItsOwnTurn: what it is told does not count itself.
-func TestOneWhoWaitedInVainHearsOfItsOwnTurn(t *testing.T) {
+// The reported time doesn't count the waiter itself as one that comes before.
+func TestSetRateRefusalReportsWaitersOwnTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: 10 * time.Second})
 		l.Allow()
@@ -375,7 +377,7 @@ func TestOneWhoWaitedInVainHearsOfItsOwnTurn(t *testing.T) {
 					return err
 				}
 				if after, _ := resilience.RetryAfter(err); !errors.Is(err, ratelimit.ErrLimited) || after != 10*time.Second {
-					t.Errorf("%v, retry in %v", err, after)
+					t.Errorf("got %v with RetryAfter %v, want 10s", err, after)
 				}
 				return nil
 			})
@@ -388,7 +390,7 @@ func TestOneWhoWaitedInVainHearsOfItsOwnTurn(t *testing.T) {
 	})
 }
 
-func TestSetRateMovesThoseWhoWait(t *testing.T) {
+func TestSetRateMovesWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 0.001, Wait: time.Hour})
 		l.Allow()
@@ -408,17 +410,17 @@ func TestSetRateMovesThoseWhoWait(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		l.SetRate(10, 1) // all of the one token is used, and the next comes after a tenth of a second
+		l.SetRate(10, 1) // the one token is used, and the next one comes after a tenth of a second
 		if err := g.Wait(); err != nil {
 			t.Error(err)
 		}
 		if want := []time.Duration{1e8, 2e8, 3e8}; !slices.Equal(started, want) {
-			t.Errorf("%v, want %v", started, want)
+			t.Errorf("got starts %v, want %v", started, want)
 		}
 	})
 }
 
-func TestAWaiterWhoIsMadeToWaitTooLongIsRefused(t *testing.T) {
+func TestSetRateRefusesWaiterPastWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: 3 * time.Second})
 		l.Allow()
@@ -438,20 +440,20 @@ func TestAWaiterWhoIsMadeToWaitTooLongIsRefused(t *testing.T) {
 		g.Wait()
 		for i, err := range errs {
 			if !errors.Is(err, ratelimit.ErrLimited) || took[i] > 3*time.Second {
-				t.Errorf("%v after %v", err, took[i])
+				t.Errorf("got %v after %v", err, took[i])
 			}
 		}
 		if s := l.Snapshot(); s.Available != 0 || s.Rate != 0.01 {
-			t.Errorf("%+v", s)
+			t.Errorf("got %+v", s)
 		}
 		time.Sleep(100 * time.Second)
 		if !l.Allow() {
-			t.Error("those who left took a token with them")
+			t.Error("the refused waiters took a token")
 		}
 	})
 }
 
-func TestSetRateKeepsWhatWasUsed(t *testing.T) {
+func TestSetRateKeepsUsedTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			used, burst, want int
@@ -462,18 +464,18 @@ func TestSetRateKeepsWhatWasUsed(t *testing.T) {
 			}
 			l.SetRate(0.7, c.burst)
 			if s := l.Snapshot(); s.Available != c.want || s.Burst != c.burst || s.Rate != 0.7 {
-				t.Errorf("%+v: %+v", c, s)
+				t.Errorf("%+v: got %+v", c, s)
 			}
 			time.Sleep(1428571429)
 			if s := l.Snapshot(); s.Available != min(c.want+1, c.burst) {
-				t.Errorf("%+v, a token later: %+v", c, s)
+				t.Errorf("%+v, a token later: got %+v", c, s)
 			}
 		}
 	})
 }
 
-// TestNoMoreThanTheRateUnderContention, with SetRate, waiters and those who leave, in any interval.
-func TestNoMoreThanTheRateUnderContention(t *testing.T) {
+// The bound holds in any interval, with SetRate, waiters, and waiters that leave.
+func TestLimiterNeverExceedsRateUnderContention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rate, burst = 1000, 10
 		l := ratelimit.New(ratelimit.Config{Rate: rate, Burst: burst, Wait: 20 * time.Millisecond})
@@ -505,18 +507,18 @@ func TestNoMoreThanTheRateUnderContention(t *testing.T) {
 		for i := range starts {
 			for j := i; j < len(starts); j++ {
 				if most := starts[j].Sub(starts[i]).Seconds()*rate + burst; float64(j-i+1) > most+1e-6 {
-					t.Fatalf("%d starts in %v", j-i+1, starts[j].Sub(starts[i]))
+					t.Fatalf("got %d starts in %v, want at most %.1f", j-i+1, starts[j].Sub(starts[i]), most)
 				}
 			}
 		}
 		if len(starts) < 500 {
-			t.Errorf("%d starts: this shows nothing", len(starts))
+			t.Errorf("got %d starts, want at least 500", len(starts))
 		}
 	})
 }
 
-// TestTokensAreNotLostOrDoubledByRacingCallers on real threads.
-func TestTokensAreNotLostOrDoubledByRacingCallers(t *testing.T) {
+// The test uses real threads.
+func TestLimiterTokensAreTakenOnceUnderContention(t *testing.T) {
 	l := ratelimit.New(ratelimit.Config{Rate: 1e-5, Burst: 10_000})
 	var admitted atomic.Int32
 	var g errgroup.Group
@@ -535,28 +537,28 @@ func TestTokensAreNotLostOrDoubledByRacingCallers(t *testing.T) {
 	}
 	g.Wait()
 	if admitted.Load() != 10_000 {
-		t.Errorf("%d calls admitted by 10000 tokens", admitted.Load())
+		t.Errorf("got %d admitted calls with 10000 tokens", admitted.Load())
 	}
 }
 
-// global gets a token an hour: outside of a bubble none comes while a test runs.
+// global gains a token per hour: outside a bubble, none comes while a test runs.
 var global = ratelimit.New(ratelimit.Config{Rate: 1.0 / 3600, Burst: 3})
 
-// TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes: a package's limiter is used in a bubble and then outside of it, where it is
-// decades later, and in a bubble again.
-func TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes(t *testing.T) {
+// A limiter of a package is used in a bubble, then outside, decades later, and then in another
+// bubble.
+func TestLimiterClockGoingBackBlocksOneFill(t *testing.T) {
 	empty := func(t *testing.T) {
 		for range 4 {
 			global.Allow()
 		}
 		_, err := ratelimit.Do(t.Context(), global, resiliencetest.FailFirst[int](0).Do)
 		if after, ok := resilience.RetryAfter(err); !ok || after > time.Hour {
-			t.Errorf("%v: retry in %v", err, after)
+			t.Errorf("got %v with RetryAfter %v, want at most 1h", err, after)
 		}
 	}
 	bubble := func(t *testing.T) {
 		if s := global.Snapshot(); s.Available != 0 || global.Allow() {
-			t.Errorf("a clock that goes back brings tokens: %+v", s)
+			t.Errorf("got %+v after the clock went back, want no tokens", s)
 		}
 		time.Sleep(time.Hour - 1)
 		if global.Allow() {
@@ -564,11 +566,11 @@ func TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes(t *testing.T) {
 		}
 		time.Sleep(time.Nanosecond)
 		if !global.Allow() || global.Allow() {
-			t.Error("an hour brings one token")
+			t.Error("an hour didn't bring exactly one token")
 		}
 		time.Sleep(3 * time.Hour)
 		if s := global.Snapshot(); s.Available != 3 {
-			t.Errorf("%d tokens after the time in which a bucket fills", s.Available)
+			t.Errorf("got %d tokens after the time in which a bucket fills, want 3", s.Available)
 		}
 		empty(t)
 	}
@@ -576,10 +578,10 @@ func TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes(t *testing.T) {
 	synctest.Test(t, bubble)
 	empty(t)
 	synctest.Test(t, bubble)
-	synctest.Test(t, func(t *testing.T) { // SetRate and those who wait by the clock that went back
+	synctest.Test(t, func(t *testing.T) { // SetRate and waiters after the clock went back
 		global.SetRate(1.0/3600, 3)
 		if s := global.Snapshot(); s.Available != 0 {
-			t.Errorf("%+v", s)
+			t.Errorf("got %+v", s)
 		}
 		bubble(t)
 	})
@@ -587,8 +589,8 @@ func TestTimeThatJumpsBackBlocksNoLongerThanAFullBucketTakes(t *testing.T) {
 
 var globalWaiting = ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 
-// TestAPackagesLimiterWaitsInABubble too: nobody waits for something that was made outside of it.
-func TestAPackagesLimiterWaitsInABubble(t *testing.T) {
+// A waiter must not wait for anything that was created outside its bubble.
+func TestLimiterOfPackageWaitsInBubble(t *testing.T) {
 	for range 2 {
 		synctest.Test(t, func(t *testing.T) {
 			globalWaiting.Allow()
@@ -599,13 +601,13 @@ func TestAPackagesLimiterWaitsInABubble(t *testing.T) {
 				}
 			}
 			if took := time.Since(began); took != 2*time.Second {
-				t.Errorf("two turns after %v", took)
+				t.Errorf("two turns took %v, want 2s", took)
 			}
 		})
 	}
 }
 
-func TestACtxThatIsDoneTakesNoToken(t *testing.T) {
+func TestLimiterEndedContextTakesNoToken(t *testing.T) {
 	l := ratelimit.New(ratelimit.Config{Rate: 1e-6})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -614,7 +616,7 @@ func TestACtxThatIsDoneTakesNoToken(t *testing.T) {
 	}
 }
 
-func TestMistakesAreToldAllAtOnce(t *testing.T) {
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	for _, c := range []struct {
 		config ratelimit.Config
 		want   string
@@ -627,7 +629,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 		{ratelimit.Config{Rate: math.SmallestNonzeroFloat64}, "ratelimit: Burst is 1, must be at most 100 years of Rate (5e-324)"},
 	} {
 		if err := c.config.Validate(); err == nil || err.Error() != c.want {
-			t.Errorf("%v, want %s", err, c.want)
+			t.Errorf("got %v, want %s", err, c.want)
 		}
 	}
 	l := ratelimit.New(ratelimit.Config{Name: "mail", Rate: 1})
@@ -640,22 +642,22 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != want {
-					t.Errorf("panicked with %v, want %s", value, want)
+					t.Errorf("panic value is %v, want %s", value, want)
 				}
 			}()
 			mistake()
 		}()
 	}
 	if s := l.Snapshot(); s != (ratelimit.Snapshot{Name: "mail", Rate: 1, Burst: 1, Available: 1}) || l.Name() != "mail" {
-		t.Errorf("%+v", s)
+		t.Errorf("got %+v", s)
 	}
 }
 
-func TestAnAdmittedCallAllocatesNothing(t *testing.T) {
+func TestLimiterAdmittedCallAllocatesNothing(t *testing.T) {
 	l := ratelimit.New(ratelimit.Config{Rate: 1, Burst: 1e6})
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(1000, func() { ratelimit.Do(ctx, l, func(context.Context) (int, error) { return 1, nil }) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }
 

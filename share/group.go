@@ -10,21 +10,44 @@ import (
 	"github.com/effector-go/resilience/internal/keyed"
 )
 
-// Config says what a [Group] keeps. The zero Config keeps no values: callers at the same time share a run.
+// Config says how long values are kept, for [NewGroup] and [New]. The zero Config keeps no values:
+// concurrent callers share a run, as with [Calls].
+//
+// Fresh, Revalidate, and Stale are what RFC 5861 calls max-age, stale-while-revalidate, and
+// stale-if-error. Revalidate and Stale both begin when a value is no longer fresh, and may overlap.
+// A value is kept for Fresh plus the longer of them.
 type Config struct {
 	// Fresh is how long a good value is returned without a run. Default 0: not at all.
 	Fresh time.Duration
 
-	// Stale is how much longer a good value is returned where a run fails. Default 0: not at all.
+	// Revalidate is how much longer a good value is returned immediately, while one run refreshes
+	// it in the background. Default 0: callers wait for the run.
+	//
+	// The background run has the values of the context of the caller that started it, but neither
+	// its deadline nor its cancellation; put a timeout inside. If it returns an error, the value is
+	// kept and the next caller starts another run, one at a time. If it panics or calls
+	// runtime.Goexit, the next callers wait for a run, so that the panic reaches a caller if it
+	// happens again; a run that returns ends that.
+	Revalidate time.Duration
+
+	// Stale is how much longer than Fresh a good value is returned if a run fails. Default 0: not
+	// at all.
 	Stale time.Duration
 
-	// MaxKeys is how many keys a Group keeps values for: beyond it the one that was asked for longest ago falls away. Keys in use may exceed it.
-	// At least 1; default 10,000.
+	// MaxKeys is how many keys a Group keeps values for. Beyond it, the key that was used least
+	// recently is evicted. Keys in use may exceed it, and a key is in use while its value is
+	// refreshed. At least 1; default 10,000.
 	MaxKeys int
+
+	// OnError, if set, is called with errors that callers may never receive: every error of a
+	// background run, including a panic as a [*resilience.PanicError], and every error that a kept
+	// value replaces. It receives the context of the run. It is called on the run's goroutine
+	// before the run ends, concurrently for different keys, and must not wait for the run's result.
+	OnError func(ctx context.Context, err error)
 }
 
-// Validate reports all mistakes of c at once, joined by [errors.Join], each naming the field, its value and the allowed range;
-// nil if there is none.
+// Validate reports all invalid fields of c, joined by [errors.Join]. Each error names the field,
+// its value, and the allowed range. Validate returns nil if c is valid.
 func (c Config) Validate() error {
 	var mistakes []error
 	mistake := func(ok bool, field string, value any, allowed string) {
@@ -32,23 +55,32 @@ func (c Config) Validate() error {
 			mistakes = append(mistakes, fmt.Errorf("share: %s is %v, must be %s", field, value, allowed))
 		}
 	}
-	mistake(c.Fresh >= 0, "Fresh", c.Fresh, "0 or more")
-	mistake(c.Stale >= 0, "Stale", c.Stale, "0 or more")
-	if c.Fresh >= 0 && c.Stale >= 0 {
-		mistake(c.Fresh+c.Stale >= 0, "Fresh + Stale", fmt.Sprint(c.Fresh, " + ", c.Stale), "at most 292 years")
+	longer := func(field string, d time.Duration) {
+		mistake(d >= 0, field, d, "0 or more")
+		if c.Fresh >= 0 && d >= 0 {
+			mistake(c.Fresh+d >= 0, "Fresh + "+field, fmt.Sprint(c.Fresh, " + ", d), "at most 292 years")
+		}
 	}
+	mistake(c.Fresh >= 0, "Fresh", c.Fresh, "0 or more")
+	longer("Revalidate", c.Revalidate)
+	longer("Stale", c.Stale)
 	mistake(c.MaxKeys >= 0, "MaxKeys", c.MaxKeys, "at least 1, or 0 for 10000")
 	return errors.Join(mistakes...)
 }
 
-// A Group shares calls by key: for each key it is what [Stale] gives, or [Calls]. It is made by [NewGroup] and safe for concurrent use. It holds a goroutine
-// for each run, and no timer: a key falls away at a later call, once nobody has asked for it for Fresh and Stale together.
+// keep is how long a value is kept.
+func (c Config) keep() time.Duration { return c.Fresh + max(c.Revalidate, c.Stale) }
+
+// A Group shares calls by key: each key has its own run and its own value, as with [New]. Create it
+// with [NewGroup]. It is safe for concurrent use. It holds a goroutine for each run, and no timer:
+// a key that nobody has asked for as long as values are kept is evicted at a later call.
 type Group[K comparable, T any] struct {
 	calls *keyed.Store[K, *call[T]]
 	make  func(key K) (*call[T], bool)
 }
 
-// NewGroup gives a Group whose runs call fn. It panics if fn is nil, or with the text of [Config.Validate]'s error if there is one.
+// NewGroup returns a Group whose runs call fn. It panics if fn is nil, or with the text of
+// [Config.Validate]'s error if there is one.
 func NewGroup[K comparable, T any](config Config, fn func(ctx context.Context, key K) (T, error)) *Group[K, T] {
 	if fn == nil {
 		panic("share: NewGroup: fn is nil, must be a function")
@@ -60,28 +92,46 @@ func NewGroup[K comparable, T any](config Config, fn func(ctx context.Context, k
 		config.MaxKeys = 10_000
 	}
 	return &Group[K, T]{
-		calls: keyed.New[K, *call[T]](config.MaxKeys, config.Fresh+config.Stale),
+		calls: keyed.New[K, *call[T]](config.MaxKeys, config.keep()),
 		make: func(key K) (*call[T], bool) {
-			one := func(ctx context.Context) (T, error) { return fn(ctx, key) }
-			return &call[T]{effector: one, fresh: config.Fresh, stale: config.Stale}, true
+			return newCall(config, func(ctx context.Context) (T, error) { return fn(ctx, key) }), true
 		},
 	}
 }
 
-// Do gives the value for the key: one that is kept, or the result of a run that is shared with all who ask for the key meanwhile. Errors, and what becomes of
-// a panic, are as with [Calls] and [Stale].
+// Do returns the value for the key: a kept one, or the result of a run that is shared with all
+// concurrent callers that ask for the key. It returns the same errors as the effectors of [Calls]
+// and [Stale], and handles panics as they do. A run that asks for its own key through its context
+// receives [ErrCycle].
 func (g *Group[K, T]) Do(ctx context.Context, key K) (T, error) {
-	if ctx.Err() != nil { // before it has another key fall away
+	if ctx.Err() != nil { // before it evicts another key
 		var zero T
 		return zero, resilience.ContextErr(ctx)
 	}
 	e := g.calls.Acquire(key, g.make)
-	defer g.calls.ReleaseUnneeded(e, (*call[T]).empty) // a run has users, who wait for it
-	return e.Value().do(ctx)
+	held := false
+	defer func() { // a run has callers, which hold the key
+		if !held {
+			g.release(e)
+		}
+	}()
+	value, refresh, err := e.Value().do(ctx)
+	if refresh {
+		held = true // until the run has ended
+		e.Value().refresh(ctx, func() { g.release(e) })
+	}
+	return value, err
 }
 
-// Forget drops what is kept for the key. Those who wait for a run get its result, which is not kept, and the next one who asks starts another.
+// release ends one use of a key. It takes the store's lock, under which no lock of a call is taken.
+func (g *Group[K, T]) release(e *keyed.Entry[K, *call[T]]) {
+	g.calls.ReleaseUnneeded(e, (*call[T]).empty)
+}
+
+// Forget drops the value of the key. Callers that wait for a run receive its result, which isn't
+// kept, and neither is the result of a background run. The next caller starts another run.
 func (g *Group[K, T]) Forget(key K) { g.calls.Forget(key) }
 
-// Len is how many keys are in use or have a value that is kept. A value is kept until nobody has asked for it for Fresh and Stale together.
+// Len returns how many keys are in use or have a kept value. A value is kept until nobody has asked
+// for it for Fresh plus the longer of Revalidate and Stale.
 func (g *Group[K, T]) Len() int { return g.calls.Len() }

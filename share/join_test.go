@@ -7,11 +7,11 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// TestWhoWaitedForTheLockWhileTheValueCameGetsIt, and starts no run.
-func TestWhoWaitedForTheLockWhileTheValueCameGetsIt(t *testing.T) {
-	c := &call[int]{fresh: time.Hour} // without an effector
+// The caller waited for the lock while another stored the value. It starts no run.
+func TestCallJoinFindsValueStoredMeanwhile(t *testing.T) {
+	c := newCall[int](Config{Fresh: time.Hour}, nil)
 	c.last.Store(&good[int]{7, clock.Now()})
-	if r, kept := c.join(t.Context()); r != nil || kept == nil || kept.value != 7 {
-		t.Errorf("%v, %+v", r, kept)
+	if j, err := c.join(t.Context(), nil); j.run != nil || j.refresh || j.kept == nil || j.kept.value != 7 || err != nil {
+		t.Errorf("got %+v, %v, want the value 7", j, err)
 	}
 }

@@ -20,7 +20,7 @@ import (
 
 type key struct{}
 
-func TestCallersAtTheSameTimeShareOneRun(t *testing.T) {
+func TestCallsShareOneRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Script(
 			resiliencetest.Step[int]{Value: 1, Delay: time.Second},
@@ -33,7 +33,7 @@ func TestCallersAtTheSameTimeShareOneRun(t *testing.T) {
 				g.Go(func() error {
 					value, err := calls(t.Context())
 					if got := fmt.Sprint(value, " ", err); got != want {
-						t.Errorf("%s, want %s", got, want)
+						t.Errorf("got %s, want %s", got, want)
 					}
 					return nil
 				})
@@ -41,14 +41,14 @@ func TestCallersAtTheSameTimeShareOneRun(t *testing.T) {
 			}
 			g.Wait()
 			if slow.Calls() != round+1 {
-				t.Errorf("%d runs", slow.Calls())
+				t.Errorf("got %d runs, want %d", slow.Calls(), round+1)
 			}
 		}
 	})
 }
 
-// TestAResultIsNotSharedWithOneWhoComesAfterIt, however soon.
-func TestAResultIsNotSharedWithOneWhoComesAfterIt(t *testing.T) {
+// A later caller starts another run, however soon it comes.
+func TestCallsShareNoEarlierResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Slow[int](time.Second)
 		calls := share.Calls(slow.Do)
@@ -56,13 +56,13 @@ func TestAResultIsNotSharedWithOneWhoComesAfterIt(t *testing.T) {
 			calls(t.Context())
 		}
 		if slow.Calls() != 3 {
-			t.Errorf("%d runs for three calls in turn", slow.Calls())
+			t.Errorf("got %d runs for three calls in sequence, want 3", slow.Calls())
 		}
 	})
 }
 
-// TestTheRunHasTheFirstCallersValuesAndNotItsDeadline, and ends with the last caller.
-func TestTheRunHasTheFirstCallersValuesAndNotItsDeadline(t *testing.T) {
+// The run ends with the last caller.
+func TestCallsRunHasFirstCallersValuesAndNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		calls := share.Calls(func(ctx context.Context) (string, error) {
@@ -79,7 +79,7 @@ func TestTheRunHasTheFirstCallersValuesAndNotItsDeadline(t *testing.T) {
 		})
 		began := time.Now()
 		var g errgroup.Group
-		for i := range 3 { // the first goes after a second, the second after two, the third stays
+		for i := range 3 { // the first leaves after a second, the second after two, the third stays
 			ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), key{}, i), time.Duration(i+1)*time.Second)
 			if i == 2 {
 				ctx = context.WithValue(t.Context(), key{}, i)
@@ -89,9 +89,9 @@ func TestTheRunHasTheFirstCallersValuesAndNotItsDeadline(t *testing.T) {
 				value, err := calls(ctx)
 				switch {
 				case i < 2 && (!errors.Is(err, context.DeadlineExceeded) || time.Since(began) != time.Duration(i+1)*time.Second):
-					t.Errorf("caller %d: %q, %v after %v", i, value, err, time.Since(began))
+					t.Errorf("caller %d: got %q, %v after %v", i, value, err, time.Since(began))
 				case i == 2 && (value != "0" || err != nil || time.Since(began) != time.Hour):
-					t.Errorf("caller %d: %q, %v after %v", i, value, err, time.Since(began))
+					t.Errorf("caller %d: got %q, %v after %v", i, value, err, time.Since(began))
 				}
 				return nil
 			})
@@ -99,18 +99,18 @@ func TestTheRunHasTheFirstCallersValuesAndNotItsDeadline(t *testing.T) {
 		}
 		g.Wait()
 		if runs.Load() != 1 {
-			t.Errorf("%d runs", runs.Load())
+			t.Errorf("got %d runs, want 1", runs.Load())
 		}
 	})
 }
 
-// TestNobodyJoinsARunThatWasGivenUp: it is cancelled when its last caller goes, and the next caller starts another.
-func TestNobodyJoinsARunThatWasGivenUp(t *testing.T) {
+// A run is canceled when its last caller leaves, and the next caller starts another.
+func TestCallsNeverJoinAbandonedRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		deaf := resiliencetest.IgnoresContext[int](time.Minute).Returning(1)
+		ignoring := resiliencetest.IgnoresContext[int](time.Minute).Returning(1)
 		ended := 0
 		calls := share.Calls(func(ctx context.Context) (int, error) {
-			value, err := deaf.Do(ctx)
+			value, err := ignoring.Do(ctx)
 			if ctx.Err() != nil {
 				ended++
 			}
@@ -122,16 +122,16 @@ func TestNobodyJoinsARunThatWasGivenUp(t *testing.T) {
 			t.Error(err)
 		}
 		began := time.Now()
-		if value, err := calls(t.Context()); value != 1 || err != nil || time.Since(began) != time.Minute || deaf.Calls() != 2 {
-			t.Errorf("%v, %v after %v, %d runs", value, err, time.Since(began), deaf.Calls())
+		if value, err := calls(t.Context()); value != 1 || err != nil || time.Since(began) != time.Minute || ignoring.Calls() != 2 {
+			t.Errorf("got %v, %v after %v with %d runs, want 1 after 1m with 2 runs", value, err, time.Since(began), ignoring.Calls())
 		}
 		if ended != 1 {
-			t.Errorf("%d runs were cancelled", ended)
+			t.Errorf("got %d canceled runs, want 1", ended)
 		}
 	})
 }
 
-func TestPanicAndGoexitReachEveryCaller(t *testing.T) {
+func TestCallsPanicAndGoexitReachEveryCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, end := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
 			calls := share.Calls(func(context.Context) (int, error) {
@@ -170,8 +170,9 @@ func TestPanicAndGoexitReachEveryCaller(t *testing.T) {
 	})
 }
 
-// TestAGoodValueIsKept while fresh without a run, and for stale longer where runs fail; an error is never kept.
-func TestAGoodValueIsKept(t *testing.T) {
+// A good value is returned without a run while fresh, and for stale longer if runs fail. An error
+// is never kept.
+func TestStaleKeepsGoodValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("down")
 		script := resiliencetest.Script(
@@ -198,14 +199,14 @@ func TestAGoodValueIsKept(t *testing.T) {
 			time.Sleep(c.after)
 			value, err := stale(t.Context())
 			if got := fmt.Sprint(value, " ", err); got != c.want || script.Calls() != c.runs {
-				t.Errorf("%s after %d runs, want %s after %d", got, script.Calls(), c.want, c.runs)
+				t.Errorf("got %s after %d runs, want %s after %d", got, script.Calls(), c.want, c.runs)
 			}
 		}
 	})
 }
 
-// TestAPanicIsNotHiddenByAStaleValue, nor taken for a value.
-func TestAPanicIsNotHiddenByAStaleValue(t *testing.T) {
+// Neither is a panic taken for a value.
+func TestStaleNeverHidesPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
 		stale := share.Stale(func(context.Context) (int, error) {
@@ -219,7 +220,7 @@ func TestAPanicIsNotHiddenByAStaleValue(t *testing.T) {
 				defer func() {
 					if value := recover(); value != nil {
 						if p, ok := value.(*resilience.PanicError); !ok || p.Value != "boom" {
-							t.Errorf("panicked with %v", value)
+							t.Errorf("panic value is %v, want a *PanicError with boom", value)
 						}
 					} else if run != 1 {
 						t.Errorf("run %d returned", run+1)
@@ -231,7 +232,7 @@ func TestAPanicIsNotHiddenByAStaleValue(t *testing.T) {
 	})
 }
 
-func TestARefreshIsShared(t *testing.T) {
+func TestStaleSharesRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := resiliencetest.Slow[int](time.Second)
 		stale := share.Stale(slow.Do, time.Minute, 0)
@@ -246,19 +247,19 @@ func TestARefreshIsShared(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		if slow.Calls() != 3 {
-			t.Errorf("%d runs for three times ten callers", slow.Calls())
+			t.Errorf("got %d runs for three times ten callers, want 3", slow.Calls())
 		}
 	})
 }
 
-// TestWhatEveryCallerLeftIsNotKept: it may come late, and must not stand in the way of what came since.
-func TestWhatEveryCallerLeftIsNotKept(t *testing.T) {
+// Such a value may come late, and must not replace one that came since.
+func TestStaleKeepsNoValueOfAbandonedRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		stale := share.Stale(func(context.Context) (int32, error) {
 			run := runs.Add(1)
 			if run == 1 {
-				time.Sleep(time.Minute) // whatever becomes of its ctx
+				time.Sleep(time.Minute) // although its context ends
 			}
 			return run, nil
 		}, time.Hour, time.Hour)
@@ -269,75 +270,75 @@ func TestWhatEveryCallerLeftIsNotKept(t *testing.T) {
 		}
 		for range 3 { // before the first run ends, and after
 			if value, err := stale(t.Context()); value != 2 || err != nil || runs.Load() != 2 {
-				t.Errorf("%v, %v after %d runs", value, err, runs.Load())
+				t.Errorf("got %v, %v after %d runs, want 2 after 2", value, err, runs.Load())
 			}
 			time.Sleep(time.Minute - time.Second)
 		}
 	})
 }
 
-func TestAValueBesideAnErrorIsSharedToo(t *testing.T) {
+func TestCallsShareValueReturnedWithError(t *testing.T) {
 	down := errors.New("down")
 	for _, call := range []resilience.Effector[int]{
 		share.Calls(resiliencetest.Script(resiliencetest.Step[int]{Value: 7, Err: down}).Do),
 		share.Stale(resiliencetest.Script(resiliencetest.Step[int]{Value: 7, Err: down}).Do, time.Hour, time.Hour),
 	} {
 		if value, err := call(t.Context()); value != 7 || err != down {
-			t.Errorf("%v, %v", value, err)
+			t.Errorf("got %v, %v, want 7, down", value, err)
 		}
 	}
 }
 
-// TestACallerThatGoesIsToldWhy, and the run's ctx ends with the run.
-func TestACallerThatGoesIsToldWhy(t *testing.T) {
+// The run's context ends with the run, not with one of its callers.
+func TestCallsReturnCauseToLeavingCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		why := errors.New("why")
-		var of context.Context
+		cause := errors.New("cause")
+		var own context.Context
 		calls := share.Calls(func(ctx context.Context) (int, error) {
-			of = ctx
+			own = ctx
 			return resiliencetest.Slow[int](time.Minute).Returning(1).Do(ctx)
 		})
 		var g errgroup.Group
 		g.Go(func() error { _, err := calls(t.Context()); return err })
 		synctest.Wait()
 		ctx, cancel := context.WithCancelCause(t.Context())
-		time.AfterFunc(time.Second, func() { cancel(why) })
+		time.AfterFunc(time.Second, func() { cancel(cause) })
 		began := time.Now()
-		if _, err := calls(ctx); !errors.Is(err, why) || !errors.Is(err, context.Canceled) || time.Since(began) != time.Second {
-			t.Errorf("%v after %v", err, time.Since(began))
+		if _, err := calls(ctx); !errors.Is(err, cause) || !errors.Is(err, context.Canceled) || time.Since(began) != time.Second {
+			t.Errorf("got %v after %v, want the cause after 1s", err, time.Since(began))
 		}
-		if of.Err() != nil {
+		if own.Err() != nil {
 			t.Error("the run ended with one of its callers")
 		}
-		if err := g.Wait(); err != nil || of.Err() == nil {
-			t.Errorf("%v, and the run's ctx says %v", err, of.Err())
+		if err := g.Wait(); err != nil || own.Err() == nil {
+			t.Errorf("got %v, and %v from the run's context, want nil and an error", err, own.Err())
 		}
 	})
 }
 
-// TestAClockThatGoesBackKeepsNothing: a package's effector is used outside of a bubble and then in one, decades away.
-func TestAClockThatGoesBackKeepsNothing(t *testing.T) {
+// An effector of a package is used outside a bubble and then inside one, decades earlier.
+func TestStaleDropsValueWhenClockGoesBack(t *testing.T) {
 	counted := resiliencetest.FailFirst[int](0)
 	stale := share.Stale(counted.Do, time.Hour, time.Hour)
 	stale(t.Context())
 	synctest.Test(t, func(t *testing.T) {
 		for range 2 {
 			if _, err := stale(t.Context()); err != nil || counted.Calls() != 2 {
-				t.Errorf("%v, %d runs", err, counted.Calls())
+				t.Errorf("got %v after %d runs, want 2 runs", err, counted.Calls())
 			}
 		}
 	})
 }
 
-func TestAFreshValueAllocatesNothing(t *testing.T) {
+func TestStaleFreshValueAllocatesNothing(t *testing.T) {
 	stale := share.Stale(resiliencetest.FailFirst[int](0).Do, time.Hour, 0)
 	ctx := t.Context()
 	if n := testing.AllocsPerRun(100, func() { stale(ctx) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }
 
-func TestEachKeyHasItsOwn(t *testing.T) {
+func TestGroupKeepsOneValuePerKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := map[string]int{}
 		g := share.NewGroup(share.Config{Fresh: time.Minute, MaxKeys: 2}, func(_ context.Context, key string) (string, error) {
@@ -351,7 +352,7 @@ func TestEachKeyHasItsOwn(t *testing.T) {
 			t.Helper()
 			value, err := g.Do(t.Context(), key)
 			if got := fmt.Sprint(value, " ", err); got != want || g.Len() != length {
-				t.Errorf("%s with %d keys, want %s with %d", got, g.Len(), want, length)
+				t.Errorf("got %s with %d keys, want %s with %d", got, g.Len(), want, length)
 			}
 		}
 		ask("a", "a1 <nil>", 1)
@@ -359,21 +360,22 @@ func TestEachKeyHasItsOwn(t *testing.T) {
 		ask("bad", " bad", 1)
 		ask("b", "b1 <nil>", 2)
 		ask("a", "a1 <nil>", 2)
-		ask("c", "c1 <nil>", 2) // b was asked for longest ago
+		ask("c", "c1 <nil>", 2) // b was used least recently
 		ask("b", "b2 <nil>", 2)
 		g.Forget("b")
 		g.Forget("nobody")
 		ask("b", "b3 <nil>", 2)
 		time.Sleep(time.Minute)
 		if g.Len() != 0 {
-			t.Errorf("%d keys have a value that is not fresh", g.Len())
+			t.Errorf("got %d keys after a minute, want 0", g.Len())
 		}
 		ask("b", "b4 <nil>", 1)
 	})
 }
 
-// TestForgetDuringARun: those who wait get its result, which is not kept, and the next one who asks starts another.
-func TestForgetDuringARun(t *testing.T) {
+// The waiting callers receive the run's result, which isn't kept, and the next caller starts
+// another run.
+func TestForgetDuringRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		g := share.NewGroup(share.Config{Fresh: time.Hour}, func(context.Context, string) (int32, error) {
@@ -385,7 +387,7 @@ func TestForgetDuringARun(t *testing.T) {
 		ask := func(want int32) {
 			callers.Go(func() error {
 				if value, err := g.Do(t.Context(), "a"); value != want || err != nil {
-					t.Errorf("%v, %v, want %v", value, err, want)
+					t.Errorf("got %v, %v, want %v", value, err, want)
 				}
 				return nil
 			})
@@ -394,7 +396,7 @@ func TestForgetDuringARun(t *testing.T) {
 		ask(1)
 		ask(1)
 		if g.Forget("a"); g.Len() != 0 {
-			t.Errorf("%d keys", g.Len())
+			t.Errorf("got %d keys, want 0", g.Len())
 		}
 		time.Sleep(time.Second)
 		ask(2)
@@ -403,13 +405,13 @@ func TestForgetDuringARun(t *testing.T) {
 		ask(2)
 		callers.Wait()
 		if runs.Load() != 2 || g.Len() != 1 {
-			t.Errorf("%d runs, %d keys", runs.Load(), g.Len())
+			t.Errorf("got %d runs and %d keys, want 2 and 1", runs.Load(), g.Len())
 		}
 	})
 }
 
-// TestKeysInUseMayExceedMaxKeys, and none of them falls away.
-func TestKeysInUseMayExceedMaxKeys(t *testing.T) {
+// None of the keys in use is evicted.
+func TestGroupKeysInUseMayExceedMaxKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		g := share.NewGroup(share.Config{Fresh: time.Hour, MaxKeys: 2}, func(_ context.Context, key int) (int, error) {
@@ -423,16 +425,16 @@ func TestKeysInUseMayExceedMaxKeys(t *testing.T) {
 		}
 		synctest.Wait()
 		if g.Len() != 10 {
-			t.Errorf("%d keys in use", g.Len())
+			t.Errorf("got %d keys in use, want 10", g.Len())
 		}
 		if err := callers.Wait(); err != nil || runs.Load() != 10 || g.Len() != 2 {
-			t.Errorf("%v, %d runs, %d keys are kept", err, runs.Load(), g.Len())
+			t.Errorf("got %v, %d runs, and %d keys, want 10 runs and 2 keys", err, runs.Load(), g.Len())
 		}
 	})
 }
 
-// TestAKeyIsKeptForFreshAndStale, and its value answers errors as with Stale.
-func TestAKeyIsKeptForFreshAndStale(t *testing.T) {
+// A kept value replaces errors, as with Stale.
+func TestGroupKeepsKeyForFreshAndStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := errors.New("down")
 		script := resiliencetest.Script(resiliencetest.Step[int]{Value: 1}, resiliencetest.Step[int]{Err: down})
@@ -445,46 +447,46 @@ func TestAKeyIsKeptForFreshAndStale(t *testing.T) {
 			time.Sleep(c.after)
 			value, err := g.Do(t.Context(), "a")
 			if got := fmt.Sprint(value, " ", err); got != c.want || g.Len() != c.kept {
-				t.Errorf("%s with %d keys, want %s with %d", got, g.Len(), c.want, c.kept)
+				t.Errorf("got %s with %d keys, want %s with %d", got, g.Len(), c.want, c.kept)
 			}
 		}
 	})
 }
 
-func TestACtxThatIsDonePushesNoKeyOut(t *testing.T) {
+func TestGroupEndedContextEvictsNoKey(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	runs := 0
 	g := share.NewGroup(share.Config{Fresh: time.Hour, MaxKeys: 1}, func(context.Context, string) (int, error) { runs++; return runs, nil })
 	for range 2 {
 		if value, err := g.Do(t.Context(), "a"); value != 1 || err != nil {
-			t.Errorf("%v, %v: a's value has fallen away", value, err)
+			t.Errorf("got %v, %v, want a's value", value, err)
 		}
 		if _, err := g.Do(ctx, "b"); !errors.Is(err, context.Canceled) || runs != 1 {
-			t.Errorf("%v, %d runs", err, runs)
+			t.Errorf("got %v after %d runs, want context.Canceled after 1", err, runs)
 		}
 	}
 }
 
-// TestAPanicOfAGroupReachesEveryCaller, and the key is free again.
-func TestAPanicOfAGroupReachesEveryCaller(t *testing.T) {
+// After that, the key isn't in use any more.
+func TestGroupPanicReachesEveryCaller(t *testing.T) {
 	g := share.NewGroup(share.Config{Fresh: time.Hour}, func(context.Context, string) (int, error) { panic("boom") })
 	for range 2 {
 		func() {
 			defer func() {
 				if value, ok := recover().(*resilience.PanicError); !ok || value.Value != "boom" {
-					t.Errorf("panicked with %v", value)
+					t.Errorf("panic value is %v, want a *PanicError with boom", value)
 				}
 			}()
 			g.Do(t.Context(), "a")
 		}()
 		if g.Len() != 0 {
-			t.Errorf("%d keys", g.Len())
+			t.Errorf("got %d keys, want 0", g.Len())
 		}
 	}
 }
 
-func TestAGroupWithoutTimesKeepsNothing(t *testing.T) {
+func TestGroupWithZeroConfigKeepsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		g := share.NewGroup(share.Config{}, func(_ context.Context, key int) (int, error) {
@@ -496,22 +498,22 @@ func TestAGroupWithoutTimesKeepsNothing(t *testing.T) {
 		for i := range 30 {
 			callers.Go(func() error {
 				if value, err := g.Do(t.Context(), i%3); value != i%3 || err != nil {
-					return fmt.Errorf("%d: %d, %w", i, value, err)
+					return fmt.Errorf("key %d: got %d, %w", i%3, value, err)
 				}
 				return nil
 			})
 		}
 		synctest.Wait()
 		if g.Len() != 3 {
-			t.Errorf("%d keys in use", g.Len())
+			t.Errorf("got %d keys in use, want 3", g.Len())
 		}
 		if err := callers.Wait(); err != nil || runs.Load() != 3 || g.Len() != 0 {
-			t.Errorf("%v, %d runs, %d keys are left", err, runs.Load(), g.Len())
+			t.Errorf("got %v, %d runs, and %d keys, want 3 runs and 0 keys", err, runs.Load(), g.Len())
 		}
 	})
 }
 
-func TestRacingCallersGetAnswers(t *testing.T) {
+func TestGroupServesConcurrentCallers(t *testing.T) {
 	g := share.NewGroup(share.Config{Fresh: time.Microsecond, MaxKeys: 3}, func(ctx context.Context, key int) (int, error) {
 		runtime.Gosched()
 		return key, ctx.Err()
@@ -528,7 +530,7 @@ func TestRacingCallersGetAnswers(t *testing.T) {
 				value, err := g.Do(ctx, key)
 				if err == nil && value != key || err != nil && !errors.Is(err, context.Canceled) || err != nil && j%7 != 0 {
 					cancel()
-					return fmt.Errorf("%d for %d, %w", value, key, err)
+					return fmt.Errorf("key %d: got %d, %w", key, value, err)
 				}
 				if j%100 == 0 {
 					g.Forget(key)
@@ -543,25 +545,27 @@ func TestRacingCallersGetAnswers(t *testing.T) {
 	}
 }
 
-func TestACtxThatIsDoneStartsNothing(t *testing.T) {
+func TestCallsEndedContextStartsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		one := resiliencetest.FailFirst[int](0)
 		_, err := share.Calls(one.Do)(ctx)
 		if synctest.Wait(); !errors.Is(err, context.Canceled) || one.Calls() != 0 {
-			t.Errorf("%v, %d runs", err, one.Calls())
+			t.Errorf("got %v after %d runs, want context.Canceled and no run", err, one.Calls())
 		}
 	})
 }
 
-func TestMistakesPanic(t *testing.T) {
+func TestConfigErrorsPanic(t *testing.T) {
 	one := resiliencetest.FailFirst[int](0).Do
 	for want, mistake := range map[string]func(){
 		"share: Calls: e is nil, must be a function":     func() { share.Calls[int](nil) },
 		"share: Stale: e is nil, must be a function":     func() { share.Stale[int](nil, 0, 0) },
 		"share: Fresh is -1ns, must be 0 or more":        func() { share.Stale(one, -1, 0) },
 		"share: Stale is -1ns, must be 0 or more":        func() { share.Stale(one, 0, -1) },
+		"share: New: e is nil, must be a function":       func() { share.New[int](share.Config{}, nil) },
+		"share: Revalidate is -1ns, must be 0 or more":   func() { share.New(share.Config{Revalidate: -1}, one) },
 		"share: NewGroup: fn is nil, must be a function": func() { share.NewGroup[int, int](share.Config{}, nil) },
 		"share: MaxKeys is -1, must be at least 1, or 0 for 10000": func() {
 			share.NewGroup(share.Config{MaxKeys: -1}, func(context.Context, int) (int, error) { return 0, nil })
@@ -571,7 +575,7 @@ func TestMistakesPanic(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != want {
-					t.Errorf("panicked with %v, want %s", value, want)
+					t.Errorf("panic value is %v, want %s", value, want)
 				}
 			}()
 			mistake()

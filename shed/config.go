@@ -10,26 +10,29 @@ import (
 	"github.com/effector-go/resilience/internal/outcome"
 )
 
-// Config says when a [Shedder] refuses calls. The zero Config is a good one.
+// Config configures a [Shedder]. The zero Config is a good choice.
 type Config struct {
-	// Name stands in errors and snapshots. Default none.
+	// Name appears in errors and snapshots. Default: none.
 	Name string
 
-	// K is how many calls may be made for each that the dependency accepts: with 2, it gets up to twice as many as it takes, so that it can be seen
-	// when it takes more. Less is gentler to the dependency, and slower to see that it has recovered. At least 1, with which that is not seen at
-	// all while calls keep coming; default 2.
+	// K is how many calls are made for each one that the dependency accepts. With a K of 2 it
+	// receives up to twice as many calls as it accepts, so that the shedder notices when it can
+	// accept more. A smaller K is gentler to the dependency and slower to notice its recovery; with
+	// a K of 1, recovery isn't noticed at all while calls keep coming. At least 1; default 2.
 	K float64
 
-	// Window is how far the counts look back, in ten buckets: a call counts for at least nine tenths of it and at most the whole. At least 1 ms;
-	// default 2 min.
+	// Window is how far back calls are counted, in ten buckets: a call counts for at least nine
+	// tenths of Window and at most all of it. At least 1 ms; default 2 min.
 	Window time.Duration
 
-	// MaxShare is the most that is refused: the share of calls beyond it is made whatever the counts say, and finds out that the dependency has
-	// recovered. Above 0, at most 1, which is the published form and finds it out late; default 0.9.
+	// MaxShare is the largest share of calls that is refused. The remaining calls are made whatever
+	// the counts are, which reveals that the dependency has recovered. Above 0 and at most 1, which
+	// is the published form and reveals it late; default 0.9.
 	MaxShare float64
 
-	// Classify says what a call that came back tells of the dependency, by the caller's ctx and the call's error. It is not asked about
-	// panics, nor about calls that a policy further in turned away. Default [DefaultClassify].
+	// Classify decides, from the caller's context and the call's error, whether a finished call was
+	// [Accepted] or [Rejected] by the dependency, or is [Ignored]. It isn't called for panics or
+	// for calls that an inner policy refused. Default [DefaultClassify].
 	Classify func(ctx context.Context, err error) Outcome
 }
 
@@ -38,8 +41,8 @@ const (
 	maxShare    = 0.9
 )
 
-// Validate reports all mistakes of c at once, joined by [errors.Join], each naming the field, its value and the allowed range;
-// nil if there is none.
+// Validate reports all invalid fields of c, joined by [errors.Join]. Each error names the field,
+// its value, and the allowed range. Validate returns nil if c is valid.
 func (c Config) Validate() error {
 	var mistakes []error
 	mistake := func(ok bool, field string, value any, must string) {
@@ -48,7 +51,7 @@ func (c Config) Validate() error {
 		}
 	}
 	c = c.withDefaults()
-	mistake(c.K >= 1 && c.K <= math.MaxFloat64, "K", c.K, "at least 1, or 0 for 2") // a NaN is in no range
+	mistake(c.K >= 1 && c.K <= math.MaxFloat64, "K", c.K, "at least 1, or 0 for 2") // false for NaN
 	mistake(c.Window >= leastWindow, "Window", c.Window, "at least 1ms, or 0 for 2m")
 	mistake(c.MaxShare > 0 && c.MaxShare <= 1, "MaxShare", c.MaxShare, "above 0 and at most 1, or 0 for 0.9")
 	return errors.Join(mistakes...)
@@ -70,17 +73,17 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Outcome is what a call tells of the dependency.
+// Outcome is what a finished call says about the dependency.
 type Outcome int
 
 // The outcomes.
 const (
 	Accepted = Outcome(outcome.Success) // the dependency took the call and did its work
 	Rejected = Outcome(outcome.Failure) // it did not
-	Ignored  = Outcome(outcome.Ignored) // the call tells nothing, and counts nowhere
+	Ignored  = Outcome(outcome.Ignored) // the call says nothing, and isn't counted
 )
 
-// String names the outcome: accepted, rejected, ignored.
+// String returns the outcome's name: accepted, rejected, or ignored.
 func (o Outcome) String() string {
 	switch o {
 	case Accepted:
@@ -93,7 +96,8 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", int(o))
 }
 
-// DefaultClassify is the Classify of a Config that has none: no error is accepted. Any error is ignored while the caller's own ctx.Err()
-// is context.Canceled: the caller went away, and drivers return all sorts of errors then. Every other error is rejected, that of an
-// expired deadline too.
+// DefaultClassify is the default of Config.Classify. A call without an error is accepted. Any error
+// is ignored if the caller's own ctx.Err() is context.Canceled: the caller has gone, and drivers
+// return all kinds of errors then. Every other error is rejected, including that of an expired
+// deadline.
 func DefaultClassify(ctx context.Context, err error) Outcome { return Outcome(outcome.Of(ctx, err)) }

@@ -9,17 +9,18 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// ErrShed is matched under [errors.Is] by every [*Error].
+// ErrShed is matched by every [*Error] under [errors.Is].
 var ErrShed = errors.New("shed: refused")
 
-// Error is the error of a call that was refused. It matches [ErrShed] and [resilience.ErrRefused]. No time is known after which the call would be
-// made: a call that is made again has the same chance at once.
+// Error is the error of a call that a shedder refused. It matches [ErrShed] and
+// [resilience.ErrRefused]. It has no RetryAfter: a call that is made again immediately has the same
+// chance.
 type Error struct {
 	Name  string  // of the shedder
-	Share float64 // of calls that were refused at the time, above 0 and at most MaxShare
+	Share float64 // probability of a refusal at that time, above 0 and at most MaxShare
 }
 
-// Error reads like "shed search: refused, as are 83% of calls".
+// Error returns a text such as "shed search: refused, as are 83% of calls".
 func (e *Error) Error() string {
 	percent := math.Round(100 * e.Share)
 	if percent < 1 {

@@ -17,9 +17,9 @@ func Example() {
 			refused++
 		}
 	}
-	fmt.Println(refused > 800, "of 1000: most fail at once")
+	fmt.Println(refused > 800, "of 1000: most fail immediately")
 	fmt.Printf("%.0f%% are refused by now\n", 100*search.Snapshot().Share)
 	// Output:
-	// true of 1000: most fail at once
+	// true of 1000: most fail immediately
 	// 90% are refused by now
 }

@@ -19,7 +19,7 @@ import (
 
 var errDown = errors.New("down")
 
-// times makes n calls that end with err, and counts those that were refused.
+// times makes n calls that return err and reports how many were refused.
 func times(t *testing.T, s *shed.Shedder, n int, err error) (refused int) {
 	t.Helper()
 	for range n {
@@ -34,16 +34,16 @@ func times(t *testing.T, s *shed.Shedder, n int, err error) (refused int) {
 	return refused
 }
 
-// holds checks what s goes by.
+// holds checks the shedder's counts and share.
 func holds(t *testing.T, s *shed.Shedder, requests, accepts int, share float64) {
 	t.Helper()
 	want := shed.Snapshot{Name: s.Name(), Requests: requests, Accepts: accepts, Share: share}
 	if got := s.Snapshot(); math.Abs(got.Share-share) > 1e-9 || got.Requests != requests || got.Accepts != accepts || got.Name != s.Name() {
-		t.Errorf("%+v, want %+v", got, want)
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
-func TestTheShareIsAsPublished(t *testing.T) {
+func TestShedderShareIsAsPublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {
 			config            shed.Config
@@ -53,7 +53,7 @@ func TestTheShareIsAsPublished(t *testing.T) {
 			{shed.Config{}, 0, 0, 0},
 			{shed.Config{}, 0, 1, 1. / 2},
 			{shed.Config{}, 100, 0, 0},
-			{shed.Config{}, 100, 100, 0}, // a half is accepted
+			{shed.Config{}, 100, 100, 0}, // half of the calls are accepted
 			{shed.Config{}, 100, 101, 1. / 202},
 			{shed.Config{K: 1}, 100, 100, 100. / 201},
 			{shed.Config{K: 1.5}, 100, 100, 50. / 201},
@@ -62,7 +62,8 @@ func TestTheShareIsAsPublished(t *testing.T) {
 		} {
 			s := shed.New(c.config)
 			times(t, s, c.accepts, nil)
-			// One after another they would be refused in part: these are all under way before the first of them ends.
+			// Sequential calls would be refused in part, so all of these start before the first one
+			// ends.
 			var calls errgroup.Group
 			for range c.rejected {
 				calls.Go(func() error {
@@ -79,19 +80,19 @@ func TestTheShareIsAsPublished(t *testing.T) {
 	})
 }
 
-func TestNothingIsRefusedWhileHalfIsAccepted(t *testing.T) {
+func TestShedderRefusesNothingWhileHalfIsAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{})
 		for range 1000 {
 			if times(t, s, 1, nil)+times(t, s, 1, errDown) > 0 {
-				t.Fatalf("a call was refused: %+v", s.Snapshot())
+				t.Fatalf("a call was refused with %+v, want no refusal", s.Snapshot())
 			}
 		}
 	})
 }
 
-// TestACallIsCountedWhenItEnds: a cold start of many at once is not refused, though none of them is accepted yet.
-func TestACallIsCountedWhenItEnds(t *testing.T) {
+// A cold start of many concurrent calls isn't refused although none of them is accepted yet.
+func TestShedderCountsCallWhenItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{})
 		slow := resiliencetest.Slow[int](time.Second)
@@ -108,18 +109,19 @@ func TestACallIsCountedWhenItEnds(t *testing.T) {
 	})
 }
 
-func TestItsOwnRefusalsCountAsRequests(t *testing.T) {
+func TestShedderCountsOwnRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{})
 		if refused := times(t, s, 1000, errDown); refused == 0 {
-			t.Error("nothing was refused")
+			t.Error("got no refusal, want some")
 		}
 		holds(t, s, 1000, 0, 0.9)
 	})
 }
 
-// TestAtMostMaxShareIsRefused: of a dependency that accepts nothing, so many and no less. The bounds are six standard deviations away.
-func TestAtMostMaxShareIsRefused(t *testing.T) {
+// The dependency accepts nothing, so exactly MaxShare is refused. The bounds are six standard
+// deviations away.
+func TestShedderRefusesAtMostMaxShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, most := range []float64{0, 0.3, 0.99} {
 			s := shed.New(shed.Config{MaxShare: most})
@@ -131,13 +133,13 @@ func TestAtMostMaxShareIsRefused(t *testing.T) {
 			const n = 20_000
 			refused := float64(times(t, s, n, errDown))
 			if slack := 6 * math.Sqrt(n*want*(1-want)); math.Abs(refused-n*want) > slack {
-				t.Errorf("MaxShare %v: %v of %d calls were refused, want %v ± %.0f", most, refused, n, n*want, slack)
+				t.Errorf("MaxShare %v: got %v of %d calls refused, want %v ± %.0f", most, refused, n, n*want, slack)
 			}
 		}
 	})
 }
 
-func TestIgnoredCallsCountNowhere(t *testing.T) {
+func TestShedderDoesNotCountIgnoredCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{Classify: func(ctx context.Context, err error) shed.Outcome {
 			switch {
@@ -150,7 +152,7 @@ func TestIgnoredCallsCountNowhere(t *testing.T) {
 		}})
 		times(t, s, 10, errDown)
 		holds(t, s, 0, 0, 0)
-		times(t, s, 1, nil) // the user's word counts, for calls without an error too
+		times(t, s, 1, nil) // Classify decides about calls without an error as well
 		holds(t, s, 1, 0, 0.5)
 
 		ctx, cancel := context.WithCancel(t.Context())
@@ -165,7 +167,7 @@ func TestIgnoredCallsCountNowhere(t *testing.T) {
 	})
 }
 
-func TestACallThatItsCallerLeftIsIgnored(t *testing.T) {
+func TestShedderIgnoresCanceledCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -178,12 +180,13 @@ func TestACallThatItsCallerLeftIsIgnored(t *testing.T) {
 	})
 }
 
-// TestACallTurnedAwayFurtherInCountsNowhere, whatever its error, and panic; one that was made and then turned away counts.
-func TestACallTurnedAwayFurtherInCountsNowhere(t *testing.T) {
+// Neither the error nor a panic of an inner policy counts if the call wasn't made. A call that was
+// made and then refused counts.
+func TestShedderDoesNotCountInnerRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{})
-		away := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return errDown })
-		fault := resilience.PolicyFunc(func(context.Context, resilience.Next) error { panic("fault") })
+		refusing := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return errDown })
+		panicking := resilience.PolicyFunc(func(context.Context, resilience.Next) error { panic("fault") })
 		after := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 			next.Run(ctx)
 			return resilience.ErrRefused
@@ -192,16 +195,16 @@ func TestACallTurnedAwayFurtherInCountsNowhere(t *testing.T) {
 			defer func() { recover() }()
 			resilience.Run(t.Context(), resilience.Pipeline{s, inner}, func(context.Context) error { return nil })
 		}
-		call(away)
-		call(fault)
+		call(refusing)
+		call(panicking)
 		holds(t, s, 0, 0, 0)
 		call(after)
 		holds(t, s, 1, 0, 0.5)
 	})
 }
 
-// TestACallThatPanicsIsRejected, or ends by Goexit, unless its caller has gone.
-func TestACallThatPanicsIsRejected(t *testing.T) {
+// The same holds for Goexit, unless the caller has gone.
+func TestShedderCountsPanicAsRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ways := map[string]func(context.Context, *shed.Shedder, func()){
 			"Do": func(ctx context.Context, s *shed.Shedder, end func()) {
@@ -215,9 +218,9 @@ func TestACallThatPanicsIsRejected(t *testing.T) {
 			for what, end := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
 				s := shed.New(shed.Config{})
 				ctx, cancel := context.WithCancel(t.Context())
-				for _, end := range []func(){end, func() { cancel(); end() }} { // the second call's caller goes
+				for _, end := range []func(){end, func() { cancel(); end() }} { // the caller of the second call leaves
 					for s.Snapshot().Share > 0 {
-						time.Sleep(time.Hour) // nothing is refused then
+						time.Sleep(time.Hour) // until nothing is refused
 					}
 					var value any
 					done := make(chan struct{})
@@ -225,11 +228,11 @@ func TestACallThatPanicsIsRejected(t *testing.T) {
 						defer close(done)
 						defer func() { value = recover() }()
 						way(ctx, s, end)
-						t.Errorf("%s: %s did not pass", name, what)
+						t.Errorf("%s: the call returned in spite of %s", name, what)
 					}()
 					<-done
 					if (what == "panic") != (value == "boom") {
-						t.Errorf("%s: %s became %v", name, what, value)
+						t.Errorf("%s: %s: recovered %v", name, what, value)
 					}
 					if ctx.Err() == nil {
 						holds(t, s, 1, 0, 0.5)
@@ -241,18 +244,18 @@ func TestACallThatPanicsIsRejected(t *testing.T) {
 	})
 }
 
-func TestACallWhoseClassifyPanicsIsRejected(t *testing.T) {
+func TestShedderCountsClassifyPanicAsRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{Classify: func(context.Context, error) shed.Outcome { panic("fault") }})
 		for _, call := range []func(){
 			func() { shed.Do(t.Context(), s, func(context.Context) (int, error) { return 0, nil }) },
 			func() { resilience.Run(t.Context(), s, func(context.Context) error { return nil }) },
 		} {
-			time.Sleep(time.Hour) // nothing is refused then
+			time.Sleep(time.Hour) // until nothing is refused
 			func() {
 				defer func() {
 					if value := recover(); value != "fault" {
-						t.Errorf("panicked with %v", value)
+						t.Errorf("panic value is %v, want fault", value)
 					}
 				}()
 				call()
@@ -262,11 +265,11 @@ func TestACallWhoseClassifyPanicsIsRejected(t *testing.T) {
 	})
 }
 
-// TestTheWindowForgets a call when it is between nine tenths of Window and Window old.
-func TestTheWindowForgets(t *testing.T) {
+// A call is forgotten when its age is between nine tenths of Window and Window.
+func TestShedderWindowForgetsOldCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{Window: time.Minute})
-		for range 10 { // at every place in an epoch
+		for range 10 { // at different offsets within an epoch
 			times(t, s, 1, nil)
 			time.Sleep(54 * time.Second)
 			holds(t, s, 1, 1, 0)
@@ -280,17 +283,18 @@ func TestTheWindowForgets(t *testing.T) {
 		holds(t, byDefault, 1, 1, 0)
 		time.Sleep(12 * time.Second)
 		holds(t, byDefault, 0, 0, 0)
-		for range 600 { // a call a second, for as many epochs that the ring goes round six times
+		for range 600 { // one call per second, until the ring has wrapped around six times
 			times(t, s, 1, nil)
 			time.Sleep(time.Second)
 		}
 		if n := s.Snapshot().Requests; n < 54 || n > 60 {
-			t.Errorf("%d calls of the last minute, one a second", n)
+			t.Errorf("got %d requests at one call per second, want 54 to 60", n)
 		}
 	})
 }
 
-// outage makes calls of a dependency that is down for a time, at so many a second, and gives how long after that it took until half of them and all of them passed.
+// outage makes rate calls per second to a dependency that is down for a while. It returns how long
+// after the outage half of the calls, and all calls, passed again.
 func outage(t *testing.T, config shed.Config, lasts time.Duration, rate int) (half, all time.Duration) {
 	s := shed.New(config)
 	up := time.Now().Add(lasts)
@@ -310,30 +314,30 @@ func outage(t *testing.T, config shed.Config, lasts time.Duration, rate int) (ha
 				all = since
 			}
 			if since > time.Hour {
-				t.Fatalf("%+v: an hour after the outage %.0f%% are refused", config, 100*share)
+				t.Fatalf("%+v: %.0f%% of calls are refused an hour after the outage", config, 100*share)
 			}
 		} else if err == nil {
-			t.Fatal("a call succeeded during the outage")
+			t.Fatal("a call succeeded during the outage, want an error")
 		}
 		time.Sleep(time.Second / time.Duration(rate))
 	}
 	return half, all
 }
 
-// TestHalfOfTheCallsPassFourMinutesAfterAnOutage, which lasted ten.
-func TestHalfOfTheCallsPassFourMinutesAfterAnOutage(t *testing.T) {
+// The outage lasted ten minutes.
+func TestShedderRecoversWithinFourMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, rate := range []int{50, 20} {
 			half, all := outage(t, shed.Config{}, 10*time.Minute, rate)
 			if half > 4*time.Minute || all > 5*time.Minute {
-				t.Errorf("%d calls a second: half of them pass after %v, all after %v", rate, half, all)
+				t.Errorf("got %d calls per second: half of them pass after %v and all after %v, want at most 4m and 5m", rate, half, all)
 			}
 		}
 	})
 }
 
-// TestADependencyGetsKTimesWhatItAccepts of one that is overloaded: it accepts 10 a second and rejects the rest.
-func TestADependencyGetsKTimesWhatItAccepts(t *testing.T) {
+// The dependency is overloaded: it accepts 10 calls per second and rejects the others.
+func TestShedderMakesKTimesAcceptedCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, k := range []float64{1.5, 2, 3} {
 			s := shed.New(shed.Config{K: k, Window: 20 * time.Second})
@@ -356,14 +360,14 @@ func TestADependencyGetsKTimesWhatItAccepts(t *testing.T) {
 				time.Sleep(time.Second / calls)
 			}
 			if perSecond := float64(got) / measured.Seconds(); math.Abs(perSecond-10*k) > 0.15*10*k {
-				t.Errorf("K %v: it got %.1f calls a second, want about %.0f", k, perSecond, 10*k)
+				t.Errorf("K %v: got %.1f calls per second, want about %.0f", k, perSecond, 10*k)
 			}
 		}
 	})
 }
 
-// TestEveryCallOfRacingCallersCounts, once. The clock of a bubble stands still while goroutines run.
-func TestEveryCallOfRacingCallersCounts(t *testing.T) {
+// The clock of a bubble doesn't advance while goroutines run.
+func TestShedderCountsEveryConcurrentCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{K: 1000})
 		call := resilience.Compose(func(context.Context) (int, error) { return 1, nil }, s)
@@ -394,16 +398,16 @@ func TestEveryCallOfRacingCallersCounts(t *testing.T) {
 	})
 }
 
-// TestTimeThatJumpsBackBlocksNothing: a shedder is used outside of a bubble and then in one, decades away.
-func TestTimeThatJumpsBackBlocksNothing(t *testing.T) {
+// A shedder is used outside a bubble and then inside one, decades earlier.
+func TestShedderClockGoingBackBlocksNothing(t *testing.T) {
 	s := shed.New(shed.Config{})
 	use := func(t *testing.T) {
 		if refused := times(t, s, 100, nil); refused > 0 {
-			t.Errorf("%d calls were refused for what was counted decades away", refused)
+			t.Errorf("got %d refusals because of counts decades away, want 0", refused)
 		}
 		times(t, s, 1000, errDown)
 		if got := s.Snapshot(); got.Share == 0 || got.Requests != 1100 {
-			t.Errorf("%+v after 1100 calls", got)
+			t.Errorf("got %+v after 1100 calls, want 1100 requests and a share above 0", got)
 		}
 	}
 	use(t)
@@ -414,21 +418,21 @@ func TestTimeThatJumpsBackBlocksNothing(t *testing.T) {
 	})
 }
 
-func TestARefusalIsARefusal(t *testing.T) {
+func TestErrorMatchesErrRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := shed.New(shed.Config{Name: "search"})
 		times(t, s, 1000, errDown)
 		for {
 			value, err := shed.Do(t.Context(), s, func(context.Context) (int, error) { return 1, errDown })
 			if value == 1 {
-				continue // it was made
+				continue // the call was made
 			}
 			var refused *shed.Error
 			if !errors.As(err, &refused) || !errors.Is(err, shed.ErrShed) || !errors.Is(err, resilience.ErrRefused) {
 				t.Fatal(err)
 			}
 			if _, ok := resilience.RetryAfter(err); ok || refused.Name != "search" || refused.Share != 0.9 {
-				t.Errorf("%+v", refused)
+				t.Errorf("got %+v, want share 0.9 of shedder search without RetryAfter", refused)
 			}
 			break
 		}
@@ -440,11 +444,11 @@ func TestARefusalIsARefusal(t *testing.T) {
 			"shed search: refused, as are less than 1% of calls": {Name: "search", Share: 1e-9},
 		} {
 			if err.Error() != text {
-				t.Errorf("%q, want %q", err, text)
+				t.Errorf("got %q, want %q", err, text)
 			}
 		}
 		if errors.Is(&shed.Error{}, errDown) {
-			t.Error("it is any error")
+			t.Error("shed.Error matches an unrelated error")
 		}
 	})
 }
@@ -463,7 +467,7 @@ func TestDefaultClassify(t *testing.T) {
 		{gone, errDown, shed.Ignored},
 	} {
 		if got := shed.DefaultClassify(c.ctx, c.err); got != c.want {
-			t.Errorf("%v: %v, want %v", c.err, got, c.want)
+			t.Errorf("%v: got %v, want %v", c.err, got, c.want)
 		}
 	}
 	if got := fmt.Sprint(shed.Accepted, shed.Rejected, shed.Ignored, shed.Outcome(7)); got != "accepted rejected ignored Outcome(7)" {
@@ -471,7 +475,7 @@ func TestDefaultClassify(t *testing.T) {
 	}
 }
 
-func TestMistakesAreToldAllAtOnce(t *testing.T) {
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	const want = "shed search: K is NaN, must be at least 1, or 0 for 2\n" +
 		"shed search: Window is -1ns, must be at least 1ms, or 0 for 2m\n" +
 		"shed search: MaxShare is 1.5, must be above 0 and at most 1, or 0 for 0.9"
@@ -483,7 +487,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 		{K: 0.99}, {K: -2}, {K: math.Inf(1)}, {Window: time.Millisecond - 1}, {MaxShare: -0.1}, {MaxShare: math.NaN()}, {MaxShare: math.Inf(1)},
 	} {
 		if c.Validate() == nil {
-			t.Errorf("%+v is right", c)
+			t.Errorf("Validate accepts %+v", c)
 		}
 	}
 	for _, c := range []shed.Config{
@@ -506,7 +510,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != text {
-					t.Errorf("panicked with %v, want %s", value, text)
+					t.Errorf("panic value is %v, want %s", value, text)
 				}
 			}()
 			mistake()
@@ -514,12 +518,12 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 	}
 }
 
-func TestACallThatIsMadeAllocatesNothing(t *testing.T) {
+func TestShedderAdmittedCallAllocatesNothing(t *testing.T) {
 	s := shed.New(shed.Config{})
 	ctx := t.Context()
 	one := func(context.Context) (int, error) { return 1, nil }
 	if n := testing.AllocsPerRun(1000, func() { shed.Do(ctx, s, one) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }
 
@@ -533,7 +537,7 @@ func BenchmarkDo(b *testing.B) {
 			shed.Do(ctx, s, one)
 		}
 	})
-	b.Run("refused", func(b *testing.B) { // nine of ten
+	b.Run("refused", func(b *testing.B) { // nine of ten calls
 		s := shed.New(shed.Config{})
 		b.ReportAllocs()
 		for b.Loop() {

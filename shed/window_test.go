@@ -8,7 +8,7 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-func TestAFullWordCountsNoMore(t *testing.T) {
+func TestWindowFullCounterStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := clock.Now()
 		w := newWindow(time.Second)
@@ -17,16 +17,16 @@ func TestAFullWordCountsNoMore(t *testing.T) {
 			w.add(accepted, now)
 		}
 		if requests, accepts := w.sums(now); requests != countMask || accepts != countMask {
-			t.Errorf("%d requests, %d accepts", requests, accepts)
+			t.Errorf("got %d requests and %d accepts, want %d", requests, accepts, countMask)
 		}
 		if time.Sleep(2 * time.Second); w.sum(accepted, w.epoch(clock.Now())) != 0 {
-			t.Error("it ran over into the tag")
+			t.Error("the counter overflowed into the tag")
 		}
 	})
 }
 
-// TestWhoStoodStillWhileTheRingWentRoundCountsNow: he has read the clock, and others have used his word for a later epoch since.
-func TestWhoStoodStillWhileTheRingWentRoundCountsNow(t *testing.T) {
+// The late caller has read the clock before others used its word for a later epoch.
+func TestWindowLateAddCountsNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := clock.Now()
 		w := newWindow(time.Second)
@@ -34,26 +34,26 @@ func TestWhoStoodStillWhileTheRingWentRoundCountsNow(t *testing.T) {
 		w.add(others, clock.Now())
 		w.add(others, before)
 		if requests, _ := w.sums(clock.Now()); requests != 2 {
-			t.Errorf("%d calls counted, of 2", requests)
+			t.Errorf("got %d calls, want 2", requests)
 		}
 	})
 }
 
-// TestACallOfTheNextEpochCounts for one that has read the clock just before it begins.
-func TestACallOfTheNextEpochCounts(t *testing.T) {
+// The caller of sums has read the clock just before the epoch begins.
+func TestWindowSumsNextEpoch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before := clock.Now()
 		w := newWindow(time.Second)
 		time.Sleep(time.Duration(w.width))
 		w.add(accepted, clock.Now())
 		if _, accepts := w.sums(before); accepts != 1 {
-			t.Errorf("%d calls counted, of 1", accepts)
+			t.Errorf("got %d calls, want 1", accepts)
 		}
 	})
 }
 
-// TestTheClockMayGoBack by any time: what was counted before is gone, and what is counted then is there.
-func TestTheClockMayGoBack(t *testing.T) {
+// However far the clock goes back, earlier calls are gone and new ones are counted.
+func TestWindowSurvivesClockGoingBack(t *testing.T) {
 	for _, back := range []time.Duration{2 * time.Second, time.Minute, 26 * 365 * 24 * time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWindow(time.Second)
@@ -63,22 +63,22 @@ func TestTheClockMayGoBack(t *testing.T) {
 			}
 			now := clock.Now() - int64(back)
 			if requests, _ := w.sums(now); requests != 0 {
-				t.Errorf("%v back: %d calls of the future", back, requests)
+				t.Errorf("%v back: got %d calls of the future, want 0", back, requests)
 			}
 		})
 	}
 }
 
-func TestAnEpochIsATenthOfTheWindowRoundedUp(t *testing.T) {
+func TestWindowEpochIsTenthRoundedUp(t *testing.T) {
 	for length, want := range map[time.Duration]int64{1_000_000: 100_000, 1_000_001: 100_001, 1_000_009: 100_001, 1_000_010: 100_001, 1<<63 - 1: 922337203685477581} {
 		if got := newWindow(length).width; got != want {
-			t.Errorf("%d ns: %d, want %d", length, got, want)
+			t.Errorf("window of %d ns: got an epoch of %d ns, want %d", length, got, want)
 		}
 	}
 }
 
-// TestCallsThatAreCountedAtATimeCountEach, also as the first of an epoch.
-func TestCallsThatAreCountedAtATimeCountEach(t *testing.T) {
+// Two calls that are counted concurrently both count, also as the first ones of an epoch.
+func TestWindowCountsConcurrentAdds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWindow(time.Second)
 		for n := 2; n <= 4; n += 2 {
@@ -88,7 +88,7 @@ func TestCallsThatAreCountedAtATimeCountEach(t *testing.T) {
 			}
 			w.add(accepted, clock.Now())
 			if _, accepts := w.sums(clock.Now()); accepts != int64(n) {
-				t.Errorf("%d calls counted, of %d", accepts, n)
+				t.Errorf("got %d calls, want %d", accepts, n)
 			}
 		}
 	})

@@ -6,23 +6,25 @@ import (
 	"time"
 )
 
-// Config says what a [Throttle] lets through. All but Name must be set.
+// Config configures a [Throttle]. All fields except Name must be set.
 type Config struct {
-	// Name stands in errors. Default none.
+	// Name appears in errors and snapshots. Default: none.
 	Name string
 
-	// Max is how many tokens the bucket holds, and so how many calls may start at once. From 1 to 1,000,000,000.
+	// Max is how many tokens the bucket holds, and therefore how many calls may start at the same
+	// instant. From 1 to 1,000,000,000.
 	Max int
 
-	// Refill is how many tokens come every Every. From 1 to 1,000,000,000; those beyond Max are lost.
+	// Refill is how many tokens are added every Every, from 1 to 1,000,000,000. Tokens beyond Max
+	// are lost.
 	Refill int
 
 	// Every is the time between refills. At least 1 µs.
 	Every time.Duration
 }
 
-// Validate reports all mistakes of c at once, joined by [errors.Join], each naming the field, its value and the allowed range;
-// nil if there is none.
+// Validate reports all invalid fields of c, joined by [errors.Join]. Each error names the field,
+// its value, and the allowed range. Validate returns nil if c is valid.
 func (c Config) Validate() error {
 	var mistakes []error
 	mistake := func(ok bool, field string, value any, allowed string) {

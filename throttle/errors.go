@@ -9,17 +9,18 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// ErrThrottled is matched under [errors.Is] by every [*Error].
+// ErrThrottled is matched by every [*Error] under [errors.Is].
 var ErrThrottled = errors.New("throttle: throttled")
 
-// Error is the error of a call that a throttle refused. It matches [ErrThrottled] and [resilience.ErrRefused].
+// Error is the error of a call that a throttle refused. It matches [ErrThrottled] and
+// [resilience.ErrRefused].
 type Error struct {
 	Name string // of the throttle
 
 	until int64 // on package clock
 }
 
-// Error reads like "throttle api: no tokens, retry in 1.2s".
+// Error returns a text such as "throttle api: no tokens, retry in 1.2s".
 func (e *Error) Error() string {
 	text := title(e.Name) + ": no tokens"
 	if left := e.RetryAfter(); left > 0 {
@@ -33,7 +34,7 @@ func (e *Error) Is(target error) bool {
 	return target == ErrThrottled || target == resilience.ErrRefused
 }
 
-// RetryAfter is the time from now until the next tokens come.
+// RetryAfter is the exact time from now until the next refill.
 func (e *Error) RetryAfter() time.Duration {
 	return max(0, time.Duration(e.until-clock.Now()))
 }

@@ -1,10 +1,12 @@
-// Package throttle lets calls through while there are tokens, which come back a handful at a time.
+// Package throttle admits calls while there are tokens in a bucket that is refilled at fixed
+// intervals.
 //
 //	api := throttle.New(throttle.Config{Name: "api", Max: 100, Refill: 100, Every: time.Minute})
 //
-// It is the throttle of Cloud Native Go (Matthew A. Titmus, O'Reilly, 2021), a token bucket that is refilled in steps, without the goroutine that the
-// book's needs for it. Use one where somebody else counts so: 100 calls in each minute. Where the limit is yours, package ratelimit spreads the
-// calls and can let them wait.
+// It is the throttle of Cloud Native Go (Matthew A. Titmus, O'Reilly, 2021), a token bucket that is
+// refilled in steps, without the goroutine that the book's version needs. Use it to keep to a limit
+// that someone else counts this way, such as 100 calls per minute. If the limit is your own, use
+// package ratelimit, which spreads the calls and can let them wait.
 package throttle
 
 import (
@@ -16,18 +18,21 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// A Throttle is a bucket of Max tokens, full at first, that gets Refill tokens every Every since New, up to Max. Each call takes one, and one that finds
-// none is refused with [*Error]. It is a [resilience.Policy], made by [New], and safe for concurrent use. It holds no goroutine and no timer.
+// A Throttle is a bucket of Max tokens, full at first. Every multiple of Every after New adds
+// Refill tokens, up to Max. Each call takes one token; a call that finds none is refused with an
+// [*Error]. A Throttle is a [resilience.Policy]; create it with [New]. It is safe for concurrent
+// use. It holds no goroutine and no timer.
 type Throttle struct {
 	config Config
 	began  int64 // on package clock
 
 	mu      sync.Mutex // guards the following
-	tokens  int        // as of refills
-	refills int64      // that have come since began
+	tokens  int        // after the refills counted in refills
+	refills int64      // since began
 }
 
-// New gives a Throttle. It panics with the text of [Config.Validate]'s error if there is one.
+// New returns a Throttle with a full bucket. It panics with the text of [Config.Validate]'s error
+// if there is one.
 func New(config Config) *Throttle {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -35,8 +40,9 @@ func New(config Config) *Throttle {
 	return &Throttle{config: config, began: clock.Now(), tokens: config.Max}
 }
 
-// Do calls fn if there is a token and returns what fn returns. Its error is [*Error] if there is none, and [resilience.ContextErr] if ctx is
-// already done. Do panics if t or fn is nil. A call that is let through allocates nothing.
+// Do takes a token, calls fn, and returns fn's result. It returns an [*Error] if there is no token,
+// and [resilience.ContextErr] if ctx has already ended. Do panics if t or fn is nil. An admitted
+// call allocates nothing.
 func Do[T any](ctx context.Context, t *Throttle, fn func(context.Context) (T, error)) (T, error) {
 	if t == nil {
 		panic("throttle: Do: t is nil, must be a Throttle made by New")
@@ -62,17 +68,17 @@ func (t *Throttle) Run(ctx context.Context, next resilience.Next) error {
 	return next.Run(ctx)
 }
 
-// Name gives Config.Name.
+// Name returns Config.Name.
 func (t *Throttle) Name() string { return t.config.Name }
 
-// A Snapshot is what a throttle is like at one instant.
+// A Snapshot is the state of a throttle at one instant.
 type Snapshot struct {
 	Name      string
 	Max       int
 	Available int // tokens
 }
 
-// Snapshot tells the present state.
+// Snapshot returns the current state.
 func (t *Throttle) Snapshot() Snapshot {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -92,8 +98,9 @@ func (t *Throttle) take() error {
 	return nil
 }
 
-// refill puts the tokens into the bucket that came since it was last looked at. Where the clock went back, as it does when a throttle is used in a
-// synctest bubble and then outside of it, the refills count from then on.
+// refill adds the tokens that are due since the last call of refill. If the clock went back, which
+// happens when a throttle is used inside a synctest bubble and then outside, refills are counted
+// from now on.
 func (t *Throttle) refill(now int64) {
 	refills := (now - t.began) / int64(t.config.Every)
 	if now < t.began || refills < t.refills {
@@ -101,7 +108,7 @@ func (t *Throttle) refill(now int64) {
 		return
 	}
 	missing := int64(t.config.Max - t.tokens)
-	if come := refills - t.refills; come >= missing { // each brings one at least
+	if come := refills - t.refills; come >= missing { // each adds at least one
 		t.tokens = t.config.Max
 	} else {
 		t.tokens += int(min(missing, come*int64(t.config.Refill)))
@@ -112,5 +119,5 @@ func (t *Throttle) refill(now int64) {
 // maxTokens keeps missing * Refill within 64 bits.
 const maxTokens = 1e9
 
-// earliest is how often tokens may come at most.
+// earliest is the shortest Every.
 const earliest = time.Microsecond

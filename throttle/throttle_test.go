@@ -18,8 +18,8 @@ import (
 	"github.com/effector-go/resilience/throttle"
 )
 
-// TestTokensComeAsFromTheBooksTicker, for any times of calls: a plain counter that is refilled at each tick.
-func TestTokensComeAsFromTheBooksTicker(t *testing.T) {
+// The reference is a plain counter that is refilled at each tick.
+func TestThrottleRefillsLikeTicker(t *testing.T) {
 	for _, c := range []throttle.Config{
 		{Max: 1, Refill: 1, Every: time.Second},
 		{Max: 10, Refill: 3, Every: time.Second},
@@ -37,7 +37,7 @@ func TestTokensComeAsFromTheBooksTicker(t *testing.T) {
 					switch random.IntN(10) {
 					case 0: // a burst
 					case 1:
-						time.Sleep(time.Until(next)) // to the instant
+						time.Sleep(time.Until(next)) // exactly until the refill
 					case 2:
 						time.Sleep(c.Every * time.Duration(random.IntN(20)))
 					default:
@@ -47,18 +47,18 @@ func TestTokensComeAsFromTheBooksTicker(t *testing.T) {
 						tokens, next = min(c.Max, tokens+c.Refill), next.Add(c.Every)
 					}
 					if s := th.Snapshot(); s.Available != tokens || s.Max != c.Max {
-						t.Fatalf("%+v, want %d", s, tokens)
+						t.Fatalf("got %+v, want %d tokens", s, tokens)
 					}
 					_, err := call(t.Context())
 					if (err == nil) != (tokens > 0) {
-						t.Fatalf("%v with %d tokens", err, tokens)
+						t.Fatalf("got %v with %d tokens", err, tokens)
 					}
 					if err == nil {
 						tokens--
 						continue
 					}
 					if after, ok := resilience.RetryAfter(err); !ok || after != time.Until(next) {
-						t.Fatalf("retry after %v, tokens come in %v", after, time.Until(next))
+						t.Fatalf("got RetryAfter %v, want %v", after, time.Until(next))
 					}
 				}
 			})
@@ -66,7 +66,7 @@ func TestTokensComeAsFromTheBooksTicker(t *testing.T) {
 	}
 }
 
-func TestARefusalIsARefusal(t *testing.T) {
+func TestErrorMatchesErrRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := throttle.New(throttle.Config{Name: "api", Max: 1, Refill: 1, Every: 2 * time.Second})
 		one := resiliencetest.FailFirst[int](0).Returning(1)
@@ -80,11 +80,11 @@ func TestARefusalIsARefusal(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err.Error() != "throttle api: no tokens, retry in 1.2s" || one.Calls() != 1 {
-			t.Error(err, one.Calls())
+			t.Errorf("got %v after %d calls, want no tokens after 1 call", err, one.Calls())
 		}
 		time.Sleep(2 * time.Second)
 		if err.Error() != "throttle api: no tokens" || refused.RetryAfter() != 0 {
-			t.Errorf("%v, retry after %v", err, refused.RetryAfter())
+			t.Errorf("got %v with RetryAfter %v, want no RetryAfter once tokens have come", err, refused.RetryAfter())
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -94,8 +94,8 @@ func TestARefusalIsARefusal(t *testing.T) {
 	})
 }
 
-// TestACallTakesItsTokenHoweverItEnds, in a pipeline too, and holds nothing else.
-func TestACallTakesItsTokenHoweverItEnds(t *testing.T) {
+// A call holds nothing besides its token, in a pipeline as well.
+func TestThrottleTokenIsTakenHoweverCallEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := throttle.New(throttle.Config{Name: "api", Max: 4, Refill: 1, Every: time.Second})
 		fails := resiliencetest.FailAfter[int](0)
@@ -112,32 +112,32 @@ func TestACallTakesItsTokenHoweverItEnds(t *testing.T) {
 			func() {
 				defer func() {
 					if value := recover(); value != "boom" {
-						t.Errorf("panicked with %v", value)
+						t.Errorf("panic value is %v, want boom", value)
 					}
 				}()
 				call()
 			}()
 		}
 		if got, want := th.Snapshot(), (throttle.Snapshot{Name: "api", Max: 4}); got != want {
-			t.Errorf("%+v, want %+v", got, want)
+			t.Errorf("got %+v, want %+v", got, want)
 		}
 		if _, err := resilience.Do(t.Context(), th, fails.Do); !errors.Is(err, throttle.ErrThrottled) || fails.Calls() != 2 {
-			t.Errorf("%v after %d calls", err, fails.Calls())
+			t.Errorf("got %v after %d calls, want ErrThrottled after 2", err, fails.Calls())
 		}
 	})
 }
 
-func TestACallThatIsLetThroughAllocatesNothing(t *testing.T) {
+func TestThrottleAdmittedCallAllocatesNothing(t *testing.T) {
 	th := throttle.New(throttle.Config{Max: 1e9, Refill: 1, Every: time.Hour})
 	ctx := t.Context()
 	one := func(context.Context) (int, error) { return 1, nil }
 	if n := testing.AllocsPerRun(1000, func() { throttle.Do(ctx, th, one) }); n != 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("got %v allocations, want 0", n)
 	}
 }
 
-// TestTokensMayComeInCenturies: the longest Every there is.
-func TestTokensMayComeInCenturies(t *testing.T) {
+// The longest Every is 292 years.
+func TestThrottleLongestEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := throttle.New(throttle.Config{Max: 1, Refill: 1, Every: math.MaxInt64})
 		one := resiliencetest.FailFirst[int](0)
@@ -145,12 +145,12 @@ func TestTokensMayComeInCenturies(t *testing.T) {
 		time.Sleep(time.Hour)
 		_, err := throttle.Do(t.Context(), th, one.Do)
 		if after, ok := resilience.RetryAfter(err); !ok || after != math.MaxInt64-time.Hour {
-			t.Errorf("%v, retry after %v", err, after)
+			t.Errorf("got %v with RetryAfter %v, want %v", err, after, math.MaxInt64-time.Hour)
 		}
 	})
 }
 
-func TestEveryTokenIsTakenOnce(t *testing.T) {
+func TestThrottleTokensAreTakenOnce(t *testing.T) {
 	th := throttle.New(throttle.Config{Max: 5000, Refill: 1, Every: 1 << 62})
 	one := resiliencetest.FailFirst[int](0)
 	var refused atomic.Int32
@@ -167,14 +167,15 @@ func TestEveryTokenIsTakenOnce(t *testing.T) {
 	}
 	g.Wait()
 	if one.Calls() != 5000 || refused.Load() != 3000 {
-		t.Errorf("%d calls, %d refused", one.Calls(), refused.Load())
+		t.Errorf("got %d calls and %d refusals, want 5000 and 3000", one.Calls(), refused.Load())
 	}
 }
 
 var global = throttle.New(throttle.Config{Max: 1, Refill: 1, Every: time.Hour})
 
-// TestTimeThatJumpsBackBlocksForOneRefill: a package's throttle is used in a bubble and then outside of it, decades away, and in a bubble again.
-func TestTimeThatJumpsBackBlocksForOneRefill(t *testing.T) {
+// A throttle of a package is used in a bubble, then outside, decades later, and then in another
+// bubble.
+func TestThrottleClockGoingBackBlocksOneRefill(t *testing.T) {
 	refusals := 0
 	use := func(t *testing.T) {
 		for range 2 {
@@ -182,7 +183,7 @@ func TestTimeThatJumpsBackBlocksForOneRefill(t *testing.T) {
 			if after, ok := resilience.RetryAfter(err); ok {
 				refusals++
 				if after > time.Hour {
-					t.Errorf("blocked for %v", after)
+					t.Errorf("got RetryAfter %v, want at most 1h", after)
 				}
 			}
 		}
@@ -191,23 +192,23 @@ func TestTimeThatJumpsBackBlocksForOneRefill(t *testing.T) {
 	use(t)
 	synctest.Test(t, use)
 	if refusals < 3 {
-		t.Errorf("%d refusals of 6 calls", refusals)
+		t.Errorf("got %d refusals of 6 calls, want at least 3", refusals)
 	}
 }
 
-// TestManyRefillsFillTheBucketAndNoMore: as many as would run over 64 bits.
-func TestManyRefillsFillTheBucketAndNoMore(t *testing.T) {
+// The number of tokens in these refills exceeds 64 bits.
+func TestThrottleManyRefillsDoNotOverflow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		th := throttle.New(throttle.Config{Max: 1e9, Refill: 1e9, Every: time.Microsecond})
 		throttle.Do(t.Context(), th, resiliencetest.FailFirst[int](0).Do)
 		time.Sleep(5 * time.Hour)
 		if s := th.Snapshot(); s.Available != 1e9 {
-			t.Errorf("%+v", s)
+			t.Errorf("got %+v, want 1e9 tokens", s)
 		}
 	})
 }
 
-func TestASnapshotMayBeTakenWhileCallsAreMade(t *testing.T) {
+func TestThrottleSnapshotDuringCalls(t *testing.T) {
 	th := throttle.New(throttle.Config{Max: 1000, Refill: 1, Every: time.Microsecond})
 	one := resiliencetest.FailFirst[int](0)
 	var g errgroup.Group
@@ -216,7 +217,7 @@ func TestASnapshotMayBeTakenWhileCallsAreMade(t *testing.T) {
 			for range 500 {
 				throttle.Do(t.Context(), th, one.Do)
 				if s := th.Snapshot(); s.Available < 0 || s.Available > 1000 {
-					return fmt.Errorf("%+v", s)
+					return fmt.Errorf("got %+v, want 0 to 1000 tokens", s)
 				}
 			}
 			return nil
@@ -227,7 +228,7 @@ func TestASnapshotMayBeTakenWhileCallsAreMade(t *testing.T) {
 	}
 }
 
-func TestMistakesAreToldAllAtOnce(t *testing.T) {
+func TestConfigValidateReportsAllErrors(t *testing.T) {
 	const want = "throttle api: Max is 0, must be 1 to 1000000000\nthrottle api: Refill is -1, must be 1 to 1000000000\nthrottle api: Every is 1ns, must be at least 1µs"
 	bad := throttle.Config{Name: "api", Refill: -1, Every: 1}
 	if err := bad.Validate(); err == nil || err.Error() != want {
@@ -235,7 +236,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 	}
 	for _, c := range []throttle.Config{{Max: 1e9 + 1, Refill: 1, Every: time.Second}, {Max: 1, Refill: 1e9 + 1, Every: time.Second}} {
 		if c.Validate() == nil {
-			t.Errorf("%+v is right", c)
+			t.Errorf("Validate accepts %+v", c)
 		}
 	}
 	good := throttle.New(throttle.Config{Max: 1, Refill: 1, Every: time.Second})
@@ -249,7 +250,7 @@ func TestMistakesAreToldAllAtOnce(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != text {
-					t.Errorf("panicked with %v, want %s", value, text)
+					t.Errorf("panic value is %v, want %s", value, text)
 				}
 			}()
 			mistake()

@@ -14,7 +14,8 @@ import (
 	"github.com/effector-go/resilience/adaptive"
 )
 
-// adapting let as many calls run at a time as they find that the effector takes, but at least so many.
+// adapting returns the policies that find out how many calls may run concurrently, starting with
+// least, the lower bound.
 func adapting(fn effector, least int) []side {
 	most := 10 * least
 	if least == 1 {
@@ -53,14 +54,14 @@ func adapting(fn effector, least int) []side {
 	}
 }
 
-// platinummonkey counts every call, which by default it does from a tenth of a millisecond on: those that are measured here
-// stand for longer ones.
+// platinummonkey counts every call. By default it ignores calls of less than a tenth of a
+// millisecond, as those measured here.
 func platinummonkey(algorithm core.Limit, fn effector) func() error {
 	const window, leastTime, calls = int64(time.Second), 1, 100
 	limits, err := limiter.NewDefaultLimiter(algorithm, window, window, leastTime, calls, strategy.NewSimpleStrategy(0),
 		limit.NoopLimitLogger{}, core.EmptyMetricRegistryInstance)
 	if err != nil {
-		panic(err) // its defaults, but for the least time
+		panic(err) // its defaults, apart from the shortest time
 	}
 	return func() error {
 		call, ok := limits.Acquire(ctx)
@@ -79,7 +80,7 @@ func platinummonkey(algorithm core.Limit, fn effector) func() error {
 
 func adaptingOne(fn effector) []side { return adapting(fn, 1) }
 
-// BenchmarkAdaptive is a call for which there is room.
+// BenchmarkAdaptive is a call within the limit.
 func BenchmarkAdaptive(b *testing.B) { run(b, adapting(succeed, 20)) }
 
 // BenchmarkAdaptiveFull is a call that is refused.

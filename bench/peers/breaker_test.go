@@ -11,16 +11,14 @@ import (
 	eapache "github.com/eapache/go-resiliency/breaker"
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
-	"github.com/go-kratos/aegis/circuitbreaker/sre"
 	"github.com/sony/gobreaker/v2"
-	gozero "github.com/zeromicro/go-zero/core/breaker"
 
 	"github.com/effector-go/resilience/breaker"
 )
 
-const failures = 5 // in a row: what opens the breakers that count so
+const failures = 5 // consecutive ones open a breaker
 
-// counting are the breakers that open after so many failures in a row, closed, with the given open time.
+// counting returns closed breakers that open after consecutive failures, for the given time.
 func counting(fn effector, openFor time.Duration) []side {
 	call := func() (int, error) { return fn(ctx) }
 	run := func() error { _, err := fn(ctx); return err }
@@ -69,7 +67,8 @@ func counting(fn effector, openFor time.Duration) []side {
 
 var inARow = simplelogic.ConsecutiveErrOpenerFactory(simplelogic.ConfigConsecutiveErrOpener{ErrorThreshold: failures})
 
-// cep21Config leaves out what the others do not do either: a limit of time and one of calls at once.
+// cep21Config turns off what the others don't do: it limits neither the time nor the number of
+// concurrent calls.
 func cep21Config(opener func() circuit.ClosedToOpen, openFor time.Duration) circuit.Config {
 	return circuit.Config{
 		General: circuit.GeneralConfig{
@@ -95,8 +94,8 @@ func failsafeTwoStep(b circuitbreaker.CircuitBreaker[int], fn effector) func() e
 	}
 }
 
-// windowed are the breakers that open by the share of failures in a window of time. Those of aegis and go-zero have no open
-// state: they refuse a share of the calls, at random.
+// windowed returns closed breakers that open if the share of failures within a time window is too
+// high.
 func windowed(fn effector) []side {
 	const (
 		rate     = 0.5
@@ -105,7 +104,6 @@ func windowed(fn effector) []side {
 		openFor  = time.Hour
 	)
 	call := func() (int, error) { return fn(ctx) }
-	run := func() error { _, err := fn(ctx); return err }
 	runIn := func(ctx context.Context) error { _, err := fn(ctx); return err }
 
 	ours := breaker.New(breaker.Config{FailureRate: rate, MinCalls: minCalls, Window: window, OpenFor: openFor})
@@ -120,8 +118,6 @@ func windowed(fn effector) []side {
 	config := circuitbreaker.NewBuilder[int]().WithFailureRateThreshold(rate, minCalls, window).WithDelay(openFor)
 	executor := failsafe.With(config.Build())
 	twoStep := config.Build()
-	aegis := sre.NewBreaker(sre.WithWindow(window), sre.WithRequest(minCalls))
-	zero := gozero.NewBreaker()
 	cep21 := circuit.NewCircuitFromConfig("", cep21Config(hystrix.OpenerFactory(hystrix.ConfigureOpener{
 		ErrorThresholdPercentage: 100 * rate, RequestVolumeThreshold: minCalls, RollingDuration: window,
 	}), openFor))
@@ -133,42 +129,22 @@ func windowed(fn effector) []side {
 		{"failsafe", func() error { _, err := executor.Get(call); return err }},
 		{"failsafe-two-step", failsafeTwoStep(twoStep, fn)},
 		{"cep21", func() error { return cep21.Run(ctx, runIn) }},
-		{"aegis", func() error {
-			if err := aegis.Allow(); err != nil {
-				aegis.MarkFailed()
-				return err
-			}
-			_, err := fn(ctx)
-			if err != nil {
-				aegis.MarkFailed()
-			} else {
-				aegis.MarkSuccess()
-			}
-			return err
-		}},
-		{"gozero", func() error { return zero.Do(run) }},
 	}
 }
 
-// opened are the breakers of counting, open, and those that refuse a share of the calls, after so many failures that they
-// refuse nearly all. The effector must fail.
+// opened returns the breakers of counting, open. The effector must fail.
 func opened(fn effector) []side {
 	sides := counting(fn, time.Hour)
-	for _, s := range windowed(fn) {
-		if s.name == "aegis" || s.name == "gozero" {
-			sides = append(sides, s)
-		}
-	}
 	for _, s := range sides {
-		for range 10_000 {
+		for range failures {
 			s.call()
 		}
 	}
 	return sides
 }
 
-// tripping are breakers made anew, whose last of so many failures opens them. The open time is short, so that what opening
-// leaves behind (a timer, a goroutine) is paid for too. Those that have no open state cannot be tripped.
+// tripping creates a breaker for each call and opens it with failures. The open time is short, so
+// that the measurement includes what an open breaker leaves behind, such as a timer or a goroutine.
 func tripping(fn effector) []side {
 	const openFor = time.Millisecond
 	call := func() (int, error) { return fn(ctx) }
@@ -225,14 +201,14 @@ func tripping(fn effector) []side {
 	}
 }
 
-// BenchmarkClosed is a call that succeeds, through a breaker that counts failures in a row.
+// BenchmarkClosed is a call that succeeds, through a breaker that counts consecutive failures.
 func BenchmarkClosed(b *testing.B) { run(b, counting(succeed, time.Hour)) }
 
-// BenchmarkRateWindow is a call that succeeds, through a breaker that counts in a window of time.
+// BenchmarkRateWindow is a call that succeeds, through a breaker that counts within a time window.
 func BenchmarkRateWindow(b *testing.B) { run(b, windowed(succeed)) }
 
 // BenchmarkOpen is a call that is refused.
 func BenchmarkOpen(b *testing.B) { run(b, opened(fail)) }
 
-// BenchmarkTrip is the whole of a breaker that is made and opened by failures in a row.
+// BenchmarkTrip creates a breaker and opens it with consecutive failures.
 func BenchmarkTrip(b *testing.B) { run(b, tripping(fail)) }

@@ -1,12 +1,17 @@
-// Package peers measures what this library costs beside what a user would take instead: the same effector, or the same HTTP
-// request, through each, the rows of one table in one run. Compare within a run: absolute times move with the machine.
+// Package peers compares the cost of this library with that of its alternatives.
+// Each benchmark makes the same call, or sends the same HTTP request, through each library.
+// Compare only rows of one run: absolute times differ between machines and change on one machine.
 //
 //	go test -bench . -count 10 ./bench/peers
 //
-// Every library is used as its documentation says, and as fast as it can be used: what may be made once and shared is made
-// outside of the loop, what a call needs for itself within it. Where a library has no context to hand on, none is handed on.
+// Every library is used as its documentation says, in its fastest way:
 //
-// What the libraries do, and what each cannot do, is in the table of TestBehaviour. docs/performance.md is made of both by
+//   - what can be created once and shared is created outside the loop
+//   - what each call needs for itself is created within it
+//   - an effector gets a context only if the library passes one
+//
+// TestBehavior finds out what the libraries do when calls go wrong.
+// The pages docs/performance.md and docs/internals/measurements.md are made from both by
 //
 //	go run ./bench/peers/report
 package peers
@@ -24,13 +29,37 @@ var (
 	errBoom = errors.New("boom")
 )
 
-// An effector is the call that every side makes. Sides get it as a value, so that it is called as users' effectors are: none
-// is inlined.
+// An effector is the call that every side makes. It is a function value, as users' effectors are,
+// so it is never inlined.
 type effector = func(context.Context) (int, error)
 
 func succeed(context.Context) (int, error) { return 1, nil }
 
 func fail(context.Context) (int, error) { return 0, errBoom }
+
+// wait waits for a result or for the end of its context, as net/http, database/sql, and gRPC do.
+// The result is already there.
+func wait(ctx context.Context) (int, error) {
+	select {
+	case <-result:
+		return 1, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+var result = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// request returns a context that can be canceled, as an HTTP server's requests have.
+func request(tb testing.TB) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	tb.Cleanup(cancel)
+	return ctx
+}
 
 // A side is one library's way to make the call.
 type side struct {
@@ -38,7 +67,7 @@ type side struct {
 	call func() error
 }
 
-// run runs each side of a comparison, serial and on all processors.
+// run measures each side of a comparison, with one goroutine and with one per processor.
 func run(b *testing.B, sides []side) {
 	for _, s := range sides {
 		b.Run(s.name+"/serial", func(b *testing.B) {
@@ -58,7 +87,7 @@ func run(b *testing.B, sides []side) {
 	}
 }
 
-// counter is what the floors count in, alone on its cache line.
+// counter is alone on its cache line.
 var counter struct {
 	_ [64]byte
 	n atomic.Int64
@@ -68,7 +97,7 @@ var counter struct {
 func floors(fn effector) []side {
 	start := time.Now()
 	return []side{
-		{"empty", func() error { return nil }}, // what the loop costs: it is in every row
+		{"empty", func() error { return nil }}, // the loop, which is part of every row
 		{"bare", func() error { _, err := fn(ctx); return err }},
 		{"load-compare", func() error {
 			if counter.n.Load() == -1 {
@@ -82,7 +111,7 @@ func floors(fn effector) []side {
 	}
 }
 
-// BenchmarkFloors is what the pieces cost of which policies are made.
+// BenchmarkFloors is the cost of the operations that policies consist of.
 func BenchmarkFloors(b *testing.B) {
 	run(b, floors(succeed))
 }

@@ -20,8 +20,9 @@ import (
 	"github.com/effector-go/resilience/resiliencehttp"
 )
 
-// hedging start a call once more when it has not come back after the delay: always the same, or in the rows that end in
-// -quantile as long as 95 % of recent calls took, once so many are known.
+// hedging returns policies that start a call again if it hasn't returned after the delay. In the
+// rows that end in -quantile, the delay is the time that 95% of recent calls take, as soon as this
+// many are known.
 func hedging(fn effector, delay time.Duration, known int) []side {
 	const quantile, age = 0.95, 1000
 	ours := hedge.New(hedge.Config{Delay: delay})
@@ -37,7 +38,8 @@ func hedging(fn effector, delay time.Duration, known int) []side {
 	}
 }
 
-// hedgingRequests are the ways to send a GET over base, once more when there is no answer after the delay.
+// hedgingRequests returns the ways to send a GET over base, and to send it again if there is no
+// response after the delay.
 func hedgingRequests(ctx context.Context, base http.RoundTripper, delay time.Duration) []side {
 	ours := resiliencehttp.NewTransport(resiliencehttp.Config{
 		Base:     base,
@@ -60,18 +62,19 @@ func hedgingRequests(ctx context.Context, base http.RoundTripper, delay time.Dur
 
 const never = 1 << 40 // calls are known
 
-// BenchmarkHedge is a call that comes back before it would be started again. The times of the rows that end in -quantile are
-// kept, but too few for use.
+// BenchmarkHedge is a call that returns before it would be started again. The rows that end in
+// -quantile record the times of calls, but never have enough of them to use.
 func BenchmarkHedge(b *testing.B) { run(b, hedging(succeed, time.Minute, never)) }
 
-// BenchmarkHedgeHTTP is a request whose answer is there at once.
+// BenchmarkHedgeHTTP is a request whose response arrives immediately.
 func BenchmarkHedgeHTTP(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
-	run(b, hedgingRequests(ctx, atOnce{}, time.Minute))
+	run(b, hedgingRequests(ctx, immediate{}, time.Minute))
 }
 
-// heavyTail makes an effector of which 1 call in 100 takes 100 times as long, and counts its starts.
+// heavyTail returns an effector that takes 100 times as long at 1 call in 100. It counts its
+// starts.
 func heavyTail(usual time.Duration, starts *atomic.Int64) effector {
 	return func(ctx context.Context) (int, error) {
 		takes := usual
@@ -89,18 +92,18 @@ func heavyTail(usual time.Duration, starts *atomic.Int64) effector {
 	}
 }
 
-// asTransport answers when the effector has come back.
+// asTransport responds when the effector has returned.
 type asTransport struct{ fn effector }
 
 func (t asTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if _, err := t.fn(r.Context()); err != nil {
 		return nil, err
 	}
-	return atOnce{}.RoundTrip(r)
+	return immediate{}.RoundTrip(r)
 }
 
-// BenchmarkTail is what hedging is for: the times of 1000 calls, by 50 callers at once, of which 1 in 100 takes 100 times as
-// long, and how many starts a call took.
+// BenchmarkTail measures what hedging is for: the times of 1000 calls by 50 concurrent callers,
+// where 1 call in 100 takes 100 times as long. It reports the number of starts per call too.
 func BenchmarkTail(b *testing.B) {
 	const usual, delay = time.Millisecond, 3 * time.Millisecond
 	ctx, cancel := context.WithCancel(b.Context())
@@ -121,7 +124,7 @@ func BenchmarkTail(b *testing.B) {
 				times = append(times, timesOf(b, s, 50, 20)...)
 			}
 			slices.Sort(times)
-			// 1 % of the calls take as long as the last of these, or longer.
+			// 1% of the calls take at least as long as the second of these.
 			b.ReportMetric(float64(times[len(times)/2]), "p50-ns")
 			b.ReportMetric(float64(times[len(times)*99/100]), "p99-ns")
 			b.ReportMetric(float64(starts.Load())/float64(len(times)), "starts/call")
@@ -129,7 +132,7 @@ func BenchmarkTail(b *testing.B) {
 	}
 }
 
-// timesOf makes so many calls by each of so many callers and tells how long each took.
+// timesOf makes calls by concurrent callers and returns how long each call took.
 func timesOf(tb testing.TB, s side, callers, calls int) []time.Duration {
 	times := make([]time.Duration, callers*calls)
 	var group errgroup.Group

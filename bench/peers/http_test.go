@@ -24,8 +24,8 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// requesting are the ways to send a GET to url under a ctx that can be canceled, all over base. Each is asked as an
-// http.RoundTripper, and its answer is read to the end.
+// requesting returns the ways to send a GET to url over base, under a context that can be canceled.
+// Each is an http.RoundTripper, and each response is read to the end.
 func requesting(ctx context.Context, url string, base http.RoundTripper) []side {
 	ours := func(policies ...resilience.Policy) http.RoundTripper {
 		return resiliencehttp.NewTransport(resiliencehttp.Config{
@@ -63,7 +63,7 @@ func retryable(base http.RoundTripper) http.RoundTripper {
 	return client.StandardClient().Transport
 }
 
-// get sends the request and reads the answer to the end.
+// get sends the request and reads the response to the end.
 func get(transport http.RoundTripper, request *http.Request) error {
 	response, err := transport.RoundTrip(request)
 	if err != nil {
@@ -79,7 +79,8 @@ func get(transport http.RoundTripper, request *http.Request) error {
 	return nil
 }
 
-// serve starts a server on loopback for the time of a test, and gives a transport that keeps enough connections to it.
+// serve starts a server on loopback until the test ends. It returns a transport that keeps enough
+// connections to it.
 func serve(tb testing.TB, handler http.HandlerFunc) (url string, base *http.Transport) {
 	server := httptest.NewServer(handler)
 	tb.Cleanup(server.Close)
@@ -96,44 +97,45 @@ func BenchmarkHTTP(b *testing.B) {
 	defer cancel()
 	sides := requesting(ctx, url, base)
 	for _, s := range sides {
-		if err := s.call(); err != nil { // what is measured must be what succeeds
+		if err := s.call(); err != nil { // what is measured must succeed
 			b.Fatalf("%s: %v", s.name, err)
 		}
 	}
 	run(b, sides)
 }
 
-// atOnce is a transport that answers 200 without sending anything.
-type atOnce struct{}
+// immediate is a transport that responds with 200 without sending anything.
+type immediate struct{}
 
-func (atOnce) RoundTrip(*http.Request) (*http.Response, error) {
+func (immediate) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{
 		StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("hello")),
 	}, nil
 }
 
-// BenchmarkHTTPAlone is the same over a transport that answers at once: what is left when the kernel's part is gone.
+// BenchmarkHTTPAlone is the same over a transport that responds immediately, so it measures no
+// network and no kernel.
 func BenchmarkHTTPAlone(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
-	run(b, requesting(ctx, "http://site.test/", atOnce{}))
+	run(b, requesting(ctx, "http://site.test/", immediate{}))
 }
 
-func TestEveryHTTPSideSucceedsWithoutANetwork(t *testing.T) {
-	sides := requesting(t.Context(), "http://site.test/", atOnce{})
-	for _, s := range append(sides, hedgingRequests(t.Context(), atOnce{}, time.Minute)...) {
+func TestRequestsSucceedWithoutNetwork(t *testing.T) {
+	sides := requesting(t.Context(), "http://site.test/", immediate{})
+	for _, s := range append(sides, hedgingRequests(t.Context(), immediate{}, time.Minute)...) {
 		if err := s.call(); err != nil {
 			t.Errorf("%s: %v", s.name, err)
 		}
 	}
 }
 
-func TestEveryHTTPSideSendsTheRequestOnceOverOneConnection(t *testing.T) {
+func TestRequestsAreSentOnceOverOneConnection(t *testing.T) {
 	var requests atomic.Int64
 	connections := map[string]bool{}
 	url, base := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		requests.Add(1)
-		connections[r.RemoteAddr] = true // one request at a time
+		connections[r.RemoteAddr] = true // no lock: requests are sequential
 		io.WriteString(w, "hello")
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -142,7 +144,7 @@ func TestEveryHTTPSideSendsTheRequestOnceOverOneConnection(t *testing.T) {
 		requests.Store(0)
 		for i := range 20 {
 			if err := s.call(); err != nil || requests.Load() != int64(i)+1 {
-				t.Fatalf("%s: request %d: error %v, the server saw %d", s.name, i+1, err, requests.Load())
+				t.Fatalf("%s: request %d: error %v, the server got %d requests", s.name, i+1, err, requests.Load())
 			}
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/failsafe-go/failsafe-go"
 	failsafebulkhead "github.com/failsafe-go/failsafe-go/bulkhead"
 	"github.com/failsafe-go/failsafe-go/ratelimiter"
-	uber "go.uber.org/ratelimit"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
@@ -20,12 +19,12 @@ import (
 
 var errFull, errLimited = errors.New("full"), errors.New("limited")
 
-// bulkheads let so many calls run at a time and refuse others.
+// bulkheads returns policies that let this many calls run concurrently and refuse others.
 func bulkheads(fn effector, limit int) []side {
 	call := func() (int, error) { return fn(ctx) }
 	ours := bulkhead.New(bulkhead.Config{Limit: limit})
-	tries := semaphore.NewWeighted(int64(limit))
-	places := make(chan struct{}, limit)
+	permits := semaphore.NewWeighted(int64(limit))
+	slots := make(chan struct{}, limit)
 	executor := failsafe.With(failsafebulkhead.New[int](uint(limit)))
 	twoStep := failsafebulkhead.New[int](uint(limit))
 	return []side{
@@ -40,20 +39,20 @@ func bulkheads(fn effector, limit int) []side {
 			return err
 		}},
 		{"semaphore", func() error {
-			if !tries.TryAcquire(1) {
+			if !permits.TryAcquire(1) {
 				return errFull
 			}
-			defer tries.Release(1)
+			defer permits.Release(1)
 			_, err := fn(ctx)
 			return err
 		}},
 		{"channel", func() error {
 			select {
-			case places <- struct{}{}:
+			case slots <- struct{}{}:
 			default:
 				return errFull
 			}
-			defer func() { <-places }()
+			defer func() { <-slots }()
 			_, err := fn(ctx)
 			return err
 		}},
@@ -71,31 +70,32 @@ func bulkheads(fn effector, limit int) []side {
 
 func bulkheadsOfOne(fn effector) []side { return bulkheads(fn, 1) }
 
-// queueing let so many calls run at a time and have the others wait until there is room or their ctx ends.
+// queueing returns policies that let this many calls run concurrently. Others wait until one
+// returns or their context ends.
 func queueing(fn effector, limit int) []side {
 	ours := bulkhead.New(bulkhead.Config{Limit: limit, Queue: 1 << 20})
-	waits := semaphore.NewWeighted(int64(limit))
-	places := make(chan struct{}, limit)
+	permits := semaphore.NewWeighted(int64(limit))
+	slots := make(chan struct{}, limit)
 	call := func() (int, error) { return fn(ctx) }
 	executor := failsafe.With(failsafebulkhead.NewBuilder[int](uint(limit)).WithMaxWaitTime(time.Hour).Build())
 	twoStep := failsafebulkhead.New[int](uint(limit))
 	return []side{
 		{"ours", func() error { _, err := bulkhead.Do(ctx, ours, fn); return err }},
 		{"semaphore", func() error {
-			if err := waits.Acquire(ctx, 1); err != nil {
+			if err := permits.Acquire(ctx, 1); err != nil {
 				return err
 			}
-			defer waits.Release(1)
+			defer permits.Release(1)
 			_, err := fn(ctx)
 			return err
 		}},
 		{"channel", func() error {
 			select {
-			case places <- struct{}{}:
+			case slots <- struct{}{}:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			defer func() { <-places }()
+			defer func() { <-slots }()
 			_, err := fn(ctx)
 			return err
 		}},
@@ -111,14 +111,15 @@ func queueing(fn effector, limit int) []side {
 	}
 }
 
-// full are sides that let one call in at a time, with no room left until release is called: each has let a call in that hangs.
+// full returns sides that admit one call at a time. Each one has admitted a call that hangs until
+// release is called.
 func full(sides func(effector) []side, fn effector) (filled []side, release func()) {
-	end, entered, hang := make(chan struct{}), make(chan struct{}), true
+	end, admitted, hang := make(chan struct{}), make(chan struct{}), true
 	filled = sides(func(ctx context.Context) (int, error) {
 		if !hang {
 			return fn(ctx)
 		}
-		entered <- struct{}{}
+		admitted <- struct{}{}
 		<-end
 		return 0, nil
 	})
@@ -126,23 +127,21 @@ func full(sides func(effector) []side, fn effector) (filled []side, release func
 	for _, s := range filled {
 		if s.name != "ours-two-step" { // it shares the bulkhead of ours
 			hanging.Go(s.call)
-			<-entered
+			<-admitted
 		}
 	}
 	hang = false
 	return filled, func() { close(end); hanging.Wait() }
 }
 
-const plenty = 1 << 40 // tokens: more than are taken
+const plenty = 1 << 40 // tokens: more than calls take
 
-// limiters let so many calls through in a second. What they are set to, no call is refused or waits; uber's, which knows no
-// burst to speak of, to the shortest time between calls.
+// limiters returns rate limiters with more tokens than calls take, so no call is refused or waits.
 func limiters(fn effector) []side {
 	const perSecond = 1e6
 	call := func() (int, error) { return fn(ctx) }
 	ours := ratelimit.New(ratelimit.Config{Rate: perSecond, Burst: plenty})
 	xtime := rate.NewLimiter(perSecond, plenty)
-	ubers := uber.New(1e9)
 	executor := failsafe.With(ratelimiter.NewBursty[int](plenty, time.Hour))
 	twoStep := ratelimiter.NewBursty[int](plenty, time.Hour)
 	return []side{
@@ -168,11 +167,6 @@ func limiters(fn effector) []side {
 			_, err := fn(ctx)
 			return err
 		}},
-		{"uber", func() error {
-			ubers.Take()
-			_, err := fn(ctx)
-			return err
-		}},
 		{"failsafe", func() error { _, err := executor.Get(call); return err }},
 		{"failsafe-two-step", func() error {
 			if !twoStep.TryAcquirePermit() {
@@ -184,7 +178,7 @@ func limiters(fn effector) []side {
 	}
 }
 
-// limited are limiters whose only token in an hour has been taken. uber's refuses nothing.
+// limited returns rate limiters whose only token in an hour has been taken.
 func limited(fn effector) []side {
 	call := func() (int, error) { return fn(ctx) }
 	ours := ratelimit.New(ratelimit.Config{Rate: 1.0 / 3600})
@@ -222,9 +216,9 @@ func limited(fn effector) []side {
 	return sides
 }
 
-const someCallers = 1000 // more than call at once
+const someCallers = 1000 // more than call concurrently
 
-// BenchmarkBulkhead is a call for which there is room.
+// BenchmarkBulkhead is a call within the limit.
 func BenchmarkBulkhead(b *testing.B) { run(b, bulkheads(succeed, someCallers)) }
 
 // BenchmarkBulkheadFull is a call that is refused.
@@ -234,10 +228,10 @@ func BenchmarkBulkheadFull(b *testing.B) {
 	run(b, sides)
 }
 
-// BenchmarkBulkheadQueue is a call that waits for its turn, if others run: one at a time.
+// BenchmarkBulkheadQueue is a call that waits if another one is running.
 func BenchmarkBulkheadQueue(b *testing.B) { run(b, queueing(succeed, 1)) }
 
-// BenchmarkRateLimit is a call that is let through at once.
+// BenchmarkRateLimit is a call that is admitted immediately.
 func BenchmarkRateLimit(b *testing.B) { run(b, limiters(succeed)) }
 
 // BenchmarkRateLimited is a call that is refused.

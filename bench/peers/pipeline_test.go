@@ -19,12 +19,12 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A pipeline is a whole call: a timeout, retry without waits, a breaker that opens after so many failures in a row, a timeout
-// for each attempt. None retries a refusal. compose gives a call that is made again and again, do makes one.
+// A pipeline is a timeout for the whole call, retry without waits, a breaker that opens after
+// consecutive failures, and a timeout for each attempt. None retries a refusal.
 type pipeline struct {
 	name    string
-	compose func(fn effector) func() error
-	do      func(fn effector) error
+	compose func(ctx context.Context, fn effector) func() error // returns a function that makes the call, any number of times
+	do      func(fn effector) error                             // makes one call
 }
 
 func pipelines() []pipeline {
@@ -43,7 +43,7 @@ func oursPipeline() pipeline {
 		breaker.New(breaker.Config{Consecutive: failures, OpenFor: time.Hour}),
 		timeout.After(attemptLimit),
 	}
-	return pipeline{"ours", func(fn effector) func() error {
+	return pipeline{"ours", func(ctx context.Context, fn effector) func() error {
 		call := resilience.Compose(fn, policies)
 		return func() error { _, err := call(ctx); return err }
 	}, func(fn effector) error {
@@ -59,21 +59,25 @@ func failsafePipeline() pipeline {
 		circuitbreaker.NewBuilder[int]().WithFailureThreshold(failures).WithDelay(time.Hour).Build(),
 		failsafetimeout.New[int](attemptLimit),
 	)
-	compose := func(fn effector) func() error {
+	compose := func(ctx context.Context, fn effector) func() error {
+		executor := executor
+		if ctx.Done() != nil {
+			executor = executor.WithContext(ctx)
+		}
 		call := func(e failsafe.Execution[int]) (int, error) { return fn(e.Context()) }
 		return func() error { _, err := executor.GetWithExecution(call); return err }
 	}
-	return pipeline{"failsafe", compose, func(fn effector) error { return compose(fn)() }}
+	return pipeline{"failsafe", compose, func(fn effector) error { return compose(ctx, fn)() }}
 }
 
-// assembledPipeline is what is written by hand of a library for each policy.
+// assembledPipeline is what users write with one library for each policy.
 func assembledPipeline() pipeline {
 	sony := gobreaker.NewCircuitBreaker[int](gobreaker.Settings{
 		Timeout:     time.Hour,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= failures },
 	})
 	options := []backoff.RetryOption{backoff.WithBackOff(&backoff.ZeroBackOff{}), backoff.WithMaxTries(attempts)}
-	do := func(fn effector) error {
+	do := func(ctx context.Context, fn effector) error {
 		ctx, cancel := context.WithTimeout(ctx, wholeLimit)
 		defer cancel()
 		attempt := func() (int, error) {
@@ -90,20 +94,23 @@ func assembledPipeline() pipeline {
 		}, options...)
 		return err
 	}
-	return pipeline{"gobreaker-backoff-context", func(fn effector) func() error { return func() error { return do(fn) } }, do}
+	return pipeline{"gobreaker-backoff-context", func(ctx context.Context, fn effector) func() error {
+		return func() error { return do(ctx, fn) }
+	}, func(fn effector) error { return do(ctx, fn) }}
 }
 
-func piped(fn effector) []side {
+// piped returns the pipelines around the effector, called with the context.
+func piped(ctx context.Context, fn effector) []side {
 	var sides []side
 	for _, p := range pipelines() {
-		sides = append(sides, side{p.name, p.compose(fn)})
+		sides = append(sides, side{p.name, p.compose(ctx, fn)})
 	}
 	return sides
 }
 
-// pipedOpen are the pipelines with their breaker open. The effector must fail.
+// pipedOpen returns pipelines whose breaker is open. The effector must fail.
 func pipedOpen(fn effector) []side {
-	sides := piped(fn)
+	sides := piped(ctx, fn)
 	for _, s := range sides {
 		for range failures {
 			s.call()
@@ -112,7 +119,8 @@ func pipedOpen(fn effector) []side {
 	return sides
 }
 
-// pipedTwice are the pipelines around an effector that fails twice and then succeeds, each call being told to made.
+// pipedTwice returns pipelines around an effector that fails twice and then succeeds. It calls made
+// each time.
 func pipedTwice(made func()) []side {
 	var sides []side
 	for _, p := range pipelines() {
@@ -130,7 +138,8 @@ func pipedTwice(made func()) []side {
 	return sides
 }
 
-// lengthened are pipelines of so many policies, each a retry: what another policy costs that has nothing to do.
+// lengthened returns pipelines of this many policies, each a retry: they show what another idle
+// policy costs.
 func lengthened(fn effector, policies int) []side {
 	var ours resilience.Pipeline
 	var theirs []failsafe.Policy[int]
@@ -141,29 +150,38 @@ func lengthened(fn effector, policies int) []side {
 	composed := resilience.Compose(fn, ours)
 	executor := failsafe.With(theirs...)
 	call := func() (int, error) { return fn(ctx) }
-	handmade := call
+	nested := call
 	for range policies {
-		inner := handmade
+		inner := nested
 		tries := backoff.WithMaxTries(attempts)
-		handmade = func() (int, error) { return backoff.Retry(ctx, inner, tries) }
+		nested = func() (int, error) { return backoff.Retry(ctx, inner, tries) }
 	}
 	return []side{
 		{"ours", func() error { _, err := composed(ctx); return err }},
 		{"failsafe", func() error { _, err := executor.Get(call); return err }},
-		{"backoff-v5", func() error { _, err := handmade(); return err }},
+		{"backoff-v5", func() error { _, err := nested(); return err }},
 	}
 }
 
-// BenchmarkPipeline is a call that succeeds at first.
-func BenchmarkPipeline(b *testing.B) { run(b, piped(succeed)) }
+// BenchmarkPipelineDoneRequest is a call that succeeds at the first attempt. Its effector waits on
+// its context, and the caller's context can be canceled, as a request's.
+func BenchmarkPipelineDoneRequest(b *testing.B) { run(b, piped(request(b), wait)) }
+
+// BenchmarkPipelineDone is the same under context.Background.
+func BenchmarkPipelineDone(b *testing.B) { run(b, piped(ctx, wait)) }
+
+// BenchmarkPipeline is a call that succeeds at the first attempt. Its effector doesn't call its
+// context's Done.
+func BenchmarkPipeline(b *testing.B) { run(b, piped(ctx, succeed)) }
 
 // BenchmarkPipelineOpen is a call that the breaker refuses.
 func BenchmarkPipelineOpen(b *testing.B) { run(b, pipedOpen(fail)) }
 
-// BenchmarkPipelineTwice is a call that fails twice and then succeeds, without a wait.
+// BenchmarkPipelineTwice is a call that fails twice and then succeeds, without waits.
 func BenchmarkPipelineTwice(b *testing.B) { run(b, pipedTwice(func() {})) }
 
-// BenchmarkLength is a call that succeeds at first, through pipelines of growing length.
+// BenchmarkLength is a call that succeeds at the first attempt, through pipelines of increasing
+// length.
 func BenchmarkLength(b *testing.B) {
 	for _, policies := range []int{1, 2, 4, 8, 16, 32} {
 		b.Run(fmt.Sprintf("policies=%d", policies), func(b *testing.B) {

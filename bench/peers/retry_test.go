@@ -17,8 +17,8 @@ import (
 
 const attempts = 3 // at most, the first included
 
-// retrying are the retries at their usual waits, which grow exponentially and are jittered where that is the default. The
-// schedules of backoff and sethvargo have state, so a call needs one of its own.
+// retrying returns the retries with their usual backoff: exponential, and with jitter if that is
+// the default. The schedules of backoff v4 and sethvargo have state, so each call creates one.
 func retrying(fn effector) []side {
 	call := func() (int, error) { return fn(ctx) }
 	policy := ours.New(ours.Config{MaxAttempts: attempts})
@@ -44,9 +44,9 @@ func retrying(fn effector) []side {
 	}
 }
 
-// retryingAtOnce are the retries without waits, around an effector that fails twice and then succeeds: how often the call
-// has been made is kept for each call. Each effector's call is told to made.
-func retryingAtOnce(made func()) []side {
+// retryingWithoutWait returns retries without waits, around an effector that fails twice and then
+// succeeds. It calls made each time.
+func retryingWithoutWait(made func()) []side {
 	twice := func() func() (int, error) {
 		n := 0
 		return func() (int, error) {
@@ -88,8 +88,8 @@ func retryingAtOnce(made func()) []side {
 	}
 }
 
-// BenchmarkRetry is a call that succeeds at first.
+// BenchmarkRetry is a call that succeeds at the first attempt.
 func BenchmarkRetry(b *testing.B) { run(b, retrying(succeed)) }
 
-// BenchmarkRetryTwice is a call that fails twice and then succeeds, without a wait.
-func BenchmarkRetryTwice(b *testing.B) { run(b, retryingAtOnce(func() {})) }
+// BenchmarkRetryTwice is a call that fails twice and then succeeds, without waits.
+func BenchmarkRetryTwice(b *testing.B) { run(b, retryingWithoutWait(func() {})) }

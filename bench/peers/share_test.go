@@ -9,8 +9,8 @@ import (
 	"github.com/effector-go/resilience/share"
 )
 
-// sharing are the ways to make one call of those that come at the same time. singleflight's Do has its callers wait however
-// their ctx fares; with DoChan they can leave.
+// sharing returns the ways to make one call for concurrent callers. With singleflight's Do callers
+// wait even if their context ends; with DoChan they can leave.
 func sharing(fn effector) []side {
 	const key = 1
 	ours := share.Calls(fn)
@@ -32,5 +32,5 @@ func sharing(fn effector) []side {
 	}
 }
 
-// BenchmarkShare is a call that others may share: of one caller it is the whole call, of several it may be another's.
+// BenchmarkShare is a call that concurrent callers share. With one caller, each call is a run.
 func BenchmarkShare(b *testing.B) { run(b, sharing(succeed)) }

@@ -6,11 +6,13 @@ import (
 
 	"github.com/failsafe-go/failsafe-go"
 	"github.com/failsafe-go/failsafe-go/adaptivethrottler"
+	"github.com/go-kratos/aegis/circuitbreaker/sre"
 
 	"github.com/effector-go/resilience/shed"
 )
 
-// shedding refuse a share of the calls, at random, by what came of the recent ones. aegis' and go-zero's breakers do no other.
+// shedding returns policies that refuse a random share of the calls. The share depends on the
+// results of recent calls.
 func shedding(fn effector) []side {
 	const window, most, few = time.Minute, 0.9, 10
 	call := func() (int, error) { return fn(ctx) }
@@ -18,7 +20,8 @@ func shedding(fn effector) []side {
 	builder := adaptivethrottler.NewBuilder[int]().WithFailureRateThreshold(0.5, few, window).WithMaxRejectionRate(most)
 	executor := failsafe.With(builder.Build())
 	twoStep := builder.Build()
-	sides := []side{
+	aegis := sre.NewBreaker(sre.WithWindow(window), sre.WithRequest(few))
+	return []side{
 		{"ours", func() error { _, err := shed.Do(ctx, ours, fn); return err }},
 		{"failsafe", func() error { _, err := executor.Get(call); return err }},
 		{"failsafe-two-step", func() error {
@@ -33,17 +36,24 @@ func shedding(fn effector) []side {
 			}
 			return err
 		}},
+		{"aegis", func() error {
+			if err := aegis.Allow(); err != nil {
+				aegis.MarkFailed()
+				return err
+			}
+			_, err := fn(ctx)
+			if err != nil {
+				aegis.MarkFailed()
+			} else {
+				aegis.MarkSuccess()
+			}
+			return err
+		}},
 	}
-	for _, s := range windowed(fn) {
-		if s.name == "aegis" || s.name == "gozero" {
-			sides = append(sides, s)
-		}
-	}
-	return sides
 }
 
-// overloaded are those of shedding after ten thousand failures: ours and failsafe's let one call in ten through, the others
-// next to none. The effector must fail.
+// overloaded returns the policies of shedding after ten thousand failures. Those of this library
+// and of failsafe-go admit one call in ten, and aegis nearly none. The effector must fail.
 func overloaded(fn effector) []side {
 	sides := shedding(fn)
 	for _, s := range sides {
@@ -54,8 +64,8 @@ func overloaded(fn effector) []side {
 	return sides
 }
 
-// BenchmarkShed is a call of a dependency that is well.
+// BenchmarkShed is a call to a healthy dependency.
 func BenchmarkShed(b *testing.B) { run(b, shedding(succeed)) }
 
-// BenchmarkShedRefused is a call of which nine in ten or more are refused.
+// BenchmarkShedRefused is a call to a failing dependency: at least nine in ten are refused.
 func BenchmarkShedRefused(b *testing.B) { run(b, overloaded(fail)) }

@@ -11,11 +11,14 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// limiting are the timeouts around the given effector.
-func limiting(fn effector) []side {
+// limiting returns the timeouts around the effector, called with the context.
+func limiting(ctx context.Context, fn effector) []side {
 	ours := timeout.After(time.Minute)
 	abandoning := timeout.New(timeout.Config{Limit: time.Minute, Abandon: 100})
 	executor := failsafe.With(failsafetimeout.New[int](time.Minute))
+	if ctx.Done() != nil {
+		executor = executor.WithContext(ctx)
+	}
 	call := func(e failsafe.Execution[int]) (int, error) { return fn(e.Context()) }
 	return []side{
 		{"ours", func() error { _, err := timeout.Do(ctx, ours, fn); return err }},
@@ -31,7 +34,7 @@ func limiting(fn effector) []side {
 	}
 }
 
-// inGoroutine is what is written by hand for effectors that ignore their ctx.
+// inGoroutine is what users write for effectors that ignore their context.
 func inGoroutine(ctx context.Context, limit time.Duration, fn effector) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -52,15 +55,11 @@ func inGoroutine(ctx context.Context, limit time.Duration, fn effector) (int, er
 	}
 }
 
-// done is an effector that asks for its ctx's end, as those that wait for something do.
-func done(ctx context.Context) (int, error) { ctx.Done(); return 1, nil }
+// BenchmarkTimeout is a call whose effector doesn't call its context's Done.
+func BenchmarkTimeout(b *testing.B) { run(b, limiting(ctx, succeed)) }
 
-// BenchmarkTimeout is a call whose effector does not wait for the end of its ctx; the rows that end in -done have one that does.
-func BenchmarkTimeout(b *testing.B) {
-	run(b, limiting(succeed))
-	waiting := limiting(done)
-	for i := range waiting {
-		waiting[i].name += "-done"
-	}
-	run(b, waiting)
-}
+// BenchmarkTimeoutDone is a call whose effector waits on its context.
+func BenchmarkTimeoutDone(b *testing.B) { run(b, limiting(ctx, wait)) }
+
+// BenchmarkTimeoutDoneRequest is the same with a context that can be canceled, as a request's.
+func BenchmarkTimeoutDoneRequest(b *testing.B) { run(b, limiting(request(b), wait)) }

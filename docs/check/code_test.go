@@ -24,27 +24,27 @@ import (
 	markdown "github.com/yuin/goldmark/ast"
 )
 
-// TestCodeOnPagesCompiles type-checks every go block of README.md and docs, which gofmt must leave as it is, and runs those that say what
-// they print.
-func TestCodeOnPagesCompiles(t *testing.T) {
+// TestPageCodeCompiles type-checks every go block of README.md and docs and runs those that say
+// what they print. It also requires that gofmt leaves each block unchanged.
+func TestPageCodeCompiles(t *testing.T) {
 	var all []part
 	for _, p := range pages(t) {
-		if p.path == "README.md" || path.Dir(p.path) == "docs" || path.Dir(p.path) == "docs/internals" {
+		if p.path == "README.md" || strings.HasPrefix(p.path, "docs/") {
 			all = append(all, parts(p)...)
 		}
 	}
 	if len(all) < 40 {
-		t.Fatalf("found %d pieces of code", len(all))
+		t.Fatalf("found %d parts", len(all))
 	}
 	packages := load(t, all)
 	for _, code := range all {
 		if formatted, err := format.Source([]byte(code.text)); err == nil && dense(string(formatted)) != dense(code.text) {
-			t.Errorf("%s:%d: not as gofmt has it:\n%s", code.page, code.line, formatted)
+			t.Errorf("%s:%d: gofmt would write:\n%s", code.page, code.line, formatted)
 		}
 		program, err := packages.check(code)
 		switch {
 		case code.broken && err == nil:
-			t.Errorf("%s:%d: compiles, though it says that it does not", code.page, code.line)
+			t.Errorf("%s:%d: compiles, but says that it does not", code.page, code.line)
 		case code.broken:
 		case err != nil:
 			t.Error(err)
@@ -52,24 +52,25 @@ func TestCodeOnPagesCompiles(t *testing.T) {
 			if want, ok := output(code.text); ok {
 				got, err := run(t, program)
 				if err != nil || got != want {
-					t.Errorf("%s:%d: printed (%v)\n%swant\n%s", code.page, code.line, err, got, want)
+					t.Errorf("%s:%d: printed (error %v)\n%swant\n%s", code.page, code.line, err, got, want)
 				}
 			}
 		}
 	}
 }
 
-// A part is code that is a scope of its own: a go block of a page, or one of several that a block shows beside each other.
+// A part is code with a scope of its own: a go block, or one of several parts that a block shows
+// for comparison.
 type part struct {
 	page   string
-	line   int // of the page, where the text begins
+	line   int // of the page, where the text starts
 	text   string
-	broken bool // says that it does not compile
+	broken bool // the page says that it does not compile
 }
 
-var beside = regexp.MustCompile(`^// (wrong|right|before|after)\b`)
+var partStart = regexp.MustCompile(`^// (wrong|right|before|after)\b`)
 
-// parts are the code of a page.
+// parts returns the code of a page.
 func parts(p *page) (found []part) {
 	p.each(func(n markdown.Node) {
 		block, ok := n.(*markdown.FencedCodeBlock)
@@ -78,40 +79,40 @@ func parts(p *page) (found []part) {
 		}
 		first := p.line(block.Lines().At(0).Start)
 		lines := strings.SplitAfter(string(block.Lines().Value(p.source)), "\n")
-		// begins are where parts begin; what stands before the first of them belongs to all.
-		var begins []int
+		// The lines before the first start belong to all parts.
+		var starts []int
 		for i, line := range lines {
-			if beside.MatchString(line) {
-				begins = append(begins, i)
+			if partStart.MatchString(line) {
+				starts = append(starts, i)
 			}
 		}
-		if len(begins) == 0 {
+		if len(starts) == 0 {
 			found = append(found, part{p.path, first, strings.Join(lines, ""), false})
 			return
 		}
-		for i, begin := range begins {
+		for i, start := range starts {
 			end := len(lines)
-			if i+1 < len(begins) {
-				end = begins[i+1]
+			if i+1 < len(starts) {
+				end = starts[i+1]
 			}
-			blank := strings.Repeat("\n", begin-begins[0]) // keeps the lines' numbers
+			blank := strings.Repeat("\n", start-starts[0]) // keeps line numbers right
 			found = append(found, part{
 				page:   p.path,
 				line:   first,
-				text:   strings.Join(lines[:begins[0]], "") + blank + strings.Join(lines[begin:end], ""),
-				broken: strings.Contains(lines[begin], "does not compile"),
+				text:   strings.Join(lines[:starts[0]], "") + blank + strings.Join(lines[start:end], ""),
+				broken: strings.Contains(lines[start], "does not compile"),
 			})
 		}
 	})
 	return found
 }
 
-// dense is the text without blank lines, of which a part of a block has some to keep the lines' numbers.
+// dense returns the text without blank lines, which parts have to keep line numbers right.
 func dense(text string) string { return blankLines.ReplaceAllString(text, "\n") }
 
 var blankLines = regexp.MustCompile(`\n\s*\n`)
 
-// output is what the code says it prints.
+// output returns what the code says it prints.
 func output(text string) (string, bool) {
 	_, comment, ok := strings.Cut(text, "// Output:\n")
 	if !ok {
@@ -126,21 +127,21 @@ func output(text string) (string, bool) {
 	return want.String(), true
 }
 
-// standard are the packages of the standard library that pages name without an import.
+// standard lists the packages of the standard library that code may use without an import.
 var standard = []string{
-	"bytes", "context", "database/sql", "errors", "fmt", "io", "log", "log/slog", "math", "math/rand/v2", "net", "net/http", "net/http/httptest",
-	"os", "sort", "strconv", "strings", "sync", "sync/atomic", "testing", "testing/synctest", "time",
+	"bytes", "context", "database/sql", "encoding/json", "errors", "fmt", "io", "log", "log/slog", "math", "math/rand/v2", "net", "net/http", "net/http/httptest",
+	"os", "sort", "strconv", "strings", "sync", "sync/atomic", "syscall", "testing", "testing/synctest", "time",
 }
 
 // packages are what code may import.
 type packages struct {
 	imports types.Importer
-	byName  map[string]string // the paths of those that need no import
+	byName  map[string]string // import paths of those that code may use without an import
 }
 
 var importLine = regexp.MustCompile(`(?m)^(?:import )?\t?(?:\w+ )?"([\w./-]+)"$`)
 
-// load has the go command compile the packages that the code may use.
+// load compiles the packages that the code may use.
 func load(t *testing.T, all []part) *packages {
 	t.Helper()
 	byName := map[string]string{}
@@ -189,7 +190,8 @@ func goList(t *testing.T, dir string, args ...string) string {
 	return string(out)
 }
 
-// check makes files of the code and of the prelude and type-checks them. They are a program, if there is no error.
+// check type-checks the code together with the prelude. If there is no error, the files are a
+// program.
 func (p *packages) check(code part) ([]*ast.File, error) {
 	fset := token.NewFileSet()
 	file, err := parse(fset, code)
@@ -206,7 +208,7 @@ func (p *packages) check(code part) ([]*ast.File, error) {
 			declared[name] = true
 		}
 	}
-	prelude := &ast.File{Name: ast.NewIdent("main")} // a file of its own, so that the code may import other packages by the same names
+	prelude := &ast.File{Name: ast.NewIdent("main")} // a separate file, so that the code can import other packages by the same names
 	for _, decl := range declarations {
 		if keep(decl, declared) {
 			prelude.Decls = append(prelude.Decls, decl)
@@ -222,13 +224,13 @@ func (p *packages) check(code part) ([]*ast.File, error) {
 		GoVersion: "go1.25",
 		Importer:  p.imports,
 		Error: func(err error) {
-			if e := err.(types.Error); !e.Soft { // soft: something is declared and not used
+			if e := err.(types.Error); !e.Soft { // soft: something is declared but not used
 				problems = append(problems, fmt.Sprintf("%s: %s", fset.Position(e.Pos), e.Msg))
 			}
 		},
 	}
 	info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
-	config.Check("main", fset, files, info) // its error is the first of the problems, or a soft one
+	config.Check("main", fset, files, info) // the error it returns is the first problem, or a soft one
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("%s", strings.Join(problems, "\n"))
 	}
@@ -244,7 +246,7 @@ var (
 	importBlock = regexp.MustCompile(`(?m)^import (\([^)]*\)|(\w+ )?"[^"]*")\n`)
 )
 
-// parse makes a file of the code, which is a file's declarations, or statements, or both.
+// parse makes a file of the code, which consists of declarations, statements, or both.
 func parse(fset *token.FileSet, code part) (*ast.File, error) {
 	if strings.HasPrefix(code.text, "package ") {
 		return parser.ParseFile(fset, path.Base(code.page), fmt.Sprintf("//line %s:%d\n%s", path.Base(code.page), code.line, code.text), parser.ParseComments)
@@ -259,7 +261,8 @@ func parse(fset *token.FileSet, code part) (*ast.File, error) {
 		file.Decls = append(file.Decls, &ast.FuncDecl{Name: ast.NewIdent("main"), Type: &ast.FuncType{Params: &ast.FieldList{}}, Body: &ast.BlockStmt{}})
 		return file, nil
 	}
-	// Declarations are lines from one that begins one to one that is a lone closing bracket, where there are functions among them.
+	// If the code has functions, declarations are moved out of main. A declaration ends with a line
+	// that is only a closing bracket.
 	var outside, inside strings.Builder
 	inside.WriteString("func main() {\n" + at(0))
 	hoist := function.MatchString(text)
@@ -290,7 +293,7 @@ func parse(fset *token.FileSet, code part) (*ast.File, error) {
 	return file, nil
 }
 
-// loosen lets a fragment do what only the end of a longer function could: return results, and leave a value unused.
+// loosen allows a fragment to return results and to leave a value unused.
 func loosen(body *ast.BlockStmt) {
 	replace := func(list []ast.Stmt) {
 		for i, statement := range list {
@@ -319,7 +322,8 @@ func loosen(body *ast.BlockStmt) {
 	})
 }
 
-// parsePrelude gives the declarations that code of the page may use: those of all pages, and in place of them the page's own.
+// parsePrelude returns the declarations that code on the page may use: those for all pages, unless
+// the page has its own.
 func parsePrelude(fset *token.FileSet, pagePath string) ([]ast.Decl, error) {
 	dir := filepath.Join("testdata", "prelude")
 	var decls []ast.Decl
@@ -347,7 +351,8 @@ func parsePrelude(fset *token.FileSet, pagePath string) ([]ast.Decl, error) {
 	return decls, nil
 }
 
-// names are what a declaration declares, a method by its type's name.
+// names returns the names that a declaration declares. For a method it returns the name of its
+// type.
 func names(decl ast.Decl) (list []string) {
 	switch decl := decl.(type) {
 	case *ast.FuncDecl:
@@ -376,7 +381,8 @@ func names(decl ast.Decl) (list []string) {
 	return list
 }
 
-// keep reports whether a declaration of the prelude is to be used, having taken out what is declared already.
+// keep removes what is already declared from a declaration of the prelude and reports whether
+// anything is left.
 func keep(decl ast.Decl, declared map[string]bool) bool {
 	general, ok := decl.(*ast.GenDecl)
 	if !ok {
@@ -396,7 +402,7 @@ func keep(decl ast.Decl, declared map[string]bool) bool {
 	return len(general.Specs) > 0
 }
 
-// addImports imports the packages that the file names and does not import itself.
+// addImports imports the packages that the file uses but doesn't import.
 func addImports(file *ast.File, byName map[string]string) {
 	named := map[string]bool{}
 	for _, spec := range file.Imports {
@@ -436,7 +442,7 @@ func packageName(importPath string) string {
 	return path.Base(versionEnd.ReplaceAllString(importPath, ""))
 }
 
-// dropUnusedImports takes out what the compiler would not let pass.
+// dropUnusedImports removes imports that the compiler would reject.
 func dropUnusedImports(file *ast.File, info *types.Info) {
 	used := map[string]bool{}
 	ast.Inspect(file, func(n ast.Node) bool {
@@ -456,7 +462,7 @@ func dropUnusedImports(file *ast.File, info *types.Info) {
 	}
 }
 
-// run runs the program and gives what it printed.
+// run runs the program and returns what it printed.
 func run(t *testing.T, program []*ast.File) (string, error) {
 	t.Helper()
 	dir := t.TempDir()

@@ -1,13 +1,25 @@
-// Package check has tests of the documentation: that its code compiles and prints what it says, that its links and those of doc comments
-// lead somewhere, that its words are spelled right, that each policy's page has the common outline and every field, and that the diagrams
-// are those of their sources.
+// Package check tests the documentation:
+//
+//   - the code on pages compiles, and prints what its Output comment says
+//   - links on pages and in doc comments resolve
+//   - words are spelled right, in American English
+//   - each policy's page has the common outline, and its tables list every field
+//   - every test that a page names exists
+//   - each diagram names the hash of the source that it was drawn from
+//
+// Run it with
 //
 //	go test -count=1 ./docs/check
 //
-// The pages lie outside of this module, so the go command does not see that they changed: hence -count=1, lest it answer from its cache.
+// The pages are outside this module, and the go command tracks only files within a test's module.
+// Without -count=1 it may answer from its cache although a page has changed.
 //
-// Code of a page is mostly a fragment. It is type-checked in a function, with the packages it names imported, and with the names that are
-// declared in testdata/prelude: those of common.go on every page, and in place of them those of a file with the page's name. Parts that
-// begin with a line "// wrong", "// right", "// before" or "// after" are scopes of their own, each with what stands before the first of
-// them; all must compile, unless the line says "does not compile", and then must not. A part that ends in "// Output:" is run.
+// Code on a page is usually a fragment. It is type-checked within a function that imports the
+// packages it names. It may use the names declared in testdata/prelude: those of common.go on every
+// page, replaced by those of a file with the page's name.
+//
+// A block may show several parts, each of which starts with a line "// wrong", "// right", "//
+// before", or "// after". Each part is a scope of its own, which begins with the lines before the
+// first part. A part must compile, unless that line says "does not compile": then it must not. A
+// part that ends in "// Output:" is run.
 package check

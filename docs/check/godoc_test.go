@@ -14,11 +14,12 @@ import (
 	"testing"
 )
 
-// docLink is [Name], [Type.Member], [package.Name] or [package.Type.Member] in a doc comment, a star before it allowed.
+// docLink matches [Name], [Type.Member], [package.Name], or [package.Type.Member] in a doc comment,
+// with or without a star.
 var docLink = regexp.MustCompile(`(?:^|[^\w\]])\[\*?([a-z]\w*\.)?([A-Z]\w*)(\.[A-Z]\w*)?\](?:[^(\w]|$)`)
 
-// TestDocLinksLeadSomewhere looks up what the doc comments of the module's packages link to.
-func TestDocLinksLeadSomewhere(t *testing.T) {
+// TestDocLinksResolve looks up what the doc comments of the root module's packages link to.
+func TestDocLinksResolve(t *testing.T) {
 	compiled := map[string]string{}
 	for line := range strings.Lines(goList(t, root, "-e", "-export", "-deps", "-f", "{{.ImportPath}} {{.Export}}", "./...")) {
 		if importPath, file, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
@@ -44,7 +45,7 @@ func TestDocLinksLeadSomewhere(t *testing.T) {
 			links++
 			importPath, ok := byName[link.pkg]
 			if !ok || compiled[importPath] == "" {
-				t.Errorf("%s: [%s]: no package that is imported", link.at, link.text)
+				t.Errorf("%s: [%s]: the package is not imported", link.at, link.text)
 				continue
 			}
 			pkg, err := imports.Import(importPath)
@@ -53,12 +54,12 @@ func TestDocLinksLeadSomewhere(t *testing.T) {
 			}
 			object := pkg.Scope().Lookup(link.name)
 			if object == nil {
-				t.Errorf("%s: [%s]: no such name", link.at, link.text)
+				t.Errorf("%s: [%s]: there is no such name", link.at, link.text)
 				continue
 			}
 			if link.member != "" {
 				if member, _, _ := types.LookupFieldOrMethod(object.Type(), true, pkg, link.member); member == nil {
-					t.Errorf("%s: [%s]: no such field or method", link.at, link.text)
+					t.Errorf("%s: [%s]: there is no such field or method", link.at, link.text)
 				}
 			}
 		}
@@ -68,13 +69,14 @@ func TestDocLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// A link is one of a doc comment.
+// A link is a link in a doc comment.
 type link struct {
 	at                      token.Position
 	text, pkg, name, member string
 }
 
-// linksIn finds the links in the comments of a package's files; those in indented lines are code.
+// linksIn returns the links in the comments of a package's files. It skips indented lines: they are
+// code.
 func linksIn(t *testing.T, dir string) (found []link) {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))

@@ -1,7 +1,12 @@
 package check
 
-// What code on the pages imports beside the standard library.
 import (
+	"bytes"
+	"go/parser"
+	"go/token"
+	"testing"
+
+	// The packages that code on the pages imports, except those of the standard library.
 	_ "github.com/avast/retry-go/v4"
 	_ "github.com/cenkalti/backoff/v4"
 	_ "github.com/cep21/circuit/v4/closers/hystrix"
@@ -11,3 +16,20 @@ import (
 
 	_ "github.com/effector-go/resilience"
 )
+
+// TestImportsAreOnPages fails if this module requires a library that no page imports any more.
+func TestImportsAreOnPages(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "imports_test.go", nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range file.Imports {
+		onPage := false
+		for _, p := range pages(t) {
+			onPage = onPage || bytes.Contains(p.source, []byte(spec.Path.Value))
+		}
+		if spec.Name != nil && !onPage {
+			t.Errorf("no page imports %s", spec.Path.Value)
+		}
+	}
+}

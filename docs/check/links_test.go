@@ -13,9 +13,9 @@ import (
 	"github.com/yuin/goldmark/ast"
 )
 
-// TestEveryLinkLeadsSomewhere looks for the file and the heading of each link within the repository. Links elsewhere are
-// only parsed: a test needs no network.
-func TestEveryLinkLeadsSomewhere(t *testing.T) {
+// TestPageLinksResolve looks for the file and the heading of each link within the repository.
+// Links to other sites are only parsed: a test needs no network.
+func TestPageLinksResolve(t *testing.T) {
 	all := pages(t)
 	links := 0
 	for _, p := range all {
@@ -45,7 +45,7 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// follow tells what is wrong with a link of the page, if anything.
+// follow returns what is wrong with a link of the page, or "".
 func follow(all map[string]*page, from *page, to string) (problem string) {
 	link, err := url.Parse(to)
 	switch {
@@ -53,13 +53,13 @@ func follow(all map[string]*page, from *page, to string) (problem string) {
 		return err.Error()
 	case link.Scheme == "https" || link.Scheme == "http":
 		if !strings.Contains(link.Host, ".") || strings.ContainsAny(to, " \t<>\"") {
-			return "no address of a page"
+			return "not an address of a page"
 		}
 		return ""
 	case link.Scheme != "" || link.Host != "":
-		return "neither of the repository nor of the web"
+		return "neither in the repository nor on the web"
 	case strings.HasPrefix(link.Path, "/"):
-		return "does not begin at the page"
+		return "must be relative to the page"
 	}
 	target := from.path
 	if link.Path != "" {
@@ -76,7 +76,7 @@ func follow(all map[string]*page, from *page, to string) (problem string) {
 	}
 	page, ok := all[target]
 	if !ok {
-		return "not a page that has headings"
+		return "not a page with headings"
 	}
 	if !anchors(page)[link.Fragment] {
 		return "no such heading"
@@ -84,7 +84,7 @@ func follow(all map[string]*page, from *page, to string) (problem string) {
 	return ""
 }
 
-// anchors are the names that GitHub gives to the headings of a page.
+// anchors returns the names that GitHub gives to the headings of a page.
 func anchors(p *page) map[string]bool {
 	names := map[string]bool{}
 	p.each(func(n ast.Node) {

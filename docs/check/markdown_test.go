@@ -17,17 +17,17 @@ import (
 // root is the folder of the repository.
 const root = "../.."
 
-// A page is a file in Markdown.
+// A page is a Markdown file.
 type page struct {
-	path   string // from the repository's root, with slashes
+	path   string // from the root of the repository, with slashes
 	source []byte
 	tree   ast.Node
 }
 
-// line is the number of the line in which the byte stands.
+// line returns the number of the line that contains the byte.
 func (p *page) line(offset int) int { return 1 + bytes.Count(p.source[:offset], []byte("\n")) }
 
-// pages reads every page of the repository, by its path.
+// pages reads every page of the repository and returns them by path.
 func pages(t *testing.T) map[string]*page {
 	t.Helper()
 	markdown := goldmark.New(goldmark.WithExtensions(extension.GFM))
@@ -47,12 +47,13 @@ func pages(t *testing.T) map[string]*page {
 		t.Fatal(err)
 	}
 	if found["README.md"] == nil || found["docs/breaker.md"] == nil {
-		t.Fatalf("found %d pages without README.md or docs/breaker.md", len(found))
+		t.Fatalf("%d pages, README.md or docs/breaker.md not among them", len(found))
 	}
 	return found
 }
 
-// walk calls visit with the path of each file of the repository, from its root and with slashes.
+// walk calls visit with the path of each file, from the root of the repository, with slashes. It
+// skips folders such as .git.
 func walk(visit func(path string) error) error {
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		switch {
@@ -73,7 +74,7 @@ func walk(visit func(path string) error) error {
 
 // each calls visit with every node of the page.
 func (p *page) each(visit func(ast.Node)) {
-	ast.Walk(p.tree, func(n ast.Node, entering bool) (ast.WalkStatus, error) { // visit makes no error
+	ast.Walk(p.tree, func(n ast.Node, entering bool) (ast.WalkStatus, error) { // the function returns no error
 		if entering {
 			visit(n)
 		}
@@ -81,7 +82,7 @@ func (p *page) each(visit func(ast.Node)) {
 	})
 }
 
-// words is the text of a node without its marks.
+// words returns the text of a node without its markup.
 func (p *page) words(n ast.Node) string {
 	var b strings.Builder
 	ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {

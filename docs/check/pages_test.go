@@ -23,9 +23,9 @@ var policies = []string{
 	"adaptive", "breaker", "budget", "bulkhead", "debounce", "hedge", "ratelimit", "retry", "share", "shed", "throttle", "timeout",
 }
 
-var outline = []string{"Usage", "Fields", "Errors", "Events", "Cost", "What people get wrong", "Sources"}
+var outline = []string{"Usage", "Fields", "Errors", "Events", "Cost", "Common mistakes", "Sources"}
 
-func TestPolicyPagesHaveOneOutline(t *testing.T) {
+func TestPolicyPagesHaveCommonOutline(t *testing.T) {
 	all := pages(t)
 	for _, name := range policies {
 		t.Run(name, func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestPolicyPagesHaveOneOutline(t *testing.T) {
 			})
 			common := slices.DeleteFunc(slices.Clone(headings), func(h string) bool { return !slices.Contains(outline, h) })
 			if !slices.Equal(common, outline) {
-				t.Errorf("headings are %q, must have %q in this order", headings, outline)
+				t.Errorf("headings are %q, want %q among them, in this order", headings, outline)
 			}
 			if !diagram {
 				t.Errorf("does not show diagrams/%s.svg", name)
@@ -58,9 +58,10 @@ func TestPolicyPagesHaveOneOutline(t *testing.T) {
 
 var fieldsCell = regexp.MustCompile(`^[A-Z]\w*$`)
 
-// TestTablesOfFieldsAreThoseOfConfig compares the tables whose first column is "field" with the packages' exported structs: each field
-// of a Config stands in one, and what stands in one is a field.
-func TestTablesOfFieldsAreThoseOfConfig(t *testing.T) {
+// TestFieldTablesMatchConfig compares the tables whose first column is "field" with the exported
+// structs of the package: each field of a Config must be in a table, and each name in a table must
+// be a field.
+func TestFieldTablesMatchConfig(t *testing.T) {
 	for _, p := range pages(t) {
 		dir := strings.TrimSuffix(strings.TrimPrefix(p.path, "docs/"), ".md")
 		switch dir {
@@ -77,7 +78,7 @@ func TestTablesOfFieldsAreThoseOfConfig(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		told := map[string]bool{}
+		listed := map[string]bool{}
 		p.each(func(n markdown.Node) {
 			table, ok := n.(*tables.Table)
 			if !ok || p.words(table.FirstChild().FirstChild()) != "field" {
@@ -85,22 +86,23 @@ func TestTablesOfFieldsAreThoseOfConfig(t *testing.T) {
 			}
 			for row := table.FirstChild().NextSibling(); row != nil; row = row.NextSibling() {
 				for _, name := range strings.Split(p.words(row.FirstChild()), ", ") {
-					told[name] = true
+					listed[name] = true
 					if fieldsCell.MatchString(name) && !config[name] && !other[name] {
-						t.Errorf("%s: %s is no field", p.path, name)
+						t.Errorf("%s: there is no field %s", p.path, name)
 					}
 				}
 			}
 		})
 		for name := range config {
-			if !told[name] {
+			if !listed[name] {
 				t.Errorf("%s: the field %s is in no table", p.path, name)
 			}
 		}
 	}
 }
 
-// fields are the names of the exported fields of a package's structs: of those whose name ends in Config, and of the others.
+// fields returns the names of the exported fields of a package's structs: those of structs whose
+// name ends in Config, and the others.
 func fields(dir string) (config, other map[string]bool, err error) {
 	config, other = map[string]bool{}, map[string]bool{}
 	entries, err := os.ReadDir(dir)
@@ -144,8 +146,7 @@ func fields(dir string) (config, other map[string]bool, err error) {
 	return config, other, nil
 }
 
-// TestEveryPictureIsShown by a page that describes it.
-func TestEveryPictureIsShown(t *testing.T) {
+func TestPagesShowEveryPicture(t *testing.T) {
 	shown := map[string]bool{}
 	for _, p := range pages(t) {
 		p.each(func(n markdown.Node) {

@@ -9,9 +9,12 @@ import (
 	"github.com/golangci/misspell"
 )
 
-// TestWordsAreSpelledRight has misspell read every page, every Go file (its names too: they are words) and every diagram's source.
-func TestWordsAreSpelledRight(t *testing.T) {
+// TestSpellingIsAmerican reads every page, every Go file (its names are words too), and every
+// diagram's source.
+func TestSpellingIsAmerican(t *testing.T) {
 	spelling := misspell.New()
+	spelling.AddRuleList(misspell.DictAmerican)
+	spelling.Compile()
 	files := 0
 	err := walk(func(path string) error {
 		if !slices.Contains([]string{".md", ".go", ".d2", ".tmpl"}, filepath.Ext(path)) {
@@ -24,7 +27,7 @@ func TestWordsAreSpelledRight(t *testing.T) {
 		}
 		_, mistakes := spelling.Replace(string(text))
 		for _, m := range mistakes {
-			t.Errorf("%s:%d: %q, should be %q", path, m.Line, m.Original, m.Corrected)
+			t.Errorf("%s:%d: %q, want %q", path, m.Line, m.Original, m.Corrected)
 		}
 		return nil
 	})

@@ -14,12 +14,13 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// newClient gives a client that tells out what its policies do. All of it but the telling is what a program would have.
+// newClient returns a client that prints what its policies do. Apart from the printing, it is what a
+// program would use.
 func newClient(out io.Writer) *http.Client {
 	retries := budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 10})
 	return &http.Client{Transport: resiliencehttp.NewTransport(resiliencehttp.Config{
-		Base: tellingTransport{http.DefaultTransport.(*http.Transport).Clone(), out},
-		Key:  func(req *http.Request) string { return req.URL.Path }, // each scene begins anew; the default is the host
+		Base: printingTransport{http.DefaultTransport.(*http.Transport).Clone(), out},
+		Key:  func(req *http.Request) string { return req.URL.Path }, // separate policies per scene; the default is per host
 		Policies: func(key string) resilience.Policy {
 			return resilience.Pipeline{
 				timeout.After(10 * time.Second), // all attempts and the waits between them
@@ -38,13 +39,13 @@ func newClient(out io.Writer) *http.Client {
 	})}
 }
 
-// tellingTransport tells of each attempt.
-type tellingTransport struct {
+// printingTransport prints the result of each attempt.
+type printingTransport struct {
 	*http.Transport
 	out io.Writer
 }
 
-func (t tellingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+func (t printingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	response, err := t.Transport.RoundTrip(req)
 	number := retry.Attempt(req.Context())
 	if err != nil {

@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"context"
 	"regexp"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/effector-go/resilience/examples/internal/program"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestTheProgramTellsWhatHappens attempt by attempt, the same each time but for how long a breaker will still be open.
-func TestTheProgramTellsWhatHappens(t *testing.T) {
+// The output is the same each time, except for how long a breaker stays open.
+func TestRunPrintsEachAttempt(t *testing.T) {
 	const want = `
 1. A GET that is answered 503 twice is sent again, after the server's Retry-After.
    GET /flaky
@@ -21,31 +24,31 @@ func TestTheProgramTellsWhatHappens(t *testing.T) {
       attempt 2: 503 Service Unavailable
       retry: waits 1.01s
       attempt 3: 200 OK
-   the caller gets 200 OK: "here you are"
+   the caller gets 200 OK: "hello"
 
-2. A POST that is answered 500 is sent once, and its answer is the caller's.
+2. A POST that is answered 500 is sent once: the caller gets the response.
    POST /order
       attempt 1: 500 Internal Server Error
    the caller gets 500 Internal Server Error: "order 1 may have been placed"
 
-3. With an Idempotency-Key it may be sent again.
+3. With an Idempotency-Key the POST is sent again.
    POST /order
       attempt 1: 500 Internal Server Error
       retry: waits 10ms
       attempt 2: 200 OK
    the caller gets 200 OK: "placed"
 
-4. A Retry-After of a year is not waited for: the answer comes at once.
+4. A Retry-After of a year isn't waited for: the caller gets the response immediately.
    GET /maintenance
       attempt 1: 503 Service Unavailable
    the caller gets 503 Service Unavailable: "back next year"
 
-5. A body may take longer than an attempt: the limit ends with the headers.
+5. A body may take longer than an attempt: the attempt's limit ends with the headers.
    GET /stream
       attempt 1: 200 OK
    the caller gets 200 OK: "0123"
 
-6. A server that hangs up opens the breaker, and calls are refused without a request.
+6. A server that drops connections opens the breaker: calls are refused without a request.
    GET /down
       attempt 1: EOF
       retry: waits 10ms
@@ -65,19 +68,43 @@ func TestTheProgramTellsWhatHappens(t *testing.T) {
    GET /down
    the caller gets the error: Get "/down": breaker /down: open, retry in TIME
 `
-	var out bytes.Buffer
-	if err := run(t.Context(), &out); err != nil {
-		t.Fatal(err)
+	var stdout, stderr bytes.Buffer
+	if status := program.Run(t.Context(), "httpclient", run, nil, &stdout, &stderr); status != 0 || stderr.Len() > 0 {
+		t.Fatalf("exit status %d:\n%s", status, &stderr)
 	}
-	if got := regexp.MustCompile(`retry in [\d.]+m?s`).ReplaceAllString(out.String(), "retry in TIME"); got != want {
-		t.Errorf("%s", got)
+	if got := regexp.MustCompile(`retry in [\d.]+m?s`).ReplaceAllString(stdout.String(), "retry in TIME"); got != want {
+		t.Errorf("got:\n%s", got)
 	}
 }
 
-func TestTheProgramEndsWhenItIsInterrupted(t *testing.T) {
+func TestRunStopsWhenInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := run(ctx, &bytes.Buffer{}); err != context.Canceled {
-		t.Error(err)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	stopper := writerFunc(func(p []byte) (int, error) {
+		if bytes.Contains(p, []byte("retry: waits")) {
+			cancel()
+		}
+		return stdout.Write(p)
+	})
+	if status := program.Run(ctx, "httpclient", run, nil, stopper, &stderr); status != 130 {
+		t.Errorf("exit status %d, want 130:\n%s", status, &stderr)
+	}
+	if got := stdout.String(); !strings.Contains(got, "attempt 1: 503") || strings.Contains(got, "attempt 2") {
+		t.Errorf("want the first attempt and no second one, got:\n%s", got)
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestRunReportsUsageErrors(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if status := program.Run(t.Context(), "httpclient", run, []string{"quick"}, &stdout, &stderr); status != 2 {
+		t.Errorf("exit status %d, want 2", status)
+	}
+	if want := `unexpected argument "quick"`; !strings.Contains(stderr.String(), want) || stdout.Len() > 0 {
+		t.Errorf("got the error %q and the output %q, want an error with %q", &stderr, &stdout, want)
 	}
 }

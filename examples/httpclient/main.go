@@ -1,8 +1,9 @@
-// Command httpclient calls a flaky server of its own through resiliencehttp and prints what happened, attempt by attempt.
+// Command httpclient calls a flaky server through resiliencehttp and prints what happens, attempt by
+// attempt. It takes about four seconds.
 //
 //	go run ./examples/httpclient
 //
-// The client is in client.go, what the server does wrong in server.go.
+// The client is in client.go, the server and its faults are in server.go.
 package main
 
 import (
@@ -10,53 +11,44 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/signal"
 	"strings"
 	"time"
+
+	"github.com/effector-go/resilience/examples/internal/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if len(os.Args) > 1 {
-		fmt.Fprintln(os.Stderr, "httpclient: takes no arguments")
-		os.Exit(2)
-	}
-	if err := run(ctx, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "httpclient:", err)
-		os.Exit(1)
-	}
-}
+func main() { program.Main("httpclient", run) }
 
-// A scene is one call and what it shows.
+// A scene is a call and what it shows.
 type scene struct {
 	title        string
 	method, path string
-	key          string // sent as Idempotency-Key
-	limit        time.Duration
-	times        int
+	key          string        // sent as Idempotency-Key
+	limit        time.Duration // deadline of the caller
+	times        int           // default 1
 }
 
 var scenes = []scene{
 	{title: "A GET that is answered 503 twice is sent again, after the server's Retry-After.", method: "GET", path: "/flaky"},
-	{title: "A POST that is answered 500 is sent once, and its answer is the caller's.", method: "POST", path: "/order"},
-	{title: "With an Idempotency-Key it may be sent again.", method: "POST", path: "/order", key: "order-1754"},
-	{title: "A Retry-After of a year is not waited for: the answer comes at once.", method: "GET", path: "/maintenance", limit: 2 * time.Second},
-	{title: "A body may take longer than an attempt: the limit ends with the headers.", method: "GET", path: "/stream"},
-	{title: "A server that hangs up opens the breaker, and calls are refused without a request.", method: "GET", path: "/down", times: 4},
+	{title: "A POST that is answered 500 is sent once: the caller gets the response.", method: "POST", path: "/order"},
+	{title: "With an Idempotency-Key the POST is sent again.", method: "POST", path: "/order", key: "order-1754"},
+	{title: "A Retry-After of a year isn't waited for: the caller gets the response immediately.", method: "GET", path: "/maintenance", limit: 2 * time.Second},
+	{title: "A body may take longer than an attempt: the attempt's limit ends with the headers.", method: "GET", path: "/stream"},
+	{title: "A server that drops connections opens the breaker: calls are refused without a request.", method: "GET", path: "/down", times: 4},
 }
 
-// run plays the scenes and writes what happens.
-func run(ctx context.Context, out io.Writer) error {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if err := program.NewFlags("httpclient").Parse(args, stderr); err != nil {
+		return err
+	}
 	server := newServer()
 	defer server.Close()
-	client := newClient(out)
+	client := newClient(stdout)
 	defer client.CloseIdleConnections()
 	for i, s := range scenes {
-		fmt.Fprintf(out, "\n%d. %s\n", i+1, s.title)
+		fmt.Fprintf(stdout, "\n%d. %s\n", i+1, s.title)
 		for range max(1, s.times) {
-			if err := s.play(ctx, client, server.URL, out); err != nil {
+			if err := s.play(ctx, client, server.URL, stdout); err != nil {
 				return err
 			}
 		}
@@ -64,17 +56,19 @@ func run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
+// play makes a call. It returns an error only if the example can't go on.
 func (s scene) play(ctx context.Context, client *http.Client, url string, out io.Writer) error {
+	limited := ctx
 	if s.limit > 0 {
-		limited, cancel := context.WithTimeout(ctx, s.limit)
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, s.limit)
 		defer cancel()
-		ctx = limited
 	}
 	var body io.Reader
 	if s.method == http.MethodPost {
 		body = strings.NewReader("two books")
 	}
-	req, err := http.NewRequestWithContext(ctx, s.method, url+s.path, body)
+	req, err := http.NewRequestWithContext(limited, s.method, url+s.path, body)
 	if err != nil {
 		return err
 	}

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// newServer starts a server on loopback that does everything wrong, each thing on a path of its own.
+// newServer starts a server on loopback that has one fault per path.
 func newServer() *httptest.Server {
-	s := &script{requests: map[string]int{}}
+	s := &counter{requests: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /flaky", func(w http.ResponseWriter, r *http.Request) {
 		if s.count("/flaky") < 3 {
@@ -20,7 +20,7 @@ func newServer() *httptest.Server {
 			http.Error(w, "overloaded", http.StatusServiceUnavailable)
 			return
 		}
-		io.WriteString(w, "here you are")
+		io.WriteString(w, "hello")
 	})
 	mux.HandleFunc("POST /order", func(w http.ResponseWriter, r *http.Request) {
 		if n := s.count("/order"); n < 3 {
@@ -53,15 +53,16 @@ func newServer() *httptest.Server {
 	return server
 }
 
-// A script counts the requests for each path.
-type script struct {
+// A counter counts the requests to each path.
+type counter struct {
 	mu       sync.Mutex
 	requests map[string]int
 }
 
-func (s *script) count(path string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests[path]++
-	return s.requests[path]
+// count returns the number of requests to the path, including this one.
+func (c *counter) count(path string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[path]++
+	return c.requests[path]
 }

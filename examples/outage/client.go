@@ -4,123 +4,143 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/adaptive"
 	"github.com/effector-go/resilience/breaker"
-	"github.com/effector-go/resilience/hedge"
+	"github.com/effector-go/resilience/budget"
 	"github.com/effector-go/resilience/retry"
 	"github.com/effector-go/resilience/timeout"
 )
 
-// patience is how many units a user waits for an answer that is still of use.
-const patience = 3
+// Every client has the same limits: a caller waits for as long as its patience lasts, an attempt may
+// take a quarter of that, and a call has at most four attempts.
+const (
+	patience     = 2 * time.Second
+	attemptLimit = 500 * time.Millisecond
+	attempts     = 4
+)
 
-// naive gives the client that many programs have: a long timeout, and up to three retries at once after a failure.
-func naive(transport http.RoundTripper, url string, unit time.Duration) func(context.Context) error {
-	client := &http.Client{Transport: transport, Timeout: 2 * unit}
-	return func(ctx context.Context) (err error) {
-		for range 4 {
-			var p page
-			if p, err = get(ctx, client, url); err == nil {
-				err = checkStatus(p)
+// An effector is the call that a client makes.
+type effector = resilience.Effector[page]
+
+// A clientFunc returns a client's call around get. Its breaker, if it has one, reports to onStateChange.
+type clientFunc func(get effector, onStateChange func(breaker.Transition)) effector
+
+// naive is the client that many programs have: a timeout for the call, a timeout for each attempt, and
+// retries with exponential backoff and full jitter.
+func naive(get effector, _ func(breaker.Transition)) effector {
+	attempt := func(ctx context.Context) (page, error) {
+		ctx, cancel := context.WithTimeout(ctx, attemptLimit)
+		defer cancel()
+		return get(ctx)
+	}
+	return func(ctx context.Context) (page, error) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		backoff := 100 * time.Millisecond
+		for n := 1; ; n++ {
+			p, err := attempt(ctx)
+			if err == nil || n == attempts {
+				return p, err
 			}
-			if err == nil || ctx.Err() != nil {
-				break
+			select {
+			case <-time.After(rand.N(backoff)):
+			case <-ctx.Done():
+				return p, err
 			}
+			backoff *= 2
 		}
-		return err
 	}
 }
 
-// guarded gives the client that calls through a pipeline. Its breaker tells onStateChange what it does.
-func guarded(transport http.RoundTripper, url string, unit time.Duration, onStateChange func(breaker.Transition)) func(context.Context) error {
-	return through(transport, url, // outermost first
-		timeout.After(patience*unit), // the whole call
-		retries(unit),
-		guard(unit, onStateChange),
-		timeout.After(unit), // each attempt
-	)
-}
-
-// companions gives the client whose pipeline has a hedge and an adaptive limit too.
-func companions(transport http.RoundTripper, url string, unit time.Duration, onStateChange func(breaker.Transition)) func(context.Context) error {
-	return through(transport, url,
-		timeout.After(patience*unit),
-		retries(unit),
-		hedge.New(hedge.Config{ // starts slow attempts again, for 5 % more of them at most
-			Quantile:   0.95,
-			MinSamples: 50,
+// pipeline is the client that calls through policies. To what the naive client does it adds a budget
+// for retries and a breaker.
+func pipeline(get effector, onStateChange func(breaker.Transition)) effector {
+	return get.With( // outermost first
+		timeout.After(patience),
+		retry.New(retry.Config{
+			MaxAttempts: attempts,
+			Budget:      newBudget(),
 		}),
-		guard(unit, onStateChange),                    // hears of each start
-		adaptive.New(adaptive.Config{Name: "outage"}), // as many at once as the server takes without a queue
-		timeout.After(unit),
+		newBreaker(onStateChange),
+		timeout.After(attemptLimit),
 	)
 }
 
-// through gives a client that calls through the policies.
-func through(transport http.RoundTripper, url string, policies ...resilience.Policy) func(context.Context) error {
-	client := &http.Client{Transport: transport}
-	getPage := resilience.Effector[page](func(ctx context.Context) (page, error) {
-		return get(ctx, client, url)
-	})
-	call := getPage.Check(checkStatus).With(policies...)
-	return func(ctx context.Context) error {
-		_, err := call(ctx)
-		return err
-	}
+func newBudget() *budget.Budget {
+	return budget.New(budget.Config{Ratio: 0.1}) // one retry for ten calls
 }
 
-func retries(unit time.Duration) *retry.Retry {
-	return retry.New(retry.Config{
-		MaxAttempts: 3,
-		Backoff:     retry.FullJitter(unit/10, unit),
-	})
-}
-
-func guard(unit time.Duration, onStateChange func(breaker.Transition)) *breaker.Breaker {
+func newBreaker(onStateChange func(breaker.Transition)) *breaker.Breaker {
 	return breaker.New(breaker.Config{
 		Name:          "outage",
 		FailureRate:   0.5,
-		SlowRate:      0.5,
-		SlowCall:      unit / 2, // a slower answer is of no use to our callers
-		Window:        2 * unit,
-		MinCalls:      5,
-		OpenFor:       unit / 2,
-		MaxOpenFor:    unit,
+		Window:        2 * time.Second,
+		OpenFor:       time.Second,
+		MaxOpenFor:    2 * time.Second,
 		OnStateChange: onStateChange,
 	})
 }
 
-// A page is an answer of the server, read to its end.
+// budgetOnly is the naive client with a budget for retries.
+func budgetOnly(get effector, _ func(breaker.Transition)) effector {
+	return get.With(
+		timeout.After(patience),
+		retry.New(retry.Config{MaxAttempts: attempts, Budget: newBudget()}),
+		timeout.After(attemptLimit),
+	)
+}
+
+// breakerOnly is the naive client with a breaker.
+func breakerOnly(get effector, onStateChange func(breaker.Transition)) effector {
+	return get.With(
+		timeout.After(patience),
+		retry.New(retry.Config{MaxAttempts: attempts}),
+		newBreaker(onStateChange),
+		timeout.After(attemptLimit),
+	)
+}
+
+// limitOnly is the naive client with an adaptive limit of concurrent attempts.
+func limitOnly(get effector, _ func(breaker.Transition)) effector {
+	return get.With(
+		timeout.After(patience),
+		retry.New(retry.Config{MaxAttempts: attempts}),
+		adaptive.New(adaptive.Config{Name: "outage"}),
+		timeout.After(attemptLimit),
+	)
+}
+
+// A page is a response, read to its end.
 type page struct {
 	status int
 	body   []byte
 }
 
-// get reads the body and closes it before it returns: the ctx of an attempt ends with the attempt, and an
-// *http.Response that outlived it could not be read. (An effector that does return something to be closed would have
-// [resilience.Discard] as its outermost policy.)
-func get(ctx context.Context, client *http.Client, url string) (page, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return page{}, err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return page{}, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	return page{response.StatusCode, body}, err
-}
-
-// checkStatus turns an answer that means failure into an error.
-func checkStatus(p page) error {
-	if p.status >= 500 {
-		return fmt.Errorf("server answered %d %s", p.status, http.StatusText(p.status))
-	}
-	return nil
+// getter returns an effector that gets the page at url. A response that reports a failure is an error.
+func getter(client *http.Client, url string) effector {
+	get := effector(func(ctx context.Context) (page, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return page{}, err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return page{}, err
+		}
+		// The context of an attempt ends with the attempt, so the body must be read here.
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		return page{response.StatusCode, body}, err
+	})
+	return get.Check(func(p page) error {
+		if p.status >= 500 {
+			return fmt.Errorf("server answered %d %s", p.status, http.StatusText(p.status))
+		}
+		return nil
+	})
 }

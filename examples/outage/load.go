@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -9,12 +10,69 @@ import (
 	"github.com/effector-go/resilience/breaker"
 )
 
+// A phase is a part of the run.
+type phase int
+
+const (
+	before  phase = iota // the server is healthy
+	trouble              // the server is slow
+	after                // the server is healthy again
+	phases
+)
+
+func (p phase) String() string {
+	return [...]string{"healthy", "10x slower", "healthy again"}[p]
+}
+
+const beforeLength = 5 * time.Second
+
+// span returns when a phase begins and ends.
+func (c config) span(p phase) (begin, end time.Duration) {
+	ends := [...]time.Duration{0, beforeLength, beforeLength + c.trouble, c.total()}
+	return ends[p], ends[p+1]
+}
+
+func (c config) total() time.Duration { return beforeLength + c.trouble + c.after }
+
+func (c config) phaseAt(elapsed time.Duration) phase {
+	for p := before; p < after; p++ {
+		if _, end := c.span(p); elapsed < end {
+			return p
+		}
+	}
+	return after
+}
+
+// rate returns the number of calls per second of each client.
+func (c config) rate() float64 { return c.load * capacity }
+
 // A result is what a run measured. All times count from its start.
 type result struct {
 	cfg     config
-	end     time.Duration // when the last call was started, or the run was stopped
-	clients []*client     // the naive one, the guarded one, and that with the companions if there is one
+	end     time.Duration // of the script, or when the run was stopped
+	clients []*client
 }
+
+// A client calls its own server, and records its calls.
+type client struct {
+	name     string
+	call     effector
+	arrivals []time.Duration // of its requests at the server
+
+	mu     sync.Mutex // guards what follows: a change may come from the breaker's timer
+	calls  []call
+	states []change // of its breaker, beginning with the first state; empty without a breaker
+}
+
+// A call has ended with an answer or an error.
+type call struct {
+	at   time.Duration // when it was due
+	took time.Duration // from then to the answer or error
+	ok   bool
+}
+
+// good reports whether the caller got an answer while it still waited for one.
+func (c call) good() bool { return c.ok && c.took <= patience }
 
 // A change is a new state of a breaker.
 type change struct {
@@ -22,110 +80,111 @@ type change struct {
 	state breaker.State
 }
 
-// A client makes calls to a server of its own, and records them.
-type client struct {
-	name     string
-	do       func(context.Context) error
-	requests []time.Duration // when each arrived at the server
-
-	mu      sync.Mutex // guards what follows: a change may come from the breaker's timer
-	calls   []call
-	breaker []change // beginning with its first state; none if it has no breaker
+// A network connects clients to their servers.
+type network struct {
+	listen func() (net.Listener, error)
+	dial   func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// A call is one that ended, with an answer or with an error.
-type call struct {
-	at   time.Duration // when it was due
-	took time.Duration // from then to the answer or error
-	ok   bool
+// loopback is the real network of this machine.
+var loopback = network{
+	listen: func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") },
+	dial:   new(net.Dialer).DialContext,
 }
 
-// makers are those of the clients, by their names.
-func makers(cfg config) (names []string, makes []maker) {
-	names, makes = []string{"naive", "pipeline"}, []maker{nil, guarded}
-	if cfg.companions {
-		names, makes = append(names, "companions"), append(makes, companions)
-	}
-	return names, makes
-}
-
-// A maker makes a client with a breaker that tells what it does.
-type maker func(transport http.RoundTripper, url string, unit time.Duration, onStateChange func(breaker.Transition)) func(context.Context) error
-
-// measure runs the script against the clients until its end, or until ctx is done. It tells progress how far it is.
-func measure(ctx context.Context, cfg config, progress func(elapsed time.Duration)) (*result, error) {
-	start := time.Now()
-	transport := &http.Transport{MaxIdleConnsPerHost: maxRate}
+// measure runs the clients until the end of the script or until ctx is done. It calls progress with
+// the time since the start.
+func measure(ctx context.Context, cfg config, network network, progress func(elapsed time.Duration)) (*result, error) {
+	transport := &http.Transport{DialContext: network.dial, MaxIdleConnsPerHost: queueSize}
 	defer transport.CloseIdleConnections()
+	start := time.Now()
 	r := &result{cfg: cfg}
 	var servers []*server
-	names, makes := makers(cfg)
-	for i, name := range names {
-		s, err := serve(start, cfg)
+	for _, spec := range cfg.clients() {
+		listener, err := network.listen()
 		if err != nil {
 			return nil, err
 		}
+		s := serve(listener, start, cfg)
 		defer s.close()
 		servers = append(servers, s)
-		c := &client{name: name}
-		if makes[i] == nil {
-			c.do = naive(transport, s.url, cfg.unit)
-		} else {
-			c.breaker = []change{{0, breaker.Closed}}
-			c.do = makes[i](transport, s.url, cfg.unit, func(t breaker.Transition) { c.changed(t.At.Sub(start), t.To) })
+		c := &client{name: spec.name}
+		if spec.breaker {
+			c.states = []change{{0, breaker.Closed}}
 		}
+		get := getter(&http.Client{Transport: transport}, "http://"+listener.Addr().String())
+		c.call = spec.new(get, func(t breaker.Transition) { c.changed(t.At.Sub(start), t.To) })
 		r.clients = append(r.clients, c)
 	}
 
 	r.end = load(ctx, start, cfg, r.clients, progress)
 	for i, c := range r.clients {
-		r.clients[i] = c.done(servers[i].arrivals())
+		r.clients[i] = c.recorded(servers[i].arrived())
 	}
 	return r, nil
+}
+
+// A spec describes a client.
+type spec struct {
+	name    string
+	new     clientFunc
+	breaker bool
+}
+
+// clients returns the clients that the flags ask for.
+func (c config) clients() []spec {
+	specs := []spec{{"naive", naive, false}, {"pipeline", pipeline, true}}
+	if c.parts {
+		specs = append(specs, spec{"budget only", budgetOnly, false}, spec{"breaker only", breakerOnly, true}, spec{"limit only", limitOnly, false})
+	}
+	return specs
 }
 
 // changed records a new state of the client's breaker.
 func (c *client) changed(at time.Duration, state breaker.State) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.breaker = append(c.breaker, change{at, state})
+	c.states = append(c.states, change{at, state})
 }
 
-// done gives the client as it is when its run is over: its breaker may go on to tell, and nobody looks there any more.
-func (c *client) done(requests []time.Duration) *client {
+// recorded returns a copy of the client with its records, which its breaker no longer changes.
+func (c *client) recorded(arrivals []time.Duration) *client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return &client{name: c.name, requests: requests, calls: c.calls, breaker: c.breaker}
+	return &client{name: c.name, arrivals: arrivals, calls: c.calls, states: c.states}
 }
 
-// load starts a call of each client at fixed instants, however long earlier calls take: users do not wait for one another. It
-// returns when the last call has ended: the time of the last start, or of ctx's end.
+// load starts a call of each client at fixed instants, however long earlier calls take: callers don't
+// wait for each other. If ctx ends, it starts no more calls. It returns when the last call has ended:
+// the end of the script, or the time at which ctx ended.
 func load(ctx context.Context, start time.Time, cfg config, clients []*client, progress func(time.Duration)) time.Duration {
 	var calls sync.WaitGroup
 	defer calls.Wait()
-	every := time.Second / time.Duration(cfg.rate)
-	for at := time.Duration(0); at < total(cfg.unit); at += every {
+	// An interrupted call would be neither good nor bad, and long calls are the likely ones to be
+	// interrupted. So all calls run to their end.
+	uninterrupted := context.WithoutCancel(ctx)
+	interval := time.Duration(float64(time.Second) / cfg.rate())
+	for at := time.Duration(0); at < cfg.total(); at += interval {
 		select {
 		case <-time.After(time.Until(start.Add(at))):
 		case <-ctx.Done():
-			return time.Since(start)
+		}
+		if ctx.Err() != nil {
+			return min(time.Since(start), cfg.total())
 		}
 		progress(at)
 		for _, c := range clients {
-			calls.Go(func() { c.call(ctx, start, at) })
+			calls.Go(func() { c.do(uninterrupted, start, at) })
 		}
 	}
-	progress(total(cfg.unit))
-	return total(cfg.unit)
+	progress(cfg.total())
+	return cfg.total()
 }
 
-// call makes the call that is due at the given time and records it, unless the run was stopped meanwhile.
-func (c *client) call(ctx context.Context, start time.Time, at time.Duration) {
-	err := c.do(ctx)
+// do makes the call that is due at the given time and records it.
+func (c *client) do(ctx context.Context, start time.Time, at time.Duration) {
+	_, err := c.call(ctx)
 	took := time.Since(start) - at
-	if err != nil && ctx.Err() != nil {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls = append(c.calls, call{at, took, err == nil})

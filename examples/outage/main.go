@@ -1,159 +1,96 @@
-// Command outage shows what an outage does to two clients of the same service: one that retries naively, and one that calls
-// through a pipeline of this module (a timeout around all, retry, a circuit breaker, a timeout for each attempt).
+// Command outage shows how a server recovers, or doesn't, from a few seconds of trouble.
 //
-//	go run ./examples/outage              # 20 s
-//	go run ./examples/outage -quick       # 5 s
-//	go run ./examples/outage -companions  # a third client, whose pipeline has a hedge and an adaptive limit too
+//	go run ./examples/outage                # 30 s
+//	go run ./examples/outage -after 2m      # does the naive client ever recover?
+//	go run ./examples/outage -load 0.2      # a server with more to spare
+//	go run ./examples/outage -parts         # what each policy contributes
 //
-// Each client has a real HTTP server of its own on loopback. The servers become slow, then hang and fail, then are healthy
-// again, by the same script, and all clients make the same calls at the same instants. The program prints a table and writes
-// the plots outage.svg and outage.png. Ctrl-C stops it early; the table and the plots then hold what was measured so far.
+// A server has four workers and a queue, and its callers use 60% of its capacity. For five seconds, each
+// request takes ten times as long. Callers time out and retry, but the server goes on working for
+// callers that have gone.
 //
-// The files, in the order to read them: client.go, server.go, load.go, report.go, plot.go.
+//   - The naive client retries, with backoff and jitter. Its retries are more than the server can
+//     handle, so the queue stays full and every answer comes too late: the server stays down although
+//     nothing is wrong with it anymore. This is called a metastable failure (Bronson et al.,
+//     "Metastable Failures in Distributed Systems", HotOS 2021).
+//   - The pipeline has the same timeouts and number of attempts, a budget for retries, and a circuit
+//     breaker. The queue drains, and the server recovers.
+//
+// Each client calls its own HTTP server on loopback, in real time. The program prints a table and
+// writes the plots outage.svg and outage.png. Ctrl-C stops it early; the table and the plots then show
+// what it has so far.
+//
+// The files, in reading order: client.go, server.go, load.go, report.go, plot.go.
 package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"path/filepath"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
+	"github.com/effector-go/resilience/examples/internal/program"
+	"github.com/effector-go/resilience/examples/internal/progress"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { program.Main("outage", loopback.run) }
 
-// config is what the flags say.
+// config holds the values of the flags.
 type config struct {
-	unit time.Duration // the length of what takes one second in the full run: every duration scales with it
-	rate int           // calls per second and client
-	seed uint64
-	out  string
-
-	companions bool // a third client, with a hedge and an adaptive limit
+	load    float64 // share of the server's capacity that the callers use
+	trouble time.Duration
+	after   time.Duration
+	seed    uint64
+	parts   bool
+	folder  *program.Folder
 }
 
-const minRate, maxRate = 10, 200
+const (
+	minLoad, maxLoad     = 0.1, 0.9
+	minLength, maxLength = time.Second, 10 * time.Minute
+)
 
-// number is how many clients there are, in words.
-func (c config) number() string {
-	if c.companions {
-		return "three"
-	}
-	return "two"
-}
-
-// run is the program; it returns the exit status: 2 for a mistake in the flags, 1 for any other error.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// run is the program on this network.
+func (n network) run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cfg, err := parse(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		fmt.Fprintln(stderr, "outage:", err)
-		return 2
-	}
-	if err := show(ctx, cfg, stdout, stderr); err != nil {
-		fmt.Fprintln(stderr, "outage:", err)
-		return 1
-	}
-	return 0
-}
-
-// parse reads the flags and makes the directory for the plots, so that a mistake shows before the run and not after it.
-func parse(args []string, stderr io.Writer) (config, error) {
-	flags := flag.NewFlagSet("outage", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // errors are printed once, by run
-	quick := flags.Bool("quick", false, "run for 5 s instead of 20 s")
-	out := flags.String("out", ".", "write the plots to this `directory`, made if missing")
-	seed := flags.Uint64("seed", 1, "seed of the servers' random service times and failures")
-	companions := flags.Bool("companions", false, "add a client whose pipeline has a hedge and an adaptive limit too")
-	rate := flags.Int("rate", 40, fmt.Sprintf("`calls` per second and client, %d to %d", minRate, maxRate))
-
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stderr, "usage: outage [-quick] [-companions] [-out directory] [-seed n] [-rate calls]")
-		flags.SetOutput(stderr)
-		flags.PrintDefaults()
-		return config{}, err
-	case err != nil:
-		return config{}, fmt.Errorf("%w (-help lists the flags)", err)
-	case flags.NArg() > 0:
-		return config{}, fmt.Errorf("unexpected argument %q: there are only flags (-help lists them)", flags.Arg(0))
-	case *rate < minRate || *rate > maxRate:
-		return config{}, fmt.Errorf("-rate is %d, must be %d to %d", *rate, minRate, maxRate)
-	case *out == "":
-		return config{}, errors.New("-out is empty, must name a directory")
-	}
-	if err := os.MkdirAll(*out, 0o777); err != nil {
-		return config{}, fmt.Errorf("-out: %w", err)
-	}
-	unit := time.Second
-	if *quick {
-		unit = time.Second / 4
-	}
-	return config{unit, *rate, *seed, *out, *companions}, nil
-}
-
-// show measures the clients, prints the table and writes the plots.
-func show(ctx context.Context, cfg config, stdout, stderr io.Writer) error {
-	fmt.Fprintf(stderr, "%d calls/s from each of %s clients for %v; Ctrl-C stops early\n", cfg.rate, cfg.number(), total(cfg.unit))
-	tell, done := progress(cfg, stderr)
-	result, err := measure(ctx, cfg, tell)
-	done()
 	if err != nil {
 		return err
 	}
-	if result.end < total(cfg.unit) {
-		fmt.Fprintf(stdout, "stopped after %v of %v; calls that were still running are left out\n", result.end.Round(cfg.unit/10), total(cfg.unit))
+	fmt.Fprintf(stderr, "%.0f calls/s from each of %d clients for %v; Ctrl-C stops early, after the calls in progress\n", cfg.rate(), len(cfg.clients()), cfg.total())
+	display := progress.New(stderr, cfg.total())
+	result, err := measure(ctx, cfg, n, func(elapsed time.Duration) { display.Set(elapsed, cfg.phaseAt(elapsed).String()) })
+	display.Done()
+	if err != nil {
+		return err
+	}
+	if result.end < cfg.total() {
+		fmt.Fprintf(stdout, "stopped after %v of %v\n", result.end.Round(100*time.Millisecond), cfg.total())
 	}
 	if err := printTable(stdout, result); err != nil {
 		return err
 	}
-	for _, name := range []string{"outage.svg", "outage.png"} {
-		path := filepath.Join(cfg.out, name)
-		if err := savePlot(path, result); err != nil {
-			return err
-		}
-		fmt.Fprintln(stdout, "wrote", path)
-	}
-	return nil
+	return cfg.folder.Write(stdout, func(path string) error { return savePlot(path, result) }, "outage.svg", "outage.png")
 }
 
-// progress gives a function that shows how far the run is, by a bar on a terminal, else by a line for each phase, and one that
-// clears the bar.
-func progress(cfg config, stderr io.Writer) (tell func(elapsed time.Duration), done func()) {
-	if file, ok := stderr.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		bar := progressbar.NewOptions64(int64(total(cfg.unit)/time.Millisecond),
-			progressbar.OptionSetWriter(stderr),
-			progressbar.OptionSetWidth(40),
-			progressbar.OptionThrottle(50*time.Millisecond),
-			progressbar.OptionSetElapsedTime(false),
-			progressbar.OptionSetPredictTime(false),
-		)
-		tell = func(elapsed time.Duration) { // an error of the bar is one of stderr: nothing to do about it
-			bar.Describe(fmt.Sprintf("%-20s", script[phaseAt(elapsed, cfg.unit)].name))
-			bar.Set64(elapsed.Milliseconds())
-		}
-		return tell, func() { bar.Clear() }
+func parse(args []string, stderr io.Writer) (config, error) {
+	var cfg config
+	flags := program.NewFlags("outage")
+	flags.Float64Var(&cfg.load, "load", 0.6, fmt.Sprintf("`share` of the server's capacity that the callers use, %v to %v", minLoad, maxLoad))
+	flags.DurationVar(&cfg.trouble, "trouble", 5*time.Second, fmt.Sprintf("`length` of the trouble, %v to %v", minLength, maxLength))
+	flags.DurationVar(&cfg.after, "after", 20*time.Second, fmt.Sprintf("`length` of the run after the trouble, %v to %v", minLength, maxLength))
+	flags.Uint64Var(&cfg.seed, "seed", 1, "seed of the server's random service times")
+	flags.BoolVar(&cfg.parts, "parts", false, "add clients with one policy each: a budget for retries, a breaker, an adaptive limit")
+	cfg.folder = flags.Folder()
+	if err := flags.Parse(args, stderr); err != nil {
+		return config{}, err
 	}
-	last := -1
-	tell = func(elapsed time.Duration) {
-		if i := phaseAt(elapsed, cfg.unit); i != last {
-			last = i
-			fmt.Fprintf(stderr, "%7v  %s\n", elapsed.Round(100*time.Millisecond), script[i].name)
-		}
+	switch {
+	case !(cfg.load >= minLoad && cfg.load <= maxLoad): // also true for NaN
+		return config{}, program.Usagef("-load is %v, must be %v to %v", cfg.load, minLoad, maxLoad)
+	case cfg.trouble < minLength || cfg.trouble > maxLength:
+		return config{}, program.Usagef("-trouble is %v, must be %v to %v", cfg.trouble, minLength, maxLength)
+	case cfg.after < minLength || cfg.after > maxLength:
+		return config{}, program.Usagef("-after is %v, must be %v to %v", cfg.after, minLength, maxLength)
 	}
-	return tell, func() {}
+	return cfg, nil
 }

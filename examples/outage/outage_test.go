@@ -3,208 +3,402 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/xml"
-	"errors"
-	"image/png"
-	"io"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience/examples/internal/program"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// short is a run of 3 s.
-var short = config{unit: 150 * time.Millisecond, rate: 100, seed: 1}
+// simulated holds the results of simulate, which several tests look at.
+var simulated = map[config]*result{}
 
-func TestPipelineAnswersFasterAndSparesTheServer(t *testing.T) {
-	result, err := measure(t.Context(), short, func(time.Duration) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	begin, _ := span(1, short.unit)
-	_, end := span(2, short.unit)
-	naive, pipeline := summarize(result.clients[0], begin, end, short.unit), summarize(result.clients[1], begin, end, short.unit)
-	if naive.calls != pipeline.calls {
-		t.Errorf("naive made %d calls and the pipeline %d, must be the same load", naive.calls, pipeline.calls)
-	}
-	if pipeline.p50 >= naive.p50 {
-		t.Errorf("in the outage half of the pipeline's calls ended in %v, the naive client's in %v", pipeline.p50, naive.p50)
-	}
-	if pipeline.p99 >= naive.p99 {
-		t.Errorf("in the outage 99 %% of the pipeline's calls ended in %v, the naive client's in %v", pipeline.p99, naive.p99)
-	}
-	if pipeline.requests >= naive.requests {
-		t.Errorf("in the outage the pipeline sent %d requests, the naive client %d", pipeline.requests, naive.requests)
-	}
-	if len(result.clients[1].breaker) < 2 {
-		t.Error("the breaker never changed its state")
-	}
-
-	var table bytes.Buffer
-	if err := printTable(&table, result); err != nil {
-		t.Fatal(err)
-	}
-	for _, phase := range script {
-		if !strings.Contains(table.String(), phase.name) {
-			t.Errorf("the table lacks the phase %q:\n%s", phase.name, &table)
-		}
-	}
-	t.Log(table.String())
-	checkPlots(t, result)
-}
-
-func TestCompanionsAreAThirdClient(t *testing.T) {
-	cfg := short
-	cfg.companions = true
-	result, err := measure(t.Context(), cfg, func(time.Duration) {})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(result.clients) != 3 {
-		t.Fatalf("%d clients, want 3", len(result.clients))
-	}
-	begin, _ := span(1, cfg.unit)
-	_, end := span(2, cfg.unit)
-	naive, third := summarize(result.clients[0], begin, end, cfg.unit), summarize(result.clients[2], begin, end, cfg.unit)
-	if third.calls != naive.calls {
-		t.Errorf("naive made %d calls and that with companions %d, must be the same load", naive.calls, third.calls)
-	}
-	if third.p99 >= naive.p99 || third.requests >= naive.requests {
-		t.Errorf("in the outage that with companions took %v (p99) and sent %d requests, the naive one %v and %d", third.p99, third.requests, naive.p99, naive.requests)
-	}
-	if len(result.clients[2].breaker) < 2 {
-		t.Error("its breaker never changed its state")
-	}
-	var table bytes.Buffer
-	if err := printTable(&table, result); err != nil {
-		t.Fatal(err)
-	}
-	if rows := strings.Count(table.String(), "companions"); rows != len(script) {
-		t.Errorf("the table has %d rows of the third client, want one for each phase:\n%s", rows, &table)
-	}
-	t.Log(table.String())
-	checkPlots(t, result)
-}
-
-// checkPlots saves the plots and decodes them.
-func checkPlots(t *testing.T, r *result) {
+// simulate measures in virtual time, over HTTP in memory.
+func simulate(t *testing.T, cfg config) (r *result) {
 	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"outage.svg", "outage.png"} {
-		if err := savePlot(filepath.Join(dir, name), r); err != nil {
+	if r := simulated[cfg]; r != nil {
+		return r
+	}
+	defer func() { simulated[cfg] = r }()
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		if r, err = measure(t.Context(), cfg, pipes(), func(time.Duration) {}); err != nil {
 			t.Fatal(err)
 		}
-	}
-	decodePlots(t, dir)
-}
-
-func decodePlots(t *testing.T, dir string) {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, "outage.png"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := png.Decode(bytes.NewReader(data)); err != nil {
-		t.Errorf("outage.png: %v", err)
-	}
-	data, err = os.ReadFile(filepath.Join(dir, "outage.svg"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	decoder := xml.NewDecoder(bytes.NewReader(data))
-	elements := 0
-	for {
-		token, err := decoder.Token()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatalf("outage.svg: %v", err)
-		}
-		if _, ok := token.(xml.StartElement); ok {
-			elements++
-		}
-	}
-	if elements == 0 {
-		t.Error("outage.svg is empty")
-	}
-}
-
-func TestEarlyStopShowsWhatWasMeasured(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	dir := t.TempDir()
-	var stdout, stderr bytes.Buffer
-	stopper := writerFunc(func(p []byte) (int, error) { // stops when the progress tells of the slow phase
-		if bytes.Contains(p, []byte(script[1].name)) {
-			cancel()
-		}
-		return stderr.Write(p)
 	})
-	if status := run(ctx, []string{"-quick", "-out", dir}, &stdout, stopper); status != 0 {
-		t.Fatalf("exit status %d:\n%s", status, &stderr)
-	}
-	if out := stdout.String(); !strings.HasPrefix(out, "stopped after") || strings.Contains(out, script[2].name) {
-		t.Errorf("want a table of the first phases under the word that it was stopped, got:\n%s", out)
-	}
-	decodePlots(t, dir)
+	return r
 }
 
-func TestStopBeforeTheFirstCall(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	dir := t.TempDir()
-	var stdout, stderr bytes.Buffer
-	if status := run(ctx, []string{"-quick", "-out", dir}, &stdout, &stderr); status != 0 {
-		t.Fatalf("exit status %d:\n%s", status, &stderr)
+// scenarios are the default run and variations of it. The end of the trouble meets the pipeline's
+// breaker at different moments of its open time.
+func scenarios() (all []config) {
+	all = append(all, config{load: 0.6, trouble: 5 * time.Second, after: 20 * time.Second, seed: 1})
+	for i, length := range []time.Duration{3000, 4000, 5700} {
+		all = append(all, config{load: 0.6, trouble: length * time.Millisecond, after: 6 * time.Second, seed: uint64(i + 2)})
 	}
-	decodePlots(t, dir)
+	return all
 }
 
-func TestMistakesInFlags(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	for _, test := range []struct{ args, want string }{
-		{"-rate 0", "-rate is 0, must be 10 to 200"},
-		{"-rate 201", "-rate is 201"},
-		{"-rate many", `"many"`},
-		{"-seed -1", `"-1"`},
-		{"-quick=perhaps", `"perhaps"`},
-		{"-out=", "-out is empty"},
-		{"-out " + file, "-out"},
-		{"-fast", "-fast"},
-		{"quick", `unexpected argument "quick"`},
-		{"-quick 5", `unexpected argument "5"`},
-	} {
-		t.Run(test.args, func(t *testing.T) {
-			var stdout, stderr bytes.Buffer
-			if status := run(t.Context(), strings.Fields(test.args), &stdout, &stderr); status != 2 {
-				t.Errorf("exit status %d, want 2", status)
+func TestNaiveStaysDownAfterTrouble(t *testing.T) {
+	for _, cfg := range scenarios() {
+		t.Run(cfg.trouble.String(), func(t *testing.T) {
+			naive := simulate(t, cfg).clients[0]
+			if s := summarize(naive, cfg, before); s.good != 1 || s.requests != 1 {
+				t.Errorf("before the trouble: %.3f good answers and %.3f requests per call, want 1 and 1", s.good, s.requests)
 			}
-			if !strings.Contains(stderr.String(), test.want) || stdout.Len() > 0 {
-				t.Errorf("want an error with %q, got %q and output %q", test.want, &stderr, &stdout)
+			s := summarize(naive, cfg, after)
+			if s.good != 0 {
+				t.Errorf("after the trouble: %.3f good answers, want 0", s.good)
+			}
+			if load := s.requests * cfg.rate(); load <= capacity {
+				t.Errorf("after the trouble: %.0f requests per second, want more than the capacity of %.0f", load, capacity)
+			}
+			if took, ok := recovery(naive, cfg); ok {
+				t.Errorf("recovered after %v, want never", took)
 			}
 		})
 	}
 }
 
-func TestHelp(t *testing.T) {
+func TestPipelineRecoversWithinSeconds(t *testing.T) {
+	for _, cfg := range scenarios() {
+		t.Run(cfg.trouble.String(), func(t *testing.T) {
+			pipeline := simulate(t, cfg).clients[1]
+			if s := summarize(pipeline, cfg, before); s.good != 1 || s.requests != 1 {
+				t.Errorf("before the trouble: %.3f good answers and %.3f requests per call, want 1 and 1", s.good, s.requests)
+			}
+			if s := summarize(pipeline, cfg, after); s.good < 0.5 || s.requests > 1.1 {
+				t.Errorf("after the trouble: %.3f good answers and %.3f requests per call, want at least 0.5 and at most 1.1", s.good, s.requests)
+			}
+			took, ok := recovery(pipeline, cfg)
+			if !ok || took > 3*time.Second {
+				t.Fatalf("recovered after %v (%t), want 3s at most", took, ok)
+			}
+			begin, _ := cfg.span(after)
+			for _, call := range pipeline.calls {
+				if call.at > begin+took+time.Second && !call.good() {
+					t.Fatalf("the call at %v failed after the recovery at %v", call.at, begin+took)
+				}
+			}
+			if len(pipeline.states) < 3 {
+				t.Errorf("states of the breaker: %v, want it to open and to close", pipeline.states)
+			}
+		})
+	}
+}
+
+func TestPipelineKeepsPatienceDuringTrouble(t *testing.T) {
+	cfg := scenarios()[0]
+	r := simulate(t, cfg)
+	for _, c := range r.clients {
+		for _, call := range c.calls {
+			if call.took > patience {
+				t.Fatalf("%s: the call at %v took %v, want %v at most", c.name, call.at, call.took, patience)
+			}
+		}
+	}
+}
+
+func TestNaiveRecoversAtLowLoad(t *testing.T) {
+	cfg := scenarios()[0]
+	cfg.load = 0.2 // four attempts per call are less than the capacity
+	took, ok := recovery(simulate(t, cfg).clients[0], cfg)
+	if !ok || took == 0 {
+		t.Errorf("recovered after %v (%t), want it to recover, but not immediately", took, ok)
+	}
+}
+
+func TestPartsRecoverAlone(t *testing.T) {
+	cfg := scenarios()[0]
+	cfg.parts, cfg.after = true, 9*time.Second
+	r := simulate(t, cfg)
+	for _, want := range []struct {
+		name    string
+		atMost  time.Duration
+		breaker bool
+	}{{"budget only", 8 * time.Second, false}, {"breaker only", 3 * time.Second, true}, {"limit only", time.Second, false}} {
+		var c *client
+		for _, c = range r.clients {
+			if c.name == want.name {
+				break
+			}
+		}
+		if took, ok := recovery(c, cfg); c.name != want.name || !ok || took > want.atMost {
+			t.Errorf("%s: %s recovered after %v (%t), want %v at most", want.name, c.name, took, ok, want.atMost)
+		}
+		if (len(c.states) > 1) != want.breaker {
+			t.Errorf("%s: %d states of a breaker", want.name, len(c.states))
+		}
+	}
+}
+
+func TestRecoveryFindsFirstGoodSecond(t *testing.T) {
+	cfg := config{load: 0.1, trouble: time.Second, after: 10 * time.Second} // 20 calls per second
+	begin, _ := cfg.span(after)
+	calls := func(bad func(i int) bool) *client {
+		c := &client{}
+		for i := 199; i >= 0; i-- { // in any order
+			c.calls = append(c.calls, call{at: begin + time.Duration(i)*50*time.Millisecond, ok: !bad(i)})
+		}
+		c.calls = append(c.calls, call{at: begin - 1, ok: false}, call{at: 0, ok: true})
+		return c
+	}
+	for _, test := range []struct {
+		name string
+		bad  func(i int) bool
+		want time.Duration
+		ok   bool
+	}{
+		{"all good", func(i int) bool { return false }, 0, true},
+		{"all bad", func(i int) bool { return true }, 0, false},
+		{"bad for 3 s", func(i int) bool { return i < 60 }, 2950 * time.Millisecond, true}, // one of twenty may be bad
+		{"two bad of twenty", func(i int) bool { return i%10 == 0 }, 0, false},
+		{"less than a second good", func(i int) bool { return i < 182 }, 0, false},
+	} {
+		if got, ok := recovery(calls(test.bad), cfg); got != test.want || ok != test.ok {
+			t.Errorf("%s: %v, %t; want %v, %t", test.name, got, ok, test.want, test.ok)
+		}
+	}
+}
+
+func TestSummarizeCountsAnswersWithinPatience(t *testing.T) {
+	cfg := config{load: 0.1, trouble: time.Second, after: time.Second}
+	c := &client{
+		calls:    []call{{0, patience, true}, {1, patience + 1, true}, {2, 7, false}, {beforeLength - 1, 9, true}, {beforeLength, 8, true}},
+		arrivals: []time.Duration{0, 1, 2, 3, 4, beforeLength - 1, beforeLength},
+	}
+	want := summary{calls: 4, good: 0.5, median: 9, requests: 1.5}
+	if got := summarize(c, cfg, before); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := summarize(c, cfg, after); got != (summary{}) {
+		t.Errorf("without calls: got %+v, want zero", got)
+	}
+}
+
+func TestServerWorksForCallersThatHaveGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer()
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		request := httptest.NewRequestWithContext(gone, http.MethodGet, "/", nil)
+		start := time.Now()
+		s.ServeHTTP(httptest.NewRecorder(), request)
+		if took := time.Since(start); took < pace/2 {
+			t.Errorf("worked for %v, want at least %v", took, pace/2)
+		}
+	})
+}
+
+func TestServerRefusesRequestsBeyondQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer()
+		statuses := make([]int, workers+queueSize+3)
+		var requests errgroup.Group
+		for i := range statuses {
+			requests.Go(func() error {
+				w := httptest.NewRecorder()
+				s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+				statuses[i] = w.Code
+				return nil
+			})
+			synctest.Wait() // the first ones get the workers, the others queue
+		}
+		requests.Wait()
+		for i, status := range statuses {
+			want := http.StatusOK
+			if i >= workers+queueSize {
+				want = http.StatusServiceUnavailable
+			}
+			if status != want {
+				t.Fatalf("request %d: status %d, want %d", i, status, want)
+			}
+		}
+	})
+}
+
+func newTestServer() *server {
+	listener, _ := pipes().listen()
+	s := serve(listener, time.Now(), config{trouble: time.Second, after: time.Second})
+	s.close()
+	s.closing = make(chan struct{}) // handles the requests of ServeHTTP
+	return s
+}
+
+func TestRunPrintsGoodAnswersFirst(t *testing.T) {
+	dir := t.TempDir()
 	var stdout, stderr bytes.Buffer
-	if status := run(t.Context(), []string{"-help"}, &stdout, &stderr); status != 0 {
-		t.Errorf("exit status %d, want 0", status)
+	var status int
+	synctest.Test(t, func(t *testing.T) {
+		status = program.Run(t.Context(), "outage", pipes().run, []string{"-after", "4s", "-out", dir}, &stdout, &stderr)
+	})
+	if status != 0 {
+		t.Fatalf("exit status %d:\n%s", status, &stderr)
 	}
-	if !strings.Contains(stderr.String(), "-rate calls") {
-		t.Errorf("help lacks -rate:\n%s", &stderr)
+	columns := []string{"client", "after the trouble", "after", "before"}
+	line := lineWith(stdout.String(), "client")
+	for _, column := range columns {
+		_, rest, ok := strings.Cut(line, column)
+		if !ok {
+			t.Fatalf("the table lacks the columns %q in this order:\n%s", columns, &stdout)
+		}
+		line = rest
 	}
+	if naive := strings.Fields(lineWith(stdout.String(), "naive")); len(naive) < 2 || naive[1] != "0.0%" {
+		t.Errorf("row of the naive client: %q, want 0.0%% first", naive)
+	}
+	checkFiles(t, dir, stdout.String())
+}
+
+// lineWith returns the first line of the text whose first word is the given one.
+func lineWith(text, word string) string {
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); len(fields) > 0 && fields[0] == word {
+			return line
+		}
+	}
+	return ""
+}
+
+// checkFiles checks that the plots were written and that stdout names them.
+func checkFiles(t *testing.T, dir, stdout string) {
+	t.Helper()
+	for _, name := range []string{"outage.svg", "outage.png"} {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v, %v; want a file", name, info, err)
+		}
+		if !strings.Contains(stdout, "wrote "+path+"\n") {
+			t.Errorf("the output doesn't name %s:\n%s", path, stdout)
+		}
+	}
+}
+
+func TestRunReportsWhatItHasWhenInterrupted(t *testing.T) {
+	for _, at := range []time.Duration{0, 1, 5500 * time.Millisecond, 10200 * time.Millisecond} {
+		t.Run(at.String(), func(t *testing.T) {
+			dir := t.TempDir()
+			var stdout, stderr bytes.Buffer
+			var status int
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeoutCause(t.Context(), at, context.Canceled)
+				defer cancel()
+				status = program.Run(ctx, "outage", pipes().run, []string{"-out", dir}, &stdout, &stderr)
+			})
+			if status != 130 {
+				t.Errorf("exit status %d, want 130:\n%s", status, &stderr)
+			}
+			want := fmt.Sprintf("stopped after %v of 30s", at.Round(100*time.Millisecond))
+			if !strings.HasPrefix(stdout.String(), want) {
+				t.Errorf("output begins with %q, want %q", firstLine(stdout.String()), want)
+			}
+			checkFiles(t, dir, stdout.String())
+		})
+	}
+}
+
+func TestMeasureFinishesCallsWhenInterrupted(t *testing.T) {
+	cfg := scenarios()[0]
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		time.AfterFunc(beforeLength+time.Second, cancel) // too early for the queue to be full
+		starts := 0
+		r, err := measure(ctx, cfg, pipes(), func(time.Duration) { starts++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range r.clients {
+			if len(c.calls) != starts {
+				t.Errorf("%s: recorded %d calls, want all %d", c.name, len(c.calls), starts)
+			}
+		}
+		for _, call := range r.clients[0].calls {
+			if !call.ok && call.took < 3*attemptLimit {
+				t.Errorf("naive: the call at %v failed after %v, want at least %v", call.at, call.took, 3*attemptLimit)
+			}
+		}
+	})
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
+
+// TestRunUsesLoopback starts real servers, and stops when the run has begun.
+func TestRunUsesLoopback(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	dir := t.TempDir()
+	var stdout bytes.Buffer
+	stderr := writerFunc(func(p []byte) (int, error) {
+		if bytes.Contains(p, []byte(before.String())) {
+			cancel()
+		}
+		return len(p), nil
+	})
+	if status := program.Run(ctx, "outage", loopback.run, []string{"-out", dir}, &stdout, stderr); status != 130 {
+		t.Errorf("exit status %d, want 130", status)
+	}
+	checkFiles(t, dir, stdout.String())
 }
 
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestRunReportsUsageErrors(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ args, want string }{
+		{"-load 0", "-load is 0, must be 0.1 to 0.9"},
+		{"-load 1", "-load is 1, must be"},
+		{"-load nan", "-load is NaN"},
+		{"-load much", `"much"`},
+		{"-trouble 0s", "-trouble is 0s, must be 1s to 10m0s"},
+		{"-trouble 1h", "-trouble is 1h0m0s"},
+		{"-after 20", `"20"`},
+		{"-after 0s", "-after is 0s, must be 1s to 10m0s"},
+		{"-after 11m", "-after is 11m0s"},
+		{"-seed -1", `"-1"`},
+		{"-parts=perhaps", `"perhaps"`},
+		{"-out=", "-out"},
+		{"-out " + file, "-out"},
+		{"-fast", "-fast"},
+		{"parts", `unexpected argument "parts"`},
+	} {
+		t.Run(test.args, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			if status := program.Run(t.Context(), "outage", loopback.run, strings.Fields(test.args), &stdout, &stderr); status != 2 {
+				t.Errorf("exit status %d, want 2", status)
+			}
+			if !strings.Contains(stderr.String(), test.want) || stdout.Len() > 0 {
+				t.Errorf("got the error %q and the output %q, want an error with %q", &stderr, &stdout, test.want)
+			}
+		})
+	}
+}
+
+func TestRunPrintsHelp(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	if status := program.Run(t.Context(), "outage", loopback.run, []string{"-help"}, &stdout, &stderr); status != 0 {
+		t.Errorf("exit status %d, want 0", status)
+	}
+	if !strings.Contains(stderr.String(), "-load share") {
+		t.Errorf("help lacks -load:\n%s", &stderr)
+	}
+}

@@ -18,160 +18,169 @@ import (
 )
 
 var (
-	clientColors = []color.Color{figure.Orange, figure.Blue, figure.Purple}
-	phaseColors  = map[health]color.Color{healthy: color.White, slow: figure.RGB(0xff, 0xf6, 0xd6), down: figure.RGB(0xfb, 0xe3, 0xe1)}
+	clientColors = []color.Color{figure.Orange, figure.Blue, figure.Purple, figure.Green, figure.Black}
+	clientWidths = []vg.Length{3.2, 1.8, 1.4, 1.4, 1.4} // the first is drawn below the others
+	troubleColor = figure.RGB(0xff, 0xef, 0xd2)
 	stateColors  = map[breaker.State]color.Color{
-		breaker.Closed:   figure.RGB(0x5a, 0xae, 0x61),
-		breaker.HalfOpen: figure.RGB(0xf5, 0xc2, 0x11),
-		breaker.Open:     figure.RGB(0xb2, 0x18, 0x2b),
+		breaker.Closed:   figure.RGB(0xd8, 0xd8, 0xd8),
+		breaker.HalfOpen: figure.RGB(0xf0, 0xc0, 0x20),
+		breaker.Open:     figure.RGB(0x40, 0x40, 0x40),
 	}
 )
 
-const width, height = 9 * vg.Inch, 7 * vg.Inch
+const width, height = 9 * vg.Inch, 6 * vg.Inch
 
-// savePlot draws the result into a file, as SVG or PNG by its name.
+// savePlot draws the result into a file, as SVG or PNG depending on the name.
 func savePlot(path string, r *result) error {
-	return figure.Save(path, width, height, func(page draw.Canvas) { drawAll(page, r) })
-}
-
-// drawAll stacks title, legend, requests, breaker and latency, all but the first two over one time axis.
-func drawAll(page draw.Canvas, r *result) {
-	panels := []*plot.Plot{requestsPanel(r), breakerPanel(r), latencyPanel(r)}
-	high := page.Max.Y - page.Min.Y
-	header := vg.Length(46)
-	cut := []vg.Length{high - header, 0.54 * high, 0.50 * high, 0} // the panels' borders, from the bottom
-	var canvases []draw.Canvas
-	var left, right vg.Length
-	for i, p := range panels {
-		c := draw.Crop(page, 0, 0, cut[i+1]+3, cut[i]-high-3)
-		canvases = append(canvases, c)
-		data := p.DataCanvas(c)
-		left, right = max(left, data.Min.X-c.Min.X), max(right, c.Max.X-data.Max.X)
+	var legend []figure.Entry
+	for i, c := range r.clients {
+		legend = append(legend, figure.Entry{Name: c.name, Color: clientColors[i]})
 	}
-	for i, p := range panels { // so that the same time is at the same place
-		c := canvases[i]
-		data := p.DataCanvas(c)
-		p.Draw(draw.Crop(c, left-(data.Min.X-c.Min.X), (c.Max.X-data.Max.X)-right, 0, 0))
-	}
-	drawHeader(draw.Crop(page, left, 0, high-header, 0), r)
-}
-
-// drawHeader writes the title and the legend, which is one for all panels.
-func drawHeader(c draw.Canvas, r *result) {
-	style := plot.New().Title.TextStyle
-	style.Font = font.From(figure.Sans, 13)
-	style.XAlign = draw.XLeft
-	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y}, fmt.Sprintf("An outage seen by %s clients, %d calls/s each", r.cfg.number(), r.cfg.rate))
-
-	style.Font = font.From(figure.Sans, 10)
-	style.YAlign = draw.YCenter
-	at := vg.Point{X: c.Min.X, Y: c.Max.Y - 28}
-	entry := func(name string, glyph draw.GlyphDrawer, colour color.Color) {
-		c.DrawGlyph(draw.GlyphStyle{Color: colour, Radius: 4, Shape: glyph}, vg.Point{X: at.X + 4, Y: at.Y})
-		c.FillText(style, vg.Point{X: at.X + 12, Y: at.Y}, name)
-		at.X += 12 + style.Width(name) + 12
-	}
-	for i, client := range r.clients {
-		entry(client.name, draw.BoxGlyph{}, clientColors[i])
-	}
-	entry("answer", draw.CircleGlyph{}, color.Black)
-	entry("error", draw.CrossGlyph{}, color.Black)
-	for _, state := range []breaker.State{breaker.Closed, breaker.HalfOpen, breaker.Open} {
-		entry("breaker "+state.String(), draw.BoxGlyph{}, stateColors[state])
-	}
-}
-
-// newPanel gives an empty panel over the time axis, its phases shaded.
-func newPanel(r *result, label string) *plot.Plot {
-	p := plot.New()
-	p.BackgroundColor = nil
-	p.X.Min, p.X.Max = 0, total(r.cfg.unit).Seconds()
-	p.X.Tick.Marker = tenths{labels: true}
-	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
-		axis.Padding = 0
-		axis.Label.TextStyle.Font = font.From(figure.Sans, 10)
-		axis.Label.Padding = 4
-		axis.Tick.Label.Font = font.From(figure.Sans, 9)
-	}
-	p.Y.Label.Text = label
-	p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
-		for i, phase := range script {
-			begin, end := span(i, r.cfg.unit)
-			fill(c, phaseColors[phase.health], x(begin.Seconds()), x(end.Seconds()), c.Min.Y, c.Max.Y)
+	for i, state := range []breaker.State{breaker.Closed, breaker.HalfOpen, breaker.Open} {
+		name := state.String()
+		if i == 0 {
+			name = "breaker: " + name
 		}
+		legend = append(legend, figure.Entry{Name: name, Color: stateColors[state]})
+	}
+	return figure.Save(path, width, height, func(page draw.Canvas) {
+		figure.Stack(page, headline(r), legend,
+			figure.Row{Panel: goodPanel(r), Share: 0.55},
+			figure.Row{Panel: breakerPanel(r), Share: 0.06},
+			figure.Row{Panel: requestsPanel(r), Share: 0.39},
+		)
+	})
+}
+
+// headline is the message of the plot.
+func headline(r *result) string {
+	if begin, _ := r.cfg.span(after); r.end <= begin {
+		return "Good answers while the server is in trouble"
+	}
+	text := "Good answers after the trouble:"
+	for i, c := range r.clients[:2] {
+		text += fmt.Sprintf(" %s %.0f%%", c.name, 100*summarize(c, r.cfg, after).good)
+		if i == 0 {
+			text += ","
+		} else if took, ok := recovery(c, r.cfg); ok {
+			text += ", recovered after " + readable(took)
+		}
+	}
+	return text
+}
+
+// newPanel returns an empty panel over the time axis, with the trouble shaded.
+func newPanel(r *result, xLabel, yLabel string) *plot.Plot {
+	p := figure.NewPanel(xLabel, yLabel)
+	p.X.Min, p.X.Max = 0, r.cfg.total().Seconds()
+	p.X.Tick.Marker = timeTicks{labels: xLabel != ""}
+	p.Y.Tick.Marker = wholeTicks{}
+	begin, end := r.cfg.span(trouble)
+	p.Add(figure.Drawing(func(c draw.Canvas, x, _ func(float64) vg.Length) {
+		figure.Fill(c, troubleColor, x(begin.Seconds()), x(end.Seconds()), c.Min.Y, c.Max.Y)
 	}))
 	return p
 }
 
-// requestsPanel shows how many requests reached each server.
-func requestsPanel(r *result) *plot.Plot {
-	p := newPanel(r, "requests at the server, per second")
-	p.X.Tick.Marker = tenths{labels: false} // the panels below have them
-	addGrid(p)
+// goodPanel shows the good answers of each client.
+func goodPanel(r *result) *plot.Plot {
+	p := newPanel(r, "", "good answers per second")
 	for i, c := range r.clients {
-		line, err := plotter.NewLine(perSecond(c.requests, r.end, r.cfg.unit/2))
-		if err != nil {
-			continue // stopped before there was anything to draw
+		var times []time.Duration
+		for _, call := range c.calls {
+			if call.good() {
+				times = append(times, call.at)
+			}
 		}
-		line.Color = clientColors[i]
-		line.Width = vg.Points(1.8)
-		line.StepStyle = plotter.PostStep
-		p.Add(line)
+		addRate(p, i, times, r.end)
 	}
-	p.Y.Tick.Marker = whole{}
-	p.Y.Min = 0
-	p.Y.Max = max(p.Y.Max, float64(r.cfg.rate)) * 1.2 // room for the phases' names
+	p.Y.Min, p.Y.Max = 0, 1.25*r.cfg.rate()
 	style := p.X.Label.TextStyle
 	style.XAlign, style.YAlign = draw.XCenter, draw.YTop
-	p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
-		for i, phase := range script {
-			begin, end := span(i, r.cfg.unit)
-			c.FillText(style, vg.Point{X: x((begin + end).Seconds() / 2), Y: c.Max.Y - 4}, phase.name)
+	p.Add(figure.Drawing(func(c draw.Canvas, x, _ func(float64) vg.Length) {
+		for phase := before; phase < phases; phase++ {
+			begin, end := r.cfg.span(phase)
+			c.FillText(style, vg.Point{X: x((begin + end).Seconds() / 2), Y: c.Max.Y - 4}, phase.String())
 		}
 	}))
 	return p
 }
 
-// perSecond counts the times in bins, and gives the rate at the beginning of each.
-func perSecond(times []time.Duration, end, bin time.Duration) plotter.XYs {
+// requestsPanel shows how many requests reach each server, and how many it can handle.
+func requestsPanel(r *result) *plot.Plot {
+	p := newPanel(r, "time since the start, seconds", "requests per second")
+	for i, c := range r.clients {
+		addRate(p, i, c.arrivals, r.end)
+	}
+	p.Y.Min, p.Y.Max = 0, 1.1*max(p.Y.Max, capacity)
+	begin, end := r.cfg.span(trouble)
+	can := plotter.XYs{
+		{X: 0, Y: capacity}, {X: begin.Seconds(), Y: capacity},
+		{X: begin.Seconds(), Y: capacity / slowdown}, {X: end.Seconds(), Y: capacity / slowdown},
+		{X: end.Seconds(), Y: capacity}, {X: r.cfg.total().Seconds(), Y: capacity},
+	}
+	line := plotter.Line{XYs: can, LineStyle: draw.LineStyle{Color: figure.Black, Width: 1, Dashes: []vg.Length{4, 3}}}
+	p.Add(&line)
+	style := p.X.Label.TextStyle
+	style.Font = font.From(figure.Sans, 9)
+	style.XAlign, style.YAlign = draw.XRight, draw.YBottom
+	p.Add(figure.Drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
+		c.FillText(style, vg.Point{X: c.Max.X - 4, Y: y(capacity) + 2}, "what the server can handle")
+	}))
+	return p
+}
+
+// bin is the time over which rates are counted.
+const bin = 500 * time.Millisecond
+
+// addRate draws how many of the times fall into a second.
+func addRate(p *plot.Plot, client int, times []time.Duration, end time.Duration) {
 	counts := make([]float64, end/bin) // whole bins only
 	for _, at := range times {
 		if i := int(at / bin); i < len(counts) {
 			counts[i]++
 		}
 	}
-	var rates plotter.XYs
+	if len(counts) == 0 {
+		return // stopped before there was anything to draw
+	}
+	var points plotter.XYs
 	for i, n := range counts {
-		rates = append(rates, plotter.XY{X: (time.Duration(i) * bin).Seconds(), Y: n / bin.Seconds()})
+		points = append(points, plotter.XY{X: (time.Duration(i) * bin).Seconds(), Y: n / bin.Seconds()})
 	}
-	if n := len(counts); n > 0 { // to draw the last bin to its end
-		rates = append(rates, plotter.XY{X: (time.Duration(n) * bin).Seconds(), Y: rates[n-1].Y})
-	}
-	return rates
+	last := points[len(points)-1] // repeated, so that its step has a width
+	points = append(points, plotter.XY{X: last.X + bin.Seconds(), Y: last.Y})
+	p.Add(&plotter.Line{
+		XYs:       points,
+		StepStyle: plotter.PostStep,
+		LineStyle: draw.LineStyle{Color: clientColors[client], Width: clientWidths[client]},
+	})
 }
 
 // breakerPanel is a strip of the states of each breaker, one below the other in the order of the clients.
 func breakerPanel(r *result) *plot.Plot {
-	p := newPanel(r, "")
+	p := newPanel(r, "", "")
 	p.HideX()
-	p.NominalY("breaker")
+	p.NominalY("breaker ")
 	p.Y.Min, p.Y.Max = -1, 1
-	guarded := r.clients[1:]
-	p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
-		high := (c.Max.Y - c.Min.Y) / vg.Length(len(guarded))
-		for n, client := range guarded {
-			top := c.Max.Y - vg.Length(n)*high
-			bottom := top - high
-			if n+1 < len(guarded) {
-				bottom += vg.Points(1.5) // a gap
-			}
-			for i, change := range client.breaker {
+	var breakers [][]change
+	for _, c := range r.clients {
+		if len(c.states) > 0 {
+			breakers = append(breakers, c.states)
+		}
+	}
+	p.Add(figure.Drawing(func(c draw.Canvas, x, _ func(float64) vg.Length) {
+		height := (c.Max.Y - c.Min.Y) / vg.Length(len(breakers))
+		for n, states := range breakers {
+			top := c.Max.Y - vg.Length(n)*height
+			bottom := top - height + 1.5 // a gap
+			for i, change := range states {
 				until := r.end
-				if i+1 < len(client.breaker) {
-					until = min(until, client.breaker[i+1].at)
+				if i+1 < len(states) {
+					until = min(until, states[i+1].at)
 				}
 				if change.at < until {
-					fill(c, stateColors[change.state], x(change.at.Seconds()), x(until.Seconds()), bottom, top)
+					figure.Fill(c, stateColors[change.state], x(change.at.Seconds()), x(until.Seconds()), bottom, top)
 				}
 			}
 		}
@@ -179,47 +188,10 @@ func breakerPanel(r *result) *plot.Plot {
 	return p
 }
 
-// fastest is where the latency axis begins; a faster answer is drawn there.
-const fastest = 10 * time.Microsecond
+// wholeTicks are the default ticks with labels that have no decimals.
+type wholeTicks struct{}
 
-// latencyPanel shows each call at the time it was due.
-func latencyPanel(r *result) *plot.Plot {
-	p := newPanel(r, "time to an answer or error (log scale)")
-	p.X.Label.Text = "time since the start, seconds"
-	p.Y.Tick.Marker = decades{} // the values are logarithms: with plot.LogScale the long label takes room from the data
-	p.Y.Min, p.Y.Max = math.Log10(fastest.Seconds()), math.Log10(10*r.cfg.unit.Seconds())
-	addGrid(p)
-	for i, client := range r.clients {
-		p.Add(drawing(func(c draw.Canvas, x, y func(float64) vg.Length) {
-			answer := draw.GlyphStyle{Color: clientColors[i], Radius: 1.5, Shape: draw.CircleGlyph{}}
-			failed := draw.GlyphStyle{Color: clientColors[i], Radius: 1.8, Shape: draw.CrossGlyph{}}
-			for _, call := range client.calls {
-				took := min(max(math.Log10(call.took.Seconds()), p.Y.Min), p.Y.Max)
-				style := failed
-				if call.ok {
-					style = answer
-				}
-				c.DrawGlyph(style, vg.Point{X: x(call.at.Seconds()), Y: y(took)})
-			}
-		}))
-	}
-	return p
-}
-
-// decades are the ticks of the latency axis, written as durations.
-type decades struct{}
-
-func (decades) Ticks(low, high float64) (ticks []plot.Tick) {
-	for d := fastest; math.Log10(d.Seconds()) <= high; d *= 10 {
-		ticks = append(ticks, plot.Tick{Value: math.Log10(d.Seconds()), Label: d.String()})
-	}
-	return ticks
-}
-
-// whole are the usual ticks, with labels that have no decimals.
-type whole struct{}
-
-func (whole) Ticks(low, high float64) []plot.Tick {
+func (wholeTicks) Ticks(low, high float64) []plot.Tick {
 	ticks := plot.DefaultTicks{}.Ticks(low, high)
 	for i, tick := range ticks {
 		if tick.Label != "" {
@@ -229,38 +201,17 @@ func (whole) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// tenths are the ticks of the time axis: eleven, over its whole length.
-type tenths struct{ labels bool }
+// timeTicks are the ticks of the time axis: every five seconds, or less often on a long axis.
+type timeTicks struct{ labels bool }
 
-func (t tenths) Ticks(low, high float64) (ticks []plot.Tick) {
-	for i := range 11 {
-		tick := plot.Tick{Value: low + (high-low)*float64(i)/10, Label: " "}
+func (t timeTicks) Ticks(low, high float64) (ticks []plot.Tick) {
+	step := 5 * math.Ceil((high-low)/100)
+	for at := low; at <= high; at += step {
+		tick := plot.Tick{Value: at, Label: " "}
 		if t.labels {
-			tick.Label = strconv.FormatFloat(tick.Value, 'g', 4, 64)
+			tick.Label = strconv.FormatFloat(at, 'f', -1, 64)
 		}
 		ticks = append(ticks, tick)
 	}
 	return ticks
-}
-
-func addGrid(p *plot.Plot) {
-	grid := plotter.NewGrid()
-	grid.Horizontal.Color, grid.Vertical.Color = figure.Grid, figure.Grid
-	grid.Horizontal.Width, grid.Vertical.Width = vg.Points(0.4), vg.Points(0.4)
-	p.Add(grid)
-}
-
-// A drawing is a function as a plot.Plotter; x and y give the place of a value.
-type drawing func(c draw.Canvas, x, y func(float64) vg.Length)
-
-func (d drawing) Plot(c draw.Canvas, p *plot.Plot) {
-	x, y := p.Transforms(&c)
-	d(c, x, y)
-}
-
-// fill paints a rectangle, clipped to the panel.
-func fill(c draw.Canvas, colour color.Color, left, right, bottom, top vg.Length) {
-	right = min(right, c.Max.X)
-	c.SetColor(colour)
-	c.Fill(vg.Rectangle{Min: vg.Point{X: left, Y: bottom}, Max: vg.Point{X: right, Y: top}}.Path())
 }

@@ -9,144 +9,102 @@ import (
 	"time"
 )
 
-// script is the health of the servers over time.
-var script = []phase{
-	{"healthy", healthy, 3},
-	{"slow", slow, 4},
-	{"hanging and failing", down, 8},
-	{"healthy again", healthy, 5},
-}
-
-type phase struct {
-	name   string
-	health health
-	units  int // its length
-}
-
-type health int
-
+// The server has a fixed number of workers. At its normal pace it handles capacity requests per second.
 const (
-	healthy health = iota // answers in about 40 ms (times are those of the full run)
-	slow                  // answers in 1 to 3 s
-	down                  // every other request hangs for 3 s, all fail
+	workers   = 4
+	pace      = 20 * time.Millisecond // mean time that a worker spends on a request
+	slowdown  = 10                    // factor by which a request takes longer in the trouble
+	queueSize = 500                   // requests that may wait for a worker; the server answers 503 to the rest
+	capacity  = float64(workers) * float64(time.Second) / float64(pace)
 )
 
-// total is the length of the script.
-func total(unit time.Duration) time.Duration {
-	_, end := span(len(script)-1, unit)
-	return end
-}
-
-// span is when a phase begins and ends.
-func span(i int, unit time.Duration) (begin, end time.Duration) {
-	for _, p := range script[:i] {
-		begin += time.Duration(p.units) * unit
-	}
-	return begin, begin + time.Duration(script[i].units)*unit
-}
-
-// phaseAt is the index of the phase at that time; the last phase goes on for ever.
-func phaseAt(elapsed, unit time.Duration) int {
-	for i := range script {
-		if _, end := span(i, unit); elapsed < end {
-			return i
-		}
-	}
-	return len(script) - 1
-}
-
-// A server answers by the script. Like a real one it can do only so much at a time: it has a number of workers (database
-// connections, say), a request waits for a free one, and a worker that hangs does not notice that its client is gone. So
-// retries of a slow request make the server slower.
+// A server handles requests as many servers do: each request waits for a worker, first come, first
+// served. No worker notices that a client has gone, so the server also works on requests that nobody
+// waits for anymore. That is what keeps an overloaded server down.
 type server struct {
-	url      string
-	start    time.Time
-	unit     time.Duration
-	http     http.Server
-	workers  chan struct{} // as many places as there are workers
-	closing  chan struct{} // closed by close
-	handlers sync.WaitGroup
+	cfg     config
+	start   time.Time
+	http    http.Server
+	workers chan struct{}  // holds an element per busy worker
+	closing chan struct{}  // closed by close
+	running sync.WaitGroup // Serve and the handlers
 
 	mu       sync.Mutex // guards what follows
 	random   *rand.Rand
-	requests []time.Duration // when each arrived, since start
+	waiting  int
+	arrivals []time.Duration // of requests, since start
 }
 
-// serve starts a server on a free port of the loopback interface.
-func serve(start time.Time, cfg config) (*server, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
+// serve starts a server on the listener.
+func serve(listener net.Listener, start time.Time, cfg config) *server {
 	s := &server{
-		url:     "http://" + listener.Addr().String(),
+		cfg:     cfg,
 		start:   start,
-		unit:    cfg.unit,
-		workers: make(chan struct{}, max(2, int(1.2*float64(cfg.rate)*cfg.unit.Seconds()))), // 30 times what health needs
+		workers: make(chan struct{}, workers),
 		closing: make(chan struct{}),
 		random:  rand.New(rand.NewPCG(cfg.seed, 0)),
 	}
 	s.http.Handler = s
-	s.handlers.Go(func() { s.http.Serve(listener) }) // returns ErrServerClosed
-	return s, nil
+	s.running.Go(func() { s.http.Serve(listener) }) // returns ErrServerClosed
+	return s
 }
 
 // close ends all requests and waits for their handlers.
 func (s *server) close() {
 	close(s.closing)
 	s.http.Close()
-	s.handlers.Wait()
+	s.running.Wait()
 }
 
-// ServeHTTP waits for a worker and lets it answer.
-func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.handlers.Add(1)
-	defer s.handlers.Done()
-	luck := s.arrived()
+// ServeHTTP waits for a worker, works, and answers. It ignores the request's context.
+func (s *server) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	s.running.Add(1)
+	defer s.running.Done()
+	luck, ok := s.enqueue()
+	if !ok {
+		http.Error(w, "queue full", http.StatusServiceUnavailable)
+		return
+	}
 	select {
 	case s.workers <- struct{}{}:
 		defer func() { <-s.workers }()
-	case <-r.Context().Done(): // the client gave up while it waited
+	case <-s.closing:
 		return
 	}
+	s.dequeue()
 
-	status, work := s.health(luck)
+	work := time.Duration((0.5 + luck) * float64(pace)) // half the pace to one and a half of it
+	if s.cfg.phaseAt(time.Since(s.start)) == trouble {
+		work *= slowdown
+	}
 	select {
 	case <-time.After(work):
+		io.WriteString(w, "done\n")
 	case <-s.closing:
 	}
-	w.WriteHeader(status)
-	io.WriteString(w, http.StatusText(status)+"\n")
 }
 
-// arrived counts a request and gives it its random number.
-func (s *server) arrived() (luck float64) {
+// enqueue counts a request and returns its random number. It reports false if the queue is full.
+func (s *server) enqueue() (luck float64, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests = append(s.requests, time.Since(s.start))
-	return s.random.Float64()
+	s.arrivals = append(s.arrivals, time.Since(s.start))
+	if s.waiting >= queueSize {
+		return 0, false
+	}
+	s.waiting++
+	return s.random.Float64(), true
 }
 
-// health says how a request that gets its worker now will fare.
-func (s *server) health(luck float64) (status int, work time.Duration) {
-	about := func(units float64) time.Duration { // half of it to one and a half
-		return time.Duration((0.5 + luck) * units * float64(s.unit))
-	}
-	switch script[phaseAt(time.Since(s.start), s.unit)].health {
-	case slow:
-		return http.StatusOK, about(2)
-	case down:
-		if luck < 0.5 {
-			return http.StatusServiceUnavailable, 3 * s.unit
-		}
-		return http.StatusServiceUnavailable, about(0.02)
-	}
-	return http.StatusOK, about(0.04)
-}
-
-// arrivals is when requests arrived so far.
-func (s *server) arrivals() []time.Duration {
+func (s *server) dequeue() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]time.Duration(nil), s.requests...)
+	s.waiting--
+}
+
+// arrived returns the arrival times of all requests so far.
+func (s *server) arrived() []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]time.Duration(nil), s.arrivals...)
 }

@@ -3,10 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/xml"
-	"errors"
-	"image/png"
-	"io"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,12 +12,14 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/effector-go/resilience/examples/internal/program"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestHedgingCutsTheTail in virtual time, in which nothing but the dependency takes any.
-func TestHedgingCutsTheTail(t *testing.T) {
+// TestHedgeCutsTail runs in virtual time, in which only the dependency takes time.
+func TestHedgeCutsTail(t *testing.T) {
 	cfg := config{length: 10 * time.Second, rate: 500, quantile: 0.98, seed: 1}
 	var r *result
 	synctest.Test(t, func(t *testing.T) { r = measure(t.Context(), cfg, func(time.Duration) {}) })
@@ -29,89 +28,104 @@ func TestHedgingCutsTheTail(t *testing.T) {
 		t.Fatalf("%d and %d calls, want 5000 each", len(waits.calls), len(hedges.calls))
 	}
 	before, after := quantile(waits.sorted(), 0.99), quantile(hedges.sorted(), 0.99)
-	if after > before/10 || hedges.more() > 0.03 || waits.more() != 0 {
-		t.Errorf("99 %% of calls take %v, hedged %v for %.1f %% more calls; want a tenth for 3 %% at most", before, after, 100*hedges.more())
+	if after > before/10 || hedges.extra() > 0.03 || waits.extra() != 0 {
+		t.Errorf("99%% of the calls take %v, hedged %v with %.1f%% extra starts; want at most a tenth with at most 3%%", before, after, 100*hedges.extra())
 	}
-
-	var table bytes.Buffer
-	if err := printTable(&table, r); err != nil {
-		t.Fatal(err)
-	}
-	t.Log(table.String())
-	dir := t.TempDir()
-	for _, name := range []string{"tail.svg", "tail.png"} {
-		if err := savePlot(filepath.Join(dir, name), r); err != nil {
-			t.Fatal(err)
-		}
-	}
-	decodePlots(t, dir)
 }
 
-func decodePlots(t *testing.T, dir string) {
+// runVirtually runs the program in virtual time until the interrupt, if there is one.
+func runVirtually(t *testing.T, interrupt time.Duration, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, "tail.png"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := png.Decode(bytes.NewReader(data)); err != nil {
-		t.Errorf("tail.png: %v", err)
-	}
-	data, err = os.ReadFile(filepath.Join(dir, "tail.svg"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	decoder := xml.NewDecoder(bytes.NewReader(data))
-	elements := 0
-	for {
-		token, err := decoder.Token()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatalf("tail.svg: %v", err)
-		}
-		if _, ok := token.(xml.StartElement); ok {
-			elements++
-		}
-	}
-	if elements == 0 {
-		t.Error("tail.svg is empty")
-	}
-}
-
-func TestEarlyStopShowsWhatWasMeasured(t *testing.T) {
+	var out, errs bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		time.AfterFunc(1234*time.Millisecond, cancel)
-		dir := t.TempDir()
-		var stdout, stderr bytes.Buffer
-		if status := run(ctx, []string{"-quick", "-rate", "100", "-out", dir}, &stdout, &stderr); status != 0 {
-			t.Fatalf("exit status %d:\n%s", status, &stderr)
+		switch {
+		case interrupt == 0:
+			cancel()
+		case interrupt > 0:
+			time.AfterFunc(interrupt, cancel)
 		}
-		if !strings.HasPrefix(stdout.String(), "stopped after 1.2s of 4s") {
-			t.Errorf("want a table under the word that it was stopped, got:\n%s", &stdout)
-		}
-		decodePlots(t, dir)
+		status = program.Run(ctx, "tail", run, args, &out, &errs)
 	})
+	return status, out.String(), errs.String()
 }
 
-func TestStopBeforeTheFirstCall(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+const never = -1
+
+func TestRunPrintsTableAndPlots(t *testing.T) {
 	dir := t.TempDir()
-	var stdout, stderr bytes.Buffer
-	if status := run(ctx, []string{"-quick", "-out", dir}, &stdout, &stderr); status != 0 {
-		t.Fatalf("exit status %d:\n%s", status, &stderr)
+	status, stdout, stderr := runVirtually(t, never, "-quick", "-out", dir)
+	if status != 0 {
+		t.Fatalf("exit status %d:\n%s", status, stderr)
 	}
-	decodePlots(t, dir)
+	for _, want := range []string{"client", "p99", "waits", "hedges", "extra starts"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("the output lacks %q:\n%s", want, stdout)
+		}
+	}
+	checkFiles(t, dir, stdout)
 }
 
-func TestMistakesInFlags(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o666); err != nil {
-		t.Fatal(err)
+func TestRunReportsWhatItHasWhenInterrupted(t *testing.T) {
+	for _, at := range []time.Duration{0, 1234 * time.Millisecond} {
+		dir := t.TempDir()
+		status, stdout, stderr := runVirtually(t, at, "-quick", "-rate", "100", "-out", dir)
+		if status != 130 {
+			t.Errorf("exit status %d, want 130:\n%s", status, stderr)
+		}
+		if want := fmt.Sprintf("stopped after %v of 4s", at.Round(100*time.Millisecond)); !strings.HasPrefix(stdout, want) {
+			t.Errorf("want an output that begins with %q, got:\n%s", want, stdout)
+		}
+		checkFiles(t, dir, stdout)
 	}
+}
+
+func TestMeasureFinishesCallsWhenInterrupted(t *testing.T) {
+	cfg := config{length: 4 * time.Second, rate: 500, quantile: 0.98}
+	took := func(interrupt time.Duration) (took map[time.Duration]time.Duration) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			time.AfterFunc(interrupt, cancel)
+			waits := measure(ctx, cfg, func(time.Duration) {}).clients[0]
+			if waits.extra() != 0 {
+				t.Errorf("the client without a hedge has %v extra starts, want none", waits.extra())
+			}
+			took = map[time.Duration]time.Duration{}
+			for _, call := range waits.calls {
+				took[call.at] = call.took
+			}
+		})
+		return took
+	}
+	const interrupt = 1234*time.Millisecond + 1
+	whole, interrupted := took(time.Hour), took(interrupt)
+	for at, want := range whole {
+		if got := interrupted[at]; at < interrupt && got != want {
+			t.Errorf("the call at %v took %v, want %v as without an interrupt", at, got, want)
+		}
+	}
+	if want := int(interrupt/(2*time.Millisecond)) + 1; len(interrupted) != want {
+		t.Errorf("%d calls before the interrupt, want %d", len(interrupted), want)
+	}
+}
+
+// checkFiles checks that the plots were written and that stdout names them.
+func checkFiles(t *testing.T, dir, stdout string) {
+	t.Helper()
+	for _, name := range []string{"tail.svg", "tail.png"} {
+		path := filepath.Join(dir, name)
+		if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v, %v; want a file", name, info, err)
+		}
+		if !strings.Contains(stdout, "wrote "+path+"\n") {
+			t.Errorf("the output doesn't name %s:\n%s", path, stdout)
+		}
+	}
+}
+
+func TestRunReportsUsageErrors(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"-rate 0", "-rate is 0, must be 50 to 2000"},
 		{"-rate 2001", "-rate is 2001"},
@@ -120,29 +134,28 @@ func TestMistakesInFlags(t *testing.T) {
 		{"-quantile 0.4", "-quantile is 0.4"},
 		{"-quantile nan", "-quantile is NaN"},
 		{"-seed -1", `"-1"`},
-		{"-out=", "-out is empty"},
-		{"-out " + file, "-out"},
+		{"-out=", "-out"},
 		{"-fast", "-fast"},
 		{"quick", `unexpected argument "quick"`},
 	} {
 		t.Run(test.args, func(t *testing.T) {
-			var stdout, stderr bytes.Buffer
-			if status := run(t.Context(), strings.Fields(test.args), &stdout, &stderr); status != 2 {
+			status, stdout, stderr := runVirtually(t, never, strings.Fields(test.args)...)
+			if status != 2 {
 				t.Errorf("exit status %d, want 2", status)
 			}
-			if !strings.Contains(stderr.String(), test.want) || stdout.Len() > 0 {
-				t.Errorf("want an error with %q, got %q and output %q", test.want, &stderr, &stdout)
+			if !strings.Contains(stderr, test.want) || stdout != "" {
+				t.Errorf("got the error %q and the output %q, want an error with %q", stderr, stdout, test.want)
 			}
 		})
 	}
 }
 
-func TestHelp(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	if status := run(t.Context(), []string{"-help"}, &stdout, &stderr); status != 0 {
+func TestRunPrintsHelp(t *testing.T) {
+	status, _, stderr := runVirtually(t, never, "-help")
+	if status != 0 {
 		t.Errorf("exit status %d, want 0", status)
 	}
-	if !strings.Contains(stderr.String(), "-quantile share") {
-		t.Errorf("help lacks -quantile:\n%s", &stderr)
+	if !strings.Contains(stderr, "-quantile share") {
+		t.Errorf("help lacks -quantile:\n%s", stderr)
 	}
 }

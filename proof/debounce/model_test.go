@@ -1,4 +1,5 @@
-// Package debounce holds the real First and Last against a plain account of what happens at each instant: who comes, who goes, when runs begin and end.
+// Package debounce compares First and Last with a plain account of what happens at each instant:
+// which callers come and leave, and when runs begin and end.
 package debounce
 
 import (
@@ -22,22 +23,24 @@ import (
 
 func TestMain(m *testing.M) { cases.Main(m, 1500, 0) }
 
-// An outcome is what a run comes to.
+// An outcome is how a run ends.
 type outcome struct {
 	kind  string // good, error, panic, Goexit
 	takes time.Duration
-	deaf  bool // takes no notice of its ctx
+	deaf  bool // ignores its context
 }
 
-// A call is when a caller comes, and how long he waits at most.
+// A call is when a caller comes, and the longest time that it waits.
 type call struct{ at, stays time.Duration }
 
-// A scenario is an effector and its calls. No two things happen in one instant, but for callers of one run who are told of its end: calls come at
-// whole milliseconds, callers go and runs begin and end at times of their own between them. Which of two is first in one instant is not said.
+// A scenario is an effector and its calls. No two things happen in the same instant, because their
+// order is unspecified then, except that all callers of a run receive its result at the same time:
+// calls come at whole milliseconds; callers leave, and runs begin and end, at times of their own
+// between them.
 type scenario struct {
 	quiet, most time.Duration
 	calls       []call
-	runs        []outcome // the last one again and again
+	runs        []outcome // the last one is repeated
 }
 
 func draw(t *rapid.T) scenario {
@@ -71,8 +74,8 @@ func (s scenario) run(n int) outcome { return s.runs[min(n, len(s.runs)-1)] }
 // A burst is what calls share.
 type burst struct {
 	n       int           // the run's number; -1 until it begins
-	of      int           // whose values it has
-	begins  time.Duration // Last
+	of      int           // the call whose values it has
+	begins  time.Duration // for Last
 	ends    time.Duration // 0: not known
 	over    bool          // the run has ended
 	first   time.Duration // call
@@ -146,14 +149,14 @@ func (a *account) last(caller int) {
 	}
 }
 
-// leave is a caller's ctx ending. A burst whose callers have all left is given up.
+// leave is the end of a caller's context. A burst is given up when all its callers have left.
 func (a *account) leave(caller int, now time.Duration) {
 	for _, b := range a.bursts {
 		if !slices.Contains(b.waiting, caller) {
 			continue
 		}
 		b.waiting = slices.DeleteFunc(b.waiting, func(w int) bool { return w == caller })
-		a.tell(caller, now, "ctx")
+		a.tell(caller, now, "context")
 		if len(b.waiting) == 0 {
 			a.bursts = slices.DeleteFunc(a.bursts, func(x *burst) bool { return x == b })
 		}
@@ -228,7 +231,7 @@ func (s scenario) actual(debounced maker) (verdicts []string, runs int) {
 		case <-over:
 		}
 		switch {
-		case ctx.Err() != nil: // nobody hears what becomes of it
+		case ctx.Err() != nil: // no caller receives the result
 			return "given up", nil
 		case o.kind == "error":
 			return "", fmt.Errorf("error %d: %w", n, errOwn)
@@ -253,42 +256,43 @@ func (s scenario) actual(debounced maker) (verdicts []string, runs int) {
 		}()
 	}
 	callers.Wait()
-	time.Sleep(time.Second) // deaf runs end
+	time.Sleep(time.Second) // until runs that ignore their context have ended
 	return verdicts, runs
 }
 
-// ask makes a call on a goroutine of its own, since a Goexit ends it, and says what came of it.
+// ask makes a call on its own goroutine, because a Goexit ends that, and returns how the call
+// ended.
 func ask(effector resilience.Effector[string], caller int, c call) (what string) {
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), callerKey{}, caller), c.stays)
 	defer cancel()
-	told := make(chan string, 1)
+	result := make(chan string, 1)
 	go func() {
 		returned := false
 		defer func() {
 			value := recover()
 			switch p, ok := value.(*resilience.PanicError); {
 			case ok:
-				told <- fmt.Sprint(p.Value)
+				result <- fmt.Sprint(p.Value)
 			case value != nil:
-				told <- fmt.Sprint("a bare panic: ", value)
+				result <- fmt.Sprint("a bare panic: ", value)
 			case !returned:
-				told <- "Goexit"
+				result <- "Goexit"
 			}
 		}()
 		value, err := effector(ctx)
 		returned = true
 		switch {
 		case err == nil:
-			told <- value
+			result <- value
 		case errors.Is(err, errOwn):
-			told <- strings.TrimSuffix(err.Error(), ": own")
+			result <- strings.TrimSuffix(err.Error(), ": own")
 		case errors.Is(err, context.DeadlineExceeded):
-			told <- "ctx"
+			result <- "context"
 		default:
-			told <- "odd: " + err.Error()
+			result <- "odd: " + err.Error()
 		}
 	}()
-	return <-told
+	return <-result
 }
 
 func agree(t *testing.T, come func(*account, int), debounced maker) {
@@ -300,15 +304,15 @@ func agree(t *testing.T, come func(*account, int), debounced maker) {
 		synctest.Test(t, func(*testing.T) { verdicts, runs = s.actual(debounced) })
 		for i := range verdicts {
 			if verdicts[i] != wantVerdicts[i] {
-				rt.Fatalf("call %d of %+v: %s, want %s", i, s, verdicts[i], wantVerdicts[i])
+				rt.Fatalf("call %d of %+v: got %s, want %s", i, s, verdicts[i], wantVerdicts[i])
 			}
 		}
 		if runs != wantRuns {
-			rt.Fatalf("%+v: %d runs, want %d", s, runs, wantRuns)
+			rt.Fatalf("%+v: got %d runs, want %d", s, runs, wantRuns)
 		}
 	})
 }
 
-func TestFirstIsAsDesigned(t *testing.T) { agree(t, (*account).first, debounce.First[string]) }
+func TestFirstMatchesModel(t *testing.T) { agree(t, (*account).first, debounce.First[string]) }
 
-func TestLastIsAsDesigned(t *testing.T) { agree(t, (*account).last, debounce.Last[string]) }
+func TestLastMatchesModel(t *testing.T) { agree(t, (*account).last, debounce.Last[string]) }

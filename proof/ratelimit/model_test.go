@@ -22,7 +22,10 @@ func wait(ctx context.Context, l *ratelimit.Limiter) error {
 	return err
 }
 
-// A plain is the reference: a bucket in floating point, and a queue of callers. Times are since it began.
+type costKey struct{}
+
+// A plain is the reference: a bucket in floating point, and a queue of callers. Times are relative
+// to its start.
 type plain struct {
 	now    time.Duration
 	tokens float64
@@ -34,7 +37,7 @@ type plain struct {
 }
 
 type caller struct {
-	id               int
+	id, cost         int
 	latest, deadline time.Duration
 }
 
@@ -45,9 +48,10 @@ const (
 	started  how = "started"
 	limited  how = "limited"
 	canceled how = "canceled"
+	costly   how = "costly"
 )
 
-// An end is what became of a call, and when.
+// An end is how a call ended, and when.
 type end struct {
 	how   how
 	at    time.Duration
@@ -56,9 +60,9 @@ type end struct {
 
 const never = time.Duration(math.MaxInt64)
 
-// turn is when there is a token for one who comes after so many others.
-func (p *plain) turn(others int) time.Duration {
-	lack := float64(others+1) - p.tokens
+// turn returns the time at which this many tokens are there, if none is taken before.
+func (p *plain) turn(tokens int) time.Duration {
+	lack := float64(tokens) - p.tokens
 	if lack <= 0 {
 		return p.now
 	}
@@ -67,32 +71,43 @@ func (p *plain) turn(others int) time.Duration {
 
 func (p *plain) late(c caller, turn time.Duration) bool { return turn > c.latest || turn >= c.deadline }
 
-func (p *plain) allow() bool {
-	if len(p.queue) > 0 || p.tokens < 1 {
+func (p *plain) allow(n int) bool {
+	switch {
+	case n <= 0:
+		return true
+	case len(p.queue) > 0 || p.tokens < float64(n):
 		return false
 	}
-	p.tokens--
+	p.tokens -= float64(n)
 	return true
 }
 
-func (p *plain) come(timeout time.Duration) {
-	c := caller{id: len(p.ends), latest: p.now + p.wait, deadline: never}
+func (p *plain) come(timeout time.Duration, cost int) {
+	c := caller{id: len(p.ends), cost: cost, latest: p.now + p.wait, deadline: never}
 	if timeout > 0 {
 		c.deadline = p.now + timeout
 	}
 	p.ends = append(p.ends, end{})
+	total := cost
+	for _, other := range p.queue {
+		total += other.cost
+	}
 	switch {
-	case p.allow():
+	case p.allow(cost):
 		p.ends[c.id] = end{how: started, at: p.now}
-	case p.wait == 0 || p.late(c, p.turn(len(p.queue))):
-		p.refuse(c, len(p.queue))
+	case cost > p.burst || p.wait == 0 || p.late(c, p.turn(total)):
+		p.refuse(c, total)
 	default:
 		p.queue = append(p.queue, c)
 	}
 }
 
-func (p *plain) refuse(c caller, others int) {
-	p.ends[c.id] = end{limited, p.now, p.turn(others) - p.now}
+func (p *plain) refuse(c caller, total int) {
+	if c.cost > p.burst {
+		p.ends[c.id] = end{how: costly, at: p.now}
+		return
+	}
+	p.ends[c.id] = end{limited, p.now, p.turn(total) - p.now}
 }
 
 func (p *plain) cancel(id int) {
@@ -110,21 +125,21 @@ func (p *plain) setRate(rate float64, burst int) {
 	p.rate, p.burst, p.tokens = rate, burst, float64(burst)-used
 }
 
-// pass lets time pass, with all that happens.
+// pass lets time pass, with everything that happens meanwhile.
 func (p *plain) pass(to time.Duration) {
 	for {
-		// Whoever is first and cannot have its turn in time goes at once.
-		for len(p.queue) > 0 && p.late(p.queue[0], p.turn(0)) {
-			p.refuse(p.queue[0], 0)
+		// A caller that is first and can't have its turn in time leaves immediately.
+		for len(p.queue) > 0 && (p.queue[0].cost > p.burst || p.late(p.queue[0], p.turn(p.queue[0].cost))) {
+			p.refuse(p.queue[0], p.queue[0].cost)
 			p.queue = p.queue[1:]
 		}
 		next := to
 		var what func()
 		for i, c := range p.queue {
 			if i == 0 {
-				if turn := p.turn(0); turn <= next {
+				if turn := p.turn(c.cost); turn <= next {
 					next, what = turn, func() {
-						p.tokens = max(0, p.tokens-1)
+						p.tokens = max(0, p.tokens-float64(c.cost))
 						p.ends[c.id] = end{how: started, at: p.now}
 						p.queue = p.queue[1:]
 					}
@@ -159,7 +174,7 @@ func (p *plain) near() bool {
 	return false
 }
 
-// A crowd is the same callers at the real limiter.
+// A crowd is the same callers with the real limiter.
 type crowd struct {
 	limiter *ratelimit.Limiter
 	began   time.Time
@@ -168,8 +183,8 @@ type crowd struct {
 	ends    []end
 }
 
-func (c *crowd) come(ctx context.Context, timeout time.Duration) {
-	ctx, cancel := context.WithCancel(ctx)
+func (c *crowd) come(ctx context.Context, timeout time.Duration, cost int) {
+	ctx, cancel := context.WithCancel(context.WithValue(ctx, costKey{}, cost))
 	if timeout > 0 {
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 	}
@@ -183,15 +198,20 @@ func (c *crowd) come(ctx context.Context, timeout time.Duration) {
 		e := end{how: started}
 		call := func(context.Context) error { return nil }
 		var err error
-		if id%2 == 0 {
+		switch id % 3 {
+		case 0:
 			err = wait(ctx, c.limiter)
-		} else {
+		case 1:
 			err = resilience.Run(ctx, c.limiter, call)
+		case 2:
+			err = c.limiter.Wait(ctx)
 		}
 		switch {
 		case errors.Is(err, ratelimit.ErrLimited) && errors.Is(err, resilience.ErrRefused):
 			e.how = limited
 			e.after, _ = resilience.RetryAfter(err)
+		case errors.Is(err, ratelimit.ErrCost) && errors.Is(err, resilience.ErrRefused):
+			e.how = costly
 		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 			e.how = canceled
 		case err != nil:
@@ -204,15 +224,15 @@ func (c *crowd) come(ctx context.Context, timeout time.Duration) {
 	}()
 }
 
-// same compares what became of the calls. Times may differ by what SetRate rounds.
+// same compares how two calls ended. Times may differ by what SetRate rounds.
 func same(a, b end) bool {
 	const rounding = 2 * time.Microsecond
 	return a.how == b.how && (a.at-b.at).Abs() < rounding && (a.after-b.after).Abs() < rounding
 }
 
-// TestALimiterIsABucketWithAQueue for any order of calls that wait or do not, cancellations, deadlines, changes of the rate, and times: each call
-// starts, or is turned away, when the reference says.
-func TestALimiterIsABucketWithAQueue(t *testing.T) {
+// The limiter must start and refuse each call when the reference does, for any order of calls with
+// any cost, with and without a wait, cancellations, deadlines, and changes of the rate.
+func TestLimiterMatchesBucketWithQueue(t *testing.T) {
 	rates := []float64{1, 2.5, 4, 10, 40}
 	rapid.Check(t, func(rt *rapid.T) {
 		config := ratelimit.Config{
@@ -220,6 +240,8 @@ func TestALimiterIsABucketWithAQueue(t *testing.T) {
 			Burst: rapid.IntRange(1, 5).Draw(rt, "burst"),
 			Wait:  rapid.SampledFrom([]time.Duration{0, 333_333_333, 1_777_777_777, 7_123_456_789, time.Hour}).Draw(rt, "wait"),
 		}
+		config.Cost = func(ctx context.Context) int { return ctx.Value(costKey{}).(int) }
+		maxCost := rapid.SampledFrom([]int{1, 3, 7}).Draw(rt, "max cost") // above some bursts
 		steps := rapid.SliceOfN(rapid.IntRange(0, 9999), 1, 80).Draw(rt, "steps")
 		synctest.Test(t, func(t *testing.T) {
 			p := &plain{tokens: float64(config.Burst), rate: config.Rate, burst: config.Burst, wait: config.Wait}
@@ -241,11 +263,22 @@ func TestALimiterIsABucketWithAQueue(t *testing.T) {
 					if which%3 == 0 {
 						timeout = which * 2_345_677
 					}
-					p.come(timeout)
-					c.come(t.Context(), timeout)
+					cost := 1
+					if maxCost > 1 {
+						cost = int(which)%(maxCost+2) - 1 // sometimes 0 and -1
+					}
+					p.come(timeout, cost)
+					c.come(t.Context(), timeout, cost)
 				case what < 5:
-					if got, want := c.limiter.Allow(), p.allow(); got != want {
-						rt.Fatalf("step %d: Allow says %v, want %v", n, got, want)
+					tokens, got := 1, false
+					if maxCost == 1 {
+						got = c.limiter.Allow()
+					} else {
+						tokens = int(which) % (maxCost + 1)
+						got = c.limiter.AllowN(tokens)
+					}
+					if want := p.allow(tokens); got != want {
+						rt.Fatalf("step %d: got %v for %d tokens, want %v", n, got, tokens, want)
 					}
 				case what < 6 && len(p.ends) > 0:
 					id := int(which) % len(p.ends)
@@ -275,13 +308,13 @@ func (c *crowd) compare(rt *rapid.T, step int, p *plain) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !slices.EqualFunc(c.ends, p.ends, same) {
-		rt.Fatalf("step %d: calls ended\n%v, want\n%v", step, fmt.Sprint(c.ends), fmt.Sprint(p.ends))
+		rt.Fatalf("step %d: calls ended with\n%v, want\n%v", step, fmt.Sprint(c.ends), fmt.Sprint(p.ends))
 	}
 	want := ratelimit.Snapshot{Rate: p.rate, Burst: p.burst}
 	if len(p.queue) == 0 {
 		want.Available = int(p.tokens)
 	}
 	if s := c.limiter.Snapshot(); s != want {
-		rt.Fatalf("step %d: %+v, want %+v", step, s, want)
+		rt.Fatalf("step %d: got %+v, want %+v", step, s, want)
 	}
 }

@@ -1,5 +1,5 @@
-// Package share holds the real groups, which are made of what Calls and Stale are, against a plain account of what happens at each instant: who comes, who goes,
-// which runs end.
+// Package share compares groups, which consist of what Calls, Stale, and New return, with a plain
+// account of what happens at each instant: which callers come and leave, and which runs end.
 package share
 
 import (
@@ -23,42 +23,48 @@ import (
 
 func TestMain(m *testing.M) { cases.Main(m, 1500, 0) }
 
-// An outcome is what a run comes to.
+// An outcome is how a run ends.
 type outcome struct {
 	kind  string // good, error, panic, Goexit
 	takes time.Duration
-	deaf  bool // takes no notice of its ctx
+	deaf  bool // ignores its context
 }
 
-// An event is a call for a key, or its being forgotten.
+// An event is a call for a key, or Forget of the key.
 type event struct {
 	at      time.Duration
 	key     int
 	forgets bool
-	stays   time.Duration // how long the caller waits at most
+	stays   time.Duration // the longest time that the caller waits
 }
 
-// A scenario is a group and what happens to it. No two things happen in one instant, but for callers of one run who are told of its end: calls come at
-// whole milliseconds, runs end in the middle between them, and callers go at a time of their own. Which of two is first in one instant is not said.
+// A scenario is a group and what happens to it. No two things happen in the same instant, because
+// their order is unspecified then, except that all callers of a run receive its result at the same
+// time: calls come at whole milliseconds, runs end halfway between them, and callers leave at times
+// of their own.
 type scenario struct {
-	fresh, stale time.Duration
-	maxKeys      int
-	events       []event
-	runs         []outcome // the last one again and again
+	fresh, revalidate, stale time.Duration
+	maxKeys                  int
+	events                   []event
+	runs                     []outcome // the last one is repeated
 }
 
 func draw(t *rapid.T) scenario {
 	ms := func(most int, label string) time.Duration {
 		return time.Duration(rapid.IntRange(0, most).Draw(t, label)) * time.Millisecond
 	}
-	s := scenario{fresh: ms(20, "Fresh"), stale: ms(40, "Stale"), maxKeys: rapid.IntRange(1, 4).Draw(t, "MaxKeys")}
+	s := scenario{fresh: ms(20, "Fresh"), revalidate: ms(30, "Revalidate"), stale: ms(40, "Stale"), maxKeys: rapid.IntRange(1, 4).Draw(t, "MaxKeys")}
 	if rapid.IntRange(0, 3).Draw(t, "keeps") == 0 {
-		s.fresh, s.stale = 0, 0
+		s.fresh, s.revalidate, s.stale = 0, 0, 0
 	}
+	if rapid.Bool().Draw(t, "waits") {
+		s.revalidate = 0
+	}
+	lastKey := rapid.IntRange(0, 3).Draw(t, "last key")
 	at := time.Duration(0)
 	for i := range rapid.IntRange(1, 25).Draw(t, "events") {
 		at += time.Millisecond + ms(10, "gap")
-		e := event{at: at, key: rapid.IntRange(0, 3).Draw(t, "key"), forgets: rapid.IntRange(0, 9).Draw(t, "forgets") == 0, stays: time.Hour}
+		e := event{at: at, key: rapid.IntRange(0, lastKey).Draw(t, "key"), forgets: rapid.IntRange(0, 9).Draw(t, "forgets") == 0, stays: time.Hour}
 		if rapid.IntRange(0, 2).Draw(t, "leaves") == 0 {
 			e.stays = ms(30, "stays") + 250*time.Microsecond + time.Duration(i)*time.Microsecond
 		}
@@ -75,7 +81,10 @@ func draw(t *rapid.T) scenario {
 
 func (s scenario) run(n int) outcome { return s.runs[min(n, len(s.runs)-1)] }
 
-// ends is when a run for a key ends that began at a time.
+// keep is how long a value is kept.
+func (s scenario) keep() time.Duration { return s.fresh + max(s.revalidate, s.stale) }
+
+// ends returns when a run for a key ends.
 func (s scenario) ends(n, key int, began time.Duration) time.Duration {
 	return began + s.run(n).takes + 500*time.Microsecond + time.Duration(key)*50*time.Microsecond
 }
@@ -88,14 +97,16 @@ type value struct {
 }
 
 type running struct {
-	n, first int // the run's number, and who began it
-	ends     time.Duration
-	waiting  []int
+	n, first   int // the run's number, and the caller that began it
+	ends       time.Duration
+	waiting    []int
+	background bool
 }
 
 type entry struct {
 	key       int
-	gone      bool // forgotten, or fallen away
+	gone      bool // forgotten or evicted
+	broken    bool // the latest run panicked or called Goexit
 	users     int
 	idleSince time.Duration
 	run       *running
@@ -104,7 +115,8 @@ type entry struct {
 
 type account struct {
 	scenario
-	entries  []*entry // that are there
+	entries  []*entry // the present ones
+	all      []*entry // and those that are gone
 	runs     int
 	verdicts []string // of the callers, by number
 	lens     []int    // after each event
@@ -118,9 +130,10 @@ func (a *account) kept(e *entry, now, limit time.Duration) bool {
 	return e.last != nil && now-e.last.since < limit
 }
 
-// expire lets keys fall away that were idle for too long; shrink, those that are too many, the one idle for longest first.
+// expire evicts keys that were idle for too long; shrink evicts the least recently used ones while
+// there are too many.
 func (a *account) expire(now time.Duration) {
-	a.entries = slices.DeleteFunc(a.entries, func(e *entry) bool { return e.users == 0 && now-e.idleSince >= a.fresh+a.stale })
+	a.entries = slices.DeleteFunc(a.entries, func(e *entry) bool { return e.users == 0 && now-e.idleSince >= a.keep() })
 }
 
 func (a *account) shrink() {
@@ -148,7 +161,7 @@ func (a *account) release(e *entry, now time.Duration) {
 	if e.users > 0 || e.gone {
 		return
 	}
-	if e.run == nil && !a.kept(e, now, a.fresh+a.stale) {
+	if e.run == nil && !a.kept(e, now, a.keep()) {
 		a.drop(e)
 		return
 	}
@@ -164,6 +177,7 @@ func (a *account) come(caller int, c event) *entry {
 		a.entries = append(a.entries, &entry{key: c.key, users: 1})
 		i = len(a.entries) - 1
 		e := a.entries[i]
+		a.all = append(a.all, e)
 		a.shrink()
 		a.join(caller, c, e)
 		return e
@@ -180,23 +194,37 @@ func (a *account) join(caller int, c event, e *entry) {
 		a.release(e, c.at)
 		return
 	}
+	if !e.broken && a.kept(e, c.at, a.fresh+a.revalidate) {
+		a.tell(caller, c.at, fmt.Sprintf("run %d of call %d", e.last.run, e.last.caller))
+		if e.run == nil {
+			a.begin(caller, c, e).background = true
+			return // the run holds the key
+		}
+		a.release(e, c.at)
+		return
+	}
 	if e.run == nil {
-		e.run = &running{n: a.runs, first: caller, ends: a.ends(a.runs, c.key, c.at)}
-		a.runs++
+		a.begin(caller, c, e)
 	}
 	e.run.waiting = append(e.run.waiting, caller)
 }
 
-// leave is a caller's ctx ending, if he is still there.
+func (a *account) begin(caller int, c event, e *entry) *running {
+	e.run = &running{n: a.runs, first: caller, ends: a.ends(a.runs, c.key, c.at)}
+	a.runs++
+	return e.run
+}
+
+// leave is the end of a caller's context, if the caller still waits.
 func (a *account) leave(caller int, e *entry, now time.Duration) {
 	if e.run == nil || !slices.Contains(e.run.waiting, caller) {
 		return
 	}
 	e.run.waiting = slices.DeleteFunc(e.run.waiting, func(w int) bool { return w == caller })
-	if len(e.run.waiting) == 0 {
+	if len(e.run.waiting) == 0 && !e.run.background {
 		e.run = nil // given up
 	}
-	a.tell(caller, now, "ctx")
+	a.tell(caller, now, "context")
 	a.release(e, now)
 }
 
@@ -204,17 +232,18 @@ func (a *account) leave(caller int, e *entry, now time.Duration) {
 func (a *account) end(e *entry) {
 	r, now := e.run, e.run.ends
 	e.run = nil
+	e.broken = a.run(r.n).kind == "panic" || a.run(r.n).kind == "Goexit"
 	what := fmt.Sprintf("%s %d", a.run(r.n).kind, r.n)
 	switch a.run(r.n).kind {
 	case "Goexit":
 		what = "Goexit"
 	case "good":
 		what = fmt.Sprintf("run %d of call %d", r.n, r.first)
-		if a.fresh+a.stale > 0 {
+		if a.keep() > 0 {
 			e.last = &value{r.n, r.first, now}
 		}
 	case "error":
-		if a.kept(e, now, a.fresh+a.stale) {
+		if a.kept(e, now, a.keep()) {
 			what = fmt.Sprintf("run %d of call %d", e.last.run, e.last.caller)
 		}
 	}
@@ -224,6 +253,9 @@ func (a *account) end(e *entry) {
 	for range r.waiting {
 		a.release(e, now)
 	}
+	if r.background {
+		a.release(e, now)
+	}
 }
 
 func (s scenario) expected() (verdicts []string, lens []int, runs int) {
@@ -231,7 +263,7 @@ func (s scenario) expected() (verdicts []string, lens []int, runs int) {
 	of := make([]*entry, len(s.events)) // each caller's
 	next := 0
 	for {
-		// What comes next: a call, a caller's going, or a run's end.
+		// The next thing to happen: a call, a caller that leaves, or the end of a run.
 		at, act := time.Duration(1<<62), func() {}
 		consider := func(when time.Duration, what func()) {
 			if when < at {
@@ -258,6 +290,8 @@ func (s scenario) expected() (verdicts []string, lens []int, runs int) {
 				continue
 			}
 			consider(s.events[caller].at+s.events[caller].stays, func() { a.leave(caller, e, at) })
+		}
+		for _, e := range a.all {
 			if e.run != nil {
 				consider(e.run.ends, func() { a.end(e) })
 			}
@@ -278,7 +312,7 @@ var errOwn = errors.New("own")
 func (s scenario) actual() (verdicts []string, lens []int, runs int) {
 	var mu sync.Mutex // guards runs and verdicts
 	began := time.Now()
-	g := share.NewGroup(share.Config{Fresh: s.fresh, Stale: s.stale, MaxKeys: s.maxKeys}, func(ctx context.Context, key int) (string, error) {
+	g := share.NewGroup(share.Config{Fresh: s.fresh, Revalidate: s.revalidate, Stale: s.stale, MaxKeys: s.maxKeys}, func(ctx context.Context, key int) (string, error) {
 		mu.Lock()
 		n := runs
 		runs++
@@ -293,7 +327,7 @@ func (s scenario) actual() (verdicts []string, lens []int, runs int) {
 		case <-over:
 		}
 		switch {
-		case ctx.Err() != nil: // nobody hears what becomes of it
+		case ctx.Err() != nil: // no caller receives the result
 			return "given up", nil
 		case o.kind == "error":
 			return "", fmt.Errorf("error %d: %w", n, errOwn)
@@ -324,45 +358,46 @@ func (s scenario) actual() (verdicts []string, lens []int, runs int) {
 		lens = append(lens, g.Len())
 	}
 	callers.Wait()
-	time.Sleep(time.Second) // deaf runs end
+	time.Sleep(time.Second) // until runs that ignore their context have ended
 	return verdicts, lens, runs
 }
 
-// ask makes a call on a goroutine of its own, since a Goexit ends it, and says what came of it.
+// ask makes a call on its own goroutine, because a Goexit ends that, and returns how the call
+// ended.
 func ask(g *share.Group[int, string], caller int, e event) (what string) {
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), callerKey{}, caller), e.stays)
 	defer cancel()
-	told := make(chan string, 1)
+	result := make(chan string, 1)
 	go func() {
 		returned := false
 		defer func() {
 			value := recover()
 			switch p, ok := value.(*resilience.PanicError); {
 			case ok:
-				told <- fmt.Sprint(p.Value)
+				result <- fmt.Sprint(p.Value)
 			case value != nil:
-				told <- fmt.Sprint("a bare panic: ", value)
+				result <- fmt.Sprint("a bare panic: ", value)
 			case !returned:
-				told <- "Goexit"
+				result <- "Goexit"
 			}
 		}()
 		value, err := g.Do(ctx, e.key)
 		returned = true
 		switch {
 		case err == nil:
-			told <- value
+			result <- value
 		case errors.Is(err, errOwn):
-			told <- strings.TrimSuffix(err.Error(), ": own")
+			result <- strings.TrimSuffix(err.Error(), ": own")
 		case errors.Is(err, context.DeadlineExceeded):
-			told <- "ctx"
+			result <- "context"
 		default:
-			told <- "odd: " + err.Error()
+			result <- "odd: " + err.Error()
 		}
 	}()
-	return <-told
+	return <-result
 }
 
-func TestShareIsAsDesigned(t *testing.T) {
+func TestGroupMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		wantVerdicts, wantLens, wantRuns := s.expected()
@@ -372,11 +407,11 @@ func TestShareIsAsDesigned(t *testing.T) {
 		synctest.Test(t, func(*testing.T) { verdicts, lens, runs = s.actual() })
 		for i := range verdicts {
 			if verdicts[i] != wantVerdicts[i] {
-				rt.Fatalf("event %d of %+v: %s, want %s", i, s, verdicts[i], wantVerdicts[i])
+				rt.Fatalf("event %d of %+v: got %s, want %s", i, s, verdicts[i], wantVerdicts[i])
 			}
 		}
 		if runs != wantRuns || !slices.Equal(lens, wantLens) {
-			rt.Fatalf("%+v: %d runs, want %d, and %v keys, want %v", s, runs, wantRuns, lens, wantLens)
+			rt.Fatalf("%+v: got %d runs, want %d, and %v keys, want %v", s, runs, wantRuns, lens, wantLens)
 		}
 	})
 }

@@ -1,4 +1,5 @@
-// Package shed holds the real shedder against a plain list of calls: one that forgets them as early as the shedder may, one as late.
+// Package shed compares the shedder with two plain lists of calls: one forgets calls as early as
+// the shedder may, the other as late as it may.
 package shed
 
 import (
@@ -20,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { cases.Main(m, 1500, 0) }
 
-// A list is the calls of a window.
+// A list is the calls in a window.
 type list struct {
 	lives time.Duration
 	calls []call
@@ -45,9 +46,9 @@ func (l *list) count() (requests, accepts int) {
 
 var errDown, errOdd = errors.New("down"), errors.New("odd")
 
-// TestShedderIsAsDesigned: it counts what it should for as long as it should, goes by the published share of that, and refuses as many calls as that
-// says, but for what chance gives or takes: six standard deviations.
-func TestShedderIsAsDesigned(t *testing.T) {
+// The shedder counts the right calls for the right time, computes the published share from them,
+// and refuses that share of calls, within six standard deviations.
+func TestShedderMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		config := shed.Config{
 			K:        rapid.SampledFrom([]float64{1, 1.1, 2, 5}).Draw(rt, "K"),
@@ -74,17 +75,17 @@ func TestShedderIsAsDesigned(t *testing.T) {
 				leastR, leastA := early.count()
 				mostR, mostA := late.count()
 				if now.Requests < leastR || now.Requests > mostR || now.Accepts < leastA || now.Accepts > mostA {
-					rt.Fatalf("step %d: %+v, want %d to %d requests and %d to %d accepts", n, now, leastR, mostR, leastA, mostA)
+					rt.Fatalf("step %d: got %+v, want %d to %d requests and %d to %d accepts", n, now, leastR, mostR, leastA, mostA)
 				}
 				r, a := float64(now.Requests), float64(now.Accepts)
 				share := math.Min(config.MaxShare, math.Max(0, (r-config.K*a)/(r+1)))
 				if math.Abs(now.Share-share) > 1e-12 {
-					rt.Fatalf("step %d: %+v, want a share of %v", n, now, share)
+					rt.Fatalf("step %d: got %+v, want a share of %v", n, now, share)
 				}
 				expected += share
 				variance += share * (1 - share)
-				counts, accepted, away := one(rt, s, step, now.Share)
-				if away {
+				counts, accepted, refusedNow := one(rt, s, step, now.Share)
+				if refusedNow {
 					refused++
 				}
 				if counts {
@@ -93,17 +94,18 @@ func TestShedderIsAsDesigned(t *testing.T) {
 				}
 			}
 			if math.Abs(refused-expected) > 6*math.Sqrt(variance)+1 {
-				rt.Fatalf("%v calls were refused, want about %.1f", refused, expected)
+				rt.Fatalf("got %v refusals, want about %.1f", refused, expected)
 			}
 		})
 	})
 }
 
-// one makes a call, and says whether it counts, as what, and whether it was refused.
+// one makes a call. It returns whether the call counts, whether as accepted, and whether it was
+// refused.
 func one(rt *rapid.T, s *shed.Shedder, step int, share float64) (counts, accepted, refused bool) {
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		if step == 3 {
-			return errDown // turned away further in
+			return errDown // refused by an inner policy
 		}
 		return next.Run(ctx)
 	})
@@ -131,18 +133,18 @@ func one(rt *rapid.T, s *shed.Shedder, step int, share float64) (counts, accepte
 			return 0, errDown
 		})
 	}()
-	var away *shed.Error
-	if errors.As(err, &away) {
-		if away.Share != share || share == 0 || !errors.Is(err, shed.ErrShed) || !errors.Is(err, resilience.ErrRefused) {
-			rt.Fatalf("%v (share %v), where the share is %v", err, away.Share, share)
+	var refusal *shed.Error
+	if errors.As(err, &refusal) {
+		if refusal.Share != share || share == 0 || !errors.Is(err, shed.ErrShed) || !errors.Is(err, resilience.ErrRefused) {
+			rt.Fatalf("got %v with share %v, want share %v", err, refusal.Share, share)
 		}
 		return true, false, true
 	}
 	return step < 3 || step > 5, step < 3, false
 }
 
-// TestNoCallIsLostByRacing: whatever callers do at one instant, each of their calls counts once.
-func TestNoCallIsLostByRacing(t *testing.T) {
+// Whatever callers do in the same instant, each of their calls counts once.
+func TestShedderLosesNoCallByRacing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		callers := rapid.IntRange(1, 8).Draw(rt, "callers")
 		each := rapid.IntRange(1, 60).Draw(rt, "calls")
@@ -176,14 +178,14 @@ func TestNoCallIsLostByRacing(t *testing.T) {
 			}
 			g.Wait()
 			if got := s.Snapshot(); got.Accepts != accepts || got.Requests < callers*each {
-				rt.Fatalf("%+v, want %d accepts of at least %d requests", got, accepts, callers*each)
+				rt.Fatalf("got %+v, want %d accepts of at least %d requests", got, accepts, callers*each)
 			}
 		})
 	})
 }
 
-// outage makes calls of a dependency that is down for a time, at so many a second, and gives how long after that it took until half of them passed, and
-// until all did; 0 if they do not within an hour.
+// outage makes rate calls per second to a dependency that is down for a while. It returns how long
+// after the outage half of the calls, and all calls, passed again; 0 if they didn't within an hour.
 func outage(config shed.Config, lasts time.Duration, rate int) (half, all time.Duration) {
 	s := shed.New(config)
 	up := time.Now().Add(lasts)
@@ -208,9 +210,10 @@ func outage(config shed.Config, lasts time.Duration, rate int) (half, all time.D
 	return half, all
 }
 
-// TestRecovery: after an outage of ten minutes at 50 calls a second half of the calls pass again within 4 minutes. With -v it tells how long it takes with
-// other Ks and MaxShares too, of which docs/shed.md has a table.
-func TestRecovery(t *testing.T) {
+// After an outage of ten minutes at 50 calls per second, half of the calls pass again within 4
+// minutes. With -v, the test also logs the times for other values of K and MaxShare; docs/shed.md
+// has a table of them.
+func TestShedderRecoveryTimes(t *testing.T) {
 	for _, k := range []float64{2, 1.1, 1.5, 3} {
 		for _, most := range []float64{0.9, 0.8, 0.95, 0.99, 1} {
 			byDefault := k == 2 && most == 0.9
@@ -222,7 +225,7 @@ func TestRecovery(t *testing.T) {
 				for range 3 {
 					half, all := outage(shed.Config{K: k, MaxShare: most}, 10*time.Minute, 50)
 					if byDefault && (half == 0 || half > 4*time.Minute) {
-						t.Errorf("half of the calls passed after %v", half)
+						t.Errorf("half of the calls passed after %v, want at most 4m", half)
 					}
 					halves, alls = append(halves, half.Round(time.Second)), append(alls, all.Round(time.Second))
 				}
@@ -234,13 +237,14 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
-// TestEveryOutageIsRecoveredFrom, however long it was, at any rate of calls that is worth shedding.
-func TestEveryOutageIsRecoveredFrom(t *testing.T) {
+// The time to recover doesn't depend on the length of the outage, at any rate of calls for which a
+// shedder makes sense.
+func TestShedderRecoversFromEveryOutage(t *testing.T) {
 	for _, minutes := range []time.Duration{1, 12} {
 		for _, rate := range []int{10, 20} {
 			synctest.Test(t, func(t *testing.T) {
 				if half, _ := outage(shed.Config{}, minutes*time.Minute, rate); half > 4*time.Minute {
-					t.Errorf("after %d minutes at %d a second half of the calls passed after %v", minutes, rate, half)
+					t.Errorf("after %d minutes at %d calls per second, half of the calls passed after %v, want at most 4m", minutes, rate, half)
 				}
 			})
 		}

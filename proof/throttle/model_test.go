@@ -1,4 +1,5 @@
-// Package throttle holds the real throttle against the book's: a counter that is filled up at each tick of a clock.
+// Package throttle compares the throttle with the one in the book: a counter that is refilled at
+// each tick of a clock.
 package throttle
 
 import (
@@ -19,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { cases.Main(m, 2000, 0) }
 
-// A counter is the book's throttle, with its ticks worked off one by one.
+// A counter is the book's throttle. It processes its ticks one by one.
 type counter struct {
 	max, refill, tokens int
 	every               time.Duration
@@ -47,37 +48,38 @@ func draw(t *rapid.T) throttle.Config {
 
 var errOwn = errors.New("own")
 
-// TestThrottleIsAsDesigned: every call is let through or refused as by the counter, however it then ends, and a refusal tells when the next tick is.
-func TestThrottleIsAsDesigned(t *testing.T) {
+// Each call is admitted or refused as by the counter, however it ends, and a refusal reports the
+// time of the next tick.
+func TestThrottleMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		config := draw(rt)
 		steps := rapid.SliceOfN(rapid.IntRange(0, 29), 1, 200).Draw(rt, "steps")
 		synctest.Test(t, func(*testing.T) {
 			real, plain := throttle.New(config), newCounter(config)
 			for n, s := range steps {
-				if s < 10 { // up to three ticks, and in the middle between them
+				if s < 10 { // up to three ticks, and times between them
 					time.Sleep(config.Every * time.Duration(s) / 3)
 					continue
 				}
 				plain.tick()
 				if got := real.Snapshot(); got.Available != plain.tokens || got.Max != config.Max {
-					rt.Fatalf("step %d: %+v, want %d tokens", n, got, plain.tokens)
+					rt.Fatalf("step %d: got %+v, want %d tokens", n, got, plain.tokens)
 				}
 				made, err := call(real, s%5)
 				if made != (plain.tokens > 0) || made == errors.Is(err, throttle.ErrThrottled) {
-					rt.Fatalf("step %d: made %v, %v with %d tokens", n, made, err, plain.tokens)
+					rt.Fatalf("step %d: got made %v, %v with %d tokens", n, made, err, plain.tokens)
 				}
 				if made {
 					plain.tokens--
 				} else if after, ok := resilience.RetryAfter(err); !ok || after != time.Until(plain.next) {
-					rt.Fatalf("step %d: retry after %v, the next tick is in %v", n, after, time.Until(plain.next))
+					rt.Fatalf("step %d: got RetryAfter %v, want %v", n, after, time.Until(plain.next))
 				}
 			}
 		})
 	})
 }
 
-// call makes a call in one of several ways, and reports whether its effector ran.
+// call makes a call in one of several ways and reports whether its effector ran.
 func call(th *throttle.Throttle, way int) (made bool, err error) {
 	ctx := context.Background()
 	effector := func(context.Context) (int, error) {
@@ -88,7 +90,7 @@ func call(th *throttle.Throttle, way int) (made bool, err error) {
 		case 2:
 			panic(errOwn)
 		case 3:
-			return 0, resilience.ErrRefused // somebody else's
+			return 0, resilience.ErrRefused // another policy's
 		}
 		return 1, nil
 	}
@@ -105,8 +107,8 @@ func call(th *throttle.Throttle, way int) (made bool, err error) {
 	return made, err
 }
 
-// TestNoTokenIsMadeByRacing: any number of callers at one instant get the tokens that there are, and no more.
-func TestNoTokenIsMadeByRacing(t *testing.T) {
+// Any number of callers in the same instant receive exactly the existing tokens.
+func TestThrottleMakesNoTokenByRacing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		config := draw(rt)
 		callers := rapid.IntRange(1, 8).Draw(rt, "callers")
@@ -130,7 +132,7 @@ func TestNoTokenIsMadeByRacing(t *testing.T) {
 				}
 				g.Wait()
 				if want := min(plain.tokens, 4*callers); int(made.Load()) != want {
-					rt.Fatalf("round %d: %d calls with %d tokens", n, made.Load(), plain.tokens)
+					rt.Fatalf("round %d: got %d calls with %d tokens", n, made.Load(), plain.tokens)
 				}
 				plain.tokens -= int(made.Load())
 			}

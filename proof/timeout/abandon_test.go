@@ -18,23 +18,24 @@ import (
 
 const limit = 100 * time.Millisecond
 
-// A call is one under a limit that abandons, beside others. No two times of it are equal.
+// A call runs concurrently with others under a limit that abandons. No two of its times are equal.
 type call struct {
 	began time.Time
-	takes time.Duration // the effector, if nothing ends it
-	heeds bool          // it ends with its ctx
-	way   string        // in which it ends then: ok, fails, panics, exits
-	gone  time.Duration // when the caller goes; 0: it stays
-	calls int           // that were left when it began; negative: it was made
+	takes time.Duration // duration of the effector if nothing ends it
+	heeds bool          // the effector ends with its context
+	way   string        // how it ends otherwise: ok, fails, panics, exits
+	gone  time.Duration // when the caller leaves; 0: never
+	calls int           // abandoned calls because of which it was refused; negative: it was made
 
-	got atomic.Value // a string, none while it runs
+	got atomic.Value // how it ended, a string; none while it runs
 }
 
 func (c *call) String() string {
-	return fmt.Sprintf("which takes %v, heeds its ctx: %t, %s, caller gone after %v", c.takes, c.heeds, c.way, c.gone)
+	return fmt.Sprintf("which takes %v, heeds its context: %t, %s, caller gone after %v", c.takes, c.heeds, c.way, c.gone)
 }
 
-// returns is when the call returns. What it does then it does by itself, or leaves to its effector.
+// returns returns when the call returns, and whether it ends by itself rather than by the limit or
+// its caller.
 func (c *call) returns() (after time.Duration, itself bool) {
 	ends := limit
 	if c.gone > 0 {
@@ -43,7 +44,7 @@ func (c *call) returns() (after time.Duration, itself bool) {
 	return min(c.takes, ends), c.takes < ends
 }
 
-// want is what the call has come to by now.
+// want is how the call must have ended by now; empty while it runs.
 func (c *call) want() string {
 	after, itself := c.returns()
 	switch {
@@ -59,14 +60,14 @@ func (c *call) want() string {
 	return fmt.Sprintf("gone after %v", after)
 }
 
-// left reports whether the effector is left behind now.
+// left reports whether the effector is abandoned now.
 func (c *call) left() bool {
 	after, itself := c.returns()
 	running := time.Since(c.began)
 	return c.calls < 0 && !itself && !c.heeds && running >= after && running < c.takes
 }
 
-// An abandoner drives a timeout that abandons with calls that run beside each other.
+// An abandoner makes concurrent calls under a timeout that abandons.
 type abandoner struct {
 	most  int
 	real  *timeout.Timeout
@@ -95,7 +96,7 @@ func (a *abandoner) begin(t *rapid.T) {
 		c.gone = time.Duration(rapid.IntRange(1, 150).Draw(t, "gone"))*time.Millisecond + apart + time.Nanosecond
 	}
 	if _, itself := c.returns(); !itself && c.way == "panics" {
-		c.way = "fails" // else it is the program's panic
+		c.way = "fails" // a panic would crash the program
 	}
 	if n := a.left(); n >= a.most {
 		c.calls = n
@@ -104,7 +105,7 @@ func (a *abandoner) begin(t *rapid.T) {
 	go a.make(c)
 }
 
-// make makes the call and notes what it came to.
+// make makes the call and records how it ended.
 func (a *abandoner) make(c *call) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -127,7 +128,7 @@ func (a *abandoner) make(c *call) {
 		c.got.Store(what)
 	}()
 	value, err := resilience.Do(ctx, a.real, c.effect)
-	without := value == nil || c.heeds && value == c // one that ends with its ctx may be just in time
+	without := value == nil || c.heeds && value == c // a call that ends with its context may be just in time
 	var refused *timeout.AbandonedError
 	switch {
 	case err == nil && value == c:
@@ -171,21 +172,21 @@ func (a *abandoner) check(t *rapid.T) {
 	for i, c := range a.calls {
 		got, _ := c.got.Load().(string)
 		if want := c.want(); got != want {
-			t.Fatalf("call %d, %v, came to %q, want %q", i, c, got, want)
+			t.Fatalf("call %d, %v: got %q, want %q", i, c, got, want)
 		}
 	}
 	if got, want := a.real.Abandoned(), a.left(); got != want {
-		t.Fatalf("%d are said to be left behind, want %d", got, want)
+		t.Fatalf("got %d abandoned calls, want %d", got, want)
 	}
 }
 
-// TestAbandonIsAsDesigned: every call that is made returns at its end, its caller's or the limit, and is refused while so many are
-// left behind.
-func TestAbandonIsAsDesigned(t *testing.T) {
+// Each call that is made returns when it ends, its caller leaves, or the limit expires. A call is
+// refused while too many calls are abandoned.
+func TestTimeoutAbandonMatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 3).Draw(t, "Abandon")
 		rapid.SyncTest(t, func(t *rapid.T) {
-			defer time.Sleep(time.Second) // where a check fails: else the calls that still run are what is told
+			defer time.Sleep(time.Second) // if a check fails: otherwise the calls that still run are reported instead
 			a := &abandoner{most: most, real: timeout.New(timeout.Config{Limit: limit, Abandon: most})}
 			t.Repeat(map[string]func(*rapid.T){
 				"":          a.check,
@@ -195,10 +196,10 @@ func TestAbandonIsAsDesigned(t *testing.T) {
 					time.Sleep(time.Duration(rapid.IntRange(0, 60).Draw(t, "ms")) * time.Millisecond)
 				},
 			})
-			time.Sleep(time.Second) // whatever was left behind ends
+			time.Sleep(time.Second) // until the abandoned calls have ended
 			a.check(t)
 			if n := a.real.Abandoned(); n != 0 {
-				t.Fatalf("%d are left behind for ever", n)
+				t.Fatalf("got %d calls abandoned forever, want 0", n)
 			}
 		})
 	})

@@ -1,4 +1,4 @@
-// Package timeout holds the real timeout against the rules that say when a call returns, and with what.
+// Package timeout compares the timeout with the rules that define when a call returns, and what.
 package timeout
 
 import (
@@ -16,13 +16,14 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// A scenario is a call under nested limits, whose caller may go. No two times in it are equal: which of two comes first in one instant is not said.
+// A scenario is a call under nested limits whose caller may leave. No two of its times are equal,
+// because the order of events in the same instant is unspecified.
 type scenario struct {
 	outer, inner time.Duration // limits; outer 0: none
-	takes        time.Duration // the effector, if nothing ends it
-	heeds        bool          // it ends with its ctx
+	takes        time.Duration // duration of the effector if nothing ends it
+	heeds        bool          // the effector ends with its context
 	fails        bool
-	ends         string // the caller's ctx: never, canceled, deadline
+	ends         string // how the caller's context ends: never, canceled, deadline
 	endsAt       time.Duration
 	abandon      bool // the inner limit
 }
@@ -44,7 +45,8 @@ func draw(t *rapid.T) scenario {
 
 var errOwn = errors.New("own")
 
-// expected says when the call returns and with what: ok, own (the effector's error), limit inner, limit outer, caller.
+// expected returns when the call returns, and what: ok, own (the effector's error), limit inner,
+// limit outer, or caller.
 func (s scenario) expected() (at time.Duration, what string) {
 	first, whose := s.inner, "limit inner"
 	if s.outer > 0 && s.outer < first {
@@ -61,11 +63,11 @@ func (s scenario) expected() (at time.Duration, what string) {
 		return s.takes, "ok"
 	case s.heeds || s.abandon:
 		return first, whose
-	case !s.fails: // it is waited for, and has succeeded late
+	case !s.fails: // the call waits for the effector, which succeeds late
 		return s.takes, "ok"
 	case whose == "caller":
 		return s.takes, "own"
-	case s.outer > 0 && s.outer < s.takes && (s.ends == "never" || s.outer < s.endsAt): // both have passed, and the outer one tells of both
+	case s.outer > 0 && s.outer < s.takes && (s.ends == "never" || s.outer < s.endsAt): // both have passed, and the outer one is reported
 		return s.takes, "limit outer"
 	}
 	return s.takes, whose
@@ -109,7 +111,7 @@ func (s scenario) actual() (at time.Duration, what string, left int) {
 		return 1, nil
 	})
 	at = time.Since(began)
-	synctest.Wait() // one that heeds its ctx ends now
+	synctest.Wait() // an effector that heeds its context ends now
 	left = inner.Abandoned()
 	var limit *timeout.Error
 	switch {
@@ -118,7 +120,7 @@ func (s scenario) actual() (at time.Duration, what string, left int) {
 	case errors.As(err, &limit):
 		what = "limit " + limit.Name
 		if !errors.Is(err, context.DeadlineExceeded) || !limit.Timeout() {
-			what += ", which tells of no timeout"
+			what += ", which isn't a timeout"
 		}
 	case errors.Is(err, errOwn):
 		what = "own"
@@ -128,22 +130,22 @@ func (s scenario) actual() (at time.Duration, what string, left int) {
 	return at, what, left
 }
 
-func TestTimeoutIsAsDesigned(t *testing.T) {
+func TestTimeoutMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		s := draw(rt)
 		var got, want string
 		synctest.Test(t, func(*testing.T) {
 			at, what, left := s.actual()
-			got = fmt.Sprint(what, " at ", at, ", left behind: ", left)
-			time.Sleep(time.Second) // what was left behind ends
+			got = fmt.Sprint(what, " at ", at, ", abandoned: ", left)
+			time.Sleep(time.Second) // until the abandoned call has ended
 		})
 		at, what := s.expected()
 		left := 0
 		if s.abandon && at < s.takes && !s.heeds {
 			left = 1
 		}
-		if want = fmt.Sprint(what, " at ", at, ", left behind: ", left); got != want {
-			rt.Fatalf("%+v: %s, want %s", s, got, want)
+		if want = fmt.Sprint(what, " at ", at, ", abandoned: ", left); got != want {
+			rt.Fatalf("%+v: got %s, want %s", s, got, want)
 		}
 	})
 }

@@ -10,40 +10,44 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/effector-go/resilience/bench/peers/internal/behaviour"
+	"github.com/effector-go/resilience/bench/peers/internal/behavior"
 )
 
 const (
-	pageName  = "performance.md"
-	locksName = "internals/locks.md"
-	byHand    = "by-hand" // the markers of the part of the page that is written by hand
-	locks     = "locks"   // and of the table in locksName
+	performanceName  = "performance.md"
+	measurementsName = "internals/measurements.md"
+	locksName        = "internals/locks.md"
+
+	notes = "notes" // the markers of the part of measurements.md that the report keeps
+	locks = "locks" // the markers of the part of locks.md that the report replaces
 )
 
-// docs is the folder that is written to, and what in it is kept.
+// docs is the folder to write to, and what it contains that must be kept.
 type docs struct {
 	folder string
-	hand   string // what is written by hand in the page
-	locks  string // the page of locks, "" if there is none
+	notes  string // the part of measurements.md that the report keeps
+	locks  string // locks.md, or "" if it doesn't exist
 }
 
-// openDocs makes the folder if need be and reads what is kept. It is an error if what is written by hand cannot be found.
+// openDocs creates the folder if necessary and reads what must be kept. It returns an error if that
+// can't be found.
 func openDocs(folder string) (docs, error) {
 	d := docs{folder: folder}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(folder, "internals"), 0o755); err != nil {
 		return d, err
 	}
-	page, err := readIfThere(filepath.Join(folder, pageName))
+	page, err := readIfExists(filepath.Join(folder, measurementsName))
 	if err != nil {
 		return d, err
 	}
 	if page != "" {
 		var ok bool
-		if d.hand, ok = between(page, byHand); !ok {
-			return d, fmt.Errorf("%s has no markers %s and %s: what is written by hand would be lost", pageName, begin(byHand), end(byHand))
+		if d.notes, ok = between(page, notes); !ok {
+			return d, fmt.Errorf("%s: the markers %s and %s are missing: the notes between them would be lost",
+				measurementsName, begin(notes), end(notes))
 		}
 	}
-	if d.locks, err = readIfThere(filepath.Join(folder, locksName)); err != nil {
+	if d.locks, err = readIfExists(filepath.Join(folder, locksName)); err != nil {
 		return d, err
 	}
 	if d.locks != "" {
@@ -54,8 +58,8 @@ func openDocs(folder string) (docs, error) {
 	return d, nil
 }
 
-// readIfThere is the text of a file, "" if there is none.
-func readIfThere(name string) (string, error) {
+// readIfExists returns the text of a file, or "" if it doesn't exist.
+func readIfExists(name string) (string, error) {
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -63,28 +67,29 @@ func readIfThere(name string) (string, error) {
 	return string(data), err
 }
 
-// write writes the page, its figures and the tables of locks, and returns the names of the files it wrote.
-func (d docs) write(r *results, answers []behaviour.Answer) (written []string, err error) {
+// write writes the pages and their figures, and returns the names of the files. peers names the
+// libraries.
+func (d docs) write(m measurements, answers []behavior.Answer, peers string) (written []string, err error) {
 	files := map[string][]byte{}
-	for _, f := range figures(r) {
+	for _, f := range figures(m) {
 		if files[f.name+".svg"], err = f.render("svg"); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)
 		}
 	}
-	text, err := page(r, answers, d.hand)
+	text, err := performancePage(m, answers)
 	if err != nil {
 		return nil, err
 	}
-	files[pageName] = []byte(text)
+	files[performanceName] = []byte(text)
+	if text, err = measurementsPage(m, answers, peers, d.notes); err != nil {
+		return nil, err
+	}
+	files[measurementsName] = []byte(text)
 	if d.locks != "" {
-		text, err := replace(d.locks, locks, locksTables(r))
-		if err != nil {
+		if text, err = replace(d.locks, locks, locksTables(m.all)); err != nil {
 			return nil, fmt.Errorf("%s: %w", locksName, err)
 		}
 		files[locksName] = []byte(text)
-	}
-	if err := os.MkdirAll(filepath.Join(d.folder, filepath.Dir(locksName)), 0o755); err != nil {
-		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if err := os.WriteFile(filepath.Join(d.folder, name), files[name], 0o644); err != nil {
@@ -98,7 +103,7 @@ func (d docs) write(r *results, answers []behaviour.Answer) (written []string, e
 func begin(name string) string { return "<!-- " + name + ":begin -->" }
 func end(name string) string   { return "<!-- " + name + ":end -->" }
 
-// between is what stands in text between the markers of the name.
+// between returns the text between the markers of this name.
 func between(text, name string) (string, bool) {
 	_, rest, ok := strings.Cut(text, begin(name))
 	if !ok {
@@ -108,12 +113,13 @@ func between(text, name string) (string, bool) {
 	return strings.Trim(inner, "\n"), ok
 }
 
-// replace puts another text between the markers of the name, which must be there once, in order.
+// replace replaces the text between the markers of this name. The text must contain each marker
+// once, in order.
 func replace(text, name, inner string) (string, error) {
 	before, rest, _ := strings.Cut(text, begin(name))
 	_, after, ok := strings.Cut(rest, end(name))
 	if !ok || strings.Count(text, begin(name)) != 1 || strings.Count(text, end(name)) != 1 {
-		return "", fmt.Errorf("the markers %s and %s must stand in it once, in this order", begin(name), end(name))
+		return "", fmt.Errorf("must contain the markers %s and %s once, in this order", begin(name), end(name))
 	}
 	return before + begin(name) + "\n\n" + strings.Trim(inner, "\n") + "\n\n" + end(name) + after, nil
 }

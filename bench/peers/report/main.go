@@ -1,11 +1,13 @@
-// Report measures this library beside its peers and writes docs/performance.md: tables, plots and what each library does where
-// calls go wrong. It runs the benchmarks of ./bench and ./bench/peers in rounds, one round of everything after the other.
+// Report compares the costs of this library with those of its alternatives and writes
+// docs/performance.md, docs/internals/measurements.md, and the tables of docs/internals/locks.md.
+// It runs the benchmarks of ./bench and ./bench/peers in rounds: one round of all of them after the
+// other.
 //
-//	go run ./bench/peers/report          # some 15 minutes
-//	go run ./bench/peers/report -quick   # two or three, to look at
-//	go run ./bench/peers/report -check   # about two: exits 1 where a cost is over its bound
+//	go run ./bench/peers/report          # about 20 minutes
+//	go run ./bench/peers/report -quick   # 2 to 3 minutes, to see what the pages look like
+//	go run ./bench/peers/report -check   # at most 4 minutes: exits with 1 if a cost is over its bound
 //
-// It exits with 2 where it cannot do what is asked.
+// It exits with 2 if it can't do what is asked.
 package main
 
 import (
@@ -24,7 +26,7 @@ import (
 	"time"
 )
 
-// machineProcs is how many processors Go uses here.
+// machineProcs is how many processors Go uses on this machine.
 var machineProcs = runtime.GOMAXPROCS(0)
 
 func main() {
@@ -33,7 +35,7 @@ func main() {
 	os.Exit(start(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// start does what args ask for and returns the exit code.
+// start does what the arguments ask and returns the exit code.
 func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -61,12 +63,13 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// options are what the flags say.
+// options are the values of the flags.
 type options struct {
 	rounds    int
+	most      int
 	benchtime string
 	procs     []int
-	out       string // "" for docs of the module
+	out       string // "" for docs in the module
 	quick     bool
 	check     bool
 	save      string
@@ -77,16 +80,17 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("report", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
-	flags.IntVar(&o.rounds, "rounds", 0, "how often everything is run; an interval needs 6"+
-		" (default 8, 90 with -check, 1 with -quick)")
-	flags.StringVar(&o.benchtime, "benchtime", "", "how long, or with a trailing x how often, each benchmark is run in a round"+
+	flags.IntVar(&o.rounds, "rounds", 0, "the number of rounds of all benchmarks; an interval needs 6 (default 8, 1 with -quick)")
+	flags.IntVar(&o.most, "max-rounds", 0, "the largest number of rounds of the benchmarks that a bound needs;"+
+		" measuring ends earlier once all bounds are decided (default 320, 80 with -check, 6 with -quick)")
+	flags.StringVar(&o.benchtime, "benchtime", "", "the duration of each benchmark in a round, or with a trailing x the number of calls"+
 		" (default 30ms, 10ms with -check or -quick)")
-	cpu := flags.String("cpu", "1,2,4,8", "the numbers of processors on which the parallel benchmarks are run, in ascending order")
-	flags.StringVar(&o.out, "out", "", "the folder that is written to (default docs of the module)")
-	flags.BoolVar(&o.quick, "quick", false, "measure shortly: to see what the report looks like")
-	flags.BoolVar(&o.check, "check", false, "write nothing, but exit with 1 where a cost is over its bound by more than the noise")
-	flags.StringVar(&o.save, "save", "", "a file to which the measurements are written, for benchstat or -load")
-	flags.StringVar(&o.load, "load", "", "a file of -save to make the report of, instead of measuring")
+	cpu := flags.String("cpu", "1,2,4,8", "the numbers of processors for parallel benchmarks, in ascending order")
+	flags.StringVar(&o.out, "out", "", "the folder to write to (default docs in the module)")
+	flags.BoolVar(&o.quick, "quick", false, "measure briefly, to see what the pages look like")
+	flags.BoolVar(&o.check, "check", false, "write nothing, but exit with 1 if a cost is over its bound by more than the noise")
+	flags.StringVar(&o.save, "save", "", "the file to write the measurements to, for benchstat or -load")
+	flags.StringVar(&o.load, "load", "", "the file to read measurements from, written with -save, instead of measuring")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(stderr)
@@ -104,15 +108,18 @@ func parse(args []string, stderr io.Writer) (options, error) {
 }
 
 func (o *options) defaults(given map[string]bool) {
-	rounds, benchtime := 8, "30ms"
+	rounds, most, benchtime := 8, 320, "30ms"
 	switch {
 	case o.check:
-		rounds, benchtime = 90, "10ms"
+		most, benchtime = 80, "10ms"
 	case o.quick:
-		rounds, benchtime = 1, "10ms"
+		rounds, most, benchtime = 1, 6, "10ms"
 	}
 	if !given["rounds"] {
 		o.rounds = rounds
+	}
+	if !given["max-rounds"] {
+		o.most = most
 	}
 	if !given["benchtime"] {
 		o.benchtime = benchtime
@@ -138,21 +145,24 @@ func (o *options) validate(given map[string]bool) error {
 	if o.rounds < 1 || o.rounds > 10_000 {
 		errs = append(errs, fmt.Errorf("-rounds %d: must be from 1 to 10000", o.rounds))
 	}
-	if o.check && o.rounds < 11 {
-		errs = append(errs, fmt.Errorf("-rounds %d: -check needs at least 11, for an interval", o.rounds))
+	if o.most < 1 || o.most > 10_000 {
+		errs = append(errs, fmt.Errorf("-max-rounds %d: must be from 1 to 10000", o.most))
+	}
+	if o.check && o.most < 11 {
+		errs = append(errs, fmt.Errorf("-max-rounds %d: -check needs at least 11, for an interval", o.most))
 	}
 	if !validBenchtime(o.benchtime) {
-		errs = append(errs, fmt.Errorf("-benchtime %s: must be a time such as 100ms, or a count such as 1000x", o.benchtime))
+		errs = append(errs, fmt.Errorf("-benchtime %s: must be a duration such as 100ms, or a count such as 1000x", o.benchtime))
 	}
 	if o.check {
-		for _, name := range []string{"out", "quick", "cpu", "load"} {
+		for _, name := range []string{"rounds", "out", "quick", "cpu", "load"} {
 			if given[name] {
-				errs = append(errs, fmt.Errorf("-%s: has no meaning with -check", name))
+				errs = append(errs, fmt.Errorf("-%s: can't be used with -check", name))
 			}
 		}
 	}
-	if o.load != "" && (given["rounds"] || given["benchtime"] || given["cpu"] || o.quick || o.save != "") {
-		errs = append(errs, errors.New("-load: takes the measurements of a file, so that only -out has a meaning beside it"))
+	if o.load != "" && (given["rounds"] || given["max-rounds"] || given["benchtime"] || given["cpu"] || o.quick || o.save != "") {
+		errs = append(errs, errors.New("-load: reads measurements from a file, so of the other flags only -out can be used"))
 	}
 	return errors.Join(errs...)
 }
@@ -166,11 +176,20 @@ func validBenchtime(s string) bool {
 	return err == nil && d > 0
 }
 
-// errOver is that a cost is over its bound.
+// errOver is the error of check if a cost is over its bound.
 var errOver = errors.New("over the bound")
 
-// checkConfidence is that of the intervals that decide in CI: a false alarm in a thousand runs of each bound is enough.
-const checkConfidence = 0.999
+const (
+	// firstLook is the number of rounds after which bounds are decided for the first time.
+	firstLook = 20
+	// checkConfidence is that of the intervals that decide in CI: one false alarm in a thousand
+	// runs of each bound, for one look.
+	checkConfidence = 0.999
+	// decideConfidence is that of the intervals that decide when to stop measuring for the pages.
+	// It is higher than that of the pages' intervals, because looking several times makes it more
+	// probable that chance decides.
+	decideConfidence = 0.99
+)
 
 func check(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	root, folder, remove, err := workplace(ctx)
@@ -182,34 +201,48 @@ func check(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	broken, err := twice(bounds, o.rounds, func(bounds []bound, rounds int) ([]bound, error) {
-		o.rounds = rounds
-		r, err := o.measured(ctx, only(suites, rowsOf(bounds)), stderr)
+	saved := header(o, time.Now())
+	over, err := twice(bounds, o.most, func(bounds []bound, most int) ([]bound, error) {
+		r := newResults()
+		// A bound that isn't met is measured in all rounds, so that chance gets only one look to
+		// miss it.
+		notMet := func(f finding) bool { return f.standing() != met }
+		err := decide(r, bounds, nil, firstLook, most, notMet, func(rows []row, from, to int) (string, error) {
+			text, err := measure(ctx, only(suites, rows), from, to, o.benchtime, stderr)
+			saved += text
+			return text, err
+		}, checkConfidence)
 		if err != nil {
 			return nil, err
 		}
-		o.save = "" // the first look is of everything
+		if o.save != "" { // only the first measurement, which is of all bounds
+			if err := os.WriteFile(o.save, []byte(saved), 0o644); err != nil {
+				return nil, err
+			}
+			o.save = ""
+		}
 		findings, err := findAll(r, bounds, checkConfidence)
 		if err != nil {
 			return nil, err
 		}
-		fmt.Fprintf(stdout, "By %d rounds:\n", rounds)
-		return tell(stdout, findings), nil
+		fmt.Fprintf(stdout, "After at most %d rounds:\n", r.rounds())
+		return printFindings(stdout, findings), nil
 	})
-	if err == nil && len(broken) > 0 {
-		err = fmt.Errorf("%d of %d costs are %w", len(broken), len(bounds), errOver)
+	if err == nil && len(over) > 0 {
+		err = fmt.Errorf("%d of %d costs are %w", len(over), len(bounds), errOver)
 	}
 	return err
 }
 
-// twice looks at the bounds, and once more, longer, at those that seem broken: what a neighbour on the machine did to one
-// measurement it seldom does to two. It returns those that are broken both times.
-func twice(bounds []bound, rounds int, look func([]bound, int) ([]bound, error)) (broken []bound, err error) {
-	suspects, err := look(bounds, rounds)
+// twice measures the bounds, then measures those that seem missed again, in twice as many rounds.
+// Other processes on the machine seldom disturb both measurements. It returns the bounds that are
+// missed both times.
+func twice(bounds []bound, most int, look func([]bound, int) ([]bound, error)) (over []bound, err error) {
+	suspects, err := look(bounds, most)
 	if err != nil || len(suspects) == 0 {
 		return nil, err
 	}
-	return look(suspects, 2*rounds)
+	return look(suspects, 2*most)
 }
 
 func report(ctx context.Context, o options, stdout, stderr io.Writer) error {
@@ -222,33 +255,37 @@ func report(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if out == "" {
 		out = filepath.Join(root, "docs")
 	}
-	if _, err := openDocs(out); err != nil { // before anything is measured
+	if _, err := openDocs(out); err != nil { // before measuring
 		return err
 	}
 	suites, err := compileAll(ctx, root, folder)
 	if err != nil {
 		return err
 	}
-	answers, err := behaviours(ctx, suites[1])
+	peers, err := peersText(ctx, suites[1].dir)
 	if err != nil {
 		return err
 	}
-	r, err := o.measured(ctx, everything(suites, o.procs), stderr)
+	answers, err := behaviors(ctx, suites[1])
 	if err != nil {
 		return err
 	}
-	docs, err := openDocs(out) // again: measuring takes long, and somebody may have written meanwhile
+	m, err := o.measurements(ctx, suites, stderr)
 	if err != nil {
 		return err
 	}
-	written, err := docs.write(r, answers)
+	docs, err := openDocs(out) // again: someone may have edited the pages during the measurement
+	if err != nil {
+		return err
+	}
+	written, err := docs.write(m, answers, peers)
 	for _, name := range written {
 		fmt.Fprintln(stdout, name)
 	}
 	return err
 }
 
-// workplace finds the module and makes a folder for what is compiled.
+// workplace finds the module and creates a folder for binaries.
 func workplace(ctx context.Context) (root, folder string, remove func(), err error) {
 	root, err = moduleRoot(ctx)
 	if err != nil {
@@ -271,31 +308,48 @@ func compileAll(ctx context.Context, root, folder string) ([]suite, error) {
 	return suites, nil
 }
 
-// measured makes the measurements, or takes those of a file.
-func (o options) measured(ctx context.Context, passes []pass, progress io.Writer) (*results, error) {
-	var text string
-	name := "measurements"
+// measurements measures, or reads the measurements from the file of -load.
+func (o options) measurements(ctx context.Context, suites []suite, stderr io.Writer) (measurements, error) {
+	m := newMeasurements()
 	if o.load != "" {
-		data, err := os.ReadFile(o.load)
+		file, err := os.Open(o.load)
 		if err != nil {
-			return nil, err
+			return m, err
 		}
-		text, name = string(data), o.load
-	} else {
-		measurements, err := measure(ctx, passes, o.rounds, o.benchtime, progress)
-		if err != nil {
-			return nil, err
+		defer file.Close()
+		if err := m.read(file, o.load); err != nil {
+			return m, err
 		}
-		text = header(o, time.Now()) + measurements
+		return m, m.all.check()
+	}
+
+	head := header(o, time.Now())
+	fmt.Fprintln(stderr, "all benchmarks:")
+	all, err := measure(ctx, everything(suites, o.procs), 0, o.rounds, o.benchtime, stderr)
+	if err != nil {
+		return m, err
+	}
+	all = head + partAll + all
+	if err := m.read(strings.NewReader(all), "measurements"); err != nil {
+		return m, err
+	}
+	if err := m.all.check(); err != nil {
+		return m, err
+	}
+
+	fmt.Fprintln(stderr, "benchmarks that a bound needs, until the bounds are decided:")
+	ofBounds := partBounds
+	open := func(f finding) bool { return f.standing() == undecided }
+	err = decide(m.bounds, bounds, rowsOfCalls(), firstLook, o.most, open, func(rows []row, from, to int) (string, error) {
+		text, err := measure(ctx, only(suites, rows), from, to, o.benchtime, stderr)
+		ofBounds += text
+		return head + text, err
+	}, decideConfidence)
+	if err != nil {
+		return m, err
 	}
 	if o.save != "" {
-		if err := os.WriteFile(o.save, []byte(text), 0o644); err != nil {
-			return nil, err
-		}
+		return m, os.WriteFile(o.save, []byte(all+ofBounds), 0o644)
 	}
-	r := newResults()
-	if err := r.read(strings.NewReader(text), name); err != nil {
-		return nil, err
-	}
-	return r, r.check()
+	return m, nil
 }

@@ -21,29 +21,29 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"github.com/effector-go/resilience/bench/peers/internal/behaviour"
+	"github.com/effector-go/resilience/bench/peers/internal/behavior"
 )
 
 const module = "github.com/effector-go/resilience"
 
-// A suite is a package's benchmarks, compiled.
+// A suite is a compiled package of benchmarks.
 type suite struct {
 	pkg    string // its last element
 	dir    string
 	binary string
 }
 
-// moduleRoot is where the module is checked out.
+// moduleRoot returns the folder of the module.
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	root := strings.TrimSpace(string(out))
 	if err != nil || root == "" {
-		return "", fmt.Errorf("cannot find the module %s: run this within it: %w", module, explain(err))
+		return "", fmt.Errorf("module %s not found: run this in the module: %w", module, explain(err))
 	}
 	return root, nil
 }
 
-// compile compiles the tests of the package in dir into folder.
+// compile compiles the tests of the package in dir. The binary is in folder.
 func compile(ctx context.Context, dir, folder string) (suite, error) {
 	s := suite{pkg: filepath.Base(dir), dir: dir, binary: filepath.Join(folder, filepath.Base(dir)+".test")}
 	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", s.binary, ".")
@@ -57,7 +57,7 @@ func compile(ctx context.Context, dir, folder string) (suite, error) {
 	return s, nil
 }
 
-// A pass is one run of a part of a suite's benchmarks.
+// A pass is one run of some of a suite's benchmarks.
 type pass struct {
 	suite     suite
 	benchmark string // pattern
@@ -65,7 +65,7 @@ type pass struct {
 	procs     []int
 }
 
-// run runs the pass once. Each line that it prints goes to line as well.
+// run runs the pass once and returns what it prints. It calls line with each line.
 func (p pass) run(ctx context.Context, benchtime string, line func(string)) (string, error) {
 	procs := make([]string, len(p.procs))
 	for i, n := range p.procs {
@@ -98,7 +98,7 @@ func (s suite) exec(ctx context.Context, args []string, line func(string)) (stri
 	return out.String(), nil
 }
 
-// lines hands on each whole line written to it.
+// lines calls each with every complete line that is written to it.
 type lines struct {
 	each func(string)
 	rest []byte
@@ -118,7 +118,7 @@ func (l *lines) Write(p []byte) (int, error) {
 
 func tail(s string) string { return s[max(0, len(s)-2000):] }
 
-// explain adds what a command wrote to standard error to the error of running it.
+// explain adds what a failed command wrote to standard error.
 func explain(err error) error {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && len(exit.Stderr) > 0 {
@@ -127,7 +127,8 @@ func explain(err error) error {
 	return err
 }
 
-// everything is all benchmarks of both suites: the parallel ones on each number of processors, the others on those of the machine.
+// everything returns all benchmarks of both suites: parallel ones on each number of processors,
+// others on the machine's.
 func everything(suites []suite, procs []int) []pass {
 	const parallel = "./(callers=)?parallel|././(callers=)?parallel|./././(callers=)?parallel|././././(callers=)?parallel"
 	var passes []pass
@@ -139,7 +140,8 @@ func everything(suites []suite, procs []int) []pass {
 	return passes
 }
 
-// only is the given rows, those of a suite on the same processors in one pass.
+// only returns passes for these rows. Rows of a suite on the same number of processors are one
+// pass.
 func only(suites []suite, rows []row) []pass {
 	var passes []pass
 	for _, s := range suites {
@@ -160,7 +162,7 @@ func only(suites []suite, rows []row) []pass {
 	return passes
 }
 
-// exactly is the pattern of go test that fits one row.
+// exactly returns the pattern of go test that matches one row.
 func exactly(row string) string {
 	parts := strings.Split("Benchmark"+row, "/")
 	for i, part := range parts {
@@ -169,13 +171,15 @@ func exactly(row string) string {
 	return strings.Join(parts, "/")
 }
 
-// measure runs all passes in so many rounds, one after the other, and returns what they printed. What disturbs the machine for a
-// while is then in one round, in all that is compared.
-func measure(ctx context.Context, passes []pass, rounds int, benchtime string, stderr io.Writer) (string, error) {
-	progress := newProgress(stderr, rounds, len(passes))
+// measure runs all passes in each round and returns what they print. The rounds are numbered from
+// from to before to. What disturbs the machine for a while affects all rows of a round that are
+// compared.
+func measure(ctx context.Context, passes []pass, from, to int, benchtime string, stderr io.Writer) (string, error) {
+	progress := newProgress(stderr, to-from, len(passes))
 	var all strings.Builder
-	for round := range rounds {
-		progress.round(round)
+	for round := from; round < to; round++ {
+		progress.round(round - from)
+		fmt.Fprintf(&all, "round: %d\n", round)
 		for _, p := range passes {
 			out, err := p.run(ctx, benchtime, progress.line)
 			if err != nil {
@@ -189,7 +193,8 @@ func measure(ctx context.Context, passes []pass, rounds int, benchtime string, s
 	return all.String(), nil
 }
 
-// progress tells how far the measuring is: by a bar on a terminal, elsewhere by a line now and then.
+// progress shows how far the measuring is: with a bar on a terminal, otherwise with a line from
+// time to time.
 type progress struct {
 	bar    *progressbar.ProgressBar
 	lines  io.Writer // nil on a terminal
@@ -227,22 +232,23 @@ func (p *progress) round(n int) {
 	}
 }
 
-// left tells how much time the rest takes, at the pace so far.
+// left returns how much time the remaining rounds take at the pace so far, or "" before the first
+// is done.
 func left(done, rounds int, elapsed time.Duration) string {
 	if done == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", some %v left", (elapsed / time.Duration(done) * time.Duration(rounds-done)).Round(time.Second))
+	return fmt.Sprintf(", about %v left", (elapsed / time.Duration(done) * time.Duration(rounds-done)).Round(time.Second))
 }
 
-// stop leaves the bar where it is and the cursor below it.
+// stop leaves the bar as it is and moves the cursor below it.
 func (p *progress) stop() {
 	if p.lines == nil {
 		p.bar.Exit()
 	}
 }
 
-// line takes a line that a benchmark printed.
+// line handles a line that a benchmark printed.
 func (p *progress) line(line string) {
 	name, _, _ := strings.Cut(line, " ")
 	if name, ok := strings.CutPrefix(name, "Benchmark"); ok {
@@ -250,11 +256,11 @@ func (p *progress) line(line string) {
 	}
 }
 
-// behaviours runs the test that finds out what the peers do.
-func behaviours(ctx context.Context, peers suite) ([]behaviour.Answer, error) {
-	var answers []behaviour.Answer
+// behaviors runs the test that finds out what the libraries do.
+func behaviors(ctx context.Context, peers suite) ([]behavior.Answer, error) {
+	var answers []behavior.Answer
 	var bad error
-	_, err := peers.exec(ctx, []string{"-test.run=^TestBehaviour$", "-test.v"}, func(line string) {
+	_, err := peers.exec(ctx, []string{"-test.run=^TestBehavior$", "-test.v"}, func(line string) {
 		if answer, ok, err := answerOf(line); err != nil {
 			bad = err
 		} else if ok {
@@ -262,17 +268,18 @@ func behaviours(ctx context.Context, peers suite) ([]behaviour.Answer, error) {
 		}
 	})
 	if err == nil && bad == nil && len(answers) == 0 {
-		bad = errors.New("TestBehaviour gave no answers")
+		bad = errors.New("TestBehavior returned no answers")
 	}
 	return answers, errors.Join(err, bad)
 }
 
-// answerOf reads a line of go test -v that tells an answer: "=== ATTR  TestBehaviour/... behaviour {...}".
-func answerOf(line string) (answer behaviour.Answer, ok bool, err error) {
+// answerOf parses a line of go test -v that contains an answer: "=== ATTR  TestBehavior/...
+// behavior {...}".
+func answerOf(line string) (answer behavior.Answer, ok bool, err error) {
 	if !strings.HasPrefix(line, "=== ATTR") {
 		return answer, false, nil
 	}
-	_, text, found := strings.Cut(line, " behaviour ")
+	_, text, found := strings.Cut(line, " behavior ")
 	if !found {
 		return answer, false, nil
 	}

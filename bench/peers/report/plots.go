@@ -17,19 +17,20 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// The figures' files, without their ending.
+// The figures' files in docs, without their extension.
 const (
-	figureBreakers   = "performance-breakers"
-	figureCalls      = "performance-calls"
-	figureLimits     = "performance-limits"
-	figureProcessors = "performance-processors"
-	figureLimitProcs = "performance-processors-limits"
-	figureLength     = "performance-length"
-	figureGrowth     = "performance-growth"
-	figureLocks      = "internals/locks-processors"
+	figureCallsOfUsers = "performance"
+	figureBreakers     = "internals/measurements-breakers"
+	figureCalls        = "internals/measurements-calls"
+	figureLimits       = "internals/measurements-limits"
+	figureProcessors   = "internals/measurements-processors"
+	figureLimitProcs   = "internals/measurements-processors-limits"
+	figureLength       = "internals/measurements-length"
+	figureGrowth       = "internals/measurements-growth"
+	figureLocks        = "internals/locks-processors"
 )
 
-// A figure is a plot with its legend beside it, where it covers no point.
+// A figure is a plot with its legend next to it, where the legend covers no point.
 type figure struct {
 	name          string
 	width, height vg.Length
@@ -38,13 +39,15 @@ type figure struct {
 	legendWidth   vg.Length
 }
 
-// figures are the figures for which r holds measurements.
-func figures(r *results) []figure {
+// figures returns the figures for which there are measurements.
+func figures(m measurements) []figure {
+	r := m.all
 	var figures []figure
 	for _, f := range []figure{
-		pathsFigure(r, figureBreakers, "Time of a call through a breaker"),
-		pathsFigure(r, figureCalls, "Time of a call through retry, timeout, pipelines and HTTP"),
-		pathsFigure(r, figureLimits, "Time of a call through limits and hedges, and of a shared one"),
+		userCallsFigure(m.decisive()),
+		comparisonsFigure(r, figureBreakers, "Time of a call through a breaker"),
+		comparisonsFigure(r, figureCalls, "Time of a call through retry, timeout, pipelines, and HTTP"),
+		comparisonsFigure(r, figureLimits, "Time of a call through limits and hedges, and of a shared call"),
 		breakersByProcessors.draw(r),
 		limitsByProcessors.draw(r),
 		lengthFigure(r),
@@ -77,14 +80,14 @@ func (f figure) render(format string) ([]byte, error) {
 		return nil, err
 	}
 	data := out.Bytes()
-	if format == "svg" { // for readers without Liberation Sans, others of the same widths
+	if format == "svg" { // other fonts of the same widths, for readers without Liberation Sans
 		data = bytes.ReplaceAll(data, []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;"))
 		data = bytes.Replace(data, []byte("<g "), []byte(darkStyle+"<g "), 1)
 	}
 	return data, nil
 }
 
-// darkStyle turns light and dark about and leaves the hues, where the reader prefers a dark page.
+// darkStyle swaps light and dark but not the hues, if the reader prefers dark pages.
 const darkStyle = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.9) hue-rotate(180deg) } }</style>\n"
 
 var (
@@ -94,7 +97,7 @@ var (
 	blue   = color.RGBA{0x45, 0x75, 0xb4, 0xff}
 )
 
-// palette tells lines apart, also for those who do not tell red from green, together with their glyphs.
+// palette and glyphs distinguish lines, also for people who can't distinguish red and green.
 var palette = []color.Color{
 	orange, color.RGBA{0xe6, 0xab, 0x02, 0xff}, blue, color.RGBA{0x1b, 0x9e, 0x77, 0xff}, color.RGBA{0x75, 0x70, 0xb3, 0xff},
 	color.RGBA{0x99, 0x99, 0x99, 0xff}, color.RGBA{0xa6, 0x76, 0x1d, 0xff}, color.RGBA{0xe7, 0x29, 0x8a, 0xff},
@@ -112,7 +115,7 @@ func setSans(s *text.Style, size vg.Length) {
 	s.Handler = plot.DefaultTextHandler
 }
 
-// newPlot is an empty plot in the manner of all figures.
+// newPlot returns an empty plot in the style of all figures.
 func newPlot(title string) *plot.Plot {
 	p := plot.New()
 	p.BackgroundColor = nil
@@ -135,7 +138,8 @@ func newLegend() plot.Legend {
 	return l
 }
 
-// times are the ticks of a logarithmic axis of nanoseconds: a label for each power of ten, a mark for each multiple.
+// times returns the ticks of a logarithmic axis of nanoseconds: a label for each power of ten, a
+// mark for each multiple.
 type times struct{}
 
 func (times) Ticks(low, high float64) []plot.Tick {
@@ -156,7 +160,7 @@ func (times) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// timeLabel is a round number of nanoseconds, as "10 ns" or "1 µs".
+// timeLabel formats a round number of nanoseconds, such as "10 ns" or "1 µs".
 func timeLabel(ns float64) string {
 	for _, unit := range []string{"ns", "µs", "ms"} {
 		if ns < 1000 {
@@ -167,54 +171,50 @@ func timeLabel(ns float64) string {
 	return strconv.FormatFloat(ns, 'g', 3, 64) + " s"
 }
 
-// decades are the powers of ten around low and high, at least one decade apart.
+// decades returns the powers of ten around low and high, at least one decade apart.
 func decades(low, high float64) (float64, float64) {
 	from, to := math.Floor(math.Log10(low)), math.Ceil(math.Log10(high))
 	return math.Pow(10, from), math.Pow(10, max(to, from+1))
 }
 
-// nanoseconds is the median and interval of times, in nanoseconds.
-func nanoseconds(seconds []float64) benchmath.Summary {
+// nanoseconds returns the median and the interval of times, in nanoseconds.
+func nanoseconds(seconds values) benchmath.Summary {
 	s := median(seconds, confidence)
 	s.Center, s.Lo, s.Hi = s.Center*1e9, s.Lo*1e9, s.Hi*1e9
 	return s
 }
 
-// A mark is one point of pathsFigure.
+// A mark is one point of a chart.
 type mark struct {
 	y    float64
 	time benchmath.Summary
 }
 
-// A series is the marks of a kind: of this library or of the peers, serial or parallel.
+// A series is the marks with the same color and shape.
 type series struct {
-	ours    bool
+	name  string
+	shift float64 // of the marks above their row, so that no interval hides another
+	glyph draw.GlyphStyle
+	marks []mark
+
+	ours    bool // of a comparison
 	callers string
-	shift   float64 // of the marks above their row, so that the interval of the one hides no other
-	glyph   draw.GlyphStyle
-	marks   []mark
+}
+
+func glyph(c color.Color, shape draw.GlyphDrawer) draw.GlyphStyle {
+	return draw.GlyphStyle{Color: c, Radius: 3, Shape: shape}
 }
 
 func newSeries() []*series {
-	glyph := func(c color.Color, shape draw.GlyphDrawer) draw.GlyphStyle {
-		return draw.GlyphStyle{Color: c, Radius: 3, Shape: shape}
-	}
 	return []*series{
-		{true, "serial", 0.15, glyph(orange, draw.CircleGlyph{}), nil},
-		{true, "parallel", -0.15, glyph(orange, draw.RingGlyph{}), nil},
-		{false, "serial", 0.15, glyph(blue, draw.CircleGlyph{}), nil},
-		{false, "parallel", -0.15, glyph(blue, draw.RingGlyph{}), nil},
+		{"ours, serial", 0.15, glyph(orange, draw.CircleGlyph{}), nil, true, "serial"},
+		{"ours, parallel", -0.15, glyph(orange, draw.RingGlyph{}), nil, true, "parallel"},
+		{"peers, serial", 0.15, glyph(blue, draw.CircleGlyph{}), nil, false, "serial"},
+		{"peers, parallel", -0.15, glyph(blue, draw.RingGlyph{}), nil, false, "parallel"},
 	}
 }
 
-func (s *series) name() string {
-	if s.ours {
-		return "ours, " + s.callers
-	}
-	return "peers, " + s.callers
-}
-
-// A chart is the rows of pathsFigure, from top to bottom, row y being y below zero.
+// A chart has a row for each call or library, from top to bottom. A row's y is below zero.
 type chart struct {
 	names     []plot.Tick
 	heads     plotter.XYLabels
@@ -223,10 +223,10 @@ type chart struct {
 	bottom    float64
 }
 
-// chartOf lays out a row for each library on each path of the figure.
+// chartOf lays out a row for each library of each comparison in the figure.
 func chartOf(r *results, figure string) chart {
 	c := chart{series: newSeries(), low: math.Inf(1)}
-	for _, p := range paths {
+	for _, p := range comparisons {
 		sides := p.sides(r)
 		if p.figure != figure || len(sides) == 0 {
 			continue
@@ -248,7 +248,7 @@ func chartOf(r *results, figure string) chart {
 }
 
 // add marks the times in the lowest row.
-func (c *chart) add(s *series, seconds []float64) {
+func (c *chart) add(s *series, seconds values) {
 	if len(seconds) == 0 {
 		return
 	}
@@ -257,12 +257,43 @@ func (c *chart) add(s *series, seconds []float64) {
 	s.marks = append(s.marks, mark{c.bottom + s.shift, t})
 }
 
-// pathsFigure has a row for each library on each path, with the time of a call to its right, on a logarithmic axis.
-func pathsFigure(r *results, name, title string) figure {
+// userCallsFigure has a row for each user call, with the times of this library, of what it
+// replaces, and of failsafe-go.
+func userCallsFigure(r *results) figure {
+	ours := &series{name: "this library", glyph: glyph(orange, draw.CircleGlyph{})}
+	theirs := &series{name: "compared with", shift: -0.12, glyph: glyph(blue, draw.SquareGlyph{})}
+	failsafe := &series{name: "failsafe-go", shift: 0.12, glyph: glyph(palette[3], draw.TriangleGlyph{})}
+	c := chart{series: []*series{ours, theirs, failsafe}, low: math.Inf(1)}
+	var notes []plot.Tick
+	for _, call := range userCalls {
+		c.bottom--
+		c.names = append(c.names, plot.Tick{Value: c.bottom + 0.17, Label: call.title + ": " + call.note})
+		notes = append(notes, plot.Tick{Value: c.bottom - 0.17, Label: "compared with " + call.instead})
+		c.add(ours, r.seconds("peers", call.ours, 0))
+		c.add(theirs, r.seconds("peers", call.theirs, 0))
+		c.add(failsafe, r.seconds("peers", call.failsafe, 0))
+	}
+	if c.high == 0 {
+		return figure{}
+	}
+	c.names = append(c.names, notes...)
+	f := c.figure(figureCallsOfUsers, "Time of a call", 30)
+	f.width = 760
+	return f
+}
+
+// comparisonsFigure has a row for each library of each comparison, with the time of a call on a
+// logarithmic axis.
+func comparisonsFigure(r *results, name, title string) figure {
 	c := chartOf(r, name)
 	if c.high == 0 {
 		return figure{}
 	}
+	return c.figure(name, title, 13)
+}
+
+// figure draws the chart, with rows of this height.
+func (c chart) figure(name, title string, height vg.Length) figure {
 	p := newPlot(title)
 	p.Y.Min, p.Y.Max = c.bottom-0.8, -0.4
 	p.Y.Tick.Marker, p.Y.Tick.Length, p.Y.LineStyle.Width = plot.ConstantTicks(c.names), 0, 0
@@ -273,12 +304,12 @@ func pathsFigure(r *results, name, title string) figure {
 	legend := newLegend()
 	for _, s := range c.series {
 		drawMarks(p, s.marks, s.glyph)
-		legend.Add(s.name(), &plotter.Scatter{GlyphStyle: s.glyph})
+		legend.Add(s.name, &plotter.Scatter{GlyphStyle: s.glyph})
 	}
-	return figure{name, 620, vg.Length(-c.bottom)*13 + 70, p, legend, 110}
+	return figure{name, 620, vg.Length(-c.bottom)*height + 70, p, legend, 110}
 }
 
-// drawHeads draws the lines of the powers of ten and, from the left edge, the names of the paths.
+// drawHeads draws lines at the powers of ten and the titles of the comparisons at the left edge.
 func drawHeads(p *plot.Plot, heads plotter.XYLabels) {
 	for i := range heads.XYs {
 		heads.XYs[i].X = p.X.Min
@@ -286,6 +317,9 @@ func drawHeads(p *plot.Plot, heads plotter.XYLabels) {
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = faint, nil
 	p.Add(grid)
+	if len(heads.XYs) == 0 {
+		return
+	}
 	labels, err := plotter.NewLabels(heads)
 	if err != nil {
 		panic(err) // as many labels as points, by construction
@@ -299,7 +333,7 @@ func drawHeads(p *plot.Plot, heads plotter.XYLabels) {
 	p.Add(labels)
 }
 
-// drawMarks draws each mark and a line over its interval.
+// drawMarks draws each mark, and its interval as a line.
 func drawMarks(p *plot.Plot, marks []mark, glyph draw.GlyphStyle) {
 	var points plotter.XYs
 	for _, m := range marks {
@@ -323,10 +357,10 @@ func drawMarks(p *plot.Plot, marks []mark, glyph draw.GlyphStyle) {
 	}
 }
 
-// A line is a row of bench/peers with its name in the figure.
+// A line is a row of bench/peers and its label in the figure.
 type line struct{ label, row string }
 
-// byProcessors is a figure and a table of rows against the number of processors.
+// byProcessors is a figure and a table of rows by the number of processors.
 type byProcessors struct {
 	figure string
 	title  string
@@ -340,8 +374,7 @@ var breakersByProcessors = byProcessors{figureProcessors, "Time of a call throug
 	{"gobreaker", "Closed/gobreaker/parallel"},
 	{"failsafe two-step", "Closed/failsafe-two-step/parallel"},
 	{"failsafe two-step, window", "RateWindow/failsafe-two-step/parallel"},
-	{"aegis, window", "RateWindow/aegis/parallel"},
-	{"gozero, window", "RateWindow/gozero/parallel"},
+	{"cep21, window", "RateWindow/cep21/parallel"},
 }}
 
 var limitsByProcessors = byProcessors{figureLimitProcs, "Time of a call through one limit, by processors", []line{
@@ -351,14 +384,13 @@ var limitsByProcessors = byProcessors{figureLimitProcs, "Time of a call through 
 	{"ours, shedding", "Shed/ours/parallel"},
 	{"x/sync/semaphore", "Bulkhead/semaphore/parallel"},
 	{"x/time/rate", "RateLimit/x-time/parallel"},
-	{"uber, rate limit", "RateLimit/uber/parallel"},
 	{"gradient2, adaptive limit", "Adaptive/platinummonkey-gradient2/parallel"},
 }}
 
-// draw is the figure.
+// draw returns the figure.
 func (x byProcessors) draw(r *results) figure {
 	p := newPlot(x.title)
-	p.X.Label.Text = "processors, each with a goroutine that calls"
+	p.X.Label.Text = "processors, each with a goroutine that makes calls"
 	procs := r.procs("peers", x.lines[0].row)
 	legend := newLegend()
 	var lines []plotted
@@ -375,14 +407,14 @@ func (x byProcessors) draw(r *results) figure {
 	return figure{x.figure, 620, 360, p, legend, 165}
 }
 
-// lengthSides are the libraries in pipelines of growing length, this one first.
+// lengthSides are the libraries in pipelines of increasing length, this one first.
 var lengthSides = []string{"ours", "failsafe", "backoff-v5"}
 
 func lengthRow(policies int, side string) string {
 	return fmt.Sprintf("Length/policies=%d/%s", policies, side)
 }
 
-// lengths are the lengths that were measured.
+// lengths returns the lengths that were measured.
 func lengths(r *results) []int {
 	var lengths []int
 	for _, key := range r.rows {
@@ -415,10 +447,10 @@ func lengthFigure(r *results) figure {
 	return figure{figureLength, 620, 320, p, legend, 165}
 }
 
-// growthFigure has a line for each cost in time that grows with a number.
+// growthFigure has a line for each growth that is a time.
 func growthFigure(r *results) figure {
-	p := newPlot("Time of a call as work grows")
-	p.X.Label.Text = "policies, pipelines, goroutines or breakers"
+	p := newPlot("Time of a call, by the number of policies, goroutines, or breakers")
+	p.X.Label.Text = "policies, pipelines, goroutines, or breakers"
 	var lines []plotted
 	legend := newLegend()
 	for _, g := range growths {
@@ -438,16 +470,16 @@ func growthFigure(r *results) figure {
 	return figure{figureGrowth, 700, 360, p, legend, 235}
 }
 
-// locksFigure has a line for each lock form that is right, by processors.
+// locksFigure has a line for each correct lock form, by processors.
 func locksFigure(r *results) figure {
 	const path = "closed"
 	p := newPlot("Time of a call through a closed breaker, by the form of its lock")
-	p.X.Label.Text = "processors, each with a goroutine that calls"
+	p.X.Label.Text = "processors, each with a goroutine that makes calls"
 	procs := r.procs("bench", lockRow(path, "library", "parallel"))
 	_, forms := lockNames(r)
 	legend := newLegend()
 	var lines []plotted
-	for _, form := range append([]string{"library"}, forms...) { // first, so that it has the colour that it has everywhere
+	for _, form := range append([]string{"library"}, forms...) { // first, so that it has the same color in all figures
 		if strings.HasPrefix(form, "wrong-") || len(lines) > 0 && form == "library" {
 			continue
 		}
@@ -463,20 +495,20 @@ func locksFigure(r *results) figure {
 	return figure{figureLocks, 620, 320, p, legend, 130}
 }
 
-// plotted is a line of points, in nanoseconds.
+// A plotted is a line of points, in nanoseconds.
 type plotted struct {
 	label  string
 	points plotter.XYs
 }
 
-func (l *plotted) add(x float64, seconds []float64) {
+func (l *plotted) add(x float64, seconds values) {
 	if len(seconds) > 0 {
 		l.points = append(l.points, plotter.XY{X: x, Y: nanoseconds(seconds).Center})
 	}
 }
 
-// drawLines draws the lines over the numbers, on two logarithmic axes, and names them in the legend. It reports whether there was
-// something to draw.
+// drawLines draws the lines over the numbers, on two logarithmic axes, and adds them to the legend.
+// It reports whether there was anything to draw.
 func drawLines(p *plot.Plot, legend *plot.Legend, lines []plotted, numbers []int) bool {
 	var ticks []plot.Tick
 	for _, n := range numbers {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"runtime"
 	"slices"
@@ -16,53 +17,93 @@ import (
 	"golang.org/x/perf/benchmath"
 )
 
-// A row is one benchmark, by the name of the package it is in, its own name without "Benchmark", and the number of processors
-// that it ran on.
+// A row is one benchmark: the last element of its package, its name without "Benchmark", and the
+// number of processors.
 type row struct {
 	pkg   string // "bench" or "peers"
 	name  string
 	procs int
 }
 
-// A cost is what one benchmark gave in every round, in the order of the rounds. Units are benchfmt's: sec/op, B/op, allocs/op.
-type cost map[string][]float64
+// values are what a benchmark measured in each round, by the round's number.
+type values map[int]float64
 
-// results are the costs of all rows, and where, when and how they were measured.
+// A cost is what a benchmark measured, by unit. Units are benchfmt's: sec/op, B/op, allocs/op.
+type cost map[string]values
+
+// results are the costs of rows, and where, when, and how they were measured.
 type results struct {
-	rows   []row // in the order in which they were met first
+	rows   []row // in order of their first appearance
 	costs  map[row]cost
 	config map[string]string // of the first result, by benchfmt's keys: those of go test and of header
 }
 
-// header is how measurements begin, so that a report made of them later can tell where they come from.
+// measurements are all rows, and the rows of the bounds again: alone and in more rounds, so that
+// the bounds can be decided.
+type measurements struct {
+	all, bounds *results
+}
+
+func newMeasurements() measurements { return measurements{newResults(), newResults()} }
+
+// decisive returns the results that decide the bounds.
+func (m measurements) decisive() *results {
+	if len(m.bounds.rows) > 0 {
+		return m.bounds
+	}
+	return m.all
+}
+
+// The parts of a file with measurements. A file of go test alone has no such lines: then all of it
+// is partAll.
+const (
+	partAll    = "part: all\n"
+	partBounds = "part: bounds\n"
+)
+
+// header starts a file with measurements, so that a report made from the file can say where they
+// come from.
 func header(o options, now time.Time) string {
 	return fmt.Sprintf("toolchain: %s\ndate: %s\nprocessors: %d\nbenchtime: %s\n\n",
 		runtime.Version(), now.Format(time.DateOnly), machineProcs, o.benchtime)
 }
 
+// read adds what test binaries printed. Text that contains no "part:" line belongs to all.
+func (m measurements) read(in io.Reader, name string) error {
+	return scan(in, name, func(rec *benchfmt.Result) {
+		r := m.all
+		if rec.GetConfig("part") == "bounds" {
+			r = m.bounds
+		}
+		r.add(rec)
+	})
+}
+
 func newResults() *results { return &results{costs: map[row]cost{}} }
 
 // read adds what test binaries printed to r.
-func (r *results) read(in io.Reader, name string) error {
+func (r *results) read(in io.Reader, name string) error { return scan(in, name, r.add) }
+
+func scan(in io.Reader, name string, add func(*benchfmt.Result)) error {
 	reader := benchfmt.NewReader(in, name)
 	for reader.Scan() {
 		switch rec := reader.Result().(type) {
 		case *benchfmt.SyntaxError:
 			return rec
 		case *benchfmt.Result:
-			if r.config == nil {
-				r.config = map[string]string{}
-				for _, c := range rec.Config {
-					r.config[c.Key] = string(c.Value)
-				}
-			}
-			r.add(rec)
+			add(rec)
 		}
 	}
 	return reader.Err()
 }
 
 func (r *results) add(rec *benchfmt.Result) {
+	if r.config == nil {
+		r.config = map[string]string{}
+		for _, c := range rec.Config {
+			r.config[c.Key] = string(c.Value)
+		}
+	}
 	key := rowOf(rec)
 	c, ok := r.costs[key]
 	if !ok {
@@ -71,7 +112,14 @@ func (r *results) add(rec *benchfmt.Result) {
 		r.rows = append(r.rows, key)
 	}
 	for _, v := range rec.Values {
-		c[v.Unit] = append(c[v.Unit], v.Value)
+		if c[v.Unit] == nil {
+			c[v.Unit] = values{}
+		}
+		round, err := strconv.Atoi(rec.GetConfig("round"))
+		if err != nil {
+			round = len(c[v.Unit]) // output of go test alone
+		}
+		c[v.Unit][round] = v.Value
 	}
 }
 
@@ -86,7 +134,7 @@ func rowOf(rec *benchfmt.Result) row {
 	return row{pkg[strings.LastIndexByte(pkg, '/')+1:], string(name), procs}
 }
 
-// procs is the numbers of processors that the row was run on, in ascending order.
+// procs returns the numbers of processors that the row ran on, in ascending order.
 func (r *results) procs(pkg, name string) []int {
 	var procs []int
 	for _, key := range r.rows {
@@ -98,8 +146,8 @@ func (r *results) procs(pkg, name string) []int {
 	return procs
 }
 
-// cost is what the row cost; nil if it was not run. Where procs is 0 and the row ran on several numbers of processors, it is
-// that on as many as the machine has, or the nearest below.
+// cost returns the cost of the row, or nil if it wasn't measured. If procs is 0, it is the row on
+// as many processors as the machine has, or on the next lower number that it ran on.
 func (r *results) cost(pkg, name string, procs int) cost {
 	if procs == 0 {
 		for _, n := range r.procs(pkg, name) {
@@ -111,12 +159,12 @@ func (r *results) cost(pkg, name string, procs int) cost {
 	return r.costs[row{pkg, name, procs}]
 }
 
-// seconds is the time that the row took in every round: see cost.
-func (r *results) seconds(pkg, name string, procs int) []float64 {
+// seconds returns the time of the row in every round. See cost.
+func (r *results) seconds(pkg, name string, procs int) values {
 	return r.cost(pkg, name, procs)["sec/op"]
 }
 
-// machineProcs is how many processors the measuring machine had.
+// machineProcs returns how many processors the measuring machine had.
 func (r *results) machineProcs() int {
 	if n, err := strconv.Atoi(r.config["processors"]); err == nil {
 		return n
@@ -124,50 +172,56 @@ func (r *results) machineProcs() int {
 	return machineProcs
 }
 
-// rounds is how often the benchmarks were run.
+// rounds returns the number of rounds.
 func (r *results) rounds() int {
-	if len(r.rows) == 0 {
-		return 0
+	most := 0
+	for _, key := range r.rows {
+		most = max(most, len(r.costs[key]["sec/op"]))
 	}
-	return len(r.costs[r.rows[0]]["sec/op"])
+	return most
 }
 
-// check reports rows that were not run as often as the others: rounds are compared one by one.
+// check returns an error if a row ran less often than the others.
 func (r *results) check() error {
 	if len(r.rows) == 0 {
 		return errors.New("no measurements")
 	}
 	for _, key := range r.rows {
 		if n := len(r.costs[key]["sec/op"]); n != r.rounds() {
-			return fmt.Errorf("%s/%s on %d processors was run %d times, not %d", key.pkg, key.name, key.procs, n, r.rounds())
+			return fmt.Errorf("%s/%s on %d processors ran %d times, want %d", key.pkg, key.name, key.procs, n, r.rounds())
 		}
 	}
 	return nil
 }
 
-// median is the median and its interval of confidence, as benchstat computes them. The interval is unbounded where there
-// are too few values.
-func median(values []float64, confidence float64) benchmath.Summary {
-	sample := benchmath.NewSample(slices.Clone(values), &benchmath.DefaultThresholds)
+// median returns the median and its confidence interval, as benchstat computes them. With too few
+// values the interval is infinite.
+func median(v values, confidence float64) benchmath.Summary {
+	sample := benchmath.NewSample(slices.Collect(maps.Values(v)), &benchmath.DefaultThresholds)
 	return benchmath.AssumeNothing.Summary(sample, confidence)
 }
 
-// compare is the median, over the rounds, of a's cost to b's in the same round. What slows a whole round is in both.
-func compare(a, b []float64, confidence float64) (benchmath.Summary, error) {
-	if len(a) == 0 || len(a) != len(b) {
-		return benchmath.Summary{}, fmt.Errorf("%d values to compare with %d", len(a), len(b))
-	}
-	each := make([]float64, len(a))
-	for i := range a {
-		if b[i] <= 0 {
-			return benchmath.Summary{}, fmt.Errorf("round %d: nothing to compare with", i+1)
+// compare returns the median ratio of a to b in the same round. What slows a whole round affects
+// both.
+func compare(a, b values, confidence float64) (benchmath.Summary, error) {
+	each := values{}
+	for round := range a {
+		other, ok := b[round]
+		if !ok {
+			continue
 		}
-		each[i] = a[i] / b[i]
+		if other <= 0 {
+			return benchmath.Summary{}, fmt.Errorf("round %d: nothing to compare with", round)
+		}
+		each[round] = a[round] / other
+	}
+	if len(each) == 0 {
+		return benchmath.Summary{}, fmt.Errorf("no round has both: %d values compared with %d", len(a), len(b))
 	}
 	return median(each, confidence), nil
 }
 
-// interval reads "0.31 to 0.35", or is "" where the interval is unbounded.
+// interval returns a text such as "0.31 to 0.35", or "" if the interval is infinite.
 func interval(s benchmath.Summary) string {
 	if math.IsInf(s.Lo, 0) || math.IsInf(s.Hi, 0) {
 		return ""
@@ -175,7 +229,7 @@ func interval(s benchmath.Summary) string {
 	return fmt.Sprintf("%s to %s", short(s.Lo), short(s.Hi))
 }
 
-// short is a number, not negative, with as many digits as a reader needs.
+// short formats a number that is not negative, with as many digits as a reader needs.
 func short(v float64) string {
 	switch {
 	case v == 0:
@@ -191,7 +245,7 @@ func short(v float64) string {
 	}
 }
 
-// withInterval reads "0.33 (0.31 to 0.35)".
+// withInterval returns a text such as "0.33 (0.31 to 0.35)".
 func withInterval(s benchmath.Summary) string {
 	if between := interval(s); between != "" {
 		return fmt.Sprintf("%s (%s)", short(s.Center), between)
@@ -199,8 +253,9 @@ func withInterval(s benchmath.Summary) string {
 	return short(s.Center)
 }
 
-// duration is the median of times in seconds, as "12.3 ns"; "" if there are none.
-func duration(seconds []float64) string {
+// duration returns the median of times in seconds as a text such as "12.3 ns", or "" if there are
+// none.
+func duration(seconds values) string {
 	if len(seconds) == 0 {
 		return ""
 	}
