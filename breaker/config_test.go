@@ -324,6 +324,25 @@ func TestBreakerSetConfigKeepsProbes(t *testing.T) {
 	})
 }
 
+// A probe that is admitted later may have to end earlier, without traffic.
+func TestBreakerSetConfigFailsShorterProbeInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		changes := make(chan breaker.Transition, 9)
+		c := breaker.Config{Probes: 2, ProbeTimeout: 10 * time.Second, OnStateChange: func(tr breaker.Transition) { changes <- tr }}
+		b := breaker.New(c)
+		b.HalfOpen()
+		<-changes
+		acquire(b, 1)
+		c.ProbeTimeout = time.Second
+		b.SetConfig(c)
+		acquire(b, 1)
+		start := time.Now()
+		if tr := <-changes; tr.To != breaker.Open || time.Since(start) != time.Second {
+			t.Errorf("got %v after %v, want an opening after 1s", tr, time.Since(start))
+		}
+	})
+}
+
 func TestBreakerSetConfigChangesNumberOfProbes(t *testing.T) {
 	b := breaker.New(breaker.Config{})
 	b.HalfOpen()
