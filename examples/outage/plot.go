@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	clientColors = []color.Color{figure.Orange, figure.Blue, figure.Purple, figure.Green, figure.Black}
-	clientWidths = []vg.Length{3.2, 1.8, 1.4, 1.4, 1.4} // the first is drawn below the others
+	clientColors = []color.Color{figure.Orange, figure.Blue, figure.Purple, figure.Green, figure.Black, figure.RGB(0xb0, 0x30, 0x30)}
+	clientWidths = []vg.Length{3.2, 1.8, 1.4, 1.4, 1.4, 1.4} // the first is drawn below the others
 	troubleColor = figure.RGB(0xff, 0xef, 0xd2)
 	stateColors  = map[breaker.State]color.Color{
 		breaker.Closed:   figure.RGB(0xd8, 0xd8, 0xd8),
