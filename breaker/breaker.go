@@ -310,6 +310,7 @@ func (t *ticket) done(ctx context.Context, err error) {
 			}
 		case windowOnly:
 			t.phase = nil
+			p.window.leave(t.entry)
 			if cause := p.window.book(t.entry, Success); cause != "" {
 				p.trip(cause, nil, Success)
 			}
@@ -345,10 +346,14 @@ func (t *ticket) cancel() {
 
 // settle counts the call in the current phase of the stay that admitted it, unless that has ended.
 func (t *ticket) settle(outcome Outcome, err error) {
-	p := t.phase.latest()
+	from := t.phase
 	t.phase = nil
+	p := from.latest()
+	if p == nil {
+		return
+	}
+	from.window.leave(t.entry)
 	switch {
-	case p == nil:
 	case t.probe != nil:
 		p.endProbe(t.probe, outcome, err)
 	case p.ramp != nil:

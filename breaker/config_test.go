@@ -403,8 +403,8 @@ func TestBreakerSetConfigKeepsSlowStart(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if len(*got) != 1 || (*got)[0].To != breaker.Closed {
-			t.Errorf("got %v, want closed", *got)
+		if len(got()) != 1 || got()[0].To != breaker.Closed {
+			t.Errorf("got %v, want closed", got())
 		}
 	})
 }

@@ -218,11 +218,10 @@ func (p *phase) refuse() (ticket, error) {
 	return ticket{}, p.refusal
 }
 
-// count counts the outcome of a call that p's stay admitted, and opens the breaker if a rule is
-// met. p is closed or in a slow start.
+// count counts the outcome of a call that p's stay admitted, and that has left its window. It opens
+// the breaker if a rule is met. p is closed or in a slow start.
 func (p *phase) count(e entry, outcome Outcome, err error) {
 	if outcome == canceled {
-		e.leave()
 		return
 	}
 	c := p.cfg

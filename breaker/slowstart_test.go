@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,21 +18,29 @@ import (
 )
 
 // slowly returns a breaker whose slow start of 10 s has just begun, and the transitions after that.
-func slowly(t *testing.T, c breaker.Config) (*breaker.Breaker, *[]breaker.Transition) {
+func slowly(t *testing.T, c breaker.Config) (b *breaker.Breaker, got func() []breaker.Transition) {
 	t.Helper()
-	var got []breaker.Transition
+	var mu sync.Mutex
+	var all []breaker.Transition
 	c.SlowStart = 10 * time.Second
-	c.OnStateChange = func(tr breaker.Transition) { got = append(got, tr) }
-	b := breaker.New(c)
+	c.OnStateChange = func(tr breaker.Transition) {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, tr)
+	}
+	b = breaker.New(c)
 	b.HalfOpen()
 	for range max(1, c.Probes, c.ProbeSuccesses) {
 		run(t, b, "s")
 	}
-	if s := b.Snapshot(); s.State != breaker.HalfOpen || s.Share != 0.1 || len(got) != 1 {
-		t.Fatalf("got %+v, %v, want a slow start and no transition", s, got)
+	if s := b.Snapshot(); s.State != breaker.HalfOpen || s.Share != 0.1 || len(all) != 1 {
+		t.Fatalf("got %+v, %v, want a slow start and no transition", s, all)
 	}
-	got = nil
-	return b, &got
+	return b, func() []breaker.Transition {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all[1:])
+	}
 }
 
 // acquire makes n calls and returns the permits of those that were admitted.
@@ -142,13 +151,13 @@ func TestSlowStartClosesWithoutTraffic(t *testing.T) {
 		since := b.Snapshot().Since
 		time.Sleep(10*time.Second - 1)
 		synctest.Wait()
-		if s := b.Snapshot(); s.State != breaker.HalfOpen || !s.Since.Equal(since) || len(*got) != 0 {
-			t.Errorf("got %+v, %v before the end, want half-open", s, *got)
+		if s := b.Snapshot(); s.State != breaker.HalfOpen || !s.Since.Equal(since) || len(got()) != 0 {
+			t.Errorf("got %+v, %v before the end, want half-open", s, got())
 		}
 		time.Sleep(1)
 		synctest.Wait()
-		if len(*got) != 1 || (*got)[0].To != breaker.Closed || (*got)[0].Cause != "slow start over" || (*got)[0].Err != nil {
-			t.Errorf("got %+v, want one transition to closed", *got)
+		if len(got()) != 1 || got()[0].To != breaker.Closed || got()[0].Cause != "slow start over" || got()[0].Err != nil {
+			t.Errorf("got %+v, want one transition to closed", got())
 		}
 	})
 }
@@ -189,8 +198,8 @@ func TestSlowStartOpensByRulesOfClosedBreaker(t *testing.T) {
 				time.Sleep(time.Millisecond)
 				run(t, b, string(step))
 			}
-			if len(*got) != 1 || (*got)[0].From != breaker.HalfOpen || (*got)[0].To != breaker.Open || (*got)[0].Err != errBoom {
-				t.Errorf("%q: got %+v, want one opening", script, *got)
+			if len(got()) != 1 || got()[0].From != breaker.HalfOpen || got()[0].To != breaker.Open || got()[0].Err != errBoom {
+				t.Errorf("%q: got %+v, want one opening", script, got())
 			}
 		})
 	}
@@ -202,8 +211,8 @@ func TestSlowStartOpensOnSlowCalls(t *testing.T) {
 		acquire(b, 2)
 		time.Sleep(time.Second * 9 / 8)
 		acquire(b, 1) // finds that both hang
-		if len(*got) != 1 || (*got)[0].To != breaker.Open {
-			t.Errorf("got %+v, want one opening", *got)
+		if len(got()) != 1 || got()[0].To != breaker.Open {
+			t.Errorf("got %+v, want one opening", got())
 		}
 	})
 }
@@ -216,8 +225,8 @@ func TestSlowStartToleratesUsualErrorRate(t *testing.T) {
 			run(t, b, "ffs")
 			time.Sleep(time.Millisecond)
 		}
-		if len(*got) != 0 {
-			t.Errorf("got %+v, want no transition", *got)
+		if len(got()) != 0 {
+			t.Errorf("got %+v, want no transition", got())
 		}
 	})
 }
@@ -297,8 +306,8 @@ func TestSlowStartInDryRunRefusesNothing(t *testing.T) {
 		}
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if len(*got) != 1 {
-			t.Errorf("got %v, want one transition", *got)
+		if len(got()) != 1 {
+			t.Errorf("got %v, want one transition", got())
 		}
 	})
 }
@@ -308,15 +317,15 @@ func TestSlowStartIsKeptByHalfOpenAndEndedByOtherManualCalls(t *testing.T) {
 		for _, force := range []func(*breaker.Breaker){(*breaker.Breaker).Reset, (*breaker.Breaker).ForceOpen, (*breaker.Breaker).Disable} {
 			b, got := slowly(t, breaker.Config{})
 			b.HalfOpen()
-			if s := b.Snapshot(); s.Share == 0 || len(*got) != 0 {
+			if s := b.Snapshot(); s.Share == 0 || len(got()) != 0 {
 				t.Errorf("got %+v, want the slow start", s)
 			}
 			force(b)
 			state := b.State()
 			time.Sleep(time.Minute)
 			synctest.Wait()
-			if s := b.Snapshot(); s.Share != 0 || s.State != state || len(*got) != 1 {
-				t.Errorf("got %+v, %v, want no slow start and %v", s, *got, state)
+			if s := b.Snapshot(); s.Share != 0 || s.State != state || len(got()) != 1 {
+				t.Errorf("got %+v, %v, want no slow start and %v", s, got(), state)
 			}
 		}
 	})

@@ -77,7 +77,6 @@ const (
 )
 
 type stripe struct {
-	of      *counted
 	ended   [classes][buckets]atomic.Uint64
 	running [buckets]atomic.Uint64 // by the fine epoch of admission
 
@@ -89,9 +88,9 @@ type stripe struct {
 
 // An entry is where a running call is noted.
 type entry struct {
-	start  int64   // of the call; 0 if unknown
-	stripe *stripe // nil if the call isn't noted while it runs
-	epoch  int64
+	start int64          // of the call; 0 if unknown
+	word  *atomic.Uint64 // nil if the call isn't noted while it runs
+	epoch int64
 }
 
 func newWindow(c *Config, began int64) *window {
@@ -99,7 +98,7 @@ func newWindow(c *Config, began int64) *window {
 	if c.SlowRate > 0 {
 		w.fine = divisorFor(c.SlowCall, fineSpan)
 	}
-	w.stripes.Store(&[]*stripe{{of: w.counted}})
+	w.stripes.Store(&[]*stripe{{}})
 	return w
 }
 
@@ -194,7 +193,7 @@ func (w *window) grow() {
 	grown := make([]*stripe, 1<<bits.Len(uint(4*runtime.GOMAXPROCS(0)-1)))
 	grown[0] = (*old)[0]
 	for i := 1; i < len(grown); i++ {
-		grown[i] = &stripe{of: w.counted}
+		grown[i] = new(stripe)
 	}
 	w.stripes.CompareAndSwap(old, &grown)
 }
@@ -222,7 +221,7 @@ func (w *window) enter(now int64) entry {
 		w.carried.Add(int64(left)) // from an epoch long past
 	}
 	w.noteInstant(&s.instant[i], now, epoch, alone)
-	return entry{now, s, epoch}
+	return entry{now, &s.running[i], epoch}
 }
 
 // noteInstant notes that a call was admitted now. alone means that the word held no other call at
@@ -246,30 +245,28 @@ func (w *window) noteInstant(instant *atomic.Int64, now, epoch int64, alone bool
 	}
 }
 
-// leave undoes enter.
-func (e *entry) leave() {
-	if e.stripe == nil {
+// leave undoes enter, in the window that was entered.
+func (w *window) leave(e entry) {
+	if e.word == nil {
 		return
 	}
-	word := &e.stripe.running[uint64(e.epoch)%buckets]
 	for {
-		old := word.Load()
+		old := e.word.Load()
 		if age(e.epoch, old) != 0 {
-			e.stripe.of.carried.Add(-1) // the word was reused, so the call is in carried
+			w.carried.Add(-1) // the word was reused, so the call is in carried
 			return
 		}
-		if word.CompareAndSwap(old, old-1) {
+		if e.word.CompareAndSwap(old, old-1) {
 			return
 		}
 	}
 }
 
-// book counts a call that ended now. It returns why the breaker must open, or "". It calls leave
-// first, so that no call counts twice.
+// book counts a call that ended now. It returns why the breaker must open, or "". The call must have
+// left before, so that it doesn't count twice.
 func (w *window) book(e entry, outcome Outcome) (cause string) {
 	now := clock.Now()
 	class := fastSuccess
-	e.leave()
 	if e.start != 0 && w.c.SlowRate > 0 && time.Duration(now-e.start) >= w.c.SlowCall {
 		class = slowSuccess
 	}
