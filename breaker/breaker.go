@@ -302,12 +302,15 @@ func (t *ticket) done(ctx context.Context, err error) {
 		return
 	}
 	if err == nil {
-		switch p.success.Load() {
-		case streakOnly:
-			if p.streak.Load() == 0 {
-				t.phase = nil
-				return
+		// If the stay has ended, its counts don't matter any more.
+		switch success := p.success.Load(); success {
+		case streakOnly, counts:
+			t.phase = nil
+			if success == counts || p.streak.Load() != 0 {
+				p.window.leave(t.entry)
+				p.count(t.entry, Success, nil)
 			}
+			return
 		case windowOnly:
 			t.phase = nil
 			p.window.leave(t.entry)

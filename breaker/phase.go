@@ -64,7 +64,8 @@ type phase struct {
 
 // The values of phase.success.
 const (
-	anything   = iota // look at the Config
+	anything   = iota // look at the breaker's phase: it may be another one, or have a Classify
+	counts            // the counts of this phase
 	streakOnly        // nothing but streak: nothing at all, if streak is 0
 	windowOnly        // nothing but window
 )
@@ -149,15 +150,15 @@ func orNew(n *atomic.Int64) *atomic.Int64 {
 // successChanges returns what a nil error changes in a closed phase.
 func (p *phase) successChanges() uint32 {
 	c := p.cfg
-	switch {
-	case c.Classify != nil || c.Leaky > 0 || c.Failures > 0:
+	switch others := p.leak != nil || p.last != nil; {
+	case c.Classify != nil:
 		return anything
-	case p.window == nil:
+	case p.window == nil && !others:
 		return streakOnly
-	case c.Consecutive == 0:
+	case p.streak == nil && !others:
 		return windowOnly
 	}
-	return anything
+	return counts
 }
 
 // latest returns the current phase of p's stay, or nil if the stay has ended.
