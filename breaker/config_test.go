@@ -230,6 +230,65 @@ func TestBreakerSetConfigCountsRunningCallByNewConfig(t *testing.T) {
 	})
 }
 
+func TestBreakerSetConfigKeepsPermitsOfItsStateOnly(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: 9})
+	stale, _ := b.Acquire(t.Context())
+	b.Reset()
+	permit, _ := b.Acquire(t.Context())
+	for range 3 {
+		set(t, b, func(c *breaker.Config) { c.Consecutive-- })
+	}
+	stale.Done(errBoom)
+	permit.Done(errBoom)
+	permit.Done(errBoom)
+	if s := b.Snapshot(); s.Consecutive != 1 {
+		t.Errorf("got %+v, want one failure", s)
+	}
+}
+
+// The effector and Classify change the Config, and the call ends by panic or return.
+func TestBreakerSetConfigInsideOfCall(t *testing.T) {
+	for way, end := range map[string]func() error{
+		"return": func() error { return errBoom },
+		"panic":  func() error { panic("x") },
+	} {
+		b := breaker.New(breaker.Config{})
+		func() {
+			defer func() { recover() }()
+			breaker.Do(t.Context(), b, func(context.Context) (int, error) {
+				b.SetConfig(breaker.Config{FailureRate: 1, MinCalls: 1})
+				return 0, end()
+			})
+		}()
+		if s := b.Snapshot(); s.State != breaker.Open || s.Openings != 1 {
+			t.Errorf("%s: got %+v, want the new rule to open", way, s)
+		}
+	}
+	var b *breaker.Breaker
+	b = breaker.New(breaker.Config{Classify: func(context.Context, error) breaker.Outcome {
+		b.SetConfig(breaker.Config{Leaky: 1})
+		return breaker.Failure
+	}})
+	ways["Do"](t.Context(), b, nil)
+	wantState(t, b, breaker.Open)
+}
+
+// A call that began without SlowRate was never noted as running.
+func TestBreakerSetConfigKeepsRunningAtZero(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, end := range []func(*breaker.Permit){(*breaker.Permit).Cancel, func(p *breaker.Permit) { p.Done(nil) }} {
+			b := breaker.New(breaker.Config{FailureRate: 1})
+			permit, _ := b.Acquire(t.Context())
+			time.Sleep(time.Hour)
+			set(t, b, func(c *breaker.Config) { c.SlowRate, c.SlowCall = 1, time.Second })
+			end(&permit)
+			if s := b.Snapshot(); s.Running != 0 || s.Slow != 0 || s.State != breaker.Closed {
+				t.Errorf("got %+v, want none running and none slow", s)
+			}
+		}
+	})
+}
+
 // A call whose beginning is known is slow by the SlowCall of its end.
 func TestBreakerSetConfigJudgesRunningCallByNewSlowCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -122,3 +122,49 @@ func TestFirstCallAfterOpenTimeBecomesProbe(t *testing.T) {
 		}
 	}
 }
+
+// The timers of an open time must not change what follows it.
+func TestOpenTimeTimersIgnoreLaterStates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Consecutive: 1})
+		countCalls(b, 1, errCounted)
+		time.Sleep(time.Second)
+		b.ForceOpen()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if p := b.phase.Load(); p.state != ForcedOpen || !p.refusesAll.Load() {
+			t.Errorf("got %v, want forced open", p.state)
+		}
+		b.Reset()
+		countCalls(b, 1, errCounted)
+		time.Sleep(2 * time.Second)
+		b.Reset()
+		countCalls(b, 1, errCounted) // open for 3 s longer than the time before
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if p := b.phase.Load(); p.state != Open || !p.refusesAll.Load() {
+			t.Errorf("got %v, want open, without a clock for refusals", p.state)
+		}
+	})
+}
+
+// The path of a call depends on these.
+func TestSetConfigKeepsPathOfCall(t *testing.T) {
+	for want, c := range map[uint32]Config{
+		streakOnly: {}, windowOnly: {FailureRate: 1}, counts: {Leaky: 1}, anything: {Classify: DefaultClassify},
+	} {
+		b := New(c)
+		for range 3 {
+			if p := b.phase.Load(); !p.admitsAll || p.success.Load() != want {
+				t.Errorf("got admitsAll %v, success %d, want true, %d", p.admitsAll, p.success.Load(), want)
+			}
+			old := b.phase.Load()
+			if err := b.SetConfig(b.Config()); err != nil {
+				t.Fatal(err)
+			}
+			if old.success.Load() != anything {
+				t.Error("a call that runs meanwhile doesn't look for the new phase")
+			}
+		}
+	}
+}

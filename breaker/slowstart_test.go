@@ -252,6 +252,27 @@ func TestSlowStartOpeningIsConsecutive(t *testing.T) {
 	})
 }
 
+func TestSlowStartIsNotEndedByTimerOfEarlierOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, got := slowly(t, breaker.Config{Consecutive: 1, OpenFor: time.Second})
+		time.Sleep(5 * time.Second)
+		run(t, b, "f")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		run(t, b, "s") // the second slow start, from 6 s to 16 s
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if s := b.Snapshot(); s.Share != 0.4 || len(got()) != 2 {
+			t.Errorf("got %+v, %v, want a share of 0.4", s, got())
+		}
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		if len(got()) != 3 {
+			t.Errorf("got %v, want three transitions", got())
+		}
+	})
+}
+
 // A probe that is still running when the others have succeeded is one of the calls of the slow
 // start: it takes a place, and its result counts by the rules of a closed breaker.
 func TestSlowStartKeepsRunningProbes(t *testing.T) {
