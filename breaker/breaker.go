@@ -249,7 +249,7 @@ func (b *Breaker) SetConfig(c Config) error {
 	defer b.mu.Unlock()
 	p := b.phase.Load()
 	next := newPhase(b, p.stay, &c, p)
-	next.changed = true
+	next.changed = p.changed || c.Leaky < p.cfg.Leaky || c.Failures < p.cfg.Failures
 	if p.probes != nil {
 		next.checkFull()
 	}

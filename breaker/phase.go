@@ -35,7 +35,7 @@ type phase struct {
 	b *Breaker
 	*stay
 	cfg     *Config // with defaults filled in; never written
-	changed bool    // SetConfig created the phase, so that kept counts may already meet a rule
+	changed bool    // SetConfig lowered a limit, so that a kept count may have reached it already
 
 	// What a call needs to know first, derived from state and Config.
 	admitsAll bool // closed without SlowRate: nothing needs to be noted before a call
@@ -511,9 +511,9 @@ func (p *phase) checkFull() { p.probes.full.Store(len(p.probes.running) >= p.cfg
 
 // endProbe counts the result of a probe, unless its deadline has already failed it.
 func (p *phase) endProbe(t *probe, outcome Outcome, err error) {
-	after, now, leftOver := time.Duration(0), clock.Now(), false
+	after, now := time.Duration(0), clock.Now()
 	defer func() {
-		if leftOver = p.bookProbe(t, outcome, err, after, now); leftOver {
+		if leftOver := p.bookProbe(t, outcome, err, after, now); leftOver {
 			p.endRamped(entry{start: t.began}, outcome, err)
 		}
 	}()
