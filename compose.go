@@ -13,7 +13,7 @@ type Pipeline []Policy
 // Run runs next inside the policies of p.
 func (p Pipeline) Run(ctx context.Context, next Next) error {
 	switch {
-	case len(next.policies) == 0 && !p.nests():
+	case len(next.policies) == 0 && !p.containsPipeline():
 		next.policies = p
 	case len(p) > 0: // the caller's list must not change
 		flat := make([]Policy, 0, p.count()+len(next.policies))
@@ -22,9 +22,9 @@ func (p Pipeline) Run(ctx context.Context, next Next) error {
 	return next.Run(ctx)
 }
 
-// nests reports whether a pipeline is among the policies except the last one. All are flattened in one
+// containsPipeline reports whether a pipeline is among the policies except the last one. All are flattened in one
 // step then: one after the other, each level would copy the rest.
-func (p Pipeline) nests() bool {
+func (p Pipeline) containsPipeline() bool {
 	for i := range len(p) - 1 {
 		if _, ok := p[i].(Pipeline); ok {
 			return true

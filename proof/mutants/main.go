@@ -1,68 +1,77 @@
-// Command mutants asks whether the tests would notice. It puts small faults into the core, one at a time: a comparison turned,
-// a compare-and-swap made a store, a lock left out, a deadline off by one. For each the tests must fail.
+// Command mutants measures how well the tests notice faults. It makes mutants of the root module's
+// packages: copies with one small fault each, such as a negated condition, a removed call, or a
+// lock that isn't taken. The tests must fail for each of them.
 //
-//	go run ./proof/mutants                     # all, an hour
-//	go run ./proof/mutants -short              # some of every package, for CI: two minutes
-//	go run ./proof/mutants -short -seed 7      # some others
-//	go run ./proof/mutants -run 'budget|spent' # those whose line in the report matches
-//	go run ./proof/mutants -list -v            # the faults themselves; nothing runs
-//	go run ./proof/mutants -update             # puts the counts, and why some must survive, into docs/internals/reliability.md; nothing runs
+//	go run ./proof/mutants                            # all, for hours; -cache FILE to resume an interrupted run
+//	go run ./proof/mutants -sample 40 -seed 7         # some, as CI does
+//	go run ./proof/mutants -run 'breaker/'            # those whose ID matches
+//	go run ./proof/mutants -run 'breaker/' -list      # what would be tried
+//	go run ./proof/mutants -cache /tmp/m -update      # writes the scores to the page on reliability as well
 //
-// First the tests run as they are, and must pass; with -short they are taken to. Then each fault, a mutant, is laid over its file by go's -overlay, so that
-// the tree is neither changed nor copied, and the tests of its package run; if they pass, those of proof/ that are about it; if
-// these pass too, those of its package under the race detector. A mutant is killed by a test that fails, panics or hangs. One
-// that does not compile is a mistake in the table.
+// A mutant's ID is its package, function, kind, and ordinal among those of its kind in the
+// function: breaker/Breaker.Do/negate/2. It doesn't change when code moves within a package or when
+// other functions change. Manually written faults, which no generator makes, have a description in
+// place of the ordinal (faults.tsv).
 //
-// Some faults change nothing that anybody could see. The table gives the reason for each of these, and they must survive: one that
-// is killed has a wrong reason. The exit status is 0 if all is as the table says, 1 if not, 2 for a mistake in the flags.
+// The tests of the mutant's package run first. If they pass, the tests of proof/ run that import
+// the package; for an internal package, also those of the packages that import it. If all pass and
+// the fault is about atomics or locks, the package's tests run under the race detector. A mutant is
+// killed if a test fails, panics, or exceeds ten times its usual time. A mutant that doesn't
+// compile isn't counted.
 //
-// The faults are a table of patches (the files table_*.go) and not made by a tool, because those that matter in lock-free code are
-// of meaning: a store where there must be a swap, two reads in the other order. Each patch names text that must
-// occur just once in its file, so the table cannot grow stale unnoticed. Tools were tried with Go 1.26: gremlins v0.6.0
-// (github.com/go-gremlins/gremlins) builds and works. It turns operators only, copies the tree for every worker, takes the
-// conditions of a switch for code that no test reaches, and cannot be told of mutants that are equivalent. It is good for finding
-// weak spots, and a part of this table came from its survivors. go-mutesting, avito-tech's fork of it, and ooze could
-// not be had through the module proxy that this was written behind.
+// A survivor is either equivalent, so that nobody could notice it, or a test is missing. The file
+// survivors.tsv explains each. The exit status is 1 if a mutant survives without an explanation, if
+// one is killed although it is explained to be equivalent, or if an explanation or a manual fault
+// doesn't fit the code any more. It is 2 for wrong flags.
 //
-// The files, in the order to read them: mutant.go, trial.go, report.go, then the tables.
+// To save builds, the mutants of a package are compiled into one program. Each mutated function
+// begins with a switch over a variable, which the environment sets, with a copy of the body for
+// each mutant. Go's -overlay replaces the files, so the tree doesn't change. Tests that fail in
+// this program because of the switches, such as those that count allocations, run again for each
+// survivor, with only its fault compiled.
+//
+// Why no existing tool: gremlins v0.6.0 (github.com/go-gremlins/gremlins), the best kept, builds
+// one program for each mutant, runs either the package's tests or all of one module's, and can't
+// sample or list equivalent mutants.
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program immediately
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// config is what the flags say.
+// config is what the flags set.
 type config struct {
-	which   *regexp.Regexp
-	workers int
-	short   bool
-	seed    int
-	list    bool
-	update  bool
-	verbose bool
-	limit   time.Duration
+	which                 *regexp.Regexp
+	sample, workers       int
+	seed                  uint64
+	slack                 time.Duration
+	cache                 string
+	list, update, verbose bool
 }
 
 // run is the program; it returns the exit status.
@@ -75,35 +84,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "mutants:", err)
 		return 2
 	}
-	root, err := moduleRoot(ctx)
+	ok, err := hunted(ctx, cfg, stdout, stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, "mutants:", err)
-		return 1
 	}
-	mutants, err := load(root, tables)
-	if err != nil {
-		fmt.Fprintln(stderr, "mutants:", err)
-		return 1
-	}
-	if cfg.update {
-		if err := updatePage(root, mutants); err != nil {
-			fmt.Fprintln(stderr, "mutants:", err)
-			return 1
-		}
-		return 0
-	}
-	mutants = choose(mutants, cfg)
-	if cfg.list {
-		printList(stdout, mutants, cfg.verbose)
-		return 0
-	}
-	results, err := tryAll(ctx, cfg, root, mutants, stderr)
-	if err != nil {
-		fmt.Fprintln(stderr, "mutants:", err)
-		return 1
-	}
-	printReport(stdout, results, cfg.verbose)
-	if !asExpected(results) {
+	if !ok || err != nil {
 		return 1
 	}
 	return 0
@@ -111,120 +96,231 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func parse(args []string, stderr io.Writer) (cfg config, err error) {
 	flags := flag.NewFlagSet("mutants", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // errors are printed once, by run
-	which := flags.String("run", "", "only mutants whose line in the report matches the `regexp`")
-	flags.IntVar(&cfg.workers, "j", runtime.GOMAXPROCS(0), "`mutants` at a time")
-	flags.BoolVar(&cfg.short, "short", false, fmt.Sprintf("only about %d of the mutants that tests must notice, and no look at the tests without a fault", sample))
-	flags.IntVar(&cfg.seed, "seed", 0, "with -short: which `ones`, 0 or more")
+	flags.SetOutput(stderr)
+	which := flags.String("run", "", "try only mutants whose ID matches the `regexp`")
+	flags.IntVar(&cfg.sample, "sample", 0, "try only this `many` of the generated mutants, without those that need the race detector; 0 for all")
+	flags.Uint64Var(&cfg.seed, "seed", 1, "`number` that selects the sample")
+	flags.IntVar(&cfg.workers, "j", runtime.GOMAXPROCS(0), "`mutants` to try concurrently")
+	flags.DurationVar(&cfg.slack, "timeout", 5*time.Second, "`time` that tests may take in addition to ten times their usual time")
+	flags.StringVar(&cfg.cache, "cache", "", "`file` that keeps results, to resume an interrupted run")
 	flags.BoolVar(&cfg.list, "list", false, "list the mutants and run nothing")
-	flags.BoolVar(&cfg.verbose, "v", false, "print the patches too, and each result when it is known")
-	flags.BoolVar(&cfg.update, "update", false, "put the counts into "+page+" and run nothing")
-	flags.DurationVar(&cfg.limit, "timeout", 30*time.Second, "`time` after which tests hang, and three times their own")
-
-	err = flags.Parse(args)
+	flags.BoolVar(&cfg.update, "update", false, "write the scores to "+page)
+	flags.BoolVar(&cfg.verbose, "v", false, "print each result as soon as it is known")
+	if err := flags.Parse(args); err != nil {
+		return cfg, err
+	}
 	switch {
-	case errors.Is(err, flag.ErrHelp):
-		flags.SetOutput(stderr)
-		flags.Usage()
-		return cfg, err
-	case err != nil:
-		return cfg, err
 	case flags.NArg() > 0:
-		return cfg, fmt.Errorf("unexpected argument %q: there are only flags (-help lists them)", flags.Arg(0))
-	case cfg.workers < 1:
-		return cfg, fmt.Errorf("-j is %d, must be at least 1", cfg.workers)
-	case cfg.seed < 0:
-		return cfg, fmt.Errorf("-seed is %d, must be 0 or more", cfg.seed)
-	case cfg.limit <= 0:
-		return cfg, fmt.Errorf("-timeout is %v, must be positive", cfg.limit)
+		return cfg, fmt.Errorf("unexpected argument %q: only flags are accepted, see -help", flags.Arg(0))
+	case cfg.sample < 0 || cfg.workers < 1 || cfg.slack <= 0:
+		return cfg, errors.New("-j and -timeout must be positive, and -sample must not be negative")
+	case cfg.update && (*which != "" || cfg.sample > 0):
+		return cfg, errors.New("-update needs the results of all mutants, without -run and -sample")
 	}
 	cfg.which, err = regexp.Compile(*which)
 	return cfg, err
 }
 
-// moduleRoot is the folder of the module under test, from anywhere in the workspace.
-func moduleRoot(ctx context.Context) (string, error) {
-	const module = "github.com/effector-go/resilience"
-	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+// hunted tries the mutants and prints the report. It reports whether nothing needs attention.
+func hunted(ctx context.Context, cfg config, stdout, stderr io.Writer) (ok bool, err error) {
+	w, err := load(ctx)
 	if err != nil {
-		return "", fmt.Errorf("cannot find module %s, run this in its tree: %w", module, err)
+		return false, err
 	}
-	return strings.TrimSpace(string(out)), nil
+	explained, err := explanations(survivorsTable)
+	if err != nil {
+		return false, err
+	}
+	fits := w.check(stderr, explained)
+	chosen := choose(w.mutants, cfg)
+	if cfg.list {
+		for _, m := range chosen {
+			fmt.Fprintf(stdout, "%s  %s  (%s)\n", m.id, m.change(), m.position())
+		}
+		fmt.Fprintf(stdout, "%d mutants\n", len(chosen))
+		return fits, nil
+	}
+	results, err := tryAll(ctx, cfg, w, chosen, explained, stderr)
+	ok = report(stdout, results, explained) && fits
+	if err != nil || !cfg.update {
+		return ok, err
+	}
+	name := filepath.Join(w.root, filepath.FromSlash(page))
+	text, err := os.ReadFile(name)
+	if err == nil {
+		text, err = withScores(text, results, explained)
+	}
+	if err == nil {
+		err = os.WriteFile(name, text, 0o644)
+	}
+	return ok, err
 }
 
-// sample is how many mutants a short run tries.
-const sample = 40
+// A world is the code under test: the root module's packages with their mutants.
+type world struct {
+	root             string
+	mutated, provers []*goPackage
+	functions        []*function
+	mutants          []*mutant
+	misfits          []string // manual faults that don't fit the code
+}
 
-// choose gives the mutants that match. If the run is short, it gives some of those that tests must notice, evenly over the table, so that
-// there are some of every package; and with the next seed the next ones.
-func choose(mutants []mutant, cfg config) (chosen []mutant) {
+// load finds the root module, from anywhere in the workspace, and generates its mutants.
+func load(ctx context.Context) (*world, error) {
+	const module = "github.com/effector-go/resilience"
+	mutated, err := list(ctx, ".", module+"/...")
+	if err != nil {
+		return nil, err
+	}
+	w := new(world)
+	for _, p := range mutated {
+		switch p.Module.Path {
+		case module:
+			w.root, w.mutated = p.Module.Dir, append(w.mutated, p)
+		case module + "/proof":
+			w.provers = append(w.provers, p)
+		}
+	}
+	for _, p := range w.mutated {
+		fns, err := functions(p, os.ReadFile)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range fns {
+			w.mutants = append(w.mutants, generate(f)...)
+		}
+		w.functions = append(w.functions, fns...)
+	}
+	faults, err := rows("faults.tsv", faultsTable, 4)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range faults {
+		m, err := findFault(f, w.functions)
+		if err != nil {
+			w.misfits = append(w.misfits, err.Error())
+		} else {
+			w.mutants = append(w.mutants, m)
+		}
+	}
+	return w, nil
+}
+
+// check prints which explanations and manual faults don't fit the code, and reports whether all do.
+func (w *world) check(stderr io.Writer, explained map[string]explanation) (ok bool) {
+	missing, changed := stale(explained, w.mutants)
+	for _, problem := range []struct {
+		what, todo string
+		items      []string
+	}{
+		{"manual faults don't fit the code", "correct them in faults.tsv", w.misfits},
+		{"explained survivors don't exist", "correct their IDs in survivors.tsv or remove them", missing},
+		{"explained survivors have other code", "check the reasons in survivors.tsv and correct the code there", changed},
+	} {
+		if n := len(problem.items); n > 0 {
+			fmt.Fprintf(stderr, "%d %s; %s:\n  %s\n", n, problem.what, problem.todo, strings.Join(problem.items, "\n  "))
+		}
+	}
+	return len(w.misfits)+len(missing)+len(changed) == 0
+}
+
+// choose returns the mutants that match the flags. A sample depends only on the seed and the IDs: a
+// mutant that is added or removed changes one of it.
+func choose(mutants []*mutant, cfg config) (chosen []*mutant) {
 	for _, m := range mutants {
-		if cfg.which.MatchString(m.String()) && (m.equivalent == "" || !cfg.short) {
+		if cfg.which.MatchString(m.id) && (cfg.sample == 0 || !slices.Contains(racy, m.kind)) {
 			chosen = append(chosen, m)
 		}
 	}
-	if !cfg.short {
+	if cfg.sample == 0 || cfg.sample >= len(chosen) {
 		return chosen
 	}
-	step := max(1, len(chosen)/sample)
-	var some []mutant
-	for i := cfg.seed % step; i < len(chosen); i += step {
-		some = append(some, chosen[i])
+	rank := map[*mutant]string{}
+	for _, m := range chosen {
+		hash := sha256.Sum256(fmt.Appendf(nil, "%d %s", cfg.seed, m.id))
+		rank[m] = string(hash[:])
 	}
-	return some
+	slices.SortFunc(chosen, func(a, b *mutant) int { return cmp.Compare(rank[a], rank[b]) })
+	return chosen[:cfg.sample]
 }
 
-// tryAll tries the mutants, having seen that the tests pass without a fault. The results are in the order of the mutants.
-func tryAll(ctx context.Context, cfg config, root string, mutants []mutant, stderr io.Writer) ([]result, error) {
-	l, err := newLab(root, cfg.limit)
+// tryAll tries the mutants, one package after the other. It returns the results that it has even if
+// there is an error.
+func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explained map[string]explanation, stderr io.Writer) (results []result, err error) {
+	known, file, err := openCache(cfg.cache)
 	if err != nil {
 		return nil, err
 	}
-	defer l.close()
-	healthy := l.suites(mutants)
-	if cfg.short {
-		healthy, l.limit = nil, 4*l.limit // how long they take is not known then
-	}
-	step := progress(len(healthy)+len(mutants), stderr)
-
-	g, healthyCtx := errgroup.WithContext(ctx)
-	g.SetLimit(cfg.workers)
-	for _, s := range healthy {
-		g.Go(func() error {
-			defer step("tests without a fault: " + s.pkg)
-			return l.measure(healthyCtx, s)
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
+	if file != nil {
+		defer func() { err = errors.Join(err, file.Close()) }()
 	}
 
-	results := make([]result, len(mutants))
-	g = new(errgroup.Group)
-	g.SetLimit(cfg.workers)
-	for i, m := range mutants {
-		g.Go(func() error {
-			if ctx.Err() != nil {
-				return nil
-			}
-			results[i] = l.try(ctx, m)
-			if ctx.Err() != nil {
-				return nil // whatever the result is, it is of the interruption
-			}
-			step(m.file)
-			if cfg.verbose {
-				fmt.Fprintln(stderr, results[i])
-			}
-			return nil
-		})
+	step := progress(len(mutants), stderr)
+	var mu sync.Mutex
+	var writeErr error
+	settle := func(r result, fresh bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		results = append(results, r)
+		step(r.file.pkg.label())
+		if cfg.verbose {
+			fmt.Fprintln(stderr, r.line(r.state(explained)))
+		}
+		if fresh && file != nil && writeErr == nil {
+			_, writeErr = fmt.Fprintf(file, "%s\t%s\n", r.key(), r.killedBy)
+		}
 	}
-	if err := errors.Join(g.Wait(), ctx.Err()); err != nil {
-		return nil, err
+	h := &hunt{
+		root: w.root, slack: cfg.slack, workers: cfg.workers, mutated: w.mutated, provers: w.provers,
+		settled: func(r result) { settle(r, true) },
 	}
-	return results, nil
+	for _, p := range w.mutated {
+		var todo []*mutant
+		for _, m := range mutants {
+			if by, ok := known[m.key()]; m.file.pkg == p && ok {
+				settle(result{m, by}, false)
+			} else if m.file.pkg == p {
+				todo = append(todo, m)
+			}
+		}
+		if len(todo) == 0 {
+			continue
+		}
+		if pkgErr := h.pkg(ctx, p, todo); pkgErr != nil { // the other packages may do
+			err = errors.Join(err, fmt.Errorf("%s: %w", p.label(), pkgErr))
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return results, errors.Join(err, writeErr)
 }
 
-// progress gives a function that shows on a terminal that one more of the steps is done.
+// openCache opens a file of results, so that an interrupted run can be resumed. It has a line for
+// each: the mutant's key and what killed it, separated by a tab. It doesn't notice changes of other
+// code or tests. No name means no file.
+func openCache(name string) (known map[string]string, file *os.File, err error) {
+	known = map[string]string{}
+	if name == "" {
+		return known, nil, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if i := strings.LastIndex(line, "\t"); i >= 0 && strings.HasSuffix(line, "\n") { // an interruption may leave half a line
+			known[line[:i]] = line[i+1 : len(line)-1]
+		}
+	}
+	file, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	return known, file, err
+}
+
+// key identifies the mutant and its change in the file of results.
+func (m *mutant) key() string { return m.id + "\t" + m.change() }
+
+// progress returns a function that shows on a terminal that one more of the steps is done.
 func progress(steps int, stderr io.Writer) func(doing string) {
 	file, ok := stderr.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
@@ -234,10 +330,11 @@ func progress(steps int, stderr io.Writer) func(doing string) {
 		progressbar.OptionSetWriter(stderr),
 		progressbar.OptionSetWidth(40),
 		progressbar.OptionShowCount(),
+		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionClearOnFinish(),
 	)
-	return func(doing string) { // an error of the bar is one of stderr: nothing to do about it
-		bar.Describe(fmt.Sprintf("%-40s", doing))
+	return func(doing string) { // an error of the bar is one of stderr: there is nothing to do about it
+		bar.Describe(fmt.Sprintf("%-24s", doing))
 		bar.Add(1)
 	}
 }

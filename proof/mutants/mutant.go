@@ -1,88 +1,200 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// A table holds the faults of one file.
-type table struct {
-	file   string // from the module's root
-	faults []fault
+// A goPackage is what go list reports of a package.
+type goPackage struct {
+	Dir, ImportPath, Name              string
+	GoFiles, TestGoFiles, XTestGoFiles []string
+	Imports, TestImports, XTestImports []string
+	Module                             struct{ Path, Dir string }
 }
 
-// A fault is one patch of a file.
-type fault struct {
-	what       string // is wrong now, in words
-	old, new   string // old is in the file once
-	equivalent string // why nobody could see it; "" where a test must
+// list returns the packages that match the pattern.
+func list(ctx context.Context, dir, pattern string) (all []*goPackage, err error) {
+	cmd := exec.CommandContext(ctx, "go", "list", "-json", pattern)
+	cmd.Dir = dir
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
+	}
+	for decoder := json.NewDecoder(bytes.NewReader(out)); decoder.More(); {
+		p := new(goPackage)
+		if err := decoder.Decode(p); err != nil {
+			return nil, fmt.Errorf("go list: %w", err)
+		}
+		all = append(all, p)
+	}
+	return all, nil
 }
 
-// tables are all that this program tries.
-var tables = []table{
-	composeTable, callTable, resilienceTable,
-	breakerTable, phaseTable, windowTable, eventTable, breakerConfigTable, breakerErrorsTable,
-	retryTable, scheduleTable, retryErrorsTable,
-	timeoutTable, contextTable, abandonTable,
-	budgetTable, budgetConfigTable,
-	hedgeTable, hedgeConfigTable, hedgeCallTable, hedgeContextTable, histogramTable, apartTable,
-	bulkheadTable, bulkheadConfigTable, fifoTable,
-	ratelimitTable, bucketTable, ratelimitKeyedTable, ratelimitConfigTable, ratelimitErrorsTable, keyedTable,
-	adaptiveTable, adaptiveConfigTable, concurrencyTable, aimdTable, estimateTable, queueTable,
-	clockTable, ctxkeyTable,
-	testEffectorTable, testRecorderTable,
-	shedTable, shedWindowTable, shedConfigTable, shedErrorsTable, outcomeTable,
-	throttleTable, throttleConfigTable, throttleErrorsTable,
-	sharedTable, shareTable, groupTable, debounceTable,
+// folder is the package's folder, relative to the module's root.
+func (p *goPackage) folder() string {
+	return cmp.Or(strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, p.Module.Path), "/"), ".")
 }
 
-// A mutant is a fault in its place.
-type mutant struct {
-	fault
-	file   string
-	line   int    // of the file, where the fault begins
-	source string // of the file, with the fault
+// label is how IDs and reports name the package.
+func (p *goPackage) label() string {
+	if p.folder() == "." {
+		return p.Name
+	}
+	return p.folder()
 }
 
-// String is how the report names the mutant.
-func (m mutant) String() string { return fmt.Sprintf("%s:%d %s", m.file, m.line, m.what) }
+func (p *goPackage) tested() bool { return len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 }
 
-// dir is the package's folder, from the module's root.
-func (m mutant) dir() string { return path.Dir(m.file) }
+// tests reports whether the package's tests import the package with the path.
+func (p *goPackage) tests(importPath string) bool {
+	return slices.Contains(p.TestImports, importPath) || slices.Contains(p.XTestImports, importPath)
+}
 
-// load puts each fault into its file's text. It reports every fault that does not fit the file any more.
-func load(root string, tables []table) (mutants []mutant, err error) {
-	var stale []string
-	for _, t := range tables {
-		source, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(t.file)))
+// A sourceFile is a file of a mutated package.
+type sourceFile struct {
+	pkg    *goPackage
+	path   string
+	source string
+	fset   *token.FileSet
+}
+
+func (f *sourceFile) offset(p token.Pos) int { return f.fset.Position(p).Offset }
+
+// A function is a declared function or method with a body.
+type function struct {
+	file *sourceFile
+	decl *ast.FuncDecl
+	name string // with the receiver's type: Breaker.Do
+}
+
+// begin and end are the offsets of the body, without its braces.
+func (f *function) begin() int { return f.file.offset(f.decl.Body.Lbrace) + 1 }
+func (f *function) end() int   { return f.file.offset(f.decl.Body.Rbrace) }
+
+// text returns the source of a part of the function, or nothing if there is no such part.
+func (f *function) text(n ast.Node) string {
+	if n == (*ast.FieldList)(nil) {
+		return ""
+	}
+	return f.file.source[f.file.offset(n.Pos()):f.file.offset(n.End())]
+}
+
+// functions parses the package and returns its functions in the order of the source.
+func functions(p *goPackage, read func(name string) ([]byte, error)) (all []*function, err error) {
+	for _, name := range p.GoFiles {
+		source, err := read(filepath.Join(p.Dir, name))
 		if err != nil {
 			return nil, err
 		}
-		for _, f := range t.faults {
-			m, err := patch(t.file, string(source), f)
-			if err != nil {
-				stale = append(stale, err.Error())
+		f := &sourceFile{p, filepath.Join(p.Dir, name), string(source), token.NewFileSet()}
+		tree, err := parser.ParseFile(f.fset, f.path, source, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range tree.Decls {
+			if d, ok := d.(*ast.FuncDecl); ok && d.Body != nil {
+				fn := &function{f, d, d.Name.Name}
+				if d.Recv != nil {
+					receiver, _, _ := strings.Cut(fn.text(d.Recv.List[0].Type), "[")
+					fn.name = strings.TrimPrefix(receiver, "*") + "." + fn.name
+				}
+				all = append(all, fn)
 			}
-			mutants = append(mutants, m)
 		}
 	}
-	if stale != nil {
-		return nil, fmt.Errorf("the table does not fit the code:\n%s", strings.Join(stale, "\n"))
-	}
-	return mutants, nil
+	return all, nil
 }
 
-// patch puts the fault into the source of the file.
-func patch(file, source string, f fault) (mutant, error) {
-	switch n := strings.Count(source, f.old); {
-	case f.what == "" || f.old == "" || f.old == f.new:
-		return mutant{}, fmt.Errorf("%s: %q is no fault: it must say what it is, and change something", file, f.what)
-	case n != 1:
-		return mutant{}, fmt.Errorf("%s: %s: the text to replace is there %d times, must be there once:\n%s", file, f.what, n, f.old)
+// An edit replaces a part of a file.
+type edit struct {
+	from, to int // offsets
+	text     string
+}
+
+// A mutant is a function with a fault.
+type mutant struct {
+	*function
+	id            string // package/function/kind/name
+	kind          string
+	edits         []edit // in order
+	before, after string // what is replaced by what, on one line each
+}
+
+func newMutant(f *function, kind, name string, edits []edit, before, after string) *mutant {
+	return &mutant{f, path.Join(f.file.pkg.label(), f.name, kind, name), kind, edits, oneLine(before), oneLine(after)}
+}
+
+func oneLine(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	if r := []rune(text); len(r) > 100 {
+		text = string(r[:97]) + "..."
 	}
-	before, after, _ := strings.Cut(source, f.old)
-	return mutant{f, file, 1 + strings.Count(before, "\n"), before + f.new + after}, nil
+	return text
+}
+
+func (m *mutant) change() string { return m.before + "  ->  " + m.after }
+
+// position is the file, relative to the module's root, and line of the first edit.
+func (m *mutant) position() string {
+	return fmt.Sprintf("%s:%d", path.Join(m.file.pkg.folder(), filepath.Base(m.file.path)), m.file.line(m.edits[0].from))
+}
+
+func (f *sourceFile) line(offset int) int { return 1 + strings.Count(f.source[:offset], "\n") }
+
+// apply returns the part of the file between the offsets, with the fault.
+func (m *mutant) apply(from, to int) string {
+	var b strings.Builder
+	for _, e := range m.edits {
+		b.WriteString(m.file.source[from:e.from] + e.text)
+		from = e.to
+	}
+	return b.String() + m.file.source[from:to]
+}
+
+// selector is the variable of a mutated package that says which mutant is on.
+const selector = "mutantThatIsOn"
+
+// combined returns the text of the file with all its mutants: each function begins with a switch
+// whose cases call copies of its body, with one fault each. A case's number is the mutant's index.
+// The compiler takes each copy for a file with this number in its name, so that it complains about
+// the mutant. The copies are closures, so that a name that a body declares again stays the same
+// variable. A function that is deferred itself and recovers would no longer do so; this module has
+// none.
+func combined(f *sourceFile, mutants []*mutant) string {
+	cases := map[*function]string{}
+	for i, m := range mutants {
+		if m == nil || m.file != f {
+			continue
+		}
+		before, after := "", "return"
+		if r := m.decl.Type.Results; r != nil {
+			before, after = "return", ""
+		}
+		cases[m.function] += fmt.Sprintf("case %d:\n%s func() %s {\n//line mutant%d.go:1\n%s\n}()\n%s\n",
+			i, before, m.text(m.decl.Type.Results), i, m.apply(m.begin(), m.end()), after)
+	}
+	var b strings.Builder
+	from := 0
+	byPosition := func(a, b *function) int { return cmp.Compare(a.begin(), b.begin()) }
+	for _, fn := range slices.SortedFunc(maps.Keys(cases), byPosition) {
+		fmt.Fprintf(&b, "%s\nswitch %s {\n%s}\n", f.source[from:fn.begin()], selector, cases[fn])
+		fmt.Fprintf(&b, "//line %s:%d\n", filepath.Base(f.path), f.line(fn.begin()))
+		from = fn.begin()
+	}
+	return b.String() + f.source[from:]
 }

@@ -4,279 +4,343 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-const sum = `package sum
-
-func Add(a, b int) int {
-	return a + b
-}
-`
-
-func TestPatchIsAppliedOnceAndSaysWhere(t *testing.T) {
-	m, err := patch("sum/sum.go", sum, fault{what: "the difference", old: "a + b", new: "a - b"})
+// mutantsOf returns the mutants of a package sum with this source.
+func mutantsOf(t *testing.T, source string) (all []*mutant) {
+	t.Helper()
+	p := &goPackage{Name: "sum", ImportPath: "example.com/sum", GoFiles: []string{"sum.go"}}
+	p.Module.Path = "example.com/sum"
+	fns, err := functions(p, func(string) ([]byte, error) { return []byte("package sum\n" + source), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := strings.Replace(sum, "+", "-", 1); m.source != want {
-		t.Errorf("got\n%s\nwant\n%s", m.source, want)
+	for _, f := range fns {
+		all = append(all, generate(f)...)
 	}
-	if m.String() != "sum/sum.go:4 the difference" || m.dir() != "sum" {
-		t.Errorf("%v in %s", m, m.dir())
-	}
+	return all
 }
 
-func TestPatchOfOtherTextIsAMistake(t *testing.T) {
-	for name, f := range map[string]fault{
-		"there 0 times":   {what: "unknown", old: "a * b", new: "a / b"},
-		"there 2 times":   {what: "not clear", old: "int", new: "uint"},
-		"change somethin": {what: "no change", old: "a + b", new: "a + b"},
-		"must say":        {what: "", old: "a + b", new: "a - b"},
+func TestGenerateMakesEveryKind(t *testing.T) {
+	for body, want := range map[string]string{
+		"if a < b { a = b }": "boundary/1 a < b  ->  a <= b\n" + "negate/1 a < b  ->  a >= b\n" + "no-assign/1 a = b  ->  (nothing)\n",
+		"for ok && !on || f(a) {}": "logic/1 ok && !on || f(a)  ->  ok && !on && f(a)\n" + "logic/2 ok && !on  ->  ok || !on\n" +
+			"negate/1 ok  ->  !ok\n" + "negate/2 !on  ->  on\n" + "negate/3 f(a)  ->  !(f(a))\n",
+		"a += min(a<<1, 2*b)": "arithmetic/1 2*b  ->  2 / b\n" + "assign/1 a += min(a<<1, 2*b)  ->  a -= min(a<<1, 2*b)\n" +
+			"bits/1 a<<1  ->  a >> 1\n" + "minmax/1 min(a<<1, 2*b)  ->  max(a<<1, 2*b)\n",
+		"switch a { case 1: g(); default: }":              "no-call/1 g()  ->  (nothing)\n" + "no-case/1 case 1: g()  ->  case 1: (nothing)\n",
+		"switch { case on: return }":                      "negate/1 on  ->  !on\n",
+		"for { a++; continue }":                           "increment/1 a++  ->  a--\n" + "loop/1 continue  ->  break\n",
+		"on = true; _ = on":                               "bool/1 true  ->  false\n" + "no-assign/1 on = true  ->  (nothing)\n",
+		"mu.Lock(); g(); mu.Unlock()":                     "no-call/1 g()  ->  (nothing)\n" + "no-lock/1 mu.Lock ... Unlock  ->  (nothing)\n",
+		"mu.Lock()":                                       "", // released elsewhere
+		"defer g()":                                       "no-defer/1 defer g()  ->  (nothing)\n",
+		"_ = x.CompareAndSwap(a, b)":                      "cas-store/1 x.CompareAndSwap(a, b)  ->  func() bool { _ = a; x.Store(b); return true }()\n",
+		"_ = func() (n int, err error) { return a, nil }": "zero/1 return a, nil  ->  return *new(int), *new(error)\n",
+		"_ = func() int { panic(a) }; _ = \"a\" + s":      "no-call/1 panic(a)  ->  (nothing)\n", // doesn't compile
 	} {
-		if _, err := patch("sum/sum.go", sum, f); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%q: error %v, want one that says %q", f.what, err, name)
+		var got []string
+		for _, m := range mutantsOf(t, "func (s *S[T]) Do() {\n"+body+"\n}\n") {
+			got = append(got, strings.TrimPrefix(m.id, "sum/S.Do/")+" "+m.change()+"\n")
+		}
+		slices.Sort(got)
+		if got := strings.Join(got, ""); got != want {
+			t.Errorf("%s: got\n%swant\n%s", body, got, want)
 		}
 	}
 }
 
-// TestTablesFitTheCode, so that who changes a line that a fault stands in hears of it at once.
-func TestTablesFitTheCode(t *testing.T) {
-	root, err := moduleRoot(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	mutants, err := load(root, tables)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]bool{}
-	for _, m := range mutants {
-		if name := m.file + m.what; seen[name] {
-			t.Errorf("%v is there twice", m)
-		} else {
-			seen[name] = true
+func TestGenerateKeepsIDsWhenOtherCodeMoves(t *testing.T) {
+	const add, sub = "func Add(a, b int) int { return a + b }\n", "func Sub(a, b int) int { return a - b }\n"
+	ids := func(source string) (all []string) {
+		for _, m := range mutantsOf(t, source) {
+			all = append(all, m.id+m.change())
 		}
+		slices.Sort(all)
+		return all
 	}
-	if len(mutants) < 40 {
-		t.Errorf("%d mutants, want 40 or more", len(mutants))
+	if one, other := ids(add+sub), ids("// Sub is first.\n\n"+sub+add); !slices.Equal(one, other) || len(one) != 4 {
+		t.Errorf("got %v and %v, want the same four", one, other)
 	}
 }
 
-func TestVerdictNamesTheTestThatFailed(t *testing.T) {
-	failed := errors.New("exit status 1")
-	for _, test := range []struct {
-		err          error
-		output, want string
-	}{
-		{nil, "PASS\n", ""},
-		{failed, "--- FAIL: TestA (0.00s)\n    a_test.go:7: boom\nFAIL\n", "TestA"},
-		{failed, "--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/b (0.00s)\nFAIL\n", "TestA"},
-		{failed, "panic: test timed out after 30s\n\trunning tests:\n\t\tTestLoop (30s)\n\ngoroutine 1\n", "TestLoop hangs"},
-		{failed, "panic: oops [recovered]\n\ngoroutine 7\n", "panic: oops [recovered]"},
-		{failed, "fatal error: all goroutines are asleep - deadlock!\n", "fatal error: all goroutines are asleep - deadlock!"},
-		{context.DeadlineExceeded, "", "hangs"},
-		{failed, "left behind after the tests:\ngoroutine 9\n", "exit status 1: goroutine 9"},
+func TestFindFaultNeedsItsCodeOnce(t *testing.T) {
+	fns := []*function{mutantsOf(t, "func Add(a, b int) int {\n\ta = a +\n\t\tb\n\tb = b\n\treturn a\n}\n")[0].function}
+	m, err := findFault([]string{"sum/Add", "drops b", "a + b", "a"}, fns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := m.apply(m.begin(), m.end()); got != "\n\ta = a\n\tb = b\n\treturn a\n" || m.id != "sum/Add/fault/drops b" || m.position() != "sum.go:3" {
+		t.Errorf("got %s at %s:%s", m.id, m.position(), got)
+	}
+	for want, f := range map[string][]string{
+		"0 times": {"sum/Add", "x", "a - b", ""}, "3 times": {"sum/Add", "x", "a", ""}, "doesn't exist": {"sum/Sub", "x", "a", ""},
 	} {
-		if got := verdict(test.err, test.output); got != test.want {
-			t.Errorf("%q: %q, want %q", test.output, got, test.want)
+		if _, err := findFault(f, fns); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: got %v, want an error with %q", f, err, want)
 		}
 	}
 }
 
-// TestEachEndOfAMutantIsTold puts faults into a module whose test sees one of them, is blind to another, and hangs at a third.
-func TestEachEndOfAMutantIsTold(t *testing.T) {
-	root := t.TempDir()
-	for name, text := range map[string]string{
-		"go.mod":     "module example.com/sum\n\ngo 1.25\n",
-		"sum/sum.go": sum,
-		"sum/sum_test.go": `package sum
+// TestTablesFitCode fails if a line of faults.tsv or survivors.tsv doesn't fit the code any more,
+// and prints which.
+func TestTablesFitCode(t *testing.T) {
+	w, err := load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	explained, err := explanations(survivorsTable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var problems bytes.Buffer
+	if !w.check(&problems, explained) {
+		t.Error(problems.String())
+	}
+	count := map[string]int{}
+	for _, m := range w.mutants {
+		if count[m.id]++; count[m.id] == 2 {
+			t.Errorf("two mutants have the ID %s", m.id)
+		}
+	}
+	if n := strings.Count(faultsTable, "\n") - 1; n > 60 {
+		t.Errorf("got %d manual faults, want at most 60: let the generator make them", n)
+	}
+}
+
+// sumModule has a mutant for each way in which one ends.
+var sumModule = map[string]string{
+	"go.mod": "module example.com/sum\n\ngo 1.25\n",
+	"sum.go": `package sum
+
+func New(n int) *int { return &n } // n is on the caller's stack, as long as New is inlined
+
+func Count(n int) (count int) {
+	for i := 0; i < n; i++ {
+		count++
+	}
+	return count
+}
+
+func Must(ok bool) int {
+	switch ok {
+	case true:
+		return 1
+	}
+	panic("not ok")
+}
+
+func Name(a string) string { return a + a }
+`,
+	"sum_test.go": `package sum
 
 import "testing"
 
-func TestAdd(t *testing.T) {
-	if Add(1, 0) != 1 {
+func TestNew(t *testing.T) {
+	if n := testing.AllocsPerRun(10, func() { _ = *New(1) }); n > 0 {
+		t.Error(n)
+	}
+}
+
+func TestOthers(t *testing.T) {
+	if Count(2) != 2 || Must(true) != 1 || Name("") != "" {
 		t.Error("wrong")
 	}
 }
 `,
-	} {
-		path := filepath.Join(root, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Setenv("GOWORK", "off")
-	l, err := newLab(root, time.Second)
-	if err != nil {
+}
+
+func TestHuntSettlesEveryMutant(t *testing.T) {
+	h, mutants, results := newHunt(t, sumModule)
+	if err := h.pkg(t.Context(), h.mutated[0], mutants); err != nil {
 		t.Fatal(err)
 	}
-	defer l.close()
-
-	whole := suite{"sum", false, 1}
-	if err := l.measure(t.Context(), whole); err != nil {
-		t.Fatalf("the tests fail without a fault: %v", err)
+	want := map[string]string{
+		"sum/New/zero/1":        "sum TestNew", // which is skipped while all mutants are in one program
+		"sum/Count/boundary/1":  "sum TestOthers",
+		"sum/Count/negate/1":    "sum TestOthers",
+		"sum/Count/increment/1": "sum TestOthers",
+		"sum/Count/increment/2": "sum TestOthers",
+		"sum/Count/zero/1":      "sum TestOthers",
+		"sum/Must/bool/1":       "sum TestOthers",
+		"sum/Must/no-case/1":    "sum TestOthers",
+		"sum/Must/zero/1":       "sum TestOthers",
+		"sum/Must/no-call/1":    notCompiled,
+		"sum/Name/arithmetic/1": notCompiled,
+		"sum/Name/zero/1":       "",
 	}
-	for _, test := range []struct {
-		old, new, equivalent string
-		word                 string
-		expected             bool
-	}{
-		{"a + b", "b", "", "killed", true},
-		{"a + b", "func() int { for {} }()", "", "killed", true},
-		{"a + b", "a - b", "", "SURVIVED", false},
-		{"a + b", "b + a", "a sum is the same from both ends", "equivalent", true},
-		{"a + b", "0", "nothing is like nothing", "KILLED, NOT EQUIVALENT", false},
-		{"a + b", "c", "", "BROKEN", false},
-	} {
-		m, err := patch("sum/sum.go", sum, fault{"a fault", test.old, test.new, test.equivalent})
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.suitesOf = func(string) []suite { return []suite{whole} }
-		if word, expected := l.try(t.Context(), m).state(); word != test.word || expected != test.expected {
-			t.Errorf("%q: %s, %t, want %s, %t", test.new, word, expected, test.word, test.expected)
-		}
+	if !maps.Equal(results, want) {
+		t.Errorf("got\n%v, want\n%v", results, want)
 	}
-
-	if text, err := os.ReadFile(filepath.Join(root, "sum/sum.go")); err != nil || string(text) != sum {
+	if text, err := os.ReadFile(filepath.Join(h.root, "sum.go")); err != nil || string(text) != sumModule["sum.go"] {
 		t.Errorf("the file has changed: %v\n%s", err, text)
 	}
 }
 
-func TestTestsThatFailWithoutAFaultAreAMistake(t *testing.T) {
+func TestHuntRejectsTestsThatFailWithoutFault(t *testing.T) {
+	module := maps.Clone(sumModule)
+	module["sum_test.go"] = "package sum\nimport \"testing\"\nfunc TestRed(t *testing.T) { t.Error(Count(0)) }\n"
+	h, mutants, _ := newHunt(t, module)
+	if err := h.pkg(t.Context(), h.mutated[0], mutants); err == nil || !strings.Contains(err.Error(), "TestRed") {
+		t.Errorf("got %v, want an error that names TestRed", err)
+	}
+}
+
+// newHunt returns a hunt in a module with these files, its mutants, and what will be the results.
+func newHunt(t *testing.T, files map[string]string) (h *hunt, mutants []*mutant, results map[string]string) {
+	t.Helper()
 	root := t.TempDir()
-	for name, text := range map[string]string{
-		"go.mod":      "module example.com/red\n\ngo 1.25\n",
-		"red_test.go": "package red\n\nimport \"testing\"\n\nfunc TestRed(t *testing.T) { t.Error(\"red\") }\n",
-	} {
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Setenv("GOWORK", "off")
-	l, err := newLab(root, time.Second)
+	all, err := list(t.Context(), root, "./...")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.close()
-	if err := l.measure(t.Context(), suite{".", false, 1}); err == nil || !strings.Contains(err.Error(), "TestRed") {
-		t.Errorf("error %v, want one that names TestRed", err)
+	fns, err := functions(all[0], os.ReadFile)
+	if err != nil {
+		t.Fatal(err)
 	}
+	for _, f := range fns {
+		mutants = append(mutants, generate(f)...)
+	}
+	var mu sync.Mutex
+	results = map[string]string{}
+	return &hunt{root: root, slack: time.Second, workers: 2, mutated: all, settled: func(r result) {
+		mu.Lock()
+		defer mu.Unlock()
+		results[r.id] = r.killedBy
+	}}, mutants, results
 }
 
-// TestShortTakesSomeOfEveryFile that tests must notice, and with every seed others, until all were taken once.
-func TestShortTakesSomeOfEveryFile(t *testing.T) {
-	var mutants []mutant
-	for i := range 4 * sample {
-		file := "a.go"
-		if i%2 == 0 {
-			file = "b.go"
-		}
-		mutants = append(mutants, mutant{file: file, line: i}, mutant{file: "a.go", fault: fault{equivalent: "it is"}})
-	}
-	cfg := config{which: regexp.MustCompile("^b"), short: true}
-	taken := map[int]int{}
-	for ; cfg.seed < 2; cfg.seed++ {
-		chosen := choose(mutants, cfg)
-		if len(chosen) != sample || chosen[0].file != "b.go" {
-			t.Errorf("%d, the first of %s, want %d of b.go", len(chosen), chosen[0].file, sample)
-		}
-		for _, m := range chosen {
-			taken[m.line]++
-		}
-	}
-	if len(taken) != 2*sample {
-		t.Errorf("%d taken by two seeds, want %d", len(taken), 2*sample)
-	}
-	cfg.short = false
-	if all := choose(mutants, cfg); len(all) != 2*sample {
-		t.Errorf("%d in all, want %d", len(all), 2*sample)
-	}
-}
-
-func TestTheCountsOnThePageAreCurrent(t *testing.T) {
-	root, err := moduleRoot(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	mutants, err := load(root, tables)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(page)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want, err := withCounts(string(text), mutants); err != nil {
-		t.Error(err)
-	} else if string(text) != want {
-		t.Errorf("%s tells other counts: go run ./proof/mutants -update", page)
-	}
-}
-
-func TestCountsStandBetweenTheirMarks(t *testing.T) {
-	mutants := []mutant{
-		{file: "b/a.go", fault: fault{what: "one"}},
-		{file: "b/a.go", fault: fault{what: "x | y", equivalent: "a < b"}},
-		{file: "a.go", fault: fault{what: "three"}},
-	}
-	got, err := withCounts("before\n"+begin+"old\n"+end+"after\n", mutants)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{
-		"before\n" + begin + "There are 3 faults. Tests must notice 2,", "| `b` | 2 | 1 | 1 |\n", "| `.` | 1 | 1 | 0 |\n", "| all | 3 | 2 | 1 |\n",
-		"| `b/a.go`: x \\| y | a &lt; b |\n" + end + "after\n",
-	} {
-		if !strings.Contains(got, want) {
-			t.Errorf("%q is not in\n%s", want, got)
-		}
-	}
-	if _, err := withCounts("no marks", mutants); err == nil {
-		t.Error("a page without marks is no mistake")
-	}
-}
-
-func TestReportsTellOfSurvivors(t *testing.T) {
-	results := []result{
-		{mutant: mutant{file: "a.go", line: 1, fault: fault{what: "one", old: "x", new: "y"}}, killedBy: "a TestOne"},
-		{mutant: mutant{file: "a.go", line: 2, fault: fault{what: "two", old: "x", new: "y", equivalent: "a | b"}}},
-		{mutant: mutant{file: "b.go", line: 3, fault: fault{what: "three", old: "x", new: "y"}}},
-	}
-	if asExpected(results) || !asExpected(results[:2]) {
-		t.Error("a survivor is expected, or a killed or equivalent mutant is not")
-	}
+func TestVerdictNamesFailedTest(t *testing.T) {
+	failed := errors.New("exit status 1")
 	for _, test := range []struct {
-		print func(io.Writer)
-		wants []string
+		err          error
+		output, want string
 	}{
-		{func(w io.Writer) { printReport(w, results, false) }, []string{
-			"killed      a.go:1 one  [a TestOne]", "equivalent  a.go:2 two: a | b", "SURVIVED    b.go:3 three\n    - x\n    + y\n",
-		}},
-		{func(w io.Writer) { printReport(w, results, true) }, []string{"[a TestOne]\n    - x\n    + y\n"}},
+		{failed, "--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/b (0.00s)\nFAIL\n", "TestA"},
+		{failed, "panic: test timed out after 30s\n\trunning tests:\n\t\tTestLoop (30s)\n\ngoroutine 1\n", "TestLoop"},
+		{failed, "panic: oops [recovered]\n\ngoroutine 7\n", "panic: oops [recovered]"},
+		{context.DeadlineExceeded, "", "context deadline exceeded"},
+		{errors.New("signal: killed"), "", "signal: killed"},
+		{failed, "left behind after the tests:\ngoroutine 9\n", "exit status 1 goroutine 9"},
 	} {
-		var out bytes.Buffer
-		test.print(&out)
-		for _, want := range test.wants {
-			if !strings.Contains(out.String(), want) {
-				t.Errorf("%q is not in\n%s", want, out.String())
-			}
+		if got := verdict(test.output, test.err); got != test.want {
+			t.Errorf("%q: got %q, want %q", test.output, got, test.want)
 		}
 	}
 }
 
-func TestMistakesInTheFlagsAreTold(t *testing.T) {
-	for _, args := range [][]string{{"-j", "0"}, {"-timeout", "0s"}, {"-seed", "-1"}, {"-run", "("}, {"all"}, {"-what"}} {
+func TestChooseKeepsMostOfSampleWhenMutantsChange(t *testing.T) {
+	var all []*mutant
+	for i := range 1000 {
+		all = append(all, &mutant{id: fmt.Sprint("a/F/zero/", i), kind: "zero"}, &mutant{id: fmt.Sprint("a/F/no-lock/", i), kind: "no-lock"})
+	}
+	cfg := config{which: regexp.MustCompile("^a/"), sample: 100, seed: 1}
+	sample := choose(all, cfg)
+	if len(sample) != 100 || slices.ContainsFunc(sample, func(m *mutant) bool { return m.kind == "no-lock" }) {
+		t.Errorf("got %d mutants, want 100 that need no race detector", len(sample))
+	}
+	other := func(mutants []*mutant) int {
+		return len(slices.DeleteFunc(mutants, func(m *mutant) bool { return slices.Contains(sample, m) }))
+	}
+	if n := other(choose(all[2:], cfg)); n > 1 {
+		t.Errorf("got %d other mutants after one was removed, want at most one", n)
+	}
+	cfg.seed = 2
+	if n := other(choose(all, cfg)); n < 50 {
+		t.Errorf("got %d other mutants with another seed, want most", n)
+	}
+}
+
+func TestExplanationsRejectMistakes(t *testing.T) {
+	for lines, want := range map[string]string{
+		"a\tb\n": "survivors.tsv:2", "a\tb\tbecause\n": "must begin", "a\tb\tgap: no test\na\tb\tgap: no test\n": "twice",
+	} {
+		if _, err := explanations("mutant\tchange\twhy\n" + lines); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want an error with %q", lines, err, want)
+		}
+	}
+}
+
+func TestStaleReportsWhatDoesNotFit(t *testing.T) {
+	missing, changed := stale(map[string]explanation{
+		"sum/Add/arithmetic/1": {change: "a + b  ->  a - b"}, "sum/Add/zero/1": {change: "return a"}, "sum/Sub/zero/1": {change: "return b"},
+	}, mutantsOf(t, "func Add(a, b int) int { return a + b }\n"))
+	if len(missing) != 1 || !strings.HasPrefix(missing[0], "sum/Sub/zero/1") || len(changed) != 1 || !strings.HasPrefix(changed[0], "sum/Add/zero/1") {
+		t.Errorf("got missing %q, changed %q", missing, changed)
+	}
+}
+
+func TestReportFailsForUnexplainedSurvivors(t *testing.T) {
+	all := mutantsOf(t, "func Add(a, b int) int { a++; b--; f(); return a + b }\n")
+	results := []result{{all[0], "sum TestAdd"}, {all[1], ""}, {all[2], ""}, {all[3], notCompiled}}
+	explained := map[string]explanation{all[1].id: {equivalent: true}, all[2].id: {}}
+	var out bytes.Buffer
+	if !report(&out, results, explained) || !regexp.MustCompile(`\n. sum +. +3 . +1 . +1 . +1 . +0 . 50.0% .\n`).MatchString(out.String()) {
+		t.Errorf("got a failure, or other counts:\n%s", out.String())
+	}
+	out.Reset()
+	if report(&out, results, nil) || !strings.Contains(out.String(), "SURVIVED") {
+		t.Errorf("got success with an unexplained survivor:\n%s", out.String())
+	}
+	if report(&out, []result{{all[1], "sum TestAdd"}}, explained) || !strings.Contains(out.String(), "KILLED BUT EXPLAINED") {
+		t.Errorf("got success though an equivalent mutant was killed:\n%s", out.String())
+	}
+	page, err := withScores([]byte("before\n"+begin+"old\n"+end+"after\n"), results, explained)
+	if text := string(page); err != nil || !strings.Contains(text, "| 50.0% |\n") || strings.Contains(text, "old") || !strings.HasSuffix(text, "\n"+end+"after\n") {
+		t.Errorf("got %v and\n%s", err, text)
+	}
+	if _, err := withScores([]byte("no marks"), results, explained); err == nil {
+		t.Error("got no error for a page without marks")
+	}
+}
+
+func TestOpenCacheReadsWholeLines(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "cache")
+	m := mutantsOf(t, "func Add(a, b int) int { return a + b }\n")[0]
+	for range 2 { // the second time appends
+		_, file, err := openCache(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = fmt.Fprintf(file, "%s\tsum TestAdd\nhalf\ta line", m.key())
+		if err := errors.Join(err, file.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known, file, err := openCache(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if by := known[m.key()]; by != "sum TestAdd" || known["half"] != "" {
+		t.Errorf("got %q", known)
+	}
+}
+
+func TestRunRejectsWrongFlags(t *testing.T) {
+	for _, args := range [][]string{
+		{"-j", "0"}, {"-timeout", "0s"}, {"-sample", "-1"}, {"-seed", "-1"}, {"-run", "("}, {"-update", "-sample", "3"}, {"all"}, {"-what"},
+	} {
 		var stderr bytes.Buffer
 		if status := run(t.Context(), args, io.Discard, &stderr); status != 2 || stderr.Len() == 0 {
-			t.Errorf("%v: status %d, %q", args, status, stderr.String())
+			t.Errorf("%v: got status %d, %q, want 2 and a message", args, status, stderr.String())
 		}
 	}
 }

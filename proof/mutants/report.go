@@ -1,189 +1,128 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"maps"
 	"slices"
 	"strings"
 )
 
-// state says what became of the mutant, in a word or two, and whether that is as the table says.
-func (r result) state() (word string, expected bool) {
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// state compares the result with the explanation of why the mutant survives, if there is one.
+func (r result) state(explained map[string]explanation) string {
+	e, known := explained[r.id]
 	switch {
-	case r.broken != nil:
-		return "BROKEN", false
-	case r.killedBy != "" && r.equivalent != "":
-		return "KILLED, NOT EQUIVALENT", false
+	case r.killedBy == notCompiled:
+		return notCompiled
+	case r.killedBy != "" && e.equivalent:
+		return "KILLED BUT EXPLAINED"
 	case r.killedBy != "":
-		return "killed", true
-	case r.equivalent != "":
-		return "equivalent", true
+		return "killed"
+	case e.equivalent:
+		return "equivalent"
+	case known:
+		return "known gap"
 	}
-	return "SURVIVED", false
+	return "SURVIVED"
 }
 
-// String is the mutant's line in the report.
-func (r result) String() string {
-	word, _ := r.state()
-	switch {
-	case r.broken != nil:
-		return fmt.Sprintf("%-10s  %v: %v", word, r.mutant, r.broken)
-	case r.killedBy != "":
-		return fmt.Sprintf("%-10s  %v  [%s]", word, r.mutant, r.killedBy)
-	case r.equivalent != "":
-		return fmt.Sprintf("%-10s  %v: %s", word, r.mutant, r.equivalent)
-	}
-	return fmt.Sprintf("%-10s  %v", word, r.mutant)
+// line is the result's line in the report.
+func (r result) line(state string) string {
+	return strings.TrimSpace(fmt.Sprintf("%-15s  %s  %s  (%s)  %s", state, r.id, r.change(), r.position(), r.killedBy))
 }
 
-func asExpected(results []result) bool {
+// A score counts the mutants of a package.
+type score struct{ all, killed, equivalent, gaps, survived int }
+
+// rate is the share of the mutants that are killed of those that could be.
+func (s *score) rate() string {
+	if s.all == s.equivalent {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f%%", 100*float64(s.killed)/float64(s.all-s.equivalent))
+}
+
+// scores counts by package, and in total under "all", which comes last.
+func scores(results []result, explained map[string]explanation) (labels []string, byLabel map[string]*score) {
+	byLabel = map[string]*score{"all": {}}
 	for _, r := range results {
-		if _, expected := r.state(); !expected {
-			return false
+		state := r.state(explained)
+		for _, label := range []string{r.file.pkg.label(), "all"} {
+			s := cmp.Or(byLabel[label], new(score))
+			byLabel[label] = s
+			switch state {
+			case notCompiled:
+				continue
+			case "equivalent":
+				s.equivalent++
+			case "known gap":
+				s.gaps++
+			case "SURVIVED":
+				s.survived++
+			default:
+				s.killed++
+			}
+			s.all++
 		}
 	}
-	return true
-}
-
-// counts are how many mutants came to what end.
-type counts struct{ all, killed, equivalent, unexpected int }
-
-func (c *counts) add(r result) {
-	c.all++
-	switch _, expected := r.state(); {
-	case !expected:
-		c.unexpected++
-	case r.killedBy != "":
-		c.killed++
-	default:
-		c.equivalent++
-	}
-}
-
-// perFile counts by file, in the order of the mutants, and in all.
-func perFile(results []result) (files []string, byFile map[string]*counts, total counts) {
-	byFile = map[string]*counts{}
-	for _, r := range results {
-		if byFile[r.file] == nil {
-			byFile[r.file] = new(counts)
-			files = append(files, r.file)
-		}
-		byFile[r.file].add(r)
-		total.add(r)
-	}
-	return files, byFile, total
-}
-
-func printList(w io.Writer, mutants []mutant, verbose bool) {
-	for _, m := range mutants {
-		fmt.Fprintln(w, m)
-		if m.equivalent != "" {
-			fmt.Fprintf(w, "    equivalent: %s\n", m.equivalent)
-		}
-		if verbose {
-			printPatch(w, m)
+	for _, label := range sortedKeys(byLabel) {
+		if label != "all" {
+			labels = append(labels, label)
 		}
 	}
-	fmt.Fprintf(w, "%d mutants\n", len(mutants))
+	return append(labels, "all"), byLabel
 }
 
-func printPatch(w io.Writer, m mutant) {
-	for line := range strings.Lines(m.old + "\n") {
-		fmt.Fprint(w, "    - ", line)
-	}
-	for line := range strings.Lines(m.new + "\n") {
-		fmt.Fprint(w, "    + ", line)
-	}
-}
-
-// printReport prints a line for each mutant and the counts. Of a mutant that is not as the table says it prints the patch too.
-func printReport(w io.Writer, results []result, verbose bool) {
-	for _, r := range results {
-		fmt.Fprintln(w, r)
-		if _, expected := r.state(); verbose || !expected {
-			printPatch(w, r.mutant)
+// report prints what needs attention and the scores. It reports whether nothing must be done.
+func report(w io.Writer, results []result, explained map[string]explanation) (ok bool) {
+	ok = true
+	for _, r := range slices.SortedFunc(slices.Values(results), func(a, b result) int { return cmp.Compare(a.id, b.id) }) {
+		_, known := explained[r.id]
+		switch state := r.state(explained); {
+		case state == "SURVIVED" || state == "KILLED BUT EXPLAINED":
+			ok = false
+			fmt.Fprintln(w, r.line(state))
+		case state == "killed" && known:
+			fmt.Fprintln(w, r.line("killed, remove the gap from survivors.tsv:"))
 		}
 	}
-	fmt.Fprintf(w, "\n%-28s %8s %8s %11s %11s\n", "file", "mutants", "killed", "equivalent", "unexpected")
-	files, byFile, total := perFile(results)
-	row := func(name string, c counts) {
-		fmt.Fprintf(w, "%-28s %8d %8d %11d %11d\n", name, c.all, c.killed, c.equivalent, c.unexpected)
-	}
-	for _, file := range files {
-		row(file, *byFile[file])
-	}
-	row("all", total)
+	fmt.Fprintln(w)
+	printScores(w, results, explained)
+	return ok
 }
 
-// page is where the counts are told to readers, between two marks.
+// printScores prints a Markdown table.
+func printScores(w io.Writer, results []result, explained map[string]explanation) {
+	fmt.Fprintf(w, "| %-22s | mutants | killed | equivalent | known gaps | unknown | score |\n", "package")
+	fmt.Fprintf(w, "| %s | ---: | ---: | ---: | ---: | ---: | ---: |\n", strings.Repeat("-", 22))
+	labels, byLabel := scores(results, explained)
+	for _, label := range labels {
+		s := byLabel[label]
+		fmt.Fprintf(w, "| %-22s | %7d | %6d | %10d | %10d | %7d | %5s |\n", label, s.all, s.killed, s.equivalent, s.gaps, s.survived, s.rate())
+	}
+}
+
+// page is where readers find the scores, between two marks.
 const (
 	page  = "docs/internals/reliability.md"
-	begin = "<!-- by go run ./proof/mutants -update -->\n"
-	end   = "<!-- end -->\n"
+	begin = "<!-- written by go run ./proof/mutants -update -->\n"
+	end   = "<!-- end of mutants -->\n"
 )
 
-// updatePage puts the counts into the page.
-func updatePage(root string, mutants []mutant) error {
-	name := filepath.Join(root, filepath.FromSlash(page))
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	updated, err := withCounts(string(text), mutants)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(name, []byte(updated), 0o644)
-}
-
-// withCounts is the page's text with the counts in their place.
-func withCounts(text string, mutants []mutant) (string, error) {
-	before, rest, ok := strings.Cut(text, begin)
-	_, after, found := strings.Cut(rest, end)
+// withScores returns the page's text with the scores between the marks.
+func withScores(text []byte, results []result, explained map[string]explanation) ([]byte, error) {
+	before, rest, ok := bytes.Cut(text, []byte(begin))
+	_, after, found := bytes.Cut(rest, []byte(end))
 	if !ok || !found {
-		return "", fmt.Errorf("%s: the marks %q and %q are not there", page, strings.TrimSpace(begin), strings.TrimSpace(end))
+		return nil, fmt.Errorf("%s lacks the marks %q and %q", page, strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
-	return before + begin + counted(mutants) + end + after, nil
-}
-
-// counted tells as Markdown how many mutants each folder has, and why some must survive.
-func counted(mutants []mutant) string {
-	var folders []string
-	type sum struct{ all, survive int }
-	sums, total := map[string]*sum{}, sum{}
-	var survivors strings.Builder
-	for _, m := range mutants {
-		folder := m.dir()
-		if sums[folder] == nil {
-			folders, sums[folder] = append(folders, folder), new(sum)
-		}
-		sums[folder].all++
-		total.all++
-		if m.equivalent != "" {
-			sums[folder].survive++
-			total.survive++
-			fmt.Fprintf(&survivors, "| `%s`: %s | %s |\n", m.file, cell(m.what), cell(m.equivalent))
-		}
-	}
-	slices.Sort(folders)
-	var text strings.Builder
-	fmt.Fprintf(&text, "There are %d faults. Tests must notice %d, and do; %d change nothing that anybody could see.\n\n",
-		total.all, total.all-total.survive, total.survive)
-	text.WriteString("| folder | faults | noticed | change nothing |\n| --- | ---: | ---: | ---: |\n")
-	row := func(name string, s sum) {
-		fmt.Fprintf(&text, "| %s | %d | %d | %d |\n", name, s.all, s.all-s.survive, s.survive)
-	}
-	for _, folder := range folders {
-		row("`"+folder+"`", *sums[folder])
-	}
-	row("all", total)
-	text.WriteString("\n| survivor | why nobody could see it |\n| --- | --- |\n" + survivors.String())
-	return text.String()
-}
-
-// cell is a text as it stands in a table.
-func cell(text string) string {
-	return strings.NewReplacer("|", `\|`, "<", "&lt;").Replace(text)
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s%s\n", before, begin)
+	printScores(&b, results, explained)
+	fmt.Fprintf(&b, "%s%s", end, after)
+	return b.Bytes(), nil
 }
