@@ -62,8 +62,8 @@ type Config struct {
 	// Probes is the number of probes that may run concurrently while half-open. At least 1; default
 	// 1.
 	Probes int
-	// ProbeSuccesses is the number of successful probes that closes the breaker. At least Probes;
-	// default Probes.
+	// ProbeSuccesses is the number of successful probes that closes the breaker, or begins its slow
+	// start. At least Probes; default Probes.
 	ProbeSuccesses int
 	// ProbeFailures is the number of failed probes that opens the breaker again. At least 1;
 	// default 1.
