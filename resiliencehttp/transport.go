@@ -20,11 +20,15 @@ package resiliencehttp
 import (
 	"context"
 	"fmt"
+	"io"
+	"iter"
 	"net/http"
 	"strings"
 	"sync"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/internal/clock"
 	"github.com/effector-go/resilience/internal/keyed"
 )
 
@@ -59,6 +63,10 @@ func NewTransport(config Config) *Transport {
 	}
 	t := &Transport{config: config.withDefaults()}
 	t.policies = keyed.New[string, resilience.Policy](t.config.MaxKeys, t.config.IdleAfter)
+	t.policies.KeepIf(unhealthy)
+	if t.config.OnEvict != nil {
+		t.policies.OnRemove(t.config.OnEvict)
+	}
 	t.discard = resilience.Discard((*answer).drop)
 	t.make = t.newPolicy
 	return t
@@ -104,6 +112,41 @@ func (t *Transport) Policy(key string) (resilience.Policy, bool) {
 	return t.policies.Look(key)
 }
 
+// All returns the keys in use and their policies at the time when the iteration begins, in no
+// particular order. Like [Transport.Policy], it doesn't count as a use. The loop may use the
+// Transport.
+func (t *Transport) All() iter.Seq2[string, resilience.Policy] {
+	return func(yield func(string, resilience.Policy) bool) {
+		for key, policy := range t.policies.All() {
+			if !yield(key, policy) {
+				return
+			}
+		}
+	}
+}
+
+// unhealthy reports whether a breaker in the policy, at any depth, isn't closed, and if all are, since
+// when.
+func unhealthy(policy resilience.Policy) (keep bool, since int64) {
+	if pipeline, ok := policy.(resilience.Pipeline); ok {
+		for _, inner := range pipeline {
+			keep, closed := unhealthy(inner)
+			if keep {
+				return true, 0
+			}
+			since = max(since, closed)
+		}
+		return false, since
+	}
+	if b, ok := policy.(interface{ State() breaker.State }); ok && b.State() != breaker.Closed {
+		return true, 0
+	}
+	if b, ok := policy.(interface{ Snapshot() breaker.Snapshot }); ok {
+		since = clock.Of(b.Snapshot().Since)
+	}
+	return false, since
+}
+
 // defaultKey returns the request's scheme, host, and port.
 func defaultKey(req *http.Request) string {
 	scheme := strings.ToLower(req.URL.Scheme)
@@ -138,11 +181,14 @@ type exchange struct {
 	chosen   *StatusError // the failure whose response is returned instead of an error
 	replaced error        // the error that it replaces
 
-	mu       sync.Mutex // guards the following: attempts may run concurrently
-	starts   int
-	failed   []*answer // those with open bodies
-	marked   error     // the latest error marked as NotMade ...
-	unmarked error     // ... and the same error without the mark
+	mu         sync.Mutex // guards the following: attempts may run concurrently
+	starts     int
+	ended      bool          // the call has returned
+	failed     []*answer     // those with open bodies
+	marks      []markedError // in the order in which they were added
+	lastErr    error         // of the latest attempt that failed, without marks
+	nextBody   io.ReadCloser // for the next attempt, nil if GetBody has not been called
+	getBodyErr error         // GetBody failed, so no attempt can follow
 }
 
 func (x *exchange) run(policy resilience.Policy) (*http.Response, error) {
@@ -201,14 +247,18 @@ func (x *exchange) replayable() bool {
 	return body == nil || body == http.NoBody || x.request.GetBody != nil
 }
 
-// closeUnsent closes the request's body if no attempt took it. Base closes the bodies it receives.
+// closeUnsent closes the bodies that no attempt took. Base closes the bodies it receives.
 func (x *exchange) closeUnsent() {
 	x.mu.Lock()
-	unsent := x.starts == 0
+	unsent := x.nextBody
+	if x.starts == 0 {
+		unsent = x.request.Body
+	}
 	x.starts++ // a later start, by a policy that has abandoned a fork, gets its body from GetBody
+	x.ended, x.nextBody = true, nil
 	x.mu.Unlock()
-	if unsent && x.request.Body != nil {
-		x.request.Body.Close()
+	if unsent != nil {
+		unsent.Close()
 	}
 }
 
