@@ -177,7 +177,7 @@ func (s *Store[K, V]) release(e *Entry[K, V]) {
 	if !last {
 		return
 	}
-	s.link(e, false)
+	s.link(e, &s.oldest, s.oldest.prev)
 	s.shrink()
 }
 
@@ -283,8 +283,16 @@ func (s *Store[K, V]) inspect(e *Entry[K, V]) bool {
 		since = clock.Now()
 	}
 	e.idleSince = max(e.idleSince, since)
-	s.link(e, keep)
-	return !keep
+	if keep {
+		s.link(e, &s.kept, s.kept.prev)
+		return false
+	}
+	prev := &s.oldest // the first of equals, as it was
+	for prev.next != &s.oldest && prev.next.idleSince < e.idleSince {
+		prev = prev.next
+	}
+	s.link(e, &s.oldest, prev)
+	return true
 }
 
 // ask calls keep without mu.
@@ -316,19 +324,13 @@ func (s *Store[K, V]) remove(e *Entry[K, V]) {
 	delete(s.entries, e.key)
 }
 
-// link adds an idle entry to the ring of the kept ones or of the others, in the order of idleSince.
-func (s *Store[K, V]) link(e *Entry[K, V], keep bool) {
-	head := &s.oldest
-	if e.isKept = keep; keep {
-		head = &s.kept
+// link adds an idle entry to the ring of head, after prev. Each ring is in the order of idleSince.
+func (s *Store[K, V]) link(e, head, prev *Entry[K, V]) {
+	if e.isKept = head == &s.kept; e.isKept {
 		s.nkept++
 	}
-	last := head.prev
-	for last != head && last.idleSince > e.idleSince {
-		last = last.prev
-	}
-	e.prev, e.next = last, last.next
-	last.next.prev, last.next = e, e
+	e.prev, e.next = prev, prev.next
+	prev.next.prev, prev.next = e, e
 }
 
 // unlink removes an idle entry from its ring.
