@@ -1135,10 +1135,10 @@ func TestTransportOnEvictReportsDroppedKeys(t *testing.T) {
 		var dropped []string
 		var get func(string)
 		transport, breakers, get = newHealth(t, resiliencehttp.Config{MaxKeys: 2, IdleAfter: time.Minute, OnEvict: func(key string, p resilience.Policy) {
+			dropped = append(dropped, key)
 			if p != breakers[key] || has(transport, key) {
 				t.Errorf("%s: got %v", key, p)
 			}
-			dropped = append(dropped, key)
 		}}, func(b *breaker.Breaker) resilience.Policy { return b })
 		for _, host := range []string{"a", "b", "c", "d"} {
 			get(host)
