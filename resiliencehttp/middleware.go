@@ -195,7 +195,7 @@ type serving struct {
 	call    resilience.Next // of the outermost policy
 	forked  bool            // the handler runs on a fork of the call, on another goroutine, where a panic would crash the program
 	pattern string          // set by a ServeMux in the handler; final once the writer has ended
-	copied  *http.Request   // for Respond, if forked; set before the handler is called
+	copied  *http.Request   // for Respond, if forked; the writer's begin sets it under its lock
 }
 
 // Run is the outermost policy of the request's call.
@@ -208,10 +208,16 @@ func (s *serving) Run(ctx context.Context, next resilience.Next) error {
 // handler again. A fork counts as a start of the call that it was forked from, so the numbers of
 // starts differ if next is a fork.
 func (s *serving) admit(ctx context.Context, next resilience.Next) error {
-	if !s.writer.begin() {
+	forked := next.Starts() != s.call.Starts()
+	began := s.writer.begin(func() {
+		if s.forked = forked; forked && s.config.Respond != nil {
+			// An abandoned handler may change the request's maps while Respond reads them.
+			s.copied = s.request.Clone(s.request.Context())
+		}
+	})
+	if !began {
 		return errors.New("resiliencehttp: the handler is never run twice")
 	}
-	s.forked = next.Starts() != s.call.Starts()
 	return next.Run(ctx)
 }
 
@@ -237,10 +243,6 @@ func (s *serving) handle(ctx context.Context) (err error) {
 // original request only: it copies back the pattern that a ServeMux sets, and removes the files of
 // a multipart form.
 func (s *serving) serve(ctx context.Context) {
-	if s.forked && s.config.Respond != nil {
-		// An abandoned handler may change the request's maps while Respond reads them.
-		s.copied = s.request.Clone(s.request.Context())
-	}
 	r := s.request.WithContext(ctx)
 	if s.upload != nil {
 		r.Body = s.upload

@@ -99,13 +99,14 @@ func has[I any](server http.ResponseWriter) bool {
 }
 
 // begin reports whether the handler may start, and records that it did. It may not start twice, nor
-// once the request is over.
-func (w *writer) begin() bool {
+// once the request is over. If it may, begin first calls prepare, during which the request isn't over.
+func (w *writer) begin(prepare func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.started || w.over.Load() {
 		return false
 	}
+	prepare()
 	w.started = true
 	return true
 }
