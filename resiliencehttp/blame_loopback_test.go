@@ -148,8 +148,8 @@ var faults = []fault{
 			http.Error(w, "", http.StatusInternalServerError)
 		}
 	}},
-	{name: "body that can't be read again", change: func(r *http.Request) {
-		setBody(r, closeFails{strings.NewReader("12")}, 2)
+	{name: "body whose Close fails", change: func(r *http.Request) {
+		setBody(r, nil, 2)
 		r.Body = closeFails{strings.NewReader("12")}
 	}, only: 1, blamed: caller, text: "disk error", handler: readBody},
 
@@ -240,8 +240,10 @@ func TestTransportBlamesHostForItsCertificate(t *testing.T) {
 			}},
 		} {
 			base := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: protocol == 2}
-			if j := try(t, base, newRequest(t, "GET", s.URL, "")); j.blamed != permanent {
-				t.Errorf("%s: got blamed %s: %v", name, j.blamed, j.err)
+			for _, method := range []string{"GET", "POST"} { // the POST is also NotMade
+				if j := try(t, base, newRequest(t, method, s.URL, "")); j.blamed != permanent {
+					t.Errorf("%s, %s: got blamed %s: %v", name, method, j.blamed, j.err)
+				}
 			}
 		}
 	})
@@ -373,6 +375,25 @@ func TestTransportBlamesCallerForItsFile(t *testing.T) {
 	})
 	if j := try(t, base, req); j.blamed != host {
 		t.Errorf("got blamed %s: %v", j.blamed, j.err)
+	}
+}
+
+// TestTransportBlamesCallerForLengthWithoutText: the length of a body is counted, whatever Base's error
+// says.
+func TestTransportBlamesCallerForLengthWithoutText(t *testing.T) {
+	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		io.Copy(io.Discard, req.Body)
+		req.Body.Close()
+		return nil, errors.New("boom")
+	})
+	for length, want := range map[int64]blamed{-1: host, 0: host, 4: caller, 5: host, 6: caller} {
+		for name, body := range map[string]io.Reader{"memory": strings.NewReader("12345"), "stream": iotest.OneByteReader(strings.NewReader("12345"))} {
+			req := newRequest(t, "PUT", "http://example.com", "")
+			setBody(req, body, length)
+			if j := try(t, base, req); j.blamed != want {
+				t.Errorf("%s of 5 bytes, declared %d: got blamed %s, want %s", name, length, j.blamed, want)
+			}
+		}
 	}
 }
 

@@ -45,9 +45,23 @@ import (
 // that has no attempts left, and a retry that may not wait as long as the server asked. In every
 // other case the caller receives an error, and no response is left open.
 //
+// Base's errors are the host's failures, with these exceptions, so that no client can open the breaker
+// of a healthy host by what it sends:
+//
+//   - a request that can't be sent, and a request body that can't be read or that doesn't have the
+//     declared length, are marked with [resilience.CallerFault];
+//   - a certificate that doesn't verify is a failure that isn't retried;
+//   - an error that Base marked keeps its mark.
+//
+// The caller receives the error without the marks that the Transport added. Every attempt has its own
+// header map.
+//
+// If GetBody fails after a failed response, no attempt follows, and the caller receives that response.
+//
 // A request runs under [resilience.AtMostOnce] if it isn't repeatable (see [Config].Repeatable), or
 // if its body cannot be replayed because it has no GetBody. Without GetBody it is sent only once.
-// Otherwise it is sent again only if no connection was obtained for it.
+// Otherwise it is sent again only if no connection was obtained for it, or if the server states that
+// it didn't process it (see [Config].NotServed).
 type Transport struct {
 	config   Config // with defaults filled in
 	policies *keyed.Store[string, resilience.Policy]
