@@ -139,10 +139,10 @@ var faults = []fault{
 		setBody(r, nil, -1)
 		r.Body = http.MaxBytesReader(nil, io.NopCloser(strings.NewReader("12345")), 3)
 	}, blamed: caller, text: "request body too large", handler: readBody},
-	{name: "body longer than declared", change: func(r *http.Request) { setBody(r, strings.NewReader("12345"), 3) }, blamed: caller},
+	{name: "body longer than declared", change: func(r *http.Request) { setBody(r, strings.NewReader("12345"), 3) }, blamed: caller, handler: readBody},
 	{name: "stream longer than declared", change: func(r *http.Request) {
 		setBody(r, iotest.OneByteReader(strings.NewReader("12345")), 3)
-	}, blamed: caller},
+	}, blamed: caller, handler: readBody},
 	{name: "body shorter than declared", change: func(r *http.Request) { setBody(r, strings.NewReader("12"), 3) }, blamed: caller, handler: func(w http.ResponseWriter, r *http.Request) {
 		if _, err := io.ReadAll(r.Body); err != nil {
 			http.Error(w, "", http.StatusInternalServerError)

@@ -3,6 +3,7 @@ package resiliencehttp_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -541,29 +542,35 @@ func TestWriterEmptyFileIsNotResponse(t *testing.T) {
 		io.Copy(w, file)
 		w.WriteHeader(404)
 	}).ServeHTTP(server, get())
-	if server.status != 404 {
-		t.Errorf("got %d, want 404", server.status)
+	if server.status != 404 || server.sources != nil {
+		t.Errorf("got %d, %v passed on, want 404, none", server.status, server.sources)
 	}
 }
 
 // TestWriterReadFromEndsWithRequest: an abandoned handler's ReadFrom returns http.ErrHandlerTimeout.
 func TestWriterReadFromEndsWithRequest(t *testing.T) {
 	file, _ := newFile(t, 1<<20)
-	synctest.Test(t, func(t *testing.T) {
-		server := &sending{able: &able{bare: newBare()}}
-		guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(time.Hour)
-			for _, src := range []io.Reader{file, strings.NewReader("x")} {
-				if n, err := w.(io.ReaderFrom).ReadFrom(src); n != 0 || err != http.ErrHandlerTimeout {
-					t.Errorf("got %d, %v, want http.ErrHandlerTimeout", n, err)
+	for _, begun := range []string{"", "begun"} {
+		synctest.Test(t, func(t *testing.T) {
+			server := &sending{able: &able{bare: newBare()}}
+			handler := guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
+				if begun != "" {
+					io.WriteString(w, begun)
 				}
+				time.Sleep(time.Hour)
+				for _, src := range []io.Reader{file, strings.NewReader("x")} {
+					if n, err := w.(io.ReaderFrom).ReadFrom(src); n != 0 || err != http.ErrHandlerTimeout {
+						t.Errorf("got %d, %v, want http.ErrHandlerTimeout", n, err)
+					}
+				}
+			})
+			value := panicOf(func() { handler.ServeHTTP(server, get()) })
+			time.Sleep(2 * time.Hour)
+			if want := cmp.Or(begun, "Service Unavailable\n"); server.sources != nil || server.body.String() != want || (value != nil) != (begun != "") {
+				t.Errorf("got %v, %q, panic %v", server.sources, server.body.String(), value)
 			}
-		}).ServeHTTP(server, get())
-		time.Sleep(2 * time.Hour)
-		if server.sources != nil || server.body.String() != "Service Unavailable\n" {
-			t.Errorf("got %v, %q", server.sources, server.body.String())
-		}
-	})
+		})
+	}
 }
 
 // TestWriterReadFromHoldsNoLockWhileReading: a source that blocks delays neither other writes nor the end
