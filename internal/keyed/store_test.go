@@ -433,3 +433,18 @@ func TestStoreAllListsValues(t *testing.T) {
 		t.Errorf("got %v", all)
 	}
 }
+
+// TestStoreEvictsNoMoreThanNecessary: if room was made while KeepIf ran, the key stays.
+func TestStoreEvictsNoMoreThanNecessary(t *testing.T) {
+	s := New[int, string](2, 0)
+	s.KeepIf(func(value string) (bool, int64) {
+		if value == "1" {
+			s.Forget(2)
+		}
+		return false, 0
+	})
+	use(s, 1, 2, 3)
+	if !has(s, 1) || !has(s, 3) || s.Len() != 2 {
+		t.Errorf("got %d keys, want 1 and 3", s.Len())
+	}
+}
