@@ -65,7 +65,7 @@ const (
 )
 
 // bounds are limits that a change must not exceed. Every row includes the loop and the call, which
-// cost some 3 ns.
+// cost about 3 ns.
 var bounds = []bound{
 	{"pipeline, effector waits" + request + ", to gobreaker + backoff + context", one("PipelineDoneRequest/ours/serial"),
 		rows("PipelineDoneRequest/" + assembled + "/serial"), 0.6},
