@@ -22,8 +22,8 @@ func (p Pipeline) Run(ctx context.Context, next Next) error {
 	return next.Run(ctx)
 }
 
-// containsPipeline reports whether a pipeline is among the policies except the last one. All are flattened in one
-// step then: one after the other, each level would copy the rest.
+// containsPipeline reports whether any policy except the last one is a pipeline. If so, Run flattens all
+// levels in one step; otherwise each level would copy the rest.
 func (p Pipeline) containsPipeline() bool {
 	for i := range len(p) - 1 {
 		if _, ok := p[i].(Pipeline); ok {
@@ -69,7 +69,7 @@ func (p Pipeline) flattened(flat []Policy) []Policy {
 // Compose panics if the effector or a policy, at any depth, is nil.
 //
 // The result is an [Effector], so its methods can follow: Compose(fetch).Check(check). Go infers T here,
-// unlike in a conversion, which needs it: Effector[User](fetch).Check(check).
+// but not in a conversion: Effector[User](fetch).Check(check).
 func Compose[T any](effector Effector[T], policies ...Policy) Effector[T] {
 	if effector == nil {
 		panic("resilience: Compose: effector is nil, must be a function")
@@ -127,8 +127,8 @@ func mustNotBeNil(path string, policy Policy) {
 }
 
 // Do makes one call of the effector inside the policy and returns its value and error as a composed
-// effector does: see [Compose]. It panics if the effector or the policy is nil, or a policy in a
-// [Pipeline]; for a nil pointer in a [Policy], only when that policy runs.
+// effector does: see [Compose]. It panics if the effector, the policy, or a policy in a [Pipeline] is
+// nil. A [Policy] that holds a nil pointer panics only when it runs.
 func Do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, error) {
 	if effector == nil {
 		panic("resilience: Do: effector is nil, must be a function")
@@ -173,8 +173,8 @@ func Run(ctx context.Context, policy Policy, fn func(context.Context) error) err
 // belongs outermost, so that Pipeline{AtMostOnce, guarded} serves writes with the pipeline that serves
 // reads. Policies that would start the call again, such as retry and hedge, check [Next.Repeatable],
 // which is false once the effector was started and did not return an error marked with [NotMade]. The
-// statement applies to the call and not to its context: what the effector calls in turn is not
-// affected. AtMostOnce is safe for concurrent use.
+// statement applies to the call, not to its context: calls that the effector makes are not affected.
+// AtMostOnce is safe for concurrent use.
 var AtMostOnce Policy = atMostOnce{}
 
 type atMostOnce struct{}

@@ -261,7 +261,7 @@ func TestEffectorReceivesInnermostContext(t *testing.T) {
 	})
 	_ = resilience.Run(t.Context(), set, func(ctx context.Context) error {
 		if ctx.Value(key{}) != "set" {
-			t.Error("the effector did not get the policy's ctx")
+			t.Error("the effector did not get the policy's context")
 		}
 		return nil
 	})
@@ -560,7 +560,7 @@ func TestAtMostOnceCountsRunningForkAsEffect(t *testing.T) {
 			t.Error("repeatable while a fork may run")
 		}
 		if next.Fork().Repeatable() {
-			t.Error("a second fork may start the call beside the first")
+			t.Error("a second fork may start the call while the first one runs")
 		}
 		_ = fork.Run(ctx)
 		if fork.Repeatable() {
@@ -650,7 +650,7 @@ func TestFirstTimeIsTrueOncePerKey(t *testing.T) {
 	}
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		if next.FirstTime("a") {
-			t.Error("a policy further in does not know")
+			t.Error("an inner policy does not know")
 		}
 		return next.Run(ctx)
 	})
@@ -679,7 +679,7 @@ func TestFirstTimeIsNotSharedByForks(t *testing.T) {
 			left.FirstTime("left")
 			right.FirstTime("right")
 			if left.FirstTime("left") || right.FirstTime("right") || !left.FirstTime("right") {
-				t.Errorf("after %d keys a fork's key became its brother's", key+1)
+				t.Errorf("after %d keys, a fork's key is in its sibling", key+1)
 			}
 		}
 		return nil
@@ -1155,28 +1155,28 @@ func TestDiscardOfInterfaceDropsImplementations(t *testing.T) {
 }
 
 func TestDiscardDropsZeroValues(t *testing.T) {
-	var heard []any
-	anything := resilience.Discard(func(c io.Closer) { heard = append(heard, c) })
+	var dropped []any
+	anything := resilience.Discard(func(c io.Closer) { dropped = append(dropped, c) })
 	_, _ = resilience.Do(t.Context(), anything, func(context.Context) (io.ReadCloser, error) { return nil, errDown })
-	numbers := resilience.Discard(func(n int) { heard = append(heard, n) })
+	numbers := resilience.Discard(func(n int) { dropped = append(dropped, n) })
 	_, _ = resilience.Do(t.Context(), numbers, func(context.Context) (int, error) { return 0, errDown })
-	if want := []any{nil, 0}; !slices.Equal(heard, want) {
-		t.Errorf("drop heard %v, want %v", heard, want)
+	if want := []any{nil, 0}; !slices.Equal(dropped, want) {
+		t.Errorf("dropped %v, want %v", dropped, want)
 	}
 }
 
 func TestDiscardIgnoresOtherTypes(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{
-		"another type":            resilience.Discard(func(string) { t.Error("drop of a string was asked") }),
-		"an interface not met":    resilience.Discard(func(io.Closer) { t.Error("drop of a Closer was asked") }),
-		"a type of the same form": resilience.Discard(func(otherInt) { t.Error("drop of an otherInt was asked") }),
+		"another type":            resilience.Discard(func(string) { t.Error("drop was called with a string") }),
+		"an interface not met":    resilience.Discard(func(io.Closer) { t.Error("drop was called with a Closer") }),
+		"a type of the same form": resilience.Discard(func(otherInt) { t.Error("drop was called with an otherInt") }),
 	} {
 		value, err := resilience.Do(t.Context(), resilience.Pipeline{policy, twice}, func(context.Context) (int, error) { return 7, errDown })
 		if value != 7 || err != errDown {
 			t.Errorf("%s: got %d, %v; want 7, %v", name, value, err, errDown)
 		}
 	}
-	concrete := resilience.Discard(func(int) { t.Error("drop of an int was asked about an any") })
+	concrete := resilience.Discard(func(int) { t.Error("drop of an int was called for an any") })
 	if value, _ := resilience.Do(t.Context(), concrete, func(context.Context) (any, error) { return 7, errDown }); value != 7 {
 		t.Errorf("got %v, want 7", value)
 	}
@@ -1186,7 +1186,7 @@ type otherInt int
 
 func TestDiscardOutermostOfTypeDrops(t *testing.T) {
 	var outer, inner ledger
-	other := resilience.Discard(func(string) { t.Error("drop of a string was asked") })
+	other := resilience.Discard(func(string) { t.Error("drop was called with a string") })
 	policy := resilience.Pipeline{other, resilience.Discard(outer.drop), twice, resilience.Discard(inner.drop)}
 	if value, err := resilience.Do(t.Context(), policy, inner.succeed); value != 2 || err != nil {
 		t.Errorf("got %d, %v; want 2, nil", value, err)

@@ -11,17 +11,17 @@
 //	)
 //	user, err := getUser(ctx)
 //
-// Each policy is a package of its own: breaker, retry, timeout, and budget; for more special needs
+// Each policy is a package of its own: breaker, retry, timeout, and budget; for more specialized needs
 // hedge, bulkhead, adaptive, ratelimit, throttle, and shed. Packages share and debounce serve many
-// callers with one value, resiliencehttp puts policies around net/http, and resiliencetest helps to
-// test pipelines. The usual order, outermost first, is the one above: a timeout for the whole call,
-// retry, breaker, a timeout for each attempt. Create each policy once; it serves any number of
+// callers with one value, resiliencehttp puts policies around net/http, and resiliencetest and chaos
+// help to test pipelines. The usual order, outermost first, is the one above: a timeout for the whole
+// call, retry, breaker, a timeout for each attempt. Create each policy once; it serves any number of
 // concurrent calls.
 //
 // The [Effector] is typed, the [Policy] is not: a policy decides whether, when, how often, and for how
 // long the call is made, and it receives the call's error. So one breaker guards every method of a
-// dependency, whatever the method returns. A result that means failure becomes an error at the edge,
-// with [Effector.Check]; policies then classify only errors. An effector can state what its error
+// dependency, whatever the method returns. A result that signals failure becomes an error at the edge,
+// with [Effector.Check], so policies classify only errors. An effector can state what its error
 // means with a mark, such as [NotFailure] or [Contention].
 //
 // A call whose context is already done is not made and counts nowhere. Whether a call was made is a
@@ -42,12 +42,12 @@ import (
 )
 
 // An Effector is a call that has an effect outside the program and may fail: it takes a context and
-// returns a T or an error. What [Compose] makes of it is as safe for concurrent use as the effector
-// itself.
+// returns a T or an error. An effector that [Compose] returns is as safe for concurrent use as the one
+// inside it.
 type Effector[T any] func(ctx context.Context) (T, error)
 
 // With returns [Compose] of e and the policies, outermost first. A second With goes around the first:
-// in e.With(a).With(b), b is the outer policy. e.With(b, a) says the same in one list, and costs one
+// in e.With(a).With(b), b is the outer policy. e.With(b, a) has the same order in one list, and costs one
 // allocation per call instead of two.
 func (e Effector[T]) With(policies ...Policy) Effector[T] {
 	return Compose(e, policies...)
@@ -55,7 +55,7 @@ func (e Effector[T]) With(policies ...Policy) Effector[T] {
 
 // Check returns an effector that calls check with the value of every call of e that ended without an
 // error. An error of check becomes the call's error; the value is returned with it. So a result that
-// means failure (a status, an empty page) becomes an error once, before the policies see it.
+// signals failure (a status, an empty page) becomes an error once, before the policies see it.
 // Check panics if e or check is nil.
 func (e Effector[T]) Check(check func(T) error) Effector[T] {
 	if e == nil {
@@ -73,7 +73,7 @@ func (e Effector[T]) Check(check func(T) error) Effector[T] {
 	}
 }
 
-// OrElse returns an effector that answers with fallback's value and error whenever e fails. The
+// OrElse returns an effector that returns fallback's value and error whenever e fails. The
 // fallback receives the caller's context, ended or not, and e's error; the value that e returned with
 // the error is lost. OrElse panics if e or fallback is nil.
 func (e Effector[T]) OrElse(fallback func(ctx context.Context, err error) (T, error)) Effector[T] {
@@ -92,9 +92,9 @@ func (e Effector[T]) OrElse(fallback func(ctx context.Context, err error) (T, er
 	}
 }
 
-// A Policy decides whether, when, how often, and for how long a call is made: its Run calls next.Run,
-// which runs the rest of the pipeline and then the effector, never, once, or many times, and returns
-// the error for the caller.
+// A Policy decides whether, when, how often, and for how long a call is made. Its Run calls next.Run
+// never, once, or many times, and returns the error for the caller; next.Run runs the rest of the
+// pipeline and then the effector.
 //
 // Run must be safe for concurrent use. It lets panics and runtime.Goexit pass, after it has released
 // what it holds. It need not check whether ctx is done before its first next.Run, but must check
@@ -111,7 +111,7 @@ func (f PolicyFunc) Run(ctx context.Context, next Next) error { return f(ctx, ne
 
 // Next is what a policy runs: the rest of the pipeline, then the effector. It is a small value without
 // a closure, valid only in the call for which the policy received it. Its methods must not be called
-// concurrently; to run the call twice concurrently, see [Next.Fork]. The zero Next belongs to no call,
+// concurrently; to run the call twice concurrently, use [Next.Fork]. The zero Next belongs to no call,
 // and its methods panic.
 type Next struct {
 	facts    *facts // of the call
@@ -142,16 +142,17 @@ func (n Next) CountStart(err error) { n.facts.countStart(err) }
 // [AtMostOnce] that may have had an effect.
 func (n Next) Repeatable() bool { return n.facts.repeatable() }
 
-// FirstTime reports whether this is the first time that a policy of this call asks with the key. It is
-// for actions that must happen once per call, however many of its policies would do them, such as a
-// deposit into a budget that they share. The key must be comparable and not nil. A fork knows what was
-// asked before Fork, and the Next that was forked knows what was asked in the fork once it is adopted,
-// if the fork started the effector.
+// FirstTime reports whether no policy of this call has called FirstTime with the key before. It is for
+// actions that must happen once per call, however many of its policies would do them, such as a deposit
+// into a budget that they share. The key must be comparable and not nil. A fork knows the keys that were
+// used before Fork. The Next that was forked knows the keys that were used in the fork once it is
+// adopted, if the fork started the effector.
 func (n Next) FirstTime(key any) bool { return n.facts.firstTime(key) }
 
-// Fork returns the same call with a result slot of its own, to run beside n on another goroutine, for
-// hedging or abandoning. It is best to adopt every fork that has ended, one after the other; a fork
-// that is still running is discarded when it ends. Fork and Adopt belong to the goroutine that holds n.
+// Fork returns the same call with a result slot of its own, to run concurrently with n on another
+// goroutine, for hedging or abandoning. It is best to adopt every fork that has ended, one after
+// another; a fork that is still running is discarded when it ends. Only the goroutine that holds n may
+// call Fork and Adopt.
 func (n Next) Fork() Next { return Next{n.facts.call.fork(), n.policies} }
 
 // Adopt takes the result of a fork of n, after the fork's Run has returned, as the result of n's last
@@ -179,7 +180,7 @@ var ErrRefused = errors.New("resilience: refused")
 // marked one, for example with fmt.Errorf, is not marked. So wrap first and mark last.
 func NotFailure(err error) error { return mark.New(mark.NotFailure, err) }
 
-// Contention marks an error that means that another call was in the way: a serialization failure, a
+// Contention marks an error of a call that another call got in the way of: a serialization failure, a
 // deadlock, a lost optimistic lock. Breaker, shed, and adaptive count the call as a success; retry and
 // hedge try again. [NotFailure] describes how marks combine.
 //
@@ -187,10 +188,9 @@ func NotFailure(err error) error { return mark.New(mark.NotFailure, err) }
 // anyway.
 func Contention(err error) error { return mark.New(mark.Contention, err) }
 
-// CallerFault marks an error for which the caller is to blame and of which the dependency knows
-// nothing: a request that can't be sent, a body that can't be read. Breaker, shed, and adaptive treat
-// the call as never made; retry and hedge return the error instead of trying again. [NotFailure]
-// describes how marks combine.
+// CallerFault marks an error that the caller caused and that the dependency never saw: a request that
+// can't be sent, a body that can't be read. Breaker, shed, and adaptive treat the call as never made;
+// retry and hedge return the error instead of trying again. [NotFailure] describes how marks combine.
 func CallerFault(err error) error { return mark.New(mark.CallerFault, err) }
 
 // NotMade marks an error of a call that had no effect (a refused dial, a rolled-back transaction), so
@@ -231,7 +231,7 @@ func longestRetryAfter(err error) (longest time.Duration) {
 	return longest
 }
 
-// ContextErr returns nil while ctx lives, then an error that matches both ctx.Err() and
+// ContextErr returns nil until ctx is done, then an error that matches both ctx.Err() and
 // context.Cause(ctx) under [errors.Is]. Policies return it if ctx ended while they waited, or before
 // the call was made.
 func ContextErr(ctx context.Context) error {

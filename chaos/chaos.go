@@ -9,7 +9,7 @@
 //	})
 //	getUser := resilience.Compose(fetchUser, timeouts, retries, payments, faults) // innermost
 //
-//	faults.Start(10 * time.Minute) // off until then, and again afterwards
+//	faults.Start(10 * time.Minute) // off until then, and again afterward
 //	defer faults.Stop()
 //
 // Use it for experiments: in a test, in staging, or in production with a small share of the calls.
@@ -37,8 +37,8 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// A Chaos is a policy that injects faults while it is on. It belongs innermost in a pipeline: what is
-// inside it isn't reached by a call whose fault replaces the effector. It is created by [New], initially
+// A Chaos is a policy that injects faults while it is on. It belongs innermost in a pipeline: a call
+// whose fault replaces the effector doesn't reach the policies inside. It is created by [New], initially
 // off, and safe for concurrent use.
 type Chaos struct {
 	config Config // with its defaults
@@ -80,8 +80,8 @@ func New(config Config) *Chaos {
 	}
 }
 
-// Start turns c on until d from now. While c is on already, Start only moves the end, be it sooner or
-// later; if c is off, the sequence of faults that belongs to [Config].Seed starts over. Start panics
+// Start turns c on until d from now. If c is already on, Start only moves the end, to an earlier or a
+// later time; if c is off, the sequence of faults that belongs to [Config].Seed starts over. Start panics
 // unless d is positive and at most 24 hours.
 func (c *Chaos) Start(d time.Duration) {
 	if d <= 0 || d > maxTime {

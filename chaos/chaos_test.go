@@ -530,7 +530,7 @@ func TestNewCopiesFaults(t *testing.T) {
 	}
 }
 
-// TestChaosStartAndStopDuringCalls: the books balance, and nothing hangs, whatever the order.
+// TestChaosStartAndStopDuringCalls: the counts agree, and nothing hangs, whatever the order.
 func TestChaosStartAndStopDuringCalls(t *testing.T) {
 	c := chaos.New(chaos.Config{Faults: []chaos.Fault{
 		{Share: 0.3, Hang: true}, {Share: 0.3, Err: errDown}, {Share: 0.3, Delay: time.Microsecond},

@@ -20,7 +20,7 @@ type Config struct {
 	Faults []Fault
 
 	// Only, if set, selects the calls that may have a fault. Default: all. It must be safe for
-	// concurrent use. A panic in it is the call's.
+	// concurrent use. If it panics, the call panics.
 	Only func(ctx context.Context) bool
 
 	// MaxActive is the largest number of concurrent calls under a fault; additional ones are made
@@ -32,7 +32,7 @@ type Config struct {
 	Seed uint64
 
 	// OnInject, if set, is called before each fault, before its delay, with the call's context. It must
-	// be safe for concurrent use. A panic in it is the call's.
+	// be safe for concurrent use. If it panics, the call panics.
 	OnInject func(ctx context.Context, i Injection)
 }
 
@@ -58,7 +58,7 @@ type Fault struct {
 	// Hang doesn't make the call, and returns only when the context or the experiment ends.
 	Hang bool
 
-	// Panic, if not nil, is the value of a panic in place of the call.
+	// Panic, if not nil, is the value that the policy panics with instead of making the call.
 	Panic any
 }
 

@@ -24,8 +24,8 @@ type detachedCall struct {
 	timeout *Timeout
 
 	// state decides who owns the result: from running to finished (the goroutine, when the effector
-	// has ended) or to left (the caller, when it returns without the result). Whoever comes second
-	// sees what the first one did.
+	// has ended) or to left (the caller, when it returns without the result). The second one sees
+	// what the first one did.
 	state atomic.Uint32
 	done  chan struct{} // closed after state has become finished and the result is there
 }

@@ -263,7 +263,7 @@ func TestAbandonLosesNothingWhenEndMeetsLimit(t *testing.T) {
 func TestAbandonReturnsErrorForFailureAtLimit(t *testing.T) {
 	policy := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
 	for name, fn := range map[string]func(context.Context) (string, error){
-		"heeds its ctx": obedient,
+		"respects its context": obedient,
 		"by its own timer": func(ctx context.Context) (string, error) {
 			time.Sleep(time.Second)
 			return "", errDown

@@ -24,8 +24,8 @@ type Config struct {
 }
 
 // Validate reports all errors of c together, joined by [errors.Join]. Each names the field, its value,
-// and the allowed range. It returns nil if there is none. It is for configuration that comes from
-// outside.
+// and the allowed range. It returns nil if there is none. Use it for configuration that comes from
+// outside the program.
 func (c Config) Validate() error {
 	var errs []error
 	if c.Limit <= 0 {

@@ -38,7 +38,7 @@ type limitCtx struct {
 
 	// nested lists the limits inside this one that an end of its call must end: those armed while
 	// it wasn't, and those that list such a limit themselves. The list is linked by next, which
-	// belongs to whoever has locked the list of outer (see lock).
+	// belongs to the goroutine that has locked the list of outer (see lock).
 	nested atomic.Pointer[limitCtx]
 	next   *limitCtx
 
@@ -231,7 +231,7 @@ func (c *limitCtx) first() bool {
 
 // end ends the context together with its call, if it hasn't ended, and releases the timer. Without
 // an inner context, that is a cancellation, whether the deadline has passed or not: the clock isn't
-// read, and whoever asks afterwards may have come too late either way. It may be called repeatedly
+// read, and code that asks after that may have come too late either way. It may be called repeatedly
 // and concurrently: by the call and by the end of a call around it.
 func (c *limitCtx) end() {
 	// Whether an outer call has returned in the meantime doesn't matter: that is a cancellation too.

@@ -88,7 +88,7 @@ func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 			parent(errBoss)
 			synctest.Wait()
 		},
-		"the limit, which somebody sees, then call": func(ctx context.Context, _ context.CancelCauseFunc, cancel func()) {
+		"the limit, which is seen, then the call": func(ctx context.Context, _ context.CancelCauseFunc, cancel func()) {
 			time.Sleep(time.Second + 1)
 			ctx.Err()
 			cancel()
@@ -448,7 +448,7 @@ func TestContextEndAgreesWithChildren(t *testing.T) {
 						err, cause := inner.Err(), context.Cause(inner)
 						<-inner.Done()
 						if inner.Err() != err || context.Cause(inner) != cause {
-							return fmt.Errorf("told %v, %v, then %v, %v", err, cause, inner.Err(), context.Cause(inner))
+							return fmt.Errorf("got %v, %v, then %v, %v", err, cause, inner.Err(), context.Cause(inner))
 						}
 						return nil
 					})
@@ -458,7 +458,7 @@ func TestContextEndAgreesWithChildren(t *testing.T) {
 				return 0, nil
 			})
 			if ctx.Err() == nil {
-				t.Error("call ended, its ctx has not")
+				t.Error("the call has ended, but its context has not")
 			}
 			if err := group.Wait(); err != nil {
 				t.Error(err)

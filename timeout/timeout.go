@@ -10,10 +10,11 @@
 // context with the deadline, and the error states whether this limit passed ([*Error]) or the caller
 // ended the call. A call that succeeds late has succeeded.
 //
-// Nothing in Go can stop an effector that ignores its context. For such an effector,
-// [Config].Abandon returns at the limit, leaves the effector running, and refuses calls while too many
-// are left running; an effector that respects its context is better. Don't use a timeout where the
-// caller's own context.WithTimeout does the same: its deadline is respected as it is.
+// Nothing in Go can stop an effector that ignores its context. For such effectors, set
+// [Config].Abandon: a call then returns at the limit and leaves its effector running, and calls are
+// refused while too many effectors are left running. An effector that respects its context is better.
+// Don't use a timeout where the caller's own context.WithTimeout does the same: its deadline is
+// respected as it is.
 //
 // The context arms its timer only when something waits for it: Done, a child context,
 // context.AfterFunc. A call that never waits costs one allocation and one reading of the clock, about
@@ -70,7 +71,7 @@ func (t *Timeout) Name() string { return t.config.Load().Name }
 // Config returns the Config in use.
 func (t *Timeout) Config() Config { return *t.config.Load() }
 
-// SetConfig replaces the Config, for calls that begin afterwards: a call in progress keeps the Config
+// SetConfig replaces the Config for calls that begin after it: a call in progress keeps the Config
 // that it began with. The number of abandoned calls stays. If config is invalid, SetConfig changes
 // nothing and returns [Config.Validate]'s error. It is safe for concurrent use.
 func (t *Timeout) SetConfig(config Config) error {

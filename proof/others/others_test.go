@@ -100,7 +100,7 @@ func TestBreakerCountsCallsAtTransition_Resilience4j1432(t *testing.T) {
 }
 
 // A breaker stayed half-open forever if its probes didn't report. Calls that were ignored,
-// canceled, or lost took permits and never gave them back.
+// canceled, or lost took permits and never released them.
 func TestBreakerLeavesHalfOpenWithLostProbes_Resilience4j903_935(t *testing.T) {
 	ways := map[string]func(t *testing.T, b *breaker.Breaker){
 		"lost": func(t *testing.T, b *breaker.Breaker) {
@@ -164,7 +164,7 @@ func TestBreakerIgnoredErrorDecidesNoProbe_Polly311_SmallRye320(t *testing.T) {
 			}
 		}
 		if ignored.Calls() != 10 {
-			t.Errorf("got %d of 10 probes admitted: each must give its permit back", ignored.Calls())
+			t.Errorf("got %d of 10 probes admitted, want all: each must release its permit", ignored.Calls())
 		}
 	})
 }

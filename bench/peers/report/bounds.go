@@ -227,7 +227,7 @@ func findAll(r *results, bounds []bound, confidence float64) ([]finding, error) 
 	return findings, nil
 }
 
-// decide measures rows of the bounds, and others, until no bound is open any more or most rounds
+// decide measures rows of the bounds, and others, until no bound is open or most rounds
 // are done. The first look is after a number of rounds, each later one after twice as many. Only
 // the rows of open bounds are measured further.
 func decide(r *results, bounds []bound, others []row, first, most int, open func(finding) bool,
