@@ -161,7 +161,7 @@ func TestComposeCopiesList(t *testing.T) {
 	}
 }
 
-func TestPipelineLeavesCallersListUnchanged(t *testing.T) {
+func TestPipelineLeavesListUnchanged(t *testing.T) {
 	var log []string
 	a, b, c, spare := named(&log, "a"), named(&log, "b"), named(&log, "c"), named(&log, "spare")
 	inner := resilience.Pipeline{a, spare}[:1] // room for one more, which a careless append would overwrite
@@ -267,7 +267,8 @@ func TestEffectorReceivesInnermostContext(t *testing.T) {
 	})
 }
 
-// checked runs the function as a policy around an effector that counts its calls and returns the count.
+// checked runs the function as a policy around an effector that counts its calls and returns the
+// count.
 func checked(t *testing.T, outer resilience.Policy, policy func(ctx context.Context, next resilience.Next) error) (int, error) {
 	t.Helper()
 	var mu sync.Mutex
@@ -287,7 +288,7 @@ func wantStarts(t *testing.T, what string, n resilience.Next, want int) {
 	}
 }
 
-func TestStartsCountsStarts(t *testing.T) {
+func TestNextStartsCountsStarts(t *testing.T) {
 	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		wantStarts(t, "before", next, 0)
 		_ = next.Run(ctx)
@@ -298,7 +299,7 @@ func TestStartsCountsStarts(t *testing.T) {
 	})
 }
 
-func TestStartsCountsPanic(t *testing.T) {
+func TestNextStartsCountsPanic(t *testing.T) {
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = panicOf(func() { _ = next.Run(ctx) })
 		wantStarts(t, "after the panic", next, 1)
@@ -343,7 +344,7 @@ func TestForkStartsAddUp(t *testing.T) {
 	})
 }
 
-func TestAdoptTakesForksValue(t *testing.T) {
+func TestAdoptTakesForkValue(t *testing.T) {
 	value, err := checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		first, second := next.Fork(), next.Fork()
 		_ = first.Run(ctx)
@@ -487,7 +488,7 @@ func TestAtMostOnceIsNotPassedByContext(t *testing.T) {
 	}
 }
 
-func TestNotMadeCountsOnlyOutermost(t *testing.T) {
+func TestNotMadeCountsOnlyAsOuterMark(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		err  error
@@ -584,7 +585,7 @@ func TestForkOfForkInheritsEarlierEffects(t *testing.T) {
 	})
 }
 
-func TestForkOfForkInheritsCallsEffects(t *testing.T) {
+func TestForkOfForkInheritsCallEffects(t *testing.T) {
 	var repeatable []bool
 	forks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
@@ -743,7 +744,7 @@ func (l *ledger) want(t *testing.T, dropped ...int) {
 	}
 }
 
-func TestDiscardKeepsCallersValue(t *testing.T) {
+func TestDiscardKeepsReturnedValue(t *testing.T) {
 	var l ledger
 	value, err := resilience.Do(t.Context(), resilience.Discard(l.drop), l.succeed)
 	if value != 1 || err != nil {
@@ -770,7 +771,7 @@ func TestDiscardDropsValueWithError(t *testing.T) {
 	l.want(t, 1)
 }
 
-func TestDiscardDropsValueWithPolicysError(t *testing.T) {
+func TestDiscardDropsValueWithPolicyError(t *testing.T) {
 	fail := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		return errDown
@@ -931,8 +932,8 @@ func TestDiscardDropsForkThatOutlivesCall(t *testing.T) {
 	}
 }
 
-// A fork that starts an inner Discard policy just when its caller leaves shares no unguarded state with the
-// caller, as the race detector verifies.
+// A fork that starts an inner Discard policy just when its caller leaves shares no unguarded state
+// with the caller, as the race detector verifies.
 func TestDiscardStartsInForkWhileCallEnds(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
@@ -952,7 +953,8 @@ func TestDiscardStartsInForkWhileCallEnds(t *testing.T) {
 	}
 }
 
-// Under an outermost Discard, even a policy that forgets to discard its abandoned fork leaks nothing.
+// Under an outermost Discard, even a policy that forgets to discard its abandoned fork leaks
+// nothing.
 func TestDiscardDropsForgottenFork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l ledger
@@ -1220,7 +1222,8 @@ func TestDiscardHoldsForkAfterInnerDiscardEnded(t *testing.T) {
 	l.want(t, 1)
 }
 
-// Each value is returned or dropped once, in whatever order values are made, replaced, adopted, and given up.
+// Each value is returned or dropped once, in whatever order values are made, replaced, adopted, and
+// given up.
 func TestDiscardDropsOrReturnsEachValueOnce(t *testing.T) {
 	left := func(wg *sync.WaitGroup) resilience.Policy {
 		return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {

@@ -208,7 +208,7 @@ func panicOf(f func()) (value any) {
 	return nil
 }
 
-func TestComposePanicsNamingTheMistake(t *testing.T) {
+func TestComposePanicNamesMistake(t *testing.T) {
 	ctx := t.Context()
 	var none resilience.Effector[int]
 	var nilPointer *pointerPolicy
@@ -299,7 +299,8 @@ func TestComposePassesGoexit(t *testing.T) {
 	}
 }
 
-// TestPipelineRunsWithoutCall: a pipeline outside a call needs no Next if its policies make no call.
+// TestPipelineRunsWithoutCall: a pipeline outside a call needs no Next if its policies make no
+// call.
 func TestPipelineRunsWithoutCall(t *testing.T) {
 	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
 	if err := (resilience.Pipeline{pass, refuse}).Run(t.Context(), resilience.Next{}); err != resilience.ErrRefused {

@@ -296,7 +296,8 @@ func TestChaosLimitsActiveFaults(t *testing.T) {
 	})
 }
 
-// TestChaosEndsFaultsWithExperiment: hangs end with ErrInjected, delayed calls continue without a fault.
+// TestChaosEndsFaultsWithExperiment: hangs end with ErrInjected, delayed calls continue without a
+// fault.
 func TestChaosEndsFaultsWithExperiment(t *testing.T) {
 	for name, end := range map[string]func(c *chaos.Chaos){
 		"Stop": (*chaos.Chaos).Stop,

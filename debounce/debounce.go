@@ -212,8 +212,8 @@ func (l *last[T]) runIfDue(b *burst[T]) {
 	close(b.begun)
 }
 
-// leave removes a caller from the burst, and gives up the burst if it was the last caller. It returns
-// false if the run has begun already.
+// leave removes a caller from the burst, and gives up the burst if it was the last caller. It
+// returns false if the run has begun already.
 func (l *last[T]) leave(b *burst[T]) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -95,7 +95,7 @@ func TestFirstSharesErrors(t *testing.T) {
 	})
 }
 
-func TestFirstKeepsResultForAtMostMost(t *testing.T) {
+func TestFirstKeepsResultNoLongerThanMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		var at []time.Duration
@@ -111,7 +111,7 @@ func TestFirstKeepsResultForAtMostMost(t *testing.T) {
 	})
 }
 
-func TestFirstRunOutlivesItsFirstCaller(t *testing.T) {
+func TestFirstRunOutlivesFirstCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.First(e, time.Second, 0)
@@ -173,7 +173,7 @@ func TestLastRunsOnceAfterBurst(t *testing.T) {
 	})
 }
 
-func TestLastWaitsForAtMostMost(t *testing.T) {
+func TestLastWaitsNoLongerThanMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		var at []time.Duration
@@ -270,7 +270,7 @@ func TestDebouncePanicAndGoexitReachEveryCaller(t *testing.T) {
 }
 
 // The burst ends with its run.
-func TestFirstWithoutQuietSharesOnlyTheRun(t *testing.T) {
+func TestFirstWithoutQuietSharesOnlyRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.First(e, 0, 0), 0, 999*time.Millisecond, 1001*time.Millisecond)

@@ -62,7 +62,7 @@ func TestCallsShareNoEarlierResult(t *testing.T) {
 }
 
 // The run ends with the last caller.
-func TestCallsRunHasFirstCallersValuesAndNoDeadline(t *testing.T) {
+func TestCallsRunHasFirstCallerValuesAndNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		calls := share.Calls(func(ctx context.Context) (string, error) {
@@ -375,7 +375,7 @@ func TestGroupKeepsOneValuePerKey(t *testing.T) {
 
 // The waiting callers receive the run's result, which isn't kept, and the next caller starts
 // another run.
-func TestForgetDuringRun(t *testing.T) {
+func TestForgetDuringRunKeepsNoResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		g := share.NewGroup(share.Config{Fresh: time.Hour}, func(context.Context, string) (int32, error) {
@@ -557,7 +557,7 @@ func TestCallsEndedContextStartsNothing(t *testing.T) {
 	})
 }
 
-func TestConfigErrorsPanic(t *testing.T) {
+func TestShareArgumentErrorsPanic(t *testing.T) {
 	one := resiliencetest.FailFirst[int](0).Do
 	for want, mistake := range map[string]func(){
 		"share: Calls: e is nil, must be a function":     func() { share.Calls[int](nil) },

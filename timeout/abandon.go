@@ -8,9 +8,10 @@ import (
 	"github.com/effector-go/resilience/internal/detached"
 )
 
-// leftBehind counts the effectors that run although their callers have left. The caller adds one after
-// it has left, and the effector's goroutine subtracts one when it ends, which may happen first. So the
-// count may be one too low for a moment, but it includes the call from when the call returns.
+// leftBehind counts the effectors that run although their callers have left. The caller adds one
+// after it has left, and the effector's goroutine subtracts one when it ends, which may happen
+// first. So the count may be one too low for a moment, but it includes the call from when the call
+// returns.
 type leftBehind struct{ n atomic.Int64 }
 
 func (l *leftBehind) load() int { return int(max(0, l.n.Load())) }

@@ -19,10 +19,10 @@
 // killed if a test fails, panics, or exceeds ten times its usual time. A mutant that doesn't
 // compile isn't counted.
 //
-// A survivor is either equivalent, so that no test can notice it, or shows that a test is missing. The file
-// survivors.tsv explains each. The exit status is 1 if a mutant survives without an explanation, if
-// one is killed although it is explained to be equivalent, or if an explanation or a manual fault
-// doesn't fit the code any more. It is 2 for wrong flags.
+// A survivor is either equivalent, so that no test can notice it, or shows that a test is missing.
+// The file survivors.tsv explains each. The exit status is 1 if a mutant survives without an
+// explanation, if one is killed although it is explained to be equivalent, or if an explanation or
+// a manual fault doesn't fit the code any more. It is 2 for wrong flags.
 //
 // To save builds, the mutants of a package are compiled into one program. Each mutated function
 // begins with a switch over a variable, which the environment sets, with a copy of the body for

@@ -5,8 +5,8 @@
 //
 //	PROOF_TIMES=100 go test ./proof/...
 //
-// For one package, use the flags of rapid: go test ./proof/retry -rapid.checks=1000000. With -short,
-// the number is a fifth.
+// For one package, use the flags of rapid: go test ./proof/retry -rapid.checks=1000000. With
+// -short, the number is a fifth.
 package cases
 
 import (
@@ -23,12 +23,12 @@ import (
 // finds little in them.
 const underRace = 4
 
-// Main runs the tests of a package, with the given number of cases for each property and of steps for
-// each case; if steps is 0, rapid's default applies. The package's TestMain must call it. It doesn't
-// return.
+// Main runs the tests of a package, with the given number of cases for each property and of steps
+// for each case; if steps is 0, rapid's default applies. The package's TestMain must call it. It
+// doesn't return.
 //
-// A failing case is printed but not saved to a file: tests that fail because of mutants would fill the
-// tree with such files.
+// A failing case is printed but not saved to a file: tests that fail because of mutants would fill
+// the tree with such files.
 func Main(m *testing.M, checks, steps int) {
 	times, err := strconv.Atoi(cmp.Or(os.Getenv("PROOF_TIMES"), "1"))
 	if err != nil || times < 1 {
@@ -59,8 +59,8 @@ func Main(m *testing.M, checks, steps int) {
 
 var reduced bool // the number of cases was divided by underRace
 
-// Racing returns the number of cases for tests whose goroutines race: under the race detector, half as
-// many as without it.
+// Racing returns the number of cases for tests whose goroutines race: under the race detector, half
+// as many as without it.
 func Racing() int {
 	checks, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
 	if err != nil {
