@@ -11,7 +11,7 @@
 //	)
 //	user, err := getUser(ctx)
 //
-// Each policy is a package of its own: breaker, retry, timeout, and budget; for more specialized
+// Each policy has its own package: breaker, retry, timeout, and budget; for more specialized
 // needs hedge, bulkhead, adaptive, ratelimit, throttle, and shed. Packages share and debounce serve
 // many callers with one value, resiliencehttp puts policies around net/http, and resiliencetest and
 // chaos help to test pipelines. The usual order, outermost first, is the one above: a timeout for

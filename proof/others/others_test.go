@@ -170,7 +170,7 @@ func TestBreakerIgnoredErrorDecidesNoProbe_Polly311_SmallRye320(t *testing.T) {
 }
 
 // A retry around a breaker continued against the open breaker, as if the refusal were another
-// failure of the dependency. It used up its attempts immediately, or waited in vain.
+// failure of the dependency. It used up its attempts immediately, or waited for nothing.
 func TestRetryStopsAtOpenBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1})
