@@ -88,7 +88,7 @@ func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 			parent(errBoss)
 			synctest.Wait()
 		},
-		"the limit, which is seen, then the call": func(ctx context.Context, _ context.CancelCauseFunc, cancel func()) {
+		"the limit, which something sees, then the call": func(ctx context.Context, _ context.CancelCauseFunc, cancel func()) {
 			time.Sleep(time.Second + 1)
 			ctx.Err()
 			cancel()
@@ -187,11 +187,11 @@ func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 			a := stopFirst()
 			end()
 			synctest.Wait()
-			told := "did not run"
+			reports := "did not run"
 			if len(runs) > 0 {
-				told = <-runs
+				reports = <-runs
 			}
-			return []any{a, stopped, told, stop(), len(runs)}
+			return []any{a, stopped, reports, stop(), len(runs)}
 		},
 		"AfterFunc after": func(ctx context.Context, end func()) []any {
 			end()
@@ -206,24 +206,24 @@ func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 			return []any{text(ctx), text(child)}
 		},
 	}
-	for promise, tell := range promises {
+	for promise, report := range promises {
 		for ending, end := range ends {
 			t.Run(promise+"/ended by "+ending, func(t *testing.T) {
-				var told [2][]any
+				var reports [2][]any
 				for i, by := range limitedBy {
 					synctest.Test(t, func(t *testing.T) {
 						parent, cancelParent := context.WithCancelCause(context.WithValue(context.Background(), key{}, "parent's"))
 						defer cancelParent(nil)
 						ctx, cancel := by.make(parent)
 						ended := false
-						told[i] = tell(ctx, func() { end(ctx, cancelParent, func() { cancel(); ended = true }) })
+						reports[i] = report(ctx, func() { end(ctx, cancelParent, func() { cancel(); ended = true }) })
 						if !ended {
 							cancel()
 						}
 					})
 				}
-				if !reflect.DeepEqual(told[0], told[1]) {
-					t.Errorf("%s:\n\t%v\n%s:\n\t%v", limitedBy[0].name, told[0], limitedBy[1].name, told[1])
+				if !reflect.DeepEqual(reports[0], reports[1]) {
+					t.Errorf("%s:\n\t%v\n%s:\n\t%v", limitedBy[0].name, reports[0], limitedBy[1].name, reports[1])
 				}
 			})
 		}
