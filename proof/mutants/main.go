@@ -30,9 +30,9 @@
 // this program because of the switches, such as those that count allocations, run again for each
 // survivor, with only its fault compiled.
 //
-// Why no existing tool: gremlins v0.6.0 (github.com/go-gremlins/gremlins), the best kept, builds
-// one program for each mutant, runs either the package's tests or all of one module's, and can't
-// sample or list equivalent mutants.
+// Why no existing tool: gremlins v0.6.0 (github.com/go-gremlins/gremlins), the best maintained,
+// builds one program for each mutant, runs either the package's tests or all of one module's, and
+// can't sample or list equivalent mutants.
 package main
 
 import (
