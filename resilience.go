@@ -180,7 +180,7 @@ var ErrRefused = errors.New("resilience: refused")
 // marked one, for example with fmt.Errorf, is not marked. So wrap first and mark last.
 func NotFailure(err error) error { return mark.New(mark.NotFailure, err) }
 
-// Contention marks an error of a call that another call got in the way of: a serialization failure,
+// Contention marks the error of a call that lost to a concurrent one: a serialization failure,
 // a deadlock, a lost optimistic lock. Breaker, shed, and adaptive count the call as a success;
 // retry and hedge try again. [NotFailure] describes how marks combine.
 //
