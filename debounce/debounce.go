@@ -128,7 +128,7 @@ func (f *first[T]) over(now int64) bool {
 		return true // given up: every caller has left
 	}
 	last := max(f.came, ended)
-	// now is before last if the clock went back, which happens when an effector of a package is
+	// now is before last if the clock went back, which happens when a package-level effector is
 	// used in a synctest bubble.
 	return now < last || time.Duration(now-last) >= f.quiet || f.most > 0 && time.Duration(now-ended) >= f.most
 }

@@ -269,7 +269,7 @@ func TestDebouncePanicAndGoexitReachEveryCaller(t *testing.T) {
 	}
 }
 
-// The burst ends with its run.
+// Without quiet, the burst ends with its run.
 func TestFirstWithoutQuietSharesOnlyRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
@@ -281,7 +281,7 @@ func TestFirstWithoutQuietSharesOnlyRun(t *testing.T) {
 	})
 }
 
-// A burst consists of the calls of one instant.
+// Without quiet, a burst consists of the calls of one instant.
 func TestLastWithoutQuietRunsImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
@@ -358,7 +358,7 @@ func TestLastStartsNewBurstAfterAbandonedOne(t *testing.T) {
 	})
 }
 
-// An effector of a package is used outside a bubble and then inside one, decades earlier.
+// A package-level effector is used outside a bubble and then inside one, decades earlier.
 func TestFirstClockGoingBackEndsBurst(t *testing.T) {
 	counted := resiliencetest.FailFirst[int](0)
 	call := debounce.First(counted.Do, time.Hour, 0)
@@ -422,7 +422,7 @@ func TestDebounceEndedContextStartsNothing(t *testing.T) {
 	})
 }
 
-// Such a call neither delays the run nor provides its values.
+// A call whose context has ended neither delays the run nor provides its values.
 func TestLastEndedContextIsNotPartOfBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dead, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "dead"))
@@ -434,7 +434,7 @@ func TestLastEndedContextIsNotPartOfBurst(t *testing.T) {
 	})
 }
 
-// The context ends in the instant in which the run begins; either may come first.
+// The context ends at the instant when the run begins; either may come first.
 func TestLastCancelsRunOfCallerLeavingAtStart(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
@@ -470,7 +470,7 @@ func TestDebounceArgumentErrorsPanic(t *testing.T) {
 	}
 }
 
-// An effector of a package is used in the bubbles of two tests, which begin at the same instant.
+// A package-level effector is used in the bubbles of two tests, which begin at the same instant.
 func TestFirstBurstContinuesInAnotherBubble(t *testing.T) {
 	runs := 0
 	first := debounce.First(func(context.Context) (int, error) { runs++; return runs, nil }, time.Second, 0)

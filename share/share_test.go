@@ -205,7 +205,7 @@ func TestStaleKeepsGoodValue(t *testing.T) {
 	})
 }
 
-// Neither is a panic taken for a value.
+// A panic is never replaced by a kept value.
 func TestStaleNeverHidesPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
@@ -252,7 +252,7 @@ func TestStaleSharesRefresh(t *testing.T) {
 	})
 }
 
-// Such a value may come late, and must not replace one that came since.
+// The value of an abandoned run may come late, and must not replace a newer one.
 func TestStaleKeepsNoValueOfAbandonedRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
@@ -316,7 +316,7 @@ func TestCallsReturnCauseToLeavingCaller(t *testing.T) {
 	})
 }
 
-// An effector of a package is used outside a bubble and then inside one, decades earlier.
+// A package-level effector is used outside a bubble and then inside one, decades earlier.
 func TestStaleDropsValueWhenClockGoesBack(t *testing.T) {
 	counted := resiliencetest.FailFirst[int](0)
 	stale := share.Stale(counted.Do, time.Hour, time.Hour)
@@ -468,7 +468,7 @@ func TestGroupEndedContextEvictsNoKey(t *testing.T) {
 	}
 }
 
-// After that, the key isn't in use any more.
+// After the panic, the key isn't in use anymore.
 func TestGroupPanicReachesEveryCaller(t *testing.T) {
 	g := share.NewGroup(share.Config{Fresh: time.Hour}, func(context.Context, string) (int, error) { panic("boom") })
 	for range 2 {
