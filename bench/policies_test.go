@@ -192,6 +192,40 @@ func BenchmarkBreaker(b *testing.B) {
 	}
 }
 
+// BenchmarkChangedBreaker measures a call through a breaker after SetConfig, which must cost the same
+// as before; SetConfig itself; and calls in a slow start, of which the breaker admits a tenth.
+func BenchmarkChangedBreaker(b *testing.B) {
+	for _, rule := range breakerRules {
+		changed := func(b *testing.B) *breaker.Breaker {
+			brk := breaker.New(rule.c)
+			if err := brk.SetConfig(brk.Config()); err != nil {
+				b.Fatal(err)
+			}
+			return brk
+		}
+		b.Run("call=success/rule="+rule.name, func(b *testing.B) { doBreaker(b, changed(b), always(succeed)) })
+		b.Run("call=set-config/rule="+rule.name, func(b *testing.B) {
+			brk := changed(b)
+			c := brk.Config()
+			b.ReportAllocs()
+			for b.Loop() {
+				brk.SetConfig(c)
+			}
+		})
+		b.Run("call=slow-start/rule="+rule.name, func(b *testing.B) {
+			c := rule.c
+			c.SlowStart = 100 * time.Hour
+			brk := breaker.New(c)
+			brk.HalfOpen()
+			breaker.Do(ctx, brk, succeed) // the probe
+			if _, err := brk.Acquire(ctx); err != nil {
+				b.Fatal(err)
+			}
+			doBreaker(b, brk, always(succeed))
+		})
+	}
+}
+
 // BenchmarkSnapshotUnderLoad measures a Snapshot while a goroutine on each other processor makes
 // calls through the breaker.
 func BenchmarkSnapshotUnderLoad(b *testing.B) {

@@ -1034,6 +1034,7 @@ func TestConfigValidateNamesFieldValueAndRange(t *testing.T) {
 		"ProbeSuccesses is -1, must be":                               {ProbeSuccesses: -1},
 		"ProbeFailures is -1, must be":                                {ProbeFailures: -1},
 		"breaker payments: ProbeTimeout is -1ns, must be positive":    {Name: "payments", ProbeTimeout: -1},
+		"SlowStart is -1ns, must be positive, or 0 for none":          {SlowStart: -1},
 		"Jitter is 2, must be 0 to 1\nbreaker: Probes is -1, must be": {Jitter: 2, Probes: -1},
 	} {
 		err := c.Validate()
@@ -1056,17 +1057,18 @@ func TestConfigValidateNamesFieldValueAndRange(t *testing.T) {
 }
 
 func FuzzConfig(f *testing.F) {
-	f.Add(5, 0, 0, 0, 0.0, 0.0, int64(0), int64(0), 0, int64(0), int64(0), 0.0, 0, 0, 0, int64(0))
-	f.Add(0, 1, 3, 10, 0.5, 0.5, int64(time.Second), int64(time.Second), 3, int64(1), int64(math.MaxInt64), 1.0, 2, 3, 2, int64(1))
-	f.Add(1, 0, 0, 0, math.SmallestNonzeroFloat64, 1.0, int64(math.MaxInt64), int64(math.MaxInt64), 1, int64(math.MaxInt64), int64(0), 1.0, 1, 1, 1, int64(math.MaxInt64))
-	f.Add(-1, -1, -1, -1, math.NaN(), math.Inf(1), int64(-1), int64(-1), -1, int64(-1), int64(-1), -1.0, -1, -1, -1, int64(-1))
+	f.Add(5, 0, 0, 0, 0.0, 0.0, int64(0), int64(0), 0, int64(0), int64(0), 0.0, 0, 0, 0, int64(0), int64(0))
+	f.Add(0, 1, 3, 10, 0.5, 0.5, int64(time.Second), int64(time.Second), 3, int64(1), int64(math.MaxInt64), 1.0, 2, 3, 2, int64(1), int64(time.Second))
+	f.Add(1, 0, 0, 0, math.SmallestNonzeroFloat64, 1.0, int64(math.MaxInt64), int64(math.MaxInt64), 1, int64(math.MaxInt64), int64(0), 1.0, 1, 1, 1, int64(math.MaxInt64), int64(math.MaxInt64))
+	f.Add(-1, -1, -1, -1, math.NaN(), math.Inf(1), int64(-1), int64(-1), -1, int64(-1), int64(-1), -1.0, -1, -1, -1, int64(-1), int64(-1))
 	f.Fuzz(func(t *testing.T, consecutive, leaky, failures, lastCalls int, failureRate, slowRate float64, slowCall, window int64,
-		minCalls int, openFor, maxOpenFor int64, jitter float64, probes, successes, probeFailures int, probeTimeout int64) {
+		minCalls int, openFor, maxOpenFor int64, jitter float64, probes, successes, probeFailures int, probeTimeout, slowStart int64) {
 		c := breaker.Config{
 			Consecutive: consecutive, Leaky: leaky, Failures: failures, LastCalls: lastCalls, FailureRate: failureRate,
 			SlowRate: slowRate, SlowCall: time.Duration(slowCall), Window: time.Duration(window), MinCalls: minCalls,
 			OpenFor: time.Duration(openFor), MaxOpenFor: time.Duration(maxOpenFor), Jitter: jitter,
 			Probes: probes, ProbeSuccesses: successes, ProbeFailures: probeFailures, ProbeTimeout: time.Duration(probeTimeout),
+			SlowStart: time.Duration(slowStart),
 		}
 		if c.Validate() != nil {
 			return
@@ -1086,6 +1088,11 @@ func FuzzConfig(f *testing.F) {
 				}
 				if i == 40 {
 					b.HalfOpen()
+				}
+				if i%20 == 7 {
+					if err := b.SetConfig(b.Config()); err != nil {
+						t.Fatalf("got %v for the Config in use", err)
+					}
 				}
 			}
 		})

@@ -62,8 +62,8 @@ type Config struct {
 	// Probes is the number of probes that may run concurrently while half-open. At least 1; default
 	// 1.
 	Probes int
-	// ProbeSuccesses is the number of successful probes that closes the breaker. At least Probes;
-	// default Probes.
+	// ProbeSuccesses is the number of successful probes that closes the breaker, or begins its slow
+	// start. At least Probes; default Probes.
 	ProbeSuccesses int
 	// ProbeFailures is the number of failed probes that opens the breaker again. At least 1;
 	// default 1.
@@ -71,13 +71,21 @@ type Config struct {
 	// ProbeTimeout is the time after which a probe that hasn't finished counts as failed. With
 	// SlowRate, it is the shorter of ProbeTimeout and SlowCall. Above 0; default 1 min.
 	ProbeTimeout time.Duration
+	// SlowStart is the time for which the breaker stays half-open after the probes have succeeded.
+	// It admits a growing share of the calls: elapsed time / SlowStart, at least a tenth. While
+	// fewer than Probes calls run, it admits a call whatever the share. It opens again by the rules
+	// of a closed breaker, counted from the beginning of the slow start. Otherwise it closes at the
+	// end of this time. Above 0; default 0: the successful probes close the breaker.
+	SlowStart time.Duration
 
 	// DryRun makes the breaker count calls, change state, and report transitions, but never refuse
 	// a call, even when forced open. Use it to try a Config in production.
 	DryRun bool
 	// Classify decides, from the caller's context and the call's error, whether a finished call
-	// counts as Success, Failure, or Ignored. It is not called for panics, or for calls that an
-	// inner policy refused. Default [DefaultClassify].
+	// counts as Success, Failure, or Ignored. It decides alone, also about errors that are marked as
+	// [resilience.NotFailure] or [resilience.Contention]. It is not called for panics, for errors
+	// that are marked as [resilience.CallerFault], or for calls that an inner policy refused.
+	// Default [DefaultClassify].
 	Classify func(ctx context.Context, err error) Outcome
 	// OnStateChange is called once for every transition, in order, never concurrently, and never
 	// with a lock held. It runs on the goroutine that made the transition (a timer's goroutine at
@@ -142,10 +150,11 @@ func (c Config) Validate() error {
 	}
 	atLeastZero("ProbeFailures", c.ProbeFailures)
 	positive("ProbeTimeout", c.ProbeTimeout)
+	mistake(c.SlowStart >= 0, "SlowStart", c.SlowStart, "positive, or 0 for none")
 	return errors.Join(mistakes...)
 }
 
-// withDefaults returns c with the defaults of all zero fields.
+// withDefaults returns c with the defaults of all zero fields, except functions.
 func (c Config) withDefaults() Config {
 	if c.Consecutive == 0 && c.Leaky == 0 && c.Failures == 0 && c.FailureRate == 0 && c.SlowRate == 0 {
 		c.Consecutive = 5
@@ -158,9 +167,6 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.ProbeSuccesses, c.Probes)
 	orDefault(&c.ProbeFailures, 1)
 	orDefault(&c.ProbeTimeout, time.Minute)
-	if c.Classify == nil {
-		c.Classify = DefaultClassify
-	}
 	return c
 }
 
@@ -195,7 +201,8 @@ const (
 	Ignored = Outcome(outcome.Ignored) // neither; a probe gives its permit back
 )
 
-const canceled Outcome = -1 // by Permit.Cancel: like Ignored, and never slow
+// canceled is the outcome of a call that counts as never made: like Ignored, and never slow.
+const canceled Outcome = -1
 
 // String returns "success", "failure", or "ignored".
 func (o Outcome) String() string {
@@ -210,7 +217,16 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", int(o))
 }
 
-// DefaultClassify is used if a Config has no Classify. A nil error is a success. Any error is
-// ignored if the caller's ctx.Err() is [context.Canceled]: the caller has gone away, and drivers
-// return all sorts of errors then. Every other error is a failure, including an expired deadline.
+// MarshalText returns the text of String.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// DefaultClassify is used if a Config has no Classify:
+//
+//   - A nil error is a success, and so is an error that is marked as [resilience.NotFailure] or
+//     [resilience.Contention], even if the caller has gone away.
+//   - An error that is marked as [resilience.CallerFault] is ignored. (A breaker doesn't call
+//     Classify with it.)
+//   - Any other error is ignored if the caller's ctx.Err() is [context.Canceled]: the caller has
+//     gone away, and drivers return all sorts of errors then.
+//   - Every other error is a failure, including an expired deadline.
 func DefaultClassify(ctx context.Context, err error) Outcome { return Outcome(outcome.Of(ctx, err)) }

@@ -14,19 +14,23 @@ import (
 var ErrOpen = errors.New("breaker: open")
 
 // OpenError is returned for a call that a breaker refused. It matches [ErrOpen] and
-// [resilience.ErrRefused]. All refusals of one phase share one value, so don't modify it.
+// [resilience.ErrRefused]. Refusals share one value, so don't modify it.
 type OpenError struct {
 	Name  string // the breaker's name
 	State State  // Open, HalfOpen or ForcedOpen
 
-	until int64 // when the open time ends, by package clock; 0 if unknown
+	until     int64 // when the open time ends, by package clock; 0 if unknown
+	slowStart bool
 }
 
 // Error returns a text like "breaker payments: open, retry in 4.2s", or, for a half-open breaker,
-// "breaker payments: half-open, probing".
+// "breaker payments: half-open, probing" or "breaker payments: half-open, slow start".
 func (e *OpenError) Error() string {
 	text := title(e.Name) + ": " + e.State.String()
-	if e.State == HalfOpen {
+	switch {
+	case e.slowStart:
+		return text + ", slow start"
+	case e.State == HalfOpen:
 		return text + ", probing"
 	}
 	if left := e.RetryAfter(); left > 0 {
@@ -40,7 +44,9 @@ func (e *OpenError) Is(target error) bool {
 	return target == ErrOpen || target == resilience.ErrRefused
 }
 
-// RetryAfter returns how long the breaker will stay open from now on, or 0 if that is unknown.
+// RetryAfter returns how long the breaker will stay open from now on, or 0 if that is unknown. A
+// caller that sleeps for exactly this time is not refused by the open breaker. It is unknown if the
+// breaker is forced open or half-open, also in a slow start: any later call may be admitted.
 func (e *OpenError) RetryAfter() time.Duration {
 	if e.until == 0 {
 		return 0

@@ -12,7 +12,7 @@ type State int
 const (
 	Closed     State = iota // calls are admitted and counted
 	Open                    // calls are refused until the open time ends
-	HalfOpen                // some calls are admitted as probes, others are refused
+	HalfOpen                // some calls are admitted, as probes or in a slow start; others are refused
 	ForcedOpen              // set manually: calls are refused
 	Disabled                // set manually: calls are admitted and not counted
 )
@@ -34,13 +34,17 @@ func (s State) String() string {
 	return fmt.Sprintf("State(%d)", int(s))
 }
 
+// MarshalText returns the text of String.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // A Transition is a change of state. OnStateChange is called with it.
 type Transition struct {
 	Name     string
 	From, To State
 	At       time.Time
 	Cause    string   // why, for people, such as "5 failures in a row"
-	Snapshot Snapshot // of the phase that ended
+	Snapshot Snapshot // of the state that ended
+	Err      error    // of the call that caused it; nil if no call did, or if that call returned no error
 }
 
 // String returns a text like "breaker payments: closed to open: 5 failures in a row".
@@ -57,7 +61,7 @@ type Snapshot struct {
 	Until time.Time // when an open breaker becomes half-open; otherwise zero
 
 	// Calls is the number of calls that ended in Window or are among LastCalls, without ignored
-	// ones; if half-open, the number of probes that ended.
+	// ones; while half-open and before a slow start, the number of probes that ended.
 	Calls    int
 	Failures int // how many of Calls failed
 
@@ -65,8 +69,8 @@ type Snapshot struct {
 	// those still running.
 	Slow int
 
-	// Running is the number of calls that the phase admitted and that haven't ended. It is counted
-	// with SlowRate, or if half-open.
+	// Running is the number of calls that were admitted in this state and haven't ended. It is
+	// counted with SlowRate, or if half-open.
 	Running     int
 	Consecutive int // failures in a row; with the rule Consecutive
 	Leak        int // failures minus successes; with the rule Leaky
@@ -74,6 +78,16 @@ type Snapshot struct {
 	// Openings is the number of consecutive openings, which determines the open time. It is 0 again
 	// once the breaker has been closed for longer than the last open time.
 	Openings int
+
+	// Share is the share of the calls that are admitted now, if half-open in a slow start;
+	// otherwise 0.
+	Share float64
+}
+
+// An event is a transition that has not been delivered yet.
+type event struct {
+	Transition
+	hook func(Transition) // OnStateChange at the time of the transition
 }
 
 // deliver calls OnStateChange with the queued events, unless another goroutine is doing so: that
@@ -103,18 +117,18 @@ func (b *Breaker) deliverAll() {
 			done = true
 			return
 		}
-		b.cfg.OnStateChange(event)
+		event.hook(event.Transition)
 	}
 }
 
-func (b *Breaker) nextEvent() (event Transition, ok bool) {
+func (b *Breaker) nextEvent() (next event, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.events) == 0 {
 		b.events, b.delivering = nil, false
-		return Transition{}, false
+		return event{}, false
 	}
-	event = b.events[0]
+	next = b.events[0]
 	b.events = b.events[1:]
-	return event, true
+	return next, true
 }

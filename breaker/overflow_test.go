@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,8 +74,11 @@ func TestBreakerOpensOnceAtLargestCount(t *testing.T) {
 		opened := 0
 		c.OnStateChange = func(Transition) { opened++ }
 		b := New(c)
-		b.phase.Load().streak.Store(math.MaxInt64 - 5)
-		b.phase.Load().leak.Store(math.MaxInt64 - 5)
+		for _, n := range []*atomic.Int64{b.phase.Load().streak, b.phase.Load().leak} {
+			if n != nil {
+				n.Store(math.MaxInt64 - 5)
+			}
+		}
 		permits := make([]Permit, 20)
 		for i := range permits {
 			permits[i], _ = b.Acquire(context.Background())
@@ -277,7 +281,7 @@ func TestLastCallsForgetAfterAnyNumberOfCalls(t *testing.T) {
 
 func TestLastCallsSurviveNumberWraparoundUnderRace(t *testing.T) {
 	const size, callers, each = 64, 8, 2000
-	l := newLastCalls(size, size+1)
+	l := newLastCalls(size)
 	before := uint64(numberMask - callers*each/2)
 	l.word.Store(before<<numberShift | filled)
 	for i := range uint64(size) {

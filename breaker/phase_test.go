@@ -2,7 +2,10 @@ package breaker
 
 import (
 	"context"
+	"math"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/effector-go/resilience/internal/clock"
 )
@@ -27,7 +30,7 @@ func TestBookProbeIgnoresEndedPhase(t *testing.T) {
 		p := b.phase.Load()
 		probe, _ := p.admitProbe()
 		b.ForceOpen()
-		p.bookProbe(probe, outcome, 0, clock.Now())
+		p.bookProbe(probe, outcome, nil, 0, clock.Now())
 		if s := b.State(); s != ForcedOpen {
 			t.Errorf("%v: got %v, want forced open", outcome, s)
 		}
@@ -43,5 +46,125 @@ func TestProbeAllocatesNoSecondTimer(t *testing.T) {
 		p.Cancel()
 	}); n > 2 {
 		t.Errorf("got %v allocations, want at most 2", n)
+	}
+}
+
+// Refusals read the clock in the last 50 ms of the open time, or in all of it if it is at most
+// 100 ms.
+func TestOpenPhaseReadsClockOnlyNearEnd(t *testing.T) {
+	for openFor, early := range map[time.Duration]time.Duration{
+		time.Millisecond: 0, 100 * time.Millisecond: 0, 100*time.Millisecond + 1: 50*time.Millisecond + 1,
+		5 * time.Second: 4950 * time.Millisecond, math.MaxInt64: 1000 * time.Hour,
+	} {
+		for _, changed := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				b := New(Config{Consecutive: 1, OpenFor: openFor})
+				countCalls(b, 1, errCounted)
+				want := func(refusesAll bool) {
+					t.Helper()
+					synctest.Wait()
+					if changed {
+						b.SetConfig(b.Config())
+					}
+					if p := b.phase.Load(); p.state != Open || p.refusesAll.Load() != refusesAll {
+						t.Errorf("open for %v: got %v, refusesAll %v, want open, %v", openFor, p.state, p.refusesAll.Load(), refusesAll)
+					}
+				}
+				if early == 0 {
+					want(false)
+					return
+				}
+				want(true)
+				time.Sleep(early - 1)
+				want(true)
+				if openFor < math.MaxInt64 {
+					time.Sleep(1)
+					want(false)
+					time.Sleep(openFor - early - 1)
+					want(false)
+				}
+			})
+		}
+	}
+	b := New(Config{})
+	b.ForceOpen()
+	b.SetConfig(b.Config())
+	if !b.phase.Load().refusesAll.Load() {
+		t.Error("forced open: refusals read the clock, want them not to")
+	}
+}
+
+// The timer of the breaker is lost, so only the call can make the transition.
+func TestFirstCallAfterOpenTimeBecomesProbe(t *testing.T) {
+	for name, call := range map[string]func(b *Breaker) error{
+		"Do": func(b *Breaker) error {
+			_, err := Do(context.Background(), b, func(context.Context) (int, error) { return 0, nil })
+			return err
+		},
+		"Acquire": func(b *Breaker) error {
+			permit, err := b.Acquire(context.Background())
+			permit.Done(nil)
+			return err
+		},
+	} {
+		var got []State
+		var b *Breaker
+		synctest.Test(t, func(t *testing.T) {
+			b = New(Config{Consecutive: 1, OpenFor: 100 * time.Millisecond, OnStateChange: func(tr Transition) { got = append(got, tr.To) }})
+			countCalls(b, 1, errCounted)
+			time.Sleep(100*time.Millisecond - 1)
+			if err := call(b); err == nil {
+				t.Errorf("%s: got no refusal before the end", name)
+			}
+		})
+		if err := call(b); err != nil || len(got) != 3 || got[1] != HalfOpen || got[2] != Closed {
+			t.Errorf("%s: got %v, %v, want a probe that closes", name, err, got)
+		}
+	}
+}
+
+// The timers of an open time must not change what follows it.
+func TestOpenTimeTimersIgnoreLaterStates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Consecutive: 1})
+		countCalls(b, 1, errCounted)
+		time.Sleep(time.Second)
+		b.ForceOpen()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if p := b.phase.Load(); p.state != ForcedOpen || !p.refusesAll.Load() {
+			t.Errorf("got %v, want forced open", p.state)
+		}
+		b.Reset()
+		countCalls(b, 1, errCounted)
+		time.Sleep(2 * time.Second)
+		b.Reset()
+		countCalls(b, 1, errCounted) // open for 3 s longer than the time before
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if p := b.phase.Load(); p.state != Open || !p.refusesAll.Load() {
+			t.Errorf("got %v, want open, without a clock for refusals", p.state)
+		}
+	})
+}
+
+// The path of a call depends on these.
+func TestSetConfigKeepsPathOfCall(t *testing.T) {
+	for want, c := range map[uint32]Config{
+		streakOnly: {}, windowOnly: {FailureRate: 1}, counts: {Leaky: 1}, anything: {Classify: DefaultClassify},
+	} {
+		b := New(c)
+		for range 3 {
+			if p := b.phase.Load(); !p.admitsAll || p.success.Load() != want {
+				t.Errorf("got admitsAll %v, success %d, want true, %d", p.admitsAll, p.success.Load(), want)
+			}
+			old := b.phase.Load()
+			if err := b.SetConfig(b.Config()); err != nil {
+				t.Fatal(err)
+			}
+			if old.success.Load() != anything {
+				t.Error("a call that runs meanwhile doesn't look for the new phase")
+			}
+		}
 	}
 }

@@ -22,11 +22,15 @@ import (
 //
 // A window starts with one stripe of such words. After enough compare-and-swaps have failed it gets
 // several stripes, and a call chooses one by its goroutine.
+//
+// A window judges its calls by one Config. If a breaker gets another one with the same Window and
+// SlowCall, a new window judges the same calls.
 type window struct {
 	c     *Config
 	began int64
 	width divisor // length of an epoch
 	fine  divisor // length of an epoch of running calls; 0 without SlowRate
+	*counted
 
 	// settled is 1 + the latest epoch in which the window was seen to hold MinCalls. Until that
 	// epoch ends the window only gains calls, so a fast success needn't be judged. The judging call
@@ -37,11 +41,14 @@ type window struct {
 	// judgment.
 	judged atomic.Int64
 
+	between func() // for tests: called between counting failures (or slow calls) and counting the others
+}
+
+// counted are the calls of a window. Every call writes them.
+type counted struct {
 	carried atomic.Int64 // running calls whose words were reused; all of them are slow
 	misses  atomic.Int32 // compare-and-swaps that failed because of another call
 	stripes atomic.Pointer[[]*stripe]
-
-	between func() // for tests: called between counting failures (or slow calls) and counting the others
 }
 
 const (
@@ -79,20 +86,28 @@ type stripe struct {
 	instant [buckets]atomic.Int64
 }
 
-// A mark is where a running call is noted.
-type mark struct {
-	start int64
-	word  *atomic.Uint64
+// An entry is where a running call is noted.
+type entry struct {
+	start int64          // of the call; 0 if unknown
+	word  *atomic.Uint64 // nil if the call isn't noted while it runs
 	epoch int64
 }
 
 func newWindow(c *Config, began int64) *window {
-	w := &window{c: c, began: began, width: divisorFor(c.Window, span)}
+	w := &window{c: c, began: began, width: divisorFor(c.Window, span), counted: new(counted)}
 	if c.SlowRate > 0 {
 		w.fine = divisorFor(c.SlowCall, fineSpan)
 	}
 	w.stripes.Store(&[]*stripe{{}})
 	return w
+}
+
+// with returns a window that judges w's calls by c, or nil if c counts other calls.
+func (w *window) with(c *Config) *window {
+	if w == nil || c.Window != w.c.Window || c.SlowCall != w.c.SlowCall {
+		return nil
+	}
+	return &window{c: c, began: w.began, width: w.width, fine: w.fine, counted: w.counted}
 }
 
 // A divisor is the length of an epoch, by which time is divided at every call, with its reciprocal.
@@ -197,7 +212,7 @@ func (w *window) stripe() *stripe {
 }
 
 // enter notes a call that begins now.
-func (w *window) enter(now int64) mark {
+func (w *window) enter(now int64) entry {
 	s := w.stripe()
 	epoch, old, noted := w.add(&s.running, now, w.fine)
 	i := uint64(epoch) % buckets
@@ -206,7 +221,7 @@ func (w *window) enter(now int64) mark {
 		w.carried.Add(int64(left)) // from an epoch long past
 	}
 	w.noteInstant(&s.instant[i], now, epoch, alone)
-	return mark{now, &s.running[i], epoch}
+	return entry{now, &s.running[i], epoch}
 }
 
 // noteInstant notes that a call was admitted now. alone means that the word held no other call at
@@ -230,33 +245,30 @@ func (w *window) noteInstant(instant *atomic.Int64, now, epoch int64, alone bool
 	}
 }
 
-// leave undoes enter.
-func (w *window) leave(m mark) {
-	if m.word == nil {
+// leave undoes enter, in the window that was entered.
+func (w *window) leave(e entry) {
+	if e.word == nil {
 		return
 	}
 	for {
-		old := m.word.Load()
-		if age(m.epoch, old) != 0 {
+		old := e.word.Load()
+		if age(e.epoch, old) != 0 {
 			w.carried.Add(-1) // the word was reused, so the call is in carried
 			return
 		}
-		if m.word.CompareAndSwap(old, old-1) {
+		if e.word.CompareAndSwap(old, old-1) {
 			return
 		}
 	}
 }
 
-// book counts a call that ended now. It returns why the breaker must open, or "". It calls leave
-// first, so that no call counts twice.
-func (w *window) book(m mark, outcome Outcome) (cause string) {
+// book counts a call that ended now. It returns why the breaker must open, or "". The call must have
+// left before, so that it doesn't count twice.
+func (w *window) book(e entry, outcome Outcome) (cause string) {
 	now := clock.Now()
 	class := fastSuccess
-	if m.word != nil {
-		w.leave(m)
-		if time.Duration(now-m.start) >= w.c.SlowCall {
-			class = slowSuccess
-		}
+	if e.start != 0 && w.c.SlowRate > 0 && time.Duration(now-e.start) >= w.c.SlowCall {
+		class = slowSuccess
 	}
 	switch {
 	case outcome == Failure:
@@ -457,9 +469,8 @@ func (w *window) snapshot(s *Snapshot) {
 // That call must find it. If a goroutine is delayed between its two writes while the rest of the
 // ring is filled, the next call waits for it.
 type lastCalls struct {
-	size  uint64
-	limit uint64
-	word  atomic.Uint64 // number of the latest call, whether the ring has been full, failures
+	size uint64
+	word atomic.Uint64 // number of the latest call, whether the ring has been full, failures
 
 	// ring holds, for each of the last calls, number<<1, plus one if it failed. Its length is a
 	// power of two, so that numbers may wrap around.
@@ -475,8 +486,8 @@ const (
 	numberMask  = math.MaxUint64 >> numberShift
 )
 
-func newLastCalls(calls, failures int) *lastCalls {
-	l := &lastCalls{size: uint64(calls), limit: uint64(failures), ring: make([]atomic.Uint64, 1<<bits.Len(uint(calls-1)))}
+func newLastCalls(calls int) *lastCalls {
+	l := &lastCalls{size: uint64(calls), ring: make([]atomic.Uint64, 1<<bits.Len(uint(calls-1)))}
 	for i := range l.size { // LastCalls successes before the first call, not counted as calls
 		number := (i - l.size + 1) & numberMask
 		l.slot(number).Store(number << 1)
@@ -486,9 +497,8 @@ func newLastCalls(calls, failures int) *lastCalls {
 
 func (l *lastCalls) slot(number uint64) *atomic.Uint64 { return &l.ring[number%uint64(len(l.ring))] }
 
-// book counts a call. It reports whether the call is a failure that makes the failures reach the
-// limit.
-func (l *lastCalls) book(failed bool) bool {
+// book counts a call. It returns the number of failures among the last calls.
+func (l *lastCalls) book(failed bool) (failures int) {
 	bit := uint64(0)
 	if failed {
 		bit = 1
@@ -504,14 +514,14 @@ func (l *lastCalls) book(failed bool) bool {
 			}
 			continue
 		}
-		failures := word&failureMask + bit - pushed&1
-		next := number<<numberShift | word&filled | failures
+		sum := word&failureMask + bit - pushed&1
+		next := number<<numberShift | word&filled | sum
 		if number == l.size {
 			next |= filled
 		}
 		if l.word.CompareAndSwap(word, next) {
 			l.slot(number).Store(number<<1 | bit)
-			return failed && failures >= l.limit
+			return int(sum)
 		}
 	}
 }

@@ -79,7 +79,7 @@ func TestLastCallsMatchPlainList(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, size := range []int{1, 2, 3, 7, 64, 100} {
 		for _, first := range []uint64{0, numberMask - 150} {
-			l := newLastCalls(size, size/2+1)
+			l := newLastCalls(size)
 			l.word.Store(first << numberShift)
 			for i := range l.size {
 				number := (first - i) & numberMask
@@ -96,8 +96,8 @@ func TestLastCallsMatchPlainList(t *testing.T) {
 						failures++
 					}
 				}
-				if opens := l.book(failed); opens != (failed && failures > size/2) {
-					t.Fatalf("%d of the last %d failed: got opens %v", failures, size, opens)
+				if got := l.book(failed); got != failures {
+					t.Fatalf("%d of the last %d failed: got %d", failures, size, got)
 				}
 				if calls, got := l.held(); got != failures || first == 0 && calls != len(list) {
 					t.Fatalf("got %d calls, %d failures, want %d and %d", calls, got, len(list), failures)
@@ -108,7 +108,7 @@ func TestLastCallsMatchPlainList(t *testing.T) {
 }
 
 func TestLastCallsAreExactUnderRace(t *testing.T) {
-	l := newLastCalls(64, 65)
+	l := newLastCalls(64)
 	var g errgroup.Group
 	for i := range 8 {
 		g.Go(func() error {
@@ -134,8 +134,8 @@ func TestLastCallsAreExactUnderRace(t *testing.T) {
 // opens.
 func TestLastCallsHideNoConcurrentFailure(t *testing.T) {
 	for round := range 20_000 {
-		l := newLastCalls(2, 2)
-		opened := l.book(true)
+		l := newLastCalls(2)
+		opened := l.book(true) >= 2
 		var g errgroup.Group
 		var ready atomic.Bool
 		g.Go(func() error {
@@ -147,7 +147,7 @@ func TestLastCallsHideNoConcurrentFailure(t *testing.T) {
 			runtime.Gosched()
 		}
 		for range 2 {
-			opened = l.book(true) || opened
+			opened = l.book(true) >= 2 || opened
 		}
 		g.Wait()
 		if !opened {
@@ -159,7 +159,7 @@ func TestLastCallsHideNoConcurrentFailure(t *testing.T) {
 // A call has been counted but hasn't written its slot in the ring yet. The call that pushes it out
 // waits for that.
 func TestLastCallsWaitForUnwrittenSlot(t *testing.T) {
-	l := newLastCalls(1, 1)
+	l := newLastCalls(1)
 	l.word.Store(1<<numberShift | filled | 1) // the first call, a failure
 	booked := make(chan struct{})
 	go func() {
@@ -231,7 +231,7 @@ func TestProbeRunsNoHookOfOtherTransitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{SlowRate: 0.5, SlowCall: time.Second, OnStateChange: func(Transition) { time.Sleep(2 * time.Second) }})
 		b.mu.Lock()
-		b.phase.Load().reopen("test", 0)
+		b.phase.Load().reopen("test", 0, nil)
 		b.phase.Load().halfOpen()
 		b.mu.Unlock() // the goroutine that made these transitions hasn't delivered them yet
 		Do(t.Context(), b, func(context.Context) (int, error) { return 0, nil })
@@ -256,14 +256,14 @@ func TestWindowSettlesOnlyAfterSeeingAllCalls(t *testing.T) {
 	w := b.phase.Load().window
 	w.between = func() {
 		w.between = nil
-		if cause := w.book(mark{}, Failure); cause != "" {
+		if cause := w.book(entry{}, Failure); cause != "" {
 			t.Errorf("got %q from fewer than MinCalls", cause)
 		}
 		for range 2 { // counted, not judged yet
 			w.add(&w.stripe().ended[fastSuccess], clock.Now(), w.width)
 		}
 	}
-	if cause := w.book(mark{}, Success); cause == "" {
+	if cause := w.book(entry{}, Success); cause == "" {
 		t.Error("1 failure of 4 calls was not judged")
 	}
 }
@@ -273,20 +273,20 @@ func TestWindowJudgesAgainAfterDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWindow(&Config{FailureRate: 0.5, MinCalls: 5, Window: 10 * time.Millisecond}, clock.Now())
 		for range 20 {
-			w.book(mark{}, Success)
+			w.book(entry{}, Success)
 		}
 		time.Sleep(9 * time.Millisecond)
 		for range 4 {
-			w.book(mark{}, Failure)
+			w.book(entry{}, Failure)
 		}
 		w.between = func() {
 			w.between = nil
 			time.Sleep(7 * time.Millisecond)
 			for range 100 {
-				w.book(mark{}, Success)
+				w.book(entry{}, Success)
 			}
 		}
-		if cause := w.book(mark{}, Failure); cause != "" {
+		if cause := w.book(entry{}, Failure); cause != "" {
 			t.Errorf("got %q, want no opening", cause)
 		}
 	})

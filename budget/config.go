@@ -5,10 +5,16 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/effector-go/resilience/internal/errtext"
 )
 
 // Config sets how many extra calls a [Budget] allows. Ratio or MinPerSecond must be set.
 type Config struct {
+	// Name is for programs that list or change their budgets, and appears in errors of Validate.
+	// Default none.
+	Name string
+
 	// Ratio is the number of extra calls that each call pays for: 0.1 allows one for ten calls. 0,
 	// or from 0.000001 to 1000.
 	Ratio float64
@@ -34,7 +40,7 @@ const (
 func (c Config) Validate() error {
 	var mistakes []error
 	mistake := func(format string, args ...any) {
-		mistakes = append(mistakes, fmt.Errorf("budget: "+format, args...))
+		mistakes = append(mistakes, errors.New(errtext.Title("budget", c.Name)+": "+fmt.Sprintf(format, args...)))
 	}
 	if !(c.Ratio == 0 || c.Ratio >= minRatio && c.Ratio <= maxRatio) { // also true for NaN
 		mistake("Ratio is %v, must be 0 or from %v to %v", c.Ratio, minRatio, maxRatio)
@@ -62,6 +68,11 @@ func (c Config) withDefaults() Config {
 	}
 	return c
 }
+
+// share returns what a call deposits, in millionths of a token. It is rounded up, so that n deposits
+// of 1/n make a token. The factor keeps 0.07, which is a little more than seven hundredths in binary,
+// from being rounded up as well.
+func (c Config) share() uint64 { return uint64(math.Ceil(c.Ratio * token * (1 - 1e-12))) }
 
 // reserve returns the number of whole tokens in the full reserve.
 func (c Config) reserve() float64 {

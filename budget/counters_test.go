@@ -22,7 +22,7 @@ func TestBudgetMatchesPlainListOfDeposits(t *testing.T) {
 				if rng.IntN(4) == 0 {
 					time.Sleep(1 + time.Duration(rng.Int64N(int64(pauses[rng.IntN(len(pauses))]))))
 				}
-				epoch := clock.Now() / b.width
+				epoch := clock.Now() / b.settings.Load().epochs.width
 				if rng.IntN(3) > 0 {
 					b.Deposit()
 					deposits = append(deposits, epoch)
@@ -48,8 +48,8 @@ func TestBudgetSurvivesCounterWraparound(t *testing.T) {
 		const near = ^uint64(0) - 3*token // the fourth deposit wraps
 		b.deposited.Store(near)
 		b.spent.Store(near)
-		for i := range b.marks {
-			b.marks[i].Store(near)
+		for i := range b.settings.Load().epochs.marks {
+			b.settings.Load().epochs.marks[i].Store(near)
 		}
 		for range 3 {
 			for range 10 {
@@ -90,8 +90,8 @@ func TestRatioIsExactToMillionth(t *testing.T) {
 		1e-6:     1,
 		1000:     1_000_000_000,
 	} {
-		if b := New(Config{Ratio: ratio}); b.share != want {
-			t.Errorf("ratio %v: got %d millionths, want %d", ratio, b.share, want)
+		if b := New(Config{Ratio: ratio}); b.settings.Load().share != want {
+			t.Errorf("ratio %v: got %d millionths, want %d", ratio, b.settings.Load().share, want)
 		}
 	}
 }
@@ -102,8 +102,9 @@ func TestWithdrawNeverTakesExpiredDeposit(t *testing.T) {
 		b := New(Config{Ratio: 1})
 		b.Deposit()
 		time.Sleep(10 * time.Second)
-		for target := clock.Now() / b.width; b.epoch.Load() < target; {
-			b.step(b.epoch.Load(), target)
+		e := b.settings.Load().epochs
+		for target := clock.Now() / e.width; e.latest.Load() < target; {
+			b.step(e, e.latest.Load(), target)
 		}
 		if b.Withdraw() {
 			t.Error("got a token from an expired deposit")
@@ -149,6 +150,71 @@ func TestWithdrawGrantsLastTokenOnce(t *testing.T) {
 			}
 			if b.Withdraw() {
 				t.Errorf("%s: got a second token", name)
+			}
+		})
+	}
+}
+
+// The goroutine that moved the epochs hasn't yet spent what expires.
+func TestBudgetSetConfigKeepsNoExpiredDeposit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Ratio: 1})
+		b.Deposit()
+		time.Sleep(10 * time.Second)
+		e := b.settings.Load().epochs
+		for target := clock.Now() / e.width; e.latest.Load() < target; {
+			b.step(e, e.latest.Load(), target)
+		}
+		b.SetConfig(Config{Ratio: 1, TTL: time.Hour})
+		if b.Withdraw() {
+			t.Error("got a token from an expired deposit")
+		}
+	})
+}
+
+// A call that began before SetConfig expires nothing by the old TTL, however long it was delayed.
+func TestBudgetSetConfigEndsOldTTLForDelayedCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Ratio: 1})
+		old := b.settings.Load().epochs
+		b.Deposit()
+		b.SetConfig(Config{Ratio: 1, TTL: time.Hour})
+		for range 5 {
+			time.Sleep(5 * time.Second)
+			if expired := b.advance(old, clock.Now()); expired != 0 {
+				t.Errorf("got %d millionths expired, want none", expired)
+			}
+		}
+		if !b.withdrawDeposit(old, clock.Now()) {
+			t.Error("got no token")
+		}
+	})
+}
+
+// While a withdrawal has looked at the reserve, SetConfig changes it.
+func TestBudgetSetConfigGrantsReserveTokenOnce(t *testing.T) {
+	for _, c := range []struct {
+		then Config
+		all  bool // the other call takes all tokens
+		want bool
+	}{
+		{Config{MinPerSecond: 2}, true, false},
+		{Config{MinPerSecond: 2}, false, true},
+		{Config{MinPerSecond: 1, TTL: 5 * time.Second}, true, false},
+		{Config{Ratio: 1}, false, true}, // taken at the moment before
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New(Config{MinPerSecond: 1})
+			others := 0
+			b.between = func() {
+				b.between = nil
+				b.SetConfig(c.then)
+				for c.all && b.Withdraw() {
+					others++
+				}
+			}
+			if got := b.Withdraw(); got != c.want {
+				t.Errorf("%+v: got %t after %d tokens of another call, want %t", c.then, got, others, c.want)
 			}
 		})
 	}

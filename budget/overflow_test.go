@@ -18,8 +18,8 @@ func TestBudgetKeepsRatioAtAnyCount(t *testing.T) {
 			b := New(Config{Ratio: 0.1})
 			b.deposited.Store(start)
 			b.spent.Store(start)
-			for i := range b.marks {
-				b.marks[i].Store(start)
+			for i := range b.settings.Load().epochs.marks {
+				b.settings.Load().epochs.marks[i].Store(start)
 			}
 			for range 30 { // each epoch three times
 				var g errgroup.Group
@@ -51,8 +51,8 @@ func TestDepositsExpireAtAnyCount(t *testing.T) {
 			b := New(Config{Ratio: 1})
 			b.deposited.Store(start)
 			b.spent.Store(start)
-			for i := range b.marks {
-				b.marks[i].Store(start)
+			for i := range b.settings.Load().epochs.marks {
+				b.settings.Load().epochs.marks[i].Store(start)
 			}
 			for range 10 {
 				b.Deposit()
@@ -68,14 +68,15 @@ func TestDepositsExpireAtAnyCount(t *testing.T) {
 // At the latest possible time, the reserve's sums don't overflow and it stays bounded.
 func TestReserveIsBoundedAtLatestTime(t *testing.T) {
 	b := New(Config{MinPerSecond: 1, TTL: 3 * time.Second})
+	r := b.settings.Load().reserve
 	const end = math.MaxInt64 - int64(time.Minute)
 	taken := 0
 	for range 10 {
-		if b.withdrawReserve(end) {
+		if b.withdrawReserve(r, end) {
 			taken++
 		}
 	}
-	if taken != 3 || b.full.Load() != end+3*int64(time.Second) {
-		t.Errorf("got %d tokens, want 3; full at %d", taken, b.full.Load())
+	if taken != 3 || r.full.Load() != end+3*int64(time.Second) {
+		t.Errorf("got %d tokens, want 3; full at %d", taken, r.full.Load())
 	}
 }

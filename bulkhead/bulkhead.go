@@ -28,17 +28,16 @@ import (
 // is a [resilience.Policy]; create it with [New]. It is safe for concurrent use. It holds no
 // goroutine, and a timer only for a call that waits with a MaxWait.
 type Bulkhead struct {
-	name    string
-	queue   int
-	maxWait time.Duration
-
 	// word holds the limit, the number of running calls, and the waiting mark. It is changed by
 	// compare-and-swap. Calls wait only while there is no room: a goroutine that makes room while
 	// the mark is set holds mu and hands the room to waiters in the same step. So a caller that
 	// finds room knows that nobody waits, and a call that ends while others wait sees the mark.
 	word atomic.Uint64
 
-	mu      sync.Mutex // guards waiters
+	// mu guards the following. A call that finds room needs none of it. The limit is also changed
+	// with mu held, so that a goroutine that holds mu sees it and config change in one step.
+	mu      sync.Mutex
+	config  Config     // Limit is unused: word has it
 	waiters fifo.Queue // empty unless word has the mark
 }
 
@@ -54,13 +53,17 @@ func running(word uint64) int { return int(word & countMask) }
 func limitOf(word uint64) int { return int(word >> limitShift) }
 func room(word uint64) bool   { return running(word) < limitOf(word) }
 
+func withLimit(word uint64, limit int) uint64 {
+	return word&(1<<limitShift-1) | uint64(limit)<<limitShift
+}
+
 // New returns a Bulkhead. It panics with the text of [Config.Validate]'s error if there is one.
 func New(config Config) *Bulkhead {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
 	}
-	b := &Bulkhead{name: config.Name, queue: config.Queue, maxWait: config.MaxWait}
-	b.word.Store(uint64(config.Limit) << limitShift)
+	b := &Bulkhead{config: config}
+	b.word.Store(withLimit(0, config.Limit))
 	return b
 }
 
@@ -74,30 +77,30 @@ func Do[T any](ctx context.Context, b *Bulkhead, fn func(context.Context) (T, er
 	if fn == nil {
 		panic("bulkhead: Do: fn is nil, must be a function")
 	}
-	if err := b.enter(ctx); err != nil {
+	if err := b.acquire(ctx); err != nil {
 		var zero T
 		return zero, err
 	}
-	defer b.leave() // panics and Goexit too
+	defer b.release() // panics and Goexit too
 	return fn(ctx)
 }
 
 // Run makes the call when there is room for it: see [resilience.Policy]. It returns the same errors
 // as [Do].
 func (b *Bulkhead) Run(ctx context.Context, next resilience.Next) error {
-	if !b.enterAtOnce() {
-		if err := b.enterSlowly(ctx); err != nil {
+	if !b.tryAcquire() {
+		if err := b.acquireInTurn(ctx); err != nil {
 			return err
 		}
 	}
-	defer b.leave() // panics and Goexit too
+	defer b.release() // panics and Goexit too
 	return next.Run(ctx)
 }
 
 // Acquire takes a place for work that isn't a function call, such as a stream, and holds it until
 // the permit's Release; `defer permit.Release()` is right. It returns the same errors as [Do].
 func (b *Bulkhead) Acquire(ctx context.Context) (Permit, error) {
-	if err := b.enter(ctx); err != nil {
+	if err := b.acquire(ctx); err != nil {
 		return Permit{}, err
 	}
 	return Permit{bulkhead: b}, nil
@@ -113,27 +116,52 @@ type Permit struct {
 // Release returns the place to the bulkhead. Only the first call has an effect.
 func (p *Permit) Release() {
 	if p.bulkhead != nil && !p.released.Swap(true) {
-		p.bulkhead.leave()
+		p.bulkhead.release()
 	}
 }
 
-// Name returns Config.Name.
-func (b *Bulkhead) Name() string { return b.name }
+// Name returns the Config's Name.
+func (b *Bulkhead) Name() string { return b.Config().Name }
 
-// Resize sets how many calls may run concurrently. Running calls continue even if there are more of
-// them than the new limit; waiting calls are admitted immediately if there is room. Resize panics
-// unless limit is from 1 to 2147483647.
+// Config returns the Config in use, as changed by [Bulkhead.SetConfig] and [Bulkhead.Resize].
+func (b *Bulkhead) Config() Config {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	config := b.config
+	config.Limit = limitOf(b.word.Load())
+	return config
+}
+
+// SetConfig replaces the Config while calls run and wait. Running calls continue even if there are
+// more of them than the new Limit; waiting calls are admitted immediately if there is room. Waiting
+// calls keep their places, even if there are more of them than the new Queue, and their MaxWait. If
+// config is invalid, SetConfig changes nothing and returns [Config.Validate]'s error.
+func (b *Bulkhead) SetConfig(config Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.config = config
+	b.change(func(word uint64) uint64 { return withLimit(word, config.Limit) })
+	return nil
+}
+
+// Resize is [Bulkhead.SetConfig] for the Limit alone. It panics unless limit is from 1 to
+// 2147483647.
 func (b *Bulkhead) Resize(limit int) {
-	if err := checkLimit(b.name, "Resize: limit", limit); err != nil {
+	if err := checkLimit(b.Name(), "Resize: limit", limit); err != nil {
 		panic(err.Error())
 	}
-	b.change(func(word uint64) uint64 { return word&(1<<limitShift-1) | uint64(limit)<<limitShift })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.change(func(word uint64) uint64 { return withLimit(word, limit) })
 }
 
 // A Snapshot is the state of a bulkhead at one instant.
 type Snapshot struct {
 	Name    string
-	Limit   int // as of Resize
+	Limit   int
 	Queue   int
 	Running int
 	Waiting int
@@ -144,22 +172,22 @@ func (b *Bulkhead) Snapshot() Snapshot {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	word := b.word.Load()
-	return Snapshot{b.name, limitOf(word), b.queue, running(word), b.waiters.Len()}
+	return Snapshot{b.config.Name, limitOf(word), b.config.Queue, running(word), b.waiters.Len()}
 }
 
-// enter takes a place, or returns the error of a call that gets none.
-func (b *Bulkhead) enter(ctx context.Context) error {
+// acquire takes a place, or returns the error of a call that gets none.
+func (b *Bulkhead) acquire(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return resilience.ContextErr(ctx)
 	}
-	if b.enterAtOnce() {
+	if b.tryAcquire() {
 		return nil
 	}
-	return b.enterSlowly(ctx)
+	return b.acquireInTurn(ctx)
 }
 
-// enterAtOnce takes a place if there is room, and reports whether it did.
-func (b *Bulkhead) enterAtOnce() bool {
+// tryAcquire takes a place if there is room, and reports whether it did.
+func (b *Bulkhead) tryAcquire() bool {
 	for {
 		word := b.word.Load()
 		if !room(word) {
@@ -171,22 +199,22 @@ func (b *Bulkhead) enterAtOnce() bool {
 	}
 }
 
-// take and giveBack add and remove one running call while nobody waits. They do nothing and return
+// take and putBack add and remove one running call while nobody waits. They do nothing and return
 // false if word has changed since it was read.
 
-func (b *Bulkhead) take(word uint64) bool     { return b.word.CompareAndSwap(word, word+one) }
-func (b *Bulkhead) giveBack(word uint64) bool { return b.word.CompareAndSwap(word, word-one) }
+func (b *Bulkhead) take(word uint64) bool    { return b.word.CompareAndSwap(word, word+one) }
+func (b *Bulkhead) putBack(word uint64) bool { return b.word.CompareAndSwap(word, word-one) }
 
-// enterSlowly waits for a place if the queue has room.
-func (b *Bulkhead) enterSlowly(ctx context.Context) error {
-	w, err := b.line()
+// acquireInTurn waits for a place if the queue has room.
+func (b *Bulkhead) acquireInTurn(ctx context.Context) error {
+	w, maxWait, err := b.enqueue()
 	if w == nil {
 		return err
 	}
 	began := time.Now()
 	var tooLong <-chan time.Time
-	if b.maxWait > 0 {
-		timer := time.NewTimer(b.maxWait)
+	if maxWait > 0 {
+		timer := time.NewTimer(maxWait)
 		defer timer.Stop()
 		tooLong = timer.C
 	}
@@ -197,18 +225,17 @@ func (b *Bulkhead) enterSlowly(ctx context.Context) error {
 	}
 	// If several are ready, the end of the context takes precedence, then the place.
 	if ctx.Err() != nil {
-		b.giveUp(w)
+		if b.dequeue(w, 0) == nil {
+			b.release()
+		}
 		return resilience.ContextErr(ctx)
 	}
-	if b.stepOut(w) {
-		return b.full(time.Since(began))
-	}
-	return nil
+	return b.dequeue(w, time.Since(began))
 }
 
-// line puts the caller into the queue. Both results are nil if there is room after all; the error
-// is a *FullError if the queue is full.
-func (b *Bulkhead) line() (*fifo.Waiter, error) {
+// enqueue puts the caller into the queue and returns how long it may wait there. The waiter is nil
+// if there is room after all, or, with a *FullError, if the queue is full.
+func (b *Bulkhead) enqueue() (*fifo.Waiter, time.Duration, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
@@ -216,48 +243,50 @@ func (b *Bulkhead) line() (*fifo.Waiter, error) {
 		switch {
 		case room(word):
 			if b.take(word) {
-				return nil, nil
+				return nil, 0, nil
 			}
-		case b.waiters.Len() >= b.queue:
-			return nil, b.full(0)
+		case b.waiters.Len() >= b.config.Queue:
+			return nil, 0, b.full(0)
 		case b.word.CompareAndSwap(word, word|waiting): // from now on, a call that ends sees the waiter
-			return b.waiters.Push(), nil
+			return b.waiters.Push(), b.config.MaxWait, nil
 		}
 	}
 }
 
-// stepOut removes w from the queue and reports whether it was still there, without a place.
-func (b *Bulkhead) stepOut(w *fifo.Waiter) bool {
+// dequeue removes w from the queue. It returns nil if w has got a place, otherwise a *FullError.
+func (b *Bulkhead) dequeue(w *fifo.Waiter, waited time.Duration) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.waiters.Remove(w) // if w was the last, the next call that ends clears the mark
-}
-
-// giveUp removes w from the queue, or returns the place that it got.
-func (b *Bulkhead) giveUp(w *fifo.Waiter) {
-	if !b.stepOut(w) {
-		b.leave()
+	if b.waiters.Remove(w) { // if w was the last, the next call that ends clears the mark
+		return b.full(waited)
 	}
+	return nil
 }
 
-// leave returns a place.
-func (b *Bulkhead) leave() {
+// release returns a place.
+func (b *Bulkhead) release() {
 	for {
 		word := b.word.Load()
 		if word&waiting != 0 {
-			b.change(func(word uint64) uint64 { return word - one })
+			b.handOver()
 			return
 		}
-		if b.giveBack(word) {
+		if b.putBack(word) {
 			return
 		}
 	}
 }
 
-// change applies a change to word that may make room, and hands the room to waiters.
-func (b *Bulkhead) change(change func(word uint64) uint64) {
+// handOver returns a place while calls wait.
+func (b *Bulkhead) handOver() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.change(func(word uint64) uint64 { return word - one })
+}
+
+// change applies a change to word that may make room, and hands the room to waiters. The caller
+// holds mu.
+func (b *Bulkhead) change(change func(word uint64) uint64) {
 	for {
 		word := b.word.Load()
 		next := change(word)
@@ -276,6 +305,7 @@ func (b *Bulkhead) change(change func(word uint64) uint64) {
 	}
 }
 
+// full returns the error of a refused call. The caller holds mu.
 func (b *Bulkhead) full(waited time.Duration) *FullError {
-	return &FullError{Name: b.name, Limit: limitOf(b.word.Load()), Queue: b.queue, Waited: waited}
+	return &FullError{Name: b.config.Name, Limit: limitOf(b.word.Load()), Queue: b.config.Queue, Waited: waited}
 }

@@ -518,7 +518,7 @@ func TestFullErrorText(t *testing.T) {
 	for want, err := range map[string]error{
 		"bulkhead reports: full, 10 running and 20 waiting": &bulkhead.FullError{Name: "reports", Limit: 10, Queue: 20},
 		"bulkhead: full, 1 running":                         &bulkhead.FullError{Limit: 1},
-		"bulkhead: full, 1 running, waited 1.2s":            &bulkhead.FullError{Limit: 1, Queue: 3, Waited: 1234 * time.Millisecond},
+		"bulkhead: full, 1 running, no place within 1.2s":   &bulkhead.FullError{Limit: 1, Queue: 3, Waited: 1234 * time.Millisecond},
 	} {
 		if err.Error() != want {
 			t.Errorf("got %q, want %q", err, want)

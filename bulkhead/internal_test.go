@@ -9,17 +9,17 @@ func TestBulkheadChangeRetriesAfterConcurrentCall(t *testing.T) {
 		meanwhile func(b *Bulkhead)
 		running   int
 	}{
-		"starts": {func(b *Bulkhead) { b.enterAtOnce() }, 2},
-		"ends":   {(*Bulkhead).leave, 0},
+		"starts": {func(b *Bulkhead) { b.tryAcquire() }, 2},
+		"ends":   {(*Bulkhead).release, 0},
 	} {
 		b := New(Config{Limit: 2})
-		b.enterAtOnce()
+		b.tryAcquire()
 		tries := 0
 		b.change(func(word uint64) uint64 {
 			if tries++; tries == 1 {
 				row.meanwhile(b)
 			}
-			return word&(1<<limitShift-1) | 3<<limitShift
+			return withLimit(word, 3)
 		})
 		if s := b.Snapshot(); tries != 2 || s.Running != row.running || s.Limit != 3 {
 			t.Errorf("a call %s: got %d tries and %+v, want 2 tries, %d running, and limit 3", name, tries, s, row.running)
@@ -27,13 +27,13 @@ func TestBulkheadChangeRetriesAfterConcurrentCall(t *testing.T) {
 	}
 }
 
-// take and giveBack must look again if word has changed since it was read.
+// take and putBack must look again if word has changed since it was read.
 func TestBulkheadTakeFailsOnStaleWord(t *testing.T) {
 	b := New(Config{Limit: 3})
-	b.enterAtOnce()
+	b.tryAcquire()
 	seen := b.word.Load()
-	b.enterAtOnce()
-	if b.take(seen) || b.giveBack(seen) || b.Snapshot().Running != 2 {
+	b.tryAcquire()
+	if b.take(seen) || b.putBack(seen) || b.Snapshot().Running != 2 {
 		t.Errorf("got %d running, want 2", b.Snapshot().Running)
 	}
 }

@@ -8,13 +8,14 @@ import (
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
 	"github.com/effector-go/resilience/internal/detached"
+	"github.com/effector-go/resilience/internal/mark"
 	"github.com/effector-go/resilience/internal/permanent"
 )
 
 // A call is one call through a Hedge. Fields that mu doesn't guard belong to the caller's
 // goroutine.
 type call struct {
-	hedge    *Hedge
+	settings *settings
 	ctx      context.Context
 	next     resilience.Next
 	begun    int64         // time of package clock
@@ -25,6 +26,7 @@ type call struct {
 	first      start
 	additional []*start
 	running    int         // starts whose end the caller hasn't seen
+	faults     int         // starts of the effector that ended by the caller's fault
 	latest     int64       // when the latest start began, by package clock; not after the timer was set
 	timer      *time.Timer // calls isSlow, a delay after the latest start; nil if not hedged
 
@@ -32,7 +34,7 @@ type call struct {
 	changed sync.Cond // signals a change of the following fields
 	ended   []*start  // ended starts that the caller hasn't seen, in the order in which they ended
 	slow    bool      // the timer ran
-	decided bool      // a start succeeded or panicked, or the caller has left: the others have lost
+	decided bool      // a start won or panicked, or the caller has left: the others have lost
 
 	room [2]*start // backs ended, which is sufficient unless Max is larger than 1
 }
@@ -66,8 +68,8 @@ func (c *call) run() error {
 			continue
 		}
 		err := c.see(s)
-		if err == nil {
-			return nil
+		if wins(err) {
+			return err
 		}
 		if s.Fork.Starts() > 0 || !made || c.ctx.Err() != nil {
 			last, made = err, s.Fork.Starts() > 0
@@ -79,6 +81,9 @@ func (c *call) run() error {
 	}
 }
 
+// wins reports whether a start that returned err provides the call's result.
+func wins(err error) bool { return err == nil || mark.Of(err) == mark.NotFailure }
+
 // start runs the rest of the pipeline as start s.
 func (c *call) start(s *start) {
 	s.call = c
@@ -86,7 +91,7 @@ func (c *call) start(s *start) {
 	s.Fork = c.next.Fork()
 	// Asked of the fork only: inner policies then know that the hedge deposits for this start, and
 	// a refused start leaves no trace in the call.
-	if first := s.Fork.FirstTime(c.hedge.config.Budget); s == &c.first {
+	if first := s.Fork.FirstTime(c.settings.budget); s == &c.first {
 		c.deposits = c.deposits && first
 	}
 	c.running++
@@ -102,7 +107,7 @@ func (s *start) Ended(returned bool, err error) (awaited bool) {
 	if c.decided {
 		return false
 	}
-	c.decided = !returned || err == nil
+	c.decided = !returned || wins(err)
 	s.panicked = !returned
 	if returned {
 		c.report(s)
@@ -157,9 +162,12 @@ func (c *call) see(s *start) error {
 	c.running--
 	c.next.Adopt(s.Fork)
 	err := s.Result()
-	if err == nil && c.hedge.recent != nil && (s == &c.first || !c.first.seen) {
+	if mark.Of(err) == mark.CallerFault {
+		c.faults += s.Fork.Starts()
+	}
+	if wins(err) && c.settings.recent != nil && (s == &c.first || !c.first.seen) {
 		now := clock.Now() // when the first start won, or lost: it would have taken longer still
-		c.hedge.recent.record(time.Duration(now-c.begun), now)
+		c.settings.recent.record(time.Duration(now-c.begun), now)
 	}
 	return err
 }
@@ -176,16 +184,25 @@ func (c *call) hedgeSlow() {
 
 // hedgeFailed starts the call again because s failed with err.
 func (c *call) hedgeFailed(s *start, err error) {
-	if permanent.Is(err) {
+	if endsHedging(err) {
 		c.left = 0
 	}
 	if s.Fork.Starts() == 0 || !c.mayStart() { // refused by an inner policy, or the last one
 		return
 	}
-	hedgeIf := c.hedge.config.HedgeIf
+	hedgeIf := c.settings.config.HedgeIf
 	if hedgeIf == nil || hedgeIf(err) {
 		c.again(err)
 	}
+}
+
+// endsHedging reports whether the call has no additional starts after a start that failed with err.
+func endsHedging(err error) bool {
+	if permanent.Is(err) || mark.Of(err) == mark.CallerFault {
+		return true
+	}
+	_, later := resilience.RetryAfter(err)
+	return later
 }
 
 // mayStart reports whether the call may have another start if the budget allows it.
@@ -206,8 +223,8 @@ func (c *call) again(err error) {
 		return
 	}
 	c.left--
-	if onHedge := c.hedge.config.OnHedge; onHedge != nil {
-		onHedge(Event{c.hedge.config.Name, len(c.additional) + 2, time.Duration(clock.Now() - c.begun), err})
+	if onHedge := c.settings.config.OnHedge; onHedge != nil {
+		onHedge(c.ctx, Event{c.settings.config.Name, len(c.additional) + 2, time.Duration(clock.Now() - c.begun), err})
 		if c.ctx.Err() != nil {
 			return
 		}
@@ -221,20 +238,25 @@ func (c *call) again(err error) {
 	}
 }
 
-// withdraw takes a token for an additional start.
+// withdraw takes a token for an additional start. It deposits only if there is none: a start that is
+// still running may yet end by the caller's fault.
 func (c *call) withdraw() bool {
+	if c.settings.budget.Withdraw() {
+		return true
+	}
 	c.deposit()
-	return c.hedge.config.Budget.Withdraw()
+	return c.settings.budget.Withdraw()
 }
 
 // deposit deposits into the budget once the call was made. A call that an inner policy such as an
-// open breaker refuses deposits nothing.
+// open breaker refuses deposits nothing, and neither does one all of whose starts ended by the
+// caller's fault.
 func (c *call) deposit() {
-	if c.deposits && c.next.Starts() > 0 {
+	if c.deposits && c.next.Starts() > c.faults {
 		c.deposits = false
 		// Marks the call itself: the start may still be running.
-		c.next.FirstTime(c.hedge.config.Budget)
-		c.hedge.config.Budget.Deposit()
+		c.next.FirstTime(c.settings.budget)
+		c.settings.budget.Deposit()
 	}
 }
 

@@ -1,6 +1,7 @@
 package hedge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -21,8 +22,9 @@ type Config struct {
 
 	// Quantile, if set, starts a call again once it is slower than this share of the recent calls,
 	// which are those of the last three to four minutes. With 0.95, one call in twenty is hedged,
-	// whatever the dependency's pace. The quantile is exact to within 5% and takes about 40 kB of
-	// memory. Range: above 0, below 1.
+	// whatever the dependency's pace. A call that ends with a NotFailure counts like one that
+	// succeeds. The quantile is exact to within 5% and takes about 40 kB of memory. Range: above 0,
+	// below 1.
 	Quantile float64
 
 	// MinSamples is how many recent calls Quantile needs. With fewer, Delay applies; if Delay is 0,
@@ -35,17 +37,21 @@ type Config struct {
 	// Budget must have a token for every additional start. It is checked last. If it has no token
 	// when a call is slow, that call gets no more starts for slowness. Default 5% of calls:
 	// budget.New(budget.Config{Ratio: 0.05, TTL: 5 * time.Minute}), with which the first nineteen
-	// calls can't be hedged. A budget shared with retries gets one deposit per call.
+	// calls can't be hedged. A budget shared with retries gets one deposit per call. A call all of
+	// whose starts end by the caller's fault deposits nothing, unless it was hedged while it was
+	// slow and the budget had no token without its deposit.
 	Budget *budget.Budget
 
 	// HedgeIf, if set, reports whether a failure starts the next start immediately, where it
-	// otherwise would. It narrows and never widens, and it has no effect on starts that are
-	// triggered by slowness. It runs on the call's goroutine.
+	// otherwise would. It narrows and never widens: it isn't called with an error marked as
+	// NotFailure or CallerFault, with a permanent one, or with one that specifies a RetryAfter. It
+	// has no effect on starts that are triggered by slowness. It runs on the call's goroutine.
 	HedgeIf func(error) bool
 
-	// OnHedge, if set, is called before each additional start, on the call's goroutine. The start
-	// waits until it returns.
-	OnHedge func(Event)
+	// OnHedge, if set, is called before each additional start, on the call's goroutine, with the
+	// policy's context. The start waits until it returns. If the context ends while OnHedge runs,
+	// the start doesn't follow.
+	OnHedge func(ctx context.Context, e Event)
 }
 
 const (
@@ -78,6 +84,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// withDefaults fills in the defaults, except that of Budget: see Hedge.SetConfig.
 func (c Config) withDefaults() Config {
 	if c.MinSamples == 0 {
 		c.MinSamples = defaultMinSamples
@@ -85,8 +92,9 @@ func (c Config) withDefaults() Config {
 	if c.Max == 0 {
 		c.Max = defaultMax
 	}
-	if c.Budget == nil {
-		c.Budget = budget.New(budget.Config{Ratio: 0.05, TTL: 5 * time.Minute})
-	}
 	return c
+}
+
+func newDefaultBudget() *budget.Budget {
+	return budget.New(budget.Config{Ratio: 0.05, TTL: 5 * time.Minute})
 }

@@ -32,8 +32,11 @@ func TestHedgeConfigValidateQuantileRange(t *testing.T) {
 }
 
 func TestHedgeConfigDefaults(t *testing.T) {
-	c := Config{Delay: 1}.withDefaults()
-	if c.MinSamples != 100 || c.Max != 1 || c.Budget == nil {
-		t.Errorf("got defaults %+v, want MinSamples 100, Max 1, and a budget", c)
+	h := New(Config{Delay: 1})
+	if c := h.Config(); c.MinSamples != 100 || c.Max != 1 || c.Budget != nil {
+		t.Errorf("got defaults %+v, want MinSamples 100, Max 1, and no budget", c)
+	}
+	if h.settings.Load().budget == nil {
+		t.Error("got no default budget in use")
 	}
 }

@@ -18,7 +18,7 @@ func Example() {
 		Quantile: 0.95,
 		Delay:    10 * time.Millisecond, // applies until there are a hundred samples
 		Budget:   budget.New(budget.Config{Ratio: 0.05, MinPerSecond: 1}),
-		OnHedge:  func(e hedge.Event) { fmt.Printf("hedge %s: start %d\n", e.Name, e.Start) },
+		OnHedge:  func(_ context.Context, e hedge.Event) { fmt.Printf("hedge %s: start %d\n", e.Name, e.Start) },
 	})
 
 	var calls atomic.Int32

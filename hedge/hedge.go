@@ -30,30 +30,40 @@ package hedge
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/budget"
 	"github.com/effector-go/resilience/internal/clock"
 )
 
 // A Hedge is a policy that starts a slow call again while the earlier starts are still running, as
 // often and as soon as its [Config] allows.
 //
-// The first start that succeeds provides the call's result. The contexts of the starts that are
-// still running are canceled with the cause [ErrLost], their values go to [resilience.Discard], and
-// the call returns without waiting for them. If all starts fail, the call returns the error of the
-// last one to end, unchanged; the error of a start that an inner policy refused is returned only if
-// all were refused.
+// The first start that succeeds, or whose error is marked as [resilience.NotFailure], provides the
+// call's result. The contexts of the starts that are still running are canceled with the cause
+// [ErrLost], their values go to [resilience.Discard], and the call returns without waiting for them.
+// If all starts fail, the call returns the error of the last one to end, unchanged; the error of a
+// start that an inner policy refused is returned only if all were refused.
 //
 // When a start fails, the next one begins immediately, unless
 //
 //   - the budget has no token;
 //   - HedgeIf returns false;
 //   - an inner policy refused the start that failed;
-//   - its error is permanent (backoff.Permanent, which is retry.Permanent, anywhere in its tree):
-//     then the call has no additional starts at all;
 //   - the caller's context has ended;
 //   - the call must not be made again (see [resilience.Next.Repeatable]).
+//
+// The call has no additional starts at all after an error that
+//
+//   - is permanent (backoff.Permanent, which is retry.Permanent, anywhere in its tree);
+//   - is marked as [resilience.CallerFault];
+//   - specifies a time ([resilience.RetryAfter]): waiting is the job of retry.
+//
+// Starts that are already running continue. Errors that are marked as [resilience.Contention] start
+// the next start like unmarked ones.
 //
 // Every start runs on its own goroutine. Its panic becomes a panic of the call, with a
 // [*resilience.PanicError]; its runtime.Goexit becomes the caller's. A panic of a start that is
@@ -66,20 +76,65 @@ import (
 // Most callers pass a Hedge to [resilience.Compose]; [Do] uses it alone. Create a Hedge with [New].
 // It is safe for concurrent use, and holds no goroutine and no timer between calls.
 type Hedge struct {
-	config Config     // with its defaults
-	recent *histogram // durations of first starts; nil without Quantile
+	// settings is written by SetConfig only. Each call loads it once.
+	settings atomic.Pointer[settings]
+
+	mu            sync.Mutex     // serializes SetConfig and guards the following
+	recent        *histogram     // durations of first starts; nil until Quantile is set
+	defaultBudget *budget.Budget // nil until it is needed
+}
+
+// settings is what a call needs of the Config that it began with. It is never changed.
+type settings struct {
+	config Config         // with its defaults, except that of Budget
+	budget *budget.Budget // the Config's, or the default
+	recent *histogram     // nil without Quantile
 }
 
 // New creates a Hedge. It panics with the text of [Config.Validate] if the config is invalid.
 func New(config Config) *Hedge {
-	if err := config.Validate(); err != nil {
+	h := new(Hedge)
+	if err := h.SetConfig(config); err != nil {
 		panic(err.Error())
 	}
-	h := &Hedge{config: config.withDefaults()}
-	if config.Quantile > 0 {
-		h.recent = newHistogram(config.Quantile)
-	}
 	return h
+}
+
+// Name returns the Config's Name.
+func (h *Hedge) Name() string { return h.settings.Load().config.Name }
+
+// Config returns the Config in use, with the defaults filled in. Functions and a Budget that weren't
+// set are nil.
+func (h *Hedge) Config() Config { return h.settings.Load().config }
+
+// SetConfig replaces the Config for calls that begin afterwards. A call in progress finishes with
+// the Config that it began with. If the config is invalid, SetConfig changes nothing and returns
+// the error of [Config.Validate]. It is safe for concurrent use.
+//
+// The recent times remain, also for another Quantile. While Quantile is 0, none are recorded; once
+// it is set again, those that are still recent count. The default budget remains too, with its
+// tokens, also while another Budget is in use.
+func (h *Hedge) SetConfig(config Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &settings{config: config.withDefaults(), budget: config.Budget}
+	if s.budget == nil {
+		if h.defaultBudget == nil {
+			h.defaultBudget = newDefaultBudget()
+		}
+		s.budget = h.defaultBudget
+	}
+	if config.Quantile > 0 {
+		if h.recent == nil {
+			h.recent = newHistogram(config.Quantile)
+		}
+		s.recent = h.recent
+	}
+	h.settings.Store(s)
+	return nil
 }
 
 // Do calls fn, and calls it again while it is slow. It returns the value of the first success; if
@@ -101,30 +156,31 @@ func Do[T any](ctx context.Context, h *Hedge, fn func(ctx context.Context) (T, e
 // Run implements [resilience.Policy].
 func (h *Hedge) Run(ctx context.Context, next resilience.Next) error {
 	now := clock.Now()
+	s := h.settings.Load()
 	c := &call{
-		hedge:    h,
+		settings: s,
 		ctx:      ctx,
 		next:     next,
 		begun:    now,
 		latest:   now,
-		delay:    h.delay(now),
+		delay:    s.delay(now),
 		deposits: next.Starts() == 0,
 	}
 	if c.delay > 0 {
-		c.left = h.config.Max
+		c.left = s.config.Max
 	}
 	return c.run()
 }
 
 // delay returns the time before each additional start of a call that begins now; 0 means that the
 // call isn't hedged.
-func (h *Hedge) delay(now int64) time.Duration {
-	if h.recent != nil {
-		if delay, samples := h.recent.quantile(now); samples >= h.config.MinSamples {
+func (s *settings) delay(now int64) time.Duration {
+	if s.recent != nil {
+		if delay, samples := s.recent.quantile(s.config.Quantile, now); samples >= s.config.MinSamples {
 			return delay
 		}
 	}
-	return h.config.Delay
+	return s.config.Delay
 }
 
 // A Snapshot is the state of a Hedge at one instant.
@@ -135,5 +191,6 @@ type Snapshot struct {
 
 // Snapshot returns the delay currently in use.
 func (h *Hedge) Snapshot() Snapshot {
-	return Snapshot{h.config.Name, h.delay(clock.Now())}
+	s := h.settings.Load()
+	return Snapshot{s.config.Name, s.delay(clock.Now())}
 }

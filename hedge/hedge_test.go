@@ -350,7 +350,7 @@ func TestHedgeLastErrorIsThatOfLastStartToEnd(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		errFirst, errLast := errors.New("first"), errors.New("last")
 		s := scripted(answer{takes: 3 * time.Second, err: errFirst}, answer{takes: 3 * time.Second, err: errLast})
-		h := hedge.New(hedge.Config{Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(e hedge.Event) {
+		h := hedge.New(hedge.Config{Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(_ context.Context, e hedge.Event) {
 			if e.Start == 3 {
 				time.Sleep(time.Minute)
 				cancel()
@@ -407,21 +407,23 @@ func TestHedgeIgnoresTimerOfFailedStart(t *testing.T) {
 // TestHedgeStartsNothingOnceAnswerIsThere has the answer arrive while HedgeIf is deciding about
 // another failure.
 func TestHedgeStartsNothingOnceAnswerIsThere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := budget.New(budget.Config{Ratio: 2})
-		s := scripted(answer{takes: 3 * time.Second}, answer{takes: 500 * time.Millisecond, err: errDown})
-		h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: b, HedgeIf: func(error) bool {
-			time.Sleep(2 * time.Second)
-			return true
-		}})
-		if value, err := hedge.Do(t.Context(), h, s.call); value != 1 || err != nil {
-			t.Errorf("got %d, %v, want 1, nil", value, err)
-		}
-		s.want(t, 0, time.Second)
-		if !b.Withdraw() {
-			t.Error("a token was taken although nothing was started")
-		}
-	})
+	for _, want := range []error{nil, resilience.NotFailure(errDown)} {
+		synctest.Test(t, func(t *testing.T) {
+			b := budget.New(budget.Config{Ratio: 2})
+			s := scripted(answer{takes: 3 * time.Second, err: want}, answer{takes: 500 * time.Millisecond, err: errDown})
+			h := hedge.New(hedge.Config{Delay: time.Second, Max: 5, Budget: b, HedgeIf: func(error) bool {
+				time.Sleep(2 * time.Second)
+				return true
+			}})
+			if value, err := hedge.Do(t.Context(), h, s.call); value != 1 || err != want {
+				t.Errorf("got %d, %v, want 1, %v", value, err, want)
+			}
+			s.want(t, 0, time.Second)
+			if !b.Withdraw() {
+				t.Error("a token was taken although nothing was started")
+			}
+		})
+	}
 }
 
 func TestHedgeMaxCountsStartsAfterFailures(t *testing.T) {
@@ -841,8 +843,8 @@ func TestHedgeAndRetrySharingBudgetDepositOncePerCall(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := budget.New(budget.Config{Ratio: 100, TTL: time.Hour})
 					var extra atomic.Int32
-					h := hedge.New(hedge.Config{Delay: time.Second, Budget: b, OnHedge: func(hedge.Event) { extra.Add(1) }})
-					r := retry.New(retry.Config{Backoff: retry.Constant(0), Budget: b, OnRetry: func(retry.Event) { extra.Add(1) }})
+					h := hedge.New(hedge.Config{Delay: time.Second, Budget: b, OnHedge: func(context.Context, hedge.Event) { extra.Add(1) }})
+					r := retry.New(retry.Config{Backoff: retry.Constant(0), Budget: b, OnRetry: func(context.Context, retry.Event) { extra.Add(1) }})
 					resilience.Do(t.Context(), test.pipeline(h, r), scripted(answers...).call)
 					left := 0
 					for b.Withdraw() {
@@ -898,7 +900,7 @@ func TestHedgeCallsOnHedgeForEveryAdditionalStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var events []hedge.Event
 		var s *script
-		h := hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(e hedge.Event) {
+		h := hedge.New(hedge.Config{Name: "users", Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(_ context.Context, e hedge.Event) {
 			if started := len(s.started()); started != e.Start-1 {
 				t.Errorf("OnHedge called for start %d after %d starts", e.Start, started)
 			}
@@ -917,7 +919,7 @@ func TestHedgeStartsNothingIfOnHedgeEndsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := scripted(answer{err: errDown})
-		_, err := hedge.Do(ctx, hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(hedge.Event) { cancel() }}), s.call)
+		_, err := hedge.Do(ctx, hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(context.Context, hedge.Event) { cancel() }}), s.call)
 		if err != errDown {
 			t.Errorf("got %v, want errDown unchanged", err)
 		}
@@ -927,7 +929,7 @@ func TestHedgeStartsNothingIfOnHedgeEndsContext(t *testing.T) {
 
 func TestHedgePassesPanicOfHookAndHoldsNothing(t *testing.T) {
 	for name, config := range map[string]hedge.Config{
-		"OnHedge": {OnHedge: func(hedge.Event) { panic("oops") }},
+		"OnHedge": {OnHedge: func(context.Context, hedge.Event) { panic("oops") }},
 		"HedgeIf": {HedgeIf: func(error) bool { panic("oops") }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -962,7 +964,7 @@ func TestHedgeDiscardsAnswerArrivedDuringHookPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
 		s := scripted(answer{takes: 2 * time.Second})
-		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(hedge.Event) {
+		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(context.Context, hedge.Event) {
 			time.Sleep(time.Minute)
 			panic("oops")
 		}})
@@ -994,7 +996,7 @@ func TestHedgeRunningStartsLoseAfterHookPanic(t *testing.T) {
 			}()
 			return next.Run(ctx)
 		})
-		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(hedge.Event) { panic("oops") }})
+		h := hedge.New(hedge.Config{Delay: time.Second, Budget: plenty(), OnHedge: func(context.Context, hedge.Event) { panic("oops") }})
 		s := scripted(answer{takes: time.Minute, ignoresContext: true})
 		resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(func(int) { dropped.Add(1) }), goOn, h}, s.call)
 	})
@@ -1013,7 +1015,7 @@ func TestHedgeDropsAllValuesThoughDropPanics(t *testing.T) {
 			}()
 			return next.Run(ctx)
 		})
-		h := hedge.New(hedge.Config{Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(e hedge.Event) {
+		h := hedge.New(hedge.Config{Delay: time.Second, Max: 2, Budget: plenty(), OnHedge: func(_ context.Context, e hedge.Event) {
 			if e.Start == 3 {
 				time.Sleep(time.Minute)
 				panic("oops")

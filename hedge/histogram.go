@@ -16,9 +16,8 @@ import (
 // The quantile is maintained rather than searched for: each recorded duration moves its bucket by a
 // few buckets at most.
 type histogram struct {
-	share float64 // share of the durations that aren't above the quantile
-
 	mu     sync.Mutex // guards the following
+	share  float64    // share of the durations that aren't above the quantile
 	minute int64      // the latest minute, by package clock
 	slots  [minutes]counts
 	sum    counts // the sum of slots
@@ -80,11 +79,15 @@ func (h *histogram) record(t time.Duration, now int64) {
 }
 
 // quantile returns a duration that the share of the last minutes' durations is below, and the
-// number of those durations.
-func (h *histogram) quantile(now int64) (t time.Duration, samples int) {
+// number of those durations. From then on, it maintains the quantile for this share.
+func (h *histogram) quantile(share float64, now int64) (t time.Duration, samples int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.advance(now)
+	if share != h.share {
+		h.share = share
+		h.settle()
+	}
 	return above(h.at), int(h.sum.total)
 }
 

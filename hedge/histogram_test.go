@@ -64,7 +64,7 @@ func TestHistogramQuantileIsWithinFivePercent(t *testing.T) {
 				if n > 50 && n%50 != 0 {
 					continue
 				}
-				got, samples := h.quantile(1)
+				got, samples := h.quantile(share, 1)
 				want := exact(times, share)
 				if samples != n+1 || got <= want && want < math.MaxInt64-1 || float64(got-want-1) > 0.05*float64(want) {
 					t.Fatalf("%s: got %v as the %v quantile of %d durations, want just above %v", name, got, share, samples, want)
@@ -79,7 +79,7 @@ func TestHistogramForgetsAfterThreeToFourMinutes(t *testing.T) {
 	at := func(minutes float64) int64 { return int64(minutes * float64(time.Minute)) }
 	want := func(when float64, quantile time.Duration, samples int) {
 		t.Helper()
-		got, n := h.quantile(at(when))
+		got, n := h.quantile(0.5, at(when))
 		if n != samples || samples > 0 && bucket(got-1) != bucket(quantile) {
 			t.Errorf("after %v min: got %v of %d durations, want %v of %d", when, got, n, quantile, samples)
 		}
@@ -108,19 +108,19 @@ func TestHistogramRestartsWhenClockJumpsBack(t *testing.T) {
 	at := func(minutes int64) int64 { return minutes * int64(time.Minute) }
 	h.record(time.Second, at(1000))
 	h.record(time.Second, at(997))
-	if _, samples := h.quantile(at(997)); samples != 2 {
+	if _, samples := h.quantile(0.5, at(997)); samples != 2 {
 		t.Errorf("got %d durations after a reading three minutes back, want 2", samples)
 	}
 	h.record(time.Millisecond, at(996))
-	if got, samples := h.quantile(at(996)); samples != 1 || got > 2*time.Millisecond {
+	if got, samples := h.quantile(0.5, at(996)); samples != 1 || got > 2*time.Millisecond {
 		t.Errorf("got %v of %d durations after the jump, want 1ms of 1", got, samples)
 	}
 	h.record(-time.Hour, at(996)) // of a call during which the clock jumped
 	h.record(-time.Hour, at(996))
-	if got, samples := h.quantile(at(996)); samples != 3 || got > 1 {
+	if got, samples := h.quantile(0.5, at(996)); samples != 3 || got > 1 {
 		t.Errorf("got %v of %d durations, two of them negative, want at most 1ns of 3", got, samples)
 	}
-	if _, samples := h.quantile(at(999)); samples != 3 {
+	if _, samples := h.quantile(0.5, at(999)); samples != 3 {
 		t.Errorf("got %d durations three minutes after the jump, want 3", samples)
 	}
 }
@@ -132,13 +132,13 @@ func TestHistogramConcurrentCallersLoseNoTime(t *testing.T) {
 		group.Go(func() error {
 			for n := range 10_000 {
 				h.record(time.Duration(n%10)*time.Millisecond, 1)
-				h.quantile(1)
+				h.quantile(0.5, 1)
 			}
 			return nil
 		})
 	}
 	group.Wait()
-	if got, samples := h.quantile(1); samples != 40_000 || bucket(got-1) != bucket(4*time.Millisecond) {
+	if got, samples := h.quantile(0.5, 1); samples != 40_000 || bucket(got-1) != bucket(4*time.Millisecond) {
 		t.Errorf("got %v of %d durations, want 4ms of 40000", got, samples)
 	}
 }
@@ -146,7 +146,7 @@ func TestHistogramConcurrentCallersLoseNoTime(t *testing.T) {
 func TestHistogramTakesAtMostFortyKilobytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHistogram(0.5)
-		if n := testing.AllocsPerRun(100, func() { h.record(1, clock.Now()); h.quantile(clock.Now()); time.Sleep(time.Second) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { h.record(1, clock.Now()); h.quantile(0.5, clock.Now()); time.Sleep(time.Second) }); n != 0 {
 			t.Errorf("got %v allocations, want 0", n)
 		}
 	})

@@ -78,7 +78,7 @@ func TestHedgeWithoutDelayStartsNothingUntilMinSamples(t *testing.T) {
 // TestHedgeQuantileLeavesEquallyFastCallsAlone has calls of which none is slower than the others.
 func TestHedgeQuantileLeavesEquallyFastCallsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := hedge.New(hedge.Config{Quantile: 0.5, Budget: plenty(), OnHedge: func(hedge.Event) { t.Error("hedged") }})
+		h := hedge.New(hedge.Config{Quantile: 0.5, Budget: plenty(), OnHedge: func(context.Context, hedge.Event) { t.Error("hedged") }})
 		for range 1000 {
 			hedge.Do(t.Context(), h, sleep(10*time.Millisecond))
 		}
@@ -136,7 +136,7 @@ func TestHedgedShareIsOneMinusQuantile(t *testing.T) {
 				var mu sync.Mutex
 				random := rand.New(rand.NewPCG(1, 2))
 				hedged := 0
-				h := hedge.New(hedge.Config{Quantile: quantile, Budget: budget.New(budget.Config{Ratio: 1}), OnHedge: func(hedge.Event) { hedged++ }})
+				h := hedge.New(hedge.Config{Quantile: quantile, Budget: budget.New(budget.Config{Ratio: 1}), OnHedge: func(context.Context, hedge.Event) { hedged++ }})
 				call := func(ctx context.Context) (time.Duration, error) {
 					mu.Lock()
 					d := draw(random)

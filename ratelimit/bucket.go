@@ -16,9 +16,6 @@ import (
 // or gained over any number of calls. A unit is less than a nanosecond; the units begin with
 // package clock.
 type pace struct {
-	rate  float64
-	burst int
-
 	token uint64 // units from one token to the next
 	scale uint64 // units in a nanosecond, times 1<<scaleBits, rounded up
 	full  uint64 // units that a bucket takes from empty to full: burst tokens
@@ -43,7 +40,7 @@ func newPace(rate float64, burst int) pace {
 	if remainder.Sign() > 0 {
 		scale.Add(scale, big.NewInt(1))
 	}
-	return pace{rate, burst, token, scale.Uint64(), uint64(burst) * token}
+	return pace{token, scale.Uint64(), uint64(burst) * token}
 }
 
 // units converts a time to units.
@@ -67,7 +64,8 @@ func (p *pace) fills() time.Duration { return time.Duration(p.clock(p.full)) }
 // A bucket is a token bucket in one word, by GCRA: the word is the theoretical arrival time, at
 // which the bucket will be full. A call advances it by the call's tokens.
 type bucket struct {
-	pace
+	config Config // of the limiter, with defaults filled in, while this bucket is in use; never written
+	pace          // of config's Rate and Burst
 
 	// arrive is changed by compare-and-swap. A goroutine that has read the clock at t sets it to at
 	// most t + full. So a goroutine that reads the clock after arrive, and finds arrive larger than
@@ -137,15 +135,18 @@ func (b *bucket) missing(arrive uint64, now int64) uint64 {
 }
 
 // turn returns the time at which the bucket will have brought this many tokens in addition to those
-// that are missing, which is the turn of a call that comes now if the waiting calls and it take
-// tokens in total. If the first of them wakes late, its turn may be earlier by that delay.
-func (b *bucket) turn(now int64, tokens int) int64 {
+// that are missing, or now if it has. That is the turn of a call that came at the given time, if the
+// calls that wait before it and it take tokens in total. If the first of them wakes late, the turn
+// of a call that comes now may be earlier by that delay.
+func (b *bucket) turn(came, now int64, tokens int) int64 {
+	most := b.units(now) + b.full
+	since := max(b.units(min(came, now)), min(b.arrive.Load(), most))
 	hi, after := bits.Mul64(uint64(tokens), b.token)
-	after, carry := bits.Add64(after, b.units(now)+b.lack(now), 0)
+	after, carry := bits.Add64(after, since, 0)
 	switch {
 	case hi > 0 || carry > 0:
 		return math.MaxInt64
-	case after <= b.units(now)+b.full:
+	case after <= most:
 		return now
 	}
 	return b.clock(after - b.full)
@@ -158,10 +159,14 @@ func (b *bucket) available(now int64) int { return int((b.full - b.lack(now)) / 
 // goroutine uses b yet.
 func (b *bucket) replace(old *bucket) {
 	arrive := old.arrive.Swap(closed)
+	if b.pace == old.pace {
+		b.arrive.Store(arrive) // without rounding, and due tokens of a late call stay due
+		return
+	}
 	now := clock.Now() // later than the last call that took a token from old
 	lack := old.missing(arrive, now)
 	missing := b.full
-	if lack/old.token < uint64(b.burst) {
+	if lack/old.token < uint64(b.config.Burst) {
 		hi, lo := bits.Mul64(lack, b.token)
 		missing, _ = bits.Div64(hi, lo, old.token)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrLimited is matched by every [*LimitedError] under [errors.Is].
-var ErrLimited = errors.New("ratelimit: limited")
+var ErrLimited = errors.New("ratelimit: rate exceeded")
 
 // LimitedError is the error of a call that a limiter refused because its turn would come too late.
 // It matches [ErrLimited] and [resilience.ErrRefused].
@@ -21,9 +21,9 @@ type LimitedError struct {
 	until int64 // on package clock
 }
 
-// Error returns a text such as "ratelimit mail: limited, retry in 1.2s".
+// Error returns a text such as "ratelimit mail: rate exceeded, retry in 1.2s".
 func (e *LimitedError) Error() string {
-	text := title(e.Name) + ": limited"
+	text := title(e.Name) + ": rate exceeded"
 	if left := e.RetryAfter(); left > 0 {
 		text += ", retry in " + errtext.Round(left).String()
 	}

@@ -26,10 +26,10 @@ import (
 // lock that all keys share, and reads the clock once more (BenchmarkKeyed). A key takes about 330
 // bytes.
 type Keyed[K comparable] struct {
-	config Config // for keys without their own
-	pace   pace   // of config
-	each   func(key K) Config
-	keys   keys[K]
+	config   Config // for keys without their own
+	pace     pace   // of config
+	configOf func(key K) Config
+	keys     keys[K]
 }
 
 // KeyedConfig configures a [Keyed]. Config.Rate must be set, unless For is.
@@ -75,7 +75,7 @@ func NewKeyed[K comparable](config KeyedConfig[K]) *Keyed[K] {
 	if config.MaxKeys == 0 {
 		config.MaxKeys = defaultMaxKeys
 	}
-	k := &Keyed[K]{config: config.Config.withDefaults(), each: config.For}
+	k := &Keyed[K]{config: config.Config.withDefaults(), configOf: config.For}
 	if k.config.Rate > 0 {
 		k.pace = newPace(k.config.Rate, k.config.Burst)
 	}
@@ -140,7 +140,7 @@ func (k *Keyed[K]) Len() int { return k.keys.len() }
 // Snapshot returns the current state of the key's limiter. For a key that isn't remembered, it is
 // the state of a new one.
 func (k *Keyed[K]) Snapshot(key K) Snapshot {
-	if e := k.keys.look(key); e != nil {
+	if e := k.keys.peek(key); e != nil {
 		defer e.release()
 		return e.limiter.Snapshot()
 	}
@@ -162,10 +162,10 @@ func (k *Keyed[K]) acquire(key K) *keyEntry[K] {
 }
 
 func (k *Keyed[K]) newLimiter(key K) *Limiter {
-	if k.each == nil {
+	if k.configOf == nil {
 		return newLimiter(k.config, k.pace)
 	}
-	config := k.each(key)
+	config := k.configOf(key)
 	if config.Name == "" {
 		config.Name = k.config.Name
 	}

@@ -48,7 +48,7 @@ func TestKeyedHasOneBucketPerKey(t *testing.T) {
 			_, byErr := guarded(ctx)
 			_, doErr := ratelimit.DoKey(ctx, k, id, one.Do)
 			for _, err := range []error{byErr, doErr} {
-				if after, _ := resilience.RetryAfter(err); !errors.Is(err, ratelimit.ErrLimited) || after != time.Second || err.Error() != "ratelimit customers: limited, retry in 1s" {
+				if after, _ := resilience.RetryAfter(err); !errors.Is(err, ratelimit.ErrLimited) || after != time.Second || err.Error() != "ratelimit customers: rate exceeded, retry in 1s" {
 					t.Errorf("key %d: got %v, want a refusal for 1s", id, err)
 				}
 			}

@@ -61,8 +61,8 @@ func (s *keys[K]) acquire(key K) *keyEntry[K] {
 	return e
 }
 
-// look is acquire for a caller that takes no tokens.
-func (s *keys[K]) look(key K) *keyEntry[K] {
+// peek is acquire for a caller that takes no tokens.
+func (s *keys[K]) peek(key K) *keyEntry[K] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire(clock.Now())

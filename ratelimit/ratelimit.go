@@ -41,21 +41,22 @@ import (
 // Waiting calls are served first come, first served. Newcomers don't overtake them, also if they
 // cost less.
 type Limiter struct {
-	name string
-	wait time.Duration
-	cost func(ctx context.Context) int // nil: 1
-
-	// bucket is replaced only by SetRate, which holds mu.
+	// bucket holds the tokens and the Config. It is replaced only by SetConfig and SetRate, which
+	// hold mu and close the old one, so that no token is taken from it afterward.
 	bucket atomic.Pointer[bucket]
 
 	// queued is the number of waiting calls. It is written with mu held. A newcomer that finds any
 	// doesn't ask the bucket.
 	queued atomic.Int32
 
+	// shortened is set if SetConfig has shortened Wait while calls waited. A call that comes after
+	// that must not rely on those before it to leave in time. Guarded by mu.
+	shortened bool
+
 	mu      sync.Mutex    // guards the following
 	waiters fifo.Queue    // the first one's Ready is closed
 	waiting int           // the total cost of the waiters; their turns within Config.Wait keep it small
-	changed chan struct{} // for the first waiter, capacity 1: the rate has changed; nil until it asks the bucket
+	changed chan struct{} // for the first waiter, capacity 1: the bucket was replaced; nil until it asks the bucket
 }
 
 // New returns a Limiter with a full bucket. It panics with the text of [Config.Validate]'s error if
@@ -70,8 +71,8 @@ func New(config Config) *Limiter {
 
 // newLimiter returns a limiter with a full bucket.
 func newLimiter(config Config, p pace) *Limiter {
-	l := &Limiter{name: config.Name, wait: config.Wait, cost: config.Cost}
-	l.bucket.Store(&bucket{pace: p})
+	l := new(Limiter)
+	l.bucket.Store(&bucket{config: config, pace: p})
 	return l
 }
 
@@ -107,13 +108,20 @@ func (l *Limiter) Run(ctx context.Context, next resilience.Next) error {
 
 // Allow takes one token if there is one and no call waits, and reports whether it did. It never
 // waits, and doesn't call Config.Cost.
-func (l *Limiter) Allow() bool { return l.queued.Load() == 0 && l.take(0, 1) == 0 }
+func (l *Limiter) Allow() bool { return l.AllowN(1) }
 
 // AllowN takes n tokens if there are as many and no call waits, and reports whether it did. It
 // never waits, and doesn't call Config.Cost. If n is 0 or less, it takes nothing and returns true.
 // If n is above the burst, it returns false.
 func (l *Limiter) AllowN(n int) bool {
-	return n <= 0 || l.queued.Load() == 0 && l.take(0, n) == 0
+	if n <= 0 {
+		return true
+	}
+	if l.queued.Load() > 0 {
+		return false
+	}
+	at, _ := l.take(0, n)
+	return at == 0
 }
 
 // Wait takes the tokens of a call, without making one: for streams, callbacks, and loops. Like
@@ -125,24 +133,56 @@ func (l *Limiter) Wait(ctx context.Context) error {
 	return l.admit(ctx)
 }
 
-// Name returns Config.Name.
-func (l *Limiter) Name() string { return l.name }
+// Name returns the Config's Name.
+func (l *Limiter) Name() string { return l.bucket.Load().config.Name }
 
-// SetRate changes the rate and the burst. Used tokens stay used: if the bucket lacked three tokens
-// of the old burst, it lacks three of the new burst, or all of them if the new burst is smaller
-// than that. Waiting calls follow the new rate immediately. A waiting call whose turn now comes too
-// late, or whose cost is above the new burst, is refused when it is the first in the queue. SetRate
-// panics if rate is outside the range that [Config] allows, or if burst is below 1: it has no
-// default here.
+// Config returns the Config in use, with defaults filled in, as changed by [Limiter.SetConfig] and
+// [Limiter.SetRate]. Cost is nil if it wasn't set.
+func (l *Limiter) Config() Config { return l.bucket.Load().config }
+
+// SetConfig replaces the Config while calls come and wait. Used tokens stay used: if the bucket
+// lacked three tokens of the old Burst, it lacks three of the new one, or all of them if the new
+// Burst is smaller than that.
+//
+// Waiting calls keep their places, their cost, and their Wait, and follow the new Rate immediately.
+// A waiting call whose turn now comes too late, or whose cost is above the new Burst, is refused
+// when it is the first in the queue, or at the end of its Wait if that comes first.
+//
+// If config is invalid, SetConfig changes nothing and returns [Config.Validate]'s error.
+func (l *Limiter) SetConfig(config Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	l.replaceBucket(func(Config) Config { return config.withDefaults() })
+	return nil
+}
+
+// SetRate is [Limiter.SetConfig] for Rate and Burst alone. It panics if rate is outside the range
+// that [Config] allows, or if burst is below 1: it has no default here.
 func (l *Limiter) SetRate(rate float64, burst int) {
-	if err := checkRate(l.name, "SetRate: rate", rate, "SetRate: burst", burst); err != nil {
+	if err := checkRate(l.Name(), "SetRate: rate", rate, "SetRate: burst", burst); err != nil {
 		panic(err.Error())
 	}
-	b := &bucket{pace: newPace(rate, burst)}
+	l.replaceBucket(func(config Config) Config {
+		config.Rate, config.Burst = rate, burst
+		return config
+	})
+}
+
+// replaceBucket replaces the bucket by one with the changed Config.
+func (l *Limiter) replaceBucket(change func(Config) Config) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b.replace(l.bucket.Load())
+	old := l.bucket.Load()
+	b := &bucket{config: change(old.config), pace: old.pace}
+	if b.config.Rate != old.config.Rate || b.config.Burst != old.config.Burst {
+		b.pace = newPace(b.config.Rate, b.config.Burst)
+	}
+	b.replace(old)
 	l.bucket.Store(b)
+	if b.config.Wait < old.config.Wait && l.waiters.Len() > 0 {
+		l.shortened = true
+	}
 	select {
 	case l.changed <- struct{}{}:
 	default: // no call waits for a token, or it hasn't yet received an earlier notification
@@ -162,7 +202,7 @@ func (l *Limiter) Snapshot() Snapshot {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.bucket.Load()
-	s := Snapshot{Name: l.name, Rate: b.rate, Burst: b.burst}
+	s := Snapshot{Name: b.config.Name, Rate: b.config.Rate, Burst: b.config.Burst}
 	if l.waiters.Len() == 0 {
 		s.Available = b.available(clock.Now())
 	}
@@ -173,17 +213,17 @@ func (l *Limiter) Snapshot() Snapshot {
 const unaffordable = -1
 
 // take takes cost tokens for a call that has waited since came; 0 for one that hasn't waited. It
-// returns 0, or the time at which there will be enough tokens.
-func (l *Limiter) take(came int64, cost int) (at int64) {
+// returns 0, or the time at which there will be enough tokens, and the bucket that it asked.
+func (l *Limiter) take(came int64, cost int) (at int64, asked *bucket) {
 	for {
 		b := l.bucket.Load()
-		if cost > b.burst {
-			return unaffordable
+		if cost > b.config.Burst {
+			return unaffordable, b
 		}
 		if at, open := b.take(came, clock.Now(), cost); open {
-			return at
+			return at, b
 		}
-		for l.bucket.Load() == b { // SetRate is about to replace it
+		for l.bucket.Load() == b { // it is about to be replaced
 			runtime.Gosched()
 		}
 	}
@@ -192,18 +232,18 @@ func (l *Limiter) take(came int64, cost int) (at int64) {
 // admit takes the tokens of a call, and waits for them if it may.
 func (l *Limiter) admit(ctx context.Context) error {
 	cost := 1
-	if l.cost != nil {
-		if cost = l.cost(ctx); cost <= 0 {
+	if costOf := l.bucket.Load().config.Cost; costOf != nil {
+		if cost = costOf(ctx); cost <= 0 {
 			return nil
 		}
 	}
 	if l.queued.Load() == 0 {
-		at := l.take(0, cost)
+		at, b := l.take(0, cost)
 		if at == 0 {
 			return nil
 		}
-		if l.wait == 0 {
-			return l.refuse(at, cost)
+		if b.config.Wait == 0 {
+			return b.refuse(at, cost)
 		}
 	}
 	return l.admitInTurn(ctx, cost)
@@ -212,30 +252,25 @@ func (l *Limiter) admit(ctx context.Context) error {
 // admitInTurn waits in the queue until the call is the first, then until there are enough tokens.
 // Nothing is taken before that, so a call that leaves the queue costs the others nothing.
 func (l *Limiter) admitInTurn(ctx context.Context, cost int) error {
-	w, came, err := l.line(ctx, cost)
+	c, err := l.enqueue(ctx, cost)
 	if err != nil {
 		return err
 	}
-	defer l.leave(w, cost)
-	latest := clock.Add(came, l.wait)
-	// The calls before this one came earlier and leave when their own turn comes too late, so no
-	// call waits here for longer than l.wait.
-	select {
-	case <-w.Ready:
-	case <-ctx.Done():
-		return resilience.ContextErr(ctx)
+	defer l.dequeue(c.Waiter)
+	if err := l.becomeFirst(ctx, c); err != nil {
+		return err
 	}
-	changed := l.lead()
+	changed := l.watch()
 	for {
 		if ctx.Err() != nil {
 			return resilience.ContextErr(ctx)
 		}
-		at := l.take(came, cost)
+		at, b := l.take(c.came, cost)
 		if at == 0 {
 			return nil
 		}
-		if at == unaffordable || late(ctx, at, latest) {
-			return l.refuse(at, cost)
+		if at == unaffordable || late(ctx, at, c.latest) {
+			return b.refuse(at, cost)
 		}
 		timer := time.NewTimer(time.Duration(at - clock.Now()))
 		select {
@@ -247,26 +282,36 @@ func (l *Limiter) admitInTurn(ctx context.Context, cost int) error {
 	}
 }
 
-// line puts the caller into the queue and returns the time at which it came, unless its turn would
-// come too late.
-func (l *Limiter) line(ctx context.Context, cost int) (w *fifo.Waiter, came int64, err error) {
+// A queuedCall is a waiting call. Its Weight is its cost.
+type queuedCall struct {
+	*fifo.Waiter
+	came   int64
+	latest int64 // when it must have its turn
+	behind bool  // a call before this one may wait for longer
+}
+
+// enqueue puts the caller into the queue, unless its turn would come too late.
+func (l *Limiter) enqueue(ctx context.Context, cost int) (queuedCall, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.bucket.Load()
-	if cost > b.burst {
-		return nil, 0, l.refuse(unaffordable, cost)
+	if cost > b.config.Burst {
+		return queuedCall{}, b.refuse(unaffordable, cost)
 	}
 	now := clock.Now()
-	if turn := b.turn(now, l.waiting+cost); late(ctx, turn, clock.Add(now, l.wait)) {
-		return nil, 0, l.refuse(turn, cost)
+	latest := clock.Add(now, b.config.Wait)
+	if at := b.turn(now, now, l.waiting+cost); b.config.Wait == 0 || late(ctx, at, latest) {
+		return queuedCall{}, b.refuse(at, cost)
 	}
-	w = l.waiters.Push()
+	w := l.waiters.Push()
+	w.Weight = cost
 	if l.waiters.First() == w {
 		close(w.Ready)
+		l.shortened = false
 	}
 	l.waiting += cost
 	l.queued.Store(int32(l.waiters.Len()))
-	return w, now, nil
+	return queuedCall{w, now, latest, l.shortened}, nil
 }
 
 // late reports whether a turn comes too late: after the latest time, or not before the context's
@@ -279,9 +324,50 @@ func late(ctx context.Context, at, latest int64) bool {
 	return ok && time.Duration(at-clock.Now()) >= time.Until(deadline)
 }
 
-// lead returns a channel on which the first in the queue is notified that the rate has changed. The
-// caller must ask the bucket after that.
-func (l *Limiter) lead() <-chan struct{} {
+// becomeFirst waits until c is the first in the queue. It returns an error if the context ends
+// before that, or if c can't have its turn in time.
+func (l *Limiter) becomeFirst(ctx context.Context, c queuedCall) error {
+	// The calls before this one leave when their own turn comes too late. Unless c is behind, that
+	// is no later than c.latest, so it needs no timer.
+	var tooLong <-chan time.Time
+	if c.behind {
+		timer := time.NewTimer(time.Duration(c.latest - clock.Now()))
+		defer timer.Stop()
+		tooLong = timer.C
+	}
+	for {
+		select {
+		case <-c.Ready:
+			return nil
+		case <-ctx.Done():
+			return resilience.ContextErr(ctx)
+		case <-tooLong:
+			if err := l.overdue(c); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// overdue returns the error of a call whose latest time has come, or nil if there are enough tokens
+// for it and for the calls before it, so that it is about to become the first.
+func (l *Limiter) overdue(c queuedCall) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.bucket.Load()
+	if c.Weight > b.config.Burst {
+		return b.refuse(unaffordable, c.Weight)
+	}
+	now := clock.Now()
+	if at := b.turn(c.came, now, l.waiters.Ahead(c.Waiter)+c.Weight); at > now {
+		return b.refuse(at, c.Weight)
+	}
+	return nil
+}
+
+// watch returns a channel on which the first in the queue is notified that the bucket was replaced.
+// The caller must ask the bucket after that.
+func (l *Limiter) watch() <-chan struct{} {
 	// The channel is created here, not by New: in a synctest bubble, time doesn't advance while a
 	// goroutine waits for a channel from outside.
 	changed := make(chan struct{}, 1)
@@ -291,13 +377,13 @@ func (l *Limiter) lead() <-chan struct{} {
 	return changed
 }
 
-// leave removes w from the queue.
-func (l *Limiter) leave(w *fifo.Waiter, cost int) {
+// dequeue removes w from the queue.
+func (l *Limiter) dequeue(w *fifo.Waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wasFirst := l.waiters.First() == w
 	l.waiters.Remove(w)
-	l.waiting -= cost
+	l.waiting -= w.Weight
 	l.queued.Store(int32(l.waiters.Len()))
 	if !wasFirst {
 		return
@@ -308,10 +394,11 @@ func (l *Limiter) leave(w *fifo.Waiter, cost int) {
 	}
 }
 
-// refuse returns the error of a call whose turn would come at the given time.
-func (l *Limiter) refuse(at int64, cost int) error {
+// refuse returns the error of a call that the bucket refuses and whose turn would come at the given
+// time.
+func (b *bucket) refuse(at int64, cost int) error {
 	if at == unaffordable {
-		return &CostError{Name: l.name, Cost: cost, Burst: l.bucket.Load().burst}
+		return &CostError{Name: b.config.Name, Cost: cost, Burst: b.config.Burst}
 	}
-	return &LimitedError{Name: l.name, until: at}
+	return &LimitedError{Name: b.config.Name, until: at}
 }

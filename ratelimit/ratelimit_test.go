@@ -134,11 +134,11 @@ func TestLimitedErrorRetryAfterIsExact(t *testing.T) {
 		if !errors.As(err, &limited) || !errors.Is(err, ratelimit.ErrLimited) || !errors.Is(err, resilience.ErrRefused) || limited.HTTPStatus() != 429 {
 			t.Fatal(err)
 		}
-		if after, ok := resilience.RetryAfter(err); after != 1200*time.Millisecond || !ok || err.Error() != "ratelimit mail: limited, retry in 1.2s" {
+		if after, ok := resilience.RetryAfter(err); after != 1200*time.Millisecond || !ok || err.Error() != "ratelimit mail: rate exceeded, retry in 1.2s" {
 			t.Errorf("got %v with RetryAfter %v, %v, want 1.2s", err, after, ok)
 		}
 		time.Sleep(limited.RetryAfter())
-		if _, err := call(t.Context()); err != nil || limited.RetryAfter() != 0 || limited.Error() != "ratelimit mail: limited" {
+		if _, err := call(t.Context()); err != nil || limited.RetryAfter() != 0 || limited.Error() != "ratelimit mail: rate exceeded" {
 			t.Error(err, limited)
 		}
 		time.Sleep(time.Second)

@@ -1,6 +1,7 @@
 package resiliencehttp_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,7 +30,7 @@ func Example() {
 			extra := budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 10})
 			return resilience.Pipeline{
 				timeout.After(10 * time.Second),
-				retry.New(retry.Config{Budget: extra, OnRetry: func(e retry.Event) { fmt.Println("retry after attempt", e.Attempt) }}),
+				retry.New(retry.Config{Budget: extra, OnRetry: func(_ context.Context, e retry.Event) { fmt.Println("retry after attempt", e.Attempt) }}),
 				breaker.New(breaker.Config{Name: key}),
 				timeout.After(2 * time.Second),
 			}

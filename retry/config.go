@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/internal/clock"
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
@@ -32,15 +34,25 @@ type Config struct {
 	// shortened: it ends retrying. Default 1 min.
 	MaxRetryAfter time.Duration
 
+	// ResetAfter, if set, is for attempts that last, such as the sessions of a stream that is
+	// reconnected: an attempt that fails after running for at least this time is the first failure
+	// of a new series. The schedule, the attempts (also [Attempt]), and MaxElapsed then start over;
+	// Budget continues. The time includes what inner policies wait.
+	//
+	// Set it longer than any limit of an attempt. Otherwise, a host that hangs is retried forever.
+	// Default never.
+	ResetAfter time.Duration
+
 	// Backoff creates the schedule of the waits: one of this package, or any of backoff v4. It is
-	// called once for each call that fails at least once. The schedule is reset once before its
-	// first delay; a negative delay (v4's Stop) ends retrying. Default
-	// FullJitter(100*time.Millisecond, 10*time.Second).
+	// called once for each call that fails at least once. The schedule is reset before its first
+	// delay, and at the beginning of a new series (see ResetAfter); a negative delay (v4's Stop)
+	// ends retrying. Default FullJitter(100*time.Millisecond, 10*time.Second).
 	Backoff func() backoff.BackOff
 
 	// RetryIf, if set, reports whether to retry an error that would otherwise be retried. It
-	// narrows and never widens: it isn't called with a permanent error, with an error of a call
-	// that must not be repeated, or with the error of the last attempt.
+	// narrows and never widens: it isn't called with a permanent error, with an error marked as
+	// NotFailure or CallerFault, with an error of a call that must not be repeated, or with the
+	// error of the last attempt.
 	RetryIf func(error) bool
 
 	// RetryRefused also retries runs that an inner policy, such as an open breaker, refused.
@@ -53,8 +65,15 @@ type Config struct {
 	Budget *budget.Budget
 
 	// OnRetry, if set, is called when another attempt has been decided on, before the wait, on the
-	// call's goroutine.
-	OnRetry func(Event)
+	// call's goroutine, with the policy's context. It announces retries and doesn't count them: the
+	// retry may still be refused or canceled. If the context ends while OnRetry runs, no run
+	// follows.
+	OnRetry func(ctx context.Context, e Event)
+
+	// OnGiveUp, if set, is called with every ExhaustedError that this policy returns, once,
+	// immediately before it is returned, on the call's goroutine, with the policy's context. It
+	// isn't called if the call returns another error.
+	OnGiveUp func(ctx context.Context, err *ExhaustedError)
 }
 
 const (
@@ -80,12 +99,16 @@ func (c Config) Validate() error {
 	if c.MaxRetryAfter < 0 {
 		invalid("MaxRetryAfter is %v, must be positive, or 0 for the default %v", c.MaxRetryAfter, defaultMaxRetryAfter)
 	}
+	if c.ResetAfter < 0 {
+		invalid("ResetAfter is %v, must be positive, or 0 for never", c.ResetAfter)
+	}
 	if c.RetryRefused && c.MaxElapsed == 0 {
 		invalid("RetryRefused is true and MaxElapsed is 0: MaxElapsed must be positive, because refusals don't count as attempts")
 	}
 	return errors.Join(errs...)
 }
 
+// withDefaults fills in the defaults, except that of Backoff: see newSchedule.
 func (c Config) withDefaults() Config {
 	if c.MaxAttempts == 0 {
 		c.MaxAttempts = defaultMaxAttempts
@@ -93,10 +116,27 @@ func (c Config) withDefaults() Config {
 	if c.MaxRetryAfter == 0 {
 		c.MaxRetryAfter = defaultMaxRetryAfter
 	}
-	if c.Backoff == nil {
-		c.Backoff = defaultBackoff
-	}
 	return c
+}
+
+// newSchedule creates a schedule for one call.
+func (c *Config) newSchedule() backoff.BackOff {
+	if c.Backoff == nil {
+		return defaultBackoff()
+	}
+	schedule := c.Backoff()
+	if schedule == nil {
+		panic(prefix(c.Name) + "Backoff returned nil, must return a backoff.BackOff")
+	}
+	return schedule
+}
+
+// now returns the time of package clock at which an attempt begins, or 0 if nobody needs it.
+func (c *Config) now() int64 {
+	if c.ResetAfter == 0 {
+		return 0
+	}
+	return clock.Now()
 }
 
 // prefix returns the beginning of every message of the policy.

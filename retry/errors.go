@@ -43,12 +43,20 @@ func (r Reason) String() string {
 	return reasons[r]
 }
 
+// MarshalText returns String, so that structured logs contain the text.
+func (r Reason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
 // An ExhaustedError is returned when a call has failed and won't be retried any further. It unwraps
 // to Err and to what ended retrying:
 //
 //   - the refusal, if an inner policy refused the call after attempts that were made;
 //   - [context.DeadlineExceeded] for ReasonDeadline;
 //   - the context's error and its cause for ReasonContext.
+//
+// With Config.ResetAfter, Attempts and Elapsed are those of the last series. Attempts is 0 only if
+// the whole call made no attempt.
+//
+// An ExhaustedError isn't marked, whatever the marks of Err: outer policies treat it as a failure.
 type ExhaustedError struct {
 	Name     string        // of the policy
 	Attempts int           // number of attempts that were made

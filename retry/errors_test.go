@@ -1,6 +1,7 @@
 package retry_test
 
 import (
+	"encoding/json"
 	"errors"
 	"net"
 	"os"
@@ -36,6 +37,19 @@ func TestReasonStringIsDistinct(t *testing.T) {
 	}
 	if retry.Reason(99).String() != "Reason(99)" || retry.Reason(-1).String() != "Reason(-1)" {
 		t.Errorf("got %v and %v for unknown reasons, want Reason(99) and Reason(-1)", retry.Reason(99), retry.Reason(-1))
+	}
+}
+
+func TestReasonMarshalTextEqualsString(t *testing.T) {
+	for r := range retry.ReasonContext + 2 {
+		text, err := r.MarshalText()
+		if err != nil || string(text) != r.String() {
+			t.Errorf("Reason(%d): got %q, %v, want %q", int(r), text, err, r)
+		}
+	}
+	got, err := json.Marshal(map[string]retry.Reason{"reason": retry.ReasonBudget})
+	if want := `{"reason":"budget empty"}`; err != nil || string(got) != want {
+		t.Errorf("got %s, %v, want %s", got, err, want)
 	}
 }
 

@@ -10,7 +10,8 @@
 // Retry failures that are rare and short: a lost connection, a restarting server, a lock that
 // another transaction holds. Don't retry
 //
-//   - what will fail again, such as a bad request: see [Permanent] and Config.RetryIf;
+//   - what will fail again, such as a bad request: see [resilience.NotFailure], [Permanent], and
+//     Config.RetryIf;
 //   - what must not happen twice: see [resilience.AtMostOnce];
 //   - on more than one level: three levels of three attempts are 27 calls.
 //
@@ -27,11 +28,15 @@ package retry
 import (
 	"context"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/mark"
 	"github.com/effector-go/resilience/internal/permanent"
 )
 
@@ -43,30 +48,55 @@ import (
 // Errors that aren't retried are returned unchanged, except that an outermost [Permanent] mark is
 // removed. These are
 //
+//   - errors that are marked as [resilience.NotFailure] or [resilience.CallerFault];
 //   - permanent errors;
 //   - errors that RetryIf rejects;
 //   - errors of calls that must not be repeated;
 //   - refusals before the first attempt was made;
 //   - any error once the caller's context is done.
 //
-// If retrying ends for any other reason, the call returns an [*ExhaustedError].
+// Errors that are marked as [resilience.Contention] are retried like unmarked ones. If retrying ends
+// for any other reason, the call returns an [*ExhaustedError].
 //
 // Most callers pass a Retry to [resilience.Compose]; [Do] uses it alone. Create a Retry with [New].
 // It keeps no state between calls and is safe for concurrent use.
 type Retry struct {
-	config Config // with its defaults
+	// config is valid and has its defaults, except that of Backoff. New and SetConfig write it, and
+	// nobody changes what it points to. Each call loads it once.
+	config atomic.Pointer[Config]
 }
 
 // New creates a Retry. It panics with the text of [Config.Validate] if the config is invalid.
 func New(config Config) *Retry {
-	if err := config.Validate(); err != nil {
+	r := new(Retry)
+	if err := r.SetConfig(config); err != nil {
 		panic(err.Error())
 	}
-	return &Retry{config.withDefaults()}
+	return r
+}
+
+// Name returns the Config's Name.
+func (r *Retry) Name() string { return r.config.Load().Name }
+
+// Config returns the Config in use, with the defaults filled in. Functions and a Budget that weren't
+// set are nil.
+func (r *Retry) Config() Config { return *r.config.Load() }
+
+// SetConfig replaces the Config for calls that begin afterwards. A call in progress finishes with
+// the Config that it began with. If the config is invalid, SetConfig changes nothing and returns
+// the error of [Config.Validate]. It is safe for concurrent use.
+func (r *Retry) SetConfig(config Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	config = config.withDefaults()
+	r.config.Store(&config)
+	return nil
 }
 
 // Do calls fn until it succeeds or r gives up. It returns the value of the last call, and the error
-// that [Retry] describes. Every call of fn is an attempt, whatever its error.
+// that [Retry] describes. Every call of fn is an attempt, whatever its error. If an earlier attempt
+// may have had an effect, [resilience.NotMade] marks are removed from the last attempt's error.
 //
 // If ctx is already done, Do makes no call and returns [resilience.ContextErr]. The values of
 // failed attempts are lost: if they hold resources, use a pipeline with [resilience.Discard]. Do
@@ -82,36 +112,48 @@ func Do[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, e
 		var zero T
 		return zero, resilience.ContextErr(ctx)
 	}
+	config := r.config.Load()
+	begun := config.now()
 	var value T
 	var err error
-	if r.config.Budget == nil {
+	if config.Budget == nil {
 		value, err = fn(numbered(ctx, 1))
 	} else {
-		value, err = firstWithDeposit(ctx, r, fn)
+		value, err = firstWithDeposit(ctx, config.Budget, fn)
 	}
 	if err == nil {
 		return value, nil
 	}
-	return again(ctx, r, fn, value, err)
+	return again(ctx, config, fn, begun, value, err)
 }
 
 // firstWithDeposit makes the first call and then deposits into the budget, even if the call panics.
-func firstWithDeposit[T any](ctx context.Context, r *Retry, fn func(ctx context.Context) (T, error)) (T, error) {
-	defer r.config.Budget.Deposit()
+func firstWithDeposit[T any](ctx context.Context, b *budget.Budget, fn func(ctx context.Context) (T, error)) (value T, err error) {
+	defer func() {
+		if mark.Of(err) != mark.CallerFault {
+			b.Deposit()
+		}
+	}()
 	return fn(numbered(ctx, 1))
 }
 
-// again continues Do after the first failure.
-func again[T any](ctx context.Context, r *Retry, fn func(context.Context) (T, error), value T, err error) (T, error) {
-	s := series{retry: r}
+// again continues Do after the first failure, of an attempt that began at the given time.
+func again[T any](ctx context.Context, config *Config, fn func(context.Context) (T, error), begun int64, value T, err error) (T, error) {
+	s := series{config: config}
+	effect := false // an earlier attempt may have had an effect
 	for {
-		delay, end := s.failed(ctx, err, true, true)
+		delay, end := s.failed(ctx, err, begun, true, true)
 		if end == nil {
 			end = s.wait(ctx, delay)
 		}
 		if end != nil {
+			if effect {
+				end = mark.WithoutNotMade(end)
+			}
 			return value, end
 		}
+		effect = effect || !mark.IsNotMade(err)
+		begun = config.now()
 		value, err = fn(numbered(ctx, s.attempts+1))
 		if err == nil {
 			return value, nil
@@ -123,22 +165,24 @@ func again[T any](ctx context.Context, r *Retry, fn func(context.Context) (T, er
 // effector, and doesn't if an inner policy refused it. The value of a failed attempt is discarded
 // before the wait (see [resilience.Discard]).
 func (r *Retry) Run(ctx context.Context, next resilience.Next) error {
+	config := r.config.Load()
 	starts := next.Starts()
-	err := r.run(ctx, next, starts, 1)
+	begun := config.now()
+	err := config.run(ctx, next, starts, 1)
 	if err == nil {
 		return nil
 	}
-	return r.again(ctx, next, starts, err)
+	return config.again(ctx, next, starts, begun, err)
 }
 
-// again continues Run after the first failure. starts is how often the effector had been started
-// before.
-func (r *Retry) again(ctx context.Context, next resilience.Next, starts int, err error) error {
-	s := series{retry: r}
+// again continues Run after the first failure, of a run that began at the given time. starts is how
+// often the effector had been started before.
+func (c *Config) again(ctx context.Context, next resilience.Next, starts int, begun int64, err error) error {
+	s := series{config: c}
 	for {
 		before := starts
 		starts = next.Starts()
-		delay, end := s.failed(ctx, err, starts != before, next.Repeatable())
+		delay, end := s.failed(ctx, err, begun, starts != before, next.Repeatable())
 		if end != nil {
 			return end
 		}
@@ -146,38 +190,41 @@ func (r *Retry) again(ctx context.Context, next resilience.Next, starts int, err
 		if end := s.wait(ctx, delay); end != nil {
 			return end
 		}
-		if err = r.run(ctx, next, starts, s.attempts+1); err == nil {
+		begun = c.now()
+		if err = c.run(ctx, next, starts, s.attempts+1); err == nil {
 			return nil
 		}
 	}
 }
 
 // run runs next for attempt n. starts is how often the effector had been started before.
-func (r *Retry) run(ctx context.Context, next resilience.Next, starts, n int) error {
+func (c *Config) run(ctx context.Context, next resilience.Next, starts, n int) error {
 	ctx = numbered(ctx, n)
-	if r.config.Budget == nil {
+	if c.Budget == nil {
 		return next.Run(ctx)
 	}
-	return r.runWithDeposit(ctx, next, starts)
+	return c.runWithDeposit(ctx, next, starts)
 }
 
-func (r *Retry) runWithDeposit(ctx context.Context, next resilience.Next, starts int) error {
-	defer r.deposit(next, starts) // deferred, so that a run that panics deposits too
+func (c *Config) runWithDeposit(ctx context.Context, next resilience.Next, starts int) (err error) {
+	// Deferred, so that a run that panics deposits too.
+	defer func() { c.deposit(next, starts, err) }()
 	return next.Run(ctx)
 }
 
-// deposit deposits into the budget if the last run made the call for the first time. A call that an
-// open breaker refuses deposits nothing, and if several policies share the budget, only one of them
-// deposits. before is Starts before the run.
-func (r *Retry) deposit(next resilience.Next, before int) {
-	if before == 0 && next.Starts() > 0 && next.FirstTime(r.config.Budget) {
-		r.config.Budget.Deposit()
+// deposit deposits into the budget if the last run, which returned err, made the call for the first
+// time. A call that an open breaker refuses deposits nothing, and neither does one that ended by the
+// caller's fault. If several policies share the budget, only one of them deposits. before is Starts
+// before the run.
+func (c *Config) deposit(next resilience.Next, before int, err error) {
+	if before == 0 && next.Starts() > 0 && mark.Of(err) != mark.CallerFault && next.FirstTime(c.Budget) {
+		c.Budget.Deposit()
 	}
 }
 
 // series is the state of one call after its first failure.
 type series struct {
-	retry    *Retry
+	config   *Config
 	schedule backoff.BackOff // nil until the first delay is needed
 	first    time.Time       // time of the first failure
 	attempts int             // number of attempts made so far
@@ -185,10 +232,14 @@ type series struct {
 	refusal  error           // of the last run, if it was refused after attempts that were made
 }
 
-// failed decides what follows a run that failed with err: either end, the error that the call
-// returns, or another run after the wait. made reports whether the run was an attempt.
-func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (wait time.Duration, end error) {
-	config := &s.retry.config
+// failed decides what follows a run that began at the given time and failed with err: either end,
+// the error that the call returns, or another run after the wait. made reports whether the run was
+// an attempt.
+func (s *series) failed(ctx context.Context, err error, begun int64, made, repeatable bool) (wait time.Duration, end error) {
+	config := s.config
+	if kind := mark.Of(err); kind == mark.NotFailure || kind == mark.CallerFault {
+		return 0, permanent.Without(err)
+	}
 	if made {
 		s.attempts++
 		s.last, s.refusal = err, nil
@@ -206,11 +257,14 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 		}
 	}
 	now := time.Now()
+	if made && config.ResetAfter > 0 && time.Duration(clock.Of(now)-begun) >= config.ResetAfter {
+		s.restart()
+	}
 	if s.first.IsZero() {
 		s.first = now
 	}
 	if config.MaxAttempts != Unlimited && s.attempts >= config.MaxAttempts {
-		return 0, s.exhausted(ReasonAttempts, now, 0, nil)
+		return 0, s.exhausted(ctx, ReasonAttempts, now, 0, nil)
 	}
 	if config.RetryIf != nil && !config.RetryIf(err) {
 		if made {
@@ -224,16 +278,24 @@ func (s *series) failed(ctx context.Context, err error, made, repeatable bool) (
 	if !made {
 		wait = max(wait, minRefusedWait)
 	} else if config.Budget != nil && !config.Budget.Withdraw() { // not returned if the next run is refused
-		return 0, s.exhausted(ReasonBudget, now, wait, nil)
+		return 0, s.exhausted(ctx, ReasonBudget, now, wait, nil)
 	}
 	if config.OnRetry != nil {
 		attempt := s.attempts
 		if !made {
 			attempt++
 		}
-		config.OnRetry(Event{config.Name, attempt, err, wait, now.Sub(s.first)})
+		config.OnRetry(ctx, Event{config.Name, attempt, err, wait, now.Sub(s.first)})
 	}
 	return wait, nil
+}
+
+// restart begins a new series with the attempt that has just failed as its first one.
+func (s *series) restart() {
+	s.attempts, s.first = 1, time.Time{}
+	if s.schedule != nil {
+		s.schedule.Reset()
+	}
 }
 
 // minRefusedWait prevents a busy loop if refusals have no RetryAfter and the schedule has no delay.
@@ -241,28 +303,26 @@ const minRefusedWait = time.Millisecond
 
 // delay returns the wait before the next run, or the call's final error if that wait isn't allowed.
 func (s *series) delay(ctx context.Context, err error, now time.Time) (time.Duration, error) {
-	config := &s.retry.config
+	config := s.config
 	if s.schedule == nil {
-		if s.schedule = config.Backoff(); s.schedule == nil {
-			panic(prefix(config.Name) + "Backoff returned nil, must return a backoff.BackOff")
-		}
+		s.schedule = config.newSchedule()
 		s.schedule.Reset()
 	}
 	wait := s.schedule.NextBackOff()
 	if wait < 0 {
-		return 0, s.exhausted(ReasonSchedule, now, 0, nil)
+		return 0, s.exhausted(ctx, ReasonSchedule, now, 0, nil)
 	}
 	if after, ok := resilience.RetryAfter(err); ok {
 		if after > config.MaxRetryAfter {
-			return 0, s.exhausted(ReasonRetryAfter, now, after, nil)
+			return 0, s.exhausted(ctx, ReasonRetryAfter, now, after, nil)
 		}
 		wait = sum(wait, after)
 	}
 	if config.MaxElapsed > 0 && sum(now.Sub(s.first), wait) > config.MaxElapsed {
-		return 0, s.exhausted(ReasonElapsed, now, wait, nil)
+		return 0, s.exhausted(ctx, ReasonElapsed, now, wait, nil)
 	}
 	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(now) <= wait {
-		return 0, s.exhausted(ReasonDeadline, now, wait, context.DeadlineExceeded)
+		return 0, s.exhausted(ctx, ReasonDeadline, now, wait, context.DeadlineExceeded)
 	}
 	return wait, nil
 }
@@ -280,7 +340,7 @@ func (s *series) wait(ctx context.Context, delay time.Duration) error {
 	if ctx.Err() == nil {
 		return nil
 	}
-	return s.exhausted(ReasonContext, time.Now(), 0, resilience.ContextErr(ctx))
+	return s.exhausted(ctx, ReasonContext, time.Now(), 0, resilience.ContextErr(ctx))
 }
 
 // refused returns the call's final error after a refusal that isn't retried.
@@ -289,18 +349,22 @@ func (s *series) refused(ctx context.Context, err error) error {
 		return permanent.Without(err)
 	}
 	if ctx.Err() != nil {
-		return s.exhausted(ReasonContext, time.Now(), 0, resilience.ContextErr(ctx))
+		return s.exhausted(ctx, ReasonContext, time.Now(), 0, resilience.ContextErr(ctx))
 	}
-	return s.exhausted(ReasonRefused, time.Now(), 0, nil)
+	return s.exhausted(ctx, ReasonRefused, time.Now(), 0, nil)
 }
 
-func (s *series) exhausted(reason Reason, now time.Time, wait time.Duration, cause error) error {
-	e := &ExhaustedError{Name: s.retry.config.Name, Attempts: s.attempts, Reason: reason, Err: s.last, wait: wait, cause: cause}
+// exhausted creates the error that the call is about to return.
+func (s *series) exhausted(ctx context.Context, reason Reason, now time.Time, wait time.Duration, cause error) error {
+	e := &ExhaustedError{Name: s.config.Name, Attempts: s.attempts, Reason: reason, Err: s.last, wait: wait, cause: cause}
 	if !s.first.IsZero() {
 		e.Elapsed = now.Sub(s.first)
 	}
 	if reason != ReasonContext {
 		e.refusal = s.refusal
+	}
+	if s.config.OnGiveUp != nil {
+		s.config.OnGiveUp(ctx, e)
 	}
 	return e
 }
@@ -322,7 +386,7 @@ type attemptKey struct{}
 
 // Attempt returns the number, from 1, of the attempt that ctx belongs to, in the nearest enclosing
 // retry. Outside any retry it returns 1. An attempt that is refused and made later keeps its
-// number.
+// number. With Config.ResetAfter, the number is that in the current series.
 func Attempt(ctx context.Context) int {
 	if n, ok := ctx.Value(attemptKey{}).(int); ok {
 		return n

@@ -430,7 +430,7 @@ func TestRetryEndsWithoutWaitIfOnRetryEndsContext(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		ctx, cancel := context.WithCancel(t.Context())
 		fn, calls := failing(9, errBoom)
-		_, err := do(ctx, retry.New(retry.Config{Backoff: now, OnRetry: func(retry.Event) { cancel() }}), fn)
+		_, err := do(ctx, retry.New(retry.Config{Backoff: now, OnRetry: func(context.Context, retry.Event) { cancel() }}), fn)
 		exhausted(t, err, retry.ReasonContext, 1)
 		if *calls != 1 {
 			t.Errorf("got %d calls, want 1", *calls)
@@ -442,7 +442,7 @@ func TestRetryCallsOnRetryForEveryRetry(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		var events []retry.Event
 		fn, _ := failing(9, errBoom)
-		r := retry.New(retry.Config{Name: "x", Backoff: retry.Linear(time.Second, time.Hour), OnRetry: func(e retry.Event) { events = append(events, e) }})
+		r := retry.New(retry.Config{Name: "x", Backoff: retry.Linear(time.Second, time.Hour), OnRetry: func(_ context.Context, e retry.Event) { events = append(events, e) }})
 		_, _ = do(t.Context(), r, fn)
 		want := []retry.Event{{"x", 1, errBoom, time.Second, 0}, {"x", 2, errBoom, 2 * time.Second, time.Second}}
 		if !slices.Equal(events, want) {
@@ -611,7 +611,7 @@ func TestRetryRefusedWaitsAndCountsNoAttempts(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 1, TTL: time.Hour})
 		var events []retry.Event
 		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Hour, MaxAttempts: 2, Backoff: retry.Constant(time.Second), Budget: b,
-			OnRetry: func(e retry.Event) { events = append(events, e) }})
+			OnRetry: func(_ context.Context, e retry.Event) { events = append(events, e) }})
 		n, calls := 0, 0
 		policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 			n++

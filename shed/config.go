@@ -31,14 +31,16 @@ type Config struct {
 	MaxShare float64
 
 	// Classify decides, from the caller's context and the call's error, whether a finished call was
-	// [Accepted] or [Rejected] by the dependency, or is [Ignored]. It isn't called for panics or
-	// for calls that an inner policy refused. Default [DefaultClassify].
+	// [Accepted] or [Rejected] by the dependency, or is [Ignored]. It isn't called for panics, for
+	// calls that an inner policy refused, or for an error that is marked with
+	// [resilience.CallerFault]. An error with another mark is passed as it is, and Classify decides
+	// alone. Default [DefaultClassify].
 	Classify func(ctx context.Context, err error) Outcome
 }
 
 const (
-	leastWindow = time.Millisecond
-	maxShare    = 0.9
+	minWindow       = time.Millisecond
+	defaultMaxShare = 0.9
 )
 
 // Validate reports all invalid fields of c, joined by [errors.Join]. Each error names the field,
@@ -52,11 +54,12 @@ func (c Config) Validate() error {
 	}
 	c = c.withDefaults()
 	mistake(c.K >= 1 && c.K <= math.MaxFloat64, "K", c.K, "at least 1, or 0 for 2") // false for NaN
-	mistake(c.Window >= leastWindow, "Window", c.Window, "at least 1ms, or 0 for 2m")
+	mistake(c.Window >= minWindow, "Window", c.Window, "at least 1ms, or 0 for 2m")
 	mistake(c.MaxShare > 0 && c.MaxShare <= 1, "MaxShare", c.MaxShare, "above 0 and at most 1, or 0 for 0.9")
 	return errors.Join(mistakes...)
 }
 
+// withDefaults returns c with defaults filled in, except Classify: a nil one means DefaultClassify.
 func (c Config) withDefaults() Config {
 	if c.K == 0 {
 		c.K = 2
@@ -65,10 +68,7 @@ func (c Config) withDefaults() Config {
 		c.Window = 2 * time.Minute
 	}
 	if c.MaxShare == 0 {
-		c.MaxShare = maxShare
-	}
-	if c.Classify == nil {
-		c.Classify = DefaultClassify
+		c.MaxShare = defaultMaxShare
 	}
 	return c
 }
@@ -96,8 +96,18 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", int(o))
 }
 
-// DefaultClassify is the default of Config.Classify. A call without an error is accepted. Any error
-// is ignored if the caller's own ctx.Err() is context.Canceled: the caller has gone, and drivers
-// return all kinds of errors then. Every other error is rejected, including that of an expired
-// deadline.
+// MarshalText returns the outcome's name, as String does.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// DefaultClassify is the default of Config.Classify. It decides as follows, by the first rule that
+// applies:
+//
+//   - A call without an error is accepted, and so is one whose error is marked with
+//     [resilience.NotFailure] or [resilience.Contention], even if the caller has left.
+//   - An error that is marked with [resilience.CallerFault] is ignored.
+//   - Any error is ignored if the caller's own ctx.Err() is context.Canceled: the caller has left,
+//     and drivers return all kinds of errors then.
+//   - Every other error is rejected, including that of an expired deadline.
+//
+// Only outer marks count: an error that wraps a marked error isn't marked.
 func DefaultClassify(ctx context.Context, err error) Outcome { return Outcome(outcome.Of(ctx, err)) }

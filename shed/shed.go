@@ -25,9 +25,12 @@ package shed
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/mark"
 	"github.com/effector-go/resilience/internal/outcome"
 )
 
@@ -41,11 +44,21 @@ import (
 // MaxShare that is made whatever the counts are.
 //
 // A call is counted when it ends, so that a cold start of many concurrent calls isn't refused.
-// Ignored calls aren't counted, and neither are calls that an inner policy refused. A Shedder is a
+// Ignored calls aren't counted, and neither are calls that an inner policy refused, nor calls whose
+// error is marked with [resilience.CallerFault]: they count as never made. A Shedder is a
 // [resilience.Policy]; create it with [New]. It is safe for concurrent use. It holds no goroutine
 // and no timer.
 type Shedder struct {
-	config Config // with defaults filled in
+	// state is replaced by SetConfig, which holds changing. A call loads it once when it begins, to
+	// decide, and once when it ends, to count.
+	state    atomic.Pointer[state]
+	changing sync.Mutex
+}
+
+// A state is a Config, with defaults filled in except Classify, and the calls that were counted. A
+// state with the same Window has the same counts.
+type state struct {
+	Config
 	window *window
 }
 
@@ -56,7 +69,9 @@ func New(config Config) *Shedder {
 		panic(err.Error())
 	}
 	config = config.withDefaults()
-	return &Shedder{config, newWindow(config.Window)}
+	s := new(Shedder)
+	s.state.Store(&state{config, newWindow(config.Window)})
+	return s
 }
 
 // Do calls fn unless the call is refused, and returns fn's result. It returns an [*Error] if the
@@ -79,11 +94,11 @@ func Do[T any](ctx context.Context, s *Shedder, fn func(context.Context) (T, err
 	returned := false
 	defer func() {
 		if !returned {
-			s.count(Outcome(outcome.OfUnwind(ctx)))
+			s.state.Load().count(Outcome(outcome.OfUnwind(ctx)))
 		}
 	}()
 	value, err := fn(ctx)
-	s.count(s.config.Classify(ctx, err))
+	s.countResult(ctx, err)
 	returned = true
 	return value, err
 }
@@ -97,19 +112,42 @@ func (s *Shedder) Run(ctx context.Context, next resilience.Next) error {
 	starts, returned := next.Starts(), false
 	defer func() {
 		if !returned && next.Starts() != starts {
-			s.count(Outcome(outcome.OfUnwind(ctx)))
+			s.state.Load().count(Outcome(outcome.OfUnwind(ctx)))
 		}
 	}()
 	err := next.Run(ctx)
 	if next.Starts() != starts {
-		s.count(s.config.Classify(ctx, err))
+		s.countResult(ctx, err)
 	}
 	returned = true
 	return err
 }
 
-// Name returns Config.Name.
-func (s *Shedder) Name() string { return s.config.Name }
+// Name returns the Config's Name.
+func (s *Shedder) Name() string { return s.state.Load().Name }
+
+// Config returns the Config in use, with defaults filled in. Classify is nil if it wasn't set.
+func (s *Shedder) Config() Config { return s.state.Load().Config }
+
+// SetConfig replaces the Config while calls run. The counts stay, and are judged by the new K and
+// MaxShare from the next call on; only a new Window begins without counts. A call in progress is
+// counted when it ends, by the Config at that time. If config is invalid, SetConfig changes nothing
+// and returns [Config.Validate]'s error.
+func (s *Shedder) SetConfig(config Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	next := &state{Config: config.withDefaults()}
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if old := s.state.Load(); next.Window == old.Window {
+		next.window = old.window
+	} else {
+		next.window = newWindow(next.Window)
+	}
+	s.state.Store(next)
+	return nil
+}
 
 // A Snapshot is the state of a shedder at one instant. Calls that end while it is taken may be
 // missing from some of its counts.
@@ -122,31 +160,45 @@ type Snapshot struct {
 
 // Snapshot returns the current state.
 func (s *Shedder) Snapshot() Snapshot {
-	requests, accepts := s.window.sums(clock.Now())
-	return Snapshot{s.config.Name, int(requests), int(accepts), s.share(requests, accepts)}
+	current := s.state.Load()
+	requests, accepts := current.window.sums(clock.Now())
+	return Snapshot{current.Name, int(requests), int(accepts), current.share(requests, accepts)}
 }
 
 // admit decides whether a call is made. It counts a call that it refuses.
 func (s *Shedder) admit() error {
-	now := clock.Now()
-	if s.window.clean(now) {
+	current, now := s.state.Load(), clock.Now()
+	if current.window.clean(now) {
 		return nil // nothing is refused without rejections, since K is at least 1
 	}
-	share := s.share(s.window.sums(now))
+	share := current.share(current.window.sums(now))
 	if share == 0 || rand.Float64() >= share {
 		return nil
 	}
-	s.window.add(others, now)
-	return &Error{s.config.Name, share}
+	current.window.add(others, now)
+	return &Error{current.Name, share}
 }
 
-func (s *Shedder) share(requests, accepts int64) float64 {
-	excess := float64(requests) - s.config.K*float64(accepts)
-	return min(max(0, excess/(float64(requests)+1)), s.config.MaxShare)
+func (s *state) share(requests, accepts int64) float64 {
+	excess := float64(requests) - s.K*float64(accepts)
+	return min(max(0, excess/(float64(requests)+1)), s.MaxShare)
+}
+
+// countResult counts a call that returned err, unless it counts as never made.
+func (s *Shedder) countResult(ctx context.Context, err error) {
+	if err != nil && mark.Of(err) == mark.CallerFault {
+		return
+	}
+	current := s.state.Load()
+	classify := current.Classify
+	if classify == nil {
+		classify = DefaultClassify
+	}
+	current.count(classify(ctx, err))
 }
 
 // count counts a call that ends now.
-func (s *Shedder) count(o Outcome) {
+func (s *state) count(o Outcome) {
 	switch o {
 	case Accepted:
 		s.window.add(accepted, clock.Now())

@@ -34,6 +34,6 @@ func (c Config) Validate() error {
 	}
 	mistake(c.Max >= 1 && c.Max <= maxTokens, "Max", c.Max, "1 to 1000000000")
 	mistake(c.Refill >= 1 && c.Refill <= maxTokens, "Refill", c.Refill, "1 to 1000000000")
-	mistake(c.Every >= earliest, "Every", c.Every, "at least 1µs")
+	mistake(c.Every >= minEvery, "Every", c.Every, "at least 1µs")
 	return errors.Join(mistakes...)
 }

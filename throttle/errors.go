@@ -20,9 +20,9 @@ type Error struct {
 	until int64 // on package clock
 }
 
-// Error returns a text such as "throttle api: no tokens, retry in 1.2s".
+// Error returns a text such as "throttle api: no tokens left, retry in 1.2s".
 func (e *Error) Error() string {
-	text := title(e.Name) + ": no tokens"
+	text := title(e.Name) + ": no tokens left"
 	if left := e.RetryAfter(); left > 0 {
 		text += ", retry in " + errtext.Round(left).String()
 	}

@@ -18,17 +18,16 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// A Throttle is a bucket of Max tokens, full at first. Every multiple of Every after New adds
-// Refill tokens, up to Max. Each call takes one token; a call that finds none is refused with an
+// A Throttle is a bucket of Max tokens, full at first. Every multiple of Every after New, or after a
+// SetConfig that changed Every, adds Refill tokens, up to Max. Each call takes one token; a call that finds none is refused with an
 // [*Error]. A Throttle is a [resilience.Policy]; create it with [New]. It is safe for concurrent
 // use. It holds no goroutine and no timer.
 type Throttle struct {
-	config Config
-	began  int64 // on package clock
-
 	mu      sync.Mutex // guards the following
-	tokens  int        // after the refills counted in refills
-	refills int64      // since began
+	config  Config
+	began   int64 // on package clock: when the time between refills began to count
+	tokens  int   // after the refills counted in refills
+	refills int64 // since began
 }
 
 // New returns a Throttle with a full bucket. It panics with the text of [Config.Validate]'s error
@@ -68,8 +67,36 @@ func (t *Throttle) Run(ctx context.Context, next resilience.Next) error {
 	return next.Run(ctx)
 }
 
-// Name returns Config.Name.
-func (t *Throttle) Name() string { return t.config.Name }
+// Name returns the Config's Name.
+func (t *Throttle) Name() string { return t.Config().Name }
+
+// Config returns the Config in use.
+func (t *Throttle) Config() Config {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.config
+}
+
+// SetConfig replaces the Config while calls come. Used tokens stay used: if the bucket lacked three
+// tokens of the old Max, it lacks three of the new one, or all of them if the new Max is smaller
+// than that. A new Every counts from now; with the same Every, refills come when they would have
+// come. If config is invalid, SetConfig changes nothing and returns [Config.Validate]'s error.
+func (t *Throttle) SetConfig(config Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := clock.Now()
+	t.refill(now)
+	lack := t.config.Max - t.tokens
+	t.tokens = max(0, config.Max-lack)
+	if config.Every != t.config.Every {
+		t.began, t.refills = now, 0
+	}
+	t.config = config
+	return nil
+}
 
 // A Snapshot is the state of a throttle at one instant.
 type Snapshot struct {
@@ -119,5 +146,5 @@ func (t *Throttle) refill(now int64) {
 // maxTokens keeps missing * Refill within 64 bits.
 const maxTokens = 1e9
 
-// earliest is the shortest Every.
-const earliest = time.Microsecond
+// minEvery is the shortest Every.
+const minEvery = time.Microsecond

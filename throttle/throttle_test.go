@@ -79,11 +79,11 @@ func TestErrorMatchesErrRefused(t *testing.T) {
 		if !errors.As(err, &refused) || !errors.Is(err, throttle.ErrThrottled) || !errors.Is(err, resilience.ErrRefused) || refused.HTTPStatus() != 429 {
 			t.Fatal(err)
 		}
-		if err.Error() != "throttle api: no tokens, retry in 1.2s" || one.Calls() != 1 {
+		if err.Error() != "throttle api: no tokens left, retry in 1.2s" || one.Calls() != 1 {
 			t.Errorf("got %v after %d calls, want no tokens after 1 call", err, one.Calls())
 		}
 		time.Sleep(2 * time.Second)
-		if err.Error() != "throttle api: no tokens" || refused.RetryAfter() != 0 {
+		if err.Error() != "throttle api: no tokens left" || refused.RetryAfter() != 0 {
 			t.Errorf("got %v with RetryAfter %v, want no RetryAfter once tokens have come", err, refused.RetryAfter())
 		}
 		ctx, cancel := context.WithCancel(t.Context())

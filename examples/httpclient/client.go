@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,7 +28,7 @@ func newClient(out io.Writer) *http.Client {
 				retry.New(retry.Config{
 					Budget:  retries,
 					Backoff: retry.Constant(10 * time.Millisecond),
-					OnRetry: func(e retry.Event) { fmt.Fprintf(out, "      retry: waits %v\n", e.Delay) },
+					OnRetry: func(_ context.Context, e retry.Event) { fmt.Fprintf(out, "      retry: waits %v\n", e.Delay) },
 				}),
 				breaker.New(breaker.Config{
 					Name:          key,

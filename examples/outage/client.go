@@ -60,13 +60,18 @@ func naive(get effector, _ func(breaker.Transition)) effector {
 // pipeline is the client that calls through policies. To what the naive client does it adds a budget
 // for retries and a breaker.
 func pipeline(get effector, onStateChange func(breaker.Transition)) effector {
+	return pipelineStarting(0, get, onStateChange)
+}
+
+// pipelineStarting is the pipeline with a slow start of the given length.
+func pipelineStarting(slowStart time.Duration, get effector, onStateChange func(breaker.Transition)) effector {
 	return get.With( // outermost first
 		timeout.After(patience),
 		retry.New(retry.Config{
 			MaxAttempts: attempts,
 			Budget:      newBudget(),
 		}),
-		newBreaker(onStateChange),
+		newBreaker(slowStart, onStateChange),
 		timeout.After(attemptLimit),
 	)
 }
@@ -75,13 +80,14 @@ func newBudget() *budget.Budget {
 	return budget.New(budget.Config{Ratio: 0.1}) // one retry for ten calls
 }
 
-func newBreaker(onStateChange func(breaker.Transition)) *breaker.Breaker {
+func newBreaker(slowStart time.Duration, onStateChange func(breaker.Transition)) *breaker.Breaker {
 	return breaker.New(breaker.Config{
 		Name:          "outage",
 		FailureRate:   0.5,
 		Window:        2 * time.Second,
 		OpenFor:       time.Second,
 		MaxOpenFor:    2 * time.Second,
+		SlowStart:     slowStart,
 		OnStateChange: onStateChange,
 	})
 }
@@ -100,7 +106,7 @@ func breakerOnly(get effector, onStateChange func(breaker.Transition)) effector 
 	return get.With(
 		timeout.After(patience),
 		retry.New(retry.Config{MaxAttempts: attempts}),
-		newBreaker(onStateChange),
+		newBreaker(0, onStateChange),
 		timeout.After(attemptLimit),
 	)
 }

@@ -58,6 +58,7 @@ type client struct {
 	name     string
 	call     effector
 	arrivals []time.Duration // of its requests at the server
+	restarts []time.Duration // of the server
 
 	mu     sync.Mutex // guards what follows: a change may come from the breaker's timer
 	calls  []call
@@ -119,7 +120,7 @@ func measure(ctx context.Context, cfg config, network network, progress func(ela
 
 	r.end = load(ctx, start, cfg, r.clients, progress)
 	for i, c := range r.clients {
-		r.clients[i] = c.recorded(servers[i].arrived())
+		r.clients[i] = c.recorded(servers[i].arrived(), servers[i].restarted())
 	}
 	return r, nil
 }
@@ -134,6 +135,12 @@ type spec struct {
 // clients returns the clients that the flags ask for.
 func (c config) clients() []spec {
 	specs := []spec{{"naive", naive, false}, {"pipeline", pipeline, true}}
+	if c.warmUp > 0 {
+		slowStart := func(get effector, onStateChange func(breaker.Transition)) effector {
+			return pipelineStarting(c.warmUp, get, onStateChange)
+		}
+		specs = append(specs, spec{"slow start", slowStart, true})
+	}
 	if c.parts {
 		specs = append(specs, spec{"budget only", budgetOnly, false}, spec{"breaker only", breakerOnly, true}, spec{"limit only", limitOnly, false})
 	}
@@ -148,10 +155,10 @@ func (c *client) changed(at time.Duration, state breaker.State) {
 }
 
 // recorded returns a copy of the client with its records, which its breaker no longer changes.
-func (c *client) recorded(arrivals []time.Duration) *client {
+func (c *client) recorded(arrivals, restarts []time.Duration) *client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return &client{name: c.name, arrivals: arrivals, calls: c.calls, states: c.states}
+	return &client{name: c.name, arrivals: arrivals, restarts: restarts, calls: c.calls, states: c.states}
 }
 
 // load starts a call of each client at fixed instants, however long earlier calls take: callers don't

@@ -4,6 +4,7 @@
 //	go run ./examples/outage -after 2m      # does the naive client ever recover?
 //	go run ./examples/outage -load 0.2      # a server with more to spare
 //	go run ./examples/outage -parts         # what each policy contributes
+//	go run ./examples/outage -warm-up 10s   # a server that is cold after the trouble
 //
 // A server has four workers and a queue, and its callers use 60% of its capacity. For five seconds, each
 // request takes ten times as long. Callers time out and retry, but the server goes on working for
@@ -15,6 +16,11 @@
 //     "Metastable Failures in Distributed Systems", HotOS 2021).
 //   - The pipeline has the same timeouts and number of attempts, a budget for retries, and a circuit
 //     breaker. The queue drains, and the server recovers.
+//
+// With -warm-up, the server restarts at the end of the trouble. It then has a tenth of its capacity, warms
+// up from there, and restarts again if it is overrun meanwhile. Another client appears, the pipeline with a
+// slow start: it sends what the server can take, while the plain pipeline sends everything as soon as its
+// breaker closes, and overruns the server.
 //
 // Each client calls its own HTTP server on loopback, in real time. The program prints a table and
 // writes the plots outage.svg and outage.png. Ctrl-C stops it early; the table and the plots then show
@@ -42,6 +48,7 @@ type config struct {
 	after   time.Duration
 	seed    uint64
 	parts   bool
+	warmUp  time.Duration
 	folder  *program.Folder
 }
 
@@ -80,6 +87,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	flags.DurationVar(&cfg.after, "after", 20*time.Second, fmt.Sprintf("`length` of the run after the trouble, %v to %v", minLength, maxLength))
 	flags.Uint64Var(&cfg.seed, "seed", 1, "seed of the server's random service times")
 	flags.BoolVar(&cfg.parts, "parts", false, "add clients with one policy each: a budget for retries, a breaker, an adaptive limit")
+	flags.DurationVar(&cfg.warmUp, "warm-up", 0, fmt.Sprintf("`length` of the server's warm-up after the trouble, from a tenth of its capacity, up to %v; adds a client with a slow start", maxLength))
 	cfg.folder = flags.Folder()
 	if err := flags.Parse(args, stderr); err != nil {
 		return config{}, err
@@ -91,6 +99,8 @@ func parse(args []string, stderr io.Writer) (config, error) {
 		return config{}, program.Usagef("-trouble is %v, must be %v to %v", cfg.trouble, minLength, maxLength)
 	case cfg.after < minLength || cfg.after > maxLength:
 		return config{}, program.Usagef("-after is %v, must be %v to %v", cfg.after, minLength, maxLength)
+	case cfg.warmUp < 0 || cfg.warmUp > maxLength:
+		return config{}, program.Usagef("-warm-up is %v, must be 0s to %v", cfg.warmUp, maxLength)
 	}
 	return cfg, nil
 }

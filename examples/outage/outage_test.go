@@ -119,6 +119,45 @@ func TestNaiveRecoversAtLowLoad(t *testing.T) {
 	}
 }
 
+// The server has a tenth of its capacity after the trouble and warms up over 10 s. Without a slow
+// start it is overrun again and again; with a slow start of 10 s, never.
+func TestSlowStartDoesNotOverrunColdServer(t *testing.T) {
+	for _, seed := range []uint64{1, 2} {
+		cfg := scenarios()[0]
+		cfg.warmUp, cfg.after, cfg.seed = 10*time.Second, 15*time.Second, seed
+		r := simulate(t, cfg)
+		plain, slowStart := r.clients[1], r.clients[2]
+		good := summarize(plain, cfg, after).good
+		if n := overruns(plain); n < 3 || good > 0.2 {
+			t.Errorf("without a slow start: got %d overruns and %.3f good answers, want at least 3 and at most 0.2", n, good)
+		}
+		good = summarize(slowStart, cfg, after).good
+		if n := overruns(slowStart); n != 0 || good < 0.5 {
+			t.Errorf("with a slow start: got %d overruns and %.3f good answers, want 0 and at least 0.5", n, good)
+		}
+		begin, _ := cfg.span(after)
+		for _, c := range slowStart.calls {
+			if c.at > begin+13*time.Second && !c.good() {
+				t.Fatalf("with a slow start: the call at %v failed, want all answered after the slow start", c.at)
+			}
+		}
+		var table bytes.Buffer
+		if err := printTable(&table, r); err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("naive %d, pipeline %d, slow start 0\n", overruns(r.clients[0]), overruns(plain)); !strings.Contains(table.String(), want) {
+			t.Errorf("got\n%s, want %q", &table, want)
+		}
+	}
+}
+
+func TestPlotHasColorForEveryClient(t *testing.T) {
+	all := config{parts: true, warmUp: time.Second}.clients()
+	if len(all) != 6 || len(clientColors) < len(all) || len(clientWidths) < len(all) {
+		t.Errorf("got %d colors and %d widths for %d clients", len(clientColors), len(clientWidths), len(all))
+	}
+}
+
 func TestPartsRecoverAlone(t *testing.T) {
 	cfg := scenarios()[0]
 	cfg.parts, cfg.after = true, 9*time.Second
@@ -376,6 +415,8 @@ func TestRunReportsUsageErrors(t *testing.T) {
 		{"-after 11m", "-after is 11m0s"},
 		{"-seed -1", `"-1"`},
 		{"-parts=perhaps", `"perhaps"`},
+		{"-warm-up -1s", "-warm-up is -1s, must be 0s to 10m0s"},
+		{"-warm-up 11m", "-warm-up is 11m0s"},
 		{"-out=", "-out"},
 		{"-out " + file, "-out"},
 		{"-fast", "-fast"},

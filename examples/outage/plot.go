@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	clientColors = []color.Color{figure.Orange, figure.Blue, figure.Purple, figure.Green, figure.Black}
-	clientWidths = []vg.Length{3.2, 1.8, 1.4, 1.4, 1.4} // the first is drawn below the others
+	clientColors = []color.Color{figure.Orange, figure.Blue, figure.Purple, figure.Green, figure.Black, figure.RGB(0xb0, 0x30, 0x30)}
+	clientWidths = []vg.Length{3.2, 1.8, 1.4, 1.4, 1.4, 1.4} // the first is drawn below the others
 	troubleColor = figure.RGB(0xff, 0xef, 0xd2)
 	stateColors  = map[breaker.State]color.Color{
 		breaker.Closed:   figure.RGB(0xd8, 0xd8, 0xd8),
@@ -57,10 +57,14 @@ func headline(r *result) string {
 	if begin, _ := r.cfg.span(after); r.end <= begin {
 		return "Good answers while the server is in trouble"
 	}
+	clients := r.clients[:2]
+	if r.cfg.warmUp > 0 {
+		clients = r.clients[:3]
+	}
 	text := "Good answers after the trouble:"
-	for i, c := range r.clients[:2] {
+	for i, c := range clients {
 		text += fmt.Sprintf(" %s %.0f%%", c.name, 100*summarize(c, r.cfg, after).good)
-		if i == 0 {
+		if i < len(clients)-1 {
 			text += ","
 		} else if took, ok := recovery(c, r.cfg); ok {
 			text += ", recovered after " + readable(took)

@@ -69,6 +69,9 @@ func recovery(c *client, cfg config) (time.Duration, bool) {
 	return 0, false
 }
 
+// overruns returns how often the server restarted because it was overrun.
+func overruns(c *client) int { return max(0, len(c.restarts)-1) } // the first restart ended the trouble
+
 // printTable prints a row for each client.
 func printTable(w io.Writer, r *result) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -81,6 +84,16 @@ func printTable(w io.Writer, r *result) error {
 	fmt.Fprintln(table)
 	if err := table.Flush(); err != nil {
 		return err
+	}
+	if r.cfg.warmUp > 0 {
+		fmt.Fprintf(w, "restarts of the server after the trouble, because it was overrun while it warmed up:")
+		for i, c := range r.clients {
+			if i > 0 {
+				fmt.Fprint(w, ",")
+			}
+			fmt.Fprintf(w, " %s %d", c.name, overruns(c))
+		}
+		fmt.Fprint(w, "\n\n")
 	}
 	_, err := fmt.Fprintf(w, notes, capacity, 100*r.cfg.load, r.cfg.trouble, patience, 100*recovered)
 	return err

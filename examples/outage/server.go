@@ -14,7 +14,9 @@ const (
 	workers   = 4
 	pace      = 20 * time.Millisecond // mean time that a worker spends on a request
 	slowdown  = 10                    // factor by which a request takes longer in the trouble
+	coldest   = 0.1                   // share of its capacity with which a cold server begins
 	queueSize = 500                   // requests that may wait for a worker; the server answers 503 to the rest
+	coldQueue = 50                    // requests that may wait while the server warms up; one more, and it restarts
 	capacity  = float64(workers) * float64(time.Second) / float64(pace)
 )
 
@@ -33,6 +35,8 @@ type server struct {
 	random   *rand.Rand
 	waiting  int
 	arrivals []time.Duration // of requests, since start
+	restart  chan struct{}   // closed when the server restarts, and replaced
+	restarts []time.Duration // since start
 }
 
 // serve starts a server on the listener.
@@ -42,10 +46,23 @@ func serve(listener net.Listener, start time.Time, cfg config) *server {
 		start:   start,
 		workers: make(chan struct{}, workers),
 		closing: make(chan struct{}),
+		restart: make(chan struct{}),
 		random:  rand.New(rand.NewPCG(cfg.seed, 0)),
 	}
 	s.http.Handler = s
 	s.running.Go(func() { s.http.Serve(listener) }) // returns ErrServerClosed
+	if cfg.warmUp > 0 {
+		begin, _ := cfg.span(after)
+		s.running.Go(func() {
+			select {
+			case <-time.After(time.Until(start.Add(begin))):
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.restartCold()
+			case <-s.closing:
+			}
+		})
+	}
 	return s
 }
 
@@ -60,40 +77,73 @@ func (s *server) close() {
 func (s *server) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	s.running.Add(1)
 	defer s.running.Done()
-	luck, ok := s.enqueue()
+	luck, restart, ok := s.enqueue()
 	if !ok {
 		http.Error(w, "queue full", http.StatusServiceUnavailable)
 		return
 	}
 	select {
 	case s.workers <- struct{}{}:
+		s.dequeue()
 		defer func() { <-s.workers }()
+	case <-restart:
+		s.dequeue()
+		http.Error(w, "restart", http.StatusServiceUnavailable)
+		return
 	case <-s.closing:
 		return
 	}
-	s.dequeue()
 
-	work := time.Duration((0.5 + luck) * float64(pace)) // half the pace to one and a half of it
+	work := time.Duration((0.5 + luck) * float64(pace) / s.warmth()) // half the pace to one and a half of it
 	if s.cfg.phaseAt(time.Since(s.start)) == trouble {
 		work *= slowdown
 	}
 	select {
 	case <-time.After(work):
 		io.WriteString(w, "done\n")
+	case <-restart:
+		http.Error(w, "restart", http.StatusServiceUnavailable)
 	case <-s.closing:
 	}
 }
 
-// enqueue counts a request and returns its random number. It reports false if the queue is full.
-func (s *server) enqueue() (luck float64, ok bool) {
+// enqueue counts a request and returns its random number, and a channel that is closed at the next
+// restart. It reports false if the queue is full.
+func (s *server) enqueue() (luck float64, restart chan struct{}, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.arrivals = append(s.arrivals, time.Since(s.start))
+	if s.waiting >= coldQueue && s.warmthLocked() < 1 {
+		s.restartCold()
+		return 0, nil, false
+	}
 	if s.waiting >= queueSize {
-		return 0, false
+		return 0, nil, false
 	}
 	s.waiting++
-	return s.random.Float64(), true
+	return s.random.Float64(), s.restart, true
+}
+
+// restartCold fails all requests and makes the server cold. It needs mu held.
+func (s *server) restartCold() {
+	s.restarts = append(s.restarts, time.Since(s.start))
+	close(s.restart)
+	s.restart = make(chan struct{})
+}
+
+// warmth returns the share of its capacity that the server has.
+func (s *server) warmth() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.warmthLocked()
+}
+
+func (s *server) warmthLocked() float64 {
+	if len(s.restarts) == 0 {
+		return 1
+	}
+	since := time.Since(s.start) - s.restarts[len(s.restarts)-1]
+	return min(1, max(coldest, float64(since)/float64(s.cfg.warmUp)))
 }
 
 func (s *server) dequeue() {
@@ -107,4 +157,11 @@ func (s *server) arrived() []time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]time.Duration(nil), s.arrivals...)
+}
+
+// restarted returns the times of all restarts so far.
+func (s *server) restarted() []time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]time.Duration(nil), s.restarts...)
 }

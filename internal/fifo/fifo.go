@@ -14,6 +14,9 @@ type Waiter struct {
 	// Ready is closed by [Queue.Pop], or by the queue's owner when it sees fit.
 	Ready chan struct{}
 
+	// Weight is for the queue's owner, such as what the waiter waits for.
+	Weight int
+
 	prev, next *Waiter
 	waits      bool // in the queue
 }
@@ -61,6 +64,14 @@ func (q *Queue) Remove(w *Waiter) bool {
 	w.prev, w.next = nil, nil
 	q.length--
 	return true
+}
+
+// Ahead returns the total Weight of the waiters that came before w, which must be in the queue.
+func (q *Queue) Ahead(w *Waiter) (weight int) {
+	for w = w.prev; w != nil; w = w.prev {
+		weight += w.Weight
+	}
+	return weight
 }
 
 // Len returns the number of waiters.

@@ -55,3 +55,19 @@ func TestQueueMatchesList(t *testing.T) {
 		n++
 	}
 }
+
+func TestQueueAheadSumsWeightsBefore(t *testing.T) {
+	var q Queue
+	var waiters []*Waiter
+	for weight := 1; weight <= 4; weight++ {
+		w := q.Push()
+		w.Weight = weight
+		waiters = append(waiters, w)
+	}
+	q.Remove(waiters[1])
+	for i, want := range map[int]int{0: 0, 2: 1, 3: 4} {
+		if got := q.Ahead(waiters[i]); got != want {
+			t.Errorf("waiter %d: got a weight of %d ahead, want %d", i, got, want)
+		}
+	}
+}

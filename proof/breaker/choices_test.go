@@ -11,6 +11,7 @@ import (
 // only where two answers are valid, and accepts only a valid one.
 type choices struct {
 	opened  func() bool // whether the real breaker opened at this call
+	admits  func() bool // whether the real breaker admitted this call in a slow start
 	lasting func(shortest, longest time.Duration) time.Duration
 }
 
@@ -26,6 +27,7 @@ type change struct {
 	from, to  breaker.State
 	at        time.Time
 	snapshots []breaker.Snapshot
+	err       error // of the call that caused it
 }
 
 // A reading is what the window holds. slow is a share of all, which includes ignored and running
@@ -43,7 +45,9 @@ func (r *reference) window(now time.Time) (readings []reading) {
 	started := make([]time.Time, 0, len(r.running))
 	if r.c.SlowRate > 0 {
 		for _, c := range r.running {
-			started = append(started, c.start)
+			if c.watched {
+				started = append(started, c.start)
+			}
 		}
 	}
 	for _, left := range borders(now, ended, r.c.Window/10*9, r.c.Window+1) {
@@ -87,16 +91,26 @@ func borders(now time.Time, times []time.Time, young, old time.Duration) (valid 
 func (r *reference) refuses() bool {
 	r.now()
 	defer r.Unlock()
-	return r.shut() && !r.c.DryRun
+	return r.shut() && !r.c.DryRun // in a slow start, no call must be refused
+}
+
+// slowStarts reports whether the breaker is in a slow start, or may come into one.
+func (r *reference) slowStarts() bool {
+	r.now()
+	defer r.Unlock()
+	return r.ramp
 }
 
 // snapshots returns every valid Snapshot.
 func (r *reference) snapshots(now time.Time) (valid []breaker.Snapshot) {
 	s := breaker.Snapshot{Name: r.c.Name, State: r.state, Since: r.since.Round(0), Until: r.until.Round(0), Openings: r.inARow(now)}
-	if r.state == breaker.HalfOpen {
+	switch {
+	case r.ramp:
+		s.Share, s.Running = r.share(now), len(r.running)
+	case r.state == breaker.HalfOpen:
 		s.Calls, s.Failures, s.Running = r.succeeded+r.failed, r.failed, len(r.running)
 	}
-	if r.state != breaker.Closed {
+	if !r.counts() {
 		return []breaker.Snapshot{s}
 	}
 	if r.c.Consecutive > 0 {
@@ -105,8 +119,8 @@ func (r *reference) snapshots(now time.Time) (valid []breaker.Snapshot) {
 	if r.c.Leaky > 0 {
 		s.Leak = r.leak
 	}
-	if r.c.SlowRate > 0 {
-		s.Running = len(r.running)
+	if r.c.SlowRate > 0 && !r.ramp {
+		s.Running = r.watched()
 	}
 	if r.c.FailureRate == 0 && r.c.SlowRate == 0 {
 		if r.c.Failures > 0 {
@@ -122,6 +136,15 @@ func (r *reference) snapshots(now time.Time) (valid []breaker.Snapshot) {
 		valid = append(valid, s)
 	}
 	return valid
+}
+
+func (r *reference) watched() (n int) {
+	for _, c := range r.running {
+		if c.watched {
+			n++
+		}
+	}
+	return n
 }
 
 func count(failed []bool) (n int) {

@@ -59,7 +59,7 @@ func TestDryRunIsLinearizable(t *testing.T) {
 // All workers arrive in the instant in which the open time ends, as does the breaker's own timer.
 func TestBreakerOpenTimeEndIsLinearizable(t *testing.T) {
 	c, model := settled(breaker.Config{Consecutive: 2, Probes: 2})
-	verbs := []verb{acquire, acquire, do, done, done, done, look, cancel, reset, halfOpen, forceOpen}
+	verbs := []verb{acquire, acquire, do, done, done, done, look, cancel, set, reset, halfOpen, forceOpen}
 	for range cases.Racing() {
 		var history []porcupine.Operation
 		synctest.Test(t, func(t *testing.T) { history = race(t, c, verbs, nil, c.OpenFor) })
@@ -90,7 +90,7 @@ func settled(c breaker.Config) (breaker.Config, porcupine.Model) {
 // linearizable checks as many histories as rapid checks cases. Each history begins with first.
 func linearizable(t *testing.T, c breaker.Config, first ...verb) {
 	c, model := settled(c)
-	traffic := []verb{acquire, acquire, done, done, done, done, done, done, do, look}
+	traffic := []verb{acquire, acquire, done, done, done, done, done, done, do, look, set}
 	anything := slices.Concat(first, traffic, []verb{acquire, acquire, cancel, reset, halfOpen, forceOpen, disable})
 	for round := range cases.Racing() {
 		verbs := anything
@@ -264,6 +264,12 @@ func (r *recorder) do(of command, permit *breaker.Permit) (got answer) {
 		r.breaker.Disable()
 	case look:
 		return answer{state: r.breaker.State()}
+	case set:
+		c := r.breaker.Config()
+		c.MaxOpenFor += time.Second
+		if err := r.breaker.SetConfig(c); err != nil {
+			panic(err)
+		}
 	case sumUp:
 		s := r.breaker.Snapshot()
 		return answer{state: s.State, sum: summary{

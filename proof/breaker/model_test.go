@@ -25,42 +25,42 @@ func TestMain(m *testing.M) { cases.Main(m, 1200, 60) }
 
 func TestConsecutiveMatchesReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		drive(t, drawConfig(t, func(c *breaker.Config) { c.Consecutive = rapid.IntRange(0, 4).Draw(t, "Consecutive") }), exact)
+		driveRules(t, exact, func(c *breaker.Config) { c.Consecutive = rapid.IntRange(0, 4).Draw(t, "Consecutive") })
 	})
 }
 
 func TestLeakyMatchesReference(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, leaky(t)), exact) })
+	rapid.Check(t, func(t *rapid.T) { driveRules(t, exact, leaky(t)) })
 }
 
 func TestLastCallsMatchesReference(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, lastCalls(t)), exact) })
+	rapid.Check(t, func(t *rapid.T) { driveRules(t, exact, lastCalls(t)) })
 }
 
 func TestFailureRateMatchesReference(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), failureRate(t)), exact) })
+	rapid.Check(t, func(t *rapid.T) { driveRules(t, exact, window(t), failureRate(t)) })
 }
 
 func TestSlowRateMatchesReference(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), slowRate(t)), exact) })
+	rapid.Check(t, func(t *rapid.T) { driveRules(t, exact, window(t), slowRate(t)) })
 }
 
 func TestBreakerRulesTogetherMatchReference(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), anyRules(t)), exact) })
+	rapid.Check(t, func(t *rapid.T) { driveRules(t, exact, window(t), anyRules(t)) })
 }
 
 // Open times are random within the bounds that Jitter sets.
 func TestJitterStaysInBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		drive(t, drawConfig(t, func(c *breaker.Config) {
+		driveRules(t, exact, func(c *breaker.Config) {
 			c.Jitter = rapid.SampledFrom([]float64{0.1, 0.5, 1}).Draw(t, "Jitter")
-		}), exact)
+		})
 	})
 }
 
 // Any time may pass, and the window must return one of the valid answers.
 func TestWindowStaysInBounds(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { drive(t, drawConfig(t, window(t), anyRules(t)), bounded) })
+	rapid.Check(t, func(t *rapid.T) { driveRules(t, bounded, window(t), anyRules(t)) })
 }
 
 // Calls begin and end around the time when the first ones become slow. Faults there need many calls
@@ -163,6 +163,9 @@ func drawConfig(t *rapid.T, rules ...rule) breaker.Config {
 	if rapid.Bool().Draw(t, "ProbeSuccesses set") {
 		c.ProbeSuccesses = max(1, c.Probes) + rapid.IntRange(0, 2).Draw(t, "ProbeSuccesses more")
 	}
+	if !c.DryRun && rapid.Bool().Draw(t, "SlowStart set") {
+		c.SlowStart = rapid.SampledFrom([]time.Duration{time.Nanosecond, time.Second, 7 * time.Second, time.Minute}).Draw(t, "SlowStart")
+	}
 	if rapid.Bool().Draw(t, "Classify set") {
 		c.Classify = classifyVerdict
 	}
@@ -202,6 +205,8 @@ type machine struct {
 	mu      sync.Mutex // guards changes, which a timer may append to during a call
 	changes []breaker.Transition
 	checked int           // how many reported transitions have been checked
+	made    bool          // the real breaker admitted the latest call
+	rules   []rule        // that a new Config draws again
 	horizon int           // how many reported transitions aren't later than what the reference is doing
 	offset  time.Duration // of the grid
 	calls   []*both
@@ -215,10 +220,16 @@ type both struct {
 	ref    *call
 }
 
+// driveRules drives a Config drawn by the rules.
+func driveRules(t *rapid.T, exact bool, rules ...rule) {
+	drive(t, drawConfig(t, rules...), exact, rules...)
+}
+
 // drive does random commands. In an exact test the documents determine every answer.
-func drive(t *rapid.T, c breaker.Config, exact bool) {
+func drive(t *rapid.T, c breaker.Config, exact bool, rules ...rule) {
 	rapid.SyncTest(t, func(t *rapid.T) {
 		m := newMachine(t, c, exact)
+		m.rules = rules
 		t.Repeat(map[string]func(*rapid.T){
 			"":               m.check,
 			"acquire":        m.acquire,
@@ -234,6 +245,7 @@ func drive(t *rapid.T, c breaker.Config, exact bool) {
 			"wait":           m.wait,
 			"wait until due": m.waitUntilDue,
 			"force":          m.force,
+			"set config":     m.setConfig,
 		})
 		// Whatever happened, a breaker that wasn't forced recovers with time.
 		if s := m.real.State(); s == breaker.Open || s == breaker.HalfOpen {
@@ -255,6 +267,7 @@ func newMachine(t *rapid.T, c breaker.Config, exact bool) *machine {
 			}
 			return len(m.ref.changes) < min(len(m.reported()), m.horizon)
 		},
+		admits:  func() bool { return m.made },
 		lasting: func(shortest, longest time.Duration) time.Duration { return m.lasting(t, shortest, longest) },
 	})
 	return m
@@ -276,7 +289,7 @@ func (m *machine) reported() []breaker.Transition {
 // check compares everything that is visible.
 func (m *machine) check(t *rapid.T) {
 	synctest.Wait()
-	if early := m.offset - time.Since(m.real.Snapshot().Since); m.gridded() && early > 0 {
+	if early := m.offset - time.Since(m.origin()); m.gridded() && early > 0 {
 		time.Sleep(early)
 	}
 	m.compareAll(t)
@@ -295,21 +308,22 @@ func (m *machine) compareAll(t *rapid.T) {
 	}
 	for ; m.checked < len(m.reported()); m.checked++ {
 		got, want := m.reported()[m.checked], m.ref.changes[m.checked]
-		if got.Name != m.config.Name || got.From != want.from || got.To != want.to || !got.At.Equal(want.at) || got.Cause == "" {
+		if got.Name != m.config.Name || got.From != want.from || got.To != want.to || !got.At.Equal(want.at) || got.Cause == "" || got.Err != want.err {
 			t.Fatalf("transition %d: got %+v, want %+v", m.checked, got, want)
 		}
-		m.compare(t, fmt.Sprintf("of transition %d", m.checked), got.Snapshot, want.snapshots)
+		slowStartEnds := want.from == breaker.HalfOpen && want.to == breaker.Closed // at any time, so off the grid
+		m.compare(t, fmt.Sprintf("of transition %d", m.checked), m.exact && !slowStartEnds, got.Snapshot, want.snapshots)
 	}
 	if got := m.real.State(); got != m.ref.state {
 		t.Fatalf("got state %v, want %v", got, m.ref.state)
 	}
-	m.compare(t, "now", m.real.Snapshot(), m.ref.snapshots(now))
+	m.compare(t, "now", m.exact, m.real.Snapshot(), m.ref.snapshots(now))
 }
 
-func (m *machine) compare(t *rapid.T, when string, got breaker.Snapshot, valid []breaker.Snapshot) {
+func (m *machine) compare(t *rapid.T, when string, exact bool, got breaker.Snapshot, valid []breaker.Snapshot) {
 	t.Helper()
 	got.Since, got.Until = got.Since.Round(0), got.Until.Round(0)
-	if m.exact && len(valid) > 1 {
+	if exact && len(valid) > 1 {
 		t.Fatalf("fault of the test: the design doesn't determine the snapshot: %+v", valid)
 	}
 	if !slices.Contains(valid, got) {
@@ -340,6 +354,7 @@ func (m *machine) admitted(t *rapid.T, b *both, err error) bool {
 	t.Helper()
 	var by breaker.State
 	var left time.Duration
+	m.made = err == nil
 	b.ref, by, left = m.ref.acquire()
 	m.horizon = math.MaxInt
 	if b.ref == nil {
@@ -410,14 +425,21 @@ func (m *machine) drawEnd(t *rapid.T) (err error, outcome breaker.Outcome, cance
 		after = time.Duration(rapid.IntRange(1, 90).Draw(t, "RetryAfter")) * time.Second
 	}
 	err = verdict{outcome, after}
+	gone := rapid.Bool().Draw(t, "context canceled")
+	if rapid.IntRange(0, 5).Draw(t, "CallerFault if 5") == 5 {
+		return resilience.CallerFault(err), neverMade, gone
+	}
 	if m.config.Classify != nil {
 		return err, outcome, false
 	}
 	if outcome == breaker.Success {
-		return nil, outcome, rapid.Bool().Draw(t, "context canceled")
+		return rapid.SampledFrom([]error{nil, resilience.NotFailure(err), resilience.WithRetryAfter(resilience.Contention(err), time.Hour)}).Draw(t, "error"), outcome, gone
 	}
 	return err, outcome, outcome == breaker.Ignored
 }
+
+// neverMade is the outcome of a call that ended by CallerFault.
+const neverMade breaker.Outcome = -1
 
 func (m *machine) draw(t *rapid.T) (i int, b *both) {
 	if len(m.calls) == 0 {
@@ -435,7 +457,7 @@ func (m *machine) done(t *rapid.T) {
 		b.cancel()
 	}
 	b.permit.Done(err)
-	m.ref.done(b.ref, false, outcome, err)
+	m.ref.done(b.ref, outcome == neverMade, outcome, err)
 }
 
 func (m *machine) succeed(t *rapid.T) {
@@ -507,7 +529,7 @@ func (m *machine) do(t *rapid.T) {
 	if way != "return" {
 		err = nil
 	}
-	m.ref.done(b.ref, false, outcome, err)
+	m.ref.done(b.ref, outcome == neverMade, outcome, err)
 }
 
 // run makes a call in a pipeline in which an inner policy may refuse it.
@@ -546,7 +568,7 @@ func (m *machine) run(t *rapid.T) {
 	if refused {
 		outcome = breaker.Ignored
 	}
-	m.ref.done(b.ref, false, outcome, err)
+	m.ref.done(b.ref, outcome == neverMade, outcome, err)
 }
 
 func (m *machine) force(t *rapid.T) {
@@ -566,19 +588,75 @@ func (m *machine) force(t *rapid.T) {
 	}
 }
 
+// setConfig draws some fields of the Config again, or all.
+func (m *machine) setConfig(t *rapid.T) {
+	c, drawn := m.config, drawConfig(t, m.rules...)
+	if c.DryRun || drawn.DryRun {
+		c.DryRun, c.SlowStart, drawn.SlowStart = drawn.DryRun, 0, 0
+	}
+	switch rapid.SampledFrom([]string{"all", "all", "none", "numbers", "probes", "open time"}).Draw(t, "fields") {
+	case "all":
+		c = drawn
+	case "numbers":
+		c.Consecutive, c.Leaky = min(c.Consecutive, 1)*drawn.Consecutive, min(c.Leaky, 1)*drawn.Leaky
+		c.FailureRate, c.MinCalls = drawn.FailureRate, drawn.MinCalls
+	case "probes":
+		c.Probes, c.ProbeSuccesses, c.ProbeFailures = drawn.Probes, drawn.ProbeSuccesses, drawn.ProbeFailures
+		c.ProbeTimeout, c.SlowStart = drawn.ProbeTimeout, drawn.SlowStart
+	case "open time":
+		c.Name, c.OpenFor, c.MaxOpenFor, c.Jitter = drawn.Name, drawn.OpenFor, drawn.MaxOpenFor, drawn.Jitter
+	}
+	if m.ref.slowStarts() && c.DryRun {
+		t.Skip("a dry run hides what a slow start decides")
+	}
+	onGrid := m.gridded() && windowOf(c) == windowOf(m.config)
+	changed := c
+	changed.OnStateChange = m.report
+	if err := m.real.SetConfig(changed); err != nil {
+		t.Fatalf("got %v for a valid Config", err)
+	}
+	m.ref.setConfig(c)
+	m.config = c
+	if got := m.real.Config(); got.Name != c.Name || got.OpenFor != m.ref.c.OpenFor || got.Probes != m.ref.c.Probes || got.Window != m.ref.c.Window {
+		t.Fatalf("got Config %+v, want %+v", got, m.ref.c)
+	}
+	if onGrid {
+		return // and calls that the window keeps are too
+	}
+	m.offset = windowOf(c) / 100 * time.Duration(rapid.IntRange(0, 9).Draw(t, "grid offset"))
+	if m.gridded() {
+		step := windowOf(c) / 10 * 4
+		at := time.Since(m.origin()) - m.offset
+		time.Sleep((at/step+3)*step - at)
+	}
+}
+
+// origin returns the time at which the epochs of the window began.
+func (m *machine) origin() time.Time {
+	m.ref.now()
+	defer m.ref.Unlock()
+	if m.ref.ramp {
+		return m.ref.began
+	}
+	return m.ref.since
+}
+
 // gridded reports whether the design determines every answer only at some times. These times are
 // four tenths of Window apart, from the beginning of the closed phase on, shifted by offset, each
 // with nine hundredths of Window after it. Calls at most two of these steps apart are certainly in
 // one window, and calls further apart are certainly not.
 func (m *machine) gridded() bool {
-	return m.exact && m.real.State() == breaker.Closed && (m.config.FailureRate > 0 || m.config.SlowRate > 0)
+	m.ref.now()
+	counts := m.ref.counts()
+	m.ref.Unlock()
+	return m.exact && counts && (m.config.FailureRate > 0 || m.config.SlowRate > 0)
 }
 
 func (m *machine) wait(t *rapid.T) {
 	w := windowOf(m.config)
 	if m.gridded() {
 		step, noise := w/10*4, w/100*9
-		at := time.Since(m.real.Snapshot().Since) - m.offset
+		at := time.Since(m.origin()) - m.offset
 		n := at/step + time.Duration(rapid.SampledFrom([]int{1, 0, 2, 3, 4, 20}).Draw(t, "steps"))
 		to := n*step + time.Duration(rapid.Int64Range(0, int64(noise)).Draw(t, "noise"))
 		time.Sleep(to - at)
@@ -612,15 +690,15 @@ func (m *machine) due() (at []time.Time) {
 	r := m.ref
 	now := r.now()
 	defer r.Unlock()
-	switch r.state {
-	case breaker.Open:
-		at = append(at, r.until)
-	case breaker.HalfOpen:
+	switch {
+	case r.state == breaker.Open:
+		at = append(at, r.until, r.until.Add(-50*time.Millisecond))
+	case r.state == breaker.HalfOpen && !r.ramp:
 		for _, c := range r.running {
-			at = append(at, c.start.Add(r.c.ProbeTimeout))
+			at = append(at, c.deadline)
 		}
-	case breaker.Closed:
-		at = append(at, r.since.Add(r.openTime))
+	case r.counts():
+		at = append(at, r.since.Add(r.openTime), r.began.Add(r.lasts))
 		for _, c := range r.running {
 			at = append(at, c.start.Add(r.c.SlowCall), c.start.Add(r.c.SlowCall+r.c.SlowCall/8))
 		}

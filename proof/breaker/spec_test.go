@@ -24,6 +24,7 @@ const (
 	forceOpen
 	disable
 	look  // State
+	set   // SetConfig, to a Config that decides the same
 	sumUp // Snapshot and all reported transitions, when no worker runs any more
 	do    // a call by Do, recorded as an acquire and a done
 
@@ -62,6 +63,8 @@ func (c command) String() string {
 		return fmt.Sprintf("cancel %d", c.permit)
 	case look:
 		return "look"
+	case set:
+		return "set config"
 	case sumUp:
 		return "sum up"
 	case fallDue:
@@ -195,6 +198,7 @@ func (s spec) step(c *breaker.Config, of command) (spec, answer) {
 	case look:
 		s = s.tick()
 		return s, answer{state: s.state}
+	case set:
 	case sumUp:
 		return s, answer{state: s.state, sum: s.summary(c)}
 	default:

@@ -26,6 +26,18 @@ type deposit struct {
 	left int64
 }
 
+// change gives the deposits that haven't expired a new age of zero, and another life.
+func (l *list) change(lives time.Duration) {
+	l.expire()
+	if lives == l.lives {
+		return
+	}
+	l.lives = lives
+	for i := range l.deposits {
+		l.deposits[i].at = time.Now()
+	}
+}
+
 func (l *list) expire() {
 	for len(l.deposits) > 0 && time.Since(l.deposits[0].at) >= l.lives {
 		l.deposits = l.deposits[1:]
@@ -57,9 +69,11 @@ func (l *list) withdraw() {
 // Where both lists agree on whether there is a token, the budget must agree with them.
 func TestBudgetDepositsMatchModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		ratio := rapid.SampledFrom([]int64{50_000, 100_000, 333_333, 500_000, 1_000_000, 2_500_000}).Draw(rt, "ratio")
-		ttl := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 10 * time.Second, time.Hour}).Draw(rt, "TTL")
-		steps := rapid.SliceOfN(rapid.IntRange(0, 30), 1, 200).Draw(rt, "steps")
+		ratios := rapid.SampledFrom([]int64{50_000, 100_000, 333_333, 500_000, 1_000_000, 2_500_000})
+		ttls := rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 10 * time.Second, time.Hour})
+		ratio, ttl := ratios.Draw(rt, "ratio"), ttls.Draw(rt, "TTL")
+		changes := rapid.Bool().Draw(rt, "changes")
+		steps := rapid.SliceOfN(rapid.IntRange(0, 31), 1, 200).Draw(rt, "steps")
 		rapid.SyncTest(rt, func(rt *rapid.T) {
 			b := budget.New(budget.Config{Ratio: float64(ratio) / token, TTL: ttl})
 			early, late := &list{lives: ttl * 9 / 10}, &list{lives: ttl}
@@ -72,6 +86,16 @@ func TestBudgetDepositsMatchModel(t *testing.T) {
 					late.deposits = append(late.deposits, deposit{time.Now(), ratio})
 				case s < 20:
 					time.Sleep(ttl * time.Duration(s-11) / 40)
+				case s == 31:
+					if !changes {
+						break
+					}
+					ratio, ttl = ratios.Draw(rt, "ratio"), ttls.Draw(rt, "TTL")
+					if err := b.SetConfig(budget.Config{Ratio: float64(ratio) / token, TTL: ttl}); err != nil {
+						rt.Fatal(err)
+					}
+					early.change(ttl * 9 / 10)
+					late.change(ttl)
 				default:
 					least, most := early.tokens(), late.tokens()
 					granted := b.Withdraw()
@@ -91,17 +115,37 @@ func TestBudgetDepositsMatchModel(t *testing.T) {
 	})
 }
 
-// The reserve starts full, with MinPerSecond*TTL tokens, and refills at MinPerSecond.
+// The reserve starts full, with MinPerSecond*TTL tokens, and refills at MinPerSecond. If its size
+// changes, it lacks as many tokens as before, at most all.
 func TestBudgetReserveMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		rate := rapid.SampledFrom([]int{1, 2, 10, 1000}).Draw(rt, "MinPerSecond")
-		seconds := rapid.IntRange(1, 20).Draw(rt, "TTL")
-		steps := rapid.SliceOfN(rapid.IntRange(0, 20), 1, 200).Draw(rt, "steps")
+		rates := rapid.SampledFrom([]int{1, 2, 10, 1000})
+		rate, seconds := rates.Draw(rt, "MinPerSecond"), rapid.IntRange(1, 20).Draw(rt, "TTL")
+		changes := rapid.Bool().Draw(rt, "changes")
+		steps := rapid.SliceOfN(rapid.IntRange(0, 22), 1, 200).Draw(rt, "steps")
 		rapid.SyncTest(rt, func(rt *rapid.T) {
 			b := budget.New(budget.Config{MinPerSecond: float64(rate), TTL: time.Duration(seconds) * time.Second})
 			full := int64(rate*seconds) * token
 			tokens := full
 			for n, s := range steps {
+				if s > 20 {
+					if !changes {
+						continue
+					}
+					lacks := full - tokens
+					rate, seconds = rates.Draw(rt, "MinPerSecond"), rapid.IntRange(1, 20).Draw(rt, "TTL")
+					if s == 22 {
+						if err := b.SetConfig(budget.Config{Ratio: 1}); err != nil { // off for a moment
+							rt.Fatal(err)
+						}
+					}
+					if err := b.SetConfig(budget.Config{MinPerSecond: float64(rate), TTL: time.Duration(seconds) * time.Second}); err != nil {
+						rt.Fatal(err)
+					}
+					full = int64(rate*seconds) * token
+					tokens = max(0, full-lacks)
+					continue
+				}
 				if s < 10 {
 					d := time.Duration(s) * 50 * time.Millisecond
 					time.Sleep(d)

@@ -24,7 +24,8 @@ import (
 type command struct {
 	verb  verb
 	id    byte // of a call
-	limit int  // of resize
+	limit int  // of resize and configure
+	queue int  // of configure
 }
 
 type verb string
@@ -38,16 +39,17 @@ const (
 	release verb = "release"
 	resize  verb = "resize"
 	look    verb = "look"
+
+	configure verb = "configure"
 )
 
 // A state is a state of the specification. Each letter is a call.
 type state struct {
 	limit   int
+	queue   int
 	running string
 	waiting string
 }
-
-const queue = 3
 
 func (s state) room() bool { return len(s.running) < s.limit }
 
@@ -71,17 +73,17 @@ func (s state) step(c command, saw bulkhead.Snapshot) (bool, state) {
 	case come:
 		if s.room() {
 			s.running += string(c.id)
-		} else if s.waiting += string(c.id); len(s.waiting) > queue {
+		} else if s.waiting += string(c.id); len(s.waiting) > s.queue {
 			return false, s
 		}
 	case try:
 		if s.room() {
 			s.running += string(c.id)
-		} else if len(s.waiting) < queue {
+		} else if len(s.waiting) < s.queue {
 			s.waiting += string(c.id)
 		}
 	case refuse:
-		return !s.room() && len(s.waiting) == queue, s
+		return !s.room() && len(s.waiting) >= s.queue, s
 	case has:
 		return strings.Contains(s.running, string(c.id)), s
 	case quit, release:
@@ -89,8 +91,11 @@ func (s state) step(c command, saw bulkhead.Snapshot) (bool, state) {
 	case resize:
 		s.limit = c.limit
 		return true, s.serve()
+	case configure:
+		s.limit, s.queue = c.limit, c.queue
+		return true, s.serve()
 	case look:
-		return saw == bulkhead.Snapshot{Limit: s.limit, Queue: queue, Running: len(s.running), Waiting: len(s.waiting)}, s
+		return saw == bulkhead.Snapshot{Limit: s.limit, Queue: s.queue, Running: len(s.running), Waiting: len(s.waiting)}, s
 	}
 	return true, s
 }
@@ -112,9 +117,9 @@ func TestBulkheadIsLinearizable(t *testing.T) {
 		rounds /= 5 // as rapid does
 	}
 	for range rounds {
-		limit := 1 + rand.IntN(3)
+		limit, queue := 1+rand.IntN(3), 3
 		model := porcupine.Model{
-			Init: func() any { return state{limit: limit} },
+			Init: func() any { return state{limit: limit, queue: queue} },
 			Step: func(s, input, output any) (bool, any) {
 				ok, next := s.(state).step(input.(command), output.(bulkhead.Snapshot))
 				return ok, next
@@ -161,7 +166,7 @@ func race(t *testing.T, b *bulkhead.Bulkhead) []porcupine.Operation {
 					note(call, none, command{verb: come, id: id}, command{verb: has, id: id})
 				}
 				cancel()
-				switch call := time.Since(began); rand.IntN(4) {
+				switch call := time.Since(began); rand.IntN(5) {
 				case 0:
 					saw := b.Snapshot()
 					note(call, saw, command{verb: look})
@@ -169,6 +174,12 @@ func race(t *testing.T, b *bulkhead.Bulkhead) []porcupine.Operation {
 					limit := 1 + rand.IntN(3)
 					b.Resize(limit)
 					note(call, none, command{verb: resize, limit: limit})
+				case 2:
+					limit, queue := 1+rand.IntN(3), rand.IntN(5)
+					if err := b.SetConfig(bulkhead.Config{Limit: limit, Queue: queue}); err != nil {
+						return err
+					}
+					note(call, none, command{verb: configure, limit: limit, queue: queue})
 				default:
 					runtime.Gosched()
 				}
@@ -195,7 +206,7 @@ func describe(history []porcupine.Operation) string {
 	var text strings.Builder
 	for _, o := range history {
 		c := o.Input.(command)
-		fmt.Fprintf(&text, "%8d to %8d, worker %d: %s %c %d, saw %+v\n", o.Call, o.Return, o.ClientId, c.verb, c.id, c.limit, o.Output)
+		fmt.Fprintf(&text, "%8d to %8d, worker %d: %s %c %d %d, saw %+v\n", o.Call, o.Return, o.ClientId, c.verb, c.id, c.limit, c.queue, o.Output)
 	}
 	return text.String()
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -19,62 +20,60 @@ import (
 	"github.com/effector-go/resilience/bulkhead"
 )
 
-// A line is the reference: it holds callers by number, in the simplest form.
-type line struct {
-	limit, queue int
-	maxWait      time.Duration
-	running      []int
-	waiting      []waiter
-	ends         map[int]string // how the calls that were not admitted ended
+// A plain is the reference: it holds callers by number, in the simplest form.
+type plain struct {
+	config  bulkhead.Config
+	running []int
+	waiting []waiter
+	ends    map[int]string // how the calls that were not admitted ended
 }
 
 type waiter struct {
-	id    int
-	since time.Duration
+	id             int
+	since, maxWait time.Duration
 }
 
-func (l *line) come(id int, now time.Duration) {
+func (p *plain) come(id int, now time.Duration) {
 	switch {
-	case len(l.running) < l.limit:
-		l.running = append(l.running, id)
-	case len(l.waiting) < l.queue:
-		l.waiting = append(l.waiting, waiter{id, now})
+	case len(p.running) < p.config.Limit:
+		p.running = append(p.running, id)
+	case len(p.waiting) < p.config.Queue:
+		p.waiting = append(p.waiting, waiter{id, now, p.config.MaxWait})
 	default:
-		l.ends[id] = "full"
+		p.ends[id] = "full"
 	}
 }
 
-func (l *line) release(id int) {
-	l.running = slices.DeleteFunc(l.running, func(other int) bool { return other == id })
-	l.serve()
+func (p *plain) release(id int) {
+	p.running = slices.DeleteFunc(p.running, func(other int) bool { return other == id })
+	p.serve()
 }
 
-func (l *line) resize(limit int) {
-	l.limit = limit
-	l.serve()
+// set changes the Config. Running calls continue and waiting calls stay, however many there are.
+func (p *plain) set(config bulkhead.Config) {
+	p.config = config
+	p.serve()
 }
 
-func (l *line) serve() {
-	for len(l.running) < l.limit && len(l.waiting) > 0 {
-		l.running = append(l.running, l.waiting[0].id)
-		l.waiting = l.waiting[1:]
+func (p *plain) serve() {
+	for len(p.running) < p.config.Limit && len(p.waiting) > 0 {
+		p.running = append(p.running, p.waiting[0].id)
+		p.waiting = p.waiting[1:]
 	}
 }
 
-func (l *line) cancel(id int) {
-	l.drop(func(w waiter) bool { return w.id == id }, "canceled")
+func (p *plain) cancel(id int) {
+	p.drop(func(w waiter) bool { return w.id == id }, "canceled")
 }
 
-func (l *line) pass(now time.Duration) {
-	if l.maxWait > 0 {
-		l.drop(func(w waiter) bool { return now-w.since >= l.maxWait }, fmt.Sprint("waited ", l.maxWait))
-	}
+func (p *plain) pass(now time.Duration) {
+	p.drop(func(w waiter) bool { return w.maxWait > 0 && now-w.since >= w.maxWait }, "waited too long")
 }
 
-func (l *line) drop(which func(waiter) bool, end string) {
-	l.waiting = slices.DeleteFunc(l.waiting, func(w waiter) bool {
+func (p *plain) drop(which func(waiter) bool, end string) {
+	p.waiting = slices.DeleteFunc(p.waiting, func(w waiter) bool {
 		if which(w) {
-			l.ends[w.id] = end
+			p.ends[w.id] = end
 			return true
 		}
 		return false
@@ -86,6 +85,7 @@ type crowd struct {
 	bulkhead *bulkhead.Bulkhead
 	mu       sync.Mutex // guards the fields below
 	running  map[int]func()
+	maxWaits map[int]time.Duration // as of the time when the call came
 	cancel   map[int]context.CancelFunc
 	ends     map[int]string
 }
@@ -94,6 +94,9 @@ type crowd struct {
 func (c *crowd) come(ctx context.Context, id int) {
 	ctx, cancel := context.WithCancel(ctx)
 	c.cancel[id] = cancel
+	c.mu.Lock()
+	c.maxWaits[id] = c.bulkhead.Config().MaxWait
+	c.mu.Unlock()
 	go func() {
 		defer cancel()
 		release := make(chan struct{})
@@ -125,67 +128,85 @@ func (c *crowd) come(ctx context.Context, id int) {
 }
 
 func (c *crowd) end(id int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	text := err.Error()
 	var full *bulkhead.FullError
 	switch {
 	case errors.Is(err, context.Canceled) && !errors.Is(err, resilience.ErrRefused):
 		text = "canceled"
 	case errors.As(err, &full) && errors.Is(err, resilience.ErrRefused) && full.Waited > 0:
-		text = fmt.Sprint("waited ", full.Waited)
+		text = "waited too long"
+		if full.Waited != c.maxWaits[id] {
+			text = fmt.Sprintf("waited %v, with a MaxWait of %v", full.Waited, c.maxWaits[id])
+		}
 	case full != nil:
 		text = "full"
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.ends[id] = text
 }
 
-// For any order of calls, releases, cancellations, sizes, and times, the same callers must run,
+const steps = 60
+
+// For any order of calls, releases, cancellations, Configs, and times, the same callers must run,
 // wait, and be refused.
 func TestBulkheadMatchesPlainQueue(t *testing.T) {
+	maxWaits := []time.Duration{0, 0, time.Second, 5 * time.Second, 20 * time.Second}
 	rapid.Check(t, func(rt *rapid.T) {
 		config := bulkhead.Config{
 			Limit:   rapid.IntRange(1, 4).Draw(rt, "limit"),
 			Queue:   rapid.IntRange(0, 5).Draw(rt, "queue"),
-			MaxWait: time.Duration(rapid.SampledFrom([]int{0, 0, 1, 5, 20}).Draw(rt, "seconds of MaxWait")) * time.Second,
+			MaxWait: rapid.SampledFrom(maxWaits).Draw(rt, "MaxWait"),
 		}
-		steps := rapid.SliceOfN(rapid.IntRange(0, 999), 1, 80).Draw(rt, "steps")
+		seed := rapid.Uint64().Draw(rt, "seed") // of the steps: rapid prefers small numbers, with which little happens
 		synctest.Test(t, func(t *testing.T) {
-			l := &line{limit: config.Limit, queue: config.Queue, maxWait: config.MaxWait, ends: map[int]string{}}
-			c := &crowd{bulkhead: bulkhead.New(config), running: map[int]func(){}, cancel: map[int]context.CancelFunc{}, ends: map[int]string{}}
+			p := &plain{config: config, ends: map[int]string{}}
+			c := &crowd{
+				bulkhead: bulkhead.New(config),
+				running:  map[int]func(){}, maxWaits: map[int]time.Duration{}, cancel: map[int]context.CancelFunc{}, ends: map[int]string{},
+			}
+			random := rand.New(rand.NewPCG(seed, 1))
 			began, callers := time.Now(), 0
-			for n, s := range steps {
-				which := s / 10
-				switch what := s % 10; {
+			for n := range steps {
+				which := random.IntN(100)
+				switch what := random.IntN(10); {
 				case what < 4:
-					l.come(callers, time.Since(began))
+					p.come(callers, time.Since(began))
 					c.come(t.Context(), callers)
 					callers++
-				case what < 6 && len(l.running) > 0:
-					id := l.running[which%len(l.running)]
-					l.release(id)
+				case what < 6 && len(p.running) > 0:
+					id := p.running[which%len(p.running)]
+					p.release(id)
 					c.release(id)
 				case what < 7 && callers > 0:
 					id := which % callers
-					l.cancel(id)
+					p.cancel(id)
 					c.cancel[id]()
+				case what < 8 && which%2 == 0:
+					config := p.config
+					config.Limit = 1 + which%6
+					p.set(config)
+					c.bulkhead.Resize(config.Limit)
 				case what < 8:
-					l.resize(1 + which%6)
-					c.bulkhead.Resize(1 + which%6)
+					config := bulkhead.Config{Name: fmt.Sprint(which % 3), Limit: 1 + which%6, Queue: which % 7, MaxWait: maxWaits[which%5]}
+					p.set(config)
+					if err := c.bulkhead.SetConfig(config); err != nil {
+						rt.Fatal(err)
+					}
 				default:
 					time.Sleep(time.Duration(which%10) * time.Second)
-					l.pass(time.Since(began))
+					p.pass(time.Since(began))
 				}
 				synctest.Wait()
-				c.compare(rt, n, l)
+				c.compare(rt, n, p)
 			}
-			for len(l.running) > 0 {
-				id := l.running[0]
-				l.release(id)
+			for len(p.running) > 0 {
+				id := p.running[0]
+				p.release(id)
 				c.release(id)
 				synctest.Wait()
 			}
-			c.compare(rt, len(steps), l)
+			c.compare(rt, steps, p)
 		})
 	})
 }
@@ -197,18 +218,21 @@ func (c *crowd) release(id int) {
 	delete(c.running, id)
 }
 
-func (c *crowd) compare(rt *rapid.T, step int, l *line) {
+func (c *crowd) compare(rt *rapid.T, step int, p *plain) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	slices.Sort(l.running)
-	if got := slices.Sorted(maps.Keys(c.running)); !slices.Equal(got, l.running) {
-		rt.Fatalf("step %d: got %v running, want %v", step, got, l.running)
+	slices.Sort(p.running)
+	if got := slices.Sorted(maps.Keys(c.running)); !slices.Equal(got, p.running) {
+		rt.Fatalf("step %d: got %v running, want %v", step, got, p.running)
 	}
-	if !maps.Equal(c.ends, l.ends) {
-		rt.Fatalf("step %d: got ends %v, want %v", step, c.ends, l.ends)
+	if !maps.Equal(c.ends, p.ends) {
+		rt.Fatalf("step %d: got ends %v, want %v", step, c.ends, p.ends)
 	}
-	want := bulkhead.Snapshot{Limit: l.limit, Queue: l.queue, Running: len(l.running), Waiting: len(l.waiting)}
+	want := bulkhead.Snapshot{Name: p.config.Name, Limit: p.config.Limit, Queue: p.config.Queue, Running: len(p.running), Waiting: len(p.waiting)}
 	if s := c.bulkhead.Snapshot(); s != want {
 		rt.Fatalf("step %d: got %+v, want %+v", step, s, want)
+	}
+	if got := c.bulkhead.Config(); got != p.config {
+		rt.Fatalf("step %d: got %+v, want %+v", step, got, p.config)
 	}
 }

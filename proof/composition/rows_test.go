@@ -228,7 +228,7 @@ var rows = []row{
 		"3 callers wait 2 times",
 		func(s *scene) string {
 			var waits atomic.Int32
-			r := retry.New(retry.Config{Backoff: retry.Constant(time.Second), OnRetry: func(retry.Event) { waits.Add(1) }})
+			r := retry.New(retry.Config{Backoff: retry.Constant(time.Second), OnRetry: func(context.Context, retry.Event) { waits.Add(1) }})
 			s.compose(failsIn(100*ms).Do, around(r), shared)
 			for i := range time.Duration(3) {
 				s.at(i * ms)

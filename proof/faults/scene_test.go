@@ -232,7 +232,7 @@ func (s *scene) newAccount(k kind, depth int) *account {
 			return &schedule{s, depth}
 		},
 		RetryIf: func(error) bool { s.pass(atRetryIf, depth); return true },
-		OnRetry: func(retry.Event) {
+		OnRetry: func(context.Context, retry.Event) {
 			a.decided.Add(1)
 			s.pass(atOnRetry, depth)
 		},

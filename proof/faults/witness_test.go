@@ -313,7 +313,7 @@ func (s *scene) newGate(k kind, depth int) *gate {
 			Budget: budget.New(budget.Config{Ratio: 1, TTL: 8760 * time.Hour}),
 
 			HedgeIf: func(error) bool { s.pass(atHedgeIf, depth); return true },
-			OnHedge: func(hedge.Event) { s.pass(atOnHedge, depth) },
+			OnHedge: func(context.Context, hedge.Event) { s.pass(atOnHedge, depth) },
 		})
 		g.policy = h
 		g.do = func(ctx context.Context, e resilience.Effector[int]) (int, error) { return hedge.Do(ctx, h, e) }

@@ -26,8 +26,9 @@ import (
 
 // An outcome is the result of one start.
 type outcome struct {
-	// ok, failed, permanent, rejected (by HedgeIf), not made (NotMade), refused (by an inner
-	// policy), panicked.
+	// ok, failed, permanent, rejected (by HedgeIf), not made (NotMade), not failure (NotFailure),
+	// contention (Contention), caller fault (CallerFault), later (WithRetryAfter), refused (by an
+	// inner policy), panicked.
 	kind           string
 	takes          time.Duration
 	ignoresContext bool
@@ -47,6 +48,8 @@ type scenario struct {
 	outcomes []outcome
 	ends     string // how the context ends: never, canceled, deadline
 	endsAt   time.Duration
+
+	changesAt time.Duration // when the Config is replaced, which changes nothing for the call
 }
 
 const mostStarts = 6
@@ -64,7 +67,8 @@ func draw(t *rapid.T) scenario {
 		discards: rapid.Bool().Draw(t, "discards"),
 		ends:     rapid.SampledFrom([]string{"never", "never", "canceled", "deadline"}).Draw(t, "ends"),
 	}
-	kinds := []string{"ok", "failed", "failed", "failed", "permanent", "rejected", "not made", "refused", "panicked"}
+	kinds := []string{"ok", "failed", "failed", "failed", "permanent", "rejected", "not made", "refused", "panicked",
+		"not failure", "contention", "contention", "caller fault", "caller fault", "later"}
 	for i := range mostStarts {
 		s.outcomes = append(s.outcomes, outcome{
 			kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
@@ -75,6 +79,7 @@ func draw(t *rapid.T) scenario {
 		})
 	}
 	s.endsAt = ms(t, 100, "endsAt") - time.Millisecond/4
+	s.changesAt = ms(t, 60, "changesAt") + time.Millisecond/2
 	return s
 }
 
@@ -139,7 +144,7 @@ func (s scenario) expected() (v verdict) {
 		}
 		return rs
 	}
-	facts := func() (starts, effects int) {
+	facts := func() (starts, effects, faults int) {
 		for _, r := range runs {
 			switch o := outcomeOf(r); {
 			case !r.ended:
@@ -151,22 +156,28 @@ func (s scenario) expected() (v verdict) {
 				if o.kind != "not made" {
 					effects++
 				}
+				if o.kind == "caller fault" {
+					faults++
+				}
 			}
 		}
-		return starts, effects
+		return starts, effects, faults
 	}
 	deposit := func() {
-		if starts, _ := facts(); starts > 0 && !deposited {
+		if starts, _, faults := facts(); starts > faults && !deposited {
 			deposited = true
 			tokens++
 		}
 	}
 	again := func(why string, asked func() bool) {
-		_, effects := facts()
+		_, effects, _ := facts()
 		if left == 0 || over || s.once && effects > 0 || !asked() {
 			return
 		}
-		if deposit(); tokens == 0 {
+		if tokens == 0 {
+			deposit()
+		}
+		if tokens == 0 {
 			return
 		}
 		tokens--
@@ -177,7 +188,7 @@ func (s scenario) expected() (v verdict) {
 	finish := func(err string, value int) verdict {
 		deposit()
 		v.err, v.value, v.ends, v.tokens = err, value, now, tokens
-		starts, effects := facts()
+		starts, effects, _ := facts()
 		v.starts, v.repeatable = starts, !s.once || effects == 0
 		for _, r := range runs {
 			switch {
@@ -238,11 +249,13 @@ func (s scenario) expected() (v verdict) {
 			switch o.kind {
 			case "ok":
 				return finish("nil", first.n)
+			case "not failure":
+				return finish(fmt.Sprint("start ", first.n), first.n)
 			case "panicked":
 				return finish(fmt.Sprint("panic ", first.n), 0)
-			case "permanent":
+			case "permanent", "caller fault", "later":
 				left, slowAt = 0, math.MaxInt64
-			case "failed", "not made", "rejected":
+			case "failed", "not made", "contention", "rejected":
 				again(fmt.Sprint("start ", first.n), func() bool { return o.kind != "rejected" })
 			}
 			if len(running()) == 0 {
@@ -266,7 +279,15 @@ func (s scenario) errorOf(n int) error {
 	case "permanent":
 		return retry.Permanent(err)
 	case "not made":
-		return resilience.NotMade(err)
+		return resilience.NotMade(resilience.Contention(err))
+	case "not failure":
+		return resilience.NotFailure(err)
+	case "contention":
+		return resilience.Contention(resilience.CallerFault(err))
+	case "caller fault":
+		return resilience.CallerFault(err)
+	case "later":
+		return resilience.WithRetryAfter(err, time.Second)
 	case "refused":
 		return fmt.Errorf("%w: %w", err, resilience.ErrRefused)
 	}
@@ -309,13 +330,24 @@ func (s scenario) actual() (v verdict) {
 	for range s.tokens {
 		b.Deposit()
 	}
-	h := hedge.New(hedge.Config{
+	other := hedge.Config{
+		Name: "other", Delay: time.Millisecond, Max: mostStarts, Budget: budget.New(budget.Config{Ratio: 1, MinPerSecond: 1000}),
+		HedgeIf: func(error) bool { v.events = append(v.events, "HedgeIf of another Config"); return false },
+		OnHedge: func(context.Context, hedge.Event) { v.events = append(v.events, "OnHedge of another Config") },
+	}
+	h := hedge.New(other)
+	change := func(config hedge.Config) {
+		if err := h.SetConfig(config); err != nil {
+			panic(err)
+		}
+	}
+	change(hedge.Config{
 		Delay: s.delay, Max: s.max, Budget: b,
 		HedgeIf: func(err error) bool {
 			var own *startError
 			return !errors.As(err, &own) || s.outcomes[own.n-1].kind != "rejected"
 		},
-		OnHedge: func(e hedge.Event) {
+		OnHedge: func(_ context.Context, e hedge.Event) {
 			why := "slow"
 			if e.Err != nil {
 				why = name(e.Err)
@@ -326,6 +358,8 @@ func (s scenario) actual() (v verdict) {
 			v.events = append(v.events, fmt.Sprintf("start %d after %v: %s", e.Start, e.After, why))
 		},
 	})
+
+	time.AfterFunc(s.changesAt, func() { change(other) })
 
 	var mu sync.Mutex // guards the following and v.dropped
 	var contexts []context.Context
@@ -441,10 +475,12 @@ func TestHedgeQuantileMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		share := rapid.SampledFrom([]float64{0.1, 0.5, 0.9, 0.95, 0.99}).Draw(rt, "Quantile")
 		minSamples := rapid.SampledFrom([]int{1, 5, 30}).Draw(rt, "MinSamples")
+		others := rapid.SliceOfN(rapid.SampledFrom([]float64{0, 0.05, 0.5, 0.9, 0.999}), 1, 5).Draw(rt, "other quantiles")
 		steps := rapid.SliceOfN(rapid.IntRange(0, 1<<30), 1, 150).Draw(rt, "steps")
 		synctest.Test(t, func(*testing.T) {
 			const delay = time.Hour // no call takes this long
-			h := hedge.New(hedge.Config{Quantile: share, MinSamples: minSamples, Delay: delay, Budget: budget.New(budget.Config{MinPerSecond: 1000})})
+			config := hedge.Config{Quantile: share, MinSamples: minSamples, Delay: delay, Budget: budget.New(budget.Config{MinPerSecond: 1000})}
+			h := hedge.New(config)
 			ended := map[int]time.Time{}
 			took := map[int]time.Duration{}
 			for n, step := range steps {
@@ -452,6 +488,15 @@ func TestHedgeQuantileMatchesModel(t *testing.T) {
 				switch {
 				case kind == 0:
 					time.Sleep(size % (2 * time.Minute))
+				case kind == 2 && size%2 == 0: // the recent times remain, also if there is no Quantile for a moment
+					config.Quantile = others[int(size)%len(others)]
+					h.SetConfig(config)
+					h.Snapshot()
+					if config.Quantile == 0 {
+						config.Quantile = share
+						h.SetConfig(config)
+					}
+					share = config.Quantile
 				case kind == 1:
 					hedge.Do(context.Background(), h, func(context.Context) (int, error) { time.Sleep(size); return 0, errCaller })
 				// Ignores its context, so that a hedge doesn't change when the first start ends;

@@ -34,7 +34,8 @@ func (n node) String() string {
 }
 
 // A scenario is a pipeline and the effector's outcomes by start: ok, failed, not made (no effect),
-// or hangs until its context ends.
+// not found (NotFailure), fault (CallerFault), contended (Contention), or hangs until its context
+// ends.
 type scenario struct {
 	policies []node
 	discard  bool
@@ -61,7 +62,7 @@ func draw(t *rapid.T) scenario {
 	return scenario{
 		policies: drawNodes(t, 3),
 		discard:  rapid.Bool().Draw(t, "discard"),
-		outcomes: rapid.SliceOfN(rapid.SampledFrom([]string{"ok", "failed", "failed", "not made", "hangs"}), 1, 6).Draw(t, "outcomes"),
+		outcomes: rapid.SliceOfN(rapid.SampledFrom([]string{"ok", "failed", "failed", "not made", "not found", "fault", "contended", "hangs"}), 1, 6).Draw(t, "outcomes"),
 	}
 }
 
@@ -164,6 +165,12 @@ func (s scenario) actual(way string) (r result) {
 			return r.starts, nil
 		case "not made":
 			return 0, resilience.NotMade(errors.New("not made"))
+		case "not found":
+			return r.starts, resilience.NotFailure(errors.New("not found"))
+		case "fault":
+			return r.starts, resilience.CallerFault(errors.New("fault"))
+		case "contended":
+			return r.starts, resilience.Contention(errors.New("contended"))
 		case "hangs":
 			select {
 			case <-ctx.Done():
@@ -191,7 +198,7 @@ func text(err error) string {
 		return ""
 	}
 	var words []string
-	for _, word := range []string{"refused", "not made", "failed", "hung"} {
+	for _, word := range []string{"refused", "not made", "not found", "fault", "contended", "failed", "hung"} {
 		if strings.Contains(err.Error(), word) {
 			words = append(words, word)
 		}
@@ -256,7 +263,8 @@ func TestPipelineReturnsOrDropsEachValueOnce(t *testing.T) {
 	})
 }
 
-// An interpreter runs a flat pipeline without the library. Policies are cases of one function.
+// An interpreter runs a flat pipeline without the library. Policies are cases of one function. An
+// error is a string, which begins with "!" while its outer marks say that retrying is useless.
 type interpreter struct {
 	s        scenario
 	now      time.Duration
@@ -316,7 +324,7 @@ func (i *interpreter) run(at int, nodes []node) (err string) {
 		err = rest()
 		i.deadline = i.deadline[:len(i.deadline)-1]
 		if err != "" && i.now >= at && !strings.Contains(err, "deadline exceeded") {
-			err += " deadline exceeded"
+			err = strings.TrimPrefix(err, "!") + " deadline exceeded"
 		}
 		return err
 	}
@@ -331,6 +339,9 @@ func (i *interpreter) retry(most int, rest func() string) string {
 		err := rest()
 		if err == "" {
 			return ""
+		}
+		if strings.HasPrefix(err, "!") {
+			return err
 		}
 		made := i.starts != before
 		over := len(i.deadline) > 0 && i.now >= i.deadline[len(i.deadline)-1]
@@ -370,6 +381,10 @@ func (i *interpreter) start() string {
 		i.effects--
 		i.value = 0
 		return "not made"
+	case "not found", "fault":
+		return "!" + outcome
+	case "contended":
+		return outcome
 	case "hangs":
 		if len(i.deadline) > 0 && i.deadline[len(i.deadline)-1] <= i.now+10*time.Second {
 			i.now = max(i.now, i.deadline[len(i.deadline)-1])

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -32,6 +33,7 @@ type plain struct {
 	rate   float64
 	burst  int
 	wait   time.Duration
+	factor int // of costs
 	queue  []caller
 	ends   []end // of callers, by their numbers
 }
@@ -56,6 +58,7 @@ type end struct {
 	how   how
 	at    time.Duration
 	after time.Duration // RetryAfter
+	more  time.Duration // by which it may be longer, because calls before it left in the same instant
 }
 
 const never = time.Duration(math.MaxInt64)
@@ -83,6 +86,7 @@ func (p *plain) allow(n int) bool {
 }
 
 func (p *plain) come(timeout time.Duration, cost int) {
+	cost *= p.factor
 	c := caller{id: len(p.ends), cost: cost, latest: p.now + p.wait, deadline: never}
 	if timeout > 0 {
 		c.deadline = p.now + timeout
@@ -107,7 +111,25 @@ func (p *plain) refuse(c caller, total int) {
 		p.ends[c.id] = end{how: costly, at: p.now}
 		return
 	}
-	p.ends[c.id] = end{limited, p.now, p.turn(total) - p.now}
+	p.ends[c.id] = end{how: limited, at: p.now, after: p.turn(total) - p.now}
+}
+
+// refuseOverdue refuses the callers whose latest time has come while an earlier one, with a longer
+// wait, is still waiting for its turn.
+func (p *plain) refuseOverdue() {
+	first, ahead, leaving := p.queue[0].id, 0, 0 // costs
+	p.queue = slices.DeleteFunc(p.queue, func(c caller) bool {
+		if c.id == first || c.latest > p.now {
+			ahead += c.cost
+			return false
+		}
+		p.refuse(c, ahead+c.cost)
+		if e := &p.ends[c.id]; e.how == limited {
+			e.more = p.turn(ahead+leaving+c.cost) - p.turn(ahead+c.cost)
+		}
+		leaving += c.cost
+		return true
+	})
 }
 
 func (p *plain) cancel(id int) {
@@ -148,6 +170,9 @@ func (p *plain) pass(to time.Duration) {
 			}
 			if c.deadline < next {
 				next, what = c.deadline, func() { p.cancel(c.id) }
+			}
+			if c.latest < next {
+				next, what = c.latest, p.refuseOverdue
 			}
 		}
 		p.tokens = min(float64(p.burst), p.tokens+(next-p.now).Seconds()*p.rate)
@@ -224,34 +249,41 @@ func (c *crowd) come(ctx context.Context, timeout time.Duration, cost int) {
 	}()
 }
 
-// same compares how two calls ended. Times may differ by what SetRate rounds.
-func same(a, b end) bool {
+// same compares how two calls ended. Times may differ by what a change of the rate rounds.
+func same(got, want end) bool {
 	const rounding = 2 * time.Microsecond
-	return a.how == b.how && (a.at-b.at).Abs() < rounding && (a.after-b.after).Abs() < rounding
+	return got.how == want.how && (got.at-want.at).Abs() < rounding &&
+		got.after > want.after-rounding && got.after < want.after+want.more+rounding
 }
 
 // The limiter must start and refuse each call when the reference does, for any order of calls with
-// any cost, with and without a wait, cancellations, deadlines, and changes of the rate.
+// any cost, with and without a wait, cancellations, deadlines, and changes of the Config.
 func TestLimiterMatchesBucketWithQueue(t *testing.T) {
-	rates := []float64{1, 2.5, 4, 10, 40}
+	rates := []float64{1, 2.5, 4, 10, 40, 0.1}
+	waits := []time.Duration{0, 333_333_333, 1_777_777_777, 7_123_456_789, time.Hour}
+	costs := func(factor int) func(context.Context) int {
+		return func(ctx context.Context) int { return factor * ctx.Value(costKey{}).(int) }
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		config := ratelimit.Config{
 			Rate:  rapid.SampledFrom(rates).Draw(rt, "rate"),
 			Burst: rapid.IntRange(1, 5).Draw(rt, "burst"),
-			Wait:  rapid.SampledFrom([]time.Duration{0, 333_333_333, 1_777_777_777, 7_123_456_789, time.Hour}).Draw(rt, "wait"),
+			Wait:  rapid.SampledFrom(waits).Draw(rt, "wait"),
 		}
-		config.Cost = func(ctx context.Context) int { return ctx.Value(costKey{}).(int) }
+		config.Cost = costs(1)
 		maxCost := rapid.SampledFrom([]int{1, 3, 7}).Draw(rt, "max cost") // above some bursts
-		steps := rapid.SliceOfN(rapid.IntRange(0, 9999), 1, 80).Draw(rt, "steps")
+		seed := rapid.Uint64().Draw(rt, "seed")                           // of the steps: rapid prefers small numbers, with which hardly any call waits
 		synctest.Test(t, func(t *testing.T) {
-			p := &plain{tokens: float64(config.Burst), rate: config.Rate, burst: config.Burst, wait: config.Wait}
+			p := &plain{tokens: float64(config.Burst), rate: config.Rate, burst: config.Burst, wait: config.Wait, factor: 1}
 			c := &crowd{limiter: ratelimit.New(config), began: time.Now()}
 			pass := func(d time.Duration) {
 				time.Sleep(d)
 				p.pass(time.Since(c.began))
 				synctest.Wait()
 			}
-			for n, s := range steps {
+			random := rand.New(rand.NewPCG(seed, 1))
+			for n := range 80 {
+				s := random.IntN(10_000)
 				which := time.Duration(s / 10)
 				pass(0)
 				for p.near() {
@@ -284,10 +316,26 @@ func TestLimiterMatchesBucketWithQueue(t *testing.T) {
 					id := int(which) % len(p.ends)
 					p.cancel(id)
 					c.cancels[id]()
-				case what < 7:
-					rate, burst := rates[which%5], 1+int(which/5)%6
-					p.setRate(rate, burst)
-					c.limiter.SetRate(rate, burst)
+				case what < 8:
+					rate, burst := rates[int(which)%len(rates)], 1+int(which/5)%6
+					if which%3 == 0 {
+						p.setRate(rate, burst)
+						c.limiter.SetRate(rate, burst)
+						break
+					}
+					config := c.limiter.Config()
+					if which%3 == 1 {
+						config.Rate, config.Burst = rate, burst
+					}
+					p.setRate(config.Rate, config.Burst)
+					p.wait, p.factor = waits[int(which/7)%len(waits)], 1
+					if which%2 == 1 && maxCost > 1 {
+						p.factor = 2
+					}
+					config.Wait, config.Cost = p.wait, costs(p.factor)
+					if err := c.limiter.SetConfig(config); err != nil {
+						rt.Fatal(err)
+					}
 				default:
 					pass(which * 1_234_567)
 				}
@@ -316,5 +364,8 @@ func (c *crowd) compare(rt *rapid.T, step int, p *plain) {
 	}
 	if s := c.limiter.Snapshot(); s != want {
 		rt.Fatalf("step %d: got %+v, want %+v", step, s, want)
+	}
+	if got := c.limiter.Config(); got.Rate != p.rate || got.Burst != p.burst || got.Wait != p.wait {
+		rt.Fatalf("step %d: got %+v, want rate %v, burst %d, and wait %v", step, got, p.rate, p.burst, p.wait)
 	}
 }

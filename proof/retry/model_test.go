@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,23 +25,56 @@ func TestMain(m *testing.M) { cases.Main(m, 4000, 0) }
 
 // An outcome is the result of one run of a call.
 type outcome struct {
-	// ok, failed, not made, permanent, rejected (by RetryIf), refused (by an inner policy), panics,
-	// exits.
+	// ok, failed, rejected (by RetryIf), refused (by an inner policy), panics, exits.
 	kind  string
 	takes time.Duration
 	after time.Duration // RetryAfter
+	// Marks of the error, the outermost first: NotFailure, Contention, CallerFault, NotMade,
+	// Permanent, and wrapped, which hides the marks after it.
+	marks []string
 }
 
-// A scenario is a retry's configuration, and the calls that are made through it one after another.
-type scenario struct {
+// mark returns the outermost of NotFailure, Contention, and CallerFault that counts, or "".
+func (o outcome) mark() string {
+	for _, m := range o.marks {
+		switch m {
+		case "wrapped":
+			return ""
+		case "NotFailure", "Contention", "CallerFault":
+			return m
+		}
+	}
+	return ""
+}
+
+func (o outcome) notMade() bool {
+	for _, m := range o.marks {
+		if m == "wrapped" || m == "NotMade" {
+			return m == "NotMade"
+		}
+	}
+	return false
+}
+
+func (o outcome) permanent() bool { return slices.Contains(o.marks, "Permanent") }
+
+// settings are a retry's configuration.
+type settings struct {
 	attempts      int
 	elapsed       time.Duration
 	maxRetryAfter time.Duration
-	delays        []time.Duration // of each call; after them the schedule stops
+	resetAfter    time.Duration
+	delays        []time.Duration // of each series; after them the schedule stops
 	retryRefused  bool
-	tokens        int // of the budget, which the calls share; negative: no budget
-	once          bool
+	budgeted      bool
+}
 
+// A scenario is the calls that are made through a retry one after another, under changing settings.
+type scenario struct {
+	tokens int // of the budget, which the calls share
+	once   bool
+
+	first settings
 	calls []call
 }
 
@@ -48,6 +82,9 @@ type call struct {
 	outcomes []outcome // of the runs; the last one is repeated
 	ends     string    // how the context ends: never, canceled, deadline
 	endsAt   time.Duration
+
+	changesAt time.Duration // when the settings change, during the call or after it; 0: never
+	next      settings      // of the following calls
 }
 
 func ms(t *rapid.T, most int, label string) time.Duration {
@@ -56,17 +93,9 @@ func ms(t *rapid.T, most int, label string) time.Duration {
 
 func draw(t *rapid.T) scenario {
 	s := scenario{
-		attempts:      rapid.SampledFrom([]int{0, 1, 2, 3, 5, retry.Unlimited}).Draw(t, "MaxAttempts"),
-		maxRetryAfter: rapid.SampledFrom([]time.Duration{0, 20 * time.Millisecond}).Draw(t, "MaxRetryAfter"),
-		retryRefused:  rapid.Bool().Draw(t, "RetryRefused"),
-		tokens:        rapid.IntRange(-3, 4).Draw(t, "tokens"),
-		once:          rapid.IntRange(0, 4).Draw(t, "once") == 0,
-	}
-	if s.retryRefused || rapid.Bool().Draw(t, "elapsed") {
-		s.elapsed = time.Millisecond + ms(t, 200, "MaxElapsed")
-	}
-	for range rapid.IntRange(0, 8).Draw(t, "delays") {
-		s.delays = append(s.delays, ms(t, 50, "delay"))
+		tokens: rapid.IntRange(0, 4).Draw(t, "tokens"),
+		once:   rapid.IntRange(0, 4).Draw(t, "once") == 0,
+		first:  drawSettings(t),
 	}
 	for range rapid.IntRange(1, 4).Draw(t, "calls") {
 		s.calls = append(s.calls, drawCall(t))
@@ -74,19 +103,50 @@ func draw(t *rapid.T) scenario {
 	return s
 }
 
+const resetAfter = 15 * time.Millisecond
+
+func drawSettings(t *rapid.T) settings {
+	s := settings{
+		attempts:      rapid.SampledFrom([]int{0, 1, 2, 3, 5, retry.Unlimited}).Draw(t, "MaxAttempts"),
+		maxRetryAfter: rapid.SampledFrom([]time.Duration{0, 20 * time.Millisecond}).Draw(t, "MaxRetryAfter"),
+		retryRefused:  rapid.Bool().Draw(t, "RetryRefused"),
+		budgeted:      rapid.Bool().Draw(t, "Budget"),
+	}
+	if rapid.Bool().Draw(t, "resets") {
+		s.resetAfter = resetAfter
+	}
+	if s.retryRefused || rapid.Bool().Draw(t, "elapsed") {
+		s.elapsed = time.Millisecond + ms(t, 200, "MaxElapsed")
+	}
+	for range rapid.IntRange(0, 8).Draw(t, "delays") {
+		s.delays = append(s.delays, ms(t, 50, "delay"))
+	}
+	return s
+}
+
 func drawCall(t *rapid.T) call {
-	kinds := []string{"failed", "failed", "failed", "failed", "ok", "not made", "permanent", "rejected", "refused", "panics", "exits"}
+	kinds := []string{"failed", "failed", "failed", "failed", "failed", "failed", "ok", "rejected", "refused", "panics", "exits"}
+	marks := []string{"NotFailure", "Contention", "Contention", "CallerFault", "NotMade", "NotMade", "Permanent", "wrapped"}
 	c := call{ends: rapid.SampledFrom([]string{"never", "canceled", "deadline"}).Draw(t, "ends")}
 	for range rapid.IntRange(1, 8).Draw(t, "runs") {
 		o := outcome{kind: rapid.SampledFrom(kinds).Draw(t, "kind"), takes: ms(t, 30, "takes")}
 		if rapid.IntRange(0, 3).Draw(t, "asks") == 0 {
 			o.after = ms(t, 30, "after")
 		}
+		if rapid.IntRange(0, 2).Draw(t, "marked") == 0 {
+			o.marks = rapid.SliceOfN(rapid.SampledFrom(marks), 1, 3).Draw(t, "marks")
+		}
 		c.outcomes = append(c.outcomes, o)
 	}
+	// The last outcome is repeated: if it began a new series each time, the call would never end.
+	c.outcomes[len(c.outcomes)-1].takes %= resetAfter
 	// The context ends between the instants at which anything else happens, because the order of
 	// two events at the same instant is undefined.
 	c.endsAt = ms(t, 300, "endsAt") - time.Millisecond/2
+	if rapid.Bool().Draw(t, "changes") {
+		c.changesAt = ms(t, 300, "changesAt") + time.Millisecond/4
+		c.next = drawSettings(t)
+	}
 	return c
 }
 
@@ -108,19 +168,27 @@ func (c call) over(now time.Duration) bool { return c.ends != "never" && c.endsA
 
 // expected is the model: the rules of retry, one after another.
 func (s scenario) expected() (verdicts []verdict) {
-	tokens := s.tokens
+	tokens, current := s.tokens, s.first
 	for _, c := range s.calls {
-		verdicts = append(verdicts, s.expectedOf(c, &tokens))
+		verdicts = append(verdicts, current.expectedOf(c, s.once, &tokens))
+		if c.changesAt > 0 {
+			current = c.next
+		}
 	}
 	return verdicts
 }
 
-func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
+func (s settings) expectedOf(c call, once bool, tokens *int) (v verdict) {
 	var now, first time.Duration
-	attempts, failed, last, refusal := 0, false, -1, -1
+	starts, attempts, failed, last, refusal := 0, 0, false, -1, -1
+	delays := s.delays
 	exhausted := func(reason retry.Reason) verdict {
 		v.ends = now
-		v.err = fmt.Sprintf("exhausted %v after %d attempts: last %d, refusal %d", reason, attempts, last, refusal)
+		elapsed := time.Duration(0)
+		if failed {
+			elapsed = now - first
+		}
+		v.err = fmt.Sprintf("exhausted %v after %d attempts and %v: last %d, refusal %d", reason, attempts, elapsed, last, refusal)
 		return v
 	}
 	end := func(err string) verdict {
@@ -135,14 +203,18 @@ func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
 		o := c.outcome(run)
 		made := o.kind != "refused"
 		own := fmt.Sprint("bare ", run)
+		stops := o.mark() == "NotFailure" || o.mark() == "CallerFault"
 		if made {
 			attempts++
-			if attempts == 1 {
+			starts++
+			canceled := c.ends != "never" && c.endsAt < now+o.takes
+			fault := o.mark() == "CallerFault" && !canceled && (o.kind == "failed" || o.kind == "rejected")
+			if starts == 1 && s.budgeted && !fault {
 				*tokens++ // the call's deposit
 			}
 			last, refusal = run, -1
-			if c.ends != "never" && c.endsAt < now+o.takes {
-				now, v.value = max(now, c.endsAt), attempts
+			if canceled {
+				now, v.value = max(now, c.endsAt), starts
 				// The effector ends with its context, and its error is returned unchanged.
 				return end(own)
 			}
@@ -152,12 +224,15 @@ func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
 				v.value = 0 // the call returns none
 				return end(fmt.Sprint(o.kind, " ", run))
 			}
-			v.value = attempts
+			v.value = starts
 			if o.kind == "ok" {
 				return end("nil")
 			}
-			if c.over(now) || o.kind == "permanent" || s.once && o.kind != "not made" {
+			if stops || c.over(now) || o.permanent() || once && !o.notMade() {
 				return end(own)
+			}
+			if s.resetAfter > 0 && o.takes >= s.resetAfter {
+				attempts, failed, delays = 1, false, s.delays
 			}
 		} else {
 			if attempts == 0 {
@@ -165,10 +240,11 @@ func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
 			} else {
 				refusal = run
 			}
+			ends := !s.retryRefused || o.permanent()
 			switch {
-			case attempts == 0 && (c.over(now) || !s.retryRefused):
+			case stops || attempts == 0 && (c.over(now) || ends):
 				return end(own)
-			case !s.retryRefused:
+			case ends:
 				return exhausted(retry.ReasonRefused)
 			}
 		}
@@ -185,10 +261,11 @@ func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
 		if o.kind == "rejected" {
 			return end(own)
 		}
-		if len(v.events) >= len(s.delays) {
+		if len(delays) == 0 {
 			return exhausted(retry.ReasonSchedule)
 		}
-		wait := s.delays[len(v.events)]
+		wait := delays[0]
+		delays = delays[1:]
 		most := s.maxRetryAfter
 		if most == 0 {
 			most = time.Minute
@@ -205,7 +282,7 @@ func (s scenario) expectedOf(c call, tokens *int) (v verdict) {
 		}
 		if !made {
 			wait = max(wait, time.Millisecond)
-		} else if s.tokens >= 0 {
+		} else if s.budgeted {
 			if *tokens < 1 {
 				return exhausted(retry.ReasonBudget)
 			}
@@ -232,12 +309,18 @@ func (e *runError) Error() string { return fmt.Sprint("run ", e.run) }
 // A player plays a scenario with the real retry, in a bubble.
 type player struct {
 	scenario
+	retry  *retry.Retry
+	budget *budget.Budget
 	policy resilience.Policy
-	call   call // the current call; the following fields belong to it
-	began  time.Time
-	run    int
-	starts int
-	v      verdict
+
+	call     call // the current call; the following fields belong to it
+	began    time.Time
+	run      int
+	starts   int
+	v        verdict
+	errs     []error // of the runs
+	returned error   // by the retry
+	gaveUp   []*retry.ExhaustedError
 }
 
 func (s scenario) actual() (verdicts []verdict) {
@@ -245,6 +328,14 @@ func (s scenario) actual() (verdicts []verdict) {
 	p.policy = p.newPolicy()
 	for _, p.call = range s.calls {
 		p.began, p.run, p.starts, p.v = time.Now(), -1, 0, verdict{}
+		p.errs, p.returned, p.gaveUp = nil, nil, nil
+		if p.call.changesAt > 0 {
+			time.AfterFunc(p.call.changesAt, func() {
+				if err := p.retry.SetConfig(p.config(p.call.next)); err != nil {
+					panic(err)
+				}
+			})
+		}
 		p.play()
 		verdicts = append(verdicts, p.v)
 		time.Sleep(time.Second)
@@ -252,31 +343,47 @@ func (s scenario) actual() (verdicts []verdict) {
 	return verdicts
 }
 
-func (p *player) newPolicy() resilience.Policy {
+func (p *player) config(s settings) retry.Config {
 	config := retry.Config{
-		MaxAttempts: p.attempts, MaxElapsed: p.elapsed, MaxRetryAfter: p.maxRetryAfter, RetryRefused: p.retryRefused,
-		Backoff: func() backoff.BackOff { return &listed{delays: p.delays} },
-		RetryIf: func(err error) bool { return runOf(err) < 0 || p.call.outcome(runOf(err)).kind != "rejected" },
-		OnRetry: func(e retry.Event) {
+		MaxAttempts: s.attempts, MaxElapsed: s.elapsed, MaxRetryAfter: s.maxRetryAfter, RetryRefused: s.retryRefused,
+		ResetAfter: s.resetAfter,
+		Backoff:    func() backoff.BackOff { return &listed{delays: s.delays} },
+		RetryIf:    func(err error) bool { return runOf(err) < 0 || p.call.outcome(runOf(err)).kind != "rejected" },
+		OnRetry: func(_ context.Context, e retry.Event) {
 			p.v.events = append(p.v.events, fmt.Sprintf("attempt %d at %v, wait %v, elapsed %v, error %d",
 				e.Attempt, time.Since(p.began), e.Delay, e.Elapsed, runOf(e.Err)))
 		},
+		OnGiveUp: func(_ context.Context, err *retry.ExhaustedError) { p.gaveUp = append(p.gaveUp, err) },
 	}
-	if p.tokens >= 0 {
-		config.Budget = budget.New(budget.Config{Ratio: 1, TTL: 10 * time.Hour})
-		for range p.tokens {
-			config.Budget.Deposit()
-		}
+	if s.budgeted {
+		config.Budget = p.budget
 	}
+	return config
+}
+
+func (p *player) newPolicy() resilience.Policy {
+	p.budget = budget.New(budget.Config{Ratio: 1, TTL: 10 * time.Hour})
+	for range p.tokens {
+		p.budget.Deposit()
+	}
+	p.retry = retry.New(p.config(p.first))
+	outer := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		p.returned = next.Run(ctx)
+		return p.returned
+	})
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		p.run++
 		p.v.begins = append(p.v.begins, fmt.Sprint(time.Since(p.began), " attempt ", retry.Attempt(ctx)))
+		var err error
 		if p.call.outcome(p.run).kind == "refused" {
-			return p.call.errorOf(p.run)
+			err = p.call.errorOf(p.run)
+		} else {
+			err = next.Run(ctx)
 		}
-		return next.Run(ctx)
+		p.errs = append(p.errs, err)
+		return err
 	})
-	policies := resilience.Pipeline{retry.New(config), inner}
+	policies := resilience.Pipeline{outer, p.retry, inner}
 	if p.once {
 		policies = append(resilience.Pipeline{resilience.AtMostOnce}, policies...)
 	}
@@ -348,7 +455,11 @@ func (p *player) text(ctx context.Context, err error) (text string) {
 	case err == nil:
 		return "nil"
 	case errors.As(err, &exhausted):
-		text = fmt.Sprintf("exhausted %v after %d attempts: last %d, refusal %d", exhausted.Reason, exhausted.Attempts, runOf(exhausted.Err), refusalOf(exhausted))
+		text = fmt.Sprintf("exhausted %v after %d attempts and %v: last %d, refusal %d",
+			exhausted.Reason, exhausted.Attempts, exhausted.Elapsed, runOf(exhausted.Err), refusalOf(exhausted))
+		if len(p.gaveUp) != 1 || error(p.gaveUp[0]) != err {
+			text += fmt.Sprintf(", OnGiveUp was called with %v", p.gaveUp)
+		}
 		if ended := errors.Is(err, errCause) && errors.Is(err, ctx.Err()); ended != (exhausted.Reason == retry.ReasonContext) {
 			text += ", with the wrong error for the context's end"
 		}
@@ -359,9 +470,12 @@ func (p *player) text(ctx context.Context, err error) (text string) {
 		return "context"
 	default:
 		text = fmt.Sprint("bare ", runOf(err))
-		var mark *backoff.PermanentError
-		if errors.As(err, &mark) {
-			text += ", marked"
+		want := p.errs[len(p.errs)-1]
+		if permanent, ok := want.(*backoff.PermanentError); ok {
+			want = permanent.Err
+		}
+		if p.returned != want || p.gaveUp != nil {
+			text += fmt.Sprintf(", not unchanged, or OnGiveUp was called with %v", p.gaveUp)
 		}
 	}
 	return text
@@ -373,15 +487,22 @@ func (c call) errorOf(run int) error {
 	if o.after > 0 {
 		err = resilience.WithRetryAfter(err, o.after)
 	}
-	switch o.kind {
-	case "permanent":
-		err = retry.Permanent(err)
-	case "not made":
-		err = resilience.NotMade(err)
-	case "refused":
+	if o.kind == "refused" {
 		err = refused{err}
 	}
+	for _, m := range slices.Backward(o.marks) {
+		err = markers[m](err)
+	}
 	return err
+}
+
+var markers = map[string]func(error) error{
+	"NotFailure":  resilience.NotFailure,
+	"Contention":  resilience.Contention,
+	"CallerFault": resilience.CallerFault,
+	"NotMade":     resilience.NotMade,
+	"Permanent":   retry.Permanent,
+	"wrapped":     func(err error) error { return fmt.Errorf("wrapped: %w", err) },
 }
 
 type refused struct{ error }

@@ -5,7 +5,9 @@ package shed
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -32,6 +34,26 @@ type call struct {
 	accepted bool
 }
 
+func drawConfig(rt *rapid.T) shed.Config {
+	config := shed.Config{
+		K:        rapid.SampledFrom([]float64{1, 1.1, 2, 5}).Draw(rt, "K"),
+		MaxShare: rapid.SampledFrom([]float64{0.1, 0.5, 0.9, 1}).Draw(rt, "MaxShare"),
+		Window:   rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 2 * time.Minute}).Draw(rt, "Window"),
+	}
+	if rapid.Bool().Draw(rt, "Classify") {
+		config.Classify = func(ctx context.Context, err error) shed.Outcome {
+			switch err {
+			case errOdd:
+				return shed.Ignored
+			case errFault:
+				return shed.Rejected // isn't asked about it
+			}
+			return shed.DefaultClassify(ctx, err)
+		}
+	}
+	return config
+}
+
 func (l *list) count() (requests, accepts int) {
 	for len(l.calls) > 0 && time.Since(l.calls[0].at) >= l.lives {
 		l.calls = l.calls[1:]
@@ -44,32 +66,45 @@ func (l *list) count() (requests, accepts int) {
 	return len(l.calls), accepts
 }
 
-var errDown, errOdd = errors.New("down"), errors.New("odd")
+var (
+	errDown, errOdd = errors.New("down"), errors.New("odd")
+	errFault        = resilience.CallerFault(errDown)
+)
 
 // The shedder counts the right calls for the right time, computes the published share from them,
-// and refuses that share of calls, within six standard deviations.
+// and refuses that share of calls, within six standard deviations. The Config changes between calls
+// and during them.
 func TestShedderMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		config := shed.Config{
-			K:        rapid.SampledFrom([]float64{1, 1.1, 2, 5}).Draw(rt, "K"),
-			MaxShare: rapid.SampledFrom([]float64{0.1, 0.5, 0.9, 1}).Draw(rt, "MaxShare"),
-			Window:   rapid.SampledFrom([]time.Duration{time.Millisecond, time.Second, 2 * time.Minute}).Draw(rt, "Window"),
-			Classify: func(ctx context.Context, err error) shed.Outcome {
-				if err == errOdd {
-					return shed.Ignored
-				}
-				return shed.DefaultClassify(ctx, err)
-			},
-		}
-		steps := rapid.SliceOfN(rapid.IntRange(0, 9), 1, 400).Draw(rt, "steps")
+		config := drawConfig(rt)
+		others := []shed.Config{drawConfig(rt), drawConfig(rt), drawConfig(rt)}
+		seed := rapid.Uint64().Draw(rt, "seed") // of the steps
 		synctest.Test(t, func(*testing.T) {
+			random := rand.New(rand.NewPCG(seed, 1))
 			s := shed.New(config)
 			early, late := &list{lives: config.Window * 9 / 10}, &list{lives: config.Window}
+			set := func(to shed.Config) {
+				if err := s.SetConfig(to); err != nil {
+					rt.Fatal(err)
+				}
+				if to.Window != config.Window {
+					early, late = &list{lives: to.Window * 9 / 10}, &list{lives: to.Window}
+				}
+				config = to
+			}
 			var refused, expected, variance float64
-			for n, step := range steps {
-				if step == 9 {
+			for n := range 200 {
+				if random.IntN(10) == 0 {
 					time.Sleep(config.Window * time.Duration(n%23) / 40)
 					continue
+				}
+				if random.IntN(40) == 0 {
+					set(others[random.IntN(len(others))])
+				}
+				if random.IntN(40) == 0 { // the same Window: the counts stay
+					to := others[random.IntN(len(others))]
+					to.Window = config.Window
+					set(to)
 				}
 				now := s.Snapshot()
 				leastR, leastA := early.count()
@@ -84,9 +119,19 @@ func TestShedderMatchesModel(t *testing.T) {
 				}
 				expected += share
 				variance += share * (1 - share)
-				counts, accepted, refusedNow := one(rt, s, step, now.Share)
-				if refusedNow {
+				kind := kinds[random.IntN(len(kinds))]
+				during := func() {}
+				if random.IntN(40) == 0 {
+					during = func() { set(others[random.IntN(len(others))]) }
+				}
+				refusedNow := one(rt, s, kind, during, now.Share)
+				counts, accepted := kind.counts, kind.accepted
+				switch {
+				case refusedNow:
 					refused++
+					counts, accepted = true, false
+				case kind.err == errOdd && config.Classify != nil:
+					counts = false
 				}
 				if counts {
 					early.calls = append(early.calls, call{time.Now(), accepted})
@@ -100,12 +145,44 @@ func TestShedderMatchesModel(t *testing.T) {
 	})
 }
 
-// one makes a call. It returns whether the call counts, whether as accepted, and whether it was
-// refused.
-func one(rt *rapid.T, s *shed.Shedder, step int, share float64) (counts, accepted, refused bool) {
+// A kind of call.
+type kind struct {
+	err              error // of the effector
+	cancels          bool  // the caller leaves during the call
+	panics, inner    bool  // with err; inner: refused by an inner policy
+	counts, accepted bool  // by the default Classify
+}
+
+// Successes appear often, so that not all calls are refused.
+var kinds = []kind{
+	{counts: true, accepted: true},
+	{counts: true, accepted: true},
+	{counts: true, accepted: true},
+	{counts: true, accepted: true, cancels: true},
+	{err: errDown, counts: true},
+	{err: errDown, counts: true, panics: true},
+	{err: errDown, cancels: true},
+	{err: errDown, cancels: true, panics: true},
+	{err: errDown, inner: true},
+	{err: errOdd, counts: true},
+	{err: resilience.NotFailure(errDown), counts: true, accepted: true},
+	{err: resilience.NotFailure(errDown), counts: true, accepted: true, cancels: true},
+	{err: resilience.NotFailure(errDown), inner: true},
+	{err: resilience.NotMade(resilience.Contention(errDown)), counts: true, accepted: true},
+	{err: resilience.Contention(resilience.CallerFault(errDown)), counts: true, accepted: true, cancels: true},
+	{err: errFault},
+	{err: resilience.CallerFault(resilience.NotFailure(errDown)), cancels: true},
+	{err: resilience.NotMade(errDown), counts: true},
+	{err: resilience.WithRetryAfter(errDown, time.Second), counts: true},
+	{err: fmt.Errorf("get: %w", resilience.NotFailure(errDown)), counts: true},
+	{err: fmt.Errorf("get: %w", resilience.CallerFault(errDown)), counts: true},
+}
+
+// one makes a call and reports whether the shedder refused it.
+func one(rt *rapid.T, s *shed.Shedder, k kind, during func(), share float64) (refused bool) {
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		if step == 3 {
-			return errDown // refused by an inner policy
+		if k.inner {
+			return k.err
 		}
 		return next.Run(ctx)
 	})
@@ -119,28 +196,24 @@ func one(rt *rapid.T, s *shed.Shedder, step int, share float64) (counts, accepte
 			}
 		}()
 		_, err = resilience.Do(ctx, resilience.Pipeline{s, inner}, func(context.Context) (int, error) {
-			switch step {
-			case 0, 1, 2:
-				return 1, nil
-			case 4:
-				return 0, errOdd
-			case 5:
+			during()
+			if k.cancels {
 				cancel()
-				return 0, errDown
-			case 6:
-				panic(errDown)
 			}
-			return 0, errDown
+			if k.panics {
+				panic(k.err)
+			}
+			return 1, k.err
 		})
 	}()
 	var refusal *shed.Error
-	if errors.As(err, &refusal) {
-		if refusal.Share != share || share == 0 || !errors.Is(err, shed.ErrShed) || !errors.Is(err, resilience.ErrRefused) {
-			rt.Fatalf("got %v with share %v, want share %v", err, refusal.Share, share)
-		}
-		return true, false, true
+	if !errors.As(err, &refusal) {
+		return false
 	}
-	return step < 3 || step > 5, step < 3, false
+	if refusal.Share != share || share == 0 || !errors.Is(err, shed.ErrShed) || !errors.Is(err, resilience.ErrRefused) {
+		rt.Fatalf("got %v with share %v, want share %v", err, refusal.Share, share)
+	}
+	return true
 }
 
 // Whatever callers do in the same instant, each of their calls counts once.

@@ -120,7 +120,7 @@ func (r *rig) build() {
 		MaxAttempts: maxAttempts,
 		Backoff:     retry.FullJitter(5*time.Millisecond, 50*time.Millisecond),
 		Budget:      budget.New(budget.Config{Ratio: retryRatio, MinPerSecond: retryPerSecond, TTL: budgetTTL}),
-		OnRetry:     func(retry.Event) { r.ledger.decided.Add(1) },
+		OnRetry:     func(context.Context, retry.Event) { r.ledger.decided.Add(1) },
 	})
 	effector := r.client.effector()
 	r.routes = map[routing]resilience.Effector[*lease]{}

@@ -5,6 +5,7 @@ package throttle
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -22,20 +23,30 @@ func TestMain(m *testing.M) { cases.Main(m, 2000, 0) }
 
 // A counter is the book's throttle. It processes its ticks one by one.
 type counter struct {
-	max, refill, tokens int
-	every               time.Duration
-	next                time.Time // tick
+	throttle.Config
+	tokens int
+	next   time.Time // tick
 }
 
 func newCounter(c throttle.Config) *counter {
-	return &counter{max: c.Max, refill: c.Refill, tokens: c.Max, every: c.Every, next: time.Now().Add(c.Every)}
+	return &counter{c, c.Max, time.Now().Add(c.Every)}
 }
 
 func (c *counter) tick() {
 	for !time.Now().Before(c.next) {
-		c.tokens = min(c.max, c.tokens+c.refill)
-		c.next = c.next.Add(c.every)
+		c.tokens = min(c.Max, c.tokens+c.Refill)
+		c.next = c.next.Add(c.Every)
 	}
+}
+
+// set changes the Config: used tokens stay used, and a new Every counts from now.
+func (c *counter) set(config throttle.Config) {
+	c.tick()
+	c.tokens = max(0, c.tokens+config.Max-c.Max)
+	if config.Every != c.Every {
+		c.next = time.Now().Add(config.Every)
+	}
+	c.Config = config
 }
 
 func draw(t *rapid.T) throttle.Config {
@@ -49,21 +60,31 @@ func draw(t *rapid.T) throttle.Config {
 var errOwn = errors.New("own")
 
 // Each call is admitted or refused as by the counter, however it ends, and a refusal reports the
-// time of the next tick.
+// time of the next tick. The Config changes meanwhile.
 func TestThrottleMatchesModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		config := draw(rt)
-		steps := rapid.SliceOfN(rapid.IntRange(0, 29), 1, 200).Draw(rt, "steps")
+		others := []throttle.Config{draw(rt), draw(rt), draw(rt)}
+		others = append(others, throttle.Config{Name: "other", Max: config.Max, Refill: config.Refill, Every: config.Every})
+		seed := rapid.Uint64().Draw(rt, "seed") // of the steps
 		synctest.Test(t, func(*testing.T) {
 			real, plain := throttle.New(config), newCounter(config)
-			for n, s := range steps {
+			random := rand.New(rand.NewPCG(seed, 1))
+			for n := range 100 {
+				s := random.IntN(34)
 				if s < 10 { // up to three ticks, and times between them
-					time.Sleep(config.Every * time.Duration(s) / 3)
+					time.Sleep(plain.Every * time.Duration(s) / 3)
 					continue
 				}
+				if s >= 30 {
+					plain.set(others[s-30])
+					if err := real.SetConfig(others[s-30]); err != nil {
+						rt.Fatal(err)
+					}
+				}
 				plain.tick()
-				if got := real.Snapshot(); got.Available != plain.tokens || got.Max != config.Max {
-					rt.Fatalf("step %d: got %+v, want %d tokens", n, got, plain.tokens)
+				if got, want := real.Snapshot(), (throttle.Snapshot{Name: plain.Name, Max: plain.Max, Available: plain.tokens}); got != want || real.Config() != plain.Config {
+					rt.Fatalf("step %d: got %+v of %+v, want %+v of %+v", n, got, real.Config(), want, plain.Config)
 				}
 				made, err := call(real, s%5)
 				if made != (plain.tokens > 0) || made == errors.Is(err, throttle.ErrThrottled) {
