@@ -20,12 +20,12 @@ import (
 // change after they have been returned.
 //
 // Of nested limits, only the earliest can pass while the innermost call runs. So arming a limit
-// doesn't arm the ones around it: its inner context is a child of the nearest armed one, or of root,
-// and the unarmed limits in between list it, to end it if their calls return first (a fork or an
-// abandoned effector may outlive them).
+// doesn't arm the ones around it: its inner context is a child of the nearest armed one, or of
+// root, and the unarmed limits in between list it, to end it if their calls return first (a fork or
+// an abandoned effector may outlive them).
 type limitCtx struct {
-	// outer is the parent if the parent is a limitCtx, otherwise root is the parent. In either case,
-	// root is the nearest context around c that isn't a limitCtx.
+	// outer is the parent if the parent is a limitCtx, otherwise root is the parent. In either
+	// case, root is the nearest context around c that isn't a limitCtx.
 	outer *limitCtx
 	root  context.Context
 
@@ -38,7 +38,7 @@ type limitCtx struct {
 
 	// nested lists the limits inside this one that an end of its call must end: those armed while
 	// it wasn't, and those that list such a limit themselves. The list is linked by next, which
-	// belongs to whoever has locked the list of outer (see lock).
+	// belongs to the goroutine that has locked the list of outer (see lock).
 	nested atomic.Pointer[limitCtx]
 	next   *limitCtx
 
@@ -194,7 +194,8 @@ func (c *limitCtx) standard() (context.Context, context.CancelFunc) {
 }
 
 // join returns the parent for an inner context of c: the inner one of the nearest limit around c
-// that isn't live, otherwise root. The live limits in between list c from then on, each by the next.
+// that isn't live, otherwise root. The live limits in between list c from then on, each by the
+// next.
 //
 // A limit's end changes its state before it looks at its list, and join looks at the state after it
 // has changed the list. So either the end finds the new entry, or join finds the end.
@@ -231,10 +232,11 @@ func (c *limitCtx) first() bool {
 
 // end ends the context together with its call, if it hasn't ended, and releases the timer. Without
 // an inner context, that is a cancellation, whether the deadline has passed or not: the clock isn't
-// read, and whoever asks afterwards may have come too late either way. It may be called repeatedly
-// and concurrently: by the call and by the end of a call around it.
+// read, and code that asks after that may have come too late either way. It may be called
+// repeatedly and concurrently: by the call and by the end of a call around it.
 func (c *limitCtx) end() {
-	// Whether an outer call has returned in the meantime doesn't matter: that is a cancellation too.
+	// Whether an outer call has returned in the meantime doesn't matter: that is a cancellation
+	// too.
 	if c.state.Load() != live || c.root.Err() != nil || !c.state.CompareAndSwap(live, returned) {
 		c.makeInner()
 		c.cancel()
@@ -310,8 +312,8 @@ func (c *limitCtx) passed() bool {
 		// a net.Conn does, may return before it.
 		return c.parent().Err() == nil
 	case context.DeadlineExceeded:
-		// Either the inner timer fired, or the inner context ended at the parent's deadline: then the
-		// parent returns the same.
+		// Either the inner timer fired, or the inner context ended at the parent's deadline: then
+		// the parent returns the same.
 		return c.parent().Err() != context.DeadlineExceeded || c.first()
 	}
 	return false

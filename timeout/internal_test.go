@@ -26,8 +26,8 @@ func TestLimitCtxHasNotPassedIfParentEnded(t *testing.T) {
 	}
 }
 
-// TestLimitCtxSlowerArmLeavesNothing: of two goroutines that arm, the slower one releases its timer and its
-// place among the parent's children.
+// TestLimitCtxSlowerArmLeavesNothing: of two goroutines that arm, the slower one releases its timer
+// and its place among the parent's children.
 func TestLimitCtxSlowerArmLeavesNothing(t *testing.T) {
 	parent := &counting{Context: context.Background()}
 	c := &limitCtx{root: parent, deadline: uint64(clock.Now()) + uint64(time.Hour)}
@@ -58,8 +58,8 @@ func TestLimitCtxEndDuringArmLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestLimitCtxArmsOnceForManyCallers: any number of goroutines arm concurrently and receive the same
-// channel. Run it with the race detector.
+// TestLimitCtxArmsOnceForManyCallers: any number of goroutines arm concurrently and receive the
+// same channel. Run it with the race detector.
 func TestLimitCtxArmsOnceForManyCallers(t *testing.T) {
 	for range 100 {
 		c := within(context.Background(), time.Hour)

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// nested returns limits inside one another, outermost first, the innermost an hour long and each one
-// around it an hour longer.
+// nested returns limits inside one another, outermost first, the innermost an hour long and each
+// one around it an hour longer.
 func nested(root context.Context, depth int) []*limitCtx {
 	limits := make([]*limitCtx, depth)
 	ctx := root
@@ -33,7 +33,7 @@ func isDone(ctx context.Context) bool {
 	}
 }
 
-func TestLimitCtxNestedArmsOnlyTheInnermost(t *testing.T) {
+func TestLimitCtxNestedArmsOnlyInnermost(t *testing.T) {
 	root := &counting{Context: context.Background(), asked: func() {}}
 	limits := nested(root, 3)
 	limits[2].Done()

@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leftBehind returns the stack of a goroutine that a test started, or "" if there is none. A fuzzing
-// worker has others.
+// leftBehind returns the stack of a goroutine that a test started, or "" if there is none. A
+// fuzzing worker has others.
 func leftBehind() string {
 	if runtime.NumGoroutine() == 1 {
 		return ""
@@ -91,7 +91,7 @@ func TestTimeoutReturnsErrorForFailureAfterLimit(t *testing.T) {
 	})
 }
 
-func TestErrorUnwrapsToEffectorsError(t *testing.T) {
+func TestErrorUnwrapsToEffectorError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, err := timeout.Do(t.Context(), timeout.After(1234567*time.Microsecond), sleeps(2*time.Second, errDown))
 		if !errors.Is(err, timeout.ErrTimeout) || !errors.Is(err, errDown) {
@@ -131,8 +131,8 @@ func TestTimeoutKeepsFailureBeforeLimit(t *testing.T) {
 	})
 }
 
-// TestTimeoutReturnsErrorForOtherTimerAtDeadline: a net.Conn keeps the deadline with its own timer, which may
-// fire first.
+// TestTimeoutReturnsErrorForOtherTimerAtDeadline: a net.Conn keeps the deadline with its own timer,
+// which may fire first.
 func TestTimeoutReturnsErrorForOtherTimerAtDeadline(t *testing.T) {
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
@@ -150,7 +150,7 @@ func TestTimeoutReturnsErrorForOtherTimerAtDeadline(t *testing.T) {
 	}
 }
 
-func TestTimeoutDoesNotClaimCallersDeadline(t *testing.T) {
+func TestTimeoutDoesNotClaimCallerDeadline(t *testing.T) {
 	for _, limit := range []time.Duration{time.Second, time.Minute} { // as long as the caller's, and longer
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -170,7 +170,7 @@ func TestTimeoutDoesNotClaimCallersDeadline(t *testing.T) {
 	}
 }
 
-func TestTimeoutDoesNotClaimCallersCancellation(t *testing.T) {
+func TestTimeoutDoesNotClaimCallerCancellation(t *testing.T) {
 	for name, fn := range map[string]func(context.Context) (string, error){
 		"unarmed": sleeps(time.Hour, errDown),
 		"armed": func(ctx context.Context) (string, error) {
@@ -192,7 +192,7 @@ func TestTimeoutDoesNotClaimCallersCancellation(t *testing.T) {
 	}
 }
 
-func TestTimeoutClaimsLimitBeforeCallersDeadline(t *testing.T) {
+func TestTimeoutClaimsLimitBeforeCallerDeadline(t *testing.T) {
 	for name, fn := range map[string]func(context.Context) (string, error){
 		"unarmed": sleeps(time.Hour, errDown),
 		"armed": func(ctx context.Context) (string, error) {
@@ -214,8 +214,8 @@ func TestTimeoutClaimsLimitBeforeCallersDeadline(t *testing.T) {
 	}
 }
 
-// TestTimeoutDoesNotClaimEarlierCancellation covers a cancellation before the limit that nothing noticed
-// until a caller's deadline had passed too.
+// TestTimeoutDoesNotClaimEarlierCancellation covers a cancellation before the limit that nothing
+// noticed until a caller's deadline had passed too.
 func TestTimeoutDoesNotClaimEarlierCancellation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -271,7 +271,7 @@ func TestTimeoutSetsDeadline(t *testing.T) {
 	})
 }
 
-func TestTimeoutNestedClaimsItsOwnLimitOnly(t *testing.T) {
+func TestTimeoutNestedClaimsOnlyOwnLimit(t *testing.T) {
 	for _, test := range []struct {
 		name         string
 		outer, inner time.Duration
@@ -297,7 +297,7 @@ func TestTimeoutNestedClaimsItsOwnLimitOnly(t *testing.T) {
 	}
 }
 
-func TestDoDoesNotMakeCallWithEndedContext(t *testing.T) {
+func TestDoMakesNoCallWithEndedContext(t *testing.T) {
 	boss := errors.New("boss said no")
 	for name, policy := range map[string]*timeout.Timeout{
 		"plain":   timeout.After(time.Second),
