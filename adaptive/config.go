@@ -42,13 +42,13 @@ type Algorithm int
 
 // The algorithms.
 const (
-	// Queue goes by how long calls take. No call needs to fail: it sees the dependency's queue as
-	// it grows, and keeps it at 2 to 6% of the limit. Where call times vary, it needs more calls to
-	// see a queue, and keeps it below a third.
+	// Queue is based on how long calls take. No call needs to fail: it sees the dependency's queue
+	// as it grows, and keeps it at 2 to 6% of the limit. Where call times vary, it needs more calls
+	// to see a queue, and keeps it below a third.
 	Queue Algorithm = iota
-	// AIMD goes by dropped calls. The limit grows by one with each round trip in which calls met it
-	// and none was dropped. It shrinks by a tenth with a dropped call, once for all that ran then.
-	// It suits dependencies that refuse calls rather than queue them.
+	// AIMD is based on dropped calls. The limit grows by one with each round trip in which calls
+	// met it and none was dropped. It shrinks by a tenth with a dropped call, once for all that ran
+	// then. It suits dependencies that refuse calls rather than queue them.
 	AIMD
 )
 

@@ -28,8 +28,8 @@ type Config struct {
 	Key func(*http.Request) string
 
 	// MaxKeys is the maximum number of keys. Beyond it, the healthy key that was idle longest is
-	// evicted, with its policy. A key is healthy if all breakers of its policy are closed. Only if
-	// more than MaxKeys keys aren't healthy, the one of those that was idle longest is evicted. A key
+	// evicted, with its policy. A key is healthy if all breakers of its policy are closed. If more
+	// than MaxKeys keys aren't healthy, the one of them that was idle longest is evicted. A key
 	// that is in use is never evicted, so keys in flight may exceed the maximum. The default is
 	// 10,000.
 	//
