@@ -254,15 +254,15 @@ func (c *limitCtx) passed() bool {
 	if c.left(clock.Now()) > 0 {
 		return false
 	}
-	switch c.Err() {
-	case nil:
+	err, parents := c.Err(), c.parent().Err()
+	switch {
+	case parents == context.DeadlineExceeded:
+		// Both deadlines have passed, or the parent of another kind ended early.
+		return (err == nil || err == context.DeadlineExceeded) && c.first()
+	case err == nil:
 		// The inner timer is only late: an effector that keeps the deadline with its own timer, as
 		// a net.Conn does, may return before it.
-		return c.parent().Err() == nil
-	case context.DeadlineExceeded:
-		// Either the inner timer fired, or the inner context ended at the parent's deadline: then the
-		// parent returns the same.
-		return c.parent().Err() != context.DeadlineExceeded || c.first()
+		return parents == nil
 	}
-	return false
+	return err == context.DeadlineExceeded
 }
