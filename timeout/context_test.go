@@ -67,7 +67,8 @@ func lazyState(ctx context.Context) string {
 
 // TestContextKeepsPromisesOfPackageContext runs each row with our context and with the standard
 // library's. Both must report the same, before and after something ends the context, whatever was asked
-// in between. The one exception is TestContextIsCanceledIfLateSuccessWentUnseen.
+// in between. The exceptions are TestContextIsCanceledIfLateSuccessWentUnseen and
+// TestContextPrefersUnseenEndOfParent.
 func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 	ends := map[string]func(ctx context.Context, cancelParent context.CancelCauseFunc, cancel func()){
 		"nothing":   func(context.Context, context.CancelCauseFunc, func()) {},
@@ -230,7 +231,7 @@ func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 	}
 }
 
-// TestContextIsCanceledIfLateSuccessWentUnseen shows the one difference to context.WithTimeout: after a
+// TestContextIsCanceledIfLateSuccessWentUnseen shows a difference to context.WithTimeout: after a
 // success, Do doesn't read the clock, so a context that nothing armed or looked at reports the end of
 // its call, even if the limit had passed.
 func TestContextIsCanceledIfLateSuccessWentUnseen(t *testing.T) {
@@ -448,7 +449,7 @@ func TestContextEndAgreesWithChildren(t *testing.T) {
 						err, cause := inner.Err(), context.Cause(inner)
 						<-inner.Done()
 						if inner.Err() != err || context.Cause(inner) != cause {
-							return fmt.Errorf("told %v, %v, then %v, %v", err, cause, inner.Err(), context.Cause(inner))
+							return fmt.Errorf("reported %v, %v, then %v, %v", err, cause, inner.Err(), context.Cause(inner))
 						}
 						return nil
 					})
@@ -458,7 +459,7 @@ func TestContextEndAgreesWithChildren(t *testing.T) {
 				return 0, nil
 			})
 			if ctx.Err() == nil {
-				t.Error("call ended, its ctx has not")
+				t.Error("the call has ended, its context has not")
 			}
 			if err := group.Wait(); err != nil {
 				t.Error(err)
