@@ -266,6 +266,27 @@ func TestContextPrefersUnseenEndOfParent(t *testing.T) {
 	})
 }
 
+// TestTimeoutReturnsErrorIfCancellationHidLimit: the same, seen from the caller. A call that looked at
+// its context after the limit is blamed on the limit.
+func TestTimeoutReturnsErrorIfCancellationHidLimit(t *testing.T) {
+	for _, looks := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			parent, cancelParent := context.WithCancel(context.Background())
+			_, err := timeout.Do(parent, timeout.After(time.Second), func(ctx context.Context) (int, error) {
+				time.Sleep(time.Minute)
+				if looks {
+					ctx.Err()
+				}
+				cancelParent()
+				return 0, errDown
+			})
+			if late := errors.Is(err, timeout.ErrTimeout); late != looks || !errors.Is(err, errDown) {
+				t.Errorf("looks %t: got %v, ErrTimeout %t", looks, err, late)
+			}
+		})
+	}
+}
+
 // TestContextKeepsLimitThatPassedFirst: if both the limit and the parent's later deadline have passed and
 // nothing looked in between, the limit was first, whether the call still runs or not.
 func TestContextKeepsLimitThatPassedFirst(t *testing.T) {
