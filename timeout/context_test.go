@@ -66,8 +66,9 @@ func lazyState(ctx context.Context) string {
 }
 
 // TestContextKeepsPromisesOfPackageContext runs each row with our context and with the standard
-// library's. Both must report the same, before and after something ends the context, whatever was
-// asked in between. The one exception is TestContextIsCanceledIfLateSuccessWentUnseen.
+// library's. Both must report the same, before and after something ends the context, whatever was asked
+// in between. The exceptions are TestContextIsCanceledIfLateSuccessWentUnseen and
+// TestContextPrefersUnseenEndOfParent.
 func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 	ends := map[string]func(ctx context.Context, cancelParent context.CancelCauseFunc, cancel func()){
 		"nothing":   func(context.Context, context.CancelCauseFunc, func()) {},
@@ -230,9 +231,9 @@ func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 	}
 }
 
-// TestContextIsCanceledIfLateSuccessWentUnseen shows the one difference to context.WithTimeout:
-// after a success, Do doesn't read the clock, so a context that nothing armed or looked at reports
-// the end of its call, even if the limit had passed.
+// TestContextIsCanceledIfLateSuccessWentUnseen shows a difference to context.WithTimeout: after a
+// success, Do doesn't read the clock, so a context that nothing armed or looked at reports the end of
+// its call, even if the limit had passed.
 func TestContextIsCanceledIfLateSuccessWentUnseen(t *testing.T) {
 	for callErr, want := range map[error]error{nil: context.Canceled, errDown: context.DeadlineExceeded} {
 		synctest.Test(t, func(t *testing.T) {
@@ -265,8 +266,29 @@ func TestContextPrefersUnseenEndOfParent(t *testing.T) {
 	})
 }
 
-// TestContextKeepsLimitThatPassedFirst: if both the limit and the parent's later deadline have
-// passed and nothing looked in between, the limit was first, whether the call still runs or not.
+// TestTimeoutReturnsErrorIfCancellationHidLimit: the same, seen from the caller. A call that looked at
+// its context after the limit is blamed on the limit.
+func TestTimeoutReturnsErrorIfCancellationHidLimit(t *testing.T) {
+	for _, looks := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			parent, cancelParent := context.WithCancel(context.Background())
+			_, err := timeout.Do(parent, timeout.After(time.Second), func(ctx context.Context) (int, error) {
+				time.Sleep(time.Minute)
+				if looks {
+					ctx.Err()
+				}
+				cancelParent()
+				return 0, errDown
+			})
+			if late := errors.Is(err, timeout.ErrTimeout); late != looks || !errors.Is(err, errDown) {
+				t.Errorf("looks %t: got %v, ErrTimeout %t", looks, err, late)
+			}
+		})
+	}
+}
+
+// TestContextKeepsLimitThatPassedFirst: if both the limit and the parent's later deadline have passed and
+// nothing looked in between, the limit was first, whether the call still runs or not.
 func TestContextKeepsLimitThatPassedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, stop := context.WithTimeoutCause(context.Background(), time.Minute, errBoss)
@@ -449,7 +471,7 @@ func TestContextEndAgreesWithChildren(t *testing.T) {
 						err, cause := inner.Err(), context.Cause(inner)
 						<-inner.Done()
 						if inner.Err() != err || context.Cause(inner) != cause {
-							return fmt.Errorf("got %v, %v, then %v, %v", err, cause, inner.Err(), context.Cause(inner))
+							return fmt.Errorf("reported %v, %v, then %v, %v", err, cause, inner.Err(), context.Cause(inner))
 						}
 						return nil
 					})
@@ -459,7 +481,7 @@ func TestContextEndAgreesWithChildren(t *testing.T) {
 				return 0, nil
 			})
 			if ctx.Err() == nil {
-				t.Error("the call has ended, but its context has not")
+				t.Error("the call has ended, its context has not")
 			}
 			if err := group.Wait(); err != nil {
 				t.Error(err)

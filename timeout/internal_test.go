@@ -26,8 +26,23 @@ func TestLimitCtxHasNotPassedIfParentEnded(t *testing.T) {
 	}
 }
 
-// TestLimitCtxSlowerArmLeavesNothing: of two goroutines that arm, the slower one releases its timer
-// and its place among the parent's children.
+// TestLimitCtxHasPassedIfOuterPassedLater: the inner timer is so late that both limits have passed.
+func TestLimitCtxHasPassedIfOuterPassedLater(t *testing.T) {
+	root := context.Background()
+	outer := within(root, time.Hour)
+	outer.deadline = uint64(clock.Now())
+	c := &limitCtx{outer: outer, root: root, deadline: outer.deadline - 1}
+	c.inner, c.cancel = context.WithCancel(root)
+	c.state.Store(armed)
+	if !c.passed() {
+		t.Error("got false, want true: the inner limit passed first")
+	}
+	c.end()
+	outer.end()
+}
+
+// TestLimitCtxSlowerArmLeavesNothing: of two goroutines that arm, the slower one releases its timer and its
+// place among the parent's children.
 func TestLimitCtxSlowerArmLeavesNothing(t *testing.T) {
 	parent := &counting{Context: context.Background()}
 	c := &limitCtx{root: parent, deadline: uint64(clock.Now()) + uint64(time.Hour)}

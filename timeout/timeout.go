@@ -23,11 +23,13 @@
 // the caller's deadline is no later than the limit, the call receives the caller's context and
 // costs one reading of the clock. With Abandon, a call also costs a goroutine (BenchmarkAbandon).
 //
-// A context that is kept after its call ended reports how the call ended: DeadlineExceeded if the
-// limit had passed and something had noticed (the call failed, or something waited for the context
-// or asked for its error), otherwise Canceled. So after a call that succeeded late without ever
-// looking at its context, the context reports Canceled, where context.WithTimeout reports
-// DeadlineExceeded.
+// The context behaves like that of context.WithTimeout, except if nothing looked at it (waited for it
+// or asked for its error) between the limit and something else that ends it:
+//
+//   - After a call that returned without an error, panicked, or called runtime.Goexit after the limit,
+//     the context reports Canceled instead of DeadlineExceeded.
+//   - If the caller canceled after the limit, while the call ran, the context reports the caller's
+//     cancellation, and the call's error is returned unchanged.
 package timeout
 
 import (
@@ -44,8 +46,9 @@ import (
 // any number of effectors.
 //
 // A call that fails after the limit has passed returns [*Error]. The error of any other call is
-// returned unchanged, including that of a call that failed after the caller's own deadline had
-// passed, or after the caller had canceled, before the limit.
+// returned unchanged, including that of a call that failed after the caller's own deadline had passed,
+// or after the caller had canceled, before the limit. If nothing looked at the context between the
+// limit and a later cancellation by the caller, the cancellation counts as the earlier one.
 type Timeout struct {
 	config atomic.Pointer[Config] // written by New and SetConfig, valid; each call loads it once
 	left   leftBehind

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/retry"
 	"github.com/effector-go/resilience/timeout"
 )
 
@@ -420,5 +422,25 @@ func TestTimeoutAllocatesOnlyContext(t *testing.T) {
 	defer cancel()
 	if n := testing.AllocsPerRun(100, func() { timeout.Do(sooner, policy, fn) }); n != 0 {
 		t.Errorf("%v allocations under a nearer deadline, want 0", n)
+	}
+}
+
+// TestTimeoutNestedAllocations: a pipeline with two timeouts allocates one context for each and the
+// call's state, and if the effector waits, one armed context for both.
+func TestTimeoutNestedAllocations(t *testing.T) {
+	root, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for name, test := range map[string]struct {
+		effector resilience.Effector[int]
+		most     float64
+	}{
+		"nobody waits": {func(context.Context) (int, error) { return 1, nil }, 3},
+		"waits":        {func(ctx context.Context) (int, error) { ctx.Done(); return 1, nil }, 8},
+	} {
+		call := resilience.Compose(test.effector,
+			timeout.After(3*time.Second), retry.New(retry.Config{MaxAttempts: 3}), breaker.New(breaker.Config{}), timeout.After(time.Second))
+		if got := testing.AllocsPerRun(1000, func() { _, _ = call(root) }); got > test.most {
+			t.Errorf("%s: got %v allocations, want at most %v", name, got, test.most)
+		}
 	}
 }

@@ -33,9 +33,10 @@ func byTimeout(ctx context.Context, limit time.Duration, fn func(context.Context
 	return err
 }
 
-// seen looks at the context of a call that returns err. This is the one difference to the standard
-// library: if a call succeeds late and nothing has looked at its context, the context of package
-// timeout reports the end of the call instead of the deadline (see the package documentation).
+// seen looks at the context of a call that returns err. This is one of two differences to the
+// standard library (see drawPlan for the other): if a call succeeds late and nothing has looked at
+// its context, the context of package timeout reports the end of the call instead of the deadline
+// (see the package documentation).
 func seen(ctx context.Context, err error) error {
 	if err == nil {
 		ctx.Err()
