@@ -65,7 +65,7 @@ func TestChaosIsOffUntilStarted(t *testing.T) {
 			{"stopped before it began", c.Stop, nil},
 			{"started", func() { c.Start(time.Minute) }, errDown},
 			{"before the end", func() { time.Sleep(time.Minute - 1) }, errDown},
-			{"at the end", func() { time.Sleep(1); synctest.Wait() }, nil},
+			{"at the end", func() { time.Sleep(time.Nanosecond); synctest.Wait() }, nil},
 			{"started again", func() { c.Start(time.Minute) }, errDown},
 			{"stopped", c.Stop, nil},
 			{"stopped twice", c.Stop, nil},

@@ -13,7 +13,7 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// Unlimited, set as MaxAttempts, allows any number of attempts.
+// Unlimited as MaxAttempts allows any number of attempts.
 const Unlimited = -1
 
 // Config configures a [Retry]. The zero Config makes up to three attempts.

@@ -76,9 +76,9 @@ func (a *Alias) Unwrap() error { return a.error }
 // Is reports whether target is the other error.
 func (a *Alias) Is(target error) bool { return target == a.also }
 
-// A Foreign recognizes a mark of another module: it returns the error that is marked and a function
-// that puts the same mark on another error, or a nil error if err isn't such a mark.
-type Foreign func(err error) (marked error, remark func(error) error)
+// A Foreign recognizes a mark of another module: it returns a function that puts the same mark on
+// another error, and the error that is marked, or nil if err isn't such a mark.
+type Foreign func(err error) (remark func(error) error, marked error)
 
 // foreign is backoff's permanent error, or nil if no package that knows it is linked in: then
 // nothing makes one. It is set by an init function.
@@ -98,7 +98,7 @@ func inner(err error) error {
 		return e.error
 	}
 	if foreign != nil {
-		marked, _ := foreign(err)
+		_, marked := foreign(err)
 		return marked
 	}
 	return nil
@@ -143,6 +143,6 @@ func WithoutNotMade(err error) error {
 	case *Alias:
 		return &Alias{WithoutNotMade(e.error), e.also, e.text}
 	}
-	marked, remark := foreign(err)
+	remark, marked := foreign(err)
 	return remark(WithoutNotMade(marked))
 }
