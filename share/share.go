@@ -65,7 +65,7 @@ func Calls[T any](e resilience.Effector[T]) resilience.Effector[T] {
 //
 //   - While the value is younger than fresh, it is returned without a run.
 //   - After that, callers share a run of e, as with [Calls]. If the run returns an error, its
-//     callers receive the last good value instead, until the value is older than fresh + stale.
+//     callers receive the last good value instead, while it is younger than fresh + stale.
 //
 // An error is never kept, and neither is the result of a run that every caller has left. To return
 // an old value immediately and refresh it in the background, see [New].
