@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,16 +164,19 @@ func TestGroupRunForgetsWhatItNoLongerWaitsFor(t *testing.T) {
 // A goroutine that keeps the context of a run may ask for anything once the run has ended, also in
 // the moment before the runs that waited for it have received its result.
 func TestGroupCallWithContextOfEndedRunIsNoCycle(t *testing.T) {
-	var g *share.Group[string, string]
 	for range 1000 {
+		var g *share.Group[string, string]
+		var once sync.Once
 		after := make(chan error, 1)
 		g = share.NewGroup(share.Config{}, func(ctx context.Context, key string) (string, error) {
 			if key == "b" {
 				return g.Do(ctx, "a")
 			}
-			context.AfterFunc(ctx, func() {
-				_, err := g.Do(context.WithoutCancel(ctx), "b")
-				after <- err
+			once.Do(func() {
+				context.AfterFunc(ctx, func() {
+					_, err := g.Do(context.WithoutCancel(ctx), "b")
+					after <- err
+				})
 			})
 			return "a", nil
 		})
