@@ -21,9 +21,10 @@ import (
 	"github.com/effector-go/resilience/internal/shared"
 )
 
-// ErrCycle is the error of a call that would make a run of [First] wait for its own result. It is
-// the same value as share.ErrCycle: runs of both packages may wait for each other.
-var ErrCycle = shared.ErrCycle
+// ErrCycle is the error of a call that would make a run of [First] wait for its own result. It
+// matches share.ErrCycle, and share.ErrCycle matches it: runs of both packages may wait for each
+// other.
+var ErrCycle error = shared.Cycle("debounce")
 
 // First returns an effector that runs e for the first call of a burst. The other calls receive the
 // result of that run, whether a value or an error. The burst ends, and the next call begins a new
@@ -108,14 +109,14 @@ func (f *first[T]) join(ctx context.Context, waiter *shared.Node) (*shared.Run[T
 	now := clock.Now() // under mu, so that no run ends later than now
 	switch {
 	case f.run != nil && f.run.Running():
-		if err := waiter.Await(f.node); err != nil {
-			return nil, nil, err
+		if !waiter.Await(f.node) {
+			return nil, nil, ErrCycle
 		}
 		f.run.Join()
 	case f.run == nil || f.over(now):
 		ctx, f.node = shared.NewNode(ctx)
 		waiter.Await(f.node) // no cycle: the run hasn't begun
-		f.run = shared.Start(ctx, &f.mu, 1, f.effector, nil)
+		f.run = shared.Start(ctx, f.node, &f.mu, 1, f.effector, nil)
 	}
 	f.came = now
 	return f.run, f.node, nil
@@ -208,7 +209,7 @@ func (l *last[T]) runIfDue(b *burst[T]) {
 		return
 	}
 	l.burst = nil // a later call begins another burst
-	b.run = shared.Start(b.values, &l.mu, b.callers, l.effector, nil)
+	b.run = shared.Start(b.values, nil, &l.mu, b.callers, l.effector, nil)
 	close(b.begun)
 }
 

@@ -138,7 +138,8 @@ func (h *Hedge) SetConfig(config Config) error {
 }
 
 // Do calls fn, and calls it again while it is slow. It returns the value of the first success; if
-// all starts fail, the last value with the error that [Hedge] describes.
+// all starts fail, the last value with the error that [Hedge] describes, without
+// [resilience.NotMade] marks.
 //
 // Each call of fn runs on its own goroutine; several run concurrently. If ctx is already done, Do
 // makes no call and returns [resilience.ContextErr]. The values of losers are lost: if they hold
