@@ -19,7 +19,7 @@
 // short ones; it takes more calls for a round where their times vary; and it lowers the limit only
 // by what is certain, by two standard deviations. So it refuses about half a percent, and rarely
 // more than two percent, of the calls to a dependency that could take any number of them, whether
-// their times are all the same or vary by a factor of hundred. [AIMD] is TCP's additive increase
+// their times are all the same or vary by a factor of a hundred. [AIMD] is TCP's additive increase
 // and multiplicative decrease (Chiu and Jain, 1989).
 //
 // A call costs two readings of the clock (none with AIMD), a compare-and-swap, an addition, and a

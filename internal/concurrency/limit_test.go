@@ -107,3 +107,35 @@ func TestQueueCountsEveryCohortMember(t *testing.T) {
 		t.Errorf("got %d rounds, want at least 20", epoch(l.word.Load()))
 	}
 }
+
+// TestLimitSetBoundsEndsDrainBelowMin checks that a drain admits no less than the new minimum, and that
+// bounds that change nothing don't disturb a round.
+func TestLimitSetBoundsEndsDrainBelowMin(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	q.beginDrain(l, 100)
+	before := l.word.Load()
+	l.SetBounds(50, 100)
+	if l.word.Load() != before || !q.open.drain {
+		t.Error("bounds around the limit and the drain disturbed it")
+	}
+	l.SetBounds(51, 100)
+	if admits(l.word.Load()) != 100 || l.Limit() != 100 || l.RoundTrip() != unqueued {
+		t.Errorf("%d admitted, limit %d, round trip %v; want 100, 100, %v", admits(l.word.Load()), l.Limit(), l.RoundTrip(), unqueued)
+	}
+}
+
+// TestLimitCountsEveryCallAfterItsLawChanged checks that calls of before are known to the new law.
+func TestLimitCountsEveryCallAfterItsLawChanged(t *testing.T) {
+	l := NewAIMD(20, 1, 1000)
+	before := occupy(l, 15)
+	l.UseQueue()
+	q := l.law.(*queue)
+	leave(l, before, unqueued, Sample)
+	if q.open.older != 0 || q.open.ended != 0 || l.Running() != 0 {
+		t.Errorf("%d older calls, %d ended, %d running, want none", q.open.older, q.open.ended, l.Running())
+	}
+	call(l, 40, unqueued, Sample)
+	if l.RoundTrip() != unqueued {
+		t.Errorf("round trip %v, want %v", l.RoundTrip(), unqueued)
+	}
+}
