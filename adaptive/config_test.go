@@ -131,16 +131,26 @@ func TestLimiterSetConfigCountsCallByConfigAtItsEnd(t *testing.T) {
 }
 
 // TestQueueIgnoresCallsThatBeganUnderAIMD checks that calls whose beginning wasn't timed don't count as
-// calls that took no time.
+// calls that took no time: running ones, and one that is admitted just after the change.
 func TestQueueIgnoresCallsThatBeganUnderAIMD(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := adaptive.New(adaptive.Config{Algorithm: adaptive.AIMD})
-		release := hold(t, l, 20)
-		set(t, l, adaptive.Config{})
-		release()
-		for range 100 {
-			adaptive.Do(t.Context(), l, resiliencetest.Slow[int](time.Second).Do)
+		slow := resiliencetest.Slow[int](time.Second)
+		var l *adaptive.Limiter
+		config := adaptive.Config{Algorithm: adaptive.AIMD, Priority: func(context.Context) int {
+			set(t, l, adaptive.Config{})
+			return 4
+		}}
+		l = adaptive.New(adaptive.Config{Algorithm: adaptive.AIMD})
+		var g errgroup.Group
+		for range 10 {
+			g.Go(func() error { adaptive.Do(t.Context(), l, slow.Do); return nil })
 		}
+		synctest.Wait()
+		set(t, l, config)
+		for range 100 {
+			adaptive.Do(t.Context(), l, slow.Do)
+		}
+		g.Wait()
 		if s := l.Snapshot(); s.RoundTrip != time.Second || s.Running != 0 {
 			t.Errorf("got %+v, want a round trip of 1s and none running", s)
 		}

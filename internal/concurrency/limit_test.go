@@ -130,12 +130,26 @@ func TestLimitCountsEveryCallAfterItsLawChanged(t *testing.T) {
 	before := occupy(l, 15)
 	l.UseQueue()
 	q := l.law.(*queue)
-	leave(l, before, unqueued, Sample)
+	leave(l, before, time.Hour, Sample)
 	if q.open.older != 0 || q.open.ended != 0 || l.Running() != 0 {
 		t.Errorf("%d older calls, %d ended, %d running, want none", q.open.older, q.open.ended, l.Running())
 	}
 	call(l, 40, unqueued, Sample)
 	if l.RoundTrip() != unqueued {
 		t.Errorf("round trip %v, want %v", l.RoundTrip(), unqueued)
+	}
+}
+
+// TestAIMDCountsDropsInAnyEpoch checks the first drop after many rounds of another law.
+func TestAIMDCountsDropsInAnyEpoch(t *testing.T) {
+	for _, epoch := range []uint64{0, 1, 1<<(epochBits-1) - 1, 1 << (epochBits - 1), 1<<epochBits - 1} {
+		l := NewQueue(20, 1, 1000)
+		l.word.Store(20<<admitsShift | epoch<<epochShift)
+		passes := occupy(l, 2)
+		l.UseAIMD()
+		leave(l, passes, unqueued, Drop)
+		if l.Limit() != 18 {
+			t.Errorf("epoch %d: limit %d after the drops of two concurrent calls, want 18", epoch, l.Limit())
+		}
 	}
 }
