@@ -130,6 +130,9 @@ func TestLimitCountsEveryCallAfterItsLawChanged(t *testing.T) {
 	before := occupy(l, 15)
 	l.UseQueue()
 	q := l.law.(*queue)
+	if q.open.older != 15 || !q.open.active || q.open.epoch != epoch(l.word.Load()) || q.open.need != 20 {
+		t.Errorf("a round with %d older calls that needs %d begins, want 15 and 20", q.open.older, q.open.need)
+	}
 	leave(l, before, time.Hour, Sample)
 	if q.open.older != 0 || q.open.ended != 0 || l.Running() != 0 {
 		t.Errorf("%d older calls, %d ended, %d running, want none", q.open.older, q.open.ended, l.Running())
