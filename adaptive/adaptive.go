@@ -28,11 +28,14 @@ package adaptive
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
 	"github.com/effector-go/resilience/internal/concurrency"
+	"github.com/effector-go/resilience/internal/mark"
 )
 
 // A Limiter admits calls while fewer run than its limit, and refuses the others immediately with
@@ -46,11 +49,11 @@ import (
 // their times vary. It follows when the limit has shrunk by a sixth, and otherwise after 8 round
 // trips, later after 128; where times vary the pauses are as much longer as the drains are.
 type Limiter struct {
-	name     string
+	// config is replaced by SetConfig, which holds changing. Its defaults are filled in, except
+	// functions. A call loads it once when it begins, and once when it ends, to count.
+	config   atomic.Pointer[Config]
+	changing sync.Mutex
 	limit    *concurrency.Limit
-	timed    bool                      // call durations matter
-	priority func(context.Context) int // nil: all calls have the highest
-	classify func(context.Context, error) Outcome
 }
 
 // New returns a Limiter. It panics with the text of the error if [Config.Validate] returns one.
@@ -63,13 +66,9 @@ func New(config Config) *Limiter {
 	if config.Algorithm == AIMD {
 		newLimit = concurrency.NewAIMD
 	}
-	return &Limiter{
-		name:     config.Name,
-		limit:    newLimit(config.Initial, config.Min, config.Max),
-		timed:    config.Algorithm == Queue,
-		priority: config.Priority,
-		classify: config.Classify,
-	}
+	l := &Limiter{limit: newLimit(config.Initial, config.Min, config.Max)}
+	l.config.Store(&config)
+	return l
 }
 
 // Do calls fn if the limit admits it, and returns what fn returns. Its error is [*LimitError] if
@@ -112,8 +111,89 @@ func (l *Limiter) Run(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-// Name returns Config.Name.
-func (l *Limiter) Name() string { return l.name }
+// Acquire splits a call into two steps, for streams and callbacks. The holder of the permit makes
+// the call and then reports its outcome with [Permit.Done], or gives the permit back with
+// [Permit.Cancel]. The call runs until then, and takes as long. It is safe to defer Cancel in any
+// case.
+//
+// Acquire returns [*LimitError] if the call is refused, and [resilience.ContextErr] if ctx is done.
+// Done also uses ctx to classify the outcome. Report a stream with Done(nil) once it is
+// established, not when it ends: how long it lasts shows nothing about the dependency.
+func (l *Limiter) Acquire(ctx context.Context) (Permit, error) {
+	if ctx.Err() != nil {
+		return Permit{}, resilience.ContextErr(ctx)
+	}
+	c, err := l.begin(ctx)
+	if err != nil {
+		return Permit{}, err
+	}
+	return Permit{ctx: ctx, call: c}, nil
+}
+
+// A Permit is permission to make one call. Only the first call of Done or Cancel counts; later ones
+// do nothing. Both are safe for concurrent use. The zero Permit does nothing. A Permit must not be
+// copied after first use.
+type Permit struct {
+	ctx  context.Context
+	used atomic.Bool // set by the first call of Done or Cancel; only that call uses call
+	call call        // without a limiter in the zero Permit
+}
+
+// Done ends the call and reports its error, nil for success. The call is counted as by [Do]: how
+// long it took since Acquire, and what its error shows. An error that is marked with
+// [resilience.CallerFault] gives the permit back, as Cancel does.
+func (p *Permit) Done(err error) {
+	if p.used.Swap(true) || p.call.limiter == nil {
+		return
+	}
+	c := p.call
+	defer c.leave() // where Classify panics
+	c.returned(p.ctx, err)
+}
+
+// Cancel gives the permit back. The call counts as never made.
+func (p *Permit) Cancel() {
+	if p.used.Swap(true) || p.call.limiter == nil {
+		return
+	}
+	p.call.leave()
+}
+
+// Name returns the Config's Name.
+func (l *Limiter) Name() string { return l.config.Load().Name }
+
+// Config returns the Config in use, with its defaults filled in. Functions that were not set are
+// nil.
+func (l *Limiter) Config() Config { return *l.config.Load() }
+
+// SetConfig replaces the Config while calls run. If config is invalid, SetConfig changes nothing
+// and returns [Config.Validate]'s error. It is safe for concurrent use.
+//
+//   - The limit stays, moved into Min to Max. Initial has no effect, but is validated: set it to 0
+//     if Min or Max leave it out.
+//   - Running calls go on, even if they are more than the new limit. A call is counted when it
+//     ends, by the Config at that time.
+//   - What was learned about round trips stays, unless Algorithm changes.
+//
+// A call that began under [AIMD] has no duration, and [Queue] ignores it.
+func (l *Limiter) SetConfig(config Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	config = config.withDefaults()
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	old := l.config.Swap(&config)
+	l.limit.SetBounds(config.Min, config.Max)
+	if config.Algorithm != old.Algorithm {
+		if config.Algorithm == AIMD {
+			l.limit.UseAIMD()
+		} else {
+			l.limit.UseQueue()
+		}
+	}
+	return nil
+}
 
 // Limit returns how many concurrent calls are admitted, as found so far. During a drain it is not
 // the half that is admitted.
@@ -129,41 +209,54 @@ type Snapshot struct {
 
 // Snapshot returns the present state. Its values may be apart by calls that begin or end meanwhile.
 func (l *Limiter) Snapshot() Snapshot {
-	return Snapshot{l.name, l.limit.Limit(), l.limit.Running(), l.limit.RoundTrip()}
+	return Snapshot{l.Name(), l.limit.Limit(), l.limit.Running(), l.limit.RoundTrip()}
 }
 
 // A call is one that was admitted and must leave.
 type call struct {
 	limiter *Limiter
 	pass    concurrency.Pass
-	began   int64 // by package clock, if the limiter is timed
+	timed   bool
+	began   int64 // by package clock, if timed
 	took    time.Duration
 	outcome Outcome // Ignored until the call has returned: a panic, also of Classify, shows nothing
 }
 
 // begin admits a call, or refuses it.
 func (l *Limiter) begin(ctx context.Context) (call, error) {
+	config := l.config.Load()
 	priority := concurrency.Highest
-	if l.priority != nil {
-		priority = max(0, min(l.priority(ctx), concurrency.Highest))
+	if config.Priority != nil {
+		priority = max(0, min(config.Priority(ctx), concurrency.Highest))
 	}
 	pass, ok := l.limit.Enter(priority)
 	if !ok {
-		return call{}, &LimitError{Name: l.name, Limit: l.limit.Limit(), Priority: priority}
+		return call{}, &LimitError{Name: config.Name, Limit: l.limit.Limit(), Priority: priority}
 	}
 	c := call{limiter: l, pass: pass, outcome: Ignored}
-	if l.timed {
-		c.began = clock.Now()
+	if config.Algorithm == Queue {
+		c.timed, c.began = true, clock.Now()
 	}
 	return c, nil
 }
 
-// returned records how long the call took, and its outcome.
+// returned records how long the call took, and its outcome. A call whose error is marked as a
+// caller's fault counts as never made.
 func (c *call) returned(ctx context.Context, err error) {
-	if c.limiter.timed {
+	if c.timed {
 		c.took = max(0, time.Duration(clock.Now()-c.began)) // a clock may go back
 	}
-	c.outcome = c.limiter.classify(ctx, err)
+	if err != nil && mark.Of(err) == mark.CallerFault {
+		return
+	}
+	config := c.limiter.config.Load()
+	classify := config.Classify
+	if classify == nil {
+		classify = DefaultClassify
+	}
+	if o := classify(ctx, err); c.timed || config.Algorithm == AIMD {
+		c.outcome = o
+	}
 }
 
 func (c *call) leave() {

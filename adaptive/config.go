@@ -32,8 +32,9 @@ type Config struct {
 	Priority func(ctx context.Context) int
 
 	// Classify decides, from the caller's context and the call's error, what a finished call shows
-	// about the dependency. It isn't called for panics, nor for calls that an inner policy refused:
-	// these are ignored. Default: [DefaultClassify].
+	// about the dependency. It isn't called for panics, for calls that an inner policy refused, or
+	// for an error that is marked with [resilience.CallerFault]: these are ignored. An error with
+	// another mark is passed as it is, and Classify decides alone. Default: [DefaultClassify].
 	Classify func(ctx context.Context, err error) Outcome
 }
 
@@ -63,6 +64,9 @@ func (a Algorithm) String() string {
 	return fmt.Sprintf("Algorithm(%d)", int(a))
 }
 
+// MarshalText returns the algorithm's name, as String does.
+func (a Algorithm) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
 // Outcome is what a finished call shows about the dependency.
 type Outcome int
 
@@ -91,11 +95,19 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("Outcome(%d)", int(o))
 }
 
-// DefaultClassify is the default of Config.Classify. It returns
+// MarshalText returns the outcome's name, as String does.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// DefaultClassify is the default of Config.Classify. It decides as follows, by the first rule that
+// applies:
 //
-//   - Sample if there is no error;
-//   - Ignored for any error if the caller canceled its context: the caller went away;
-//   - Drop for every other error, including an expired deadline.
+//   - A call without an error is a Sample, and so is one whose error is marked with
+//     [resilience.NotFailure] or [resilience.Contention], even if the caller has left.
+//   - An error that is marked with [resilience.CallerFault] is Ignored.
+//   - Any error is Ignored if the caller canceled its context: the caller has left.
+//   - Every other error is a Drop, including an expired deadline.
+//
+// Only outer marks count: an error that wraps a marked error isn't marked.
 //
 // With AIMD that is too much for a dependency some of whose errors have nothing to do with its
 // load: set a Classify that ignores these.
@@ -141,7 +153,8 @@ func (c Config) Validate() error {
 	return errors.Join(mistakes...)
 }
 
-// withDefaults returns c with the defaults in the fields that are zero.
+// withDefaults returns c with the defaults in the fields that are zero, except functions: a nil
+// Classify means DefaultClassify.
 func (c Config) withDefaults() Config {
 	if c.Min == 0 {
 		c.Min = defaultMin
@@ -151,9 +164,6 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Initial == 0 {
 		c.Initial = max(c.Min, min(defaultInitial, c.Max))
-	}
-	if c.Classify == nil {
-		c.Classify = DefaultClassify
 	}
 	return c
 }

@@ -22,3 +22,33 @@ func Example() {
 	// adaptive search: at the limit of 1
 	// page <nil>
 }
+
+// A stream is opened with a permit. It counts as a call that has ended once it is established.
+func ExampleLimiter_Acquire() {
+	quotes := adaptive.New(adaptive.Config{Name: "quotes"})
+	ctx := context.Background()
+	open := func(context.Context) (<-chan string, error) {
+		stream := make(chan string, 1)
+		stream <- "first quote"
+		close(stream)
+		return stream, nil
+	}
+
+	permit, err := quotes.Acquire(ctx)
+	if err != nil {
+		fmt.Println("refused:", err)
+		return
+	}
+	defer permit.Cancel() // for a panic and an early return
+
+	stream, err := open(ctx)
+	permit.Done(err)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for quote := range stream {
+		fmt.Println(quote)
+	}
+	// Output: first quote
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"math/rand/v2"
+	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,6 +21,19 @@ import (
 func wide(r *rand.Rand) float64   { return math.Exp(r.NormFloat64() - 0.5) } // lognormal, sigma 1
 func cached(r *rand.Rand) float64 { return longer(r, 0.05, 20) }
 func rare(r *rand.Rand) float64   { return longer(r, 0.01, 100) }
+
+// selected skips a scenario of a test unless it is one of those that always run, or all run because
+// PROOF_TIMES is set. Package concurrency simulates the same scenarios without goroutines.
+func selected(t *testing.T, always bool) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("it makes too many calls for the race detector")
+	}
+	if !always && os.Getenv("PROOF_TIMES") == "" {
+		t.Skip("set PROOF_TIMES to run it")
+	}
+	t.Parallel()
+}
 
 // longer returns a time that is by times as long for a part of the calls.
 func longer(r *rand.Rand, part, by float64) float64 {
@@ -47,7 +61,7 @@ func TestLimiterAdmitsHealthyCalls(t *testing.T) {
 		{"fixed", 100, fixed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+			selected(t, c.callers == 30)
 			synctest.Test(t, func(t *testing.T) {
 				l := adaptive.New(adaptive.Config{})
 				d := newDependency(math.MaxInt32, roundTrip, c.spread)
@@ -91,7 +105,7 @@ func TestLimiterKeepsWorkersBusy(t *testing.T) {
 		"exponential": exponential, "1% take 100 times as long": rare,
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			selected(t, name == "exponential")
 			synctest.Test(t, func(t *testing.T) {
 				l := adaptive.New(adaptive.Config{})
 				d := newDependency(workers, roundTrip, spread)
@@ -121,7 +135,7 @@ func TestLimiterKeepsWorkersBusy(t *testing.T) {
 func TestQueueLearnsSlowerDependencyIfTimesVary(t *testing.T) {
 	for name, spread := range map[string]func(*rand.Rand) float64{"exponential": exponential, "lognormal, sigma 1": wide, "5% take 20 times as long": cached} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			selected(t, name == "exponential")
 			synctest.Test(t, func(t *testing.T) {
 				const callers = 100
 				l := adaptive.New(adaptive.Config{})

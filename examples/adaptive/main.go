@@ -2,6 +2,7 @@
 // compares package adaptive with Netflix's Gradient2 and Vegas as published.
 //
 //	go run ./examples/adaptive
+//	go run ./examples/adaptive -quick    # less precise
 //
 // In the first part, the server has workers and a queue. Half of the workers go; then every call
 // takes twice as long permanently; then a second client starts. The program prints a table and
@@ -11,105 +12,99 @@
 // shows what part of the calls each limit refuses though the server could take all of them, and how
 // long calls wait for 50 workers. It writes adaptive-spread.svg and adaptive-spread.png.
 //
-// The time is virtual: the program runs for a few seconds.
+// The time is virtual: the program runs for a few seconds. Ctrl-C stops it without a result.
 //
 // The simulation uses the internal limit that package adaptive wraps, because that needs no clock.
 // Your program calls adaptive.New.
 //
-// The files, in the order to read them: laws.go, simulate.go, report.go, plot.go, spread.go.
+// The files, in reading order: laws.go, simulate.go, report.go, plot.go, spread.go.
 package main
 
 import (
-	"errors"
-	"flag"
+	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/effector-go/resilience/examples/internal/program"
+	"github.com/effector-go/resilience/examples/internal/progress"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { program.Main("adaptive", run) }
 
 // config holds the values of the flags.
 type config struct {
-	workers int // at first
-	seed    uint64
-	out     string
+	workers  int // at first
+	seed     uint64
+	measured time.Duration // of each simulation with call times that vary; twice as long passes before
+	folder   *program.Folder
 }
 
 const minWorkers, maxWorkers = 20, 400
 
-// run runs the program and returns the exit status: 2 for invalid flags, 1 for any other error.
-func run(args []string, stdout, stderr io.Writer) int {
+// run simulates each law, prints the tables, and writes the plots. When ctx is done, it shows nothing:
+// part of a simulation would be misleading.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cfg, err := parse(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		fmt.Fprintln(stderr, "adaptive:", err)
-		return 2
+	if err != nil {
+		return err
 	}
-	if err := show(cfg, stdout); err != nil {
-		fmt.Fprintln(stderr, "adaptive:", err)
-		return 1
+	display := progress.New(stderr, time.Duration(len(laws)+len(laws)*len(distributions))*time.Second)
+	done := 0 // simulations, each of which counts as a second
+	step := func(label string) {
+		done++
+		display.Set(time.Duration(done)*time.Second, label)
 	}
-	return 0
-}
-
-// parse reads the flags and creates the directory for the plots.
-func parse(args []string, stderr io.Writer) (config, error) {
-	flags := flag.NewFlagSet("adaptive", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // errors are printed once, by run
-	workers := flags.Int("workers", 100, fmt.Sprintf("`number` of workers that the server has at first, %d to %d", minWorkers, maxWorkers))
-	seed := flags.Uint64("seed", 1, "seed of the random service times")
-	out := flags.String("out", ".", "write the plots to this `directory`, which is created if missing")
-
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprintln(stderr, "usage: adaptive [-workers number] [-seed n] [-out directory]")
-		flags.SetOutput(stderr)
-		flags.PrintDefaults()
-		return config{}, err
-	case err != nil:
-		return config{}, fmt.Errorf("%w (-help lists the flags)", err)
-	case flags.NArg() > 0:
-		return config{}, fmt.Errorf("unexpected argument %q: there are only flags (-help lists them)", flags.Arg(0))
-	case *workers < minWorkers || *workers > maxWorkers:
-		return config{}, fmt.Errorf("-workers is %d, must be %d to %d", *workers, minWorkers, maxWorkers)
-	case *out == "":
-		return config{}, errors.New("-out is empty, must name a directory")
-	}
-	if err := os.MkdirAll(*out, 0o777); err != nil {
-		return config{}, fmt.Errorf("-out: %w", err)
-	}
-	return config{*workers, *seed, *out}, nil
-}
-
-// show simulates each law, prints the tables and writes the plots.
-func show(cfg config, stdout io.Writer) error {
 	var runs []*result
 	for _, l := range laws {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		runs = append(runs, simulate(cfg, l))
+		step("a server that changes")
+	}
+	spreads := simulateSpreads(ctx, cfg, func() { step("call times that vary") })
+	display.Done()
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	if err := printTable(stdout, cfg, runs); err != nil {
 		return err
 	}
-	spreads := simulateSpreads(cfg)
 	if err := printSpreads(stdout, spreads); err != nil {
 		return err
 	}
-	for _, extension := range []string{".svg", ".png"} {
-		path := filepath.Join(cfg.out, "adaptive-limit"+extension)
-		if err := savePlot(path, cfg, runs); err != nil {
-			return err
-		}
-		fmt.Fprintln(stdout, "wrote", path)
-		path = filepath.Join(cfg.out, "adaptive-spread"+extension)
-		if err := saveSpreads(path, spreads); err != nil {
-			return err
-		}
-		fmt.Fprintln(stdout, "wrote", path)
+	return cfg.folder.Write(stdout, func(path string) error { return save(path, cfg, runs, spreads) },
+		"adaptive-limit.svg", "adaptive-limit.png", "adaptive-spread.svg", "adaptive-spread.png")
+}
+
+// save draws the plot that the path names.
+func save(path string, cfg config, runs []*result, spreads []spread) error {
+	if strings.HasPrefix(filepath.Base(path), "adaptive-limit") {
+		return savePlot(path, cfg, runs)
 	}
-	return nil
+	return saveSpreads(path, spreads)
+}
+
+// parse reads the flags.
+func parse(args []string, stderr io.Writer) (config, error) {
+	var cfg config
+	flags := program.NewFlags("adaptive")
+	flags.IntVar(&cfg.workers, "workers", 100, fmt.Sprintf("`number` of workers that the server has at first, %d to %d", minWorkers, maxWorkers))
+	flags.Uint64Var(&cfg.seed, "seed", 1, "seed of the random service times")
+	quick := flags.Bool("quick", false, "simulate a tenth of the time with call times that vary: the limits have less time to settle")
+	cfg.folder = flags.Folder()
+	if err := flags.Parse(args, stderr); err != nil {
+		return config{}, err
+	}
+	if cfg.workers < minWorkers || cfg.workers > maxWorkers {
+		return config{}, program.Usagef("-workers is %d, must be %d to %d", cfg.workers, minWorkers, maxWorkers)
+	}
+	cfg.measured = measured
+	if *quick {
+		cfg.measured /= 10
+	}
+	return cfg, nil
 }

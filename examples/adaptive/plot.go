@@ -67,8 +67,8 @@ func drawTitle(c draw.Canvas, title string, runs []*result, dashedName string) {
 	style.Font = font.From(figure.Sans, 10)
 	style.YAlign = draw.YCenter
 	at := vg.Point{X: c.Min.X, Y: c.Max.Y - 28}
-	entry := func(name string, colour color.Color, dashes []vg.Length) {
-		c.StrokeLine2(draw.LineStyle{Color: colour, Width: vg.Points(2), Dashes: dashes}, at.X, at.Y, at.X+16, at.Y)
+	entry := func(name string, color color.Color, dashes []vg.Length) {
+		c.StrokeLine2(draw.LineStyle{Color: color, Width: vg.Points(2), Dashes: dashes}, at.X, at.Y, at.X+16, at.Y)
 		c.FillText(style, vg.Point{X: at.X + 22, Y: at.Y}, name)
 		at.X += 22 + style.Width(name) + 16
 	}
@@ -173,12 +173,12 @@ func stairs(value func(phase) float64) (points plotter.XYs) {
 	return points
 }
 
-func addLine(p *plot.Plot, points plotter.XYs, colour color.Color, width float64, dashes []vg.Length) {
+func addLine(p *plot.Plot, points plotter.XYs, color color.Color, width float64, dashes []vg.Length) {
 	line, err := plotter.NewLine(points)
 	if err != nil {
 		return // nothing to draw
 	}
-	line.Color, line.Width, line.Dashes = colour, vg.Points(width), dashes
+	line.Color, line.Width, line.Dashes = color, vg.Points(width), dashes
 	p.Add(line)
 }
 
@@ -221,7 +221,7 @@ func (d drawing) Plot(c draw.Canvas, p *plot.Plot) {
 }
 
 // fill paints a rectangle.
-func fill(c draw.Canvas, colour color.Color, left, right, bottom, top vg.Length) {
-	c.SetColor(colour)
+func fill(c draw.Canvas, color color.Color, left, right, bottom, top vg.Length) {
+	c.SetColor(color)
 	c.Fill(vg.Rectangle{Min: vg.Point{X: left, Y: bottom}, Max: vg.Point{X: right, Y: top}}.Path())
 }

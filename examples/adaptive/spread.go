@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"image/color"
 	"io"
@@ -59,10 +60,12 @@ const (
 	endless        = 1_000_000 // workers
 	healthyCallers = 100
 	fewWorkers     = 50
+	measured       = 15 * time.Second // 1500 service times
 )
 
-// simulateSpreads runs all laws with all distributions.
-func simulateSpreads(cfg config) []spread {
+// simulateSpreads runs all laws with all distributions, until ctx is done. It calls step after each,
+// one call after the other.
+func simulateSpreads(ctx context.Context, cfg config, step func()) []spread {
 	spreads := make([]spread, 0, len(laws)*len(distributions))
 	for _, d := range distributions {
 		for _, l := range laws {
@@ -70,11 +73,18 @@ func simulateSpreads(cfg config) []spread {
 		}
 	}
 	var g sync.WaitGroup
+	var stepping sync.Mutex
 	for i := range spreads {
 		s := &spreads[i]
 		g.Go(func() {
-			s.refused, _, _ = steady(cfg.seed, s.law, s.distribution, endless, healthyCallers)
-			_, s.busy, s.wait = steady(cfg.seed, s.law, s.distribution, fewWorkers, 4*fewWorkers)
+			if ctx.Err() != nil {
+				return
+			}
+			s.refused, _, _ = steady(cfg, s.law, s.distribution, endless, healthyCallers)
+			_, s.busy, s.wait = steady(cfg, s.law, s.distribution, fewWorkers, 4*fewWorkers)
+			stepping.Lock()
+			defer stepping.Unlock()
+			step()
 		})
 	}
 	g.Wait()
@@ -83,9 +93,9 @@ func simulateSpreads(cfg config) []spread {
 
 // steady simulates a server that doesn't change. A law has a while to find the limit before it is
 // judged.
-func steady(seed uint64, l law, d distribution, workers, callers int) (refused, busy, wait float64) {
-	const settle, measured = 30 * time.Second, 15 * time.Second // 3000 and 1500 service times
-	w := &world{random: rand.New(rand.NewPCG(seed, 1))}
+func steady(cfg config, l law, d distribution, workers, callers int) (refused, busy, wait float64) {
+	settle := 2 * cfg.measured
+	w := &world{random: rand.New(rand.NewPCG(cfg.seed, 1))}
 	s := &server{world: w, workers: workers, pace: 10 * time.Millisecond, spread: d.draw}
 	c := &client{world: w, server: s, limiter: l.make(w.random), result: &result{law: l}}
 	for range callers {
@@ -93,14 +103,14 @@ func steady(seed uint64, l law, d distribution, workers, callers int) (refused, 
 	}
 	w.run(settle)
 	c.refused, c.result.trips, s.served = 0, nil, 0
-	w.run(settle + measured)
+	w.run(settle + cfg.measured)
 	calls := float64(len(c.result.trips))
 	var took time.Duration
 	for _, t := range c.result.trips {
 		took += t.took
 	}
 	refused = float64(c.refused) / (float64(c.refused) + calls)
-	busy = s.served.Seconds() / measured.Seconds() / float64(workers)
+	busy = s.served.Seconds() / cfg.measured.Seconds() / float64(workers)
 	wait = (took - s.served).Seconds() / s.served.Seconds()
 	return refused, busy, max(0, wait)
 }
@@ -178,8 +188,8 @@ func barPanel(label string, most float64, spreads []spread, name func(float64) s
 		for i, s := range spreads {
 			left := float64(i/len(laws)) + bar*(float64(i%len(laws))-1.5)
 			v := value(s)
-			var colour color.Color = lawColors[i%len(laws)]
-			fill(c, colour, x(left)+0.5, x(left+bar)-0.5, y(0), y(min(v, most)))
+			var color color.Color = lawColors[i%len(laws)]
+			fill(c, color, x(left)+0.5, x(left+bar)-0.5, y(0), y(min(v, most)))
 			c.FillText(style, vg.Point{X: x(left + bar/2), Y: y(min(v, most*0.93)) + 1}, shortLabel(v, name))
 		}
 	}))

@@ -4,9 +4,10 @@ import "time"
 
 // aimd is the law of [NewAIMD].
 type aimd struct {
-	cut  uint64 // the epoch that began with the last decrease
-	ends int    // calls that began since the limit last changed and have ended
-	peak int    // concurrent calls since then
+	shrank bool   // the limit has shrunk
+	cut    uint64 // the epoch that began with the last decrease, if shrank
+	ends   int    // calls that began since the limit last changed and have ended
+	peak   int    // concurrent calls since then
 }
 
 // NewAIMD returns a Limit that grows by one with each round trip in which it was met and no call
@@ -17,14 +18,19 @@ func NewAIMD(initial, least, most int) *Limit { return newLimit(initial, least, 
 
 func (a *aimd) roundTrip() time.Duration { return 0 }
 
+func (a *aimd) restart(l *Limit, limit int) {
+	_, running := l.begin(limit, limit)
+	a.ends, a.peak = 0, running
+}
+
 func (a *aimd) ended(l *Limit, p Pass, running int, _ time.Duration, outcome Outcome) {
 	a.peak = max(a.peak, running)
 	now := epoch(l.word.Load())
 	limit := l.Limit()
 	switch {
-	case outcome == Drop && atLeast(p.epoch, a.cut):
+	case outcome == Drop && (!a.shrank || atLeast(p.epoch, a.cut)):
 		l.set(l.clamp(min(limit-1, limit*9/10)))
-		a.cut = epoch(l.word.Load())
+		a.shrank, a.cut = true, epoch(l.word.Load())
 	case outcome == Sample && p.epoch == now:
 		if a.ends++; a.ends < limit {
 			return

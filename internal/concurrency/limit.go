@@ -41,10 +41,9 @@ type Limit struct {
 	// round.
 	refused atomic.Bool
 
-	least, most int // bounds of found
+	mu          sync.Mutex // guards the fields below, and the law's own fields
+	least, most int        // bounds of found
 	law         law
-
-	mu sync.Mutex // guards the law's own fields
 }
 
 // A law sets the limit.
@@ -55,6 +54,10 @@ type law interface {
 	// roundTrip returns how long a call takes that doesn't queue, 0 while that is unknown. It is
 	// called with mu held.
 	roundTrip() time.Duration
+	// restart begins a round at the limit, with all of it admitted. What is known about round trips
+	// stays; what a round had collected doesn't count. It is called with mu held, when the law is
+	// new or the bounds have moved the limit.
+	restart(l *Limit, limit int)
 }
 
 func newLimit(initial, least, most int, law law) *Limit {
@@ -103,17 +106,45 @@ func (l *Limit) Enter(priority int) (Pass, bool) {
 	}
 }
 
-// Leave ends an admitted call. If the limit is not fixed, the call leaves the word with mu held, so
-// that a law which begins an epoch knows exactly how many calls of each epoch still run.
+// Leave ends an admitted call. The call leaves the word with mu held, so that a law which begins an
+// epoch knows exactly how many calls of each epoch still run.
 func (l *Limit) Leave(p Pass, took time.Duration, outcome Outcome) {
-	if l.least == l.most {
-		l.word.Add(^uint64(0))
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := running(l.word.Add(^uint64(0))) + 1
 	l.law.ended(l, p, before, took, outcome)
+}
+
+// SetBounds changes the bounds, which are from 1 to MaxLimit, and moves the limit between them.
+// What is known about round trips stays. If the limit and what is admitted are between the new
+// bounds, nothing else changes.
+func (l *Limit) SetBounds(least, most int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.least, l.most = least, most
+	limit := l.clamp(l.Limit())
+	if limit != l.Limit() || admits(l.word.Load()) < least { // a drain admits less than the limit
+		l.restart(limit)
+	}
+}
+
+// UseQueue continues with the present limit as [NewQueue] does. Nothing is known about round trips.
+func (l *Limit) UseQueue() { l.use(newQueue()) }
+
+// UseAIMD continues with the present limit as [NewAIMD] does. A drop of any call that runs now makes
+// the limit shrink.
+func (l *Limit) UseAIMD() { l.use(&aimd{}) }
+
+func (l *Limit) use(next law) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.law = next
+	l.restart(l.Limit())
+}
+
+func (l *Limit) restart(limit int) {
+	l.law.restart(l, limit)
+	l.refused.Store(false)
 }
 
 // Limit returns the limit as found so far.

@@ -107,3 +107,52 @@ func TestQueueCountsEveryCohortMember(t *testing.T) {
 		t.Errorf("got %d rounds, want at least 20", epoch(l.word.Load()))
 	}
 }
+
+// TestLimitSetBoundsEndsDrainBelowMin checks that a drain admits no less than the new minimum, and that
+// bounds that change nothing don't disturb a round.
+func TestLimitSetBoundsEndsDrainBelowMin(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	q.beginDrain(l, 100)
+	before := l.word.Load()
+	l.SetBounds(50, 100)
+	if l.word.Load() != before || !q.open.drain {
+		t.Error("bounds around the limit and the drain disturbed it")
+	}
+	l.SetBounds(51, 100)
+	if admits(l.word.Load()) != 100 || l.Limit() != 100 || l.RoundTrip() != unqueued {
+		t.Errorf("%d admitted, limit %d, round trip %v; want 100, 100, %v", admits(l.word.Load()), l.Limit(), l.RoundTrip(), unqueued)
+	}
+}
+
+// TestLimitCountsEveryCallAfterItsLawChanged checks that calls of before are known to the new law.
+func TestLimitCountsEveryCallAfterItsLawChanged(t *testing.T) {
+	l := NewAIMD(20, 1, 1000)
+	before := occupy(l, 15)
+	l.UseQueue()
+	q := l.law.(*queue)
+	if q.open.older != 15 || !q.open.active || q.open.epoch != epoch(l.word.Load()) || q.open.need != 20 {
+		t.Errorf("a round with %d older calls that needs %d begins, want 15 and 20", q.open.older, q.open.need)
+	}
+	leave(l, before, time.Hour, Sample)
+	if q.open.older != 0 || q.open.ended != 0 || l.Running() != 0 {
+		t.Errorf("%d older calls, %d ended, %d running, want none", q.open.older, q.open.ended, l.Running())
+	}
+	call(l, 40, unqueued, Sample)
+	if l.RoundTrip() != unqueued {
+		t.Errorf("round trip %v, want %v", l.RoundTrip(), unqueued)
+	}
+}
+
+// TestAIMDCountsDropsInAnyEpoch checks the first drop after many rounds of another law.
+func TestAIMDCountsDropsInAnyEpoch(t *testing.T) {
+	for _, epoch := range []uint64{0, 1, 1<<(epochBits-1) - 1, 1 << (epochBits - 1), 1<<epochBits - 1} {
+		l := NewQueue(20, 1, 1000)
+		l.word.Store(20<<admitsShift | epoch<<epochShift)
+		passes := occupy(l, 2)
+		l.UseAIMD()
+		leave(l, passes, unqueued, Drop)
+		if l.Limit() != 18 {
+			t.Errorf("epoch %d: limit %d after the drops of two concurrent calls, want 18", epoch, l.Limit())
+		}
+	}
+}

@@ -75,11 +75,16 @@ type cohort struct {
 //   - Base is the mean of cohorts that had at most half of the limit to themselves: by chance, or
 //     now and then in a drain, when no more is admitted.
 func NewQueue(initial, least, most int) *Limit {
-	return newLimit(initial, least, most, &queue{
-		seeking:  true,
-		interval: firstDrain,
-		open:     cohort{active: true, need: max(initial, fewestCalls)},
-	})
+	q := newQueue()
+	q.open = cohort{active: true, need: max(initial, fewestCalls)}
+	return newLimit(initial, least, most, q)
+}
+
+func newQueue() *queue { return &queue{seeking: true, interval: firstDrain} }
+
+func (q *queue) restart(l *Limit, limit int) {
+	q.closing, q.past, q.peak = cohort{}, tally{}, 0
+	q.begin(l, limit, limit)
 }
 
 func (q *queue) roundTrip() time.Duration {

@@ -1,5 +1,5 @@
-// Package adaptive holds the real limiter against plain ones: for what is admitted and for AIMD call by call, for Queue by what must hold whatever the
-// dependency does.
+// Package adaptive compares the real limiter with a plain model: what it admits, and with AIMD its
+// limit after each call. For Queue it checks what must hold whatever the dependency does.
 package adaptive
 
 import (
@@ -31,7 +31,10 @@ const (
 	answer end = iota
 	failure
 	wasCanceled
-	wasRefused // further in
+	wasRefused // by an inner policy
+	notFailure // marked
+	contention
+	callerFault
 	panics
 	exits
 	ends
@@ -39,7 +42,7 @@ const (
 
 var errOwn = errors.New("own")
 
-// A plain limiter is AIMD as the page says it.
+// A plain limiter is AIMD as docs/adaptive.md describes it.
 type plain struct {
 	limit, least, most int
 	running            map[*held]bool
@@ -48,7 +51,7 @@ type plain struct {
 	met                bool
 }
 
-// A held call is one that runs.
+// A held call is one that is running.
 type held struct {
 	end            chan end
 	falls, changes int // of the limit when it began
@@ -76,7 +79,7 @@ func (p *plain) finish(h *held, how end) {
 	case how == failure && h.falls == p.falls:
 		p.change(min(p.limit-1, p.limit*9/10))
 		p.falls++
-	case how == answer && h.changes == p.changes:
+	case (how == answer || how == notFailure || how == contention) && h.changes == p.changes:
 		if p.ended++; p.ended < p.limit {
 			return
 		}
@@ -90,6 +93,15 @@ func (p *plain) finish(h *held, how end) {
 	p.met = len(p.running) >= p.limit
 }
 
+// configure changes the bounds. A limit that is inside stays, and so does what the round has counted.
+func (p *plain) configure(least, most int) {
+	p.least, p.most = least, most
+	before := p.limit
+	if p.change(p.limit); p.limit != before {
+		p.ended, p.met = 0, len(p.running) >= p.limit
+	}
+}
+
 func (p *plain) change(limit int) {
 	if limit = max(p.least, min(limit, p.most)); limit != p.limit {
 		p.limit = limit
@@ -97,7 +109,8 @@ func (p *plain) change(limit int) {
 	}
 }
 
-// TestAIMDMatchesPlainModel: every call is admitted or refused as by the plain limiter, and the limit is the same after each, however calls end.
+// TestAIMDMatchesPlainModel checks that every call is admitted or refused as by the plain limiter, and
+// that the limit is the same after each, however calls end and whenever the Config changes.
 func TestAIMDMatchesPlainModel(t *testing.T) {
 	type priority struct{}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -106,10 +119,11 @@ func TestAIMDMatchesPlainModel(t *testing.T) {
 		most := rapid.IntRange(initial, 30).Draw(rt, "Max")
 		steps := rapid.SliceOfN(rapid.IntRange(0, 99), 1, 400).Draw(rt, "steps")
 		synctest.Test(t, func(t *testing.T) {
-			real := adaptive.New(adaptive.Config{
+			config := adaptive.Config{
 				Algorithm: adaptive.AIMD, Initial: initial, Min: least, Max: most,
 				Priority: func(ctx context.Context) int { return ctx.Value(priority{}).(int) },
-			})
+			}
+			real := adaptive.New(config)
 			p := &plain{limit: initial, least: least, most: most, running: map[*held]bool{}}
 			var order []*held
 			var g sync.WaitGroup
@@ -122,7 +136,13 @@ func TestAIMDMatchesPlainModel(t *testing.T) {
 			}
 			defer g.Wait()
 			for n, s := range steps {
-				if s < 55 || len(order) == 0 {
+				if n%9 == 8 && s%2 == 0 {
+					config.Initial, config.Min, config.Max = 0, 1+s%7, 7+s%20
+					if err := real.SetConfig(config); err != nil {
+						rt.Fatal(err)
+					}
+					p.configure(config.Min, config.Max)
+				} else if s < 55 || len(order) == 0 {
 					ctx := context.WithValue(context.Background(), priority{}, s%7-1)
 					admits := p.admits(s%7 - 1)
 					var h *held
@@ -131,7 +151,8 @@ func TestAIMDMatchesPlainModel(t *testing.T) {
 						order = append(order, h)
 					}
 					var err error
-					g.Go(func() { err = call(ctx, real, h) })
+					ways := []func(context.Context, *adaptive.Limiter, *held) error{call, acquire}
+					g.Go(func() { err = ways[s%2](ctx, real, h) })
 					synctest.Wait()
 					if refused := errors.Is(err, adaptive.ErrLimit); refused == admits {
 						rt.Fatalf("step %d: priority %d with %d of %d running: refused %v", n, s%7-1, len(p.running), p.limit, refused)
@@ -144,20 +165,54 @@ func TestAIMDMatchesPlainModel(t *testing.T) {
 					finish(s*7%len(order), how)
 				}
 				if got := real.Snapshot(); got.Limit != p.limit || got.Running != len(p.running) {
-					rt.Fatalf("step %d: %+v, want a limit of %d with %d running", n, got, p.limit, len(p.running))
+					rt.Fatalf("step %d: got %+v, want a limit of %d with %d running", n, got, p.limit, len(p.running))
 				}
 			}
 			for len(order) > 0 {
 				finish(0, exits)
 			}
 			if s := real.Snapshot(); s.Running != 0 {
-				rt.Fatalf("%+v when all have ended", s)
+				rt.Fatalf("got %+v when all have ended, want none running", s)
 			}
 		})
 	})
 }
 
-// call makes a call that ends when and as it is told. If h is nil it must be refused.
+// acquire is call with a permit instead of a pipeline.
+func acquire(ctx context.Context, l *adaptive.Limiter, h *held) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p, err := l.Acquire(ctx)
+	if err != nil || h == nil {
+		return err
+	}
+	defer p.Cancel()
+	switch how := <-h.end; how {
+	case answer:
+		p.Done(nil)
+	case wasCanceled:
+		cancel()
+		p.Done(errOwn)
+	case failure, notFailure, contention, callerFault:
+		p.Done(marked(how))
+	}
+	return nil
+}
+
+// marked returns the error of a call that ends in this way.
+func marked(how end) error {
+	switch how {
+	case notFailure:
+		return resilience.NotFailure(errOwn)
+	case contention:
+		return resilience.NotMade(resilience.Contention(errOwn))
+	case callerFault:
+		return resilience.CallerFault(errOwn)
+	}
+	return errOwn
+}
+
+// call makes a call that ends when and how h.end says. If h is nil, the call must be refused.
 func call(ctx context.Context, l *adaptive.Limiter, h *held) (err error) {
 	defer func() {
 		if value := recover(); value != nil && value != errOwn {
@@ -170,16 +225,16 @@ func call(ctx context.Context, l *adaptive.Limiter, h *held) (err error) {
 		if h == nil {
 			return next.Run(ctx)
 		}
-		switch <-h.end {
+		switch how := <-h.end; how {
 		case wasRefused:
 			return resilience.ErrRefused
 		case wasCanceled:
 			cancel()
 			next.Run(ctx)
 			return errOwn
-		case failure:
+		case failure, notFailure, contention, callerFault:
 			next.Run(ctx)
-			return errOwn
+			return marked(how)
 		case panics:
 			panic(errOwn)
 		case exits:
@@ -190,8 +245,9 @@ func call(ctx context.Context, l *adaptive.Limiter, h *held) (err error) {
 	return resilience.Run(ctx, resilience.Pipeline{l, wait}, func(context.Context) error { return nil })
 }
 
-// TestQueueKeepsItsBounds whatever the dependency and the callers do: no more than the limit run, nor more than a priority's share of it; the limit stays
-// from Min to Max, and does not grow but where a call met it; and what was admitted leaves.
+// TestQueueKeepsItsBounds checks, whatever the dependency and the callers do, that no more calls run
+// than the limit, or than a priority's share of it; that the limit stays from Min to Max and grows only
+// if a call met it, also when the Algorithm changes; and that every admitted call leaves.
 func TestQueueKeepsItsBounds(t *testing.T) {
 	type priority struct{}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -240,7 +296,7 @@ func TestQueueKeepsItsBounds(t *testing.T) {
 						if errors.As(err, &limit) {
 							refused.Add(1)
 							if limit.Priority != level || limit.Limit < least || limit.Limit > most {
-								complain("%+v for %d", limit, level)
+								complain("got %+v for priority %d", limit, level)
 							}
 							time.Sleep(time.Millisecond)
 						}
@@ -252,15 +308,22 @@ func TestQueueKeepsItsBounds(t *testing.T) {
 			for _, p := range phases {
 				now.Store(&p)
 				workers.Resize(p.workers)
+				if p.pace == 5 { // the bounds stay in force under another Config, also of the other algorithm
+					config := l.Config()
+					config.Algorithm = adaptive.Algorithm(p.workers % 2)
+					if err := l.SetConfig(config); err != nil {
+						complain("SetConfig: %v", err)
+					}
+				}
 				for range 200 {
 					had := refused.Load()
 					time.Sleep(time.Millisecond / 2)
 					s := l.Snapshot()
 					if s.Limit < least || s.Limit > most || s.Running > max(initial, most) || s.RoundTrip < 0 {
-						complain("%+v from %d to %d", s, least, most)
+						complain("got %+v, want a limit from %d to %d", s, least, most)
 					}
 					if s.Limit > before && callers < before/2 && refused.Load() == had {
-						complain("%+v: it was %d, and %d callers cannot meet it", s, before, callers)
+						complain("got %+v: the limit was %d, and %d callers can't meet it", s, before, callers)
 					}
 					before = s.Limit
 				}
@@ -268,7 +331,7 @@ func TestQueueKeepsItsBounds(t *testing.T) {
 			cancel()
 			g.Wait()
 			if s := l.Snapshot(); s.Running != 0 {
-				complain("%+v when all have left", s)
+				complain("got %+v when all have left, want none running", s)
 			}
 			if text := wrong.Load(); text != nil {
 				rt.Fatal(*text)
