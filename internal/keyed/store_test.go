@@ -36,25 +36,6 @@ func TestStoreEvictsKeyIdleLongest(t *testing.T) {
 	}
 }
 
-// TestStoreCallsOnEvictForLackOfRoomOnly checks that OnEvict isn't called for expired or forgotten
-// keys.
-func TestStoreCallsOnEvictForLackOfRoomOnly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := New[int, string](2, time.Minute)
-		var evicted []string
-		s.OnEvict(func(value string) { evicted = append(evicted, value) })
-		held := s.Acquire(1, name)
-		use(s, 2, 3, 4)
-		s.Forget(4)
-		s.Release(held)
-		time.Sleep(time.Minute)
-		use(s, 5)
-		if want := []string{"2", "3"}; !slices.Equal(evicted, want) {
-			t.Errorf("got %v evicted, want %v", evicted, want)
-		}
-	})
-}
-
 func TestStoreKeepsKeysInUse(t *testing.T) {
 	s := New[int, string](1, 0)
 	held := []*Entry[int, string]{s.Acquire(1, name), s.Acquire(2, name), s.Acquire(1, name)}
@@ -447,4 +428,82 @@ func TestStoreEvictsNoMoreThanNecessary(t *testing.T) {
 	if !has(s, 1) || !has(s, 3) || s.Len() != 2 {
 		t.Errorf("got %d keys, want 1 and 3", s.Len())
 	}
+}
+
+// TestStoreOnRemoveMayUseKeyBeingCreated: the creation of a key evicts another one, and the function
+// registered with OnRemove acquires the new key.
+func TestStoreOnRemoveMayUseKeyBeingCreated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // reports the deadlock
+		s := New[int, string](1, time.Minute)
+		var removed []int
+		s.OnRemove(func(key int, _ string) {
+			if removed = append(removed, key); len(removed) == 1 {
+				use(s, 2)
+			}
+		})
+		use(s, 1, 2)
+		if !slices.Equal(removed, []int{1}) || !has(s, 2) {
+			t.Errorf("got %v removed, want 1", removed)
+		}
+	})
+}
+
+// TestStorePanicOfCallbackLeavesKeyUsable: neither of the two functions leaves a key locked or in use.
+func TestStorePanicOfCallbackLeavesKeyUsable(t *testing.T) {
+	for _, inKeep := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) { // reports the deadlock
+			s := New[int, string](1, time.Minute)
+			fail := false
+			s.KeepIf(func(string) (bool, int64) {
+				if fail && inKeep {
+					panic("keep")
+				}
+				return false, 0
+			})
+			s.OnRemove(func(int, string) {
+				if fail && !inKeep {
+					panic("removed")
+				}
+			})
+			use(s, 1)
+			fail = true
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Error("want a panic")
+					}
+				}()
+				use(s, 2)
+			}()
+			fail = false
+			use(s, 2)
+			time.Sleep(time.Minute)
+			if n := s.Len(); n != 0 {
+				t.Errorf("inKeep %v: got %d keys a minute later, want 0", inKeep, n)
+			}
+		})
+	}
+}
+
+// TestStoreOnRemoveDoesNotNest: a function that uses the store isn't called within itself, so many
+// keys that expire together need no deep stack.
+func TestStoreOnRemoveDoesNotNest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](1000, time.Minute)
+		depth, deepest, removed := 0, 0, 0
+		s.OnRemove(func(int, string) {
+			depth++
+			deepest = max(deepest, depth)
+			removed++
+			s.Len()
+			depth--
+		})
+		for key := range 100 {
+			use(s, key)
+		}
+		time.Sleep(time.Minute)
+		if s.Len(); removed != 100 || deepest != 1 {
+			t.Errorf("got %d removed, nested %d deep, want 100, 1", removed, deepest)
+		}
+	})
 }
