@@ -32,6 +32,7 @@ type Store[K comparable, V any] struct {
 	oldest  Entry[K, V]    // head of the ring of idle entries, the longest idle first
 	kept    Entry[K, V]    // head of the ring of idle entries that keep reported, the first one reported first
 	nkept   int            // number of entries in kept
+	placed  *Entry[K, V]   // an entry of the ring of oldest, or its head: see place
 	dropped []*Entry[K, V] // removed, but not yet reported: see report
 }
 
@@ -60,6 +61,7 @@ func New[K comparable, V any](limit int, idleAfter time.Duration) *Store[K, V] {
 	s := &Store[K, V]{max: limit, idleAfter: idleAfter, entries: make(map[K]*Entry[K, V])}
 	s.oldest.prev, s.oldest.next = &s.oldest, &s.oldest
 	s.kept.prev, s.kept.next = &s.kept, &s.kept
+	s.placed = &s.oldest
 	return s
 }
 
@@ -305,12 +307,27 @@ func (s *Store[K, V]) inspect(e *Entry[K, V]) bool {
 		s.link(e, &s.kept, s.kept.prev)
 		return false
 	}
-	prev := &s.oldest // the first of equals, as it was
-	for prev.next != &s.oldest && prev.next.idleSince < e.idleSince {
+	s.link(e, &s.oldest, s.place(e))
+	return true
+}
+
+// place returns the entry of the ring of oldest after which e belongs: first among its equals, as it was.
+// If e isn't the first of all, place searches from where it placed the last one: keys that recover
+// together are inspected together.
+func (s *Store[K, V]) place(e *Entry[K, V]) (prev *Entry[K, V]) {
+	after := func(other *Entry[K, V]) bool { return other != &s.oldest && other.idleSince < e.idleSince }
+	if !after(s.oldest.next) {
+		return &s.oldest
+	}
+	prev = s.placed
+	for prev != &s.oldest && !after(prev) {
+		prev = prev.prev
+	}
+	for after(prev.next) {
 		prev = prev.next
 	}
-	s.link(e, &s.oldest, prev)
-	return true
+	s.placed = e
+	return prev
 }
 
 // ask calls keep without mu.
@@ -372,6 +389,9 @@ func (s *Store[K, V]) link(e, head, prev *Entry[K, V]) {
 
 // unlink removes an idle entry from its ring.
 func (s *Store[K, V]) unlink(e *Entry[K, V]) {
+	if s.placed == e {
+		s.placed = e.prev
+	}
 	e.prev.next, e.next.prev = e.next, e.prev
 	e.prev, e.next = nil, nil
 	if e.isKept {

@@ -2,8 +2,10 @@ package keyed
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -506,4 +508,70 @@ func TestStoreOnRemoveDoesNotNest(t *testing.T) {
 			t.Errorf("got %d removed, nested %d deep, want 100, 1", removed, deepest)
 		}
 	})
+}
+
+// TestStoreRemovesRecoveredKeysInOrder: keys that need no longer be kept expire in the order of the
+// times that KeepIf reports, among keys that were never kept.
+func TestStoreRemovesRecoveredKeysInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const keys = 100
+		s := New[int, string](keys, time.Minute)
+		keep, recovered := true, clock.Now()
+		random := rand.New(rand.NewPCG(1, 2))
+		seconds := random.Perm(keys) // after the recovery, for each key
+		s.KeepIf(func(value string) (bool, int64) {
+			key, _ := strconv.Atoi(value)
+			if key%4 == 0 {
+				return false, 0
+			}
+			return keep, recovered + int64(seconds[key])*int64(time.Second)
+		})
+		for key := range keys {
+			if key%4 != 0 {
+				use(s, key)
+			}
+		}
+		time.Sleep(time.Minute)
+		s.Len() // notices that they must be kept
+		keep, recovered = false, clock.Now()
+		for second := range keys {
+			for key := 0; key < keys; key += 4 {
+				if seconds[key] == second {
+					use(s, key)
+				}
+			}
+			if second < keys-1 {
+				time.Sleep(time.Second)
+			}
+			for key := range keys {
+				due := recovered + int64(seconds[key])*int64(time.Second) + int64(time.Minute)
+				used := key%4 != 0 || seconds[key] <= second
+				if got, want := has(s, key), used && clock.Now() < due; got != want {
+					t.Fatalf("second %d, key %d, idle since second %d: got %v in the store, want %v", second, key, seconds[key], got, want)
+				}
+			}
+		}
+	})
+}
+
+// BenchmarkStoreRecoveredKeys measures one use of the store after 10,000 keys have recovered.
+func BenchmarkStoreRecoveredKeys(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		s := New[int, string](10_000, time.Nanosecond)
+		keep, since := true, clock.Now()
+		s.KeepIf(func(string) (bool, int64) { since++; return keep, since })
+		for key := range 10_000 {
+			use(s, key)
+		}
+		s.Len()
+		s.idleAfter, keep, since = time.Hour, false, clock.Now()
+		for e := s.kept.next; e != &s.kept; e = e.next {
+			e.idleSince -= int64(time.Hour)
+		}
+		b.StartTimer()
+		if s.Len(); s.nkept != 0 {
+			b.Fatalf("got %d kept, want 0", s.nkept)
+		}
+	}
 }
