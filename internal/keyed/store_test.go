@@ -575,3 +575,38 @@ func BenchmarkStoreRecoveredKeys(b *testing.B) {
 		}
 	}
 }
+
+// TestStorePlacesRecoveredKeyAfterPlacedOneIsUsed: the place that the store remembers may be gone.
+func TestStorePlacesRecoveredKeyAfterPlacedOneIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](10, time.Minute)
+		start := clock.Now()
+		at := func(second int) { time.Sleep(time.Duration(start + int64(second)*int64(time.Second) - clock.Now())) }
+		recovered := int64(0)
+		s.KeepIf(func(value string) (bool, int64) { return value != "1" && recovered == 0, recovered })
+		use(s, 2)
+		at(2)
+		use(s, 3)
+		at(60)
+		s.Len() // 2 must be kept
+		at(62)
+		s.Len() // and 3
+		at(65)
+		use(s, 1)
+		at(70)
+		recovered = clock.Now()
+		at(120)
+		s.Len() // places 2 after 1
+		held := s.Acquire(2, name)
+		at(122)
+		s.Len() // places 3
+		if s.nkept != 0 || !has(s, 1) || !has(s, 3) {
+			t.Errorf("got %d kept, want 0 and all keys present", s.nkept)
+		}
+		at(130)
+		if has(s, 1) || has(s, 3) || !has(s, 2) {
+			t.Error("want only the key in use present")
+		}
+		s.Release(held)
+	})
+}
