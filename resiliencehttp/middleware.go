@@ -30,8 +30,8 @@ type ServerConfig struct {
 	// concurrent use. The default is 5xx except 501 and 505.
 	Failed func(status int) bool
 
-	// Respond, if set, writes the middleware's own responses, for example as JSON. It must send the
-	// status. By then, w has the headers that outer handlers have set, none of the handler's, and
+	// Respond, if set, writes the middleware's own responses, for example as JSON. If it doesn't call
+	// WriteHeader, the status is sent before the first Write, or when it returns. By then, w has the headers that outer handlers have set, none of the handler's, and
 	// Retry-After if a time is known. The request is the server's; if the handler may still be
 	// running, it is a copy. The error is the policy's. It is nil if the policy returned no error,
 	// although the handler didn't run or wrote nothing.
@@ -354,15 +354,52 @@ func (s *serving) answer(status int, err error) {
 		}
 		w.Header().Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
 	}
-	switch {
-	case s.config.Respond == nil:
+	if s.config.Respond == nil {
 		respondText(w, status)
-	case s.copied != nil:
-		s.config.Respond(w, s.copied, status, err)
-	default:
-		s.config.Respond(w, s.request, status, err)
+		return
+	}
+	request := s.request
+	if s.copied != nil {
+		request = s.copied
+	}
+	own := &respondWriter{ResponseWriter: w, status: status}
+	s.config.Respond(own, request, status, err)
+	own.sendStatus()
+}
+
+// A respondWriter is the writer for Respond. It sends the status if Respond doesn't: net/http would
+// send 200.
+type respondWriter struct {
+	http.ResponseWriter
+	status int
+	sent   bool
+}
+
+func (w *respondWriter) sendStatus() {
+	if !w.sent {
+		w.WriteHeader(w.status)
 	}
 }
+
+func (w *respondWriter) WriteHeader(status int) {
+	w.sent = w.sent || status >= 200 || status == http.StatusSwitchingProtocols
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *respondWriter) Write(p []byte) (int, error) {
+	w.sendStatus()
+	return w.ResponseWriter.Write(p)
+}
+
+func (w *respondWriter) Flush() { w.FlushError() }
+
+func (w *respondWriter) FlushError() error {
+	w.sendStatus()
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Unwrap returns the server's writer, for [http.ResponseController].
+func (w *respondWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // respondText responds as http.Error does, but keeps the Content-Type.
 func respondText(w http.ResponseWriter, status int) {

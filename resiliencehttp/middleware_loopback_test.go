@@ -22,6 +22,7 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/resiliencehttp"
 	"github.com/effector-go/resilience/timeout"
 )
 
@@ -825,6 +826,36 @@ func TestMiddlewareSendsFilesByKernel(t *testing.T) {
 			if source := <-sources; !strings.HasPrefix(source, "*os.File") && source != "os.fileWithoutWriteTo" {
 				t.Errorf("%s: the connection received a %s", name, source)
 			}
+		}
+	}
+}
+
+// TestMiddlewareSendsStatusIfRespondDoesNot: otherwise, net/http would answer a refusal with 200.
+func TestMiddlewareSendsStatusIfRespondDoesNot(t *testing.T) {
+	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
+	for name, respond := range map[string]func(http.ResponseWriter){
+		"nothing":    func(http.ResponseWriter) {},
+		"body alone": func(w http.ResponseWriter) { io.WriteString(w, "refused") },
+		"flush":      func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		"controller": func(w http.ResponseWriter) { http.NewResponseController(w).Flush() },
+		"hint":       func(w http.ResponseWriter) { w.WriteHeader(http.StatusEarlyHints) },
+	} {
+		guard := resiliencehttp.Middleware(resiliencehttp.ServerConfig{
+			Policy: refuse,
+			Respond: func(w http.ResponseWriter, _ *http.Request, _ int, _ error) {
+				w.Header().Set("Content-Type", "text/x-refusal")
+				respond(w)
+			},
+		})
+		server := httptest.NewServer(guard(http.NotFoundHandler()))
+		response, err := http.Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		server.Close()
+		if response.StatusCode != http.StatusServiceUnavailable || response.Header.Get("Content-Type") != "text/x-refusal" {
+			t.Errorf("%s: got %s, %s, want 503, text/x-refusal", name, response.Status, response.Header.Get("Content-Type"))
 		}
 	}
 }

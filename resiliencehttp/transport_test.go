@@ -1153,6 +1153,31 @@ func TestTransportOnEvictReportsDroppedKeys(t *testing.T) {
 	})
 }
 
+// TestTransportOnEvictMayUseNewKey: OnEvict sends a request to the host whose policy is being created.
+func TestTransportOnEvictMayUseNewKey(t *testing.T) {
+	var client *http.Client
+	base := roundTripper(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Body: http.NoBody, Request: r}, nil
+	})
+	evicted := make(chan string, 10)
+	transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+		Base: base, MaxKeys: 1,
+		Policies: func(string) resilience.Policy { return resilience.Pipeline{} },
+		OnEvict: func(key string, _ resilience.Policy) {
+			evicted <- key
+			if key == "http://first:80" {
+				client.Get("http://second/")
+			}
+		},
+	})
+	client = &http.Client{Transport: transport}
+	client.Get("http://first/")
+	client.Get("http://second/")
+	if key := <-evicted; key != "http://first:80" {
+		t.Errorf("got %s evicted", key)
+	}
+}
+
 // TestTransportAllListsPoliciesInUse, without those that were evicted. The loop may use the transport.
 func TestTransportAllListsPoliciesInUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

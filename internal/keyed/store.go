@@ -23,16 +23,17 @@ import (
 type Store[K comparable, V any] struct {
 	max       int           // number of keys above which idle keys are evicted
 	idleAfter time.Duration // 0: no limit
-	evicted   func(V)       // called with values that are evicted for lack of room; may be nil
 
 	keep    func(V) (keep bool, since int64) // see KeepIf; may be nil
 	removed func(K, V)                       // see OnRemove; may be nil
 
 	mu      sync.Mutex // guards the following, and all fields of entries except value
 	entries map[K]*Entry[K, V]
-	oldest  Entry[K, V] // head of the ring of idle entries, the longest idle first
-	kept    Entry[K, V] // head of the ring of idle entries that keep reported, the first one reported first
-	nkept   int         // number of entries in kept
+	oldest  Entry[K, V]    // head of the ring of idle entries, the longest idle first
+	kept    Entry[K, V]    // head of the ring of idle entries that keep reported, the first one reported first
+	nkept   int            // number of entries in kept
+	placed  *Entry[K, V]   // an entry of the ring of oldest, or its head: see place
+	dropped []*Entry[K, V] // removed, but not yet reported: see report
 }
 
 // An Entry is a key in use and its value.
@@ -60,14 +61,9 @@ func New[K comparable, V any](limit int, idleAfter time.Duration) *Store[K, V] {
 	s := &Store[K, V]{max: limit, idleAfter: idleAfter, entries: make(map[K]*Entry[K, V])}
 	s.oldest.prev, s.oldest.next = &s.oldest, &s.oldest
 	s.kept.prev, s.kept.next = &s.kept, &s.kept
+	s.placed = &s.oldest
 	return s
 }
-
-// OnEvict registers a function that is called with each value that is evicted for lack of room, and
-// for no other reason, before another value can be created for its key. The function is called with
-// the store's lock held and must not use the store. OnEvict must be called before the store is
-// used.
-func (s *Store[K, V]) OnEvict(evicted func(V)) { s.evicted = evicted }
 
 // KeepIf registers a function that reports whether an idle value must be kept, and if not, since
 // when it need not be (by package clock; 0 if unknown). A kept value doesn't expire, and its idle
@@ -78,7 +74,8 @@ func (s *Store[K, V]) OnEvict(evicted func(V)) { s.evicted = evicted }
 func (s *Store[K, V]) KeepIf(keep func(value V) (keep bool, since int64)) { s.keep = keep }
 
 // OnRemove registers a function that is called after a key has expired or was evicted for lack of
-// room, without the store's lock. OnRemove must be called before the store is used.
+// room. It is called without the store's lock, and by no caller that is still creating a key, so it
+// may use the store. OnRemove must be called before the store is used.
 func (s *Store[K, V]) OnRemove(removed func(key K, value V)) { s.removed = removed }
 
 // Acquire returns the key's entry. If there is none, it calls make to create the value; callers
@@ -90,7 +87,10 @@ func (s *Store[K, V]) Acquire(key K, make func(K) (value V, ok bool)) *Entry[K, 
 	for {
 		e, maker := s.enter(key)
 		if maker {
-			return s.fill(e, make)
+			if e = s.fill(e, make); e != nil {
+				s.makeRoom(e)
+			}
+			return e
 		}
 		if !e.ready.Load() {
 			<-e.made
@@ -115,8 +115,22 @@ func (s *Store[K, V]) enter(key K) (e *Entry[K, V], maker bool) {
 	}
 	e = &Entry[K, V]{key: key, made: make(chan struct{}), users: 1}
 	s.entries[key] = e
-	s.shrink()
 	return e, true
+}
+
+// makeRoom evicts idle entries in place of e. It is called once others can use e, because keep and
+// removed may use the store. If one of them panics, makeRoom releases e.
+func (s *Store[K, V]) makeRoom(e *Entry[K, V]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	returned := false
+	defer func() {
+		if !returned {
+			s.leave(e)
+		}
+	}()
+	s.shrink()
+	returned = true
 }
 
 // use adds a user to the entry.
@@ -169,16 +183,22 @@ func (s *Store[K, V]) ReleaseUnneeded(e *Entry[K, V], unneeded func(V) bool) {
 }
 
 func (s *Store[K, V]) release(e *Entry[K, V]) {
+	if s.leave(e) {
+		s.shrink()
+	}
+}
+
+// leave removes a user from the entry, and reports whether the entry is now idle.
+func (s *Store[K, V]) leave(e *Entry[K, V]) (idle bool) {
 	e.users--
 	last := e.users == 0 && s.entries[e.key] == e
 	if last || e.inspected { // the idle time of an inspected entry counts from here too
 		e.idleSince = clock.Now()
 	}
-	if !last {
-		return
+	if last {
+		s.link(e, &s.oldest, s.oldest.prev)
 	}
-	s.link(e, &s.oldest, s.oldest.prev)
-	s.shrink()
+	return last
 }
 
 // Look returns the value of a key without using it. ok is false if the key isn't in the store or
@@ -243,6 +263,7 @@ func (s *Store[K, V]) expire() {
 			s.drop(e)
 		}
 	}
+	s.report()
 }
 
 // shrink evicts idle entries, the longest idle first, while there are too many entries. It may
@@ -258,13 +279,12 @@ func (s *Store[K, V]) shrink() {
 		case s.nkept > s.max: // otherwise keys that are in use will make room
 			e = s.kept.next
 		default:
+			s.report()
 			return
-		}
-		if s.evicted != nil {
-			s.evicted(e.value)
 		}
 		s.drop(e)
 	}
+	s.report()
 }
 
 // inspect moves an idle entry to the ring where it belongs, and reports whether it may be removed:
@@ -287,12 +307,27 @@ func (s *Store[K, V]) inspect(e *Entry[K, V]) bool {
 		s.link(e, &s.kept, s.kept.prev)
 		return false
 	}
-	prev := &s.oldest // the first of equals, as it was
-	for prev.next != &s.oldest && prev.next.idleSince < e.idleSince {
+	s.link(e, &s.oldest, s.place(e))
+	return true
+}
+
+// place returns the entry of the ring of oldest after which e belongs: first among its equals, as it was.
+// If e isn't the first of all, place searches from where it placed the last one: keys that recover
+// together are inspected together.
+func (s *Store[K, V]) place(e *Entry[K, V]) (prev *Entry[K, V]) {
+	after := func(other *Entry[K, V]) bool { return other != &s.oldest && other.idleSince < e.idleSince }
+	if !after(s.oldest.next) {
+		return &s.oldest
+	}
+	prev = s.placed
+	for prev != &s.oldest && !after(prev) {
+		prev = prev.prev
+	}
+	for after(prev.next) {
 		prev = prev.next
 	}
-	s.link(e, &s.oldest, prev)
-	return true
+	s.placed = e
+	return prev
 }
 
 // ask calls keep without mu.
@@ -300,19 +335,38 @@ func (s *Store[K, V]) ask(e *Entry[K, V]) (keep bool, since int64) {
 	s.use(e)
 	e.inspected = true
 	s.mu.Unlock()
+	returned := false
 	defer func() {
 		s.mu.Lock()
 		e.inspected = false
+		if !returned { // keep panics
+			s.leave(e)
+		}
 	}()
-	return s.keep(e.value)
+	keep, since = s.keep(e.value)
+	returned = true
+	return keep, since
 }
 
-// drop removes an idle entry, and calls removed without mu.
+// drop removes an idle entry, and has it reported.
 func (s *Store[K, V]) drop(e *Entry[K, V]) {
 	s.remove(e)
 	if s.removed != nil {
-		s.mu.Unlock()
-		defer s.mu.Lock()
+		s.dropped = append(s.dropped, e)
+	}
+}
+
+// report calls removed for the dropped entries, without mu. It takes all of them first, so that a call
+// of removed that uses the store finds nothing left to report, however many there are.
+func (s *Store[K, V]) report() {
+	dropped := s.dropped
+	if dropped == nil {
+		return
+	}
+	s.dropped = nil
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	for _, e := range dropped {
 		s.removed(e.key, e.value)
 	}
 }
@@ -335,6 +389,9 @@ func (s *Store[K, V]) link(e, head, prev *Entry[K, V]) {
 
 // unlink removes an idle entry from its ring.
 func (s *Store[K, V]) unlink(e *Entry[K, V]) {
+	if s.placed == e {
+		s.placed = e.prev
+	}
 	e.prev.next, e.next.prev = e.next, e.prev
 	e.prev, e.next = nil, nil
 	if e.isKept {

@@ -2,8 +2,10 @@ package keyed
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -34,25 +36,6 @@ func TestStoreEvictsKeyIdleLongest(t *testing.T) {
 	if !has(s, 1) || has(s, 2) || !has(s, 3) || !has(s, 4) || s.Len() != 3 {
 		t.Error("want 2 evicted for 4, because 1 was used after 2")
 	}
-}
-
-// TestStoreCallsOnEvictForLackOfRoomOnly checks that OnEvict isn't called for expired or forgotten
-// keys.
-func TestStoreCallsOnEvictForLackOfRoomOnly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := New[int, string](2, time.Minute)
-		var evicted []string
-		s.OnEvict(func(value string) { evicted = append(evicted, value) })
-		held := s.Acquire(1, name)
-		use(s, 2, 3, 4)
-		s.Forget(4)
-		s.Release(held)
-		time.Sleep(time.Minute)
-		use(s, 5)
-		if want := []string{"2", "3"}; !slices.Equal(evicted, want) {
-			t.Errorf("got %v evicted, want %v", evicted, want)
-		}
-	})
 }
 
 func TestStoreKeepsKeysInUse(t *testing.T) {
@@ -447,4 +430,183 @@ func TestStoreEvictsNoMoreThanNecessary(t *testing.T) {
 	if !has(s, 1) || !has(s, 3) || s.Len() != 2 {
 		t.Errorf("got %d keys, want 1 and 3", s.Len())
 	}
+}
+
+// TestStoreOnRemoveMayUseKeyBeingCreated: the creation of a key evicts another one, and the function
+// registered with OnRemove acquires the new key.
+func TestStoreOnRemoveMayUseKeyBeingCreated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // reports the deadlock
+		s := New[int, string](1, time.Minute)
+		var removed []int
+		s.OnRemove(func(key int, _ string) {
+			if removed = append(removed, key); len(removed) == 1 {
+				use(s, 2)
+			}
+		})
+		use(s, 1, 2)
+		if !slices.Equal(removed, []int{1}) || !has(s, 2) {
+			t.Errorf("got %v removed, want 1", removed)
+		}
+	})
+}
+
+// TestStorePanicOfCallbackLeavesKeyUsable: neither of the two functions leaves a key locked or in use.
+func TestStorePanicOfCallbackLeavesKeyUsable(t *testing.T) {
+	for _, inKeep := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) { // reports the deadlock
+			s := New[int, string](1, time.Minute)
+			fail := false
+			s.KeepIf(func(string) (bool, int64) {
+				if fail && inKeep {
+					panic("keep")
+				}
+				return false, 0
+			})
+			s.OnRemove(func(int, string) {
+				if fail && !inKeep {
+					panic("removed")
+				}
+			})
+			use(s, 1)
+			fail = true
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Error("want a panic")
+					}
+				}()
+				use(s, 2)
+			}()
+			fail = false
+			use(s, 2)
+			time.Sleep(time.Minute)
+			if n := s.Len(); n != 0 {
+				t.Errorf("inKeep %v: got %d keys a minute later, want 0", inKeep, n)
+			}
+		})
+	}
+}
+
+// TestStoreOnRemoveDoesNotNest: a function that uses the store isn't called within itself, so many
+// keys that expire together need no deep stack.
+func TestStoreOnRemoveDoesNotNest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](1000, time.Minute)
+		depth, deepest, removed := 0, 0, 0
+		s.OnRemove(func(int, string) {
+			depth++
+			deepest = max(deepest, depth)
+			removed++
+			s.Len()
+			depth--
+		})
+		for key := range 100 {
+			use(s, key)
+		}
+		time.Sleep(time.Minute)
+		if s.Len(); removed != 100 || deepest != 1 {
+			t.Errorf("got %d removed, nested %d deep, want 100, 1", removed, deepest)
+		}
+	})
+}
+
+// TestStoreRemovesRecoveredKeysInOrder: keys that need no longer be kept expire in the order of the
+// times that KeepIf reports, among keys that were never kept.
+func TestStoreRemovesRecoveredKeysInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const keys = 100
+		s := New[int, string](keys, time.Minute)
+		keep, recovered := true, clock.Now()
+		random := rand.New(rand.NewPCG(1, 2))
+		seconds := random.Perm(keys) // after the recovery, for each key
+		s.KeepIf(func(value string) (bool, int64) {
+			key, _ := strconv.Atoi(value)
+			if key%4 == 0 {
+				return false, 0
+			}
+			return keep, recovered + int64(seconds[key])*int64(time.Second)
+		})
+		for key := range keys {
+			if key%4 != 0 {
+				use(s, key)
+			}
+		}
+		time.Sleep(time.Minute)
+		s.Len() // notices that they must be kept
+		keep, recovered = false, clock.Now()
+		for second := range keys {
+			for key := 0; key < keys; key += 4 {
+				if seconds[key] == second {
+					use(s, key)
+				}
+			}
+			if second < keys-1 {
+				time.Sleep(time.Second)
+			}
+			for key := range keys {
+				due := recovered + int64(seconds[key])*int64(time.Second) + int64(time.Minute)
+				used := key%4 != 0 || seconds[key] <= second
+				if got, want := has(s, key), used && clock.Now() < due; got != want {
+					t.Fatalf("second %d, key %d, idle since second %d: got %v in the store, want %v", second, key, seconds[key], got, want)
+				}
+			}
+		}
+	})
+}
+
+// BenchmarkStoreRecoveredKeys measures one use of the store after 10,000 keys have recovered.
+func BenchmarkStoreRecoveredKeys(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		s := New[int, string](10_000, time.Nanosecond)
+		keep, since := true, clock.Now()
+		s.KeepIf(func(string) (bool, int64) { since++; return keep, since })
+		for key := range 10_000 {
+			use(s, key)
+		}
+		s.Len()
+		s.idleAfter, keep, since = time.Hour, false, clock.Now()
+		for e := s.kept.next; e != &s.kept; e = e.next {
+			e.idleSince -= int64(time.Hour)
+		}
+		b.StartTimer()
+		if s.Len(); s.nkept != 0 {
+			b.Fatalf("got %d kept, want 0", s.nkept)
+		}
+	}
+}
+
+// TestStorePlacesRecoveredKeyAfterPlacedOneIsUsed: the place that the store remembers may be gone.
+func TestStorePlacesRecoveredKeyAfterPlacedOneIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](10, time.Minute)
+		start := clock.Now()
+		at := func(second int) { time.Sleep(time.Duration(start + int64(second)*int64(time.Second) - clock.Now())) }
+		recovered := int64(0)
+		s.KeepIf(func(value string) (bool, int64) { return value != "1" && recovered == 0, recovered })
+		use(s, 2)
+		at(2)
+		use(s, 3)
+		at(60)
+		s.Len() // 2 must be kept
+		at(62)
+		s.Len() // and 3
+		at(65)
+		use(s, 1)
+		at(70)
+		recovered = clock.Now()
+		at(120)
+		s.Len() // places 2 after 1
+		held := s.Acquire(2, name)
+		at(122)
+		s.Len() // places 3
+		if s.nkept != 0 || !has(s, 1) || !has(s, 3) {
+			t.Errorf("got %d kept, want 0 and all keys present", s.nkept)
+		}
+		at(130)
+		if has(s, 1) || has(s, 3) || !has(s, 2) {
+			t.Error("want only the key in use present")
+		}
+		s.Release(held)
+	})
 }
