@@ -430,6 +430,35 @@ func TestChaosInjectedErrorKeepsMarks(t *testing.T) {
 	}
 }
 
+// Retry removes an outermost Permanent, so that an outer retry tries again: also from an injected error.
+func TestChaosInjectedPermanentEndsInnermostRetryOnly(t *testing.T) {
+	twice := func() resilience.Policy { return retry.New(retry.Config{MaxAttempts: 2, Backoff: retry.Constant(0)}) }
+	for name, m := range map[string]func(error) error{
+		"Permanent":             retry.Permanent,
+		"Permanent(Contention)": func(err error) error { return retry.Permanent(resilience.Contention(err)) },
+		"Contention(Permanent)": func(err error) error { return resilience.Contention(retry.Permanent(err)) },
+		"NotFailure(Permanent)": func(err error) error { return resilience.NotFailure(retry.Permanent(err)) },
+		"Contention":            resilience.Contention,
+	} {
+		fault := m(errDown)
+		injected := always(chaos.Fault{Err: fault})
+		defer injected.Stop()
+		attempts := func(policies ...resilience.Policy) (n int, err error) {
+			count := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+				n++
+				return next.Run(ctx)
+			})
+			err = resilience.Run(t.Context(), append(resilience.Pipeline{twice(), twice(), count}, policies...),
+				func(context.Context) error { return fault })
+			return n, err
+		}
+		want, _ := attempts()
+		if got, err := attempts(injected); got != want || !errors.Is(err, errDown) || !errors.Is(err, chaos.ErrInjected) {
+			t.Errorf("%s: got %d attempts and %v, want %d as with a real error", name, got, err, want)
+		}
+	}
+}
+
 func TestChaosLoseDropsValueOnce(t *testing.T) {
 	for name, around := range map[string]resilience.Pipeline{
 		"alone":      nil,
