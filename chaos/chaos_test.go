@@ -366,7 +366,8 @@ func TestChaosDelayNeverRunsEndedContext(t *testing.T) {
 	})
 }
 
-// TestChaosEndsFaultsWithExperiment: hangs end with ErrInjected, delayed calls continue without a fault.
+// TestChaosEndsFaultsWithExperiment: hangs end with ErrInjected, delayed calls continue without a
+// fault.
 func TestChaosEndsFaultsWithExperiment(t *testing.T) {
 	for name, end := range map[string]func(c *chaos.Chaos){
 		"Stop": (*chaos.Chaos).Stop,
@@ -629,7 +630,7 @@ func TestNewCopiesFaults(t *testing.T) {
 	}
 }
 
-// TestChaosStartAndStopDuringCalls: the books balance, and nothing hangs, whatever the order.
+// TestChaosStartAndStopDuringCalls: the counts agree, and nothing hangs, whatever the order.
 func TestChaosStartAndStopDuringCalls(t *testing.T) {
 	c := chaos.New(chaos.Config{Faults: []chaos.Fault{
 		{Share: 0.3, Hang: true}, {Share: 0.3, Err: errDown}, {Share: 0.3, Delay: time.Microsecond},

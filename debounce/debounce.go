@@ -55,7 +55,7 @@ func First[T any](e resilience.Effector[T], quiet, most time.Duration) resilienc
 // an error, unless their own context ends first. When every caller has left, the run is canceled,
 // or not started.
 //
-// What [First] says about contexts and panics holds for Last as well. The effector is safe for
+// Contexts and panics are handled as for [First]. The effector is safe for
 // concurrent use. It holds a timer while a burst waits, and a goroutine while a run lasts. Last
 // panics if e is nil, or if quiet or most is negative.
 func Last[T any](e resilience.Effector[T], quiet, most time.Duration) resilience.Effector[T] {
@@ -128,7 +128,7 @@ func (f *first[T]) over(now int64) bool {
 		return true // given up: every caller has left
 	}
 	last := max(f.came, ended)
-	// now is before last if the clock went back, which happens when an effector of a package is
+	// now is before last if the clock went back, which happens when a package-level effector is
 	// used in a synctest bubble.
 	return now < last || time.Duration(now-last) >= f.quiet || f.most > 0 && time.Duration(now-ended) >= f.most
 }
@@ -212,8 +212,8 @@ func (l *last[T]) runIfDue(b *burst[T]) {
 	close(b.begun)
 }
 
-// leave removes a caller from the burst, and gives up the burst if it was the last. It returns
-// false if the run has begun already.
+// leave removes a caller from the burst, and gives up the burst if it was the last caller. It
+// returns false if the run has begun already.
 func (l *last[T]) leave(b *burst[T]) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

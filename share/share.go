@@ -271,7 +271,7 @@ func (c *call[T]) kept(limit time.Duration) *good[T] {
 	if last == nil {
 		return nil
 	}
-	// The age is negative if the clock went back, which happens when an effector of a package is
+	// The age is negative if the clock went back, which happens when a package-level effector is
 	// used in a synctest bubble. The value belongs to another time then.
 	if age := time.Duration(clock.Now() - last.since); age < 0 || age >= limit {
 		return nil

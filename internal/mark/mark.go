@@ -1,7 +1,7 @@
 // Package mark holds the marks with which an effector states what its error means, and reads them.
 //
-// Marks wrap an error, keep its text, and stack in any order. Only outer marks count: those from the
-// outside of an error down to the first error that isn't a mark.
+// Marks wrap an error, keep its text, and stack in any order. Only outer marks count: those from
+// the outside of an error down to the first error that isn't a mark.
 package mark
 
 import "time"
@@ -55,16 +55,16 @@ func (d *Delay) Unwrap() error { return d.error }
 // RetryAfter returns the time.
 func (d *Delay) RetryAfter() time.Duration { return d.after }
 
-// An Alias is an error that matches another one too, and says so in its text. It hides no marks of the
-// error that it wraps.
+// An Alias is an error that matches another one too, and says so in its text. It hides no marks of
+// the error that it wraps.
 type Alias struct {
 	error
 	also error
 	text string
 }
 
-// Also returns err, with its marks, as an error that also matches the other one under errors.Is, and
-// whose text begins with the given one.
+// Also returns err, with its marks, as an error that also matches the other one under errors.Is,
+// and whose text begins with the given one.
 func Also(err, also error, text string) error { return &Alias{err, also, text} }
 
 // Of returns err as an error like a, with the same other one and text.

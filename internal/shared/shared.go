@@ -14,7 +14,7 @@ import (
 
 // A Run is one run of an effector on its own goroutine. Its context has the values of one caller's
 // context. It ends when the run does, or when every caller has left. In the latter case the run was
-// given up: it can't be joined any more, and its result is reported to nobody.
+// given up: it can't be joined anymore, and its result is reported to no one.
 type Run[T any] struct {
 	done chan struct{} // closed when the run has ended and its result is ready, unless given up
 

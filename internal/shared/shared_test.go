@@ -42,8 +42,8 @@ func TestRunPanicAfterAllCallersLeftCrashesProgram(t *testing.T) {
 	select {}
 }
 
-// TestRunGivenUpReportsToNobody checks that settle isn't called, and that the run can't be joined.
-func TestRunGivenUpReportsToNobody(t *testing.T) {
+// TestRunGivenUpReportsNoResult checks that settle isn't called, and that the run can't be joined.
+func TestRunGivenUpReportsNoResult(t *testing.T) {
 	for name, end := range map[string]func() (int, error){
 		"a value": func() (int, error) { return 1, nil },
 		"Goexit":  func() (int, error) { runtime.Goexit(); return 0, nil },
