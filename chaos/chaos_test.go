@@ -431,7 +431,8 @@ func TestChaosInjectedErrorKeepsMarks(t *testing.T) {
 	}
 }
 
-// Retry removes an outermost Permanent, so that an outer retry tries again: also from an injected error.
+// Retry removes an outermost Permanent, also from an injected error, so that an outer retry tries
+// again.
 func TestChaosInjectedPermanentEndsInnermostRetryOnly(t *testing.T) {
 	twice := func() resilience.Policy { return retry.New(retry.Config{MaxAttempts: 2, Backoff: retry.Constant(0)}) }
 	for name, m := range map[string]func(error) error{

@@ -27,8 +27,8 @@ func Is(err error) bool {
 	return errors.As(err, &permanent)
 }
 
-// Without returns err without an outermost mark. A mark.Alias isn't a mark, so it hides none. An error
-// that has none stays the same.
+// Without returns err without an outermost mark. A mark.Alias isn't a mark, so it hides none. An
+// error that has none stays the same.
 func Without(err error) error {
 	switch e := err.(type) {
 	case *backoff.PermanentError:
