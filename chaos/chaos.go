@@ -67,6 +67,19 @@ type counts struct {
 	injected []atomic.Uint64
 }
 
+// enter makes a call active, unless limit calls are.
+func (t *counts) enter(limit int64) bool {
+	for {
+		active := t.active.Load()
+		if active >= limit {
+			return false
+		}
+		if t.active.CompareAndSwap(active, active+1) {
+			return true
+		}
+	}
+}
+
 // New returns a Chaos that is off. It panics with the text of [Config.Validate]'s error if config
 // is invalid.
 func New(config Config) *Chaos {
@@ -188,10 +201,10 @@ func (c *Chaos) run(ctx context.Context, next resilience.Next, e *experiment) er
 	if i < 0 {
 		return next.Run(ctx)
 	}
-	defer c.total.active.Add(-1)
-	if c.total.active.Add(1) > int64(c.config.MaxActive) {
+	if !c.total.enter(int64(c.config.MaxActive)) {
 		return next.Run(ctx)
 	}
+	defer c.total.active.Add(-1)
 	c.total.injected[i].Add(1)
 	if c.config.OnInject != nil {
 		c.config.OnInject(ctx, Injection{c.config.Name, i, delay})
@@ -222,15 +235,19 @@ func (c *Chaos) inject(ctx context.Context, next resilience.Next, e *experiment,
 	if delay > 0 {
 		timer := time.NewTimer(delay)
 		defer timer.Stop()
+		ended := false
 		select {
 		case <-timer.C:
 		case <-e.ended:
-			return next.Run(ctx)
+			ended = true
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {
 			next.CountStart(nil)
 			return resilience.ContextErr(ctx)
+		}
+		if ended {
+			return next.Run(ctx)
 		}
 	}
 	switch {

@@ -296,6 +296,76 @@ func TestChaosLimitsActiveFaults(t *testing.T) {
 	})
 }
 
+// A call that passes because the limit is reached isn't active, however long it takes.
+func TestChaosCountsOnlyFaultsAsActive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := chaos.New(chaos.Config{MaxActive: 1, Faults: []chaos.Fault{{Share: 1, Delay: time.Second, Err: errDown}}})
+		c.Start(time.Hour)
+		defer c.Stop()
+		call := func() error {
+			return resilience.Run(t.Context(), c, func(context.Context) error { time.Sleep(time.Minute); return nil })
+		}
+		var group errgroup.Group
+		group.Go(func() error {
+			if err := call(); !errors.Is(err, errDown) {
+				t.Errorf("got %v for the first call, want the fault", err)
+			}
+			return nil
+		})
+		synctest.Wait()
+		group.Go(call) // passes
+		synctest.Wait()
+		if s := c.Snapshot(); s.Active != 1 {
+			t.Errorf("got %d active with one call under a fault, want 1", s.Active)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if s := c.Snapshot(); s.Active != 0 {
+			t.Errorf("got %d active after the fault, want 0", s.Active)
+		}
+		if err := call(); !errors.Is(err, errDown) {
+			t.Errorf("got %v with no call under a fault, want the fault", err)
+		}
+		if err := group.Wait(); err != nil {
+			t.Errorf("got %v for the call that passed, want nil", err)
+		}
+	})
+}
+
+// endedContext is a context that ends without closing its Done, as if that came a moment later.
+type endedContext struct {
+	context.Context
+	ended atomic.Bool
+}
+
+func (c *endedContext) Done() <-chan struct{} { return nil }
+
+func (c *endedContext) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+func TestChaosDelayNeverRunsEndedContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := always(chaos.Fault{Delay: time.Minute})
+		ctx := &endedContext{Context: t.Context()}
+		var s seen
+		made := 0
+		var group errgroup.Group
+		group.Go(func() error {
+			return resilience.Run(ctx, resilience.Pipeline{watch(&s), c}, func(context.Context) error { made++; return nil })
+		})
+		synctest.Wait()
+		ctx.ended.Store(true)
+		c.Stop()
+		if err := group.Wait(); err != context.Canceled || made != 0 || s.starts != 1 {
+			t.Errorf("got %v, %d calls, %d starts; want the context's error, 0, 1", err, made, s.starts)
+		}
+	})
+}
+
 // TestChaosEndsFaultsWithExperiment: hangs end with ErrInjected, delayed calls continue without a
 // fault.
 func TestChaosEndsFaultsWithExperiment(t *testing.T) {
@@ -357,6 +427,36 @@ func TestChaosInjectedErrorKeepsMarks(t *testing.T) {
 		}
 		if want := "chaos users: injected: down"; s.err.Error() != want {
 			t.Errorf("%s: error reads %q, want %q", name, s.err, want)
+		}
+	}
+}
+
+// Retry removes an outermost Permanent, also from an injected error, so that an outer retry tries
+// again.
+func TestChaosInjectedPermanentEndsInnermostRetryOnly(t *testing.T) {
+	twice := func() resilience.Policy { return retry.New(retry.Config{MaxAttempts: 2, Backoff: retry.Constant(0)}) }
+	for name, m := range map[string]func(error) error{
+		"Permanent":             retry.Permanent,
+		"Permanent(Contention)": func(err error) error { return retry.Permanent(resilience.Contention(err)) },
+		"Contention(Permanent)": func(err error) error { return resilience.Contention(retry.Permanent(err)) },
+		"NotFailure(Permanent)": func(err error) error { return resilience.NotFailure(retry.Permanent(err)) },
+		"Contention":            resilience.Contention,
+	} {
+		fault := m(errDown)
+		injected := always(chaos.Fault{Err: fault})
+		defer injected.Stop()
+		attempts := func(policies ...resilience.Policy) (n int, err error) {
+			count := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+				n++
+				return next.Run(ctx)
+			})
+			err = resilience.Run(t.Context(), append(resilience.Pipeline{twice(), twice(), count}, policies...),
+				func(context.Context) error { return fault })
+			return n, err
+		}
+		want, _ := attempts()
+		if got, err := attempts(injected); got != want || !errors.Is(err, errDown) || !errors.Is(err, chaos.ErrInjected) {
+			t.Errorf("%s: got %d attempts and %v, want %d as with a real error", name, got, err, want)
 		}
 	}
 }

@@ -67,6 +67,9 @@ type Alias struct {
 // and whose text begins with the given one.
 func Also(err, also error, text string) error { return &Alias{err, also, text} }
 
+// Of returns err as an error like a, with the same other one and text.
+func (a *Alias) Of(err error) *Alias { return &Alias{err, a.also, a.text} }
+
 // Error returns the text, followed by that of the error that is wrapped.
 func (a *Alias) Error() string { return a.text + a.error.Error() }
 
@@ -141,7 +144,7 @@ func WithoutNotMade(err error) error {
 	case *Delay:
 		return &Delay{WithoutNotMade(e.error), e.after}
 	case *Alias:
-		return &Alias{WithoutNotMade(e.error), e.also, e.text}
+		return e.Of(WithoutNotMade(e.error))
 	}
 	remark, marked := foreign(err)
 	return remark(WithoutNotMade(marked))

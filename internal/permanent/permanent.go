@@ -27,10 +27,18 @@ func Is(err error) bool {
 	return errors.As(err, &permanent)
 }
 
-// Without returns err without an outermost mark.
+// Without returns err without an outermost mark. A mark.Alias isn't a mark, so it hides none. An
+// error that has none stays the same.
 func Without(err error) error {
-	if permanent, ok := err.(*backoff.PermanentError); ok && permanent != nil && permanent.Err != nil {
-		return permanent.Err
+	switch e := err.(type) {
+	case *backoff.PermanentError:
+		if e != nil && e.Err != nil {
+			return e.Err
+		}
+	case *mark.Alias:
+		if marked, ok := e.Unwrap().(*backoff.PermanentError); ok {
+			return e.Of(Without(marked))
+		}
 	}
 	return err
 }
