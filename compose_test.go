@@ -710,6 +710,29 @@ func TestFirstTimeIsAdoptedFromFork(t *testing.T) {
 	}), func(context.Context) error { return nil })
 }
 
+func TestFirstTimeIsAdoptedFromForkWithOneKey(t *testing.T) {
+	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		fork := next.Fork()
+		fork.FirstTime("key")
+		_ = fork.Run(ctx)
+		if next.Adopt(fork); next.FirstTime("key") {
+			t.Error("got true for a key that the adopted fork was asked for, want false")
+		}
+		return nil
+	}), func(context.Context) error { return nil })
+}
+
+func TestAdoptOfUnstartedForkKeepsValue(t *testing.T) {
+	value, err := resilience.Do(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		next.Adopt(next.Fork())
+		return err
+	}), one)
+	if value != 1 || err != nil {
+		t.Errorf("got %d, %v, want the value of the earlier run, 1, nil", value, err)
+	}
+}
+
 // A ledger has a drop function that records values and an effector that returns 1, 2, 3, and so on.
 type ledger struct {
 	mu      sync.Mutex
@@ -1275,6 +1298,30 @@ func TestComposeAllocatesOnce(t *testing.T) {
 	deep := resilience.Compose(one, resilience.Pipeline{pass, resilience.Pipeline{pass, pass}}, pass, pass)
 	if allocs := testing.AllocsPerRun(1000, func() { _, _ = deep(ctx) }); allocs != 1 {
 		t.Errorf("five policies: %v allocations, want 1", allocs)
+	}
+}
+
+func TestPipelineWithoutInnerOnesIsNotCopied(t *testing.T) {
+	for name, p := range map[string]resilience.Policy{
+		"flat":              resilience.Pipeline{pass, pass, pass},
+		"nested at the end": resilience.Pipeline{pass, pass, resilience.Pipeline{pass, pass}},
+	} {
+		if allocs := testing.AllocsPerRun(1000, func() { _, _ = resilience.Do(t.Context(), p, one) }); allocs != 1 {
+			t.Errorf("%s: got %v allocations, want 1", name, allocs)
+		}
+	}
+	var nested resilience.Policy = resilience.Pipeline{resilience.Pipeline{pass, pass}, pass, pass, pass}
+	if allocs := testing.AllocsPerRun(1000, func() { _, _ = resilience.Do(t.Context(), nested, one) }); allocs != 2 {
+		t.Errorf("nested at the beginning: got %v allocations, want 2: the call and one list", allocs)
+	}
+}
+
+func TestPipelineBeforeLongerListRunsAll(t *testing.T) {
+	var log []string
+	short := resilience.Pipeline{named(&log, "a")}
+	_, err := resilience.Compose(one, resilience.PolicyFunc(short.Run), named(&log, "b"), named(&log, "c"))(t.Context())
+	if want := []string{"a", "b", "c"}; err != nil || !slices.Equal(log, want) {
+		t.Errorf("got %v, %v, want %v, nil", log, err, want)
 	}
 }
 
