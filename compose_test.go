@@ -722,14 +722,17 @@ func TestFirstTimeIsAdoptedFromForkWithOneKey(t *testing.T) {
 	}), func(context.Context) error { return nil })
 }
 
-func TestAdoptOfUnstartedForkKeepsValue(t *testing.T) {
-	value, err := resilience.Do(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		err := next.Run(ctx)
-		next.Adopt(next.Fork())
-		return err
-	}), one)
-	if value != 1 || err != nil {
-		t.Errorf("got %d, %v, want the value of the earlier run, 1, nil", value, err)
+func TestCountStartCountsLikeRun(t *testing.T) {
+	for _, c := range []struct {
+		err        error
+		repeatable bool
+	}{{nil, false}, {errDown, false}, {resilience.NotMade(errDown), true}} {
+		_ = resilience.Run(t.Context(), resilience.Pipeline{resilience.AtMostOnce, resilience.PolicyFunc(func(_ context.Context, next resilience.Next) error {
+			if next.CountStart(c.err); next.Starts() != 1 || next.Repeatable() != c.repeatable {
+				t.Errorf("%v: got %d starts, repeatable %t, want 1, %t", c.err, next.Starts(), next.Repeatable(), c.repeatable)
+			}
+			return nil
+		})}, func(context.Context) error { return nil })
 	}
 }
 
@@ -1185,6 +1188,18 @@ func TestDiscardDropsZeroValues(t *testing.T) {
 	_, _ = resilience.Do(t.Context(), numbers, func(context.Context) (int, error) { return 0, errDown })
 	if want := []any{nil, 0}; !slices.Equal(heard, want) {
 		t.Errorf("drop heard %v, want %v", heard, want)
+	}
+}
+
+func TestDiscardKeepsValueWhenUnstartedForkIsAdopted(t *testing.T) {
+	var l ledger
+	value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		next.Adopt(next.Fork())
+		return err
+	})}, one)
+	if value != 1 || err != nil || len(l.dropped) > 0 {
+		t.Errorf("got %d, %v, dropped %v, want 1, nil and nothing dropped", value, err, l.dropped)
 	}
 }
 

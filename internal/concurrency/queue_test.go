@@ -156,3 +156,12 @@ func TestALimitGrowsWhereTheRoundTripMayHaveBeenThoughtTooShort(t *testing.T) {
 		}
 	}
 }
+
+func TestQueueIsDueAfterInterval(t *testing.T) {
+	q := &queue{interval: firstDrain}
+	for round := 1; round <= firstDrain; round++ {
+		if got, want := q.isDue(estimate{}), round == firstDrain; got != want {
+			t.Errorf("round %d of %d: got %t, want %t", round, firstDrain, got, want)
+		}
+	}
+}

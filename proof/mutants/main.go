@@ -26,8 +26,8 @@
 //
 // All mutants take hours. With -cache, an interrupted run continues where it ended, and -run may try
 // one package after the other; -update then writes the scores of the packages whose mutants all have
-// results in the file, and marks the others as not measured. The file doesn't notice changes of other
-// code or tests: delete it after such a change.
+// results in the file, and marks the others as not measured. Survivors without an explanation are
+// tried again. Otherwise the file doesn't notice changes of other code or of tests: delete it then.
 //
 // To save builds, the mutants of a package are compiled into one program. Each mutated function
 // begins with a switch over a variable, which the environment sets, with a copy of the body for
@@ -146,6 +146,11 @@ func hunted(ctx context.Context, cfg config, stdout, stderr io.Writer) (ok bool,
 	known, file, err := openCache(cfg.cache)
 	if err != nil {
 		return false, err
+	}
+	for _, m := range chosen {
+		if _, ok := explained[m.id]; !ok && known[m.key()] == "" {
+			delete(known, m.key()) // a test may have been added since it survived
+		}
 	}
 	results, err := tryAll(ctx, cfg, w, chosen, known, file, func(r result) {
 		if cfg.verbose {
