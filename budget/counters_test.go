@@ -68,6 +68,26 @@ func TestBudgetSurvivesCounterWraparound(t *testing.T) {
 	})
 }
 
+func TestBudgetSetConfigKeepsCountsPastHalfOfRange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Ratio: 1})
+		const half = 1<<63 + 5*token // from here on, 0 counts as later
+		b.deposited.Store(half)
+		b.spent.Store(half)
+		for i := range b.settings.Load().epochs.marks {
+			b.settings.Load().epochs.marks[i].Store(half)
+		}
+		if err := b.SetConfig(Config{Ratio: 1, TTL: 20 * time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		b.Deposit()
+		if !b.Withdraw() || b.Withdraw() {
+			t.Error("want exactly one token for a deposit after SetConfig")
+		}
+	})
+}
+
 func TestDepositsExpireWithoutWithdrawals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{Ratio: 1})
