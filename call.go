@@ -29,8 +29,8 @@ type facts struct {
 	adopted    bool // in a fork
 	holds      bool // with a keeper, which guards it: the value has not been handed out
 
-	// asked holds the keys that firstTime was called with: nil, the one key, or a keyList. A list is
-	// never changed, so forks share it.
+	// asked holds the keys that firstTime was called with: nil, the one key, or a keyList. A list
+	// is never changed, so forks share it.
 	asked any
 }
 
@@ -87,8 +87,8 @@ type result[T any] struct {
 	keeper   *keeper[T] // set by a Discard policy
 }
 
-// do makes a call inside policy, the outermost one, and the inner ones, and returns the value and the
-// error for its caller.
+// do makes a call inside policy, the outermost one, and the inner ones, and returns the value and
+// the error for its caller.
 func do[T any](ctx context.Context, policy Policy, inner []Policy, effector Effector[T]) (T, error) {
 	if ctx.Err() != nil {
 		var zero T
@@ -184,8 +184,8 @@ func (r *result[T]) discard() {
 	}
 }
 
-// A keeper ensures that each value of a call and its forks is either returned to the caller or dropped,
-// once. It lasts for one run of the Discard policy.
+// A keeper ensures that each value of a call and its forks is either returned to the caller or
+// dropped, once. It lasts for one run of the Discard policy.
 type keeper[T any] struct {
 	drop  func(T)
 	owner *result[T] // the call that the Discard policy received
@@ -201,8 +201,8 @@ func (k *keeper[T]) join(fork *result[T]) {
 	k.forks = append(k.forks, fork)
 }
 
-// put makes value the one that r holds. It drops what r held, or value itself if no caller will come
-// for it.
+// put makes value the one that r holds. It drops what r held, or value itself if no caller will
+// come for it.
 func (k *keeper[T]) put(r *result[T], value T) {
 	k.mu.Lock()
 	drop, holds := value, true
@@ -240,13 +240,13 @@ func (k *keeper[T]) end(answered bool) {
 	}
 }
 
-// ended reports whether r's own keeper has done its work. Only end writes gone, on the goroutine that
-// holds the keeper's owner. So the owner may read it without the lock. A fork of the owner may not, and
-// need not: put drops what it returns then.
+// ended reports whether r's own keeper has done its work. Only end writes gone, on the goroutine
+// that holds the keeper's owner. So the owner may read it without the lock. A fork of the owner may
+// not, and need not: put drops what it returns then.
 func (r *result[T]) ended() bool { return r.keeper != nil && r.keeper.owner == r && r.keeper.gone }
 
-// keep sets a new keeper for the values of the call, for a Discard policy, and returns what ends it. It
-// returns nil if there is one already, or if the policy is for values of another type.
+// keep sets a new keeper for the values of the call, for a Discard policy, and returns what ends
+// it. It returns nil if there is one already, or if the policy is for values of another type.
 func (r *result[T]) keep(policy discarder) (end func(answered bool)) {
 	if r.keeper != nil && !r.ended() {
 		return nil

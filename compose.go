@@ -6,8 +6,8 @@ import (
 	"reflect"
 )
 
-// A Pipeline is a list of policies, outermost first, that runs as one [Policy]. Pipelines nest to any
-// depth, and an empty one adds nothing. [Do] panics if it contains a nil policy.
+// A Pipeline is a list of policies, outermost first, that runs as one [Policy]. Pipelines nest to
+// any depth, and an empty one adds nothing. [Do] panics if it contains a nil policy.
 type Pipeline []Policy
 
 // Run runs next inside the policies of p.
@@ -22,8 +22,8 @@ func (p Pipeline) Run(ctx context.Context, next Next) error {
 	return next.Run(ctx)
 }
 
-// containsPipeline reports whether a pipeline is among the policies except the last one. All are flattened in one
-// step then: one after the other, each level would copy the rest.
+// containsPipeline reports whether any policy except the last one is a pipeline. If so, Run
+// flattens all levels in one step; otherwise each level would copy the rest.
 func (p Pipeline) containsPipeline() bool {
 	for i := range len(p) - 1 {
 		if _, ok := p[i].(Pipeline); ok {
@@ -56,20 +56,22 @@ func (p Pipeline) flattened(flat []Policy) []Policy {
 	return flat
 }
 
-// Compose returns an effector that runs the given one inside the policies, outermost first. It keeps a
-// copy of the list, with nested pipelines flattened. Without policies, it returns the effector itself.
+// Compose returns an effector that runs the given one inside the policies, outermost first. It
+// keeps a copy of the list, with nested pipelines flattened. Without policies, it returns the
+// effector itself.
 //
-// Composing a composed effector nests: the policies of the second Compose go around those of the first.
+// Composing a composed effector nests: the policies of the second Compose go around those of the
+// first.
 //
 // With whatever error the outermost policy returns, the composed effector returns the value of the
-// effector's last run, or the zero value if the effector never ran. If ctx is already done, it makes no
-// call and returns [ContextErr]. It removes [NotMade] marks from the error. Each call allocates once,
-// for the call's state.
+// effector's last run, or the zero value if the effector never ran. If ctx is already done, it
+// makes no call and returns [ContextErr]. It removes [NotMade] marks from the error. Each call
+// allocates once, for the call's state.
 //
 // Compose panics if the effector or a policy, at any depth, is nil.
 //
-// The result is an [Effector], so its methods can follow: Compose(fetch).Check(check). Go infers T here,
-// unlike in a conversion, which needs it: Effector[User](fetch).Check(check).
+// The result is an [Effector], so its methods can follow: Compose(fetch).Check(check). Go infers T
+// here, but not in a conversion: Effector[User](fetch).Check(check).
 func Compose[T any](effector Effector[T], policies ...Policy) Effector[T] {
 	if effector == nil {
 		panic("resilience: Compose: effector is nil, must be a function")
@@ -102,8 +104,8 @@ func withoutValue(fn func(context.Context) error) Effector[struct{}] {
 	return func(ctx context.Context) (struct{}, error) { return struct{}{}, fn(ctx) }
 }
 
-// flatten appends policies to flat, with those of nested pipelines in their place. It panics on a nil
-// policy, which it names by its path.
+// flatten appends policies to flat, with those of nested pipelines in their place. It panics on a
+// nil policy, which it names by its path.
 func flatten(flat []Policy, path string, policies []Policy) []Policy {
 	for i, policy := range policies {
 		here := fmt.Sprintf("%s[%d]", path, i)
@@ -117,8 +119,8 @@ func flatten(flat []Policy, path string, policies []Policy) []Policy {
 	return flat
 }
 
-// mustNotBeNil panics for a nil interface, and for a nil pointer or function in an interface: a policy
-// that was never created.
+// mustNotBeNil panics for a nil interface, and for a nil pointer or function in an interface: a
+// policy that was never created.
 func mustNotBeNil(path string, policy Policy) {
 	v := reflect.ValueOf(policy)
 	if k := v.Kind(); k == reflect.Invalid || (k == reflect.Pointer || k == reflect.Func) && v.IsNil() {
@@ -127,8 +129,8 @@ func mustNotBeNil(path string, policy Policy) {
 }
 
 // Do makes one call of the effector inside the policy and returns its value and error as a composed
-// effector does: see [Compose]. It panics if the effector or the policy is nil, or a policy in a
-// [Pipeline]; for a nil pointer in a [Policy], only when that policy runs.
+// effector does: see [Compose]. It panics if the effector, the policy, or a policy in a [Pipeline]
+// is nil. A [Policy] that holds a nil pointer panics only when it runs.
 func Do[T any](ctx context.Context, policy Policy, effector Effector[T]) (T, error) {
 	if effector == nil {
 		panic("resilience: Do: effector is nil, must be a function")
@@ -169,12 +171,12 @@ func Run(ctx context.Context, policy Policy, fn func(context.Context) error) err
 	return err
 }
 
-// AtMostOnce states that a call must not be made again once it may have had an effect: for writes. It
-// belongs outermost, so that Pipeline{AtMostOnce, guarded} serves writes with the pipeline that serves
-// reads. Policies that would start the call again, such as retry and hedge, check [Next.Repeatable],
-// which is false once the effector was started and did not return an error marked with [NotMade]. The
-// statement applies to the call and not to its context: what the effector calls in turn is not
-// affected. AtMostOnce is safe for concurrent use.
+// AtMostOnce states that a call must not be made again once it may have had an effect: for writes.
+// It belongs outermost, so that Pipeline{AtMostOnce, guarded} serves writes with the pipeline that
+// serves reads. Policies that would start the call again, such as retry and hedge, check
+// [Next.Repeatable], which is false once the effector was started and did not return an error
+// marked with [NotMade]. The statement applies to the call, not to its context: calls that the
+// effector makes are not affected. AtMostOnce is safe for concurrent use.
 var AtMostOnce Policy = atMostOnce{}
 
 type atMostOnce struct{}
@@ -185,17 +187,18 @@ func (atMostOnce) Run(ctx context.Context, next Next) error {
 }
 
 // Discard returns a policy that calls drop with every value that no caller will receive: one that a
-// later run of the effector replaced, one that accompanies an error (the caller then receives the zero
-// value), one that retry held when it decided to wait, one of a fork that was given up or that ended
-// after its caller had left, and one whose call panicked. So a value that holds a resource, such as a
-// response body or a connection, does not leak:
+// later run of the effector replaced, one that accompanies an error (the caller then receives the
+// zero value), one that retry held when it decided to wait, one of a fork that was given up or that
+// ended after its caller had left, and one whose call panicked. So a value that holds a resource,
+// such as a response body or a connection, does not leak:
 //
 //	resilience.Discard(func(r *http.Response) { if r != nil { r.Body.Close() } })
 //
-// It belongs outermost. Each value is dropped at most once. Drop is called with zero values too, and it
-// may be called on any goroutine, for different calls concurrently. Calls of a type T other than D are
-// not affected, whatever their values hold, unless D is an interface that T implements. Of several
-// Discard policies, the outermost one of a matching type drops. Discard panics if drop is nil.
+// It belongs outermost. Each value is dropped at most once. Drop is called with zero values too,
+// and it may be called on any goroutine, for different calls concurrently. Calls of a type T other
+// than D are not affected, whatever their values hold, unless D is an interface that T implements.
+// Of several Discard policies, the outermost one of a matching type drops. Discard panics if drop
+// is nil.
 func Discard[D any](drop func(D)) Policy {
 	if drop == nil {
 		panic("resilience: Discard: drop is nil, must be a function")

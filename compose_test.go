@@ -161,7 +161,7 @@ func TestComposeCopiesList(t *testing.T) {
 	}
 }
 
-func TestPipelineLeavesCallersListUnchanged(t *testing.T) {
+func TestPipelineLeavesListUnchanged(t *testing.T) {
 	var log []string
 	a, b, c, spare := named(&log, "a"), named(&log, "b"), named(&log, "c"), named(&log, "spare")
 	inner := resilience.Pipeline{a, spare}[:1] // room for one more, which a careless append would overwrite
@@ -261,13 +261,14 @@ func TestEffectorReceivesInnermostContext(t *testing.T) {
 	})
 	_ = resilience.Run(t.Context(), set, func(ctx context.Context) error {
 		if ctx.Value(key{}) != "set" {
-			t.Error("the effector did not get the policy's ctx")
+			t.Error("the effector did not get the policy's context")
 		}
 		return nil
 	})
 }
 
-// checked runs the function as a policy around an effector that counts its calls and returns the count.
+// checked runs the function as a policy around an effector that counts its calls and returns the
+// count.
 func checked(t *testing.T, outer resilience.Policy, policy func(ctx context.Context, next resilience.Next) error) (int, error) {
 	t.Helper()
 	var mu sync.Mutex
@@ -287,7 +288,7 @@ func wantStarts(t *testing.T, what string, n resilience.Next, want int) {
 	}
 }
 
-func TestStartsCountsStarts(t *testing.T) {
+func TestNextStartsCountsStarts(t *testing.T) {
 	_, _ = checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		wantStarts(t, "before", next, 0)
 		_ = next.Run(ctx)
@@ -298,7 +299,7 @@ func TestStartsCountsStarts(t *testing.T) {
 	})
 }
 
-func TestStartsCountsPanic(t *testing.T) {
+func TestNextStartsCountsPanic(t *testing.T) {
 	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = panicOf(func() { _ = next.Run(ctx) })
 		wantStarts(t, "after the panic", next, 1)
@@ -343,7 +344,7 @@ func TestForkStartsAddUp(t *testing.T) {
 	})
 }
 
-func TestAdoptTakesForksValue(t *testing.T) {
+func TestAdoptTakesForkValue(t *testing.T) {
 	value, err := checked(t, pass, func(ctx context.Context, next resilience.Next) error {
 		first, second := next.Fork(), next.Fork()
 		_ = first.Run(ctx)
@@ -487,7 +488,7 @@ func TestAtMostOnceIsNotPassedByContext(t *testing.T) {
 	}
 }
 
-func TestNotMadeCountsOnlyOutermost(t *testing.T) {
+func TestNotMadeCountsOnlyAsOuterMark(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		err  error
@@ -560,7 +561,7 @@ func TestAtMostOnceCountsRunningForkAsEffect(t *testing.T) {
 			t.Error("repeatable while a fork may run")
 		}
 		if next.Fork().Repeatable() {
-			t.Error("a second fork may start the call beside the first")
+			t.Error("a second fork may start the call while the first one runs")
 		}
 		_ = fork.Run(ctx)
 		if fork.Repeatable() {
@@ -584,7 +585,7 @@ func TestForkOfForkInheritsEarlierEffects(t *testing.T) {
 	})
 }
 
-func TestForkOfForkInheritsCallsEffects(t *testing.T) {
+func TestForkOfForkInheritsCallEffects(t *testing.T) {
 	var repeatable []bool
 	forks := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		err := next.Run(ctx)
@@ -650,7 +651,7 @@ func TestFirstTimeIsTrueOncePerKey(t *testing.T) {
 	}
 	inner := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		if next.FirstTime("a") {
-			t.Error("a policy further in does not know")
+			t.Error("an inner policy does not know")
 		}
 		return next.Run(ctx)
 	})
@@ -679,7 +680,7 @@ func TestFirstTimeIsNotSharedByForks(t *testing.T) {
 			left.FirstTime("left")
 			right.FirstTime("right")
 			if left.FirstTime("left") || right.FirstTime("right") || !left.FirstTime("right") {
-				t.Errorf("after %d keys a fork's key became its brother's", key+1)
+				t.Errorf("after %d keys, a fork's key is in its sibling", key+1)
 			}
 		}
 		return nil
@@ -773,7 +774,7 @@ func (l *ledger) want(t *testing.T, dropped ...int) {
 	}
 }
 
-func TestDiscardKeepsCallersValue(t *testing.T) {
+func TestDiscardKeepsReturnedValue(t *testing.T) {
 	var l ledger
 	value, err := resilience.Do(t.Context(), resilience.Discard(l.drop), l.succeed)
 	if value != 1 || err != nil {
@@ -800,7 +801,7 @@ func TestDiscardDropsValueWithError(t *testing.T) {
 	l.want(t, 1)
 }
 
-func TestDiscardDropsValueWithPolicysError(t *testing.T) {
+func TestDiscardDropsValueWithPolicyError(t *testing.T) {
 	fail := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		_ = next.Run(ctx)
 		return errDown
@@ -961,8 +962,8 @@ func TestDiscardDropsForkThatOutlivesCall(t *testing.T) {
 	}
 }
 
-// A fork that starts an inner Discard policy just when its caller leaves shares no unguarded state with the
-// caller, as the race detector verifies.
+// A fork that starts an inner Discard policy just when its caller leaves shares no unguarded state
+// with the caller, as the race detector verifies.
 func TestDiscardStartsInForkWhileCallEnds(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
@@ -982,7 +983,8 @@ func TestDiscardStartsInForkWhileCallEnds(t *testing.T) {
 	}
 }
 
-// Under an outermost Discard, even a policy that forgets to discard its abandoned fork leaks nothing.
+// Under an outermost Discard, even a policy that forgets to discard its abandoned fork leaks
+// nothing.
 func TestDiscardDropsForgottenFork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l ledger
@@ -1185,13 +1187,13 @@ func TestDiscardOfInterfaceDropsImplementations(t *testing.T) {
 }
 
 func TestDiscardDropsZeroValues(t *testing.T) {
-	var heard []any
-	anything := resilience.Discard(func(c io.Closer) { heard = append(heard, c) })
+	var dropped []any
+	anything := resilience.Discard(func(c io.Closer) { dropped = append(dropped, c) })
 	_, _ = resilience.Do(t.Context(), anything, func(context.Context) (io.ReadCloser, error) { return nil, errDown })
-	numbers := resilience.Discard(func(n int) { heard = append(heard, n) })
+	numbers := resilience.Discard(func(n int) { dropped = append(dropped, n) })
 	_, _ = resilience.Do(t.Context(), numbers, func(context.Context) (int, error) { return 0, errDown })
-	if want := []any{nil, 0}; !slices.Equal(heard, want) {
-		t.Errorf("drop heard %v, want %v", heard, want)
+	if want := []any{nil, 0}; !slices.Equal(dropped, want) {
+		t.Errorf("dropped %v, want %v", dropped, want)
 	}
 }
 
@@ -1209,16 +1211,16 @@ func TestDiscardKeepsValueWhenUnstartedForkIsAdopted(t *testing.T) {
 
 func TestDiscardIgnoresOtherTypes(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{
-		"another type":            resilience.Discard(func(string) { t.Error("drop of a string was asked") }),
-		"an interface not met":    resilience.Discard(func(io.Closer) { t.Error("drop of a Closer was asked") }),
-		"a type of the same form": resilience.Discard(func(otherInt) { t.Error("drop of an otherInt was asked") }),
+		"another type":            resilience.Discard(func(string) { t.Error("drop was called with a string") }),
+		"an interface not met":    resilience.Discard(func(io.Closer) { t.Error("drop was called with a Closer") }),
+		"a type of the same form": resilience.Discard(func(otherInt) { t.Error("drop was called with an otherInt") }),
 	} {
 		value, err := resilience.Do(t.Context(), resilience.Pipeline{policy, twice}, func(context.Context) (int, error) { return 7, errDown })
 		if value != 7 || err != errDown {
 			t.Errorf("%s: got %d, %v; want 7, %v", name, value, err, errDown)
 		}
 	}
-	concrete := resilience.Discard(func(int) { t.Error("drop of an int was asked about an any") })
+	concrete := resilience.Discard(func(int) { t.Error("drop of an int was called for an any") })
 	if value, _ := resilience.Do(t.Context(), concrete, func(context.Context) (any, error) { return 7, errDown }); value != 7 {
 		t.Errorf("got %v, want 7", value)
 	}
@@ -1228,7 +1230,7 @@ type otherInt int
 
 func TestDiscardOutermostOfTypeDrops(t *testing.T) {
 	var outer, inner ledger
-	other := resilience.Discard(func(string) { t.Error("drop of a string was asked") })
+	other := resilience.Discard(func(string) { t.Error("drop was called with a string") })
 	policy := resilience.Pipeline{other, resilience.Discard(outer.drop), twice, resilience.Discard(inner.drop)}
 	if value, err := resilience.Do(t.Context(), policy, inner.succeed); value != 2 || err != nil {
 		t.Errorf("got %d, %v; want 2, nil", value, err)
@@ -1262,7 +1264,8 @@ func TestDiscardHoldsForkAfterInnerDiscardEnded(t *testing.T) {
 	l.want(t, 1)
 }
 
-// Each value is returned or dropped once, in whatever order values are made, replaced, adopted, and given up.
+// Each value is returned or dropped once, in whatever order values are made, replaced, adopted, and
+// given up.
 func TestDiscardDropsOrReturnsEachValueOnce(t *testing.T) {
 	left := func(wg *sync.WaitGroup) resilience.Policy {
 		return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {

@@ -58,7 +58,7 @@ func packages(t *testing.T) map[string]*doc.Package {
 	return parsed
 }
 
-func TestDocCoversExportedNames(t *testing.T) {
+func TestDocCommentsCoverExportedNames(t *testing.T) {
 	for dir, pkg := range packages(t) {
 		undocumented := func(text string, names ...string) {
 			if strings.TrimSpace(text) == "" {
@@ -101,7 +101,7 @@ func TestDocCoversExportedNames(t *testing.T) {
 	}
 }
 
-func TestDocHasExampleInEveryPackage(t *testing.T) {
+func TestPackagesHaveExamples(t *testing.T) {
 	for dir, pkg := range packages(t) {
 		top := strings.Split(filepath.ToSlash(dir), "/")[0]
 		if top == "bench" || top == "docs" || top == "proof" { // not for import

@@ -23,7 +23,8 @@ func waitForCtx(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// TestErrorTexts holds the text of every kind of error that a call may end with, as it appears in a log.
+// TestErrorTexts holds the text of every kind of error that a call may end with, as it appears in a
+// log.
 func TestErrorTexts(t *testing.T) {
 	run := func(ctx context.Context, effector func(context.Context) error, policies ...resilience.Policy) error {
 		return resilience.Run(ctx, resilience.Pipeline(policies), effector)

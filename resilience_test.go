@@ -30,10 +30,10 @@ var twice = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next
 })
 
 func TestCheckTurnsBadResultIntoError(t *testing.T) {
-	var heard error
+	var received error
 	listen := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		heard = next.Run(ctx)
-		return heard
+		received = next.Run(ctx)
+		return received
 	})
 	call := resilience.Effector[int](one).Check(func(n int) error {
 		if n == 1 {
@@ -43,14 +43,14 @@ func TestCheckTurnsBadResultIntoError(t *testing.T) {
 	}).With(listen)
 
 	value, err := call(t.Context())
-	if value != 1 || err != errDown || heard != errDown {
-		t.Errorf("got %d, %v, and the policy heard %v; want 1, %v, %[4]v", value, err, heard, errDown)
+	if value != 1 || err != errDown || received != errDown {
+		t.Errorf("got %d, %v, and the policy received %v; want 1, %v, %[4]v", value, err, received, errDown)
 	}
 }
 
 func TestCheckIsNotCalledForFailure(t *testing.T) {
 	call := resilience.Effector[int](func(context.Context) (int, error) { return 2, errDown }).
-		Check(func(int) error { t.Error("check was asked"); return nil })
+		Check(func(int) error { t.Error("check was called"); return nil })
 	if value, err := call(t.Context()); value != 2 || err != errDown {
 		t.Errorf("got %d, %v; want 2, %v", value, err, errDown)
 	}
@@ -78,7 +78,7 @@ func TestOrElseAnswersForFailure(t *testing.T) {
 
 func TestOrElseIsNotCalledForSuccess(t *testing.T) {
 	call := resilience.Effector[int](one).OrElse(func(context.Context, error) (int, error) {
-		t.Error("the fallback was asked")
+		t.Error("the fallback was called")
 		return 0, nil
 	})
 	if value, err := call(t.Context()); value != 1 || err != nil {
@@ -91,7 +91,7 @@ func TestOrElseAnswersForEndedContext(t *testing.T) {
 	cancel()
 	call := resilience.Effector[int](one).With(pass).OrElse(func(got context.Context, err error) (int, error) {
 		if got != ctx || !errors.Is(err, context.Canceled) {
-			t.Errorf("the fallback got ctx %v and error %v", got, err)
+			t.Errorf("the fallback got context %v and error %v", got, err)
 		}
 		return 4, nil
 	})
@@ -123,7 +123,7 @@ func TestRetryAfterReturnsLongestInTree(t *testing.T) {
 		{"joined in another order", errors.Join(five, three), 5 * time.Second},
 		{"several %w", fmt.Errorf("%w, then %w", errDown, five), 5 * time.Second},
 		{"deep", errors.Join(fmt.Errorf("a: %w", errors.Join(errDown, five)), three), 5 * time.Second},
-		{"beside one without", errors.Join(resilience.WithRetryAfter(errDown, 0), three), 3 * time.Second},
+		{"with one without", errors.Join(resilience.WithRetryAfter(errDown, 0), three), 3 * time.Second},
 		{"below one without", resilience.WithRetryAfter(three, -time.Second), 3 * time.Second},
 		{"nil in the tree", tree{nil, three, nil}, 3 * time.Second},
 		{"an error's own method", fmt.Errorf("get: %w", busy(4*time.Second)), 4 * time.Second},
@@ -209,7 +209,7 @@ func TestPanicErrorHoldsValueAndStack(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if inner := errors.Unwrap(&resilience.PanicError{Value: "no error"}); inner != nil {
-		t.Errorf("a value that is no error unwraps to %v, want nil", inner)
+		t.Errorf("a value that isn't an error unwraps to %v, want nil", inner)
 	}
 }
 
@@ -220,7 +220,7 @@ func panicOf(f func()) (value any) {
 	return nil
 }
 
-func TestComposePanicsNamingTheMistake(t *testing.T) {
+func TestComposePanicNamesMistake(t *testing.T) {
 	ctx := t.Context()
 	var none resilience.Effector[int]
 	var nilPointer *pointerPolicy
@@ -311,7 +311,8 @@ func TestComposePassesGoexit(t *testing.T) {
 	}
 }
 
-// TestPipelineRunsWithoutCall: a pipeline outside a call needs no Next if its policies make no call.
+// TestPipelineRunsWithoutCall: a pipeline outside a call needs no Next if its policies make no
+// call.
 func TestPipelineRunsWithoutCall(t *testing.T) {
 	refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error { return resilience.ErrRefused })
 	if err := (resilience.Pipeline{pass, refuse}).Run(t.Context(), resilience.Next{}); err != resilience.ErrRefused {

@@ -1,16 +1,29 @@
-// Package adaptive finds how many calls at once a dependency takes, and refuses those beyond.
+// Package adaptive limits concurrent calls and finds the limit itself.
 //
 //	search := adaptive.New(adaptive.Config{Name: "search"})
 //
 //	page, err := adaptive.Do(ctx, search, fetchPage)
 //
-// Use one for each dependency whose capacity you do not know, or that changes: it is a bulkhead that sets its own limit. Do not use one where the limit is
-// known, a pool's size say (package bulkhead), nor for calls that last as long as somebody wishes, streams and long polls: how long they take tells nothing of
-// the dependency. Put it next to the call, inside retry: the waits between attempts are no round trips.
+// A [Limiter] is a bulkhead that sets its own limit. Use one for each dependency whose capacity you
+// don't know, or that changes. Don't use one
 //
-// [Queue] holds the dependency's queue at 2 to 6 % of the limit, by Little's law (John Little, 1961), as TCP Vegas (Brakmo and Peterson, 1995) holds a
-// link's; [AIMD] is TCP's additive increase and multiplicative decrease (Chiu and Jain, 1989). A call costs two readings of the clock (none
-// with AIMD), a compare-and-swap, an addition and an uncontended lock, and allocates nothing (BenchmarkDo).
+//   - if you know the limit, for example the size of a pool: use package bulkhead;
+//   - for calls that last as long as the caller wishes, such as streams and long polls: their
+//     duration says nothing about the dependency.
+//
+// Put it next to the call, inside retry: the waits between attempts aren't round trips.
+//
+// [Queue], the default algorithm, keeps the dependency's queue at 2 to 6% of the limit, by Little's
+// law (John Little, 1961), as TCP Vegas (Brakmo and Peterson, 1995) does for a network link. It
+// judges a round of calls when the last of them has ended, so that long calls count as much as
+// short ones; it takes more calls for a round where their times vary; and it lowers the limit only
+// by what is certain, by two standard deviations. So it refuses about half a percent, and rarely
+// more than two percent, of the calls to a dependency that could take any number of them, whether
+// their times are all the same or vary by a factor of a hundred. [AIMD] is TCP's additive increase
+// and multiplicative decrease (Chiu and Jain, 1989).
+//
+// A call costs two readings of the clock (none with AIMD), a compare-and-swap, an addition, and a
+// short critical section. It allocates nothing (BenchmarkDo).
 package adaptive
 
 import (
@@ -22,20 +35,25 @@ import (
 	"github.com/effector-go/resilience/internal/concurrency"
 )
 
-// A Limiter lets calls through while fewer run than its limit, refuses others at once with [*LimitError], and sets the limit by how long calls take or
-// whether they fail. It is a [resilience.Policy], made by [New], and safe for concurrent use. It holds no goroutine and no timer.
+// A Limiter admits calls while fewer run than its limit, and refuses the others immediately with
+// [*LimitError]. It sets the limit by how long calls take, or whether they fail. It is a
+// [resilience.Policy], made by [New], and safe for concurrent use. It has no goroutine and no
+// timer.
 //
-// The limit changes by evidence alone: it grows only where calls met it, and without calls it stays. Now and then, at first after 8 round trips and
-// later after 128 unless the limit falls, [Queue] admits no more than half of it for three, to learn anew how long a call takes that does not queue.
+// The limit changes only by evidence: it grows only if calls met it, and without calls it stays.
+// Now and then [Queue] admits no more than half of the limit, to measure how long a call takes that
+// doesn't queue. Such a drain lasts two round trips where calls take equally long, and more where
+// their times vary. It follows when the limit has shrunk by a sixth, and otherwise after 8 round
+// trips, later after 128; where times vary the pauses are as much longer as the drains are.
 type Limiter struct {
 	name     string
 	limit    *concurrency.Limit
-	timed    bool                      // it matters how long calls take
+	timed    bool                      // call durations matter
 	priority func(context.Context) int // nil: all calls have the highest
 	classify func(context.Context, error) Outcome
 }
 
-// New gives a Limiter. It panics with the text of [Config.Validate]'s error if there is one.
+// New returns a Limiter. It panics with the text of the error if [Config.Validate] returns one.
 func New(config Config) *Limiter {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -54,8 +72,9 @@ func New(config Config) *Limiter {
 	}
 }
 
-// Do calls fn if the limit admits it and returns what fn returns. Its error is [*LimitError] if the call is refused, and [resilience.ContextErr] if ctx is
-// done already. Do panics if l or fn is nil. It allocates nothing unless it refuses.
+// Do calls fn if the limit admits it, and returns what fn returns. Its error is [*LimitError] if
+// the call is refused, and [resilience.ContextErr] if the context is done already. Do panics if l
+// or fn is nil. It allocates nothing unless it refuses.
 func Do[T any](ctx context.Context, l *Limiter, fn func(context.Context) (T, error)) (T, error) {
 	if l == nil {
 		panic("adaptive: Do: l is nil, must be a Limiter made by New")
@@ -77,8 +96,8 @@ func Do[T any](ctx context.Context, l *Limiter, fn func(context.Context) (T, err
 	return value, err
 }
 
-// Run makes the call if the limit admits it: see [resilience.Policy]. Its error is [*LimitError] if the call is refused. A call that a policy further in
-// turned away is ignored, whatever its error.
+// Run makes the call if the limit admits it: see [resilience.Policy]. Its error is [*LimitError] if
+// the call is refused. A call that an inner policy refused is ignored, whatever its error.
 func (l *Limiter) Run(ctx context.Context, next resilience.Next) error {
 	c, err := l.begin(ctx)
 	if err != nil {
@@ -93,32 +112,33 @@ func (l *Limiter) Run(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-// Name gives Config.Name.
+// Name returns Config.Name.
 func (l *Limiter) Name() string { return l.name }
 
-// Limit is how many calls may run at once, as found so far. It is not the half that is admitted while the round trip is learned anew.
+// Limit returns how many concurrent calls are admitted, as found so far. During a drain it is not
+// the half that is admitted.
 func (l *Limiter) Limit() int { return l.limit.Limit() }
 
-// A Snapshot is what a limiter is like at one instant.
+// A Snapshot is the state of a limiter at one instant.
 type Snapshot struct {
 	Name      string
 	Limit     int
-	Running   int           // may be above Limit while that shrinks
-	RoundTrip time.Duration // of a call that does not queue, as Queue has learned it; 0 while it has not, and with AIMD
+	Running   int           // may exceed Limit while that shrinks
+	RoundTrip time.Duration // mean time of a call that doesn't queue; 0 until Queue has measured it, and with AIMD
 }
 
-// Snapshot tells the present state. Counts that calls change meanwhile may be apart by those calls.
+// Snapshot returns the present state. Its values may be apart by calls that begin or end meanwhile.
 func (l *Limiter) Snapshot() Snapshot {
 	return Snapshot{l.name, l.limit.Limit(), l.limit.Running(), l.limit.RoundTrip()}
 }
 
-// A call is one that was admitted and has to leave.
+// A call is one that was admitted and must leave.
 type call struct {
 	limiter *Limiter
 	pass    concurrency.Pass
-	began   int64 // on package clock, if the limiter is timed
+	began   int64 // by package clock, if the limiter is timed
 	took    time.Duration
-	outcome Outcome // Ignored until the call has returned: a panic, Classify's too, tells nothing
+	outcome Outcome // Ignored until the call has returned: a panic, also of Classify, shows nothing
 }
 
 // begin admits a call, or refuses it.
@@ -138,10 +158,10 @@ func (l *Limiter) begin(ctx context.Context) (call, error) {
 	return c, nil
 }
 
-// returned notes what the call tells.
+// returned records how long the call took, and its outcome.
 func (c *call) returned(ctx context.Context, err error) {
 	if c.limiter.timed {
-		c.took = max(0, time.Duration(clock.Now()-c.began)) // a clock that went back has told nothing
+		c.took = max(0, time.Duration(clock.Now()-c.began)) // a clock may go back
 	}
 	c.outcome = c.limiter.classify(ctx, err)
 }

@@ -9,19 +9,19 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// ErrLimit is matched under [errors.Is] by every [*LimitError].
+// ErrLimit matches every [*LimitError] under [errors.Is].
 var ErrLimit = errors.New("adaptive: at the limit")
 
-// LimitError is the error of a call that a limiter refused. It matches [ErrLimit] and [resilience.ErrRefused]. It has no RetryAfter: when there will be
-// room is not known.
+// LimitError is the error of a call that a limiter refused. It matches [ErrLimit] and
+// [resilience.ErrRefused]. It has no RetryAfter: it isn't known when there will be room.
 type LimitError struct {
 	Name     string // of the limiter
-	Limit    int    // as [Limiter.Limit] tells it
+	Limit    int    // as returned by [Limiter.Limit]
 	Priority int    // of the call, from 0 to 4
 }
 
-// Error reads like "adaptive search: at the limit of 20", and of a call that is not of the highest priority like "adaptive search: at the limit of 20
-// for priority 2".
+// Error returns a text like "adaptive search: at the limit of 20". If the call doesn't have the
+// highest priority, it is like "adaptive search: at the limit of 20 for priority 2".
 func (e *LimitError) Error() string {
 	text := fmt.Sprintf("%s: at the limit of %d", title(e.Name), e.Limit)
 	if e.Priority < concurrency.Highest {

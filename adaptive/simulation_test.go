@@ -19,17 +19,18 @@ import (
 	"github.com/effector-go/resilience/bulkhead"
 )
 
-// roundTrip is how long the simulated dependency takes for a call that does not queue, where a test says nothing else.
+// roundTrip is how long the simulated dependency takes for a call that doesn't queue, unless a test
+// says otherwise.
 const roundTrip = 10 * time.Millisecond
 
-// A dependency has workers, each of which serves one call at a time, and a queue without end.
+// A dependency has workers, each of which serves one call after the other, and an unbounded queue.
 type dependency struct {
 	workers *bulkhead.Bulkhead
-	pace    atomic.Int64 // how long a call takes on the average
+	pace    atomic.Int64 // mean service time
 
 	mu     sync.Mutex // guards random
 	random *rand.Rand
-	spread func(*rand.Rand) float64 // of the service times, around 1
+	spread func(*rand.Rand) float64 // of the service times; its mean is 1
 }
 
 func newDependency(workers int, pace time.Duration, spread func(*rand.Rand) float64) *dependency {
@@ -52,14 +53,15 @@ func (d *dependency) serve(ctx context.Context) (int, error) {
 	})
 }
 
-// The spreads.
+// The distributions of service times.
 func fixed(*rand.Rand) float64         { return 1 }
 func tenth(r *rand.Rand) float64       { return 0.9 + 0.2*r.Float64() }
 func half(r *rand.Rand) float64        { return 0.5 + r.Float64() }
 func exponential(r *rand.Rand) float64 { return r.ExpFloat64() }
 func lognormal(r *rand.Rand) float64   { return math.Exp(0.5*r.NormFloat64() - 0.125) }
 
-// clients call through the limiter, each again as soon as it has its answer, and if refused after a while.
+// clients starts n clients. Each calls through the limiter again and again, after a refusal with a
+// pause.
 func clients(ctx context.Context, g *errgroup.Group, n int, l *adaptive.Limiter, fn func(context.Context) (int, error)) {
 	for i := range n {
 		g.Go(func() error {
@@ -74,7 +76,7 @@ func clients(ctx context.Context, g *errgroup.Group, n int, l *adaptive.Limiter,
 	}
 }
 
-// simulate runs script, in virtual time, beside so many clients.
+// simulate runs script, in virtual time, while n clients make calls.
 func simulate(t *testing.T, n int, l *adaptive.Limiter, d *dependency, script func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -85,7 +87,8 @@ func simulate(t *testing.T, n int, l *adaptive.Limiter, d *dependency, script fu
 	script()
 }
 
-// worst looks at the limit for so many round trips, and tells the one that was furthest from right.
+// worst watches the limit for a number of round trips, and returns the value that was furthest from
+// right.
 func worst(l *adaptive.Limiter, right, roundTrips int) (limit int) {
 	limit = right
 	for range 2 * roundTrips {
@@ -101,10 +104,11 @@ func within(limit, right int, share float64) bool {
 	return math.Abs(float64(limit-right)) <= share*float64(right)
 }
 
-// TestTheLimitIsRightWithin50RoundTripsOfStartAndHalving, and never off by more than a fifth after that.
-func TestTheLimitIsRightWithin50RoundTripsOfStartAndHalving(t *testing.T) {
+// TestQueueFindsLimitWithin50RoundTrips checks that the limit is within a fifth of the right one 50
+// round trips after the start, and after half of the workers have gone, and stays there.
+func TestQueueFindsLimitWithin50RoundTrips(t *testing.T) {
 	for _, workers := range []int{40, 100, 200} {
-		for name, spread := range map[string]func(*rand.Rand) float64{"fixed": fixed, "a tenth": tenth} {
+		for name, spread := range map[string]func(*rand.Rand) float64{"fixed": fixed, "within a tenth": tenth} {
 			t.Run(fmt.Sprint(workers, " ", name), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					l := adaptive.New(adaptive.Config{})
@@ -117,7 +121,7 @@ func TestTheLimitIsRightWithin50RoundTripsOfStartAndHalving(t *testing.T) {
 						d.workers.Resize(workers / 2)
 						time.Sleep(50 * roundTrip)
 						if limit := worst(l, workers/2, 120); !within(limit, workers/2, 0.2) {
-							t.Errorf("limit %d for %d workers, which were %d", limit, workers/2, workers)
+							t.Errorf("limit %d after the workers fell from %d to %d", limit, workers, workers/2)
 						}
 					})
 				})
@@ -126,8 +130,9 @@ func TestTheLimitIsRightWithin50RoundTripsOfStartAndHalving(t *testing.T) {
 	}
 }
 
-// TestADependencySlowerForGoodIsLearned: the limit falls by no more than a fifth, and comes back.
-func TestADependencySlowerForGoodIsLearned(t *testing.T) {
+// TestQueueLearnsThatDependencyIsSlower checks that the limit shrinks by no more than a fifth, and
+// comes back.
+func TestQueueLearnsThatDependencyIsSlower(t *testing.T) {
 	for _, slower := range []time.Duration{roundTrip * 12 / 10, 2 * roundTrip, 10 * roundTrip} {
 		t.Run(slower.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -144,7 +149,7 @@ func TestADependencySlowerForGoodIsLearned(t *testing.T) {
 						time.Sleep(slower)
 					}
 					if s := l.Snapshot(); !within(int(s.RoundTrip), int(slower), 0.05) || !within(s.Limit, workers, 0.1) {
-						t.Errorf("%+v, want a round trip of %v", s, slower)
+						t.Errorf("got %+v, want a round trip of %v and a limit of %d", s, slower, workers)
 					}
 				})
 			})
@@ -152,7 +157,7 @@ func TestADependencySlowerForGoodIsLearned(t *testing.T) {
 	}
 }
 
-func TestADependencyFasterForGoodIsLearned(t *testing.T) {
+func TestQueueLearnsThatDependencyIsFaster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const workers = 100
 		l := adaptive.New(adaptive.Config{})
@@ -168,8 +173,9 @@ func TestADependencyFasterForGoodIsLearned(t *testing.T) {
 	})
 }
 
-// TestTheQueueIsHeldAtAFewPercent: as long as it is, calls wait little and no worker does.
-func TestTheQueueIsHeldAtAFewPercent(t *testing.T) {
+// TestQueueIsHeldAtFewPercent checks the length of the queue: with a few percent of the limit,
+// calls wait for a short time, and workers never do.
+func TestQueueIsHeldAtFewPercent(t *testing.T) {
 	for _, workers := range []int{40, 100, 200} {
 		synctest.Test(t, func(t *testing.T) {
 			l := adaptive.New(adaptive.Config{})
@@ -183,15 +189,16 @@ func TestTheQueueIsHeldAtAFewPercent(t *testing.T) {
 				}
 				slices.Sort(queue)
 				if q := float64(queue[100]) / float64(workers); q < 0.02 || q > 0.1 {
-					t.Errorf("%.3f of %d workers' calls queue", q, workers)
+					t.Errorf("a queue of %.3f of %d workers, want 0.02 to 0.1", q, workers)
 				}
 			})
 		})
 	}
 }
 
-// TestClientsThatShareADependencyAreRightTogether, whoever came first, and none is starved.
-func TestClientsThatShareADependencyAreRightTogether(t *testing.T) {
+// TestQueueSharesDependencyFairly checks that two clients are right together, and that neither
+// starves, whichever came first.
+func TestQueueSharesDependencyFairly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const workers = 100
 		d := newDependency(workers, roundTrip, tenth)
@@ -212,8 +219,9 @@ func TestClientsThatShareADependencyAreRightTogether(t *testing.T) {
 	})
 }
 
-// TestSpreadServiceTimesLeaveTheLimitNearWhatIsRight: each round tells less then, and the limit moves about, but half of the time it is near.
-func TestSpreadServiceTimesLeaveTheLimitNearWhatIsRight(t *testing.T) {
+// TestQueueStaysNearLimitIfTimesVary checks the median of the limit. Each round shows less then, so
+// the limit moves about.
+func TestQueueStaysNearLimitIfTimesVary(t *testing.T) {
 	for name, c := range map[string]struct {
 		spread func(*rand.Rand) float64
 		share  float64
@@ -234,7 +242,7 @@ func TestSpreadServiceTimesLeaveTheLimitNearWhatIsRight(t *testing.T) {
 						}
 						slices.Sort(limits)
 						if limit := limits[150]; !within(limit, right, c.share) {
-							t.Errorf("limit %d for %d workers, from %d to %d", limit, right, limits[0], limits[300])
+							t.Errorf("median limit %d for %d workers, from %d to %d", limit, right, limits[0], limits[300])
 						}
 					}
 				})
@@ -243,8 +251,8 @@ func TestSpreadServiceTimesLeaveTheLimitNearWhatIsRight(t *testing.T) {
 	}
 }
 
-// TestRoundTripsOfAnyLengthAreTheSame, of a microsecond or an hour.
-func TestRoundTripsOfAnyLengthAreTheSame(t *testing.T) {
+// TestQueueFindsLimitForAnyRoundTrip checks round trips of a microsecond and of an hour.
+func TestQueueFindsLimitForAnyRoundTrip(t *testing.T) {
 	for _, pace := range []time.Duration{time.Microsecond, time.Hour} {
 		t.Run(pace.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -276,8 +284,9 @@ func TestRoundTripsOfAnyLengthAreTheSame(t *testing.T) {
 	}
 }
 
-// TestCallsThatTakeNoTimeAreNoRiddle, neither at first nor when they took some before and will again.
-func TestCallsThatTakeNoTimeAreNoRiddle(t *testing.T) {
+// TestQueueHandlesCallsThatTakeNoTime checks such calls at the start, and between calls that take
+// some.
+func TestQueueHandlesCallsThatTakeNoTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const workers = 50
 		l := adaptive.New(adaptive.Config{})
@@ -286,7 +295,7 @@ func TestCallsThatTakeNoTimeAreNoRiddle(t *testing.T) {
 				adaptive.Do(t.Context(), l, succeed)
 			}
 			if s := l.Snapshot(); s.Limit < 20 || s.RoundTrip > time.Microsecond {
-				t.Errorf("%+v after calls that took no time", s)
+				t.Errorf("got %+v after calls that took no time, want a limit of at least 20", s)
 			}
 			d := newDependency(workers, roundTrip, fixed)
 			simulate(t, workers*3/2, l, d, func() {
@@ -299,27 +308,28 @@ func TestCallsThatTakeNoTimeAreNoRiddle(t *testing.T) {
 	})
 }
 
-// TestCallsThatDoNotMeetTheLimitLeaveIt as it is, however many there are, and idle hours too.
-func TestCallsThatDoNotMeetTheLimitLeaveIt(t *testing.T) {
+// TestQueueKeepsLimitThatIsNotMet checks calls below the limit, and idle hours.
+func TestQueueKeepsLimitThatIsNotMet(t *testing.T) {
 	for _, callers := range []int{1, 5, 15, 19} {
 		synctest.Test(t, func(t *testing.T) {
 			l := adaptive.New(adaptive.Config{})
 			d := newDependency(100, roundTrip, tenth)
 			simulate(t, callers, l, d, func() {
 				if limit := worst(l, 20, 500); limit != 20 {
-					t.Errorf("limit %d by %d callers", limit, callers)
+					t.Errorf("limit %d with %d callers, want 20", limit, callers)
 				}
 			})
 			time.Sleep(10 * time.Hour)
 			if limit := l.Limit(); limit != 20 {
-				t.Errorf("limit %d", limit)
+				t.Errorf("limit %d, want 20", limit)
 			}
 		})
 	}
 }
 
-// TestFewCallsToADependencyThatBecomesSlowLeaveTheLimit: what half of the limit does not meet is no queue of its making.
-func TestFewCallsToADependencyThatBecomesSlowLeaveTheLimit(t *testing.T) {
+// TestQueueKeepsLimitIfFewCallsBecomeSlow checks that calls below half of the limit don't lower it:
+// a queue isn't of their making.
+func TestQueueKeepsLimitIfFewCallsBecomeSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := adaptive.New(adaptive.Config{})
 		d := newDependency(100, roundTrip, exponential)
@@ -327,15 +337,16 @@ func TestFewCallsToADependencyThatBecomesSlowLeaveTheLimit(t *testing.T) {
 			for i := range 10 {
 				d.pace.Store(int64(roundTrip) << i)
 				if limit := worst(l, 20, 100); limit != 20 {
-					t.Errorf("limit %d", limit)
+					t.Errorf("limit %d, want 20", limit)
 				}
 			}
 		})
 	})
 }
 
-// TestBurstsFindTheLimitToo: a thousand calls at once, every second, of which most are refused.
-func TestBurstsFindTheLimitToo(t *testing.T) {
+// TestQueueFindsLimitByBursts makes a thousand concurrent calls every second, most of which are
+// refused.
+func TestQueueFindsLimitByBursts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const workers = 100
 		l := adaptive.New(adaptive.Config{})
@@ -354,8 +365,9 @@ func TestBurstsFindTheLimitToo(t *testing.T) {
 	})
 }
 
-// TestAnOutageInWhichCallsFailFastLeavesTheLimit, so that it is right when the dependency is back.
-func TestAnOutageInWhichCallsFailFastLeavesTheLimit(t *testing.T) {
+// TestQueueKeepsLimitIfCallsFailFast checks that the limit is still right when the dependency is
+// back after an outage.
+func TestQueueKeepsLimitIfCallsFailFast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const workers = 100
 		l := adaptive.New(adaptive.Config{})
@@ -373,19 +385,20 @@ func TestAnOutageInWhichCallsFailFastLeavesTheLimit(t *testing.T) {
 		time.Sleep(100 * roundTrip)
 		down.Store(true)
 		if limit := worst(l, workers, 100); !within(limit, workers, 0.2) {
-			t.Errorf("limit %d for %d workers in the outage", limit, workers)
+			t.Errorf("limit %d for %d workers during the outage", limit, workers)
 		}
 		down.Store(false)
 		if limit := worst(l, workers, 100); !within(limit, workers, 0.2) {
-			t.Errorf("limit %d for %d workers after it", limit, workers)
+			t.Errorf("limit %d for %d workers after the outage", limit, workers)
 		}
 		cancel()
 		g.Wait()
 	})
 }
 
-// TestCallsThatAllTimeOutLowerTheLimit until callers get answers in time, though there is no answer to learn from.
-func TestCallsThatAllTimeOutLowerTheLimit(t *testing.T) {
+// TestQueueShrinksIfAllCallsTimeOut checks that the limit shrinks until callers get answers in
+// time, though there is no answer to learn from.
+func TestQueueShrinksIfAllCallsTimeOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const patience = 3 * roundTrip
 		l := adaptive.New(adaptive.Config{})
@@ -394,7 +407,7 @@ func TestCallsThatAllTimeOutLowerTheLimit(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var g errgroup.Group
 		clients(ctx, &g, 120, l, func(ctx context.Context) (int, error) {
-			// The dependency goes on with what its caller has given up.
+			// The dependency goes on with a call that its caller has given up.
 			began := time.Now()
 			done := make(chan struct{})
 			go func() { d.serve(context.WithoutCancel(ctx)); close(done) }()
@@ -414,10 +427,10 @@ func TestCallsThatAllTimeOutLowerTheLimit(t *testing.T) {
 		calls.Store(0)
 		time.Sleep(300 * roundTrip)
 		if share := float64(answers.Load()) / float64(calls.Load()); share < 0.9 {
-			t.Errorf("%.2f of the calls are answered in time; limit %d", share, l.Limit())
+			t.Errorf("%.2f of the calls are answered in time, want 0.9; limit %d", share, l.Limit())
 		}
 		cancel()
 		g.Wait()
-		time.Sleep(time.Hour) // what was given up ends
+		time.Sleep(time.Hour) // for the calls that were given up to end
 	})
 }

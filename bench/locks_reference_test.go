@@ -537,7 +537,7 @@ func (f *readLocks) Reset() {
 	f.mu.Unlock()
 }
 
-// looseAtomics keeps each field in an atomic of its own, and changes them one after the other.
+// looseAtomics keeps each field in an atomic of its own, and changes them one after another.
 type looseAtomics struct {
 	rules
 	failed    atomic.Int64

@@ -339,7 +339,7 @@ func makeHalfOpen(f lockForm) {
 }
 
 // concurrentCalls makes n calls that wait for each other, and returns how many ran concurrently at
-// most. They end one after the other.
+// most. They end one after another.
 func concurrentCalls(f lockForm, n int64, err error) int64 {
 	var callers errgroup.Group
 	var entered, refused, ended, most atomic.Int64

@@ -169,7 +169,7 @@ func (t *ticket) run(ctx context.Context, next resilience.Next) error {
 }
 
 // Acquire splits a call into two steps, for streams and callbacks. The holder of the permit makes
-// the call and then reports its outcome with [Permit.Done], or gives the permit back with
+// the call and then reports its outcome with [Permit.Done], or releases the permit with
 // [Permit.Cancel]. It is safe to defer Cancel in any case.
 //
 // Acquire returns [*OpenError] if the call is refused, and [resilience.ContextErr] if ctx is done.
@@ -200,7 +200,7 @@ type Permit struct {
 }
 
 // Done reports the call's error, nil for success. It is classified as for [Do]. An error that is
-// marked as [resilience.CallerFault] gives the permit back, as Cancel does.
+// marked as [resilience.CallerFault] releases the permit, as Cancel does.
 func (p *Permit) Done(err error) {
 	if p.used.Swap(true) {
 		return
@@ -210,7 +210,7 @@ func (p *Permit) Done(err error) {
 	t.done(p.ctx, err)
 }
 
-// Cancel gives the permit back. The call isn't counted, neither as a failure nor as slow.
+// Cancel releases the permit. The call isn't counted, neither as a failure nor as slow.
 func (p *Permit) Cancel() {
 	if p.used.Swap(true) {
 		return
@@ -229,7 +229,7 @@ func (b *Breaker) Config() Config { return *b.phase.Load().cfg }
 // SetConfig replaces the Config. If c is invalid, SetConfig changes nothing and returns
 // [Config.Validate]'s error. It is safe for concurrent use.
 //
-// The state stays, also one that was set manually, and no transition is reported. These stay too:
+// The state stays, even one that was set manually, and no transition is reported. These stay too:
 //
 //   - an open time or a slow start in progress, with its end; the number of consecutive openings
 //   - running probes, each with its deadline, and the counts of probes that ended

@@ -56,7 +56,7 @@ type Config struct {
 	// larger of OpenFor and 1 min.
 	MaxOpenFor time.Duration
 	// Jitter is the maximum share by which an open time is then lengthened at random, so that a
-	// fleet doesn't probe in step. 0 to 1; default 0.
+	// fleet doesn't probe in lockstep. 0 to 1; default 0.
 	Jitter float64
 
 	// Probes is the number of probes that may run concurrently while half-open. At least 1; default

@@ -344,7 +344,7 @@ func TestBreakerSetConfigKeepsOpenTime(t *testing.T) {
 		}
 		time.Sleep(8*time.Second - 1)
 		wantState(t, b, breaker.Open)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		wantState(t, b, breaker.HalfOpen)
 		run(t, b, "f")
@@ -377,7 +377,7 @@ func TestBreakerSetConfigKeepsProbes(t *testing.T) {
 		if s := b.Snapshot(); s.Failures != 3 || s.Running != 2 {
 			t.Errorf("before 10 s: got %+v, want 3 failures and 2 running", s)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		wantState(t, b, breaker.Open)
 	})

@@ -46,7 +46,7 @@ func (e *OpenError) Is(target error) bool {
 
 // RetryAfter returns how long the breaker will stay open from now on, or 0 if that is unknown. A
 // caller that sleeps for exactly this time is not refused by the open breaker. It is unknown if the
-// breaker is forced open or half-open, also in a slow start: any later call may be admitted.
+// breaker is forced open or half-open, including a slow start: any later call may be admitted.
 func (e *OpenError) RetryAfter() time.Duration {
 	if e.until == 0 {
 		return 0

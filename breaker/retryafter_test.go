@@ -39,7 +39,7 @@ func TestRetryAfterIsExact(t *testing.T) {
 				if _, err := breaker.Do(t.Context(), b, succeed); !errors.Is(err, breaker.ErrOpen) {
 					t.Fatalf("%+v: got %v before the end, want a refusal", c, err)
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				if _, err := breaker.Do(t.Context(), b, succeed); err != nil {
 					t.Fatalf("%+v: got %v after %v, want the call admitted", c, err, after)
 				}

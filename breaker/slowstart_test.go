@@ -154,7 +154,7 @@ func TestSlowStartClosesWithoutTraffic(t *testing.T) {
 		if s := b.Snapshot(); s.State != breaker.HalfOpen || !s.Since.Equal(since) || len(got()) != 0 {
 			t.Errorf("got %+v, %v before the end, want half-open", s, got())
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if len(got()) != 1 || got()[0].To != breaker.Closed || got()[0].Cause != "slow start over" || got()[0].Err != nil {
 			t.Errorf("got %+v, want one transition to closed", got())

@@ -5,9 +5,9 @@
 //	getUser := retry.New(retry.Config{Name: "get user", Budget: extra})
 //	getOrder := retry.New(retry.Config{Name: "get order", Budget: extra})
 //
-// Three attempts for each call treble the load of a dependency at the very moment it fails. With a
-// budget, a lone failure is still retried, and when everything fails, the load grows only by the
-// budget's share.
+// Three attempts for each call triple the load of a dependency at the very moment it fails. With a
+// budget, an isolated failure is still retried, and when everything fails, the load grows only by
+// the budget's share.
 //
 // Share one Budget among all policies that call the same dependency. Use separate Budgets for
 // dependencies that fail independently.
@@ -16,8 +16,8 @@
 // call. Set MinPerSecond there, or use no budget.
 //
 // Deposit and Withdraw take no lock and allocate nothing. Each reads the clock and does a few
-// atomic operations (BenchmarkDeposit, BenchmarkWithdraw). Only a Withdraw at the very moment at
-// which SetConfig changes the reserve waits for it.
+// atomic operations (BenchmarkDeposit, BenchmarkWithdraw). Withdraw waits only if SetConfig is
+// changing the reserve at that moment.
 package budget
 
 import (
@@ -114,11 +114,10 @@ func (b *Budget) Config() Config { return b.settings.Load().config }
 // SetConfig replaces the Config. If the config is invalid, SetConfig changes nothing and returns the
 // error of [Config.Validate]. It is safe for concurrent use.
 //
-//   - Tokens that were deposited remain, also if the new Ratio is 0. A new TTL counts from now, for
-//     them too.
+//   - Deposited tokens remain, even if the new Ratio is 0. A new TTL counts from now, for them too.
 //   - What was taken from the reserve stays taken: a reserve that lacked some tokens still lacks as
-//     many, or all if it has become smaller. What it lacked refills at the new rate. While
-//     MinPerSecond is 0, it refills at the rate before.
+//     many, or is empty if it has become smaller than that. It refills at the new rate, or at the
+//     previous one while MinPerSecond is 0.
 func (b *Budget) SetConfig(config Config) error {
 	if err := config.Validate(); err != nil {
 		return err

@@ -31,7 +31,7 @@ type Bulkhead struct {
 	// word holds the limit, the number of running calls, and the waiting mark. It is changed by
 	// compare-and-swap. Calls wait only while there is no room: a goroutine that makes room while
 	// the mark is set holds mu and hands the room to waiters in the same step. So a caller that
-	// finds room knows that nobody waits, and a call that ends while others wait sees the mark.
+	// finds room knows that no call waits, and a call that ends while others wait sees the mark.
 	word atomic.Uint64
 
 	// mu guards the following. A call that finds room needs none of it. The limit is also changed
@@ -199,7 +199,7 @@ func (b *Bulkhead) tryAcquire() bool {
 	}
 }
 
-// take and putBack add and remove one running call while nobody waits. They do nothing and return
+// take and putBack add and remove one running call while no call waits. They do nothing and return
 // false if word has changed since it was read.
 
 func (b *Bulkhead) take(word uint64) bool    { return b.word.CompareAndSwap(word, word+one) }

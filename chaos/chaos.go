@@ -9,21 +9,21 @@
 //	})
 //	getUser := resilience.Compose(fetchUser, timeouts, retries, payments, faults) // innermost
 //
-//	faults.Start(10 * time.Minute) // off until then, and again afterwards
+//	faults.Start(10 * time.Minute) // off until then, and again afterward
 //	defer faults.Stop()
 //
 // Use it for experiments: in a test, in staging, or in production with a small share of the calls.
-// docs/chaos.md describes how to run one safely. An experiment always ends: [Chaos.Start] takes the time
-// after which it ends by itself, and [Chaos.Stop] ends it immediately. Don't leave Start in code that
-// runs unattended.
+// docs/chaos.md describes how to run one safely. An experiment always ends: [Chaos.Start] takes the
+// time after which it ends by itself, and [Chaos.Stop] ends it immediately. Don't leave Start in
+// code that runs unattended.
 //
-// Policies treat an injected fault as real: a call under a fault counts as a start of the effector that
-// may have had its effect, unless the fault's error is marked with [resilience.NotMade]. That is what
-// makes a test of [resilience.AtMostOnce] possible: see [Fault].Lose.
+// Policies treat an injected fault as real: a call under a fault counts as a start of the effector
+// that may have had its effect, unless the fault's error is marked with [resilience.NotMade]. That
+// is what makes a test of [resilience.AtMostOnce] possible: see [Fault].Lose.
 //
-// While it is off, a Chaos costs one atomic load (BenchmarkChaos). The idea of experiments with an end, a
-// limited share, and a kill switch is that of the Principles of Chaos Engineering (Rosenthal et al.,
-// 2017).
+// While it is off, a Chaos costs one atomic load (BenchmarkChaos). The idea of experiments with an
+// end, a limited share, and a kill switch is that of the Principles of Chaos Engineering (Rosenthal
+// et al., 2017).
 package chaos
 
 import (
@@ -37,16 +37,16 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// A Chaos is a policy that injects faults while it is on. It belongs innermost in a pipeline: what is
-// inside it isn't reached by a call whose fault replaces the effector. It is created by [New], initially
-// off, and safe for concurrent use.
+// A Chaos is a policy that injects faults while it is on. It belongs innermost in a pipeline: a
+// call whose fault replaces the effector doesn't reach the policies inside. It is created by [New],
+// initially off, and safe for concurrent use.
 type Chaos struct {
 	config Config // with its defaults
 	hung   error  // what a hang returns at the end of the experiment
 	total  counts
 
-	// experiment is the running one, nil while off. Calls load it. Start, Stop, and the timer write it
-	// with mu held, so that an end never removes an experiment that began later.
+	// experiment is the running one, nil while off. Calls load it. Start, Stop, and the timer write
+	// it with mu held, so that an end never removes an experiment that began later.
 	experiment atomic.Pointer[experiment]
 	mu         sync.Mutex
 }
@@ -67,8 +67,8 @@ type counts struct {
 	injected []atomic.Uint64
 }
 
-// New returns a Chaos that is off. It panics with the text of [Config.Validate]'s error if config is
-// invalid.
+// New returns a Chaos that is off. It panics with the text of [Config.Validate]'s error if config
+// is invalid.
 func New(config Config) *Chaos {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -80,9 +80,9 @@ func New(config Config) *Chaos {
 	}
 }
 
-// Start turns c on until d from now. While c is on already, Start only moves the end, be it sooner or
-// later; if c is off, the sequence of faults that belongs to [Config].Seed starts over. Start panics
-// unless d is positive and at most 24 hours.
+// Start turns c on until d from now. If c is already on, Start only moves the end, to an earlier or
+// a later time; if c is off, the sequence of faults that belongs to [Config].Seed starts over.
+// Start panics unless d is positive and at most 24 hours.
 func (c *Chaos) Start(d time.Duration) {
 	if d <= 0 || d > maxTime {
 		panic(fmt.Sprintf("%s: Start: d is %v, must be positive and at most %v", title(c.config.Name), d, maxTime))
@@ -105,8 +105,8 @@ func (c *Chaos) Start(d time.Duration) {
 
 const maxTime = 24 * time.Hour
 
-// Stop turns c off immediately. Calls that hang end with [ErrInjected]; calls that are being delayed
-// continue, without another fault. Stop does nothing while c is off.
+// Stop turns c off immediately. Calls that hang end with [ErrInjected]; calls that are being
+// delayed continue, without another fault. Stop does nothing while c is off.
 func (c *Chaos) Stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,7 +133,8 @@ func (c *Chaos) end(e *experiment) {
 // Name returns [Config].Name.
 func (c *Chaos) Name() string { return c.config.Name }
 
-// A Snapshot is the state of a [Chaos] at one instant. Counts are those since New, over all experiments.
+// A Snapshot is the state of a [Chaos] at one instant. Counts are those since New, over all
+// experiments.
 type Snapshot struct {
 	Name     string
 	On       bool
@@ -198,8 +199,8 @@ func (c *Chaos) run(ctx context.Context, next resilience.Next, e *experiment) er
 	return c.inject(ctx, next, e, &c.config.Faults[i], delay)
 }
 
-// draw returns the fault of the experiment's next call and its delay, or -1. The call's number and the
-// seed alone decide.
+// draw returns the fault of the experiment's next call and its delay, or -1. The call's number and
+// the seed alone decide.
 func (c *Chaos) draw(e *experiment) (fault int, delay time.Duration) {
 	random := rand.New(rand.NewPCG(e.seed, e.numbers.Add(1)))
 	left := random.Float64()

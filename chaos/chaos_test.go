@@ -65,7 +65,7 @@ func TestChaosIsOffUntilStarted(t *testing.T) {
 			{"stopped before it began", c.Stop, nil},
 			{"started", func() { c.Start(time.Minute) }, errDown},
 			{"before the end", func() { time.Sleep(time.Minute - 1) }, errDown},
-			{"at the end", func() { time.Sleep(1); synctest.Wait() }, nil},
+			{"at the end", func() { time.Sleep(time.Nanosecond); synctest.Wait() }, nil},
 			{"started again", func() { c.Start(time.Minute) }, errDown},
 			{"stopped", c.Stop, nil},
 			{"stopped twice", c.Stop, nil},
@@ -296,7 +296,8 @@ func TestChaosLimitsActiveFaults(t *testing.T) {
 	})
 }
 
-// TestChaosEndsFaultsWithExperiment: hangs end with ErrInjected, delayed calls continue without a fault.
+// TestChaosEndsFaultsWithExperiment: hangs end with ErrInjected, delayed calls continue without a
+// fault.
 func TestChaosEndsFaultsWithExperiment(t *testing.T) {
 	for name, end := range map[string]func(c *chaos.Chaos){
 		"Stop": (*chaos.Chaos).Stop,
@@ -530,7 +531,7 @@ func TestNewCopiesFaults(t *testing.T) {
 	}
 }
 
-// TestChaosStartAndStopDuringCalls: the books balance, and nothing hangs, whatever the order.
+// TestChaosStartAndStopDuringCalls: the counts agree, and nothing hangs, whatever the order.
 func TestChaosStartAndStopDuringCalls(t *testing.T) {
 	c := chaos.New(chaos.Config{Faults: []chaos.Fault{
 		{Share: 0.3, Hang: true}, {Share: 0.3, Err: errDown}, {Share: 0.3, Delay: time.Microsecond},

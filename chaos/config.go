@@ -16,54 +16,57 @@ type Config struct {
 	// Name appears in error texts and in Injection. Default none.
 	Name string
 
-	// Faults are the possible faults. At most one applies to a call. Their shares add up to at most 1.
+	// Faults are the possible faults. At most one applies to a call, so their shares add up to at
+	// most 1.
 	Faults []Fault
 
 	// Only, if set, selects the calls that may have a fault. Default: all. It must be safe for
-	// concurrent use. A panic in it is the call's.
+	// concurrent use. If it panics, the call panics.
 	Only func(ctx context.Context) bool
 
 	// MaxActive is the largest number of concurrent calls under a fault; additional ones are made
 	// without a fault. At least 1; default 100.
 	MaxActive int
 
-	// Seed, if not 0, makes experiments repeatable: with the same seed, the same faults, and the same
-	// order of calls, the same calls have the same faults. Default 0: at random.
+	// Seed, if not 0, makes experiments repeatable: with the same seed, the same faults, and the
+	// same order of calls, the same calls have the same faults. Default 0: at random.
 	Seed uint64
 
-	// OnInject, if set, is called before each fault, before its delay, with the call's context. It must
-	// be safe for concurrent use. A panic in it is the call's.
+	// OnInject, if set, is called before each fault, before its delay, with the call's context. It
+	// must be safe for concurrent use. If it panics, the call panics.
 	OnInject func(ctx context.Context, i Injection)
 }
 
-// A Fault is what happens to a share of the calls: one of Err, Lose, Hang, and Panic, or a Delay alone.
+// A Fault is what happens to a share of the calls: one of Err, Lose, Hang, and Panic, or a Delay
+// alone.
 type Fault struct {
 	// Share is the share of all calls that Only selects: greater than 0, at most 1.
 	Share float64
 
-	// Delay is how long the call waits before it is made, or before the fault. 0 or more; default 0.
+	// Delay is how long the call waits before it is made, or before the fault. At least 0;
+	// default 0.
 	Delay time.Duration
-	// Jitter makes the Delay longer by a random time up to Jitter. 0 or more; default 0.
+	// Jitter lengthens the Delay by a random time up to Jitter. At least 0; default 0.
 	Jitter time.Duration
 
-	// Err is returned without making the call. The returned error also matches [ErrInjected], and has
-	// the marks of Err: one marked with resilience.NotMade counts as a start without an effect.
+	// Err is returned without making the call. The returned error also matches [ErrInjected], and
+	// has the marks of Err: one marked with resilience.NotMade counts as a start without an effect.
 	Err error
 
-	// Lose makes the call and then loses its answer: the effect happened, but the caller receives Err,
-	// or ErrInjected without Err. The value goes to resilience.Discard, never to the caller. A call that
-	// failed or was refused keeps its own error.
+	// Lose makes the call and then loses its answer: the effect happened, but the caller receives
+	// Err, or ErrInjected without Err. The value goes to resilience.Discard, never to the caller. A
+	// call that failed or was refused keeps its own error.
 	Lose bool
 
 	// Hang doesn't make the call, and returns only when the context or the experiment ends.
 	Hang bool
 
-	// Panic, if not nil, is the value of a panic in place of the call.
+	// Panic, if not nil, is the value that the policy panics with instead of making the call.
 	Panic any
 }
 
-// Validate reports all errors of c together, joined by [errors.Join]. Each names the field, its value,
-// and the allowed range. It returns nil if there is none.
+// Validate reports all errors of c together, joined by [errors.Join]. Each names the field, its
+// value, and the allowed range. It returns nil if there is none.
 func (c Config) Validate() error {
 	var errs []error
 	mistake := func(field string, value any, must string) {
@@ -103,8 +106,8 @@ func (c Config) Validate() error {
 
 const maxDelay = time.Duration(1<<63 - 1)
 
-// kinds returns the names of the fields that are set of those that exclude one another. The Err of a
-// Lose is not a kind.
+// kinds returns the names of the fields that are set of those that exclude one another. The Err of
+// a Lose is not a kind.
 func (f *Fault) kinds() (kinds []string) {
 	for _, kind := range []struct {
 		name string

@@ -34,8 +34,8 @@ func Example() {
 	// Output: 100 answers, faults in more than a quarter of the attempts: true
 }
 
-// A write whose answer is lost may have had its effect. Under AtMostOnce, it is not repeated; without
-// it, a retry would write again.
+// A write whose answer is lost may have had its effect. Under AtMostOnce, it is not repeated;
+// without it, a retry would write again.
 func ExampleFault_lose() {
 	for _, pipeline := range []resilience.Pipeline{
 		{retry.New(retry.Config{MaxAttempts: 3, Backoff: retry.Constant(0)})},

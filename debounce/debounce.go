@@ -21,9 +21,10 @@ import (
 	"github.com/effector-go/resilience/internal/shared"
 )
 
-// ErrCycle is the error of a call that would make a run of [First] wait for its own result. It is
-// the same value as share.ErrCycle: runs of both packages may wait for each other.
-var ErrCycle = shared.ErrCycle
+// ErrCycle is the error of a call that would make a run of [First] wait for its own result. It
+// matches share.ErrCycle, and share.ErrCycle matches it: runs of both packages may wait for each
+// other.
+var ErrCycle error = shared.Cycle("debounce")
 
 // First returns an effector that runs e for the first call of a burst. The other calls receive the
 // result of that run, whether a value or an error. The burst ends, and the next call begins a new
@@ -55,7 +56,7 @@ func First[T any](e resilience.Effector[T], quiet, most time.Duration) resilienc
 // an error, unless their own context ends first. When every caller has left, the run is canceled,
 // or not started.
 //
-// What [First] says about contexts and panics holds for Last as well. The effector is safe for
+// Contexts and panics are handled as for [First]. The effector is safe for
 // concurrent use. It holds a timer while a burst waits, and a goroutine while a run lasts. Last
 // panics if e is nil, or if quiet or most is negative.
 func Last[T any](e resilience.Effector[T], quiet, most time.Duration) resilience.Effector[T] {
@@ -108,14 +109,14 @@ func (f *first[T]) join(ctx context.Context, waiter *shared.Node) (*shared.Run[T
 	now := clock.Now() // under mu, so that no run ends later than now
 	switch {
 	case f.run != nil && f.run.Running():
-		if err := waiter.Await(f.node); err != nil {
-			return nil, nil, err
+		if !waiter.Await(f.node) {
+			return nil, nil, ErrCycle
 		}
 		f.run.Join()
 	case f.run == nil || f.over(now):
 		ctx, f.node = shared.NewNode(ctx)
 		waiter.Await(f.node) // no cycle: the run hasn't begun
-		f.run = shared.Start(ctx, &f.mu, 1, f.effector, nil)
+		f.run = shared.Start(ctx, f.node, &f.mu, 1, f.effector, nil)
 	}
 	f.came = now
 	return f.run, f.node, nil
@@ -128,7 +129,7 @@ func (f *first[T]) over(now int64) bool {
 		return true // given up: every caller has left
 	}
 	last := max(f.came, ended)
-	// now is before last if the clock went back, which happens when an effector of a package is
+	// now is before last if the clock went back, which happens when a package-level effector is
 	// used in a synctest bubble.
 	return now < last || time.Duration(now-last) >= f.quiet || f.most > 0 && time.Duration(now-ended) >= f.most
 }
@@ -208,12 +209,12 @@ func (l *last[T]) runIfDue(b *burst[T]) {
 		return
 	}
 	l.burst = nil // a later call begins another burst
-	b.run = shared.Start(b.values, &l.mu, b.callers, l.effector, nil)
+	b.run = shared.Start(b.values, nil, &l.mu, b.callers, l.effector, nil)
 	close(b.begun)
 }
 
-// leave removes a caller from the burst, and gives up the burst if it was the last. It returns
-// false if the run has begun already.
+// leave removes a caller from the burst, and gives up the burst if it was the last caller. It
+// returns false if the run has begun already.
 func (l *last[T]) leave(b *burst[T]) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

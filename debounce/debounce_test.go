@@ -95,7 +95,7 @@ func TestFirstSharesErrors(t *testing.T) {
 	})
 }
 
-func TestFirstKeepsResultForAtMostMost(t *testing.T) {
+func TestFirstKeepsResultNoLongerThanMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		var at []time.Duration
@@ -111,7 +111,7 @@ func TestFirstKeepsResultForAtMostMost(t *testing.T) {
 	})
 }
 
-func TestFirstRunOutlivesItsFirstCaller(t *testing.T) {
+func TestFirstRunOutlivesFirstCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		call := debounce.First(e, time.Second, 0)
@@ -173,7 +173,7 @@ func TestLastRunsOnceAfterBurst(t *testing.T) {
 	})
 }
 
-func TestLastWaitsForAtMostMost(t *testing.T) {
+func TestLastWaitsNoLongerThanMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, runs := naming()
 		var at []time.Duration
@@ -269,8 +269,8 @@ func TestDebouncePanicAndGoexitReachEveryCaller(t *testing.T) {
 	}
 }
 
-// The burst ends with its run.
-func TestFirstWithoutQuietSharesOnlyTheRun(t *testing.T) {
+// Without quiet, the burst ends with its run.
+func TestFirstWithoutQuietSharesOnlyRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
 		got := burst(t, debounce.First(e, 0, 0), 0, 999*time.Millisecond, 1001*time.Millisecond)
@@ -281,7 +281,7 @@ func TestFirstWithoutQuietSharesOnlyTheRun(t *testing.T) {
 	})
 }
 
-// A burst consists of the calls of one instant.
+// Without quiet, a burst consists of the calls of one instant.
 func TestLastWithoutQuietRunsImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, _ := naming()
@@ -358,7 +358,7 @@ func TestLastStartsNewBurstAfterAbandonedOne(t *testing.T) {
 	})
 }
 
-// An effector of a package is used outside a bubble and then inside one, decades earlier.
+// A package-level effector is used outside a bubble and then inside one, decades earlier.
 func TestFirstClockGoingBackEndsBurst(t *testing.T) {
 	counted := resiliencetest.FailFirst[int](0)
 	call := debounce.First(counted.Do, time.Hour, 0)
@@ -422,7 +422,7 @@ func TestDebounceEndedContextStartsNothing(t *testing.T) {
 	})
 }
 
-// Such a call neither delays the run nor provides its values.
+// A call whose context has ended neither delays the run nor provides its values.
 func TestLastEndedContextIsNotPartOfBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dead, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "dead"))
@@ -434,7 +434,7 @@ func TestLastEndedContextIsNotPartOfBurst(t *testing.T) {
 	})
 }
 
-// The context ends in the instant in which the run begins; either may come first.
+// The context ends at the instant when the run begins; either may come first.
 func TestLastCancelsRunOfCallerLeavingAtStart(t *testing.T) {
 	for range 200 {
 		synctest.Test(t, func(t *testing.T) {
@@ -470,7 +470,7 @@ func TestDebounceArgumentErrorsPanic(t *testing.T) {
 	}
 }
 
-// An effector of a package is used in the bubbles of two tests, which begin at the same instant.
+// A package-level effector is used in the bubbles of two tests, which begin at the same instant.
 func TestFirstBurstContinuesInAnotherBubble(t *testing.T) {
 	runs := 0
 	first := debounce.First(func(context.Context) (int, error) { runs++; return runs, nil }, time.Second, 0)

@@ -37,9 +37,9 @@ type Config struct {
 	// Budget must have a token for every additional start. It is checked last. If it has no token
 	// when a call is slow, that call gets no more starts for slowness. Default 5% of calls:
 	// budget.New(budget.Config{Ratio: 0.05, TTL: 5 * time.Minute}), with which the first nineteen
-	// calls can't be hedged. A budget shared with retries gets one deposit per call. A call all of
-	// whose starts end by the caller's fault deposits nothing, unless it was hedged while it was
-	// slow and the budget had no token without its deposit.
+	// calls can't be hedged. A budget shared with retries gets one deposit per call. If all starts
+	// of a call end with a CallerFault, the call deposits nothing, unless it was hedged while it
+	// was slow and the budget had no token without its deposit.
 	Budget *budget.Budget
 
 	// HedgeIf, if set, reports whether a failure starts the next start immediately, where it

@@ -107,13 +107,13 @@ func (h *Hedge) Name() string { return h.settings.Load().config.Name }
 // set are nil.
 func (h *Hedge) Config() Config { return h.settings.Load().config }
 
-// SetConfig replaces the Config for calls that begin afterwards. A call in progress finishes with
-// the Config that it began with. If the config is invalid, SetConfig changes nothing and returns
-// the error of [Config.Validate]. It is safe for concurrent use.
+// SetConfig replaces the Config for calls that begin after it. A call in progress finishes with the
+// Config that it began with. If the config is invalid, SetConfig changes nothing and returns the
+// error of [Config.Validate]. It is safe for concurrent use.
 //
-// The recent times remain, also for another Quantile. While Quantile is 0, none are recorded; once
-// it is set again, those that are still recent count. The default budget remains too, with its
-// tokens, also while another Budget is in use.
+// The recent times remain, even with another Quantile. While Quantile is 0, none are recorded; once
+// it is set again, those that are still recent count. The default budget keeps its tokens too, even
+// while another Budget is in use.
 func (h *Hedge) SetConfig(config Config) error {
 	if err := config.Validate(); err != nil {
 		return err
@@ -138,7 +138,8 @@ func (h *Hedge) SetConfig(config Config) error {
 }
 
 // Do calls fn, and calls it again while it is slow. It returns the value of the first success; if
-// all starts fail, the last value with the error that [Hedge] describes.
+// all starts fail, the last value with the error that [Hedge] describes, without
+// [resilience.NotMade] marks.
 //
 // Each call of fn runs on its own goroutine; several run concurrently. If ctx is already done, Do
 // makes no call and returns [resilience.ContextErr]. The values of losers are lost: if they hold

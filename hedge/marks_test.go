@@ -310,3 +310,22 @@ func TestHedgeCallsOnHedgeWithContextOfPolicy(t *testing.T) {
 		}
 	})
 }
+
+// TestHedgeDoRemovesNotMade: it may have started the call more than once, so an outer pipeline under
+// AtMostOnce must not repeat it.
+func TestHedgeDoRemovesNotMade(t *testing.T) {
+	h := hedge.New(hedge.Config{Delay: time.Hour})
+	outer := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		if next.Repeatable() {
+			t.Error("an outer policy may repeat the call")
+		}
+		return err
+	})
+	_, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.AtMostOnce, outer}, func(ctx context.Context) (int, error) {
+		return hedge.Do(ctx, h, func(context.Context) (int, error) { return 0, resilience.NotMade(errDown) })
+	})
+	if err != errDown {
+		t.Errorf("got %v, want the error without its mark", err)
+	}
+}

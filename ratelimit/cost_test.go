@@ -42,7 +42,7 @@ func TestCostTakesThatManyTokens(t *testing.T) {
 		if err := l.Wait(costing(t.Context(), 25)); !errors.Is(err, ratelimit.ErrLimited) {
 			t.Errorf("a nanosecond early: got %v, want ErrLimited", err)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if err := l.Wait(costing(t.Context(), 25)); err != nil || l.Snapshot().Available != 0 {
 			t.Errorf("got %v with %+v, want no error and 0 tokens", err, l.Snapshot())
 		}
@@ -151,7 +151,7 @@ func TestLimiterAllowN(t *testing.T) {
 		if l.AllowN(5) {
 			t.Error("five tokens came a nanosecond early")
 		}
-		if time.Sleep(1); !l.AllowN(5) {
+		if time.Sleep(time.Nanosecond); !l.AllowN(5) {
 			t.Error("five tokens haven't come in 2.5s")
 		}
 	})

@@ -23,7 +23,7 @@ import (
 // among them.
 //
 // A decision costs about four times as much as that of a [Limiter]: it looks up the key under a
-// lock that all keys share, and reads the clock once more (BenchmarkKeyed). A key takes about 330
+// lock that all keys share, and reads the clock once more (BenchmarkKeyed). A key takes about 240
 // bytes.
 type Keyed[K comparable] struct {
 	config   Config // for keys without their own
@@ -39,9 +39,9 @@ type KeyedConfig[K comparable] struct {
 
 	// For, if set, returns the configuration of a key, such as a customer's plan. If its Rate is 0,
 	// the key gets Config. If its Name is empty, the errors of the key have Config's. For is called
-	// when a key is used that isn't remembered, so a key whose bucket has been full is asked for
-	// again. It may be called concurrently, also for the same key. An invalid configuration panics
-	// in the call that uses the key.
+	// when a key that isn't remembered is used, so it is called again for a key that was forgotten.
+	// It may be called concurrently, even for the same key. An invalid configuration panics in the
+	// call that uses the key.
 	For func(key K) Config
 
 	// MaxKeys is how many keys may be remembered before keys with a full bucket are forgotten

@@ -30,15 +30,15 @@ import (
 
 // A Limiter is a token bucket that holds Burst tokens, is full at first, and gains Rate tokens per
 // second. Each call takes one token, or as many as Config.Cost says. In any interval t, at most
-// Rate × t + Burst calls are due. A call is due when it comes, or, if it waits, when its tokens are
-// there; it starts then, or as soon as its timer fires and its goroutine runs. It takes its tokens
-// as of the time when it was due, so that late timers lose none of the rate.
+// Rate × t + Burst calls are due. A call is due when it arrives, or, if it waits, when its tokens
+// are available; it starts then, or as soon as its timer fires and its goroutine runs. It takes its
+// tokens as of the time when it was due, so that late timers don't lower the rate.
 //
 // A Limiter is a [resilience.Policy]; create it with [New]. It is safe for concurrent use. It holds
 // no goroutine, and a timer only while a call waits. Most callers want [Do] or a pipeline.
 // [Limiter.Wait] and [Limiter.Allow] are for work that isn't a function call.
 //
-// Waiting calls are served first come, first served. Newcomers don't overtake them, also if they
+// Waiting calls are served first come, first served. New calls don't overtake them, even if they
 // cost less.
 type Limiter struct {
 	// bucket holds the tokens and the Config. It is replaced only by SetConfig and SetRate, which
@@ -140,7 +140,7 @@ func (l *Limiter) Name() string { return l.bucket.Load().config.Name }
 // [Limiter.SetRate]. Cost is nil if it wasn't set.
 func (l *Limiter) Config() Config { return l.bucket.Load().config }
 
-// SetConfig replaces the Config while calls come and wait. Used tokens stay used: if the bucket
+// SetConfig replaces the Config while calls arrive and wait. Used tokens stay used: if the bucket
 // lacked three tokens of the old Burst, it lacks three of the new one, or all of them if the new
 // Burst is smaller than that.
 //

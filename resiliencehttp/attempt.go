@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -44,16 +45,14 @@ func (x *exchange) attempt(ctx context.Context) (*answer, error) {
 			err = resilience.ContextErr(ctx) // it ended as the headers arrived
 		} else if x.transport.config.Failed(response) {
 			x.fail(a)
-			err = a.failure
+			err = x.blameStatus(a)
 		}
 	case response != nil && response.Body != nil:
 		response.Body.Close()
 	}
 	if a.failure == nil && err != nil {
 		a.giveUp()
-		if a.conn.neverConnected() {
-			err = x.notMade(err)
-		}
+		err = x.blame(a, err)
 		a = nil
 	}
 	returned = true
@@ -113,34 +112,76 @@ func (x *exchange) take() (number int, body io.ReadCloser, err error) {
 	x.mu.Lock()
 	x.starts++
 	number = x.starts
+	body, x.nextBody = x.nextBody, nil
+	err, last := x.getBodyErr, x.lastErr
 	x.mu.Unlock()
-	body = x.request.Body
-	if number == 1 || body == nil || body == http.NoBody {
+	switch own := x.request.Body; {
+	case body != nil:
 		return number, body, nil
+	case number == 1 || own == nil || own == http.NoBody:
+		return number, own, nil
+	case x.request.GetBody == nil:
+		err = errors.New("resiliencehttp: a policy repeated a request whose body cannot be replayed: it has no GetBody")
+		return 0, nil, x.mark(resilience.CallerFault(err), err)
 	}
-	if x.request.GetBody == nil {
-		return 0, nil, errors.New("resiliencehttp: a policy repeated a request whose body cannot be replayed: it has no GetBody")
+	if err == nil {
+		body, err = x.request.GetBody()
 	}
-	if body, err = x.request.GetBody(); err != nil {
-		return 0, nil, fmt.Errorf("resiliencehttp: GetBody for attempt %d: %w", number, err)
+	if err != nil {
+		x.mu.Lock()
+		x.getBodyErr = err
+		x.mu.Unlock()
+		err = &getBodyError{number, err, last}
+		return 0, nil, x.mark(resilience.CallerFault(err), err)
 	}
 	return number, body, nil
 }
 
+// needsBody reports whether another attempt may follow a failed response, and needs a body.
+func (x *exchange) needsBody(notServed bool) bool {
+	body := x.request.Body
+	return body != nil && body != http.NoBody && x.request.GetBody != nil && !x.noPolicies && (notServed || !x.atMostOnce)
+}
+
+// fetchBody gets the body for the next attempt, unless there is one already. It reports whether
+// GetBody has failed. It is called while the failed response is still open: if no attempt can follow,
+// the caller receives that response.
+func (x *exchange) fetchBody() bool {
+	x.mu.Lock()
+	have, failed := x.nextBody != nil || x.ended, x.getBodyErr != nil
+	x.mu.Unlock()
+	if have || failed {
+		return !failed
+	}
+	body, err := x.request.GetBody()
+	x.mu.Lock()
+	unneeded := body
+	if err != nil {
+		x.getBodyErr, unneeded = err, nil
+	} else if x.nextBody == nil && !x.ended {
+		x.nextBody, unneeded = body, nil
+	}
+	x.mu.Unlock()
+	if unneeded != nil {
+		unneeded.Close()
+	}
+	return err == nil
+}
+
 // copyFor returns the copy of the request that is passed to Base.
 func (x *exchange) copyFor(ctx, sent context.Context, a *answer, body io.ReadCloser) *http.Request {
-	if x.atMostOnce && x.replayable() && !x.noPolicies { // otherwise no policy uses the mark
+	if x.marksNotMade() {
 		sent = a.conn.attach(sent)
 	}
 	req := x.request.WithContext(sent)
-	req.Body = body
+	req.Header = req.Header.Clone() // Bases and their hooks add headers, though they must not
+	req.Body = a.watchBody(body)
+	if body != nil && req.GetBody != nil {
+		req.GetBody = a.watchGetBody(req.GetBody)
+	}
 	name := x.transport.config.DeadlineHeader
 	deadline, limited := ctx.Deadline()
-	sendDeadline := name != "" && limited
-	if sendDeadline || a.number > 1 {
-		req.Header = req.Header.Clone()
-	}
-	if sendDeadline {
+	if name != "" && limited {
 		if req.Header == nil {
 			req.Header = make(http.Header)
 		}
@@ -148,6 +189,10 @@ func (x *exchange) copyFor(ctx, sent context.Context, a *answer, body io.ReadClo
 	}
 	return req
 }
+
+// marksNotMade reports whether errors are marked as NotMade. It is only necessary under AtMostOnce,
+// and wrong if the body cannot be replayed, because Base has closed it.
+func (x *exchange) marksNotMade() bool { return x.atMostOnce && x.replayable() && !x.noPolicies }
 
 // connTrace records whether a connection was requested and obtained for an attempt.
 type connTrace struct{ asked, got atomic.Bool }
@@ -162,14 +207,6 @@ func (t *connTrace) attach(ctx context.Context) context.Context {
 // neverConnected reports whether a connection was requested and none was obtained: then the request
 // was not sent. A Base that doesn't call the hooks proves nothing.
 func (t *connTrace) neverConnected() bool { return t.asked.Load() && !t.got.Load() }
-
-// notMade marks the error of an attempt whose request was never sent.
-func (x *exchange) notMade(err error) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.marked, x.unmarked = resilience.NotMade(err), err // forCaller removes the mark
-	return x.marked
-}
 
 // fail records that a's response is a failure.
 func (x *exchange) fail(a *answer) {
@@ -201,6 +238,11 @@ type answer struct {
 	exchange *exchange
 	number   int // the attempt's
 	conn     connTrace
+
+	// The exchange's mu guards these: Base may get another body from GetBody.
+	sent       []*sentBody
+	file       *os.File // the body, if it isn't watched
+	getBodyErr error
 
 	// All three are nil if only the request's own context ends Base's context.
 	cancel context.CancelCauseFunc

@@ -27,18 +27,37 @@ type Config struct {
 	// in lowercase and the scheme's port filled in.
 	Key func(*http.Request) string
 
-	// MaxKeys is the maximum number of keys. Beyond it, the key that was idle longest is evicted,
-	// with its breaker's state. A key that is in use is never evicted, so keys in flight may exceed
-	// the maximum. The default is 10,000.
+	// MaxKeys is the maximum number of keys. Beyond it, the healthy key that was idle longest is
+	// evicted, with its policy. A key is healthy if all breakers of its policy are closed. If more
+	// than MaxKeys keys aren't healthy, the one of them that was idle longest is evicted. A key
+	// that is in use is never evicted, so keys in flight may exceed the maximum. The default is
+	// 10,000.
+	//
+	// Breakers are found in a [resilience.Pipeline], at any depth. They are policies with a method
+	// State() breaker.State. A policy of your own that contains a breaker should have this method, for
+	// example by embedding. The breaker of a [resilience.PolicyFunc] isn't found.
 	MaxKeys int
 
-	// IdleAfter is how long a key may be idle before it is evicted, with its breaker's state. It is
-	// checked when a key is looked up. The default is 15 minutes.
+	// IdleAfter is how long a key may be idle before it is evicted, with its policy. It is checked
+	// when a key is looked up. The default is 15 minutes.
+	//
+	// While a breaker of the key is open, half-open, or was set manually, the key isn't evicted; from
+	// then on, IdleAfter counts again.
 	IdleAfter time.Duration
+
+	// OnEvict, if set, is called after a key was evicted, for example to remove its metrics. It is
+	// called by a request, by [Transport.Policy], or by [Transport.All], so it should return quickly.
+	// It may use the Transport.
+	OnEvict func(key string, p resilience.Policy)
 
 	// Failed reports whether a response is a failure. It must not touch the body. The default is
 	// [DefaultFailed].
 	Failed func(*http.Response) bool
+
+	// NotServed reports whether a failed response states that the server did not process the request.
+	// The failure is then marked with [resilience.NotMade], so that even a request that isn't
+	// repeatable is sent again. It must not touch the body. The default is status 429.
+	NotServed func(*http.Response) bool
 
 	// Repeatable reports whether a request may be sent again even though it may already have had an
 	// effect. It is not called if [AllowRepeat] decides, or if the body cannot be replayed. The
@@ -98,6 +117,9 @@ func (c Config) withDefaults() Config {
 	if c.Failed == nil {
 		c.Failed = DefaultFailed
 	}
+	if c.NotServed == nil {
+		c.NotServed = defaultNotServed
+	}
 	if c.Repeatable == nil {
 		c.Repeatable = DefaultRepeatable
 	}
@@ -120,6 +142,11 @@ func headerName(name string) bool {
 func DefaultFailed(response *http.Response) bool {
 	code := response.StatusCode
 	return code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || serverFailed(code)
+}
+
+// defaultNotServed is the default of Config.NotServed.
+func defaultNotServed(response *http.Response) bool {
+	return response.StatusCode == http.StatusTooManyRequests
 }
 
 // serverFailed is the default of ServerConfig.Failed.

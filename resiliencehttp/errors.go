@@ -53,15 +53,10 @@ func (e *StatusError) Error() string {
 }
 
 // RetryAfter returns how long the server asked the client to wait: the Retry-After header (RFC
-// 9110, section 10.2.3) of a 408, 413, 429, or 503. The header holds seconds or a date. A date is
-// compared with the response's Date header if it has one, otherwise with the local clock.
-// RetryAfter returns 0 for other statuses and for a missing or invalid header.
+// 9110, section 10.2.3), whatever the status. The header holds seconds or a date. A date is compared
+// with the response's Date header if it has one, otherwise with the local clock. RetryAfter returns 0
+// for a missing or invalid header.
 func (e *StatusError) RetryAfter() time.Duration {
-	switch e.StatusCode {
-	case http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusServiceUnavailable:
-	default:
-		return 0
-	}
 	text := strings.Trim(e.Header.Get("Retry-After"), " \t")
 	if digits(text) {
 		seconds, err := strconv.ParseInt(text, 10, 64)
@@ -89,14 +84,33 @@ func digits(text string) bool {
 	return text != "" && strings.Trim(text, "0123456789") == ""
 }
 
-// forCaller returns err as RoundTrip must return it. net/http examines the outermost error by type
-// assertion, so the error returned reports a timeout, or a scheme mismatch, that err's tree holds.
-func (x *exchange) forCaller(err error) error {
-	x.mu.Lock()
-	if err == x.marked { // the mark is for this exchange's policies only
-		err = x.unmarked
+// A getBodyError means that an attempt had no body to send.
+type getBodyError struct {
+	number int
+	err    error // of GetBody
+	last   error // of the attempt before it; may be nil
+}
+
+func (e *getBodyError) Error() string {
+	text := fmt.Sprintf("resiliencehttp: GetBody for attempt %d: %v", e.number, e.err)
+	if e.last != nil {
+		text += fmt.Sprintf("; the attempt before it: %v", e.last)
 	}
-	x.mu.Unlock()
+	return text
+}
+
+func (e *getBodyError) Unwrap() []error {
+	if e.last == nil {
+		return []error{e.err}
+	}
+	return []error{e.err, e.last}
+}
+
+// forCaller returns err as RoundTrip must return it, without the marks of this exchange. net/http
+// examines the outermost error by type assertion, so the error returned reports a timeout, or a scheme
+// mismatch, that err's tree holds.
+func (x *exchange) forCaller(err error) error {
+	err = x.unmark(err)
 	if _, ok := err.(tls.RecordHeaderError); ok {
 		return err
 	}
@@ -105,7 +119,7 @@ func (x *exchange) forCaller(err error) error {
 		if t, ok := err.(interface{ Timeout() bool }); ok && t.Timeout() {
 			converted.timeout = true
 		}
-		if t, ok := err.(tls.RecordHeaderError); ok && string(t.RecordHeader[:]) == "HTTP/" {
+		if schemeMismatch(err) {
 			converted.mismatch = true
 		}
 		return false

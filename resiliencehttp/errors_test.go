@@ -22,9 +22,10 @@ func TestStatusErrorRetryAfterParsesHeader(t *testing.T) {
 			{408, "7", "", 7 * time.Second},
 			{413, "7", "", 7 * time.Second},
 			{429, "7", "", 7 * time.Second},
-			{500, "7", "", 0},
-			{502, "7", "", 0},
-			{200, "7", "", 0},
+			{500, "7", "", 7 * time.Second}, // whatever the status
+			{502, "7", "", 7 * time.Second},
+			{504, "7", "", 7 * time.Second},
+			{500, "", "", 0},
 			{503, "", "", 0},
 			{503, "0", "", 0},
 			{503, "-7", "", 0},
@@ -99,4 +100,17 @@ resiliencehttp: DeadlineHeader is "a b", must be a header name, or empty for non
 	if err := (resiliencehttp.Config{Policies: func(string) resilience.Policy { return nil }, DeadlineHeader: "X-Time-Left"}).Validate(); err != nil {
 		t.Error(err)
 	}
+}
+
+// FuzzStatusErrorRetryAfter: whatever a server sends, the time isn't negative.
+func FuzzStatusErrorRetryAfter(f *testing.F) {
+	for _, after := range []string{"7", "-7", "9223372037", "Fri, 31 Dec 9999 00:00:00 GMT", "soon"} {
+		f.Add(500, after, "Sat, 01 Jan 2000 00:00:00 GMT")
+	}
+	f.Fuzz(func(t *testing.T, status int, after, date string) {
+		err := &resiliencehttp.StatusError{StatusCode: status, Header: http.Header{"Retry-After": {after}, "Date": {date}}}
+		if got := err.RetryAfter(); got < 0 {
+			t.Errorf("got %v", got)
+		}
+	})
 }

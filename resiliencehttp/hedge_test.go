@@ -1,6 +1,7 @@
 package resiliencehttp_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -75,5 +76,37 @@ func TestTransportDoesNotHedgePOST(t *testing.T) {
 		}
 		response.Body.Close()
 		synctest.Wait()
+	})
+}
+
+// TestTransportHedgedAttemptsHaveSeparateHeaders: a Base that sets headers doesn't race. It relies on the
+// race detector.
+func TestTransportHedgedAttemptsHaveSeparateHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var started atomic.Int32
+		both := make(chan struct{})
+		base := roundTripper(func(req *http.Request) (*http.Response, error) {
+			if started.Add(1) == 2 {
+				close(both)
+			}
+			<-both
+			for i := range 100 {
+				req.Header.Set("X-Span", fmt.Sprint(i))
+			}
+			req.Header.Add("X-Own", "2")
+			if got := req.Header["X-Own"]; len(got) != 2 {
+				t.Errorf("got %v", got)
+			}
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		})
+		req := newRequest(t, "GET", "http://example.com/", "")
+		req.Header.Set("X-Own", "1")
+		if _, err := through(base, hedging()).RoundTrip(req); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if started.Load() != 2 || len(req.Header) != 1 || len(req.Header["X-Own"]) != 1 {
+			t.Errorf("the caller's header became %v after %d starts", req.Header, started.Load())
+		}
 	})
 }

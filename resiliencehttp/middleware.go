@@ -30,6 +30,16 @@ type ServerConfig struct {
 	// concurrent use. The default is 5xx except 501 and 505.
 	Failed func(status int) bool
 
+	// Respond, if set, writes the middleware's own responses, for example as JSON. It must send the
+	// status. By then, w has the headers that outer handlers have set, none of the handler's, and
+	// Retry-After if a time is known. The request is the server's; if the handler may still be
+	// running, it is a copy. The error is the policy's. It is nil if the policy returned no error,
+	// although the handler didn't run or wrote nothing.
+	//
+	// The default is the status's text, as with [http.Error], but a Content-Type that outer handlers
+	// have set stays.
+	Respond func(w http.ResponseWriter, r *http.Request, status int, err error)
+
 	// DeadlineHeader is the name of a request header that holds the number of milliseconds that the
 	// client will wait (see [Config].DeadlineHeader). It sets the deadline of the request's
 	// context. A value that isn't a positive number is ignored. The default is no header.
@@ -74,13 +84,14 @@ func (c ServerConfig) Validate() error {
 // If the handler runs, the client receives:
 //
 //   - the handler's response, if the handler returned, however late;
-//   - 503, if the handler wrote nothing before its context ended, and then returned or was
-//     abandoned (informational statuses, 1xx, don't count as written);
+//   - the error's HTTPStatus, or 503, if the handler wrote nothing before its context ended, and then
+//     returned or was abandoned (informational statuses, 1xx, don't count as written);
 //   - an aborted response, as with [http.ErrAbortHandler], if the handler was abandoned after it
 //     had begun to write.
 //
-// The middleware's own responses have none of the handler's headers. They have a Retry-After
-// header, in whole seconds, rounded up, if the error has a [resilience.RetryAfter].
+// The middleware's own responses (see ServerConfig.Respond) have none of the handler's headers. They
+// have a Retry-After header, in whole seconds, rounded up, if the error has a
+// [resilience.RetryAfter].
 //
 // The policy sees a failed status as a [*StatusError]. The following aren't failures: a handler's
 // panic with [http.ErrAbortHandler], and a client that went away or whose deadline passed. Other
@@ -90,7 +101,8 @@ func (c ServerConfig) Validate() error {
 // A handler that timeout's Abandon has abandoned has a writer of its own. Its writes return
 // [http.ErrHandlerTimeout], its reads of the request body fail, and its panic is written to the
 // server's log. The writer implements Flush, the methods that [http.ResponseController] calls,
-// Unwrap, and, if the server's writer does, Hijack.
+// Unwrap, and, if the server's writer does, Hijack and ReadFrom, so files are still sent by the
+// kernel.
 func Middleware(config ServerConfig) func(http.Handler) http.Handler {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -183,6 +195,7 @@ type serving struct {
 	call    resilience.Next // of the outermost policy
 	forked  bool            // the handler runs on a fork of the call, on another goroutine, where a panic would crash the program
 	pattern string          // set by a ServeMux in the handler; final once the writer has ended
+	copied  *http.Request   // for Respond, if forked; the writer's begin sets it under its lock
 }
 
 // Run is the outermost policy of the request's call.
@@ -195,10 +208,16 @@ func (s *serving) Run(ctx context.Context, next resilience.Next) error {
 // handler again. A fork counts as a start of the call that it was forked from, so the numbers of
 // starts differ if next is a fork.
 func (s *serving) admit(ctx context.Context, next resilience.Next) error {
-	if !s.writer.begin() {
+	forked := next.Starts() != s.call.Starts()
+	began := s.writer.begin(func() {
+		if s.forked = forked; forked && s.config.Respond != nil {
+			// An abandoned handler may change the request's maps while Respond reads them.
+			s.copied = s.request.Clone(s.request.Context())
+		}
+	})
+	if !began {
 		return errors.New("resiliencehttp: the handler is never run twice")
 	}
-	s.forked = next.Starts() != s.call.Starts()
 	return next.Run(ctx)
 }
 
@@ -291,7 +310,7 @@ func (s *serving) finish(ctx context.Context, err error) {
 	if s.writer.ended { // the handler no longer changes it
 		s.request.Pattern = s.pattern
 	}
-	status := http.StatusServiceUnavailable
+	status := statusOf(err, http.StatusServiceUnavailable)
 	switch {
 	case panicked != nil:
 		panic(panicked)
@@ -305,8 +324,6 @@ func (s *serving) finish(ctx context.Context, err error) {
 		s.writer.server.Header().Set("Connection", "close")
 	case fate == notRun && !tooLate(ctx, err) && !errors.Is(err, resilience.ErrRefused):
 		status = statusOf(err, http.StatusInternalServerError)
-	case fate == notRun:
-		status = statusOf(err, status)
 	}
 	s.answer(status, err)
 }
@@ -337,5 +354,24 @@ func (s *serving) answer(status int, err error) {
 		}
 		w.Header().Set("Retry-After", strconv.FormatInt(int64(seconds), 10))
 	}
-	http.Error(w, http.StatusText(status), status)
+	switch {
+	case s.config.Respond == nil:
+		respondText(w, status)
+	case s.copied != nil:
+		s.config.Respond(w, s.copied, status, err)
+	default:
+		s.config.Respond(w, s.request, status, err)
+	}
+}
+
+// respondText responds as http.Error does, but keeps the Content-Type.
+func respondText(w http.ResponseWriter, status int) {
+	header := w.Header()
+	header.Del("Content-Length") // of some other content
+	if _, ok := header["Content-Type"]; !ok {
+		header.Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	fmt.Fprintln(w, http.StatusText(status))
 }

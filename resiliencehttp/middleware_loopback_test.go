@@ -761,3 +761,70 @@ func TestMiddlewareHundredClientsOfAbandonedHandlers(t *testing.T) {
 		}
 	})
 }
+
+// sendfileListener's connections record what is passed to their ReadFrom, from which the kernel sends
+// files.
+type sendfileListener struct {
+	net.Listener
+	sources chan string
+}
+
+func (l sendfileListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return sendfileConn{conn.(*net.TCPConn), l.sources}, nil
+}
+
+type sendfileConn struct {
+	*net.TCPConn
+	sources chan string
+}
+
+func (c sendfileConn) ReadFrom(src io.Reader) (int64, error) {
+	if limited, ok := src.(*io.LimitedReader); ok {
+		c.sources <- fmt.Sprintf("%T", limited.R)
+	}
+	return c.TCPConn.ReadFrom(src)
+}
+
+// TestMiddlewareSendsFilesByKernel: a real server's connection receives the file itself, and the client
+// receives its content.
+func TestMiddlewareSendsFilesByKernel(t *testing.T) {
+	file, content := newFile(t, 10<<20)
+	sources := make(chan string, 100)
+	for name, handler := range map[string]http.HandlerFunc{
+		"ServeFile": func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file.Name()) },
+		"Copy": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+			opened, err := os.Open(file.Name())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer opened.Close()
+			io.Copy(w, opened)
+		},
+	} {
+		s := httptest.NewUnstartedServer(guard(resilience.Pipeline{abandoning(time.Minute)}, handler))
+		s.Listener = sendfileListener{s.Listener, sources}
+		s.Start()
+		response, err := s.Client().Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.ContentLength != int64(len(content)) || !strings.HasPrefix(response.Header.Get("Content-Type"), "text/plain") || readAll(t, response) != string(content) {
+			t.Errorf("%s: got %v", name, response.Header)
+		}
+		s.Close()
+		if n := len(sources); n != 3 {
+			t.Errorf("%s: %d chunks were passed to the connection, want 3", name, n)
+		}
+		for len(sources) > 0 {
+			if source := <-sources; !strings.HasPrefix(source, "*os.File") && source != "os.fileWithoutWriteTo" {
+				t.Errorf("%s: the connection received a %s", name, source)
+			}
+		}
+	}
+}

@@ -932,3 +932,131 @@ func TestMiddlewarePanicsOnNilPolicyOrHandler(t *testing.T) {
 		t.Errorf("got panic %v", value)
 	}
 }
+
+// gatewayTimeout is an error of a policy with a status.
+type gatewayTimeout struct{ error }
+
+func (gatewayTimeout) HTTPStatus() int { return http.StatusGatewayTimeout }
+
+// asGateway is a policy that turns each error into a gatewayTimeout.
+var asGateway = resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+	if err := next.Run(ctx); err != nil {
+		return gatewayTimeout{err}
+	}
+	return nil
+})
+
+// TestMiddlewareTimeoutUsesHTTPStatus of the error, whether the handler returned or was abandoned. The
+// Content-Type that an outer handler has set stays.
+func TestMiddlewareTimeoutUsesHTTPStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, row := range []struct {
+			name   string
+			policy resilience.Policy
+			want   int
+		}{
+			{"waiting", resilience.Pipeline{asGateway, timeout.After(time.Second)}, 504},
+			{"abandoning", resilience.Pipeline{asGateway, abandoning(time.Second)}, 504},
+			{"waiting, without a status", timeout.After(time.Second), 503},
+			{"abandoning, without a status", abandoning(time.Second), 503},
+		} {
+			handler := guard(row.policy, func(w http.ResponseWriter, r *http.Request) { time.Sleep(2 * time.Second) })
+			recorder := httptest.NewRecorder()
+			recorder.Header().Set("Content-Type", "application/json")
+			recorder.Header().Set("Content-Length", "1000")
+			handler.ServeHTTP(recorder, get())
+			header := recorder.Result().Header
+			if recorder.Code != row.want || header.Get("Content-Type") != "application/json" || header.Get("Content-Length") != "" {
+				t.Errorf("%s: got %d, %v", row.name, recorder.Code, header)
+			}
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+// TestMiddlewareRespondWritesOwnResponses: refusals, other errors, and limits, with Retry-After set, and
+// without the handler's headers. The handler's own responses are not affected.
+func TestMiddlewareRespondWritesOwnResponses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refusal := resilience.WithRetryAfter(fmt.Errorf("too much: %w", resilience.ErrRefused), 1500*time.Millisecond)
+		for _, row := range []struct {
+			name   string
+			policy resilience.Policy
+			status int
+			after  string
+		}{
+			{"a refusal", returning(refusal), 503, "2"},
+			{"an error", returning(errors.New("broken")), 500, ""},
+			{"no error", returning(nil), 500, ""},
+			{"a limit", timeout.After(time.Second), 503, ""},
+			{"a limit with a status", resilience.Pipeline{asGateway, abandoning(time.Second)}, 504, ""},
+		} {
+			var policyErr error
+			handler := resiliencehttp.Middleware(resiliencehttp.ServerConfig{
+				Policy: resilience.Pipeline{capture(&policyErr), row.policy},
+				Respond: func(w http.ResponseWriter, r *http.Request, status int, err error) {
+					if err != policyErr || r.URL.Path != "/path" {
+						t.Errorf("%s: got %v for %s, want %v", row.name, err, r.URL, policyErr)
+					}
+					w.WriteHeader(status)
+					fmt.Fprintf(w, `{"status":%d}`, status)
+				},
+			})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("X-Handler", "1")
+				time.Sleep(2 * time.Second)
+			}))
+			recorder := httptest.NewRecorder()
+			recorder.Header().Set("Content-Type", "application/json")
+			handler.ServeHTTP(recorder, get())
+			answer := recorder.Result()
+			if answer.StatusCode != row.status || answer.Header.Get("Content-Type") != "application/json" || answer.Header.Get("Retry-After") != row.after ||
+				answer.Header.Get("X-Handler") != "" || readAll(t, answer) != fmt.Sprintf(`{"status":%d}`, row.status) {
+				t.Errorf("%s: got %d, %v", row.name, answer.StatusCode, answer.Header)
+			}
+			time.Sleep(time.Minute)
+		}
+		handler := resiliencehttp.Middleware(resiliencehttp.ServerConfig{
+			Policy: resilience.Pipeline{},
+			Respond: func(http.ResponseWriter, *http.Request, int, error) {
+				t.Error("Respond was called for the handler's response")
+			},
+		})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503) }))
+		if answer := record(handler, get()); answer.StatusCode != 503 {
+			t.Errorf("got %d", answer.StatusCode)
+		}
+	})
+}
+
+// TestMiddlewareRespondRequestIsSeparate from the one of an abandoned handler, which may change its
+// header map at the same time. It relies on the race detector.
+func TestMiddlewareRespondRequestIsSeparate(t *testing.T) {
+	leave, responded, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	handler := resiliencehttp.Middleware(resiliencehttp.ServerConfig{
+		Policy: abandonOn(leave, abandonedErr),
+		Respond: func(w http.ResponseWriter, r *http.Request, status int, err error) {
+			for range 100 {
+				if r.Header.Get("Accept") != "text/css" || r.URL.Path != "/path" {
+					t.Errorf("got %v, %v", r.Header, r.URL)
+				}
+			}
+			w.WriteHeader(status)
+		},
+	})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		leave <- struct{}{}
+		for {
+			select {
+			case <-responded:
+				return
+			default:
+				r.Header.Set("Accept", "text/html")
+				r.URL.Path = "/elsewhere"
+			}
+		}
+	}))
+	request := get()
+	request.Header.Set("Accept", "text/css")
+	record(handler, request)
+	close(responded)
+	<-ended
+}

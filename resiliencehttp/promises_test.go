@@ -546,8 +546,8 @@ func TestTransportMatchesNetHTTP(t *testing.T) {
 	})
 }
 
-// TestTransportReportsSchemeMismatchUnderRetry, where the error that net/http looks for isn't the
-// outermost.
+// TestTransportReportsSchemeMismatchUnderRetry: the caller receives the error that net/http looks for,
+// without marks, and after a policy has wrapped it, an error that matches http.ErrSchemeMismatch.
 func TestTransportReportsSchemeMismatchUnderRetry(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -562,10 +562,13 @@ func TestTransportReportsSchemeMismatchUnderRetry(t *testing.T) {
 	if _, err := (&http.Client{Transport: wrapped(base, empty)}).Get(target); err == nil || err.Error() != bare.Error() {
 		t.Errorf("got %v, bare %v", err, bare)
 	}
-	client := &http.Client{Transport: wrapped(base, designed)}
-	_, err = client.Get(target)
-	var exhausted *retry.ExhaustedError
-	if !errors.Is(err, http.ErrSchemeMismatch) || !errors.As(err, &exhausted) {
+	if _, err := (&http.Client{Transport: wrapped(base, designed)}).Get(target); !errors.Is(err, http.ErrSchemeMismatch) {
+		t.Errorf("got %v", err)
+	}
+	wrapping := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return fmt.Errorf("wrapped: %w", next.Run(ctx))
+	})
+	if _, err := (&http.Client{Transport: through(base, wrapping)}).Get(target); !errors.Is(err, http.ErrSchemeMismatch) || !strings.Contains(err.Error(), "wrapped") {
 		t.Errorf("got %v", err)
 	}
 }

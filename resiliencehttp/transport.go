@@ -20,11 +20,15 @@ package resiliencehttp
 import (
 	"context"
 	"fmt"
+	"io"
+	"iter"
 	"net/http"
 	"strings"
 	"sync"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/internal/clock"
 	"github.com/effector-go/resilience/internal/keyed"
 )
 
@@ -41,9 +45,23 @@ import (
 // that has no attempts left, and a retry that may not wait as long as the server asked. In every
 // other case the caller receives an error, and no response is left open.
 //
+// Base's errors are the host's failures, with these exceptions, so that no client can open the breaker
+// of a healthy host by what it sends:
+//
+//   - a request that can't be sent, and a request body that can't be read or that doesn't have the
+//     declared length, are marked with [resilience.CallerFault];
+//   - a certificate that doesn't verify is a failure that isn't retried;
+//   - an error that Base marked keeps its mark.
+//
+// The caller receives the error without the marks that the Transport added. Every attempt has its own
+// header map.
+//
+// If GetBody fails after a failed response, no attempt follows, and the caller receives that response.
+//
 // A request runs under [resilience.AtMostOnce] if it isn't repeatable (see [Config].Repeatable), or
 // if its body cannot be replayed because it has no GetBody. Without GetBody it is sent only once.
-// Otherwise it is sent again only if no connection was obtained for it.
+// Otherwise it is sent again only if no connection was obtained for it, or if the server states that
+// it didn't process it (see [Config].NotServed).
 type Transport struct {
 	config   Config // with defaults filled in
 	policies *keyed.Store[string, resilience.Policy]
@@ -59,6 +77,10 @@ func NewTransport(config Config) *Transport {
 	}
 	t := &Transport{config: config.withDefaults()}
 	t.policies = keyed.New[string, resilience.Policy](t.config.MaxKeys, t.config.IdleAfter)
+	t.policies.KeepIf(unhealthy)
+	if t.config.OnEvict != nil {
+		t.policies.OnRemove(t.config.OnEvict)
+	}
 	t.discard = resilience.Discard((*answer).drop)
 	t.make = t.newPolicy
 	return t
@@ -104,6 +126,41 @@ func (t *Transport) Policy(key string) (resilience.Policy, bool) {
 	return t.policies.Look(key)
 }
 
+// All returns the keys in use and their policies at the time when the iteration begins, in no
+// particular order. Like [Transport.Policy], it doesn't count as a use. The loop may use the
+// Transport.
+func (t *Transport) All() iter.Seq2[string, resilience.Policy] {
+	return func(yield func(string, resilience.Policy) bool) {
+		for key, policy := range t.policies.All() {
+			if !yield(key, policy) {
+				return
+			}
+		}
+	}
+}
+
+// unhealthy reports whether a breaker in the policy, at any depth, isn't closed, and if all are, since
+// when.
+func unhealthy(policy resilience.Policy) (keep bool, since int64) {
+	if pipeline, ok := policy.(resilience.Pipeline); ok {
+		for _, inner := range pipeline {
+			keep, closed := unhealthy(inner)
+			if keep {
+				return true, 0
+			}
+			since = max(since, closed)
+		}
+		return false, since
+	}
+	if b, ok := policy.(interface{ State() breaker.State }); ok && b.State() != breaker.Closed {
+		return true, 0
+	}
+	if b, ok := policy.(interface{ Snapshot() breaker.Snapshot }); ok {
+		since = clock.Of(b.Snapshot().Since)
+	}
+	return false, since
+}
+
 // defaultKey returns the request's scheme, host, and port.
 func defaultKey(req *http.Request) string {
 	scheme := strings.ToLower(req.URL.Scheme)
@@ -138,11 +195,14 @@ type exchange struct {
 	chosen   *StatusError // the failure whose response is returned instead of an error
 	replaced error        // the error that it replaces
 
-	mu       sync.Mutex // guards the following: attempts may run concurrently
-	starts   int
-	failed   []*answer // those with open bodies
-	marked   error     // the latest error marked as NotMade ...
-	unmarked error     // ... and the same error without the mark
+	mu         sync.Mutex // guards the following: attempts may run concurrently
+	starts     int
+	ended      bool          // the call has returned
+	failed     []*answer     // those with open bodies
+	marks      []markedError // in the order in which they were added
+	lastErr    error         // of the latest attempt that failed, without marks
+	nextBody   io.ReadCloser // for the next attempt, nil if GetBody has not been called
+	getBodyErr error         // GetBody failed, so no attempt can follow
 }
 
 func (x *exchange) run(policy resilience.Policy) (*http.Response, error) {
@@ -201,14 +261,18 @@ func (x *exchange) replayable() bool {
 	return body == nil || body == http.NoBody || x.request.GetBody != nil
 }
 
-// closeUnsent closes the request's body if no attempt took it. Base closes the bodies it receives.
+// closeUnsent closes the bodies that no attempt took. Base closes the bodies it receives.
 func (x *exchange) closeUnsent() {
 	x.mu.Lock()
-	unsent := x.starts == 0
+	unsent := x.nextBody
+	if x.starts == 0 {
+		unsent = x.request.Body
+	}
 	x.starts++ // a later start, by a policy that has abandoned a fork, gets its body from GetBody
+	x.ended, x.nextBody = true, nil
 	x.mu.Unlock()
-	if unsent && x.request.Body != nil {
-		x.request.Body.Close()
+	if unsent != nil {
+		unsent.Close()
 	}
 }
 

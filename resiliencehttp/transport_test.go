@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -422,17 +423,16 @@ func TestTransportDoesNotModifyRequest(t *testing.T) {
 	}
 }
 
-// TestTransportRetriesHaveSeparateHeaders: a Base that changes a request's header doesn't affect
-// other attempts.
-func TestTransportRetriesHaveSeparateHeaders(t *testing.T) {
+// TestTransportAttemptsHaveSeparateHeaders, the first one included: a Base that changes a request's
+// header affects neither other attempts nor the caller.
+func TestTransportAttemptsHaveSeparateHeaders(t *testing.T) {
 	attempts := 0
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
-		if attempts++; attempts > 1 {
-			if req.Header.Get("X-Signature") != "" || req.Header.Get("X-Own") != "1" {
-				t.Errorf("attempt %d has %v", attempts, req.Header)
-			}
-			req.Header.Set("X-Signature", "1")
+		attempts++
+		if req.Header.Get("X-Signature") != "" || req.Header.Get("X-Own") != "1" {
+			t.Errorf("attempt %d has %v", attempts, req.Header)
 		}
+		req.Header.Add("X-Signature", "1")
 		return nil, errors.New("boom")
 	})
 	req := newRequest(t, "GET", "http://example.com/", "")
@@ -497,16 +497,164 @@ func TestTransportClosesRequestBodyOnce(t *testing.T) {
 	})
 }
 
-func TestTransportReturnsGetBodyError(t *testing.T) {
-	boom := errors.New("boom")
-	base := &answers{statuses: []int{500}}
-	req := newRequest(t, "PUT", "http://example.com/", "x")
-	req.GetBody = func() (io.ReadCloser, error) { return nil, boom }
-	response, err := through(base, retries(retry.Config{})).RoundTrip(req)
-	if response != nil || !errors.Is(err, boom) || len(base.requests) != 1 {
-		t.Fatalf("got %v, %v", response, err)
+// bodies is a GetBody that fails after a number of calls, and counts the bodies that are open.
+type bodies struct {
+	good, calls int
+	open        atomic.Int32
+}
+
+var errGone = errors.New("the file is gone")
+
+func (b *bodies) get() (io.ReadCloser, error) {
+	if b.calls++; b.calls > b.good {
+		return nil, errGone
 	}
-	checkClosed(t, base.bodies)
+	b.open.Add(1)
+	return struct {
+		io.Reader
+		io.Closer
+	}{strings.NewReader("x"), closerFunc(func() error { b.open.Add(-1); return nil })}, nil
+}
+
+type closerFunc func() error
+
+func (f closerFunc) Close() error { return f() }
+
+// TestTransportReturnsResponseIfGetBodyFails: no attempt can follow, so the caller receives the response
+// that is still open, unread. The host has failed once.
+func TestTransportReturnsResponseIfGetBodyFails(t *testing.T) {
+	for good := range 2 {
+		base, source := &answers{statuses: []int{503}}, &bodies{good: good}
+		b := breaker.New(breaker.Config{})
+		req := newRequest(t, "PUT", "http://example.com/", "x")
+		req.GetBody = source.get
+		response, err := through(base, resilience.Pipeline{retries(retry.Config{}), b}).RoundTrip(req)
+		if err != nil || response.StatusCode != 503 || readAll(t, response) != fmt.Sprint("answer ", good+1) {
+			t.Fatalf("got %v, %v", response, err)
+		}
+		if n := b.Snapshot().Consecutive; n != good+1 || source.calls != good+1 || len(base.requests) != good+1 || source.open.Load() != 0 {
+			t.Errorf("got %d failures, %d calls of GetBody, %d requests, %d open bodies", n, source.calls, len(base.requests), source.open.Load())
+		}
+		checkClosed(t, base.bodies)
+	}
+}
+
+// TestTransportClosesUnneededBody that GetBody returned for an attempt that didn't follow.
+func TestTransportClosesUnneededBody(t *testing.T) {
+	for name, policy := range map[string]resilience.Policy{
+		"no retry": breaker.New(breaker.Config{}),
+		"retries":  retries(retry.Config{}),
+	} {
+		source := &bodies{good: 100}
+		req := newRequest(t, "PUT", "http://example.com/", "x")
+		req.GetBody = source.get
+		response, err := through(&answers{statuses: []int{503}}, policy).RoundTrip(req)
+		if err != nil || response.StatusCode != 503 || source.open.Load() != 0 {
+			t.Fatalf("%s: got %v, %v, %d of %d bodies open", name, response, err, source.open.Load(), source.calls)
+		}
+		response.Body.Close()
+	}
+}
+
+// TestTransportGetBodyErrorWrapsAttemptError: after an attempt without a response, GetBody's error is the
+// caller's fault, and wraps the attempt's.
+func TestTransportGetBodyErrorWrapsAttemptError(t *testing.T) {
+	boom := errors.New("boom")
+	var judged []blamed
+	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		req.Body.Close()
+		return nil, boom
+	})
+	source, b := &bodies{}, breaker.New(breaker.Config{})
+	req := newRequest(t, "PUT", "http://example.com/", "x")
+	req.GetBody = source.get
+	_, err := through(base, resilience.Pipeline{
+		retries(retry.Config{}), b,
+		resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			j := &judge{}
+			err := j.Run(ctx, next)
+			judged = append(judged, j.blamed)
+			return err
+		}),
+	}).RoundTrip(req)
+	if !errors.Is(err, errGone) || !errors.Is(err, boom) || source.calls != 1 || b.Snapshot().Consecutive != 1 {
+		t.Errorf("got %v, %d calls of GetBody, %d failures, want both errors, 1, 1", err, source.calls, b.Snapshot().Consecutive)
+	}
+	if fmt.Sprint(judged) != fmt.Sprint([]blamed{host, caller}) {
+		t.Errorf("got blamed %v", judged)
+	}
+}
+
+// TestTransportBlamesCallerForGetBodyInBase, which net/http calls to send a request on another connection.
+func TestTransportBlamesCallerForGetBodyInBase(t *testing.T) {
+	base := roundTripper(func(req *http.Request) (*http.Response, error) {
+		req.Body.Close()
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		_, err = io.ReadAll(body)
+		return nil, fmt.Errorf("write: %w", err)
+	})
+	req := newRequest(t, "PUT", "http://example.com/", "x")
+	for name, getBody := range map[string]func() (io.ReadCloser, error){
+		"GetBody fails": (&bodies{}).get,
+		"its body fails": func() (io.ReadCloser, error) {
+			return io.NopCloser(iotest.ErrReader(errGone)), nil
+		},
+	} {
+		req.GetBody = getBody
+		if j := try(t, base, req); j.blamed != caller || !errors.Is(j.err, errGone) {
+			t.Errorf("%s: got blamed %s: %v", name, j.blamed, j.err)
+		}
+	}
+}
+
+// TestTransportRepeatsRequestsThatWereNotServed, even a POST. The caller gets the response if retrying
+// ends.
+func TestTransportRepeatsRequestsThatWereNotServed(t *testing.T) {
+	busy := func(response *http.Response) bool {
+		return response.StatusCode == 503 && response.Header.Get("X-Busy") != ""
+	}
+	for _, c := range []struct {
+		name      string
+		notServed func(*http.Response) bool
+		status    int
+		body      func(*http.Request)
+		want      int
+	}{
+		{name: "429", status: 429, want: 3},
+		{name: "500", status: 500, want: 1},
+		{name: "503", status: 503, want: 1},
+		{name: "NotServed", notServed: busy, status: 503, want: 3},
+		{name: "429 with another NotServed", notServed: busy, status: 429, want: 1},
+		{name: "404, which isn't a failure", notServed: func(*http.Response) bool { return true }, status: 404, want: 1},
+		{name: "AllowRepeat false", status: 429, want: 3, body: func(r *http.Request) { *r = *r.WithContext(resiliencehttp.AllowRepeat(r.Context(), false)) }},
+		{name: "no GetBody", status: 429, want: 1, body: func(r *http.Request) { r.GetBody = nil }},
+		{name: "GetBody fails", status: 429, want: 1, body: func(r *http.Request) { r.GetBody = (&bodies{}).get }},
+		{name: "no body", status: 429, want: 3, body: func(r *http.Request) { r.Body, r.GetBody, r.ContentLength = nil, nil, 0 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			base := &answers{statuses: []int{c.status}, header: http.Header{"X-Busy": {"1"}}}
+			transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+				Base: base, NotServed: c.notServed, Policies: func(string) resilience.Policy { return retries(retry.Config{}) },
+			})
+			req := newRequest(t, "POST", "http://example.com/", "order")
+			if c.body != nil {
+				c.body(req)
+			}
+			response, err := transport.RoundTrip(req)
+			if err != nil || response.StatusCode != c.status || len(base.requests) != c.want || readAll(t, response) != fmt.Sprint("answer ", c.want) {
+				t.Errorf("got %v, %v after %d requests, want %d", response, err, len(base.requests), c.want)
+			}
+			for _, sent := range base.sent {
+				if sent != "order" && c.name != "no body" {
+					t.Errorf("sent %q", base.sent)
+				}
+			}
+			checkClosed(t, base.bodies)
+		})
+	}
 }
 
 // TestTransportBodyOutlivesAttemptTimeout, and still ends with the request's own context.
@@ -857,6 +1005,176 @@ func TestTransportEvictsKeys(t *testing.T) {
 		}
 		close(hold)
 		g.Wait()
+	})
+}
+
+// healthBase fails for hosts that begin with "dead".
+func healthBase(req *http.Request) (*http.Response, error) {
+	if strings.HasPrefix(req.URL.Host, "dead") {
+		return nil, errors.New("down")
+	}
+	return &http.Response{StatusCode: 200, Body: http.NoBody, Request: req}, nil
+}
+
+// newHealth returns a transport whose keys are hosts, each with a breaker, and a function that sends a
+// request to a host. wrap puts the breaker into a policy.
+func newHealth(t *testing.T, config resiliencehttp.Config, wrap func(b *breaker.Breaker) resilience.Policy) (*resiliencehttp.Transport, map[string]*breaker.Breaker, func(host string)) {
+	breakers := map[string]*breaker.Breaker{}
+	config.Base = roundTripper(healthBase)
+	config.Key = func(req *http.Request) string { return req.URL.Host }
+	config.Policies = func(key string) resilience.Policy {
+		breakers[key] = breaker.New(breaker.Config{Name: key, Consecutive: 1, OpenFor: time.Hour, MaxOpenFor: time.Hour})
+		return wrap(breakers[key])
+	}
+	transport := resiliencehttp.NewTransport(config)
+	return transport, breakers, func(host string) {
+		if response, err := transport.RoundTrip(newRequest(t, "GET", "http://"+host, "")); err == nil {
+			response.Body.Close()
+		}
+	}
+}
+
+func has(transport *resiliencehttp.Transport, key string) bool {
+	_, ok := transport.Policy(key)
+	return ok
+}
+
+// embedding is a user's policy around a breaker.
+type embedding struct{ *breaker.Breaker }
+
+// TestTransportKeepsUnhealthyKeys while their breaker is open, half-open, or was set manually. From then
+// on, IdleAfter counts.
+func TestTransportKeepsUnhealthyKeys(t *testing.T) {
+	for name, wrap := range map[string]func(b *breaker.Breaker) resilience.Policy{
+		"alone":    func(b *breaker.Breaker) resilience.Policy { return b },
+		"embedded": func(b *breaker.Breaker) resilience.Policy { return resilience.Pipeline{embedding{b}} },
+		"nested": func(b *breaker.Breaker) resilience.Policy {
+			healthy := breaker.New(breaker.Config{})
+			return resilience.Pipeline{timeout.After(time.Hour), healthy, resilience.Pipeline{resilience.Pipeline{b}}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				transport, breakers, get := newHealth(t, resiliencehttp.Config{IdleAfter: time.Minute}, wrap)
+				hosts := []string{"dead", "forced", "disabled", "half-open", "well"}
+				for _, host := range hosts {
+					get(host)
+				}
+				breakers["forced"].ForceOpen()
+				breakers["disabled"].Disable()
+				breakers["half-open"].HalfOpen()
+				for range 100 { // the open breaker becomes half-open in the meantime
+					time.Sleep(59 * time.Second)
+					for _, host := range hosts[:4] {
+						if !has(transport, host) {
+							t.Fatalf("%s was evicted", host)
+						}
+					}
+				}
+				if has(transport, "well") {
+					t.Error("a healthy key should have been evicted")
+				}
+				for _, host := range hosts[:4] {
+					breakers[host].Reset()
+				}
+				time.Sleep(time.Minute - 1)
+				for _, host := range hosts[:4] {
+					if !has(transport, host) {
+						t.Errorf("%s was evicted before IdleAfter had passed", host)
+					}
+				}
+				time.Sleep(time.Nanosecond)
+				for _, host := range hosts[:4] {
+					if has(transport, host) {
+						t.Errorf("%s should have been evicted", host)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestTransportEvictsHealthyKeysFirst, whichever were idle longest. Keys that aren't healthy are evicted
+// only if there are more than MaxKeys.
+func TestTransportEvictsHealthyKeysFirst(t *testing.T) {
+	transport, breakers, get := newHealth(t, resiliencehttp.Config{MaxKeys: 10}, func(b *breaker.Breaker) resilience.Policy { return b })
+	get("dead")
+	get("forced")
+	breakers["forced"].ForceOpen()
+	for i := range 1000 {
+		get(fmt.Sprint("well", i))
+	}
+	if !has(transport, "dead") || !has(transport, "forced") || !has(transport, "well999") || !has(transport, "well992") || has(transport, "well991") {
+		t.Error("want the unhealthy keys and the last 8 healthy ones")
+	}
+	for i := range 1000 {
+		get(fmt.Sprint("dead", i))
+	}
+	if has(transport, "dead") || has(transport, "well999") || !has(transport, "dead999") || !has(transport, "dead990") || has(transport, "dead989") {
+		t.Error("want the last 10 unhealthy keys")
+	}
+}
+
+// TestTransportKeepsUnhealthyKeyForBusyOnes: keys in flight don't push it out.
+func TestTransportKeepsUnhealthyKeyForBusyOnes(t *testing.T) {
+	transport, _, get := newHealth(t, resiliencehttp.Config{MaxKeys: 1}, func(b *breaker.Breaker) resilience.Policy { return b })
+	get("dead")
+	for range 3 {
+		get("well")
+	}
+	if !has(transport, "dead") || has(transport, "well") {
+		t.Error("want the unhealthy key kept, and the healthy one evicted once it was idle")
+	}
+}
+
+// TestTransportOnEvictReportsDroppedKeys, each once, and may use the transport.
+func TestTransportOnEvictReportsDroppedKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var transport *resiliencehttp.Transport
+		var breakers map[string]*breaker.Breaker
+		var dropped []string
+		var get func(string)
+		transport, breakers, get = newHealth(t, resiliencehttp.Config{MaxKeys: 2, IdleAfter: time.Minute, OnEvict: func(key string, p resilience.Policy) {
+			dropped = append(dropped, key)
+			if p != breakers[key] || has(transport, key) {
+				t.Errorf("%s: got %v", key, p)
+			}
+		}}, func(b *breaker.Breaker) resilience.Policy { return b })
+		for _, host := range []string{"a", "b", "c", "d"} {
+			get(host)
+		}
+		if fmt.Sprint(dropped) != "[a b]" {
+			t.Errorf("got %v, want [a b], for lack of room", dropped)
+		}
+		time.Sleep(time.Minute)
+		if has(transport, "c"); fmt.Sprint(dropped) != "[a b c d]" {
+			t.Errorf("got %v, want [a b c d], the last two as idle", dropped)
+		}
+	})
+}
+
+// TestTransportAllListsPoliciesInUse, without those that were evicted. The loop may use the transport.
+func TestTransportAllListsPoliciesInUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		transport, breakers, get := newHealth(t, resiliencehttp.Config{MaxKeys: 3, IdleAfter: time.Minute}, func(b *breaker.Breaker) resilience.Policy { return b })
+		for _, host := range []string{"a", "b", "c", "d"} {
+			get(host)
+		}
+		got := map[string]resilience.Policy{}
+		for key, policy := range transport.All() {
+			got[key] = policy
+			get("e")
+		}
+		if len(got) != 3 || got["b"] != breakers["b"] || got["c"] != breakers["c"] || got["d"] != breakers["d"] {
+			t.Errorf("got %v", got)
+		}
+		for range transport.All() {
+			break
+		}
+		time.Sleep(time.Minute)
+		for key := range transport.All() {
+			t.Errorf("%s should have been evicted", key)
+		}
 	})
 }
 

@@ -2,12 +2,16 @@ package resiliencehttp
 
 import (
 	"bufio"
+	"io"
+	"io/fs"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -58,10 +62,24 @@ func newWriter(server http.ResponseWriter) *writer {
 	return &writer{server: server, header: header, synced: header.Clone()}
 }
 
-// forHandler returns the writer for the handler, with Hijack if the server's writer has it.
+// forHandler returns the writer for the handler, with Hijack and ReadFrom if the server's writer has
+// them. A writer that the server's writer wraps isn't asked for ReadFrom: the wrapper may change what is
+// written.
 func (w *writer) forHandler() http.ResponseWriter {
-	if has[http.Hijacker](w.server) {
+	_, file := w.server.(io.ReaderFrom)
+	switch hijack := has[http.Hijacker](w.server); {
+	case hijack && file:
+		return struct {
+			hijackWriter
+			fileWriter
+		}{hijackWriter{w}, fileWriter{w}}
+	case hijack:
 		return hijackWriter{w}
+	case file:
+		return struct {
+			*writer
+			fileWriter
+		}{w, fileWriter{w}}
 	}
 	return w
 }
@@ -81,13 +99,14 @@ func has[I any](server http.ResponseWriter) bool {
 }
 
 // begin reports whether the handler may start, and records that it did. It may not start twice, nor
-// once the request is over.
-func (w *writer) begin() bool {
+// once the request is over. If it may, begin first calls prepare, during which the request isn't over.
+func (w *writer) begin(prepare func()) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.started || w.over.Load() {
 		return false
 	}
+	prepare()
 	w.started = true
 	return true
 }
@@ -301,6 +320,83 @@ type closedWriter struct{}
 func (closedWriter) Header() http.Header       { return make(http.Header) }
 func (closedWriter) Write([]byte) (int, error) { return 0, http.ErrHandlerTimeout }
 func (closedWriter) WriteHeader(int)           {}
+
+// A fileWriter adds ReadFrom to a writer.
+type fileWriter struct{ w *writer }
+
+// fileChunk is how many bytes of a file are sent under one lock.
+const fileChunk = 4 << 20
+
+// ReadFrom writes to the client what it reads from src. A regular file is passed to the server's
+// writer, which may have the kernel send it. For other sources, ReadFrom calls Write: a Read that blocks
+// must not hold the lock, because only a blocked write can be ended. Once the request is over, ReadFrom
+// returns [http.ErrHandlerTimeout].
+func (f fileWriter) ReadFrom(src io.Reader) (n int64, err error) {
+	file, limit := regularFile(src)
+	if file == nil {
+		return io.Copy(writerOnly{f.w}, src)
+	}
+	if f.w.status.Load() == 0 {
+		// The first bytes decide whether there is anything to send, and the Content-Type.
+		n, err = io.Copy(writerOnly{f.w}, &io.LimitedReader{R: file, N: min(limit.N, sniffed)})
+		if limit.N -= n; err != nil || n < sniffed {
+			return n, err
+		}
+	}
+	for limit.N > 0 {
+		chunk := min(limit.N, fileChunk)
+		sent, err := f.w.sendFile(&io.LimitedReader{R: file, N: chunk})
+		n += sent
+		if limit.N -= sent; err != nil || sent < chunk {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// sniffed is how many bytes net/http reads to determine the Content-Type.
+const sniffed = 512
+
+// sendFile passes a part of a file to the server's writer.
+func (w *writer) sendFile(part *io.LimitedReader) (int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.over.Load():
+		return 0, http.ErrHandlerTimeout
+	case w.hijacked:
+		return 0, http.ErrHijacked
+	}
+	w.writeDefaultHeader()
+	return w.server.(io.ReaderFrom).ReadFrom(part)
+}
+
+// regularFile returns the regular file that src reads from, and how much of it is to be read: src's own
+// limit if it has one. It returns nil if src isn't a regular file.
+func regularFile(src io.Reader) (file io.Reader, limit *io.LimitedReader) {
+	file = src
+	limit, ok := src.(*io.LimitedReader)
+	if ok {
+		file = limit.R
+	} else {
+		limit = &io.LimitedReader{N: math.MaxInt64}
+	}
+	// Not *os.File, because its method WriteTo passes a wrapper without that method.
+	f, ok := file.(interface {
+		fs.File
+		syscall.Conn
+	})
+	if !ok {
+		return nil, nil
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, nil
+	}
+	return file, limit
+}
+
+// A writerOnly hides ReadFrom.
+type writerOnly struct{ io.Writer }
 
 // A hijackWriter is a writer whose connection the handler can take over.
 type hijackWriter struct{ *writer }

@@ -3,13 +3,18 @@ package resiliencehttp_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -425,3 +430,210 @@ func TestWriterAllowsConcurrentWrites(t *testing.T) {
 		t.Errorf("got a body of %d bytes", len(text))
 	}
 }
+
+// sending is a server's writer that sends files.
+type sending struct {
+	*able
+	sources []string
+}
+
+func (s *sending) ReadFrom(src io.Reader) (int64, error) {
+	if limited, ok := src.(*io.LimitedReader); ok {
+		s.sources = append(s.sources, fmt.Sprintf("%T", limited.R))
+	} else {
+		s.sources = append(s.sources, fmt.Sprintf("%T", src))
+	}
+	return io.Copy(s.bare, src)
+}
+
+// newFile returns a file of a size, and its content.
+func newFile(t *testing.T, size int) (*os.File, []byte) {
+	t.Helper()
+	content := bytes.Repeat([]byte("0123456789abcde\n"), size/16+1)[:size]
+	name := filepath.Join(t.TempDir(), "file.txt")
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file, content
+}
+
+// TestWriterPassesFilesToServerWriter, all of a file or a part, however it is copied, and nothing else.
+func TestWriterPassesFilesToServerWriter(t *testing.T) {
+	file, content := newFile(t, 10<<20)
+	for _, row := range []struct {
+		name  string
+		src   io.Reader
+		want  []byte
+		files int // chunks that reach the server's ReadFrom
+	}{
+		{"a file", file, content, 3},
+		{"a part", io.LimitReader(file, 5<<20), content[:5<<20], 2},
+		{"a part beyond the end", io.LimitReader(file, 20<<20), content, 3},
+		{"a small part", io.LimitReader(file, 100), content[:100], 0},
+		{"an empty part", io.LimitReader(file, 0), nil, 0},
+		{"a part without length", io.LimitReader(file, -1), nil, 0},
+		{"a reader", strings.NewReader("hello"), []byte("hello"), 0},
+		{"a reader of a file", bufio.NewReader(file), content, 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if _, err := file.Seek(0, io.SeekStart); err != nil {
+				t.Fatal(err)
+			}
+			server := &sending{able: &able{bare: newBare()}}
+			guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+				if _, ok := w.(http.Hijacker); !ok {
+					t.Error("the writer isn't a Hijacker")
+				}
+				n, err := w.(io.ReaderFrom).ReadFrom(row.src)
+				if err != nil || n != int64(len(row.want)) {
+					t.Errorf("got %d, %v, want %d", n, err, len(row.want))
+				}
+				if limited, ok := row.src.(*io.LimitedReader); ok && row.name != "a part beyond the end" && limited.N > 0 {
+					t.Errorf("%d bytes of the limit are left", limited.N)
+				}
+			}).ServeHTTP(server, get())
+			if !bytes.Equal(server.body.Bytes(), row.want) || len(server.sources) != row.files {
+				t.Errorf("got %d bytes, %v passed on, want %d, %d", server.body.Len(), server.sources, len(row.want), row.files)
+			}
+			for _, source := range server.sources {
+				if !strings.HasPrefix(source, "*os.File") {
+					t.Errorf("got %v", server.sources)
+				}
+			}
+		})
+	}
+}
+
+// TestWriterHasReadFromOnlyIfServerWriterDoes: what a wrapper hides may have to be changed on its way.
+func TestWriterHasReadFromOnlyIfServerWriterDoes(t *testing.T) {
+	sends := &sending{able: &able{bare: newBare()}}
+	for name, row := range map[string]struct {
+		server http.ResponseWriter
+		want   bool
+	}{
+		"bare": {newBare(), false}, "able": {&able{bare: newBare()}, false}, "sending": {sends, true}, "wrapped": {wrappedWriter{sends}, false},
+		"without Hijack": {struct {
+			http.ResponseWriter
+			io.ReaderFrom
+		}{newBare(), sends}, true},
+	} {
+		guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+			if _, ok := w.(io.ReaderFrom); ok != row.want {
+				t.Errorf("%s: got ReadFrom %t, want %t", name, ok, row.want)
+			}
+			_, hijack := row.server.(http.Hijacker)
+			if _, ok := w.(http.Hijacker); ok != hijack && name != "wrapped" {
+				t.Errorf("%s: got Hijack %t", name, ok)
+			}
+		}).ServeHTTP(row.server, get())
+	}
+}
+
+// TestWriterEmptyFileIsNotResponse: the handler may still send another status.
+func TestWriterEmptyFileIsNotResponse(t *testing.T) {
+	file, _ := newFile(t, 0)
+	server := &sending{able: &able{bare: newBare()}}
+	guard(resilience.Pipeline{}, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, file)
+		w.WriteHeader(404)
+	}).ServeHTTP(server, get())
+	if server.status != 404 || server.sources != nil {
+		t.Errorf("got %d, %v passed on, want 404, none", server.status, server.sources)
+	}
+}
+
+// TestWriterReadFromEndsWithRequest: an abandoned handler's ReadFrom returns http.ErrHandlerTimeout.
+func TestWriterReadFromEndsWithRequest(t *testing.T) {
+	file, _ := newFile(t, 1<<20)
+	for _, begun := range []string{"", "begun"} {
+		synctest.Test(t, func(t *testing.T) {
+			server := &sending{able: &able{bare: newBare()}}
+			handler := guard(abandoning(time.Second), func(w http.ResponseWriter, r *http.Request) {
+				if begun != "" {
+					io.WriteString(w, begun)
+				}
+				time.Sleep(time.Hour)
+				for _, src := range []io.Reader{file, strings.NewReader("x")} {
+					if n, err := w.(io.ReaderFrom).ReadFrom(src); n != 0 || err != http.ErrHandlerTimeout {
+						t.Errorf("got %d, %v, want http.ErrHandlerTimeout", n, err)
+					}
+				}
+			})
+			value := panicOf(func() { handler.ServeHTTP(server, get()) })
+			time.Sleep(2 * time.Hour)
+			if want := cmp.Or(begun, "Service Unavailable\n"); server.sources != nil || server.body.String() != want || (value != nil) != (begun != "") {
+				t.Errorf("got %v, %q, panic %v", server.sources, server.body.String(), value)
+			}
+		})
+	}
+}
+
+// TestWriterReadFromHoldsNoLockWhileReading: a source that blocks delays neither other writes nor the end
+// of the request.
+func TestWriterReadFromHoldsNoLockWhileReading(t *testing.T) {
+	reader, source := io.Pipe()
+	leave, reading := make(chan struct{}), make(chan struct{})
+	server := &sending{able: &able{bare: newBare()}}
+	var g errgroup.Group
+	handler := guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
+		g.Go(func() error {
+			io.WriteString(source, "x")
+			io.WriteString(w, "y") // while ReadFrom waits for more
+			close(reading)
+			return nil
+		})
+		if _, err := w.(io.ReaderFrom).ReadFrom(reader); err != http.ErrHandlerTimeout {
+			t.Errorf("got %v, want http.ErrHandlerTimeout", err)
+		}
+		close(leave)
+	})
+	var value any
+	g.Go(func() error {
+		value = panicOf(func() { handler.ServeHTTP(server, get()) })
+		io.WriteString(source, "z") // only now does the source return
+		return nil
+	})
+	<-reading
+	leave <- struct{}{}
+	g.Wait()
+	<-leave
+	if value != http.ErrAbortHandler || server.body.Len() != 2 {
+		t.Errorf("got panic %v, body %q", value, server.body.String())
+	}
+}
+
+// TestWriterCutsBlockedFile: a file that goes to a slow client is ended by a write deadline.
+func TestWriterCutsBlockedFile(t *testing.T) {
+	file, _ := newFile(t, 1<<20)
+	leave, writing, cut := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	server := &blockingFile{informed{bare: newBare(), deadline: func() { close(cut) }}, func() { close(writing); <-cut }}
+	handler := guard(abandonOn(leave, abandonedErr), func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(w, file); err != io.ErrShortWrite {
+			t.Errorf("got %v from Copy, want io.ErrShortWrite", err)
+		}
+	})
+	var g errgroup.Group
+	var value any
+	g.Go(func() error {
+		value = panicOf(func() { handler.ServeHTTP(server, get()) })
+		return nil
+	})
+	<-writing
+	leave <- struct{}{}
+	g.Wait()
+	if value != http.ErrAbortHandler {
+		t.Errorf("got panic %v, want http.ErrAbortHandler", value)
+	}
+}
+
+type blockingFile struct {
+	informed
+	block func()
+}
+
+func (b *blockingFile) ReadFrom(io.Reader) (int64, error) { b.block(); return 0, io.ErrShortWrite }

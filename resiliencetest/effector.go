@@ -205,7 +205,7 @@ type Step[T any] struct {
 	Times int
 }
 
-// Script returns an effector that takes its steps one after the other, in the order in which calls
+// Script returns an effector that takes its steps one after another, in the order in which calls
 // begin, and repeats the last one. It panics if there is no step, or if a Delay or Times is
 // negative.
 func Script[T any](steps ...Step[T]) *Effector[T] {

@@ -255,7 +255,7 @@ func TestEffectorFailingSetsError(t *testing.T) {
 	})
 }
 
-func TestPanicIsCounted(t *testing.T) {
+func TestPanicCountsCall(t *testing.T) {
 	e := resiliencetest.Panic[int](errOwn)
 	for range 2 {
 		func() {

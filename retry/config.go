@@ -13,7 +13,7 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// Unlimited, set as MaxAttempts, allows any number of attempts.
+// Unlimited as MaxAttempts allows any number of attempts.
 const Unlimited = -1
 
 // Config configures a [Retry]. The zero Config makes up to three attempts.
@@ -37,7 +37,7 @@ type Config struct {
 	// ResetAfter, if set, is for attempts that last, such as the sessions of a stream that is
 	// reconnected: an attempt that fails after running for at least this time is the first failure
 	// of a new series. The schedule, the attempts (also [Attempt]), and MaxElapsed then start over;
-	// Budget continues. The time includes what inner policies wait.
+	// Budget continues. The time includes waits in inner policies.
 	//
 	// Set it longer than any limit of an attempt. Otherwise, a host that hangs is retried forever.
 	// Default never.
@@ -131,7 +131,7 @@ func (c *Config) newSchedule() backoff.BackOff {
 	return schedule
 }
 
-// now returns the time of package clock at which an attempt begins, or 0 if nobody needs it.
+// now returns the time of package clock at which an attempt begins, or 0 if it isn't needed.
 func (c *Config) now() int64 {
 	if c.ResetAfter == 0 {
 		return 0

@@ -92,13 +92,13 @@ func TestRetryResetAfterStartsMaxElapsedOver(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		config := retry.Config{MaxAttempts: retry.Unlimited, MaxElapsed: 3 * time.Second, Backoff: retry.Constant(time.Second)}
 		times := []time.Duration{0, 0, 0, time.Minute, 0, 0, time.Minute, 0, 0, 0, 0}
-		fn, attempts := lasting(times...)
+		fn, _ := lasting(times...)
 		_, err := do(t.Context(), retry.New(config), fn)
 		if e := exhausted(t, err, retry.ReasonElapsed, 4); e.Elapsed != time.Minute+3*time.Second {
 			t.Errorf("without ResetAfter: got Elapsed %v, want 1m3s", e.Elapsed)
 		}
 		config.ResetAfter = time.Minute
-		fn, attempts = lasting(times...)
+		fn, attempts := lasting(times...)
 		_, err = do(t.Context(), retry.New(config), fn)
 		if e := exhausted(t, err, retry.ReasonElapsed, 4); e.Elapsed != 3*time.Second || len(*attempts) != 10 {
 			t.Errorf("got Elapsed %v after %d attempts, want 3s after 10", e.Elapsed, len(*attempts))

@@ -1,5 +1,5 @@
 // Package retry repeats failed calls, after a wait that gives the dependency time to recover and
-// spreads the callers.
+// spreads out the retries of many callers.
 //
 //	retries := retry.New(retry.Config{Name: "payments", MaxAttempts: 4, Budget: extra})
 //
@@ -62,7 +62,7 @@ import (
 // It keeps no state between calls and is safe for concurrent use.
 type Retry struct {
 	// config is valid and has its defaults, except that of Backoff. New and SetConfig write it, and
-	// nobody changes what it points to. Each call loads it once.
+	// what it points to never changes. Each call loads it once.
 	config atomic.Pointer[Config]
 }
 
@@ -82,9 +82,9 @@ func (r *Retry) Name() string { return r.config.Load().Name }
 // set are nil.
 func (r *Retry) Config() Config { return *r.config.Load() }
 
-// SetConfig replaces the Config for calls that begin afterwards. A call in progress finishes with
-// the Config that it began with. If the config is invalid, SetConfig changes nothing and returns
-// the error of [Config.Validate]. It is safe for concurrent use.
+// SetConfig replaces the Config for calls that begin after it. A call in progress finishes with the
+// Config that it began with. If the config is invalid, SetConfig changes nothing and returns the
+// error of [Config.Validate]. It is safe for concurrent use.
 func (r *Retry) SetConfig(config Config) error {
 	if err := config.Validate(); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/debounce"
 	"github.com/effector-go/resilience/share"
 )
 
@@ -157,4 +159,49 @@ func TestGroupRunForgetsWhatItNoLongerWaitsFor(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A goroutine that keeps the context of a run may ask for anything once the run has ended, also in
+// the moment before the runs that waited for it have received its result.
+func TestGroupCallWithContextOfEndedRunIsNoCycle(t *testing.T) {
+	for range 1000 {
+		var g *share.Group[string, string]
+		var once sync.Once
+		after := make(chan error, 1)
+		g = share.NewGroup(share.Config{}, func(ctx context.Context, key string) (string, error) {
+			if key == "b" {
+				return g.Do(ctx, "a")
+			}
+			once.Do(func() {
+				context.AfterFunc(ctx, func() {
+					_, err := g.Do(context.WithoutCancel(ctx), "b")
+					after <- err
+				})
+			})
+			return "a", nil
+		})
+		if _, err := g.Do(t.Context(), "b"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-after; err != nil {
+			t.Fatalf("got %v from a call with the context of a run that had ended, want none", err)
+		}
+	}
+}
+
+func TestErrCycleMatchesThatOfDebounce(t *testing.T) {
+	if !errors.Is(share.ErrCycle, debounce.ErrCycle) || !errors.Is(debounce.ErrCycle, share.ErrCycle) {
+		t.Error("share.ErrCycle and debounce.ErrCycle don't match each other")
+	}
+	if errors.Is(share.ErrCycle, resilience.ErrRefused) || errors.Is(errors.New("share"), share.ErrCycle) {
+		t.Error("ErrCycle matches other errors")
+	}
+	for err, want := range map[error]string{
+		share.ErrCycle:    "share: run would wait for its own result",
+		debounce.ErrCycle: "debounce: run would wait for its own result",
+	} {
+		if err.Error() != want {
+			t.Errorf("got text %q, want %q", err, want)
+		}
+	}
 }

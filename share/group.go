@@ -10,8 +10,8 @@ import (
 	"github.com/effector-go/resilience/internal/keyed"
 )
 
-// Config says how long values are kept, for [NewGroup] and [New]. The zero Config keeps no values:
-// concurrent callers share a run, as with [Calls].
+// Config configures how long values are kept, for [NewGroup] and [New]. The zero Config keeps no
+// values: concurrent callers share a run, as with [Calls].
 //
 // Fresh, Revalidate, and Stale are what RFC 5861 calls max-age, stale-while-revalidate, and
 // stale-if-error. Revalidate and Stale both begin when a value is no longer fresh, and may overlap.
@@ -73,7 +73,7 @@ func (c Config) keep() time.Duration { return c.Fresh + max(c.Revalidate, c.Stal
 
 // A Group shares calls by key: each key has its own run and its own value, as with [New]. Create it
 // with [NewGroup]. It is safe for concurrent use. It holds a goroutine for each run, and no timer:
-// a key that nobody has asked for as long as values are kept is evicted at a later call.
+// a key that hasn't been used for as long as values are kept is evicted by a later call.
 type Group[K comparable, T any] struct {
 	calls *keyed.Store[K, *call[T]]
 	make  func(key K) (*call[T], bool)
@@ -132,6 +132,6 @@ func (g *Group[K, T]) release(e *keyed.Entry[K, *call[T]]) {
 // kept, and neither is the result of a background run. The next caller starts another run.
 func (g *Group[K, T]) Forget(key K) { g.calls.Forget(key) }
 
-// Len returns how many keys are in use or have a kept value. A value is kept until nobody has asked
-// for it for Fresh plus the longer of Revalidate and Stale.
+// Len returns how many keys are in use or have a kept value. A value is kept until its key hasn't
+// been used for Fresh plus the longer of Revalidate and Stale.
 func (g *Group[K, T]) Len() int { return g.calls.Len() }

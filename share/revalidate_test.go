@@ -124,7 +124,7 @@ func TestRevalidateLongerThanStaleKeepsValue(t *testing.T) {
 	})
 }
 
-func TestRevalidateRunHasCallersValuesAndNoDeadline(t *testing.T) {
+func TestRevalidateRunHasCallerValuesAndNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
 		rates := share.New(share.Config{Fresh: time.Minute, Revalidate: time.Hour}, func(ctx context.Context) (string, error) {

@@ -34,10 +34,10 @@ import (
 )
 
 // ErrCycle is the error of a call that would make a run wait for its own result. The call was made
-// with the context of a run, or with one derived from it, and asks for the result of that run, or
-// of a run that waits for it, directly or through others. A run that passes another context isn't
-// recognized, and waits until its callers' contexts end.
-var ErrCycle = shared.ErrCycle
+// with the context of a run, or with one derived from it, while that run lasts. It asks for the
+// result of that run, or of a run that waits for it, directly or through others. A run that passes
+// another context isn't recognized, and waits until its callers' contexts end.
+var ErrCycle error = shared.Cycle("share")
 
 // Calls returns an effector whose concurrent callers share one run of e. A result is never shared
 // with a caller that arrives after the result was available.
@@ -65,7 +65,7 @@ func Calls[T any](e resilience.Effector[T]) resilience.Effector[T] {
 //
 //   - While the value is younger than fresh, it is returned without a run.
 //   - After that, callers share a run of e, as with [Calls]. If the run returns an error, its
-//     callers receive the last good value instead, until the value is older than fresh + stale.
+//     callers receive the last good value instead, while it is younger than fresh + stale.
 //
 // An error is never kept, and neither is the result of a run that every caller has left. To return
 // an old value immediately and refresh it in the background, see [New].
@@ -178,8 +178,8 @@ func (c *call[T]) join(ctx context.Context, waiter *shared.Node) (joined[T], err
 		return joined[T]{kept: kept, refresh: refresh}, nil
 	}
 	if c.running() {
-		if err := waiter.Await(c.node); err != nil {
-			return joined[T]{}, err
+		if !waiter.Await(c.node) {
+			return joined[T]{}, ErrCycle
 		}
 		c.run.Join()
 		return joined[T]{run: c.run, node: c.node}, nil
@@ -195,7 +195,7 @@ func (c *call[T]) running() bool { return c.run != nil && c.run.Running() }
 func (c *call[T]) start(ctx context.Context, waiter *shared.Node, e resilience.Effector[T], settle func(*shared.Run[T])) {
 	ctx, c.node = shared.NewNode(ctx)
 	waiter.Await(c.node) // no cycle: the run hasn't begun
-	c.run = shared.Start(ctx, &c.mu, 1, e, settle)
+	c.run = shared.Start(ctx, c.node, &c.mu, 1, e, settle)
 }
 
 // refresh starts a run that no caller waits for, but which callers may join. If release isn't nil,
@@ -271,7 +271,7 @@ func (c *call[T]) kept(limit time.Duration) *good[T] {
 	if last == nil {
 		return nil
 	}
-	// The age is negative if the clock went back, which happens when an effector of a package is
+	// The age is negative if the clock went back, which happens when a package-level effector is
 	// used in a synctest bubble. The value belongs to another time then.
 	if age := time.Duration(clock.Now() - last.since); age < 0 || age >= limit {
 		return nil

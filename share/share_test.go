@@ -62,7 +62,7 @@ func TestCallsShareNoEarlierResult(t *testing.T) {
 }
 
 // The run ends with the last caller.
-func TestCallsRunHasFirstCallersValuesAndNoDeadline(t *testing.T) {
+func TestCallsRunHasFirstCallerValuesAndNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		calls := share.Calls(func(ctx context.Context) (string, error) {
@@ -205,7 +205,7 @@ func TestStaleKeepsGoodValue(t *testing.T) {
 	})
 }
 
-// Neither is a panic taken for a value.
+// A panic is never replaced by a kept value.
 func TestStaleNeverHidesPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
@@ -252,7 +252,7 @@ func TestStaleSharesRefresh(t *testing.T) {
 	})
 }
 
-// Such a value may come late, and must not replace one that came since.
+// The value of an abandoned run may come late, and must not replace a newer one.
 func TestStaleKeepsNoValueOfAbandonedRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
@@ -316,7 +316,7 @@ func TestCallsReturnCauseToLeavingCaller(t *testing.T) {
 	})
 }
 
-// An effector of a package is used outside a bubble and then inside one, decades earlier.
+// A package-level effector is used outside a bubble and then inside one, decades earlier.
 func TestStaleDropsValueWhenClockGoesBack(t *testing.T) {
 	counted := resiliencetest.FailFirst[int](0)
 	stale := share.Stale(counted.Do, time.Hour, time.Hour)
@@ -375,7 +375,7 @@ func TestGroupKeepsOneValuePerKey(t *testing.T) {
 
 // The waiting callers receive the run's result, which isn't kept, and the next caller starts
 // another run.
-func TestForgetDuringRun(t *testing.T) {
+func TestForgetDuringRunKeepsNoResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var runs atomic.Int32
 		g := share.NewGroup(share.Config{Fresh: time.Hour}, func(context.Context, string) (int32, error) {
@@ -468,7 +468,7 @@ func TestGroupEndedContextEvictsNoKey(t *testing.T) {
 	}
 }
 
-// After that, the key isn't in use any more.
+// After the panic, the key isn't in use anymore.
 func TestGroupPanicReachesEveryCaller(t *testing.T) {
 	g := share.NewGroup(share.Config{Fresh: time.Hour}, func(context.Context, string) (int, error) { panic("boom") })
 	for range 2 {
@@ -557,7 +557,7 @@ func TestCallsEndedContextStartsNothing(t *testing.T) {
 	})
 }
 
-func TestConfigErrorsPanic(t *testing.T) {
+func TestShareArgumentErrorsPanic(t *testing.T) {
 	one := resiliencetest.FailFirst[int](0).Do
 	for want, mistake := range map[string]func(){
 		"share: Calls: e is nil, must be a function":     func() { share.Calls[int](nil) },

@@ -14,7 +14,7 @@
 // inside retry, so that it sees every attempt. Don't use one for rare calls (a few per Window):
 // after a single failure, the next call is refused with a probability of one half. A dependency
 // that is down completely still receives a tenth of the calls (1 − MaxShare); package breaker
-// refuses all of them and admits a probe now and then.
+// refuses all of them and admits an occasional probe.
 //
 // The algorithm is from Site Reliability Engineering (Beyer, Jones, Petoff and Murphy, O'Reilly,
 // 2016), chapter 21, "Handling Overload", section "Client-Side Throttling", which has no MaxShare.

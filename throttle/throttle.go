@@ -18,10 +18,10 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// A Throttle is a bucket of Max tokens, full at first. Every multiple of Every after New, or after a
-// SetConfig that changed Every, adds Refill tokens, up to Max. Each call takes one token; a call that finds none is refused with an
-// [*Error]. A Throttle is a [resilience.Policy]; create it with [New]. It is safe for concurrent
-// use. It holds no goroutine and no timer.
+// A Throttle is a bucket of Max tokens, full at first. Refill tokens are added, up to Max, at every
+// multiple of Every after New, or after a SetConfig that changed Every. Each call takes one token;
+// a call that finds none is refused with an [*Error]. A Throttle is a [resilience.Policy]; create
+// it with [New]. It is safe for concurrent use. It holds no goroutine and no timer.
 type Throttle struct {
 	mu      sync.Mutex // guards the following
 	config  Config
@@ -77,10 +77,10 @@ func (t *Throttle) Config() Config {
 	return t.config
 }
 
-// SetConfig replaces the Config while calls come. Used tokens stay used: if the bucket lacked three
-// tokens of the old Max, it lacks three of the new one, or all of them if the new Max is smaller
-// than that. A new Every counts from now; with the same Every, refills come when they would have
-// come. If config is invalid, SetConfig changes nothing and returns [Config.Validate]'s error.
+// SetConfig replaces the Config while calls arrive. Used tokens stay used: if the bucket lacked
+// three tokens of the old Max, it lacks three of the new one, or all of them if the new Max is
+// smaller than that. A new Every counts from now; with the same Every, refills come when they would
+// have come. If config is invalid, SetConfig changes nothing and returns [Config.Validate]'s error.
 func (t *Throttle) SetConfig(config Config) error {
 	if err := config.Validate(); err != nil {
 		return err

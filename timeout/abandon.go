@@ -8,9 +8,10 @@ import (
 	"github.com/effector-go/resilience/internal/detached"
 )
 
-// leftBehind counts the effectors that run although their callers have left. The caller adds one after
-// it has left, and the effector's goroutine subtracts one when it ends, which may happen first. So the
-// count may be one too low for a moment, but it includes the call from when the call returns.
+// leftBehind counts the effectors that run although their callers have left. The caller adds one
+// after it has left, and the effector's goroutine subtracts one when it ends, which may happen
+// first. So the count may be one too low for a moment, but it includes the call from when the call
+// returns.
 type leftBehind struct{ n atomic.Int64 }
 
 func (l *leftBehind) load() int { return int(max(0, l.n.Load())) }
@@ -24,8 +25,8 @@ type detachedCall struct {
 	timeout *Timeout
 
 	// state decides who owns the result: from running to finished (the goroutine, when the effector
-	// has ended) or to left (the caller, when it returns without the result). Whoever comes second
-	// sees what the first one did.
+	// has ended) or to left (the caller, when it returns without the result). The second one sees
+	// what the first one did.
 	state atomic.Uint32
 	done  chan struct{} // closed after state has become finished and the result is there
 }

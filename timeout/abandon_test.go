@@ -59,7 +59,7 @@ func TestAbandonKeepsResultOfFinishedCall(t *testing.T) {
 	})
 }
 
-func TestAbandonRefusesBeyondItsNumber(t *testing.T) {
+func TestAbandonRefusesCallsBeyondNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := abandoning(2)
 		var group errgroup.Group
@@ -215,7 +215,8 @@ func TestAbandonDiscardsValueOnce(t *testing.T) {
 	})
 }
 
-// TestAbandonDiscardsValueWhenEffectorEnds: not only when the whole call ends, which may be much later.
+// TestAbandonDiscardsValueWhenEffectorEnds: not only when the whole call ends, which may be much
+// later.
 func TestAbandonDiscardsValueWhenEffectorEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped := 0
@@ -248,8 +249,8 @@ func TestAbandonKeepsFinishedValue(t *testing.T) {
 	})
 }
 
-// TestAbandonLosesNothingWhenEndMeetsLimit lets effectors end just when their callers leave: each value
-// is returned or dropped, and the count returns to zero.
+// TestAbandonLosesNothingWhenEndMeetsLimit lets effectors end just when their callers leave: each
+// value is returned or dropped, and the count returns to zero.
 func TestAbandonLosesNothingWhenEndMeetsLimit(t *testing.T) {
 	policy := timeout.New(timeout.Config{Limit: 20 * time.Microsecond, Abandon: 1000})
 	var made, got, dropped atomic.Int64
@@ -288,7 +289,7 @@ func TestAbandonLosesNothingWhenEndMeetsLimit(t *testing.T) {
 func TestAbandonReturnsErrorForFailureAtLimit(t *testing.T) {
 	policy := timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})
 	for name, fn := range map[string]func(context.Context) (string, error){
-		"heeds its ctx": obedient,
+		"respects its context": obedient,
 		"by its own timer": func(ctx context.Context) (string, error) {
 			time.Sleep(time.Second)
 			return "", errDown

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// BenchmarkTimeout compares Do with what a caller would write instead, for effectors that call Done and
-// for those that don't, with and without a parent that can be canceled.
+// BenchmarkTimeout compares Do with what a caller would write instead, for effectors that call Done
+// and for those that don't, with and without a parent that can be canceled.
 func BenchmarkTimeout(b *testing.B) {
 	idle := func(ctx context.Context) (int, error) { return 1, nil }
 	done := func(ctx context.Context) (int, error) {

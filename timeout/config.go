@@ -16,16 +16,16 @@ type Config struct {
 
 	// Abandon, if positive, is for effectors that ignore their context. A call then returns at the
 	// limit, or when the caller's context ends, and leaves its effector running. While this many or
-	// more effectors are left running, additional calls are refused with [*AbandonedError]. Calls that
-	// already run when the number is reached still return at their limit, so the number may be
-	// exceeded by the number of concurrent calls. Default 0: every call waits for its effector. It must
-	// not be negative.
+	// more effectors are left running, additional calls are refused with [*AbandonedError]. Calls
+	// that already run when the number is reached still return at their limit, so the number may be
+	// exceeded by the number of concurrent calls. Default 0: every call waits for its effector. It
+	// must not be negative.
 	Abandon int
 }
 
-// Validate reports all errors of c together, joined by [errors.Join]. Each names the field, its value,
-// and the allowed range. It returns nil if there is none. It is for configuration that comes from
-// outside.
+// Validate reports all errors of c together, joined by [errors.Join]. Each names the field, its
+// value, and the allowed range. It returns nil if there is none. Use it for configuration that
+// comes from outside the program.
 func (c Config) Validate() error {
 	var errs []error
 	if c.Limit <= 0 {

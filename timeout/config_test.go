@@ -88,7 +88,8 @@ func TestTimeoutSetConfigAppliesToLaterCalls(t *testing.T) {
 	}
 }
 
-// TestTimeoutSetConfigKeepsAbandoned: effectors that were left running count against the new number.
+// TestTimeoutSetConfigKeepsAbandoned: effectors that were left running count against the new
+// number.
 func TestTimeoutSetConfigKeepsAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := timeout.Config{Limit: time.Second, Abandon: 5}

@@ -21,11 +21,12 @@ import (
 //
 // Of nested limits, only the earliest can pass while the innermost call runs. So arming a limit
 // doesn't arm the ones around it: its inner context is a child of the nearest armed one, or of root,
-// and the unarmed limits in between list it, to end it if their calls return first (a fork or an
-// abandoned effector may outlive them).
+// and the unarmed limits in between hold it, to end it if their calls return first (a fork or an
+// abandoned effector may outlive them). A limit holds one at most. If another one is armed inside it
+// meanwhile, it is armed too, and lets the standard library keep the children.
 type limitCtx struct {
-	// outer is the parent if the parent is a limitCtx, otherwise root is the parent. In either case,
-	// root is the nearest context around c that isn't a limitCtx.
+	// outer is the parent if the parent is a limitCtx, otherwise root is the parent. In either
+	// case, root is the nearest context around c that isn't a limitCtx.
 	outer *limitCtx
 	root  context.Context
 
@@ -36,11 +37,10 @@ type limitCtx struct {
 	inner  context.Context
 	cancel context.CancelFunc
 
-	// nested lists the limits inside this one that an end of its call must end: those armed while
-	// it wasn't, and those that list such a limit themselves. The list is linked by next, which
-	// belongs to whoever has locked the list of outer (see lock).
+	// nested is the limit inside this one that an end of its call must end, or nil. It is set by join
+	// and cleared by the end of that limit. A goroutine that arms a limit after its end may set it once
+	// more; then an ended limit stays, which costs the next one inside this one a second timer.
 	nested atomic.Pointer[limitCtx]
-	next   *limitCtx
 
 	state atomic.Uint32
 }
@@ -193,21 +193,23 @@ func (c *limitCtx) standard() (context.Context, context.CancelFunc) {
 	return inner, func() {}
 }
 
-// join returns the parent for an inner context of c: the inner one of the nearest limit around c
-// that isn't live, otherwise root. The live limits in between list c from then on, each by the next.
+// join returns the parent for an inner context of c: root, if each limit around c can hold the next
+// inner one, otherwise the nearest limit that can't, armed, or that isn't live.
 //
-// A limit's end changes its state before it looks at its list, and join looks at the state after it
-// has changed the list. So either the end finds the new entry, or join finds the end.
+// A limit's end changes its state before it looks at nested, and join looks at the state after it
+// has set nested. So either the end finds the limit, or join finds the end.
 func (c *limitCtx) join() (parent context.Context) {
 	for inner, outer := c, c.outer; outer != nil; inner, outer = outer, outer.outer {
-		if outer.state.Load() == live {
-			outer.list(inner)
-		}
-		if outer.state.Load() != live {
+		if !outer.hold(inner) || outer.state.Load() != live {
 			return outer.arm()
 		}
 	}
 	return c.root
+}
+
+// hold sets nested to inner and reports whether it could: there may be another one.
+func (c *limitCtx) hold(inner *limitCtx) bool {
+	return c.nested.CompareAndSwap(nil, inner) || c.nested.Load() == inner
 }
 
 // timerTime returns the deadline for a timer. It reads no clock if there is no deadline to compare
@@ -231,71 +233,20 @@ func (c *limitCtx) first() bool {
 
 // end ends the context together with its call, if it hasn't ended, and releases the timer. Without
 // an inner context, that is a cancellation, whether the deadline has passed or not: the clock isn't
-// read, and whoever asks afterwards may have come too late either way. It may be called repeatedly
-// and concurrently: by the call and by the end of a call around it.
+// read, and code that asks after that may have come too late either way. It may be called
+// repeatedly and concurrently: by the call and by the end of a call around it.
 func (c *limitCtx) end() {
-	// Whether an outer call has returned in the meantime doesn't matter: that is a cancellation too.
+	// Whether an outer call has returned in the meantime doesn't matter: that is a cancellation
+	// too.
 	if c.state.Load() != live || c.root.Err() != nil || !c.state.CompareAndSwap(live, returned) {
 		c.makeInner()
 		c.cancel()
 	}
-	if c.nested.Load() != nil {
-		c.endNested()
+	if nested := c.nested.Load(); nested != nil {
+		nested.end()
 	}
-	if c.outer != nil && c.outer.nested.Load() != nil {
-		c.outer.unlist(c)
-	}
-}
-
-// lock returns the head of c's list and keeps others from it until the head is stored again. It is
-// held for a few instructions.
-func (c *limitCtx) lock() (head *limitCtx) {
-	for {
-		head = c.nested.Load()
-		if head != &locked && c.nested.CompareAndSwap(head, &locked) {
-			return head
-		}
-		runtime.Gosched()
-	}
-}
-
-var locked limitCtx // the head of a list that is locked
-
-// list puts inner on c's list, unless it is there.
-func (c *limitCtx) list(inner *limitCtx) {
-	head := c.lock()
-	defer func() { c.nested.Store(head) }()
-	for n := head; n != nil; n = n.next {
-		if n == inner {
-			return
-		}
-	}
-	inner.next, head = head, inner
-}
-
-// unlist takes inner off c's list, if it is there.
-func (c *limitCtx) unlist(inner *limitCtx) {
-	head := c.lock()
-	for link := &head; *link != nil; link = &(*link).next {
-		if *link == inner {
-			*link, inner.next = inner.next, nil
-			break
-		}
-	}
-	c.nested.Store(head)
-}
-
-// endNested ends the limits on c's list.
-func (c *limitCtx) endNested() {
-	for {
-		head := c.lock()
-		if head == nil {
-			c.nested.Store(nil)
-			return
-		}
-		c.nested.Store(head.next)
-		head.next = nil
-		head.end()
+	if c.outer != nil && c.outer.nested.Load() == c {
+		c.outer.nested.CompareAndSwap(c, nil)
 	}
 }
 
@@ -304,15 +255,15 @@ func (c *limitCtx) passed() bool {
 	if c.left(clock.Now()) > 0 {
 		return false
 	}
-	switch c.Err() {
-	case nil:
+	err, parents := c.Err(), c.parent().Err()
+	switch {
+	case parents == context.DeadlineExceeded:
+		// Both deadlines have passed, or the parent of another kind ended early.
+		return (err == nil || err == context.DeadlineExceeded) && c.first()
+	case err == nil:
 		// The inner timer is only late: an effector that keeps the deadline with its own timer, as
 		// a net.Conn does, may return before it.
-		return c.parent().Err() == nil
-	case context.DeadlineExceeded:
-		// Either the inner timer fired, or the inner context ended at the parent's deadline: then the
-		// parent returns the same.
-		return c.parent().Err() != context.DeadlineExceeded || c.first()
+		return parents == nil
 	}
-	return false
+	return err == context.DeadlineExceeded
 }

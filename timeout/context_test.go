@@ -16,9 +16,9 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// limitedBy holds two ways to limit a context to a second, the standard library's and ours, for tests
-// that compare them. cancel ends the context as the end of the call does, and returns when it has
-// ended.
+// limitedBy holds two ways to limit a context to a second, the standard library's and ours, for
+// tests that compare them. cancel ends the context as the end of the call does, and returns when it
+// has ended.
 var limitedBy = []struct {
 	name string
 	make func(parent context.Context) (ctx context.Context, cancel func())
@@ -67,7 +67,8 @@ func lazyState(ctx context.Context) string {
 
 // TestContextKeepsPromisesOfPackageContext runs each row with our context and with the standard
 // library's. Both must report the same, before and after something ends the context, whatever was asked
-// in between. The one exception is TestContextIsCanceledIfLateSuccessWentUnseen.
+// in between. The exceptions are TestContextIsCanceledIfLateSuccessWentUnseen and
+// TestContextPrefersUnseenEndOfParent.
 func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 	ends := map[string]func(ctx context.Context, cancelParent context.CancelCauseFunc, cancel func()){
 		"nothing":   func(context.Context, context.CancelCauseFunc, func()) {},
@@ -88,7 +89,7 @@ func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 			parent(errBoss)
 			synctest.Wait()
 		},
-		"the limit, which somebody sees, then call": func(ctx context.Context, _ context.CancelCauseFunc, cancel func()) {
+		"the limit, which something sees, then the call": func(ctx context.Context, _ context.CancelCauseFunc, cancel func()) {
 			time.Sleep(time.Second + 1)
 			ctx.Err()
 			cancel()
@@ -187,11 +188,11 @@ func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 			a := stopFirst()
 			end()
 			synctest.Wait()
-			told := "did not run"
+			reports := "did not run"
 			if len(runs) > 0 {
-				told = <-runs
+				reports = <-runs
 			}
-			return []any{a, stopped, told, stop(), len(runs)}
+			return []any{a, stopped, reports, stop(), len(runs)}
 		},
 		"AfterFunc after": func(ctx context.Context, end func()) []any {
 			end()
@@ -206,31 +207,31 @@ func TestContextKeepsPromisesOfPackageContext(t *testing.T) {
 			return []any{text(ctx), text(child)}
 		},
 	}
-	for promise, tell := range promises {
+	for promise, report := range promises {
 		for ending, end := range ends {
 			t.Run(promise+"/ended by "+ending, func(t *testing.T) {
-				var told [2][]any
+				var reports [2][]any
 				for i, by := range limitedBy {
 					synctest.Test(t, func(t *testing.T) {
 						parent, cancelParent := context.WithCancelCause(context.WithValue(context.Background(), key{}, "parent's"))
 						defer cancelParent(nil)
 						ctx, cancel := by.make(parent)
 						ended := false
-						told[i] = tell(ctx, func() { end(ctx, cancelParent, func() { cancel(); ended = true }) })
+						reports[i] = report(ctx, func() { end(ctx, cancelParent, func() { cancel(); ended = true }) })
 						if !ended {
 							cancel()
 						}
 					})
 				}
-				if !reflect.DeepEqual(told[0], told[1]) {
-					t.Errorf("%s:\n\t%v\n%s:\n\t%v", limitedBy[0].name, told[0], limitedBy[1].name, told[1])
+				if !reflect.DeepEqual(reports[0], reports[1]) {
+					t.Errorf("%s:\n\t%v\n%s:\n\t%v", limitedBy[0].name, reports[0], limitedBy[1].name, reports[1])
 				}
 			})
 		}
 	}
 }
 
-// TestContextIsCanceledIfLateSuccessWentUnseen shows the one difference to context.WithTimeout: after a
+// TestContextIsCanceledIfLateSuccessWentUnseen shows a difference to context.WithTimeout: after a
 // success, Do doesn't read the clock, so a context that nothing armed or looked at reports the end of
 // its call, even if the limit had passed.
 func TestContextIsCanceledIfLateSuccessWentUnseen(t *testing.T) {
@@ -249,8 +250,8 @@ func TestContextIsCanceledIfLateSuccessWentUnseen(t *testing.T) {
 	}
 }
 
-// TestContextPrefersUnseenEndOfParent: if the parent was canceled after the limit and nothing looked in
-// between, the context reports the parent's end and its cause.
+// TestContextPrefersUnseenEndOfParent: if the parent was canceled after the limit and nothing
+// looked in between, the context reports the parent's end and its cause.
 func TestContextPrefersUnseenEndOfParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancelParent := context.WithCancelCause(context.Background())
@@ -263,6 +264,27 @@ func TestContextPrefersUnseenEndOfParent(t *testing.T) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
+}
+
+// TestTimeoutReturnsErrorIfCancellationHidLimit: the same, seen from the caller. A call that looked at
+// its context after the limit is blamed on the limit.
+func TestTimeoutReturnsErrorIfCancellationHidLimit(t *testing.T) {
+	for _, looks := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			parent, cancelParent := context.WithCancel(context.Background())
+			_, err := timeout.Do(parent, timeout.After(time.Second), func(ctx context.Context) (int, error) {
+				time.Sleep(time.Minute)
+				if looks {
+					ctx.Err()
+				}
+				cancelParent()
+				return 0, errDown
+			})
+			if late := errors.Is(err, timeout.ErrTimeout); late != looks || !errors.Is(err, errDown) {
+				t.Errorf("looks %t: got %v, ErrTimeout %t", looks, err, late)
+			}
+		})
+	}
 }
 
 // TestContextKeepsLimitThatPassedFirst: if both the limit and the parent's later deadline have passed and
@@ -284,9 +306,9 @@ func TestContextKeepsLimitThatPassedFirst(t *testing.T) {
 	})
 }
 
-// TestContextFollowsForeignParent covers a parent that package context doesn't know and that ends without
-// notifying its children. The context reports its end, during the call and afterwards, and doesn't
-// attribute it to the limit, which may pass later.
+// TestContextFollowsForeignParent covers a parent that package context doesn't know and that ends
+// without notifying its children. The context reports its end, during the call and afterwards, and
+// doesn't attribute it to the limit, which may pass later.
 func TestContextFollowsForeignParent(t *testing.T) {
 	for _, parentErr := range []error{context.Canceled, context.DeadlineExceeded} {
 		want := fmt.Sprintf("err %v, cause %[1]v, done true, err %[1]v, cause %[1]v", parentErr)
@@ -328,7 +350,8 @@ type foreign struct {
 
 func (f *foreign) Err() error { return f.err }
 
-// TestContextKeepsCauseOfForeignParent covers a parent that has ended but hasn't notified its children.
+// TestContextKeepsCauseOfForeignParent covers a parent that has ended but hasn't notified its
+// children.
 func TestContextKeepsCauseOfForeignParent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended, cancel := context.WithCancelCause(context.Background())
@@ -360,8 +383,8 @@ func (c *tardy) Err() error {
 	return nil
 }
 
-// TestContextEndsWithOuterCall, although the inner call began on another goroutine and continues after the
-// outer call has returned.
+// TestContextEndsWithOuterCall, although the inner call began on another goroutine and continues
+// after the outer call has returned.
 func TestContextEndsWithOuterCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn, ended := make(chan struct{}), make(chan struct{})
@@ -418,8 +441,8 @@ func TestContextChildStartsNoGoroutine(t *testing.T) {
 	})
 }
 
-// TestContextEndAgreesWithChildren lets calls end while other goroutines make children and look: all of
-// them report the same end.
+// TestContextEndAgreesWithChildren lets calls end while other goroutines make children and look:
+// all of them report the same end.
 func TestContextEndAgreesWithChildren(t *testing.T) {
 	for _, limit := range []time.Duration{time.Hour, 20 * time.Microsecond} {
 		for range 500 {
@@ -448,7 +471,7 @@ func TestContextEndAgreesWithChildren(t *testing.T) {
 						err, cause := inner.Err(), context.Cause(inner)
 						<-inner.Done()
 						if inner.Err() != err || context.Cause(inner) != cause {
-							return fmt.Errorf("told %v, %v, then %v, %v", err, cause, inner.Err(), context.Cause(inner))
+							return fmt.Errorf("reported %v, %v, then %v, %v", err, cause, inner.Err(), context.Cause(inner))
 						}
 						return nil
 					})
@@ -458,7 +481,7 @@ func TestContextEndAgreesWithChildren(t *testing.T) {
 				return 0, nil
 			})
 			if ctx.Err() == nil {
-				t.Error("call ended, its ctx has not")
+				t.Error("the call has ended, its context has not")
 			}
 			if err := group.Wait(); err != nil {
 				t.Error(err)

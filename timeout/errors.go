@@ -10,13 +10,14 @@ import (
 	"github.com/effector-go/resilience/internal/errtext"
 )
 
-// ErrTimeout matches every [*Error] under [errors.Is]: the limit of a timeout passed, not the caller's
-// own deadline.
+// ErrTimeout matches every [*Error] under [errors.Is]: the limit of a timeout passed, not the
+// caller's own deadline.
 var ErrTimeout = errors.New("timeout: limit passed")
 
-// An Error is returned for a call that failed after the limit of its [Timeout] had passed. It matches
-// [ErrTimeout] and [context.DeadlineExceeded] under [errors.Is], and unwraps to the effector's own
-// error. It is not marked, whatever the effector's error is: an exceeded limit is a failure.
+// An Error is returned for a call that failed after the limit of its [Timeout] had passed. It
+// matches [ErrTimeout] and [context.DeadlineExceeded] under [errors.Is], and unwraps to the
+// effector's own error. It is not marked, whatever the effector's error is: an exceeded limit is a
+// failure.
 type Error struct {
 	Name  string        // of the Timeout, "" if it has none
 	Limit time.Duration // of the Timeout
@@ -24,8 +25,8 @@ type Error struct {
 	err error // the effector's, nil if it was left running
 }
 
-// Error returns text such as "timeout payments: limit of 1s passed", followed by the effector's error
-// if that isn't just [context.DeadlineExceeded].
+// Error returns text such as "timeout payments: limit of 1s passed", followed by the effector's
+// error if that isn't just [context.DeadlineExceeded].
 func (e *Error) Error() string {
 	text := fmt.Sprintf("%s: limit of %v passed", title(e.Name), rounded(e.Limit))
 	if e.err != nil && e.err != context.DeadlineExceeded {
@@ -45,8 +46,8 @@ func (e *Error) Timeout() bool { return true }
 // Unwrap returns the effector's own error, or nil if the effector was left running.
 func (e *Error) Unwrap() error { return e.err }
 
-// An AbandonedError is returned for a call that was refused because too many abandoned effectors are
-// still running: see [Config].Abandon. It matches [resilience.ErrRefused] under [errors.Is].
+// An AbandonedError is returned for a call that was refused because too many abandoned effectors
+// are still running: see [Config].Abandon. It matches [resilience.ErrRefused] under [errors.Is].
 type AbandonedError struct {
 	Name      string // of the Timeout, "" if it has none
 	Abandoned int    // how many were running

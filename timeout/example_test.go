@@ -32,8 +32,8 @@ func ExampleAfter() {
 	// Output: hello <nil>
 }
 
-// An effector that ignores its context is left running at the limit. While as many effectors as Abandon
-// allows are still running, additional calls are refused.
+// An effector that ignores its context is left running at the limit. While as many effectors as
+// Abandon allows are still running, additional calls are refused.
 func ExampleConfig_abandon() {
 	legacy := timeout.New(timeout.Config{Name: "legacy", Limit: 10 * time.Millisecond, Abandon: 1})
 	hangs := make(chan struct{})

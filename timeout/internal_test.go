@@ -28,6 +28,21 @@ func TestLimitCtxHasNotPassedIfParentEnded(t *testing.T) {
 	}
 }
 
+// TestLimitCtxHasPassedIfOuterPassedLater: the inner timer is so late that both limits have passed.
+func TestLimitCtxHasPassedIfOuterPassedLater(t *testing.T) {
+	root := context.Background()
+	outer := within(root, time.Hour)
+	outer.deadline = uint64(clock.Now())
+	c := &limitCtx{outer: outer, root: root, deadline: outer.deadline - 1}
+	c.inner, c.cancel = context.WithCancel(root)
+	c.state.Store(armed)
+	if !c.passed() {
+		t.Error("got false, want true: the inner limit passed first")
+	}
+	c.end()
+	outer.end()
+}
+
 // TestLimitCtxSlowerArmLeavesNothing: of two goroutines that arm, the slower one releases its timer and its
 // place among the parent's children.
 func TestLimitCtxSlowerArmLeavesNothing(t *testing.T) {
@@ -60,8 +75,8 @@ func TestLimitCtxEndDuringArmLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestLimitCtxArmsOnceForManyCallers: any number of goroutines arm concurrently and receive the same
-// channel. Run it with the race detector.
+// TestLimitCtxArmsOnceForManyCallers: any number of goroutines arm concurrently and receive the
+// same channel. Run it with the race detector.
 func TestLimitCtxArmsOnceForManyCallers(t *testing.T) {
 	for range 100 {
 		c := within(context.Background(), time.Hour)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,8 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// nested returns limits inside one another, outermost first, the innermost an hour long and each one
-// around it an hour longer.
+// nested returns limits inside one another, outermost first, the innermost an hour long and each
+// one around it an hour longer.
 func nested(root context.Context, depth int) []*limitCtx {
 	limits := make([]*limitCtx, depth)
 	ctx := root
@@ -33,7 +32,7 @@ func isDone(ctx context.Context) bool {
 	}
 }
 
-func TestLimitCtxNestedArmsOnlyTheInnermost(t *testing.T) {
+func TestLimitCtxNestedArmsOnlyInnermost(t *testing.T) {
 	root := &counting{Context: context.Background(), asked: func() {}}
 	limits := nested(root, 3)
 	limits[2].Done()
@@ -140,26 +139,74 @@ func TestLimitCtxNestedEndsAtOwnDeadline(t *testing.T) {
 	})
 }
 
-// TestLimitCtxListsOnlyRunningCalls: a call that retries forever inside a limit doesn't grow.
-func TestLimitCtxListsOnlyRunningCalls(t *testing.T) {
+// TestLimitCtxHoldsOnlyRunningCall: a limit doesn't keep what a call left that has ended, so a call
+// that retries forever inside a limit doesn't grow and doesn't arm it.
+func TestLimitCtxHoldsOnlyRunningCall(t *testing.T) {
 	outer := within(context.Background(), time.Hour)
-	lasting := within(outer, time.Minute)
-	lasting.Done()
 	for range 100 {
 		middle := within(outer, time.Minute)
 		inner := within(middle, time.Second)
 		inner.Done()
+		if outer.nested.Load() != middle || middle.nested.Load() != inner {
+			t.Fatal("the limits around an armed one don't hold it")
+		}
 		inner.end()
 		middle.end()
+		if outer.nested.Load() != nil || middle.nested.Load() != nil {
+			t.Fatal("the limits hold a call that has ended")
+		}
 	}
-	if head := outer.nested.Load(); head != lasting || head.next != nil {
-		t.Errorf("the list holds %p, then %p, want only the running call's limit %p", head, head.next, lasting)
+	if state := outer.state.Load(); state != live {
+		t.Errorf("outer state %d after calls one after the other, want live", state)
 	}
-	lasting.end()
-	if outer.nested.Load() != nil {
-		t.Error("the list isn't empty after all calls")
+}
+
+// TestLimitCtxArmedTwiceInsideArmsOuter: of calls that wait concurrently inside a limit, only the
+// first is held. The others are children of the limit, so their number costs nothing.
+func TestLimitCtxArmedTwiceInsideArmsOuter(t *testing.T) {
+	root := &counting{Context: context.Background(), asked: func() {}}
+	outer := within(root, time.Hour)
+	var calls []*limitCtx
+	for range 10 {
+		c := within(outer, time.Minute)
+		c.Done()
+		calls = append(calls, c)
+	}
+	if outer.nested.Load() != calls[0] || outer.state.Load() != armed || root.made != 2 {
+		t.Errorf("outer state %d, %d children of the root, want armed and 2", outer.state.Load(), root.made)
+	}
+	calls[9].end()
+	for i, c := range calls[:9] {
+		if isDone(c) {
+			t.Errorf("call %d has ended with another one", i)
+		}
 	}
 	outer.end()
+	for i, c := range calls {
+		if !isDone(c) || c.Err() != context.Canceled {
+			t.Errorf("call %d: done %t, error %v after the outer call, want done and Canceled", i, isDone(c), c.Err())
+		}
+	}
+	if root.children != 0 || outer.nested.Load() != nil {
+		t.Errorf("%d children of the root are left", root.children)
+	}
+}
+
+// TestLimitCtxHeldAfterItsEndEndsWithOuter: a goroutine that arms a limit too late may make the outer
+// one hold it after its end. Later calls must end all the same.
+func TestLimitCtxHeldAfterItsEndEndsWithOuter(t *testing.T) {
+	outer := within(context.Background(), time.Hour)
+	stale := within(outer, time.Minute)
+	stale.end()
+	stale.join()
+	next := within(outer, time.Minute)
+	next.Done()
+	if isDone(next) || !isDone(stale) {
+		t.Errorf("done %t, the limit before it %t, want false and true", isDone(next), isDone(stale))
+	}
+	if outer.end(); !isDone(next) || outer.nested.Load() != nil {
+		t.Errorf("done %t after the outer call, want true", isDone(next))
+	}
 }
 
 // TestLimitCtxEndDuringNestedArm has goroutines arm limits while the call around them returns: each
@@ -193,27 +240,26 @@ func TestLimitCtxEndDuringNestedArm(t *testing.T) {
 			t.Fatal(err)
 		}
 		if middle.end(); outer.nested.Load() != nil || middle.nested.Load() != nil {
-			t.Fatal("ended limits are still listed")
+			t.Fatal("limits hold a call that has ended")
 		}
 	}
 }
 
-// TestLimitCtxFindsOuterThatEndedBeforeListing holds an inner limit between its look at the outer
-// one's state and its entry in the list. The outer one ends there: its end finds an empty list.
-func TestLimitCtxFindsOuterThatEndedBeforeListing(t *testing.T) {
-	limits := nested(context.Background(), 2)
-	outer, inner := limits[0], limits[1]
-	head := outer.lock()
-	done := make(chan (<-chan struct{}))
-	go func() { done <- inner.Done() }()
-	for range 100 {
-		runtime.Gosched()
+// TestLimitCtxEndDuringConcurrentArms has goroutines arm the same limit, and one next to it, while the
+// call around them returns. Run it with the race detector.
+func TestLimitCtxEndDuringConcurrentArms(t *testing.T) {
+	for range 1000 {
+		outer := within(context.Background(), time.Hour)
+		same, other := within(outer, time.Minute), within(outer, time.Minute)
+		var group errgroup.Group
+		for range 3 {
+			group.Go(func() error { same.Done(); return nil })
+		}
+		group.Go(func() error { other.Done(); return nil })
+		group.Go(func() error { outer.end(); return nil })
+		group.Wait()
+		if !isDone(same) || !isDone(other) {
+			t.Fatalf("done %t, the other %t after the outer call, want both", isDone(same), isDone(other))
+		}
 	}
-	outer.state.Store(returned)
-	outer.nested.Store(head)
-	<-done
-	if !isDone(inner) || inner.Err() != context.Canceled {
-		t.Errorf("done %t, error %v, want done and Canceled", isDone(inner), inner.Err())
-	}
-	inner.end()
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/effector-go/resilience/internal/clock"
 )
 
-// TestLimitCtxWaitsForPublication: neither Done nor the end of the call uses another inner context than
-// the one that is being written.
+// TestLimitCtxWaitsForPublication: neither Done nor the end of the call uses another inner context
+// than the one that is being written.
 func TestLimitCtxWaitsForPublication(t *testing.T) {
 	for name, meet := range map[string]func(c *limitCtx){
 		"Done": func(c *limitCtx) { c.Done() },

@@ -6,26 +6,30 @@
 //		timeout.After(time.Second), // each attempt
 //	}
 //
-// Use it around every call that leaves the process and respects its context: the effector receives a
-// context with the deadline, and the error states whether this limit passed ([*Error]) or the caller
-// ended the call. A call that succeeds late has succeeded.
+// Use it around every call that leaves the process and respects its context: the effector receives
+// a context with the deadline, and the error states whether this limit passed ([*Error]) or the
+// caller ended the call. A call that succeeds late has succeeded.
 //
-// Nothing in Go can stop an effector that ignores its context. For such an effector,
-// [Config].Abandon returns at the limit, leaves the effector running, and refuses calls while too many
-// are left running; an effector that respects its context is better. Don't use a timeout where the
-// caller's own context.WithTimeout does the same: its deadline is respected as it is.
+// Nothing in Go can stop an effector that ignores its context. For such effectors, set
+// [Config].Abandon: a call then returns at the limit and leaves its effector running, and calls are
+// refused while too many effectors are left running. An effector that respects its context is
+// better. Don't use a timeout where the caller's own context.WithTimeout does the same: its
+// deadline is respected as it is.
 //
 // The context arms its timer only when something waits for it: Done, a child context,
-// context.AfterFunc. A call that never waits costs one allocation and one reading of the clock, about
-// a sixth of what context.WithTimeout costs; a call that waits costs about as much as
-// context.WithTimeout, and nested timeouts of one pipeline share one timer (BenchmarkTimeout). If the
-// caller's deadline is no later than the limit, the call receives the caller's context and costs one
-// reading of the clock. With Abandon, a call also costs a goroutine (BenchmarkAbandon).
+// context.AfterFunc. A call that never waits costs one allocation and one reading of the clock,
+// about a sixth of what context.WithTimeout costs; a call that waits costs about as much as
+// context.WithTimeout, and nested timeouts of one pipeline share one timer (BenchmarkTimeout). If
+// the caller's deadline is no later than the limit, the call receives the caller's context and
+// costs one reading of the clock. With Abandon, a call also costs a goroutine (BenchmarkAbandon).
 //
-// A context that is kept after its call ended reports how the call ended: DeadlineExceeded if the
-// limit had passed and something had noticed (the call failed, or something waited for the context or
-// asked for its error), otherwise Canceled. So after a call that succeeded late without ever looking
-// at its context, the context reports Canceled, where context.WithTimeout reports DeadlineExceeded.
+// The context behaves like that of context.WithTimeout, except if nothing looked at it (waited for it
+// or asked for its error) between the limit and something else that ends it:
+//
+//   - After a call that returned without an error, panicked, or called runtime.Goexit after the limit,
+//     the context reports Canceled instead of DeadlineExceeded.
+//   - If the caller canceled after the limit, while the call ran, the context reports the caller's
+//     cancellation, and the call's error is returned unchanged.
 package timeout
 
 import (
@@ -38,12 +42,13 @@ import (
 
 // A Timeout limits how long a call may take: it passes the effector a context whose deadline is the
 // limit from now. It is a [resilience.Policy], created by [New] or [After], and safe for concurrent
-// use. It has no state except its Config and the count of abandoned calls, so one Timeout may serve any
-// number of effectors.
+// use. It has no state except its Config and the count of abandoned calls, so one Timeout may serve
+// any number of effectors.
 //
 // A call that fails after the limit has passed returns [*Error]. The error of any other call is
 // returned unchanged, including that of a call that failed after the caller's own deadline had passed,
-// or after the caller had canceled, before the limit.
+// or after the caller had canceled, before the limit. If nothing looked at the context between the
+// limit and a later cancellation by the caller, the cancellation counts as the earlier one.
 type Timeout struct {
 	config atomic.Pointer[Config] // written by New and SetConfig, valid; each call loads it once
 	left   leftBehind
@@ -58,8 +63,8 @@ func New(config Config) *Timeout {
 	return t
 }
 
-// After returns New(Config{Limit: limit}): a Timeout without a name that waits for its effectors. It
-// panics unless limit is positive.
+// After returns New(Config{Limit: limit}): a Timeout without a name that waits for its effectors.
+// It panics unless limit is positive.
 func After(limit time.Duration) *Timeout {
 	return New(Config{Limit: limit})
 }
@@ -70,7 +75,7 @@ func (t *Timeout) Name() string { return t.config.Load().Name }
 // Config returns the Config in use.
 func (t *Timeout) Config() Config { return *t.config.Load() }
 
-// SetConfig replaces the Config, for calls that begin afterwards: a call in progress keeps the Config
+// SetConfig replaces the Config for calls that begin after it: a call in progress keeps the Config
 // that it began with. The number of abandoned calls stays. If config is invalid, SetConfig changes
 // nothing and returns [Config.Validate]'s error. It is safe for concurrent use.
 func (t *Timeout) SetConfig(config Config) error {
@@ -81,9 +86,9 @@ func (t *Timeout) SetConfig(config Config) error {
 	return nil
 }
 
-// Run runs the rest of a pipeline with a context whose deadline is the limit from now, or the caller's
-// if that is no later. It returns [*Error] if the call failed after the limit had passed, and
-// [*AbandonedError] if it was refused: see [Config].Abandon. Most callers want [Do] or
+// Run runs the rest of a pipeline with a context whose deadline is the limit from now, or the
+// caller's if that is no later. It returns [*Error] if the call failed after the limit had passed,
+// and [*AbandonedError] if it was refused: see [Config].Abandon. Most callers want [Do] or
 // [resilience.Compose].
 func (t *Timeout) Run(ctx context.Context, next resilience.Next) error {
 	config := t.config.Load()
@@ -102,11 +107,11 @@ func (t *Timeout) Run(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-// Do makes one call of fn with a context whose deadline is the limit from now, or the caller's if that
-// is no later, and returns its value and error. If the call failed after the limit had passed, it
-// returns [*Error] and fn's value. If ctx is already done, it makes no call and returns
-// [resilience.ContextErr]. With [Config].Abandon, it returns as [Timeout.Run] does. Do panics if t or
-// fn is nil.
+// Do makes one call of fn with a context whose deadline is the limit from now, or the caller's if
+// that is no later, and returns its value and error. If the call failed after the limit had passed,
+// it returns [*Error] and fn's value. If ctx is already done, it makes no call and returns
+// [resilience.ContextErr]. With [Config].Abandon, it returns as [Timeout.Run] does. Do panics if t
+// or fn is nil.
 //
 // The context that fn receives ends when Do returns.
 func Do[T any](ctx context.Context, t *Timeout, fn func(context.Context) (T, error)) (T, error) {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/retry"
 	"github.com/effector-go/resilience/timeout"
 )
 
@@ -30,8 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leftBehind returns the stack of a goroutine that a test started, or "" if there is none. A fuzzing
-// worker has others.
+// leftBehind returns the stack of a goroutine that a test started, or "" if there is none. A
+// fuzzing worker has others.
 func leftBehind() string {
 	if runtime.NumGoroutine() == 1 {
 		return ""
@@ -91,7 +93,7 @@ func TestTimeoutReturnsErrorForFailureAfterLimit(t *testing.T) {
 	})
 }
 
-func TestErrorUnwrapsToEffectorsError(t *testing.T) {
+func TestErrorUnwrapsToEffectorError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, err := timeout.Do(t.Context(), timeout.After(1234567*time.Microsecond), sleeps(2*time.Second, errDown))
 		if !errors.Is(err, timeout.ErrTimeout) || !errors.Is(err, errDown) {
@@ -145,8 +147,8 @@ func TestTimeoutKeepsFailureBeforeLimit(t *testing.T) {
 	})
 }
 
-// TestTimeoutReturnsErrorForOtherTimerAtDeadline: a net.Conn keeps the deadline with its own timer, which may
-// fire first.
+// TestTimeoutReturnsErrorForOtherTimerAtDeadline: a net.Conn keeps the deadline with its own timer,
+// which may fire first.
 func TestTimeoutReturnsErrorForOtherTimerAtDeadline(t *testing.T) {
 	for range 100 {
 		synctest.Test(t, func(t *testing.T) {
@@ -164,7 +166,7 @@ func TestTimeoutReturnsErrorForOtherTimerAtDeadline(t *testing.T) {
 	}
 }
 
-func TestTimeoutDoesNotClaimCallersDeadline(t *testing.T) {
+func TestTimeoutDoesNotClaimCallerDeadline(t *testing.T) {
 	for _, limit := range []time.Duration{time.Second, time.Minute} { // as long as the caller's, and longer
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -184,7 +186,7 @@ func TestTimeoutDoesNotClaimCallersDeadline(t *testing.T) {
 	}
 }
 
-func TestTimeoutDoesNotClaimCallersCancellation(t *testing.T) {
+func TestTimeoutDoesNotClaimCallerCancellation(t *testing.T) {
 	for name, fn := range map[string]func(context.Context) (string, error){
 		"unarmed": sleeps(time.Hour, errDown),
 		"armed": func(ctx context.Context) (string, error) {
@@ -206,7 +208,7 @@ func TestTimeoutDoesNotClaimCallersCancellation(t *testing.T) {
 	}
 }
 
-func TestTimeoutClaimsLimitBeforeCallersDeadline(t *testing.T) {
+func TestTimeoutClaimsLimitBeforeCallerDeadline(t *testing.T) {
 	for name, fn := range map[string]func(context.Context) (string, error){
 		"unarmed": sleeps(time.Hour, errDown),
 		"armed": func(ctx context.Context) (string, error) {
@@ -228,8 +230,8 @@ func TestTimeoutClaimsLimitBeforeCallersDeadline(t *testing.T) {
 	}
 }
 
-// TestTimeoutDoesNotClaimEarlierCancellation covers a cancellation before the limit that nothing noticed
-// until a caller's deadline had passed too.
+// TestTimeoutDoesNotClaimEarlierCancellation covers a cancellation before the limit that nothing
+// noticed until a caller's deadline had passed too.
 func TestTimeoutDoesNotClaimEarlierCancellation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -285,7 +287,7 @@ func TestTimeoutSetsDeadline(t *testing.T) {
 	})
 }
 
-func TestTimeoutNestedClaimsItsOwnLimitOnly(t *testing.T) {
+func TestTimeoutNestedClaimsOnlyOwnLimit(t *testing.T) {
 	for _, test := range []struct {
 		name         string
 		outer, inner time.Duration
@@ -311,7 +313,7 @@ func TestTimeoutNestedClaimsItsOwnLimitOnly(t *testing.T) {
 	}
 }
 
-func TestDoDoesNotMakeCallWithEndedContext(t *testing.T) {
+func TestDoMakesNoCallWithEndedContext(t *testing.T) {
 	boss := errors.New("boss said no")
 	for name, policy := range map[string]*timeout.Timeout{
 		"plain":   timeout.After(time.Second),
@@ -434,5 +436,25 @@ func TestTimeoutAllocatesOnlyContext(t *testing.T) {
 	defer cancel()
 	if n := testing.AllocsPerRun(100, func() { timeout.Do(sooner, policy, fn) }); n != 0 {
 		t.Errorf("%v allocations under a nearer deadline, want 0", n)
+	}
+}
+
+// TestTimeoutNestedAllocations: a pipeline with two timeouts allocates one context for each and the
+// call's state, and if the effector waits, one armed context for both.
+func TestTimeoutNestedAllocations(t *testing.T) {
+	root, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for name, test := range map[string]struct {
+		effector resilience.Effector[int]
+		most     float64
+	}{
+		"nobody waits": {func(context.Context) (int, error) { return 1, nil }, 3},
+		"waits":        {func(ctx context.Context) (int, error) { ctx.Done(); return 1, nil }, 8},
+	} {
+		call := resilience.Compose(test.effector,
+			timeout.After(3*time.Second), retry.New(retry.Config{MaxAttempts: 3}), breaker.New(breaker.Config{}), timeout.After(time.Second))
+		if got := testing.AllocsPerRun(1000, func() { _, _ = call(root) }); got > test.most {
+			t.Errorf("%s: got %v allocations, want at most %v", name, got, test.most)
+		}
 	}
 }

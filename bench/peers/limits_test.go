@@ -111,8 +111,8 @@ func queueing(fn effector, limit int) []side {
 	}
 }
 
-// full returns sides that admit one call at a time. Each one has admitted a call that hangs until
-// release is called.
+// full returns sides that admit only one concurrent call. Each one has admitted a call that hangs
+// until release is called.
 func full(sides func(effector) []side, fn effector) (filled []side, release func()) {
 	end, admitted, hang := make(chan struct{}), make(chan struct{}), true
 	filled = sides(func(ctx context.Context) (int, error) {

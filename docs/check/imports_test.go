@@ -17,8 +17,8 @@ import (
 	_ "github.com/effector-go/resilience"
 )
 
-// TestImportsAreOnPages fails if this module requires a library that no page imports any more.
-func TestImportsAreOnPages(t *testing.T) {
+// TestPagesUseRequiredLibraries fails if this module requires a library that no page imports any more.
+func TestPagesUseRequiredLibraries(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "imports_test.go", nil, parser.ImportsOnly)
 	if err != nil {
 		t.Fatal(err)

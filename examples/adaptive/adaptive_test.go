@@ -17,8 +17,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestQueueIsWithinAFifthInEveryPhase, at the cost of no more than a tenth of the answers or of the round trip.
-func TestQueueIsWithinAFifthInEveryPhase(t *testing.T) {
+// TestQueueIsWithinFifthInEveryPhase, at the cost of no more than a tenth of the answers or of the
+// round trip.
+func TestQueueIsWithinFifthInEveryPhase(t *testing.T) {
 	for _, workers := range []int{100, 160} {
 		for seed := range uint64(2) {
 			r := simulate(config{workers: workers, seed: seed}, laws[0])
@@ -36,8 +37,8 @@ func TestQueueIsWithinAFifthInEveryPhase(t *testing.T) {
 	}
 }
 
-// TestThePublishedLawsAreOff: else there were no reason for another.
-func TestThePublishedLawsAreOff(t *testing.T) {
+// TestPublishedLawsMissLimit checks the reason for another law.
+func TestPublishedLawsMissLimit(t *testing.T) {
 	for _, l := range laws[1:] {
 		r := simulate(config{workers: 100, seed: 1}, l)
 		if s := summarize(r, 1, 100); s.off > -0.36 && s.off < 0.36 {
@@ -46,7 +47,20 @@ func TestThePublishedLawsAreOff(t *testing.T) {
 	}
 }
 
-func TestVegasGrowsHoldsAndShrinksByItsQueue(t *testing.T) {
+// TestQueueAdmitsCallsThatVary checks the second table: Queue refuses few calls of a healthy
+// server, and keeps few workers busy without a long wait.
+func TestQueueAdmitsCallsThatVary(t *testing.T) {
+	for _, d := range distributions {
+		if refused, _, _ := steady(1, laws[0], d, endless, healthyCallers); refused > 0.03 {
+			t.Errorf("%s: %.3f refused, want at most 0.03", d.name, refused)
+		}
+		if _, busy, wait := steady(1, laws[0], d, fewWorkers, 4*fewWorkers); busy < 0.9 || wait > 0.5 {
+			t.Errorf("%s: %.2f of the workers busy, want 0.9; wait %.2f, want at most 0.5", d.name, busy, wait)
+		}
+	}
+}
+
+func TestVegasFollowsItsQueue(t *testing.T) {
 	v := &vegas{limit: 100, least: 10, jitter: 1e6}
 	if v.sample(10, 100); v.limit != 112 { // no queue: by 6 × log10 of the limit
 		t.Errorf("%v, want 112", v.limit)
@@ -67,20 +81,20 @@ func TestGradient2FollowsItsAverages(t *testing.T) {
 	g := &gradient2{limit: 100}
 	g.sample(10, 100)
 	if g.limit != 100.8 { // a fifth of 4 more
-		t.Errorf("%v", g.limit)
+		t.Errorf("got %v, want 100.8", g.limit)
 	}
 	g = &gradient2{limit: 100, long: 10, samples: 10}
 	g.sample(60, 100) // six times as long: half, and 4
 	if g.limit != 90.8 {
-		t.Errorf("%v", g.limit)
+		t.Errorf("got %v, want 100.8", g.limit)
 	}
 	g.sample(10, 10)
 	if g.limit != 90.8 {
-		t.Errorf("%v with few calls", g.limit)
+		t.Errorf("got %v with few calls, want 90.8", g.limit)
 	}
 }
 
-func TestTheSameSeedGivesTheSameRun(t *testing.T) {
+func TestRunIsTheSameForTheSameSeed(t *testing.T) {
 	var outs [2]bytes.Buffer
 	for i := range outs {
 		var stderr bytes.Buffer
@@ -92,7 +106,7 @@ func TestTheSameSeedGivesTheSameRun(t *testing.T) {
 	}
 	table := func(b *bytes.Buffer) string { before, _, _ := strings.Cut(b.String(), "wrote "); return before }
 	if first, second := table(&outs[0]), table(&outs[1]); first != second || first == "" {
-		t.Errorf("%s\n%s", first, second)
+		t.Errorf("two runs differ:\n%s\n%s", first, second)
 	}
 	for _, l := range laws {
 		if !strings.Contains(outs[0].String(), l.name) {
@@ -103,14 +117,21 @@ func TestTheSameSeedGivesTheSameRun(t *testing.T) {
 
 func decodePlots(t *testing.T, dir string) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(dir, "adaptive-limit.png"))
+	for _, name := range []string{"adaptive-limit", "adaptive-spread"} {
+		decodePlot(t, filepath.Join(dir, name))
+	}
+}
+
+func decodePlot(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path + ".png")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := png.Decode(bytes.NewReader(data)); err != nil {
 		t.Error(err)
 	}
-	file, err := os.Open(filepath.Join(dir, "adaptive-limit.svg"))
+	file, err := os.Open(path + ".svg")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +155,7 @@ func decodePlots(t *testing.T, dir string) {
 	}
 }
 
-func TestMistakesInTheFlagsAreTold(t *testing.T) {
+func TestRunReportsInvalidFlags(t *testing.T) {
 	for want, args := range map[string][]string{
 		"-workers is 19, must be 20 to 400":              {"-workers", "19"},
 		"-out is empty, must name a directory":           {"-out", ""},
@@ -152,7 +173,7 @@ func TestMistakesInTheFlagsAreTold(t *testing.T) {
 	}
 }
 
-func TestTheWorldGoesFromEventToEventInOrder(t *testing.T) {
+func TestWorldRunsEventsInOrder(t *testing.T) {
 	var w world
 	var order []int
 	for i, d := range []time.Duration{3, 1, 2, 1, 9} {

@@ -8,20 +8,20 @@ import (
 	"github.com/effector-go/resilience/internal/concurrency"
 )
 
-// A limiter is what a client asks before each call.
+// A limiter decides about each call of a client.
 type limiter interface {
 	limit() int
-	// enter admits a call, whose end must be told to leave, or not.
+	// enter reports whether a call is admitted. Leave must be called when the call has ended.
 	enter() (leave func(took time.Duration), ok bool)
 }
 
-// A law is a way to find the limit.
+// A law is an algorithm that finds the limit.
 type law struct {
 	name string
 	make func(*rand.Rand) limiter
 }
 
-// All laws begin at 20 and go up to 1000.
+// All laws begin at 20 and may go up to 1000.
 const initial, most = 20, 1000
 
 var laws = []law{
@@ -40,7 +40,8 @@ func (q queue) enter() (leave func(time.Duration), ok bool) {
 	return func(took time.Duration) { q.Leave(pass, took, concurrency.Sample) }, ok
 }
 
-// published is a limiter as in Netflix's concurrency-limits: each call that ends tells its rule how long it took, and how many calls ran when it began.
+// published is a limiter as in Netflix's concurrency-limits. Its rule learns from each call that
+// ends: how long it took, and how many calls ran when it began.
 type published struct {
 	rule interface {
 		sample(took float64, running int)
@@ -63,8 +64,9 @@ func (p *published) enter() (leave func(time.Duration), ok bool) {
 	}, true
 }
 
-// gradient2 is Gradient2Limit of github.com/Netflix/concurrency-limits with its defaults: the limit follows the quotient of a long and a short average of
-// the round trips, and some queue is always asked for.
+// gradient2 is Gradient2Limit of github.com/Netflix/concurrency-limits with its defaults. The limit
+// follows the quotient of a long and a short average of the round trips, and some queue is always
+// allowed.
 type gradient2 struct {
 	limit   float64
 	long    float64 // average round trip
@@ -86,7 +88,7 @@ func (g *gradient2) sample(took float64, running int) {
 	} else {
 		g.long += (took - g.long) * 2 / (window + 1)
 	}
-	if g.long > 2*took { // after a long overload: back the sooner
+	if g.long > 2*took { // after a long overload, to recover sooner
 		g.long *= 0.95
 	}
 	if float64(running) < g.limit/2 {
@@ -97,13 +99,14 @@ func (g *gradient2) sample(took float64, running int) {
 	g.limit = max(initial, min((1-smoothing)*g.limit+smoothing*next, most))
 }
 
-// vegas is VegasLimit of github.com/Netflix/concurrency-limits with its defaults: it estimates the queue from the least round trip, holds it between
-// two bounds, and takes the least anew from whatever call ends after so many.
+// vegas is VegasLimit of github.com/Netflix/concurrency-limits with its defaults. It estimates the
+// queue from the shortest round trip, and keeps it between two bounds. After a number of calls, it
+// replaces the shortest round trip by that of the next call.
 type vegas struct {
 	random *rand.Rand
 	limit  float64
 	least  float64 // round trip
-	calls  int     // since least was taken anew
+	calls  int     // since least was replaced
 	jitter float64
 }
 

@@ -1,16 +1,22 @@
-// Command adaptive shows how a limit finds how many calls at once a server takes, in a simulation: that of package adaptive, and beside it Netflix's
-// Gradient2 and Vegas as published.
+// Command adaptive simulates how a limit finds how many concurrent calls a server takes. It
+// compares package adaptive with Netflix's Gradient2 and Vegas as published.
 //
 //	go run ./examples/adaptive
 //
-// The server has workers, each of which serves one call at a time, and a queue. Half of the workers go; then every call takes twice as long for good; then
-// a second client comes. Each of the three limits meets the same script. The time is virtual: twenty seconds of the script take about two. The program prints a
-// table and writes the plots adaptive-limit.svg and adaptive-limit.png.
+// In the first part, the server has workers and a queue. Half of the workers go; then every call
+// takes twice as long permanently; then a second client starts. The program prints a table and
+// writes the plots adaptive-limit.svg and adaptive-limit.png.
 //
-// The simulation holds the limit that package adaptive wraps, which is told how long calls took and needs no clock. Your program has no use for it: it calls
-// adaptive.New.
+// In the second part, call times vary: a few calls take much longer than the others. The program
+// shows what part of the calls each limit refuses though the server could take all of them, and how
+// long calls wait for 50 workers. It writes adaptive-spread.svg and adaptive-spread.png.
 //
-// The files, in the order to read them: laws.go, simulate.go, report.go, plot.go.
+// The time is virtual: the program runs for a few seconds.
+//
+// The simulation uses the internal limit that package adaptive wraps, because that needs no clock.
+// Your program calls adaptive.New.
+//
+// The files, in the order to read them: laws.go, simulate.go, report.go, plot.go, spread.go.
 package main
 
 import (
@@ -24,7 +30,7 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// config is what the flags say.
+// config holds the values of the flags.
 type config struct {
 	workers int // at first
 	seed    uint64
@@ -33,7 +39,7 @@ type config struct {
 
 const minWorkers, maxWorkers = 20, 400
 
-// run is the program; it returns the exit status: 2 for a mistake in the flags, 1 for any other error.
+// run runs the program and returns the exit status: 2 for invalid flags, 1 for any other error.
 func run(args []string, stdout, stderr io.Writer) int {
 	cfg, err := parse(args, stderr)
 	switch {
@@ -50,13 +56,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// parse reads the flags and makes the directory for the plots.
+// parse reads the flags and creates the directory for the plots.
 func parse(args []string, stderr io.Writer) (config, error) {
 	flags := flag.NewFlagSet("adaptive", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // errors are printed once, by run
 	workers := flags.Int("workers", 100, fmt.Sprintf("`number` of workers that the server has at first, %d to %d", minWorkers, maxWorkers))
 	seed := flags.Uint64("seed", 1, "seed of the random service times")
-	out := flags.String("out", ".", "write the plots to this `directory`, made if missing")
+	out := flags.String("out", ".", "write the plots to this `directory`, which is created if missing")
 
 	err := flags.Parse(args)
 	switch {
@@ -80,7 +86,7 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	return config{*workers, *seed, *out}, nil
 }
 
-// show simulates each law, prints the table and writes the plots.
+// show simulates each law, prints the tables and writes the plots.
 func show(cfg config, stdout io.Writer) error {
 	var runs []*result
 	for _, l := range laws {
@@ -89,9 +95,18 @@ func show(cfg config, stdout io.Writer) error {
 	if err := printTable(stdout, cfg, runs); err != nil {
 		return err
 	}
-	for _, name := range []string{"adaptive-limit.svg", "adaptive-limit.png"} {
-		path := filepath.Join(cfg.out, name)
+	spreads := simulateSpreads(cfg)
+	if err := printSpreads(stdout, spreads); err != nil {
+		return err
+	}
+	for _, extension := range []string{".svg", ".png"} {
+		path := filepath.Join(cfg.out, "adaptive-limit"+extension)
 		if err := savePlot(path, cfg, runs); err != nil {
+			return err
+		}
+		fmt.Fprintln(stdout, "wrote", path)
+		path = filepath.Join(cfg.out, "adaptive-spread"+extension)
+		if err := saveSpreads(path, spreads); err != nil {
 			return err
 		}
 		fmt.Fprintln(stdout, "wrote", path)

@@ -24,12 +24,12 @@ var (
 
 const width, height = 9 * vg.Inch, 7 * vg.Inch
 
-// savePlot draws the runs into a file, as SVG or PNG by its name.
+// savePlot draws the runs into a file, whose extension is .svg or .png.
 func savePlot(path string, cfg config, runs []*result) error {
 	return figure.Save(path, width, height, func(page draw.Canvas) { drawAll(page, cfg, runs) })
 }
 
-// drawAll stacks title, legend, limits and round trips, the last two over one time axis.
+// drawAll draws the title, the legend, the limits, and the round trips, which share a time axis.
 func drawAll(page draw.Canvas, cfg config, runs []*result) {
 	panels := []*plot.Plot{limitPanel(cfg, runs), tripPanel(runs)}
 	high := page.Max.Y - page.Min.Y
@@ -43,7 +43,7 @@ func drawAll(page draw.Canvas, cfg config, runs []*result) {
 		data := p.DataCanvas(c)
 		left, right = max(left, data.Min.X-c.Min.X), max(right, c.Max.X-data.Max.X)
 	}
-	for i, p := range panels { // so that the same time is at the same place
+	for i, p := range panels { // so that both panels have the same time axis
 		c := canvases[i]
 		data := p.DataCanvas(c)
 		p.Draw(draw.Crop(c, left-(data.Min.X-c.Min.X), (c.Max.X-data.Max.X)-right, 0, 0))
@@ -51,12 +51,18 @@ func drawAll(page draw.Canvas, cfg config, runs []*result) {
 	drawHeader(draw.Crop(page, left, 0, high-header, 0), runs)
 }
 
-// drawHeader writes the title and the legend, which is one for both panels.
+// drawHeader writes the title and the common legend.
 func drawHeader(c draw.Canvas, runs []*result) {
+	drawTitle(c, "Three ways to find how many concurrent calls a server takes (simulated)", runs, "workers, and service time")
+}
+
+// drawTitle writes a title, and below it a legend with the runs' laws and what is dashed, if
+// anything.
+func drawTitle(c draw.Canvas, title string, runs []*result, dashedName string) {
 	style := plot.New().Title.TextStyle
 	style.Font = font.From(figure.Sans, 13)
 	style.XAlign = draw.XLeft
-	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y}, "Three ways to find how many calls at once a server takes (simulated)")
+	c.FillText(style, vg.Point{X: c.Min.X, Y: c.Max.Y}, title)
 
 	style.Font = font.From(figure.Sans, 10)
 	style.YAlign = draw.YCenter
@@ -69,12 +75,15 @@ func drawHeader(c draw.Canvas, runs []*result) {
 	for i, r := range runs {
 		entry(r.law.name, lawColors[i], nil)
 	}
-	entry("what the server has and needs", rightColor, dashed)
+	if dashedName != "" {
+		entry(dashedName, rightColor, dashed)
+	}
 }
 
 var dashed = []vg.Length{vg.Points(4), vg.Points(2)}
 
-// newPanel gives an empty panel over the time axis, every other phase shaded. Its values are logarithms.
+// newPanel returns an empty panel with the time axis. Every other phase is shaded. Values are
+// logarithms.
 func newPanel(label string) *plot.Plot {
 	p := plot.New()
 	p.BackgroundColor = nil
@@ -99,10 +108,10 @@ func newPanel(label string) *plot.Plot {
 	return p
 }
 
-// limitPanel shows the limits, of both clients together where there are two, and the number of workers.
+// limitPanel shows the sum of the clients' limits, and the number of workers.
 func limitPanel(cfg config, runs []*result) *plot.Plot {
-	p := newPanel("limit, all clients' together (log scale)")
-	p.X.Tick.Marker = seconds{labels: false} // the panel below has them
+	p := newPanel("limit, sum of all clients (log scale)")
+	p.X.Tick.Marker = seconds{labels: false} // they are in the panel below
 	p.Y.Min, p.Y.Max = math.Log10(10), math.Log10(3000)
 	p.Y.Tick.Marker = steps{values: []float64{10, 20, 50, 100, 200, 500, 1000, 2000}, name: func(v float64) string { return fmt.Sprint(v) }}
 	for i := len(runs) - 1; i >= 0; i-- { // the first one on top
@@ -167,7 +176,7 @@ func stairs(value func(phase) float64) (points plotter.XYs) {
 func addLine(p *plot.Plot, points plotter.XYs, colour color.Color, width float64, dashes []vg.Length) {
 	line, err := plotter.NewLine(points)
 	if err != nil {
-		return // there was nothing to draw
+		return // nothing to draw
 	}
 	line.Color, line.Width, line.Dashes = colour, vg.Points(width), dashes
 	p.Add(line)
@@ -202,7 +211,7 @@ func (s seconds) Ticks(low, high float64) (ticks []plot.Tick) {
 	return ticks
 }
 
-// A drawing is a function as a plot.Plotter; x and y give the place of a value.
+// A drawing is a function that is a plot.Plotter. Its x and y return the position of a value.
 type drawing func(c draw.Canvas, x, y func(float64) vg.Length)
 
 // Plot draws.

@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// settle is how long a law may take to find the new limit before the table judges it: 50 round trips.
+// settle is how many round trips a law has to find the new limit before the table judges it.
 const settle = 50
 
-// A row is what the table tells of a law in a phase, from settle on.
+// A row of the table is about one law in one phase, from settle on.
 type row struct {
 	limit, least, most int           // all clients' together: the mean, and the extremes
-	off                float64       // share by which the worst of them was off the number of workers
+	off                float64       // largest deviation from the number of workers
 	took               time.Duration // mean round trip
 	rate               float64       // answers a second
 }
 
-// summarize looks at the phase.
+// summarize returns the row of a phase.
 func summarize(r *result, i, workers int) row {
 	begin, end := span(i)
 	begin += settle * script[i].pace
@@ -70,7 +70,7 @@ func printTable(w io.Writer, cfg config, runs []*result) error {
 				name, workers = "", ""
 			}
 			s := summarize(r, i, cfg.workers)
-			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%d\t%+.0f %%\t%v\t%v\t%.0f\t\n",
+			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%d\t%d\t%+.0f%%\t%v\t%v\t%.0f\t\n",
 				name, workers, r.law.name, s.limit, s.least, s.most, 100*s.off, s.took.Round(100*time.Microsecond), p.pace, s.rate)
 		}
 	}
@@ -78,9 +78,10 @@ func printTable(w io.Writer, cfg config, runs []*result) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, `Each phase is judged from %d round trips after its beginning. limit: the mean, of both clients' together in the last phase; the right one is the number
-of workers. With fewer calls some workers idle, with more calls queue: the round trip is longer than needed, and no call is answered sooner for it. Gradient2
-stops where there are no more callers: it grows while at least half of the limit runs.
+	_, err := fmt.Fprintf(w, `Each phase is judged from %d round trips after it begins. The limit is the mean; in the last phase it
+is the sum of both clients'. The right limit is the number of workers. If it is lower, some workers
+are idle. If it is higher, calls queue: the round trip is longer than needed, and no call is answered
+sooner. Gradient2 stops growing where there are no more callers.
 `, settle)
 	return err
 }

@@ -10,7 +10,7 @@ import (
 type phase struct {
 	name    string
 	workers func(first int) int
-	pace    time.Duration // how long a call takes a worker on the average
+	pace    time.Duration // mean service time
 	clients int
 }
 
@@ -26,22 +26,22 @@ var script = []phase{
 
 func total() time.Duration { return time.Duration(len(script)) * phaseLength }
 
-// span is from when until when the phase lasts.
+// span returns when a phase begins and ends.
 func span(i int) (begin, end time.Duration) {
 	return time.Duration(i) * phaseLength, time.Duration(i+1) * phaseLength
 }
 
-// A result is what a law did.
+// A result is what happened with one law.
 type result struct {
 	law   law
 	looks []look
 	trips []trip
 }
 
-// A look is at one instant.
+// A look is what was seen at one instant.
 type look struct {
 	at     time.Duration
-	limits []int // of the clients that there are
+	limits []int // of all clients
 }
 
 // A trip is a call that ended.
@@ -52,7 +52,7 @@ const lookEvery = 20 * time.Millisecond
 // simulate runs the script with the law.
 func simulate(cfg config, l law) *result {
 	w := &world{random: rand.New(rand.NewPCG(cfg.seed, 1))}
-	s := &server{world: w}
+	s := &server{world: w, spread: withinTenth}
 	r := &result{law: l}
 
 	var limits []limiter
@@ -82,17 +82,19 @@ func simulate(cfg config, l law) *result {
 	return r
 }
 
-// A client has callers, each of which makes one call after the other, and waits a while where the limit refuses.
+// A client has callers, each of which makes one call after the other. After a refusal it pauses.
 type client struct {
 	world   *world
 	server  *server
 	limiter limiter
 	result  *result
+	refused int
 }
 
 func (c *client) call() {
 	leave, ok := c.limiter.enter()
 	if !ok {
+		c.refused++
 		c.world.after(time.Duration((0.3+0.4*c.world.random.Float64())*float64(10*time.Millisecond)), c.call)
 		return
 	}
@@ -105,13 +107,15 @@ func (c *client) call() {
 	})
 }
 
-// A server has workers and a queue, first come, first served. Its service times are spread by a tenth.
+// A server has workers and a queue, which is first come, first served.
 type server struct {
 	world   *world
 	workers int
 	pace    time.Duration
+	spread  func(*rand.Rand) float64 // of the service times; its mean is 1
 	busy    int
 	queue   []func()
+	served  time.Duration // sum of the service times
 }
 
 func (s *server) serve(done func()) {
@@ -124,7 +128,9 @@ func (s *server) work() {
 		done := s.queue[0]
 		s.queue = s.queue[1:]
 		s.busy++
-		s.world.after(time.Duration((0.9+0.2*s.world.random.Float64())*float64(s.pace)), func() {
+		took := time.Duration(s.spread(s.world.random) * float64(s.pace))
+		s.served += took
+		s.world.after(took, func() {
 			s.busy--
 			s.work()
 			done()
@@ -132,7 +138,7 @@ func (s *server) work() {
 	}
 }
 
-// A world has a time of its own, which goes from event to event.
+// A world has a virtual time, which jumps from event to event.
 type world struct {
 	now    time.Duration
 	random *rand.Rand
@@ -140,7 +146,7 @@ type world struct {
 	made   int
 }
 
-// after has do run once so much time has passed, after all that was planned for the same instant before.
+// after schedules do. Events of the same instant run in the order in which they were scheduled.
 func (w *world) after(d time.Duration, do func()) {
 	w.made++
 	heap.Push(&w.events, event{w.now + d, w.made, do})
@@ -160,7 +166,7 @@ type event struct {
 	do     func()
 }
 
-// events are a heap, the next one first.
+// events is a heap. The next one comes first.
 type events []event
 
 func (e events) Len() int      { return len(e) }

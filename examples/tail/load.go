@@ -14,8 +14,8 @@ import (
 const typical = 10 * time.Millisecond
 
 // A dependency answers a call in half to one and a half of the typical time. One call in a hundred
-// takes a hundred times as long, because of a garbage collection, a lost packet, or a lock. Which calls
-// are slow doesn't depend on the load, so a second start of a slow call is probably fast.
+// takes a hundred times as long, because of a garbage collection, a lost packet, or a lock. Which
+// calls are slow doesn't depend on the load, so a second start of a slow call is probably fast.
 type dependency struct {
 	mu     sync.Mutex // guards what follows
 	random *rand.Rand
@@ -86,10 +86,10 @@ func newClients(cfg config) []*client {
 	}
 }
 
-// measure starts a call of each client at fixed instants, however long earlier calls take, until the
-// end of the run or until ctx is done. It calls progress with the time since the start, and returns
-// when the last call has ended. The calls don't end with ctx: otherwise the slow ones would be missing
-// from the result of an interrupted run.
+// measure starts a call of each client at fixed instants, however long earlier calls take, until
+// the end of the run or until ctx is done. It calls progress with the time since the start, and
+// returns when the last call has ended. The calls don't end with ctx: otherwise the slow ones would
+// be missing from the result of an interrupted run.
 func measure(ctx context.Context, cfg config, progress func(elapsed time.Duration)) *result {
 	r := &result{cfg: cfg, end: cfg.length, clients: newClients(cfg)}
 	var calls sync.WaitGroup

@@ -6,8 +6,8 @@
 //	go run ./examples/tail -quantile 0.9    # starts more calls again
 //
 // Both clients make the same number of calls at the same instants. The program prints a table and
-// writes the plots tail.svg and tail.png. Ctrl-C stops it early; the table and the plots then show what
-// it has so far.
+// writes the plots tail.svg and tail.png. Ctrl-C stops it early; the table and the plots then show
+// what it has so far.
 //
 // The files, in reading order: load.go, report.go, plot.go.
 package main

@@ -64,8 +64,8 @@ func logarithm(d time.Duration) float64 {
 	return math.Log10(min(max(d, fastest), slowest).Seconds())
 }
 
-// quantilesPanel shows the time that a share of the calls doesn't exceed. Its axis is stretched toward
-// the slowest calls: each step leaves out a tenth of the remaining calls.
+// quantilesPanel shows the time that a share of the calls doesn't exceed. Its axis is stretched
+// toward the slowest calls: each step leaves out a tenth of the remaining calls.
 func quantilesPanel(r *result) *plot.Plot {
 	p := newPanel("share of the calls that took no longer")
 	p.X.Min, p.X.Max = 0, 4

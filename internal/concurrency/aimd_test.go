@@ -2,14 +2,11 @@ package concurrency
 
 import "testing"
 
-// TestARoundOfAIMDIsOfCallsThatBeganSinceTheLastChange, and a refusal counts for its own round alone.
-func TestARoundOfAIMDIsOfCallsThatBeganSinceTheLastChange(t *testing.T) {
+// TestAIMDRoundCountsCallsSinceLastChange checks that calls that began before the limit changed
+// don't count for the next round, and that a refusal counts for its own round alone.
+func TestAIMDRoundCountsCallsSinceLastChange(t *testing.T) {
 	l := NewAIMD(10, 1, 100)
-	var early []Pass
-	for range 5 {
-		p, _ := l.Enter(Highest)
-		early = append(early, p)
-	}
+	early := occupy(l, 5)
 	refuse := func() {
 		var passes []Pass
 		for {
@@ -19,9 +16,7 @@ func TestARoundOfAIMDIsOfCallsThatBeganSinceTheLastChange(t *testing.T) {
 			}
 			passes = append(passes, p)
 		}
-		for _, p := range passes {
-			l.Leave(p, 0, Ignored)
-		}
+		leave(l, passes, 0, Ignored)
 	}
 	refuse()
 	call(l, 10, 0, Sample)
@@ -30,12 +25,10 @@ func TestARoundOfAIMDIsOfCallsThatBeganSinceTheLastChange(t *testing.T) {
 	}
 
 	refuse()
-	for _, p := range early {
-		l.Leave(p, 0, Sample)
-	}
+	leave(l, early, 0, Sample)
 	call(l, 10, 0, Sample)
 	if l.Limit() != 11 {
-		t.Errorf("limit %d, by calls that began when it was 10", l.Limit())
+		t.Errorf("limit %d, want 11: five of the calls began when it was 10", l.Limit())
 	}
 	call(l, 1, 0, Sample)
 	if l.Limit() != 12 {
@@ -44,6 +37,6 @@ func TestARoundOfAIMDIsOfCallsThatBeganSinceTheLastChange(t *testing.T) {
 
 	call(l, 50, 0, Sample)
 	if l.Limit() != 12 {
-		t.Errorf("limit %d, though none of these was refused", l.Limit())
+		t.Errorf("limit %d, want 12: none of these calls was refused", l.Limit())
 	}
 }

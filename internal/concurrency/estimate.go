@@ -5,71 +5,71 @@ import (
 	"time"
 )
 
-// A tally is times whose mean is asked for.
+// A tally summarizes how long calls took: their number, the sum of their times, and the sum of the
+// squares. The numbers are not whole where a tally counts for a part only.
 type tally struct{ n, sum, squares float64 }
 
 func (t *tally) add(took time.Duration) {
-	x := float64(max(took, 1)) // a coarse clock may have seen none; a mean of nothing cannot be compared with
+	x := float64(max(took, 1)) // a coarse clock may report 0, and nothing can be divided by a mean of 0
 	t.n++
 	t.sum += x
 	t.squares += x * x
 }
 
-// plus is t and a part of another tally.
+// plus returns t and part of other.
 func (t tally) plus(other tally, part float64) tally {
 	return tally{t.n + part*other.n, t.sum + part*other.sum, t.squares + part*other.squares}
 }
 
-// estimate is the mean of the times and how far off it may be. There must be a time.
-func (t tally) estimate() estimate {
-	mean := t.sum / t.n
-	spread := max(0, t.squares/t.n-mean*mean) // rounding may take it below
-	return estimate{mean, spread / max(1, t.n-1)}
-}
-
-// An estimate is a mean time, in nanoseconds, and its variance. The zero estimate is none.
-type estimate struct{ mean, variance float64 }
-
-func (e estimate) none() bool { return e == estimate{} }
-
-// differs reports whether two estimates can hardly be of the same mean: they are three standard deviations apart.
-func (e estimate) differs(other estimate) bool {
-	apart := e.mean - other.mean
-	return apart*apart > 3*3*(e.variance+other.variance)
-}
-
-// with is the estimate by e and a later one of the same mean, each weighed by how sure it is. But of the past no more than some memory is kept, so that
-// a mean that moves slowly is followed.
-func (e estimate) with(later estimate) estimate {
-	const memory = 4 // later estimates
-	both := e.variance + later.variance
-	if both == 0 {
-		return later
+// atMost returns t with the weight of at most n calls.
+func (t tally) atMost(n float64) tally {
+	if t.n <= n {
+		return t
 	}
-	weight := later.variance / both // of e
-	return estimate{
-		mean:     weight*e.mean + (1-weight)*later.mean,
-		variance: max(e.variance*weight, later.variance/memory),
-	}
+	return tally{}.plus(t, n/t.n)
 }
 
-// A share is the part of a round trip that calls spend in a queue, and its standard deviation: all of it, and that which comes of least.
-type share struct{ is, off, least float64 }
+// scaled returns t as if each call had taken by times as long.
+func (t tally) scaled(by float64) tally { return tally{t.n, by * t.sum, by * by * t.squares} }
 
-// queued is the share of a round trip that takes as long as seen where no more than least is needed.
-func queued(least, seen estimate) share {
-	return share{
-		is:    1 - least.mean/seen.mean,
-		off:   math.Sqrt(least.variance+seen.variance) / seen.mean,
-		least: math.Sqrt(least.variance) / seen.mean,
+func (t tally) empty() bool { return t.n == 0 }
+
+// mean returns the mean time in nanoseconds. The tally must not be empty.
+func (t tally) mean() float64 { return t.sum / t.n }
+
+// variation returns the square of the coefficient of variation: the variance of the times, in units
+// of the squared mean. It is 0 if all calls take the same time, 1 if the times are exponential.
+func (t tally) variation() float64 {
+	if t.n <= 1 {
+		return 0
 	}
+	mean := t.mean()
+	variance := (t.squares - t.n*mean*mean) / (t.n - 1)
+	return max(0, variance) / (mean * mean) // rounding may take it below 0
 }
 
-// surely is what the share is at least.
-func (s share) surely() float64 { return s.is - sure*s.off }
+// differs reports whether t and other can hardly be times of the same calls: under that hypothesis
+// their means are more than this many standard deviations apart. Both tallies together show how much the
+// times vary: a tally that happens to lack the rare long calls shows neither the mean nor the
+// variation.
+func (t tally) differs(other tally, deviations float64) bool {
+	both := t.plus(other, 1)
+	apart := (t.mean() - other.mean()) / both.mean()
+	return apart*apart > deviations*deviations*both.variation()*(1/t.n+1/other.n)
+}
 
-// maybe is the share if the round trip that is needed was thought too short, as much as may well be. A limit that took the other for certain
-// would stay too low until that is learned anew.
-func (s share) maybe() float64 { return s.is - 2*s.least }
+// A share is an estimate of the part of a round trip that calls spend in a queue.
+type share struct{ mean, deviation float64 }
 
-const sure = 2.5 // standard deviations: one round in 160 is taken for what it is not
+// queued estimates the share from the times of calls that didn't queue, and of calls that may have.
+// The variation is that of a call's time.
+func queued(base, seen tally, variation float64) share {
+	ratio := base.mean() / seen.mean()
+	return share{1 - ratio, math.Sqrt(variation * (ratio*ratio/base.n + 1/seen.n))}
+}
+
+// surely returns the lower end of the confidence interval: two standard deviations below the mean.
+func (s share) surely() float64 { return s.mean - 2*s.deviation }
+
+// beyondDoubt returns the lower end of the wider interval of three standard deviations.
+func (s share) beyondDoubt() float64 { return s.mean - 3*s.deviation }

@@ -1,5 +1,6 @@
-// Package concurrency finds how many calls a dependency takes at once, by one of two laws: [NewQueue] and [NewAIMD]. It knows no clock and no
-// context: package adaptive tells it how long calls took, and a simulation may.
+// Package concurrency finds how many concurrent calls a dependency takes, by one of two algorithms:
+// [NewQueue] and [NewAIMD]. It uses no clock and no context: package adaptive measures how long
+// calls take, and so can a simulation.
 package concurrency
 
 import (
@@ -8,46 +9,51 @@ import (
 	"time"
 )
 
-// MaxLimit is the highest limit there is.
+// MaxLimit is the largest possible limit.
 const MaxLimit = 1_000_000
 
-// Highest is the highest priority; the least is 0.
+// Highest is the highest priority. The lowest is 0.
 const Highest = 4
 
-// An Outcome is what a call tells of the dependency.
+// An Outcome is what a finished call shows about the dependency.
 type Outcome int
 
 // The outcomes.
 const (
-	Sample  Outcome = iota // it answered: the time that it took counts
+	Sample  Outcome = iota // it answered: the call's duration counts
 	Drop                   // it had no room for the call
-	Ignored                // the call tells nothing
+	Ignored                // nothing
 )
 
-// A Limit is how many calls may run at once. It is safe for concurrent use.
+// A Limit is the largest number of concurrent calls. It is safe for concurrent use.
 type Limit struct {
-	// word holds how many calls run, how many may, and an epoch, which is the number of changes of how many may. Calls change the first by
-	// compare-and-swap and by addition; the others are written with mu held, by compare-and-swap too. So a call learns in one step that it may run and
-	// after which change.
+	// word holds the number of running calls, the number of admitted ones, and the epoch. Enter
+	// adds to the first by compare-and-swap, Leave subtracts. The others are written by
+	// compare-and-swap with mu held. So a call learns in one step that it may run, and in which
+	// epoch; and begin learns in one step how many calls of earlier epochs run.
 	word atomic.Uint64
 
-	// found is the limit. It is written with mu held, and is what word admits but while a measurement needs that fewer run.
+	// found is the limit. It is written with mu held. Word admits this many calls, or fewer during
+	// a measurement.
 	found atomic.Int64
 
-	// turnedAway is set by each call that is not admitted, and taken back with mu held when the law begins to watch anew.
-	turnedAway atomic.Bool
+	// refused is set by each call that isn't admitted, and reset with mu held at the end of a
+	// round.
+	refused atomic.Bool
 
-	least, most int // of found
+	least, most int // bounds of found
 	law         law
 
 	mu sync.Mutex // guards the law's own fields
 }
 
-// A law says how the limit changes.
+// A law sets the limit.
 type law interface {
-	// ended hears of a call that ended, and of how many ran until then, it included. It is called with mu held.
+	// ended is called when a call has ended, with the number of calls that ran until then,
+	// including this one. It is called with mu held.
 	ended(l *Limit, p Pass, running int, took time.Duration, outcome Outcome)
-	// roundTrip is how long a call takes that does not queue, 0 while that is unknown. It is called with mu held.
+	// roundTrip returns how long a call takes that doesn't queue, 0 while that is unknown. It is
+	// called with mu held.
 	roundTrip() time.Duration
 }
 
@@ -71,21 +77,23 @@ func running(word uint64) int  { return int(word & partMask) }
 func admits(word uint64) int   { return int(word >> admitsShift & partMask) }
 func epoch(word uint64) uint64 { return word >> epochShift }
 
-// atLeast reports whether the epoch is the other one or came after it. Epochs come round; what is half of them away came before.
+// atLeast reports whether epoch is other or came after it. Epochs wrap around: an epoch that is
+// half of the range ahead came before.
 func atLeast(epoch, other uint64) bool {
 	return (epoch-other)&(1<<epochBits-1) < 1<<(epochBits-1)
 }
 
-// A Pass is leave for one call.
+// A Pass is the admission of one call.
 type Pass struct{ epoch uint64 } // in which it was admitted
 
-// Enter admits a call of the priority, from 0 to Highest, while fewer calls run than limit × (0.6 + 0.1 × priority). A call that was admitted must Leave.
+// Enter admits a call of the priority, from 0 to Highest, while fewer calls run than
+// limit × (0.6 + 0.1 × priority). An admitted call must Leave.
 func (l *Limit) Enter(priority int) (Pass, bool) {
 	for {
 		word := l.word.Load()
 		if 10*running(word) >= admits(word)*(6+priority) {
-			if !l.turnedAway.Load() { // it is there already where many are turned away: no need to fight for it
-				l.turnedAway.Store(true)
+			if !l.refused.Load() { // where many are refused it is set already, and need not be written
+				l.refused.Store(true)
 			}
 			return Pass{}, false
 		}
@@ -95,49 +103,58 @@ func (l *Limit) Enter(priority int) (Pass, bool) {
 	}
 }
 
-// Leave ends a call that was admitted and took so long.
+// Leave ends an admitted call. If the limit is not fixed, the call leaves the word with mu held, so
+// that a law which begins an epoch knows exactly how many calls of each epoch still run.
 func (l *Limit) Leave(p Pass, took time.Duration, outcome Outcome) {
-	before := running(l.word.Add(^uint64(0))) + 1
 	if l.least == l.most {
+		l.word.Add(^uint64(0))
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	before := running(l.word.Add(^uint64(0))) + 1
 	l.law.ended(l, p, before, took, outcome)
 }
 
-// Limit is how many calls may run at once, as found so far.
+// Limit returns the limit as found so far.
 func (l *Limit) Limit() int { return int(l.found.Load()) }
 
-// Running is how many calls run.
+// Running returns the number of running calls.
 func (l *Limit) Running() int { return running(l.word.Load()) }
 
-// RoundTrip is how long a call takes that does not queue; 0 while that is unknown.
+// RoundTrip returns how long a call takes that doesn't queue, 0 while that is unknown.
 func (l *Limit) RoundTrip() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.law.roundTrip()
 }
 
-// met reports whether calls were turned away since the law began to watch, or ran up to the limit.
+// met reports whether calls were refused in this round, or ran up to the limit.
 func (l *Limit) met(peak int) bool {
-	return l.turnedAway.Load() || peak >= admits(l.word.Load())
+	return l.refused.Load() || peak >= admits(l.word.Load())
 }
 
-// set makes limit the one that was found, and admits as many, or fewer for a measurement. It reports whether the latter is a change.
-func (l *Limit) set(limit, admit int) (changed bool) {
+// set changes the limit. If that is a change, it begins an epoch and reports true.
+func (l *Limit) set(limit int) (changed bool) {
+	if admits(l.word.Load()) == limit {
+		return false
+	}
+	l.begin(limit, limit)
+	return true
+}
+
+// begin sets the limit and begins an epoch, in which admit calls may run. It returns the epoch, and
+// how many calls of earlier ones still run.
+func (l *Limit) begin(limit, admit int) (now uint64, ran int) {
 	l.found.Store(int64(limit))
 	for {
 		word := l.word.Load()
-		if admits(word) == admit {
-			return false
-		}
 		next := word&partMask | uint64(admit)<<admitsShift | (epoch(word)+1)<<epochShift
 		if l.word.CompareAndSwap(word, next) {
-			return true
+			return epoch(next), running(word)
 		}
 	}
 }
 
-// clamp keeps a limit in its range.
+// clamp returns the limit, or the nearest one in the range.
 func (l *Limit) clamp(limit int) int { return max(l.least, min(limit, l.most)) }

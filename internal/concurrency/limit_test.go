@@ -1,8 +1,6 @@
 package concurrency
 
 import (
-	"math"
-	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -11,29 +9,29 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// TestEpochsComeRound: the order of two epochs is right though there are no more than 2^24.
-func TestEpochsComeRound(t *testing.T) {
+// TestEpochOrderWrapsAround checks the order of epochs, of which there are no more than 2^24.
+func TestEpochOrderWrapsAround(t *testing.T) {
 	const all = 1 << epochBits
 	for _, c := range []struct {
 		epoch, other uint64
 		want         bool
 	}{{0, 0, true}, {1, 0, true}, {0, 1, false}, {0, all - 1, true}, {all - 1, 0, false}, {all/2 - 1, 0, true}, {all / 2, 0, false}} {
 		if got := atLeast(c.epoch, c.other); got != c.want {
-			t.Errorf("%d after %d: %v", c.epoch, c.other, got)
+			t.Errorf("atLeast(%d, %d): got %v, want %v", c.epoch, c.other, got, c.want)
 		}
 	}
 	l := NewAIMD(10, 1, 100)
 	l.word.Store(l.word.Load() | (all-1)<<epochShift)
-	if !l.set(11, 11) || admits(l.word.Load()) != 11 || running(l.word.Load()) != 0 || epoch(l.word.Load()) != 0 {
-		t.Errorf("%x", l.word.Load())
+	if !l.set(11) || admits(l.word.Load()) != 11 || running(l.word.Load()) != 0 || epoch(l.word.Load()) != 0 {
+		t.Errorf("got the word %x after the last epoch, want a limit of 11 in epoch 0", l.word.Load())
 	}
-	if l.set(11, 11) {
-		t.Error("the same limit is no change")
+	if l.set(11) {
+		t.Error("set reports a change to the same limit")
 	}
 }
 
-// TestTheHighestLimitFits beside as many calls.
-func TestTheHighestLimitFits(t *testing.T) {
+// TestLimitHoldsItsMaximum checks that MaxLimit fits into the word together with as many calls.
+func TestLimitHoldsItsMaximum(t *testing.T) {
 	l := NewQueue(MaxLimit, 1, MaxLimit)
 	passes := 0
 	for {
@@ -43,16 +41,17 @@ func TestTheHighestLimitFits(t *testing.T) {
 		passes++
 	}
 	if passes != MaxLimit || l.Running() != MaxLimit || l.Limit() != MaxLimit || epoch(l.word.Load()) != 0 {
-		t.Errorf("%d calls; %d running of %d", passes, l.Running(), l.Limit())
+		t.Errorf("got %d calls, %d running of %d, in epoch %d; want %d in epoch 0", passes, l.Running(), l.Limit(), epoch(l.word.Load()), MaxLimit)
 	}
 	l.Leave(Pass{}, time.Second, Ignored)
 	if l.Running() != MaxLimit-1 {
-		t.Error(l.Running())
+		t.Errorf("got %d running, want %d", l.Running(), MaxLimit-1)
 	}
 }
 
-// TestNoCallIsLostWhileTheLimitChanges, on more threads than there are processors, so that the system stops each at any of its instructions.
-func TestNoCallIsLostWhileTheLimitChanges(t *testing.T) {
+// TestLimitCountsEveryCallWhileItChanges runs on more threads than there are processors, so that
+// the system interrupts each at any of its instructions.
+func TestLimitCountsEveryCallWhileItChanges(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * runtime.NumCPU()))
 	l := NewAIMD(1000, 1, MaxLimit)
 	var g errgroup.Group
@@ -72,92 +71,39 @@ func TestNoCallIsLostWhileTheLimitChanges(t *testing.T) {
 	g.Go(func() error {
 		for n := 0; callers.Load() > 0; n++ {
 			l.mu.Lock()
-			l.set(1000+n%2, 1000+n%2)
+			l.set(1000 + n%2)
 			l.mu.Unlock()
 		}
 		return nil
 	})
 	g.Wait()
 	if l.Running() != 0 {
-		t.Errorf("%d running when all have left", l.Running())
+		t.Errorf("%d running after all have left", l.Running())
 	}
 }
 
-func TestATallyTellsItsMeanAndHowFarItIsOff(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 1))
-	outside := 0
-	const tallies = 2000
-	for range tallies {
-		var t tally
-		for range 100 {
-			t.add(time.Duration(1e6 * (1 + random.Float64())))
-		}
-		if e := t.estimate(); math.Abs(e.mean-1.5e6) > 2*math.Sqrt(e.variance) {
-			outside++
-		}
+// TestQueueCountsEveryCohortMember runs on several threads: once all calls have left, the books
+// of the open cohort must be exact, or rounds would end early or never.
+func TestQueueCountsEveryCohortMember(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * runtime.NumCPU()))
+	l := NewQueue(1000, 1, MaxLimit)
+	var g errgroup.Group
+	for range 4 {
+		g.Go(func() error {
+			for n := range 200_000 {
+				if p, ok := l.Enter(Highest); ok {
+					l.Leave(p, time.Duration(1+n%7), Sample)
+				}
+			}
+			return nil
+		})
 	}
-	if share := float64(outside) / tallies; share < 0.03 || share > 0.065 { // 4.6 % of a normal distribution
-		t.Errorf("%.3f of the means are two standard deviations off", share)
+	g.Wait()
+	q := l.law.(*queue)
+	if l.Running() != 0 || q.open.older != 0 || q.closing.running != 0 {
+		t.Errorf("got %d running, %d of them from before the round, %d in the last one; want 0", l.Running(), q.open.older, q.closing.running)
 	}
-	var same tally
-	for range 3 {
-		same.add(time.Hour)
-	}
-	if e := same.estimate(); e != (estimate{float64(time.Hour), 0}) {
-		t.Errorf("%+v of equal times", e)
-	}
-}
-
-// TestAnEstimateLearns from later ones by how sure they are, and forgets.
-func TestAnEstimateLearnsAndForgets(t *testing.T) {
-	e := estimate{100, 4}
-	if got := e.with(estimate{110, 4}); got != (estimate{105, 2}) {
-		t.Errorf("%+v of equals", got)
-	}
-	if got := (estimate{100, 0}).with(estimate{110, 4}); got.mean != 100 || got.variance != 1 {
-		t.Errorf("%+v of a sure one", got)
-	}
-	if got := (estimate{100, 0}).with(estimate{110, 0}); got != (estimate{110, 0}) {
-		t.Errorf("%+v of two sure ones", got)
-	}
-	for range 100 {
-		e = e.with(estimate{110, 4})
-	}
-	if math.Abs(e.mean-110) > 0.01 || e.variance < 1 {
-		t.Errorf("%+v after a hundred later ones", e)
-	}
-	if !e.differs(estimate{117, 4}) || e.differs(estimate{116, 4}) || e.none() || !(estimate{}).none() {
-		t.Errorf("%+v", e)
-	}
-}
-
-func TestTheShareThatQueuesIsByLittlesLaw(t *testing.T) {
-	s := queued(estimate{80, 9}, estimate{100, 16})
-	if math.Abs(s.is-0.2) > 1e-12 || math.Abs(s.off-0.05) > 1e-12 || math.Abs(s.surely()-(0.2-0.125)) > 1e-9 {
-		t.Errorf("%+v", s)
-	}
-}
-
-func TestStepsGoTowardsTheAimAndNoFurther(t *testing.T) {
-	for _, c := range []struct {
-		limit int
-		share float64
-		most  float64
-		want  int
-	}{
-		{1000, 0, step, 1042},
-		{1000, -0.5, step, 1042}, // faster than was known: no reason to hurry
-		{1000, 0.02, step, 1021},
-		{1000, 0.06, step, 979},
-		{1000, 0.5, step, 950},
-		{1000, 0.5, 0.5, 521},
-		{1000, 0.9, 0.5, 500},
-	} {
-		if got := towards(c.limit, share{is: c.share}, c.most); got != c.want {
-			t.Errorf("%+v: %d", c, got)
-		}
-	}
-	if up(1, leap) != 2 || up(20, leap) != 25 || up(1000, leap) != 1250 {
-		t.Error(up(1, leap), up(20, leap), up(1000, leap))
+	if epoch(l.word.Load()) < 20 {
+		t.Errorf("got %d rounds, want at least 20", epoch(l.word.Load()))
 	}
 }

@@ -5,159 +5,251 @@ import (
 	"time"
 )
 
-// The queue law.
+// The parameters of the Queue algorithm.
 const (
-	shortest = 0.02 // share of the limit that queues: with less the limit grows,
-	aim      = 0.04 // towards this,
-	longest  = 0.06 // and with more it shrinks;
-	step     = 0.05 // at most so much at once,
-	leap     = 0.25 // or so much, until a queue was seen
+	shortest = 0.02 // share of the limit that queues: with less, the limit grows
+	aim      = 0.04 // the share that a step leads to
+	longest  = 0.06 // with more, the limit shrinks
+	step     = 0.05 // largest change of the limit by one round
+	leap     = 0.25 // largest change until a queue was seen, and after a drain
 
-	fewest = 20  // calls that a round has: fewer tell too little
-	fade   = 0.9 // what a round counts for in the next, where the limit stayed
+	fewestCalls = 20  // in a round or a drain
+	roundCalls  = 100 // in a round, times the variation: the mean is then known within 10%
+	drainCalls  = 50  // in a drain, times the variation
+	baseCalls   = 200 // that base remembers, times the variation
+	fade        = 0.9 // weight of a round in the next one
+	patience    = 128 // round trips that a round waits for its last calls
 
-	// A limit that fell below this share of where it began to shrink is drained: a fourth step of 5 %.
+	// A limit that has shrunk below this share of its peak is drained. It takes four steps of 5%.
 	doubt = 0.83
-	// And so it is after so many rounds, at first more often.
-	firstDrain, everyDrain = 8, 128
+	// A drain is also due after this many times as many calls as a drain has: soon at first, and
+	// then twice as late each time.
+	firstDrain, everyDrain = 16, 256
 )
 
 // queue is the law of [NewQueue].
 type queue struct {
-	least estimate // of the round trip of a call that does not queue
-	quick bool     // no queue was seen yet
+	base      tally   // times of calls that didn't queue
+	past      tally   // times of the rounds before, for the present limit
+	variation float64 // of the times of the last round and those before
+	seeking   bool    // no queue was seen yet
 
-	// The round that is watched.
-	skip    int // calls that are yet to end before it begins
-	need    int // calls that it takes
-	peak    int // of the calls that ran at once
+	open    cohort // whose calls are being admitted
+	closing cohort // whose last calls are waited for; inactive if there is none
+
+	before   tally // the round trip before the drain
+	peak     int   // where the limit began to shrink; 0 if it didn't shrink last
+	calls    int   // since base was measured last
+	interval int   // until the next drain, in units of a drain's calls
+}
+
+// A cohort is the calls that began in one epoch. All of them count, however long they take.
+type cohort struct {
+	active  bool
+	drain   bool // no more than half of the limit is admitted
+	epoch   uint64
+	need    int // calls that begin in it
+	older   int // calls of earlier epochs that still run
+	running int // its own calls that still run, once it is closing
+	ended   int
+	peak    int // concurrent calls
 	samples tally
-	drops   tally // none shorter than least
-	past    tally // of the rounds before, since the limit changed
-
-	// Drains: for one round no more than half of the limit is admitted.
-	draining bool
-	before   estimate // the round trip until then
-	top      int      // where the limit began to shrink; 0 if it did not shrink last
-	rounds   int      // since least was taken anew
-	interval int      // rounds until the next drain
+	drops   tally // none shorter than base
 }
 
-// NewQueue gives a Limit that keeps the dependency's queue short. It begins at initial and stays from least to most, which are from 1 to MaxLimit.
+// NewQueue returns a Limit that keeps the dependency's queue short. It begins at initial and stays
+// between least and most, which are from 1 to MaxLimit.
 //
-// By Little's law the calls that queue at the dependency are limit × (1 − least / mean round trip), however its service times are spread. That is judged
-// once a round trip, and held at 2 to 6 % of the limit. Least is the mean round trip of rounds in which no queue can have been: those that had at most half of
-// the limit, by themselves or, now and then, because no more was admitted.
+// By Little's law, limit × (1 − base / mean round trip) calls queue at the dependency, where base
+// is the mean round trip without a queue, whatever the distribution of the service times. The law
+// holds this at 2 to 6% of the limit. What makes it work where service times vary is how it
+// estimates the two means, and that it takes the error of the estimates into account:
+//
+//   - A round is a cohort: all calls that began in one epoch, judged when the last of them has
+//     ended. To count the calls that end in some period instead would favor the short ones after
+//     each change of the limit.
+//   - A round has the more calls the more their times vary, so that its mean is known within 10%.
+//   - The limit shrinks only if the queue is significant, by two standard deviations, and by no
+//     more than is certain. It grows unless the queue is beyond doubt, by three: an error of base
+//     lasts for many rounds, and must not hold down the limit of a dependency that could take more.
+//   - Base is the mean of cohorts that had at most half of the limit to themselves: by chance, or
+//     now and then in a drain, when no more is admitted.
 func NewQueue(initial, least, most int) *Limit {
-	return newLimit(initial, least, most, &queue{quick: true, skip: initial, need: max(initial, fewest), interval: firstDrain})
+	return newLimit(initial, least, most, &queue{
+		seeking:  true,
+		interval: firstDrain,
+		open:     cohort{active: true, need: max(initial, fewestCalls)},
+	})
 }
 
-func (q *queue) roundTrip() time.Duration { return time.Duration(q.least.mean) }
-
-// ended adds the call to the round.
-//
-// A round begins when as many calls have ended as ran when the limit changed: that is one round trip later, and what ends from then on has met the new
-// limit. To count only calls that began after the change, from the first of them that ends, would favour short ones.
-func (q *queue) ended(l *Limit, _ Pass, running int, took time.Duration, outcome Outcome) {
-	q.peak = max(q.peak, running)
-	if q.skip > 0 {
-		q.skip--
-		return
+func (q *queue) roundTrip() time.Duration {
+	if q.base.empty() {
+		return 0
 	}
+	return time.Duration(q.base.mean())
+}
+
+func (q *queue) ended(l *Limit, p Pass, running int, took time.Duration, outcome Outcome) {
+	q.calls++
+	q.open.peak = max(q.open.peak, running)
+	q.closing.peak = max(q.closing.peak, running)
+	running--
+	if p.epoch == q.open.epoch {
+		q.count(&q.open, took, outcome)
+	} else {
+		q.open.older--
+		if q.closing.active && p.epoch == q.closing.epoch {
+			q.count(&q.closing, took, outcome)
+			q.closing.running--
+		}
+	}
+	if q.closing.active && (q.closing.running == 0 || q.open.ended > patience*max(l.Limit(), fewestCalls)) {
+		c := q.closing
+		q.closing = cohort{}
+		q.judge(l, c)
+	}
+	if began := running - q.open.older + q.open.ended; !q.closing.active && began >= q.open.need {
+		q.close(l)
+	}
+}
+
+// count adds a call to its cohort.
+func (q *queue) count(c *cohort, took time.Duration, outcome Outcome) {
+	c.ended++
 	switch outcome {
 	case Sample:
-		q.samples.add(took)
-	case Drop: // an answer would have taken that long or longer
-		q.drops.add(max(took, q.roundTrip()))
-	default:
-		return
-	}
-	if int(q.samples.n+q.drops.n) >= q.need {
-		q.judge(l, running-1)
+		c.samples.add(took)
+	case Drop: // an answer would have taken at least as long
+		c.drops.add(max(took, q.roundTrip()))
 	}
 }
 
-// judge ends a round and begins the next.
-func (q *queue) judge(l *Limit, running int) {
+// close ends the admission of calls to the open cohort and opens the next one, which has the whole
+// limit. It is open at least until the closing one has ended, so that no call is lost.
+func (q *queue) close(l *Limit) {
+	q.closing = q.open
+	q.begin(l, l.Limit(), l.Limit())
+	q.closing.running = q.open.older - q.closing.older
+}
+
+// begin opens a cohort.
+func (q *queue) begin(l *Limit, limit, admit int) {
+	epoch, running := l.begin(limit, admit)
+	q.open = cohort{
+		active: true,
+		epoch:  epoch,
+		need:   max(admit, fewestCalls, int(roundCalls*q.spread())),
+		older:  running,
+		peak:   running,
+	}
+}
+
+// beginDrain opens a cohort that has half of the limit to itself.
+func (q *queue) beginDrain(l *Limit, limit int) {
+	admit := max(l.least, (limit+1)/2)
+	q.begin(l, limit, admit)
+	q.open.drain = true
+	q.open.need = q.drainCalls(admit)
+}
+
+// spread returns how much the times of calls vary, as far as that was seen.
+func (q *queue) spread() float64 { return max(q.variation, q.base.variation()) }
+
+// drainCalls returns how many calls a drain takes.
+func (q *queue) drainCalls(admit int) int {
+	return max(admit, fewestCalls, int(drainCalls*q.spread()))
+}
+
+// judge sets the limit by a cohort whose calls have ended.
+func (q *queue) judge(l *Limit, c cohort) {
 	limit := l.Limit()
 	next, drain := limit, false
-	switch failing := q.drops.n > q.samples.n; {
-	case failing && q.least.none(): // nothing to compare with
+	switch failing := c.drops.n > c.samples.n; {
+	case failing && q.base.empty():
+		next = limit / 2 // not a single answer at this limit
 	case failing:
-		next, drain = q.failed(l, limit)
-	case q.draining:
-		next = q.drained(limit)
-	case q.least.none() || 2*q.peak <= limit:
-		next = q.calm(l, limit)
+		next, drain = q.failed(c, limit)
+	case c.samples.empty():
+		return
+	case c.drain:
+		next = q.drained(c, limit)
+	case q.base.empty() || 2*c.peak <= limit:
+		next = q.calm(l, c, limit)
 	default:
-		next, drain = q.loaded(l, limit)
+		next, drain = q.loaded(l, c, limit)
 	}
 	next = l.clamp(next)
 
-	admit := next
-	if drain {
-		admit = max(l.least, (next+1)/2)
+	all := c.samples.plus(q.past, fade)
+	switch {
+	case drain:
+		q.past = tally{}
+		q.beginDrain(l, next)
+	case next == limit:
+		q.past = all
+	case next < limit && !c.drain:
+		// The dependency was saturated, so round trips shrink with the limit: by Little's law.
+		q.past = all.scaled(float64(next) / float64(limit))
+		q.begin(l, next, next)
+	default:
+		q.past = tally{}
+		q.begin(l, next, next)
 	}
-	q.draining = drain
-	if changed := l.set(next, admit); changed || drain {
-		q.skip, q.past = running, tally{}
-	} else {
-		q.past = q.samples.plus(q.past, fade)
-	}
-	if drain {
-		q.skip += admit // some that began before may have been overtaken: not one that queued may be among those of the drain
-	}
-	q.need = max(admit, fewest)
-	q.peak = running
-	q.samples, q.drops = tally{}, tally{}
-	l.turnedAway.Store(false)
+	l.refused.Store(false)
 }
 
 // loaded judges a round in which calls may have queued.
-func (q *queue) loaded(l *Limit, limit int) (next int, drain bool) {
-	seen := q.samples.estimate()
-	if seen.mean < q.least.mean && (seen.differs(q.least) || 4*seen.variance < q.least.variance) {
-		q.least = seen // the dependency is faster than it was, or than it was thought on less ground
+func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
+	seen := c.samples
+	if seen.mean() < q.base.mean() && seen.differs(q.base, 5) {
+		q.base, q.past = seen, tally{} // the dependency has become faster
 	}
-	all := q.samples.plus(q.past, fade).estimate()
-	s := queued(q.least, all)
-	if now := queued(q.least, seen); now.surely() > s.surely() {
+	all := seen.plus(q.past, fade)
+	q.variation = all.variation()
+	s := queued(q.base, all, q.spread())
+	if now := queued(q.base, seen, max(seen.variation(), q.base.variation())); now.surely() > s.surely() {
 		s, all = now, seen
 	}
 
-	next = limit
-	switch met := l.met(q.peak); {
-	case q.quick && s.surely() > shortest && crowded(s, limit):
-		q.quick = false
+	switch {
+	case s.surely() > longest && crowded(s, limit):
+		if !q.seeking {
+			return q.shrink(limit, s, all)
+		}
+		q.seeking = false
 		next = towards(limit, s, leap)
-	case q.quick:
-		q.least = q.least.with(seen)
-		if met {
+	case q.seeking && s.mean-s.deviation > shortest: // perhaps a queue: another round at this limit
+		next = limit
+	case q.seeking:
+		q.base = q.base.plus(seen, 1)
+		next = limit
+		if l.met(c.peak) {
 			next = up(limit, leap)
 		}
-	case s.surely() > longest && crowded(s, limit):
-		return q.shrink(limit, s, all)
-	case s.maybe() < shortest && met:
-		next, q.top = max(limit+1, towards(limit, s, step)), 0
+	case l.met(c.peak) && queued(q.base, all, q.base.variation()).beyondDoubt() < shortest:
+		next, q.peak = max(limit+1, towards(limit, s, step)), 0
+	default:
+		next = limit
 	}
-	return next, q.isDue(all)
+	return next, q.drainIsDue(limit, all)
 }
 
-// shrink makes the limit smaller by a step. The longer round trip may be that of a queue or of a dependency that has become slower: where the limit has
-// shrunk several times in a row, only a drain tells.
-func (q *queue) shrink(limit int, s share, seen estimate) (next int, drain bool) {
-	q.top = max(q.top, limit)
+// shrink lowers the limit by a step. Round trips may be longer because of a queue, or because the
+// dependency has become slower: if the limit has shrunk several times in a row, a drain shows
+// which.
+func (q *queue) shrink(limit int, s share, seen tally) (next int, drain bool) {
+	q.peak = max(q.peak, limit)
 	next = min(limit-1, towards(limit, s, step))
-	if float64(next) < doubt*float64(q.top) {
+	if float64(next) < doubt*float64(q.peak) {
 		q.before = seen
 		return next, true
 	}
-	return next, q.isDue(seen)
+	return next, q.drainIsDue(limit, seen)
 }
 
-// isDue counts the rounds, and says when it is time to drain.
-func (q *queue) isDue(seen estimate) bool {
-	if q.rounds++; q.rounds < q.interval {
+// drainIsDue reports whether it is time for a drain.
+func (q *queue) drainIsDue(limit int, seen tally) bool {
+	if q.calls < q.interval*q.drainCalls(limit/2) {
 		return false
 	}
 	q.interval = min(2*q.interval, everyDrain)
@@ -165,60 +257,64 @@ func (q *queue) isDue(seen estimate) bool {
 	return true
 }
 
-// drained judges a round of at most half of the limit. What was longer than its round trip before was a queue, so that the limit need not go on in steps.
-func (q *queue) drained(limit int) (next int) {
-	q.takeAnew(q.samples.estimate())
-	if s := queued(q.least, q.before); s.surely() > longest && crowded(s, limit) {
+// drained judges a drain. What was longer before it was a queue, so that the limit need not go on
+// in steps.
+func (q *queue) drained(c cohort, limit int) (next int) {
+	q.measured(c.samples)
+	variation := max(c.samples.variation(), q.before.variation())
+	if s := queued(c.samples, q.before, variation); s.surely() > longest && crowded(s, limit) {
 		return towards(limit, s, 0.5)
 	}
 	return limit
 }
 
 // calm judges a round in which at most half of the limit was used, or the first one.
-func (q *queue) calm(l *Limit, limit int) (next int) {
-	q.takeAnew(q.samples.estimate())
-	if q.quick && l.met(q.peak) {
+func (q *queue) calm(l *Limit, c cohort, limit int) (next int) {
+	q.measured(c.samples)
+	if q.seeking && l.met(c.peak) {
 		return up(limit, leap)
 	}
 	return limit
 }
 
-// failed judges a round in which more calls were dropped than answered. Where that took no longer than answers, nothing is known of a queue. Else the
-// dependency answers in the time that callers have only if there are fewer of them.
-func (q *queue) failed(l *Limit, limit int) (next int, drain bool) {
-	seen := q.samples.plus(q.drops, 1).estimate()
-	s := queued(q.least, seen)
+// failed judges a round in which more calls were dropped than answered. If they took no longer than
+// answers, nothing is known about a queue. Otherwise the dependency can't answer this many calls in
+// the time that callers have.
+func (q *queue) failed(c cohort, limit int) (next int, drain bool) {
+	seen := c.samples.plus(c.drops, 1)
+	s := queued(q.base, seen, max(seen.variation(), q.base.variation()))
 	if s.surely() <= longest {
 		return limit, false
 	}
-	q.quick = true // the way back is as at first
-	if q.draining {
-		q.top = 0
-		return admits(l.word.Load()), false
+	q.seeking = true // the way back is as at first
+	if c.drain {
+		q.peak = 0
+		return (limit + 1) / 2, false
 	}
 	return q.shrink(limit, s, seen)
 }
 
-// takeAnew takes what was seen for the round trip of calls that do not queue.
-func (q *queue) takeAnew(seen estimate) {
-	if q.least.none() || seen.differs(q.least) {
-		q.least = seen
+// measured takes in the times of calls that didn't queue.
+func (q *queue) measured(seen tally) {
+	if q.base.empty() || seen.differs(q.base, 4) {
+		q.base = seen
 	} else {
-		q.least = q.least.with(seen)
+		q.base = seen.plus(q.base.atMost(max(4*seen.n, baseCalls*q.base.variation())), 1)
 	}
-	q.rounds, q.top = 0, 0
+	q.calls, q.peak = 0, 0
 }
 
-// crowded reports whether more than one call queues. A limit of few calls cannot be held closer.
-func crowded(s share, limit int) bool { return s.is*float64(limit) > 1.05 }
+// crowded reports whether more than one call queues. A small limit can't be held closer.
+func crowded(s share, limit int) bool { return s.mean*float64(limit) > 1.05 }
 
-// towards is the limit of which the aimed share would queue, or most of the way to it.
+// towards returns the limit at which the aimed share would queue if the share is what it surely is.
+// It is at most the given part away.
 func towards(limit int, s share, most float64) int {
-	factor := (1 - max(0, s.is)) / (1 - aim)
+	factor := (1 - max(0, s.surely())) / (1 - aim)
 	return int(math.Round(float64(limit) * max(1-most, min(factor, 1+most))))
 }
 
-// up is a limit so much higher.
+// up returns a limit that is larger by the given part.
 func up(limit int, by float64) int {
 	return max(limit+1, int(math.Round(float64(limit)*(1+by))))
 }

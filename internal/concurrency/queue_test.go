@@ -7,161 +7,269 @@ import (
 
 const unqueued = 10 * time.Millisecond
 
-// steady gives a limit that has seen a queue, and knows how long a call takes that does not.
-func steady(limit int) (*Limit, *queue) {
+// newSteadyQueue returns a limit that has seen a queue, and knows how long a call takes that
+// doesn't.
+func newSteadyQueue(limit int) (*Limit, *queue) {
 	l := NewQueue(limit, 1, 1000)
 	q := l.law.(*queue)
-	q.quick, q.skip = false, 0
-	q.least = estimate{mean: float64(unqueued)}
+	q.seeking = false
+	for range 10_000 {
+		q.base.add(unqueued)
+	}
 	return l, q
 }
 
-// occupy has n calls run.
-func occupy(l *Limit, n int) {
-	for range n {
-		if _, ok := l.Enter(Highest); !ok {
-			panic("the limit is below what was to run")
-		}
-	}
-}
-
-// call has n calls come and go, each of which takes so long.
-func call(l *Limit, n int, took time.Duration, outcome Outcome) {
+// occupy starts n calls that go on running.
+func occupy(l *Limit, n int) (passes []Pass) {
 	for range n {
 		p, ok := l.Enter(Highest)
 		if !ok {
-			panic("there was no room")
+			panic("the limit is below what was to run")
 		}
+		passes = append(passes, p)
+	}
+	return passes
+}
+
+// call makes n calls, one after the other, each of which takes this long.
+func call(l *Limit, n int, took time.Duration, outcome Outcome) {
+	for range n {
+		leave(l, occupy(l, 1), took, outcome)
+	}
+}
+
+func leave(l *Limit, passes []Pass, took time.Duration, outcome Outcome) {
+	for _, p := range passes {
 		l.Leave(p, took, outcome)
 	}
 }
 
-func TestARoundBeginsOnceTheCallsOfBeforeHaveEnded(t *testing.T) {
+// round makes as many concurrent calls as the limit admits, until the round has been judged.
+func round(l *Limit, took time.Duration, outcome Outcome) {
+	began := epoch(l.word.Load())
+	var passes []Pass
+	for n := 0; epoch(l.word.Load()) == began || n < 1; n++ {
+		passes = append(passes, occupy(l, admits(l.word.Load())-l.Running())...)
+		l.Leave(passes[0], took, outcome)
+		passes = passes[1:]
+	}
+	leave(l, passes, took, outcome)
+}
+
+// TestQueueJudgesRoundWhenLastCallEnds checks that calls of before don't count, and that a
+// round is not judged by the calls that end first, which are the short ones.
+func TestQueueJudgesRoundWhenLastCallEnds(t *testing.T) {
 	l := NewQueue(30, 1, 1000)
-	call(l, 30, time.Hour, Sample)
-	call(l, 29, unqueued, Sample)
+	passes := occupy(l, 30)
+	leave(l, passes[:29], unqueued, Sample)
 	if l.RoundTrip() != 0 {
-		t.Errorf("%v before the first round has ended", l.RoundTrip())
+		t.Errorf("round trip %v before the round's last call has ended, want 0", l.RoundTrip())
 	}
-	call(l, 1, unqueued, Sample)
+	call(l, 100, time.Hour, Sample) // of the next round
+	leave(l, passes[29:], 31*unqueued, Sample)
+	if l.RoundTrip() != 2*unqueued {
+		t.Errorf("round trip %v, want the mean of all 30 calls, %v", l.RoundTrip(), 2*unqueued)
+	}
+}
+
+// TestQueueDoesNotWaitForHungCall checks that a round ends without a call that lasts for more
+// than 128 round trips.
+func TestQueueDoesNotWaitForHungCall(t *testing.T) {
+	l := NewQueue(20, 1, 1000)
+	hung := occupy(l, 1)
+	passes := occupy(l, 19)
+	leave(l, passes, unqueued, Sample)
+	call(l, 128*20, unqueued, Sample)
+	if l.RoundTrip() != 0 {
+		t.Errorf("round trip %v after 128 round trips, want 0", l.RoundTrip())
+	}
+	call(l, 2, unqueued, Sample)
 	if l.RoundTrip() != unqueued {
-		t.Errorf("%v, want %v", l.RoundTrip(), unqueued)
+		t.Errorf("round trip %v, want %v", l.RoundTrip(), unqueued)
+	}
+	leave(l, hung, time.Hour, Sample)
+	if l.RoundTrip() != unqueued || l.Running() != 0 {
+		t.Errorf("round trip %v with %d running once the call has ended, want %v and 0", l.RoundTrip(), l.Running(), unqueued)
 	}
 }
 
-// TestADrainIsJudgedByCallsThatBeganInIt: those that ran when it began are waited for, and as many again as are admitted, since some may have overtaken others.
-func TestADrainIsJudgedByCallsThatBeganInIt(t *testing.T) {
-	l, q := steady(100)
-	q.rounds = everyDrain
-	occupy(l, 60)
-	call(l, 100, unqueued, Sample)
-	if !q.draining || admits(l.word.Load()) != 50 || l.Limit() != 100 || q.skip != 60+50 || q.need != 50 {
-		t.Errorf("%+v, %d admitted of %d", q, admits(l.word.Load()), l.Limit())
+// TestQueueRoundIsLongerIfTimesVary checks that a round is long enough to tell a queue from
+// chance.
+func TestQueueRoundIsLongerIfTimesVary(t *testing.T) {
+	l, q := newSteadyQueue(40)
+	q.begin(l, 40, 40)
+	if q.open.need != 40 {
+		t.Errorf("a round of equal times has %d calls, want 40", q.open.need)
+	}
+	q.variation = 2
+	q.begin(l, 40, 40)
+	if q.open.need != 200 {
+		t.Errorf("a round of times with a variation of 2 has %d calls, want 200", q.open.need)
+	}
+	q.beginDrain(l, 40)
+	if q.open.need != 100 {
+		t.Errorf("a drain of times with a variation of 2 has %d calls, want 100", q.open.need)
 	}
 }
 
-// TestALimitThatIsNotMetDoesNotGrow, however many run.
-func TestALimitThatIsNotMetDoesNotGrow(t *testing.T) {
-	l, _ := steady(100)
-	occupy(l, 98)
-	call(l, 300, unqueued, Sample)
+// TestQueueDrainHasItsCallsAlone checks that a drain admits half of the limit until it has its
+// calls, and that none of the calls counts that ran before.
+func TestQueueDrainHasItsCallsAlone(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	before := occupy(l, 60)
+	q.beginDrain(l, 100)
+	if admits(l.word.Load()) != 50 || l.Limit() != 100 {
+		t.Errorf("a drain admits %d of %d, want 50 of 100", admits(l.word.Load()), l.Limit())
+	}
+	leave(l, before, time.Hour, Sample)
+	passes := occupy(l, 50)
+	leave(l, passes[:1], unqueued/2, Sample)
+	if admits(l.word.Load()) != 100 {
+		t.Errorf("%d admitted once the drain has its calls, want 100", admits(l.word.Load()))
+	}
+	leave(l, passes[1:], unqueued/2, Sample)
+	if l.RoundTrip() != unqueued/2 {
+		t.Errorf("round trip %v, want the drain's %v", l.RoundTrip(), unqueued/2)
+	}
+}
+
+// TestQueueGrowsOnlyIfLimitIsMet checks that free room is no reason for more.
+func TestQueueGrowsOnlyIfLimitIsMet(t *testing.T) {
+	l, _ := newSteadyQueue(100)
+	busy := occupy(l, 98)
+	call(l, 3, unqueued, Sample)
+	leave(l, busy, unqueued, Sample)
 	if l.Limit() != 100 {
-		t.Errorf("limit %d", l.Limit())
+		t.Errorf("limit %d, want 100", l.Limit())
 	}
-	occupy(l, 1)
-	call(l, 100, unqueued, Sample)
+	round(l, unqueued, Sample)
 	if l.Limit() != 104 {
 		t.Errorf("limit %d, want 104", l.Limit())
 	}
 }
 
-// TestWhatIsSeenUnderLoadIsNotTheLeast, however little longer it is: else the limit would creep up with the queue that it makes.
-func TestWhatIsSeenUnderLoadIsNotTheLeast(t *testing.T) {
-	l, _ := steady(100)
-	occupy(l, 99)
-	call(l, 100, unqueued*101/100, Sample)
+// TestQueueIgnoresLoadedRoundsForRoundTrip checks that the round trip is not learned under load.
+// Otherwise the limit would creep up with the queue that it makes.
+func TestQueueIgnoresLoadedRoundsForRoundTrip(t *testing.T) {
+	l, _ := newSteadyQueue(100)
+	round(l, unqueued*101/100, Sample)
 	if l.Limit() == 100 || l.RoundTrip() != unqueued {
-		t.Errorf("limit %d, round trip %v", l.Limit(), l.RoundTrip())
+		t.Errorf("limit %d, round trip %v; want a larger limit, and %v", l.Limit(), l.RoundTrip(), unqueued)
 	}
 }
 
-// TestTheLimitShrinksByStepsUntilADrainTells: then it goes to what was measured.
-func TestTheLimitShrinksByStepsUntilADrainTells(t *testing.T) {
-	l, q := steady(100)
-	q.skip, q.before, q.draining = 0, estimate{mean: 2 * float64(unqueued)}, true
-	q.need = 50
-	l.set(100, 50)
-	call(l, 50, unqueued, Sample)
-	if l.Limit() != 52 || q.draining || admits(l.word.Load()) != 52 { // half of the round trip was a queue
-		t.Errorf("limit %d, want 52", l.Limit())
-	}
-
-	l, q = steady(100)
-	occupy(l, 60)
+// TestQueueShrinksInStepsUntilDrain checks that a drain follows when the limit has fallen by a
+// sixth.
+func TestQueueShrinksInStepsUntilDrain(t *testing.T) {
+	l, q := newSteadyQueue(100)
 	for _, want := range []int{95, 90, 86, 82} {
-		q.skip = 0
-		call(l, max(q.need, fewest), 2*unqueued, Sample)
+		round(l, 2*unqueued, Sample)
 		if l.Limit() != want {
 			t.Errorf("limit %d, want %d", l.Limit(), want)
 		}
 	}
-	if !q.draining || admits(l.word.Load()) != 41 {
-		t.Errorf("%d admitted; draining %v", admits(l.word.Load()), q.draining)
+	if !q.open.drain || admits(l.word.Load()) != 41 {
+		t.Errorf("%d admitted, draining %v; want a drain with 41", admits(l.word.Load()), q.open.drain)
 	}
 }
 
-// TestADropWouldHaveTakenAsLongAsAnAnswer: of drops, those that took longer tell of a queue, and the others nothing, not of its absence either.
-func TestADropWouldHaveTakenAsLongAsAnAnswer(t *testing.T) {
-	l, q := steady(20)
-	occupy(l, 15)
-	call(l, 10, time.Microsecond, Drop)
-	call(l, 10, 2*unqueued, Drop)
-	if l.Limit() != 19 || !q.quick {
+// TestQueueJumpsAfterDrain checks that the limit need not go on in steps when the queue was
+// measured.
+func TestQueueJumpsAfterDrain(t *testing.T) {
+	_, q := newSteadyQueue(100)
+	var drain tally
+	for range 50 {
+		drain.add(unqueued)
+		q.before.add(2 * unqueued)
+	}
+	if got := q.drained(cohort{samples: drain}, 100); got != 52 {
+		t.Errorf("limit %d after a drain that shows a queue of a half, want 52", got)
+	}
+	q.before = drain
+	if got := q.drained(cohort{samples: drain}, 100); got != 100 {
+		t.Errorf("limit %d after a drain that shows no queue, want 100", got)
+	}
+}
+
+// TestQueueShrinksByNoMoreThanIsCertain compares two dependencies whose calls take the same time
+// longer than they should. Where times vary much, that may be chance.
+func TestQueueShrinksByNoMoreThanIsCertain(t *testing.T) {
+	for _, test := range []struct {
+		variation float64
+		want      int
+	}{{0, 95}, {1, 97}, {3, 100}} {
+		_, q := newSteadyQueue(100)
+		mean := float64(unqueued) * 1.25
+		q.base.squares = q.base.n * float64(unqueued) * float64(unqueued) * (1 + test.variation)
+		seen := tally{250, 250 * mean, 250 * mean * mean * (1 + test.variation)}
+		l := NewQueue(100, 1, 1000)
+		if next, _ := q.loaded(l, cohort{samples: seen, peak: 90}, 100); next != test.want {
+			t.Errorf("variation %v: limit %d, want %d", test.variation, next, test.want)
+		}
+	}
+}
+
+// TestQueueCountsDropsAsLongAsAnswers checks that slow drops are a sign of a queue, and fast ones
+// of nothing, not of its absence either.
+func TestQueueCountsDropsAsLongAsAnswers(t *testing.T) {
+	l, q := newSteadyQueue(20)
+	passes := occupy(l, 20)
+	leave(l, passes[:10], time.Microsecond, Drop)
+	leave(l, passes[10:], 3*unqueued, Drop)
+	if l.Limit() != 19 || !q.seeking {
 		t.Errorf("limit %d, want 19", l.Limit())
 	}
-	l, q = steady(20)
-	occupy(l, 15)
-	call(l, 20, time.Microsecond, Drop)
-	if l.Limit() != 20 || q.quick || l.RoundTrip() != unqueued {
-		t.Errorf("limit %d, round trip %v", l.Limit(), l.RoundTrip())
+	l, q = newSteadyQueue(20)
+	leave(l, occupy(l, 20), time.Microsecond, Drop)
+	if l.Limit() != 20 || q.seeking || l.RoundTrip() != unqueued {
+		t.Errorf("limit %d, round trip %v; want 20 and %v", l.Limit(), l.RoundTrip(), unqueued)
 	}
 }
 
-// TestADrainInWhichMostCallsFailLateKeepsTheHalf, since that was too much too.
-func TestADrainInWhichMostCallsFailLateKeepsTheHalf(t *testing.T) {
-	l, q := steady(100)
-	q.draining, q.need = true, 50
-	l.set(100, 50)
-	call(l, 50, 3*unqueued, Drop)
-	if l.Limit() != 50 || q.draining {
+// TestQueueKeepsHalfIfDrainFails checks that the limit is halved if calls fail late even in a
+// drain.
+func TestQueueKeepsHalfIfDrainFails(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	q.beginDrain(l, 100)
+	leave(l, occupy(l, 50), 3*unqueued, Drop)
+	if l.Limit() != 50 || q.open.drain {
 		t.Errorf("limit %d, want 50", l.Limit())
 	}
 }
 
-// TestALimitGrowsWhereTheRoundTripMayHaveBeenThoughtTooShort: it was taken from few calls, and what looks like a queue of 5 % is none.
-func TestALimitGrowsWhereTheRoundTripMayHaveBeenThoughtTooShort(t *testing.T) {
-	for _, test := range []struct {
-		off   float64 // standard deviation of the round trip that is needed
-		grows bool
-	}{{0.02, true}, {0.005, false}} {
-		l := NewQueue(64, 1, 1000)
-		q := l.law.(*queue)
-		q.quick, q.peak = false, 64
-		q.least = estimate{0.95e6, test.off * test.off * 1e12}
-		for range 100 {
-			q.samples.add(time.Millisecond)
+// TestQueueHalvesIfNoCallWasEverAnswered checks a cold start at which every call times out.
+func TestQueueHalvesIfNoCallWasEverAnswered(t *testing.T) {
+	l := NewQueue(20, 3, 1000)
+	for _, want := range []int{10, 5, 3, 3} {
+		for before := epoch(l.word.Load()); epoch(l.word.Load()) < before+2 && l.Limit() != want; {
+			call(l, 1, time.Second, Drop)
 		}
-		if next, _ := q.loaded(l, 64); (next > 64) != test.grows || next < 64 {
-			t.Errorf("limit 64 becomes %d, the round trip within %v", next, test.off)
+		if l.Limit() != want {
+			t.Errorf("limit %d, want %d", l.Limit(), want)
 		}
 	}
 }
 
-func TestQueueIsDueAfterInterval(t *testing.T) {
-	q := &queue{interval: firstDrain}
-	for round := 1; round <= firstDrain; round++ {
-		if got, want := q.isDue(estimate{}), round == firstDrain; got != want {
-			t.Errorf("round %d of %d: got %t, want %t", round, firstDrain, got, want)
+func TestTowardsStepsToTheAim(t *testing.T) {
+	for _, c := range []struct {
+		limit int
+		share float64
+		most  float64
+		want  int
+	}{
+		{1000, 0, step, 1042},
+		{1000, -0.5, step, 1042}, // faster than was known: no reason to hurry
+		{1000, 0.02, step, 1021},
+		{1000, 0.06, step, 979},
+		{1000, 0.5, step, 950},
+		{1000, 0.5, 0.5, 521},
+		{1000, 0.9, 0.5, 500},
+	} {
+		if got := towards(c.limit, share{mean: c.share}, c.most); got != c.want {
+			t.Errorf("%+v: got %d", c, got)
 		}
+	}
+	if up(1, leap) != 2 || up(20, leap) != 25 || up(1000, leap) != 1250 {
+		t.Errorf("got %d, %d, %d, want 2, 25, 1250", up(1, leap), up(20, leap), up(1000, leap))
 	}
 }

@@ -16,6 +16,8 @@ import (
 // A key is idle if each of its users has released it. Only idle keys are removed, so there may be
 // more keys than the limit while they are in use.
 //
+// Values can be kept: see [Store.KeepIf].
+//
 // A Store is safe for concurrent use. It holds no goroutine and no timer: it removes expired keys
 // when it is used.
 type Store[K comparable, V any] struct {
@@ -23,9 +25,14 @@ type Store[K comparable, V any] struct {
 	idleAfter time.Duration // 0: no limit
 	evicted   func(V)       // called with values that are evicted for lack of room; may be nil
 
+	keep    func(V) (keep bool, since int64) // see KeepIf; may be nil
+	removed func(K, V)                       // see OnRemove; may be nil
+
 	mu      sync.Mutex // guards the following, and all fields of entries except value
 	entries map[K]*Entry[K, V]
 	oldest  Entry[K, V] // head of the ring of idle entries, the longest idle first
+	kept    Entry[K, V] // head of the ring of idle entries that keep reported, the first one reported first
+	nkept   int         // number of entries in kept
 }
 
 // An Entry is a key in use and its value.
@@ -41,7 +48,9 @@ type Entry[K comparable, V any] struct {
 	value V // written before made is closed, by the caller that added the entry to the store
 	users int
 
-	idleSince  int64 // by package clock
+	idleSince  int64 // by package clock; of a kept entry: when it was last inspected
+	isKept     bool
+	inspected  bool // keep is running for it
 	prev, next *Entry[K, V]
 }
 
@@ -50,6 +59,7 @@ type Entry[K comparable, V any] struct {
 func New[K comparable, V any](limit int, idleAfter time.Duration) *Store[K, V] {
 	s := &Store[K, V]{max: limit, idleAfter: idleAfter, entries: make(map[K]*Entry[K, V])}
 	s.oldest.prev, s.oldest.next = &s.oldest, &s.oldest
+	s.kept.prev, s.kept.next = &s.kept, &s.kept
 	return s
 }
 
@@ -58,6 +68,18 @@ func New[K comparable, V any](limit int, idleAfter time.Duration) *Store[K, V] {
 // the store's lock held and must not use the store. OnEvict must be called before the store is
 // used.
 func (s *Store[K, V]) OnEvict(evicted func(V)) { s.evicted = evicted }
+
+// KeepIf registers a function that reports whether an idle value must be kept, and if not, since
+// when it need not be (by package clock; 0 if unknown). A kept value doesn't expire, and its idle
+// time counts from when it need no longer be kept. If there are too many keys, other idle values are
+// evicted first. Of more kept values than the limit, those that were kept longest are evicted.
+//
+// The function is called without the store's lock. KeepIf must be called before the store is used.
+func (s *Store[K, V]) KeepIf(keep func(value V) (keep bool, since int64)) { s.keep = keep }
+
+// OnRemove registers a function that is called after a key has expired or was evicted for lack of
+// room, without the store's lock. OnRemove must be called before the store is used.
+func (s *Store[K, V]) OnRemove(removed func(key K, value V)) { s.removed = removed }
 
 // Acquire returns the key's entry. If there is none, it calls make to create the value; callers
 // that arrive meanwhile wait and share it. The caller must Release the entry.
@@ -88,16 +110,21 @@ func (s *Store[K, V]) enter(key K) (e *Entry[K, V], maker bool) {
 	defer s.mu.Unlock()
 	s.expire()
 	if e = s.entries[key]; e != nil {
-		if e.users == 0 {
-			e.unlink()
-		}
-		e.users++
+		s.use(e)
 		return e, false
 	}
 	e = &Entry[K, V]{key: key, made: make(chan struct{}), users: 1}
 	s.entries[key] = e
 	s.shrink()
 	return e, true
+}
+
+// use adds a user to the entry.
+func (s *Store[K, V]) use(e *Entry[K, V]) {
+	if e.users == 0 {
+		s.unlink(e)
+	}
+	e.users++
 }
 
 func (s *Store[K, V]) fill(e *Entry[K, V], make func(K) (V, bool)) *Entry[K, V] {
@@ -142,13 +169,15 @@ func (s *Store[K, V]) ReleaseUnneeded(e *Entry[K, V], unneeded func(V) bool) {
 }
 
 func (s *Store[K, V]) release(e *Entry[K, V]) {
-	if e.users--; e.users > 0 || s.entries[e.key] != e {
+	e.users--
+	last := e.users == 0 && s.entries[e.key] == e
+	if last || e.inspected { // the idle time of an inspected entry counts from here too
+		e.idleSince = clock.Now()
+	}
+	if !last {
 		return
 	}
-	e.idleSince = clock.Now()
-	last := s.oldest.prev
-	e.prev, e.next = last, &s.oldest
-	last.next, s.oldest.prev = e, e
+	s.link(e, &s.oldest, s.oldest.prev)
 	s.shrink()
 }
 
@@ -177,6 +206,20 @@ func (s *Store[K, V]) Forget(key K) {
 	}
 }
 
+// All returns the keys and their values at this time, without those that are still being created.
+func (s *Store[K, V]) All() map[K]V {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expire()
+	all := make(map[K]V, len(s.entries))
+	for key, e := range s.entries {
+		if e.ready.Load() && !e.gone {
+			all[key] = e.value
+		}
+	}
+	return all
+}
+
 // Len returns the number of keys, without those that have been idle for too long.
 func (s *Store[K, V]) Len() int {
 	s.mu.Lock()
@@ -185,39 +228,117 @@ func (s *Store[K, V]) Len() int {
 	return len(s.entries)
 }
 
-// expire removes the keys that have been idle for too long.
+// expire removes the keys that have been idle for too long. It may unlock mu in between.
 func (s *Store[K, V]) expire() {
-	if s.idleAfter == 0 || s.oldest.next == &s.oldest {
+	if s.idleAfter == 0 || s.oldest.next == &s.oldest && s.kept.next == &s.kept {
 		return
 	}
-	for now := clock.Now(); ; {
-		e := s.oldest.next
-		if e == &s.oldest || time.Duration(now-e.idleSince) < s.idleAfter {
-			return
+	now := clock.Now()
+	overdue := func(e *Entry[K, V]) bool { return time.Duration(now-e.idleSince) >= s.idleAfter }
+	for e := s.kept.next; e != &s.kept && overdue(e); e = s.kept.next {
+		s.inspect(e)
+	}
+	for e := s.oldest.next; e != &s.oldest && overdue(e); e = s.oldest.next {
+		if s.inspect(e) && overdue(e) {
+			s.drop(e)
 		}
-		s.remove(e)
 	}
 }
 
-// shrink evicts idle entries, the longest idle first, while there are too many entries.
+// shrink evicts idle entries, the longest idle first, while there are too many entries. It may
+// unlock mu in between.
 func (s *Store[K, V]) shrink() {
-	for len(s.entries) > s.max && s.oldest.next != &s.oldest {
+	for len(s.entries) > s.max {
 		e := s.oldest.next
-		s.remove(e)
+		switch {
+		case e != &s.oldest:
+			if !s.inspect(e) || len(s.entries) <= s.max {
+				continue
+			}
+		case s.nkept > s.max: // otherwise keys that are in use will make room
+			e = s.kept.next
+		default:
+			return
+		}
 		if s.evicted != nil {
 			s.evicted(e.value)
 		}
+		s.drop(e)
+	}
+}
+
+// inspect moves an idle entry to the ring where it belongs, and reports whether it may be removed:
+// whether its value need not be kept, and it is still idle. It unlocks mu while it calls keep. In
+// the meantime, the entry has a user, so it stays.
+func (s *Store[K, V]) inspect(e *Entry[K, V]) bool {
+	if s.keep == nil {
+		return true
+	}
+	wasKept := e.isKept
+	keep, since := s.ask(e)
+	if e.users--; e.users > 0 || s.entries[e.key] != e {
+		return false
+	}
+	if keep || wasKept && since == 0 {
+		since = clock.Now()
+	}
+	e.idleSince = max(e.idleSince, since)
+	if keep {
+		s.link(e, &s.kept, s.kept.prev)
+		return false
+	}
+	prev := &s.oldest // the first of equals, as it was
+	for prev.next != &s.oldest && prev.next.idleSince < e.idleSince {
+		prev = prev.next
+	}
+	s.link(e, &s.oldest, prev)
+	return true
+}
+
+// ask calls keep without mu.
+func (s *Store[K, V]) ask(e *Entry[K, V]) (keep bool, since int64) {
+	s.use(e)
+	e.inspected = true
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		e.inspected = false
+	}()
+	return s.keep(e.value)
+}
+
+// drop removes an idle entry, and calls removed without mu.
+func (s *Store[K, V]) drop(e *Entry[K, V]) {
+	s.remove(e)
+	if s.removed != nil {
+		s.mu.Unlock()
+		defer s.mu.Lock()
+		s.removed(e.key, e.value)
 	}
 }
 
 func (s *Store[K, V]) remove(e *Entry[K, V]) {
 	if e.users == 0 {
-		e.unlink()
+		s.unlink(e)
 	}
 	delete(s.entries, e.key)
 }
 
-func (e *Entry[K, V]) unlink() {
+// link adds an idle entry to the ring of head, after prev. Each ring is in the order of idleSince.
+func (s *Store[K, V]) link(e, head, prev *Entry[K, V]) {
+	if e.isKept = head == &s.kept; e.isKept {
+		s.nkept++
+	}
+	e.prev, e.next = prev, prev.next
+	prev.next.prev, prev.next = e, e
+}
+
+// unlink removes an idle entry from its ring.
+func (s *Store[K, V]) unlink(e *Entry[K, V]) {
 	e.prev.next, e.next.prev = e.next, e.prev
 	e.prev, e.next = nil, nil
+	if e.isKept {
+		e.isKept = false
+		s.nkept--
+	}
 }

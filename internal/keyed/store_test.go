@@ -2,6 +2,7 @@ package keyed
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/effector-go/resilience/internal/clock"
 )
 
 func name(key int) (string, bool) { return fmt.Sprint(key), true }
@@ -286,4 +289,162 @@ func TestStoreValueOutlivesItsBubble(t *testing.T) {
 	synctest.Test(t, use)
 	synctest.Test(t, use)
 	use(t)
+}
+
+// TestStoreKeepsValuesWhileKeepIfSaysSo, and counts their idle time from then on.
+func TestStoreKeepsValuesWhileKeepIfSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, known := range []bool{true, false} {
+			s := New[int, string](10, time.Minute)
+			keep, since := true, int64(0)
+			s.KeepIf(func(value string) (bool, int64) {
+				s.Len() // called without the lock
+				if value != "1" || !keep {
+					return false, since
+				}
+				return true, 0
+			})
+			use(s, 1, 2)
+			for range 100 {
+				time.Sleep(59 * time.Second)
+				if !has(s, 1) {
+					t.Fatal("a kept key was removed")
+				}
+			}
+			if has(s, 2) {
+				t.Error("want the key removed that isn't kept")
+			}
+			keep = false
+			if known {
+				since = clock.Now()
+			} else if time.Sleep(time.Minute); !has(s, 1) { // counts from when the store notices
+				t.Error("the key was removed as soon as it was no longer kept")
+			}
+			time.Sleep(time.Minute - 1)
+			if !has(s, 1) {
+				t.Error("the key was removed before its idle time was over")
+			}
+			if time.Sleep(time.Nanosecond); has(s, 1) {
+				t.Error("want the key removed")
+			}
+		}
+	})
+}
+
+// TestStoreEvictsKeptValuesLast, and only if there are more of them than the limit.
+func TestStoreEvictsKeptValuesLast(t *testing.T) {
+	s := New[int, string](3, 0)
+	s.KeepIf(func(value string) (bool, int64) { return len(value) == 1, 0 })
+	var removed []int
+	s.OnRemove(func(key int, value string) {
+		s.Len() // called without the lock
+		removed = append(removed, key)
+	})
+	use(s, 1, 2, 10, 11, 12)
+	if want := []int{10, 11}; !slices.Equal(removed, want) || s.Len() != 3 {
+		t.Errorf("got %v removed, want %v", removed, want)
+	}
+	use(s, 1, 3, 4)
+	if want := []int{10, 11, 12, 2}; !slices.Equal(removed, want) || s.Len() != 3 {
+		t.Errorf("got %v removed, want %v", removed, want)
+	}
+	held := []*Entry[int, string]{s.Acquire(13, name), s.Acquire(14, name)}
+	if s.Len() != 5 {
+		t.Errorf("got %d keys, want the 3 kept ones and the 2 in use", s.Len())
+	}
+	s.Release(held[0])
+	s.Release(held[1])
+	if want := []int{10, 11, 12, 2, 13, 14}; !slices.Equal(removed, want) || s.Len() != 3 || s.nkept != 3 {
+		t.Errorf("got %v removed, %d kept, want %v, 3", removed, s.nkept, want)
+	}
+	s.Forget(1)
+	if s.nkept != 2 || s.Len() != 2 {
+		t.Errorf("got %d kept of %d after Forget, want 2 of 2", s.nkept, s.Len())
+	}
+}
+
+// TestStoreUseDuringKeepIfCounts: a key that is used while KeepIf runs isn't removed.
+func TestStoreUseDuringKeepIfCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](10, time.Minute)
+		var during *Entry[int, string]
+		hold := false
+		s.KeepIf(func(value string) (bool, int64) {
+			if value == "1" {
+				if during = s.Acquire(1, name); !hold {
+					s.Release(during)
+				}
+			}
+			return false, 0
+		})
+		use(s, 1)
+		time.Sleep(time.Minute)
+		if !has(s, 1) {
+			t.Error("a key was removed that was used in the meantime")
+		}
+		hold = true
+		time.Sleep(time.Minute)
+		if !has(s, 1) {
+			t.Error("a key was removed that is in use")
+		}
+		s.Release(during)
+	})
+}
+
+// TestStoreConcurrentEvictionKeepsLimit: several goroutines that evict at the same time remove no more
+// than necessary.
+func TestStoreConcurrentEvictionKeepsLimit(t *testing.T) {
+	s := New[int, string](100, 0)
+	s.KeepIf(func(value string) (bool, int64) { runtime.Gosched(); return len(value) == 2, 0 })
+	var removed atomic.Int32
+	s.OnRemove(func(int, string) { removed.Add(1) })
+	var g errgroup.Group
+	for worker := range 8 {
+		g.Go(func() error {
+			for i := range 2000 {
+				use(s, 1000*(worker+1)+i)
+				use(s, 10+i%50)
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	if s.Len() != 100 || s.nkept > 90 {
+		t.Errorf("got %d keys, %d kept", s.Len(), s.nkept)
+	}
+	for key := 10; key < 60; key++ {
+		if !has(s, key) {
+			t.Errorf("%d was evicted although it must be kept", key)
+		}
+	}
+}
+
+func TestStoreAllListsValues(t *testing.T) {
+	s := New[int, string](10, 0)
+	use(s, 1, 2)
+	e := s.Acquire(3, func(int) (string, bool) {
+		if all := s.All(); len(all) != 2 || all[1] != "1" || all[2] != "2" {
+			t.Errorf("got %v", all)
+		}
+		return "3", true
+	})
+	s.Release(e)
+	if all := s.All(); len(all) != 3 || all[3] != "3" {
+		t.Errorf("got %v", all)
+	}
+}
+
+// TestStoreEvictsNoMoreThanNecessary: if room was made while KeepIf ran, the key stays.
+func TestStoreEvictsNoMoreThanNecessary(t *testing.T) {
+	s := New[int, string](2, 0)
+	s.KeepIf(func(value string) (bool, int64) {
+		if value == "1" {
+			s.Forget(2)
+		}
+		return false, 0
+	})
+	use(s, 1, 2, 3)
+	if !has(s, 1) || !has(s, 3) || s.Len() != 2 {
+		t.Errorf("got %d keys, want 1 and 3", s.Len())
+	}
 }

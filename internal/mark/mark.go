@@ -1,7 +1,7 @@
 // Package mark holds the marks with which an effector states what its error means, and reads them.
 //
-// Marks wrap an error, keep its text, and stack in any order. Only outer marks count: those from the
-// outside of an error down to the first error that isn't a mark.
+// Marks wrap an error, keep its text, and stack in any order. Only outer marks count: those from
+// the outside of an error down to the first error that isn't a mark.
 package mark
 
 import "time"
@@ -55,16 +55,16 @@ func (d *Delay) Unwrap() error { return d.error }
 // RetryAfter returns the time.
 func (d *Delay) RetryAfter() time.Duration { return d.after }
 
-// An Alias is an error that matches another one too, and says so in its text. It hides no marks of the
-// error that it wraps.
+// An Alias is an error that matches another one too, and says so in its text. It hides no marks of
+// the error that it wraps.
 type Alias struct {
 	error
 	also error
 	text string
 }
 
-// Also returns err, with its marks, as an error that also matches the other one under errors.Is, and
-// whose text begins with the given one.
+// Also returns err, with its marks, as an error that also matches the other one under errors.Is,
+// and whose text begins with the given one.
 func Also(err, also error, text string) error { return &Alias{err, also, text} }
 
 // Error returns the text, followed by that of the error that is wrapped.
@@ -76,9 +76,9 @@ func (a *Alias) Unwrap() error { return a.error }
 // Is reports whether target is the other error.
 func (a *Alias) Is(target error) bool { return target == a.also }
 
-// A Foreign recognizes a mark of another module: it returns the error that is marked and a function
-// that puts the same mark on another error, or a nil error if err isn't such a mark.
-type Foreign func(err error) (marked error, remark func(error) error)
+// A Foreign recognizes a mark of another module: it returns a function that puts the same mark on
+// another error, and the error that is marked, or nil if err isn't such a mark.
+type Foreign func(err error) (remark func(error) error, marked error)
 
 // foreign is backoff's permanent error, or nil if no package that knows it is linked in: then
 // nothing makes one. It is set by an init function.
@@ -98,7 +98,7 @@ func inner(err error) error {
 		return e.error
 	}
 	if foreign != nil {
-		marked, _ := foreign(err)
+		_, marked := foreign(err)
 		return marked
 	}
 	return nil
@@ -143,6 +143,6 @@ func WithoutNotMade(err error) error {
 	case *Alias:
 		return &Alias{WithoutNotMade(e.error), e.also, e.text}
 	}
-	marked, remark := foreign(err)
+	remark, marked := foreign(err)
 	return remark(WithoutNotMade(marked))
 }

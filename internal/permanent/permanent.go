@@ -10,9 +10,9 @@ import (
 )
 
 func init() {
-	mark.Register(func(err error) (marked error, remark func(error) error) {
+	mark.Register(func(err error) (remark func(error) error, marked error) {
 		if permanent, ok := err.(*backoff.PermanentError); ok && permanent != nil {
-			return permanent.Err, backoff.Permanent
+			return backoff.Permanent, permanent.Err
 		}
 		return nil, nil
 	})

@@ -2,18 +2,29 @@ package shared
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 )
 
-// ErrCycle is the error of a call that would make a run wait for itself.
-var ErrCycle = errors.New("resilience: run would wait for its own result")
+// A Cycle is the error of a call that would make a run wait for itself. It is the name of the
+// package that returns it. It matches the Cycle of any package, because a cycle may lead through
+// several.
+type Cycle string
+
+func (c Cycle) Error() string { return string(c) + ": run would wait for its own result" }
+
+// Is reports whether target is a Cycle.
+func (c Cycle) Is(target error) bool {
+	_, ok := target.(Cycle)
+	return ok
+}
 
 // A Node is a run in the graph of runs that wait for each other's results. A caller belongs to the
-// run whose context it uses.
+// run whose context it uses, as long as that run lasts.
 type Node struct {
-	waitsFor []*Node // one entry per waiting caller; guarded by graph
+	// The following are guarded by graph.
+	waitsFor []*Node // one entry per waiting caller
+	ended    bool
 }
 
 // graph guards the edges of all nodes, so that of two runs that begin to wait for each other
@@ -34,20 +45,34 @@ func NodeOf(ctx context.Context) *Node {
 	return n
 }
 
-// Await records that a caller of n waits for the run of other, until [Node.Done]. It returns
-// [ErrCycle], and records nothing, if that run waits for n, directly or through other runs. A nil n
-// records nothing.
-func (n *Node) Await(other *Node) error {
+// Await records that a caller of n waits for the run of other, until [Node.Done]. It records nothing
+// and returns false if that run waits for n, directly or through other runs. If n is nil or has
+// ended, it records nothing and returns true.
+func (n *Node) Await(other *Node) bool {
 	if n == nil {
-		return nil
+		return true
 	}
 	graph.Lock()
 	defer graph.Unlock()
+	if n.ended {
+		return true
+	}
 	if other.reaches(n, map[*Node]bool{}) {
-		return ErrCycle
+		return false
 	}
 	n.waitsFor = append(n.waitsFor, other)
-	return nil
+	return true
+}
+
+// end records that the effector of the run has ended. Its result no longer depends on anything, even
+// if runs that wait for it haven't received it yet.
+func (n *Node) end() {
+	if n == nil {
+		return
+	}
+	graph.Lock()
+	defer graph.Unlock()
+	n.ended = true
 }
 
 // Done ends one [Node.Await].
@@ -66,7 +91,7 @@ func (n *Node) reaches(target *Node, seen map[*Node]bool) bool {
 	if n == target {
 		return true
 	}
-	if seen[n] {
+	if n.ended || seen[n] {
 		return false
 	}
 	seen[n] = true

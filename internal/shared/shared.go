@@ -14,7 +14,7 @@ import (
 
 // A Run is one run of an effector on its own goroutine. Its context has the values of one caller's
 // context. It ends when the run does, or when every caller has left. In the latter case the run was
-// given up: it can't be joined any more, and its result is reported to nobody.
+// given up: it can't be joined anymore, and its result is reported to no one.
 type Run[T any] struct {
 	done chan struct{} // closed when the run has ended and its result is ready, unless given up
 
@@ -46,19 +46,21 @@ const (
 )
 
 // Start starts a run with the values of ctx. callers is the number of callers, each of which must
-// call [Run.Wait]. mu is the owner's mutex and must be held.
+// call [Run.Wait]. mu is the owner's mutex and must be held. node is the run's, or nil if it has
+// none.
 //
 // If settle isn't nil, it is called with mu held when the run has ended, before Wait returns to any
 // caller. It isn't called if the run was given up.
-func Start[T any](ctx context.Context, mu *sync.Mutex, callers int, effector resilience.Effector[T], settle func(*Run[T])) *Run[T] {
+func Start[T any](ctx context.Context, node *Node, mu *sync.Mutex, callers int, effector resilience.Effector[T], settle func(*Run[T])) *Run[T] {
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &Run[T]{done: make(chan struct{}), mu: mu, callers: callers, cancel: cancel}
-	go r.run(own, effector, settle)
+	go r.run(own, node, effector, settle)
 	return r
 }
 
-func (r *Run[T]) run(ctx context.Context, effector resilience.Effector[T], settle func(*Run[T])) {
+func (r *Run[T]) run(ctx context.Context, node *Node, effector resilience.Effector[T], settle func(*Run[T])) {
 	defer func() {
+		node.end() // before the context ends, on which goroutines that keep it may wait
 		if !r.end(settle) {
 			return // Given up. A panic has no caller to go to: it isn't recovered, so it crashes the program.
 		}

@@ -31,7 +31,7 @@ func TestRunPanicAfterAllCallersLeftCrashesProgram(t *testing.T) {
 	}
 	var mu sync.Mutex
 	mu.Lock()
-	r := Start(t.Context(), &mu, 1, func(ctx context.Context) (int, error) {
+	r := Start(t.Context(), nil, &mu, 1, func(ctx context.Context) (int, error) {
 		<-ctx.Done()
 		panic("no caller is left")
 	}, nil)
@@ -42,8 +42,8 @@ func TestRunPanicAfterAllCallersLeftCrashesProgram(t *testing.T) {
 	select {}
 }
 
-// TestRunGivenUpReportsToNobody checks that settle isn't called, and that the run can't be joined.
-func TestRunGivenUpReportsToNobody(t *testing.T) {
+// TestRunGivenUpReportsNoResult checks that settle isn't called, and that the run can't be joined.
+func TestRunGivenUpReportsNoResult(t *testing.T) {
 	for name, end := range map[string]func() (int, error){
 		"a value": func() (int, error) { return 1, nil },
 		"Goexit":  func() (int, error) { runtime.Goexit(); return 0, nil },
@@ -51,7 +51,7 @@ func TestRunGivenUpReportsToNobody(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var mu sync.Mutex
 			mu.Lock()
-			r := Start(t.Context(), &mu, 2, func(ctx context.Context) (int, error) {
+			r := Start(t.Context(), nil, &mu, 2, func(ctx context.Context) (int, error) {
 				<-ctx.Done()
 				return end()
 			}, func(*Run[int]) { t.Errorf("%s: settle was called", name) })
@@ -84,7 +84,7 @@ func TestRunWaitPrefersResultOverEndedContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		mu.Lock()
-		r := Start(t.Context(), &mu, 1, func(context.Context) (int, error) { return 1, nil }, nil)
+		r := Start(t.Context(), nil, &mu, 1, func(context.Context) (int, error) { return 1, nil }, nil)
 		mu.Unlock()
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -104,7 +104,7 @@ func TestRunSettlesBeforeAnyCallerReturns(t *testing.T) {
 		var mu sync.Mutex
 		began := time.Now()
 		mu.Lock()
-		r := Start(t.Context(), &mu, 1, func(context.Context) (int, error) {
+		r := Start(t.Context(), nil, &mu, 1, func(context.Context) (int, error) {
 			time.Sleep(time.Second)
 			return 1, errors.New("down")
 		}, func(r *Run[int]) {
@@ -132,7 +132,7 @@ func TestRunPassesInnerPanicErrorUnchanged(t *testing.T) {
 	inner := &resilience.PanicError{Value: "boom", Stack: []byte("there")}
 	var mu sync.Mutex
 	mu.Lock()
-	r := Start(t.Context(), &mu, 1, func(context.Context) (int, error) { panic(inner) }, nil)
+	r := Start(t.Context(), nil, &mu, 1, func(context.Context) (int, error) { panic(inner) }, nil)
 	mu.Unlock()
 	defer func() {
 		if value := recover(); value != inner {
@@ -149,7 +149,7 @@ func TestRunCallersLeaveConcurrently(t *testing.T) {
 		const callers = 50
 		var mu sync.Mutex
 		mu.Lock()
-		r := Start(t.Context(), &mu, callers+1, func(ctx context.Context) (int, error) {
+		r := Start(t.Context(), nil, &mu, callers+1, func(ctx context.Context) (int, error) {
 			<-ctx.Done()
 			return 0, nil
 		}, nil)

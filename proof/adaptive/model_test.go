@@ -97,8 +97,8 @@ func (p *plain) change(limit int) {
 	}
 }
 
-// TestAIMDIsAsDesigned: every call is admitted or refused as by the plain limiter, and the limit is the same after each, however calls end.
-func TestAIMDIsAsDesigned(t *testing.T) {
+// TestAIMDMatchesPlainModel: every call is admitted or refused as by the plain limiter, and the limit is the same after each, however calls end.
+func TestAIMDMatchesPlainModel(t *testing.T) {
 	type priority struct{}
 	rapid.Check(t, func(rt *rapid.T) {
 		least := rapid.IntRange(1, 8).Draw(rt, "Min")

@@ -1,5 +1,6 @@
-// Package contexts compares the context that package timeout passes to an effector with the standard
-// library's: the same operations on random trees of contexts on top of both, which must report the same.
+// Package contexts compares the context that package timeout passes to an effector with the
+// standard library's: the same operations on random trees of contexts on top of both, which must
+// report the same.
 package contexts
 
 import (
@@ -32,9 +33,10 @@ func byTimeout(ctx context.Context, limit time.Duration, fn func(context.Context
 	return err
 }
 
-// seen looks at the context of a call that returns err. This is the one difference to the standard
-// library: if a call succeeds late and nothing has looked at its context, the context of package timeout
-// reports the end of the call instead of the deadline (see the package documentation).
+// seen looks at the context of a call that returns err. This is one of two differences to the
+// standard library (see drawPlan for the other): if a call succeeds late and nothing has looked at
+// its context, the context of package timeout reports the end of the call instead of the deadline
+// (see the package documentation).
 func seen(ctx context.Context, err error) error {
 	if err == nil {
 		ctx.Err()
@@ -42,8 +44,9 @@ func seen(ctx context.Context, err error) error {
 	return err
 }
 
-// byContext does what package timeout documents for calls that it doesn't limit: a call whose context is
-// done is not made, and one whose context has a deadline no later than the limit receives that context.
+// byContext does what package timeout documents for calls that it doesn't limit: a call whose
+// context is done is not made, and one whose context has a deadline no later than the limit
+// receives that context.
 func byContext(ctx context.Context, limit time.Duration, fn func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -106,9 +109,9 @@ func drawPlan(t *rapid.T) plan {
 		return level{durations().Draw(t, "limit") + time.Nanosecond, durations().Draw(t, "before") / 4, rapid.Bool().Draw(t, "valued")}
 	}), 1, 3).Draw(t, "levels")
 	p := plan{levels: levels, fails: rapid.Bool().Draw(t, "fails")}
-	// If a limit passes, the caller's context ends, and nothing looks in between, the context of package
-	// timeout reports the caller's end, whichever came first (docs/timeout.md). So where the root may end,
-	// each step looks at every limit.
+	// If a limit passes, the caller's context ends, and nothing looks in between, the context of
+	// package timeout reports the caller's end, whichever came first (docs/timeout.md). So where
+	// the root may end, each step looks at every limit.
 	p.looks = rapid.Bool().Draw(t, "looks")
 	inside := kinds
 	if p.looks {
@@ -362,7 +365,8 @@ func sorted(texts []string) []string {
 	return texts
 }
 
-// TestContextAgreesWithStandardLibrary, whatever is done with the context, during its call and afterwards.
+// TestContextAgreesWithStandardLibrary, whatever is done with the context, during its call and
+// afterwards.
 func TestContextAgreesWithStandardLibrary(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := drawPlan(rt)

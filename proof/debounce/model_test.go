@@ -25,9 +25,9 @@ func TestMain(m *testing.M) { cases.Main(m, 1500, 0) }
 
 // An outcome is how a run ends.
 type outcome struct {
-	kind  string // good, error, panic, Goexit
-	takes time.Duration
-	deaf  bool // ignores its context
+	kind    string // good, error, panic, Goexit
+	takes   time.Duration
+	ignores bool // ignores its context
 }
 
 // A call is when a caller comes, and the longest time that it waits.
@@ -63,7 +63,7 @@ func draw(t *rapid.T) scenario {
 	for range rapid.IntRange(1, 8).Draw(t, "runs") {
 		s.runs = append(s.runs, outcome{
 			kind:  rapid.SampledFrom([]string{"good", "good", "error", "panic", "Goexit"}).Draw(t, "kind"),
-			takes: ms(25, "takes") + 400*time.Microsecond, deaf: rapid.Bool().Draw(t, "deaf"),
+			takes: ms(25, "takes") + 400*time.Microsecond, ignores: rapid.Bool().Draw(t, "ignores"),
 		})
 	}
 	return s
@@ -96,7 +96,7 @@ func (a *account) begin(b *burst, now time.Duration) {
 	b.ends = now + a.run(b.n).takes
 }
 
-func (a *account) tell(caller int, at time.Duration, what string) {
+func (a *account) record(caller int, at time.Duration, what string) {
 	a.verdicts[caller] = fmt.Sprint(what, " at ", at)
 }
 
@@ -127,7 +127,7 @@ func (a *account) first(caller int) {
 	}
 	b.came = now
 	if b.over {
-		a.tell(caller, now, a.outcome(b))
+		a.record(caller, now, a.outcome(b))
 		return
 	}
 	b.waiting = append(b.waiting, caller)
@@ -156,7 +156,7 @@ func (a *account) leave(caller int, now time.Duration) {
 			continue
 		}
 		b.waiting = slices.DeleteFunc(b.waiting, func(w int) bool { return w == caller })
-		a.tell(caller, now, "context")
+		a.record(caller, now, "context")
 		if len(b.waiting) == 0 {
 			a.bursts = slices.DeleteFunc(a.bursts, func(x *burst) bool { return x == b })
 		}
@@ -167,7 +167,7 @@ func (a *account) leave(caller int, now time.Duration) {
 func (a *account) end(b *burst) {
 	b.over = true
 	for _, caller := range b.waiting {
-		a.tell(caller, b.ends, a.outcome(b))
+		a.record(caller, b.ends, a.outcome(b))
 	}
 	b.waiting = nil
 }
@@ -223,7 +223,7 @@ func (s scenario) actual(debounced maker) (verdicts []string, runs int) {
 		mu.Unlock()
 		o, of := s.run(n), ctx.Value(callerKey{})
 		over := ctx.Done()
-		if o.deaf {
+		if o.ignores {
 			over = nil
 		}
 		select {

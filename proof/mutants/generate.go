@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// operators has, for each kind of mutant that replaces an operator or a word, what becomes of
-// which. The other kinds are:
+// operators lists, for each kind of mutant that replaces an operator or a word, what replaces
+// what. The other kinds are:
 //
 //	negate      if ok                               ->  if !ok
 //	increment   a++                                 ->  a--

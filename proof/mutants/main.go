@@ -19,9 +19,9 @@
 // killed if a test fails, panics, or exceeds ten times its usual time. A mutant that doesn't
 // compile isn't counted.
 //
-// A survivor is either equivalent, so that nobody could notice it, or a test is missing. The file
-// survivors.tsv explains each. The exit status is 1 if a mutant survives without an explanation, if
-// one is killed although it is explained to be equivalent, or if an explanation or a manual fault
+// A survivor is either equivalent, so that no test can notice it, or shows that a test is missing.
+// The file survivors.tsv explains each. The exit status is 1 if a mutant survives without an
+// explanation, if one is killed although it is explained, or if an explanation or a manual fault
 // doesn't fit the code any more or doesn't compile. It is 2 for wrong flags.
 //
 // All mutants take hours. With -cache, an interrupted run continues where it ended, and -run may try
@@ -35,9 +35,9 @@
 // this program because of the switches, such as those that count allocations, run again for each
 // survivor, with only its fault compiled.
 //
-// Why no existing tool: gremlins v0.6.0 (github.com/go-gremlins/gremlins), the best kept, builds
-// one program for each mutant, runs either the package's tests or all of one module's, and can't
-// sample or list equivalent mutants.
+// Why no existing tool: gremlins v0.6.0 (github.com/go-gremlins/gremlins), the best maintained,
+// builds one program for each mutant, runs either the package's tests or all of one module's, and
+// can't sample or list equivalent mutants.
 package main
 
 import (

@@ -55,7 +55,7 @@ func findFault(row []string, functions []*function) (*mutant, error) {
 // An explanation says why a mutant survives.
 type explanation struct {
 	change     string
-	equivalent bool // nobody could notice the mutant; otherwise a test is missing
+	equivalent bool // no test can notice the mutant; otherwise a test is missing
 }
 
 // explanations reads survivors.tsv. A reason begins with "equivalent: " or, if a test is missing,

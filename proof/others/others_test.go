@@ -100,7 +100,7 @@ func TestBreakerCountsCallsAtTransition_Resilience4j1432(t *testing.T) {
 }
 
 // A breaker stayed half-open forever if its probes didn't report. Calls that were ignored,
-// canceled, or lost took permits and never gave them back.
+// canceled, or lost took permits and never released them.
 func TestBreakerLeavesHalfOpenWithLostProbes_Resilience4j903_935(t *testing.T) {
 	ways := map[string]func(t *testing.T, b *breaker.Breaker){
 		"lost": func(t *testing.T, b *breaker.Breaker) {
@@ -164,13 +164,13 @@ func TestBreakerIgnoredErrorDecidesNoProbe_Polly311_SmallRye320(t *testing.T) {
 			}
 		}
 		if ignored.Calls() != 10 {
-			t.Errorf("got %d of 10 probes admitted: each must give its permit back", ignored.Calls())
+			t.Errorf("got %d of 10 probes admitted, want all: each must release its permit", ignored.Calls())
 		}
 	})
 }
 
 // A retry around a breaker continued against the open breaker, as if the refusal were another
-// failure of the dependency. It used up its attempts immediately, or waited in vain.
+// failure of the dependency. It used up its attempts immediately, or waited for nothing.
 func TestRetryStopsAtOpenBreaker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1})

@@ -25,9 +25,9 @@ func TestMain(m *testing.M) { cases.Main(m, 1500, 0) }
 
 // An outcome is how a run ends.
 type outcome struct {
-	kind  string // good, error, panic, Goexit
-	takes time.Duration
-	deaf  bool // ignores its context
+	kind    string // good, error, panic, Goexit
+	takes   time.Duration
+	ignores bool // ignores its context
 }
 
 // An event is a call for a key, or Forget of the key.
@@ -73,7 +73,7 @@ func draw(t *rapid.T) scenario {
 	for range rapid.IntRange(1, 10).Draw(t, "runs") {
 		s.runs = append(s.runs, outcome{
 			kind:  rapid.SampledFrom([]string{"good", "good", "good", "error", "error", "panic", "Goexit"}).Draw(t, "kind"),
-			takes: ms(25, "takes"), deaf: rapid.Bool().Draw(t, "deaf"),
+			takes: ms(25, "takes"), ignores: rapid.Bool().Draw(t, "ignores"),
 		})
 	}
 	return s
@@ -122,7 +122,7 @@ type account struct {
 	lens     []int    // after each event
 }
 
-func (a *account) tell(caller int, at time.Duration, what string) {
+func (a *account) record(caller int, at time.Duration, what string) {
 	a.verdicts[caller] = fmt.Sprint(what, " at ", at)
 }
 
@@ -190,12 +190,12 @@ func (a *account) come(caller int, c event) *entry {
 
 func (a *account) join(caller int, c event, e *entry) {
 	if a.kept(e, c.at, a.fresh) {
-		a.tell(caller, c.at, fmt.Sprintf("run %d of call %d", e.last.run, e.last.caller))
+		a.record(caller, c.at, fmt.Sprintf("run %d of call %d", e.last.run, e.last.caller))
 		a.release(e, c.at)
 		return
 	}
 	if !e.broken && a.kept(e, c.at, a.fresh+a.revalidate) {
-		a.tell(caller, c.at, fmt.Sprintf("run %d of call %d", e.last.run, e.last.caller))
+		a.record(caller, c.at, fmt.Sprintf("run %d of call %d", e.last.run, e.last.caller))
 		if e.run == nil {
 			a.begin(caller, c, e).background = true
 			return // the run holds the key
@@ -224,7 +224,7 @@ func (a *account) leave(caller int, e *entry, now time.Duration) {
 	if len(e.run.waiting) == 0 && !e.run.background {
 		e.run = nil // given up
 	}
-	a.tell(caller, now, "context")
+	a.record(caller, now, "context")
 	a.release(e, now)
 }
 
@@ -248,7 +248,7 @@ func (a *account) end(e *entry) {
 		}
 	}
 	for _, caller := range r.waiting {
-		a.tell(caller, now, what)
+		a.record(caller, now, what)
 	}
 	for range r.waiting {
 		a.release(e, now)
@@ -319,7 +319,7 @@ func (s scenario) actual() (verdicts []string, lens []int, runs int) {
 		mu.Unlock()
 		o, of := s.run(n), ctx.Value(callerKey{})
 		over := ctx.Done()
-		if o.deaf {
+		if o.ignores {
 			over = nil
 		}
 		select {

@@ -49,7 +49,7 @@ type client struct {
 	ledger  *ledger
 	address string
 	seed    uint64
-	quiet   atomic.Bool   // set when it must make no more faults of its own
+	quiet   atomic.Bool   // set when it must cause no more faults
 	idle    chan net.Conn // connections for the next attempts
 }
 

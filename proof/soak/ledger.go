@@ -116,7 +116,7 @@ func (l *ledger) violated(what violation, format string, args ...any) {
 	}
 }
 
-// take gives a value back, and adds it to count: that of returned or of dropped values.
+// take records that a value was returned or dropped, and adds one to the respective count.
 func (l *ledger) take(value *lease, count *atomic.Int64) {
 	count.Add(1)
 	if value.back.Swap(true) {

@@ -330,7 +330,7 @@ func TestReliabilityPageStatesNumberOfChecks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := fmt.Sprintf("%d sums", len(checks())); !strings.Contains(string(page), want) {
+	if want := fmt.Sprintf("%d checks must hold", len(checks())); !strings.Contains(string(page), want) {
 		t.Errorf("docs/internals/reliability.md lacks %q", want)
 	}
 }

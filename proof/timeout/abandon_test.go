@@ -20,18 +20,18 @@ const limit = 100 * time.Millisecond
 
 // A call runs concurrently with others under a limit that abandons. No two of its times are equal.
 type call struct {
-	began time.Time
-	takes time.Duration // duration of the effector if nothing ends it
-	heeds bool          // the effector ends with its context
-	way   string        // how it ends otherwise: ok, fails, panics, exits
-	gone  time.Duration // when the caller leaves; 0: never
-	calls int           // abandoned calls because of which it was refused; negative: it was made
+	began    time.Time
+	takes    time.Duration // duration of the effector if nothing ends it
+	respects bool          // the effector ends with its context
+	way      string        // how it ends otherwise: ok, fails, panics, exits
+	gone     time.Duration // when the caller leaves; 0: never
+	calls    int           // abandoned calls because of which it was refused; negative: it was made
 
 	got atomic.Value // how it ended, a string; none while it runs
 }
 
 func (c *call) String() string {
-	return fmt.Sprintf("which takes %v, heeds its context: %t, %s, caller gone after %v", c.takes, c.heeds, c.way, c.gone)
+	return fmt.Sprintf("which takes %v, respects its context: %t, %s, caller gone after %v", c.takes, c.respects, c.way, c.gone)
 }
 
 // returns returns when the call returns, and whether it ends by itself rather than by the limit or
@@ -64,7 +64,7 @@ func (c *call) want() string {
 func (c *call) left() bool {
 	after, itself := c.returns()
 	running := time.Since(c.began)
-	return c.calls < 0 && !itself && !c.heeds && running >= after && running < c.takes
+	return c.calls < 0 && !itself && !c.respects && running >= after && running < c.takes
 }
 
 // An abandoner makes concurrent calls under a timeout that abandons.
@@ -86,11 +86,11 @@ func (a *abandoner) left() (n int) {
 func (a *abandoner) begin(t *rapid.T) {
 	apart := time.Duration(1+len(a.calls)) * time.Microsecond
 	c := &call{
-		began: time.Now(),
-		takes: time.Duration(rapid.IntRange(1, 300).Draw(t, "takes"))*time.Millisecond + apart,
-		heeds: rapid.IntRange(0, 3).Draw(t, "heeds if 0") == 0,
-		way:   rapid.SampledFrom([]string{"ok", "fails", "panics", "exits"}).Draw(t, "way"),
-		calls: -1,
+		began:    time.Now(),
+		takes:    time.Duration(rapid.IntRange(1, 300).Draw(t, "takes"))*time.Millisecond + apart,
+		respects: rapid.IntRange(0, 3).Draw(t, "respects if 0") == 0,
+		way:      rapid.SampledFrom([]string{"ok", "fails", "panics", "exits"}).Draw(t, "way"),
+		calls:    -1,
 	}
 	if rapid.IntRange(0, 2).Draw(t, "gone if 0") == 0 {
 		c.gone = time.Duration(rapid.IntRange(1, 150).Draw(t, "gone"))*time.Millisecond + apart + time.Nanosecond
@@ -128,7 +128,7 @@ func (a *abandoner) make(c *call) {
 		c.got.Store(what)
 	}()
 	value, err := resilience.Do(ctx, a.real, c.effect)
-	without := value == nil || c.heeds && value == c // a call that ends with its context may be just in time
+	without := value == nil || c.respects && value == c // a call that ends with its context may be just in time
 	var refused *timeout.AbandonedError
 	switch {
 	case err == nil && value == c:
@@ -148,7 +148,7 @@ func (a *abandoner) make(c *call) {
 
 func (c *call) effect(ctx context.Context) (*call, error) {
 	done := ctx.Done()
-	if !c.heeds {
+	if !c.respects {
 		done = nil
 	}
 	select {

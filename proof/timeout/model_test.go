@@ -21,7 +21,7 @@ import (
 type scenario struct {
 	outer, inner time.Duration // limits; outer 0: none
 	takes        time.Duration // duration of the effector if nothing ends it
-	heeds        bool          // the effector ends with its context
+	respects     bool          // the effector ends with its context
 	fails        bool
 	ends         string // how the caller's context ends: never, canceled, deadline
 	endsAt       time.Duration
@@ -34,7 +34,7 @@ func draw(t *rapid.T) scenario {
 	}
 	s := scenario{
 		inner: ms("inner", 1) + 1, takes: ms("takes", 0) + 2,
-		heeds: rapid.Bool().Draw(t, "heeds"), fails: rapid.Bool().Draw(t, "fails"), abandon: rapid.Bool().Draw(t, "abandon"),
+		respects: rapid.Bool().Draw(t, "respects"), fails: rapid.Bool().Draw(t, "fails"), abandon: rapid.Bool().Draw(t, "abandon"),
 		ends: rapid.SampledFrom([]string{"never", "canceled", "deadline"}).Draw(t, "ends"), endsAt: ms("endsAt", 1) + 3,
 	}
 	if rapid.Bool().Draw(t, "nested") {
@@ -61,7 +61,7 @@ func (s scenario) expected() (at time.Duration, what string) {
 			return s.takes, "own"
 		}
 		return s.takes, "ok"
-	case s.heeds || s.abandon:
+	case s.respects || s.abandon:
 		return first, whose
 	case !s.fails: // the call waits for the effector, which succeeds late
 		return s.takes, "ok"
@@ -97,7 +97,7 @@ func (s scenario) actual() (at time.Duration, what string, left int) {
 	began := time.Now()
 	_, err := resilience.Do(ctx, p, func(ctx context.Context) (int, error) {
 		done := ctx.Done()
-		if !s.heeds {
+		if !s.respects {
 			done = nil
 		}
 		select {
@@ -111,7 +111,7 @@ func (s scenario) actual() (at time.Duration, what string, left int) {
 		return 1, nil
 	})
 	at = time.Since(began)
-	synctest.Wait() // an effector that heeds its context ends now
+	synctest.Wait() // an effector that respects its context ends now
 	left = inner.Abandoned()
 	var limit *timeout.Error
 	switch {
@@ -141,7 +141,7 @@ func TestTimeoutMatchesModel(t *testing.T) {
 		})
 		at, what := s.expected()
 		left := 0
-		if s.abandon && at < s.takes && !s.heeds {
+		if s.abandon && at < s.takes && !s.respects {
 			left = 1
 		}
 		if want = fmt.Sprint(what, " at ", at, ", abandoned: ", left); got != want {

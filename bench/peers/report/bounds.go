@@ -65,7 +65,7 @@ const (
 )
 
 // bounds are limits that a change must not exceed. Every row includes the loop and the call, which
-// cost some 3 ns.
+// cost about 3 ns.
 var bounds = []bound{
 	{"pipeline, effector waits" + request + ", to gobreaker + backoff + context", one("PipelineDoneRequest/ours/serial"),
 		rows("PipelineDoneRequest/" + assembled + "/serial"), 0.6},
@@ -74,12 +74,12 @@ var bounds = []bound{
 	{"pipeline, effector waits, to gobreaker + backoff + context", one("PipelineDone/ours/serial"),
 		rows("PipelineDone/" + assembled + "/serial"), 0.6},
 	{"pipeline, effector waits, to failsafe-go", one("PipelineDone/ours/serial"), rows("PipelineDone/failsafe/serial"), 0.4},
-	{"pipeline, nobody waits, to failsafe-go", one("Pipeline/ours/serial"), rows("Pipeline/failsafe/serial"), 0.11},
-	{"pipeline, nobody waits, allocations", one("Pipeline/ours/serial"), nil, 3},
+	{"pipeline, effector doesn't wait, to failsafe-go", one("Pipeline/ours/serial"), rows("Pipeline/failsafe/serial"), 0.11},
+	{"pipeline, effector doesn't wait, allocations", one("Pipeline/ours/serial"), nil, 3},
 	{"timeout, effector waits" + request + ", to context.WithTimeout", one("TimeoutDoneRequest/ours/serial"),
 		rows("TimeoutDoneRequest/context/serial"), 1.1},
 	{"timeout, effector waits, to context.WithTimeout", one("TimeoutDone/ours/serial"), rows("TimeoutDone/context/serial"), 1.1},
-	{"timeout, nobody waits, to context.WithTimeout", one("Timeout/ours/serial"), rows("Timeout/context/serial"), 0.2},
+	{"timeout, effector doesn't wait, to context.WithTimeout", one("Timeout/ours/serial"), rows("Timeout/context/serial"), 0.2},
 	{"closed breaker, to the fastest peer", one("Closed/ours/serial"), closed("serial"), 1},
 	{"closed breaker in parallel, to the fastest peer", one("Closed/ours/parallel"), closed("parallel"), 1},
 	{"closed breaker on two processors, to one", on(2, "Closed/ours/parallel"), []sum{{on(1, "Closed/ours/parallel")}}, 1},
@@ -227,7 +227,7 @@ func findAll(r *results, bounds []bound, confidence float64) ([]finding, error) 
 	return findings, nil
 }
 
-// decide measures rows of the bounds, and others, until no bound is open any more or most rounds
+// decide measures rows of the bounds, and others, until no bound is open or most rounds
 // are done. The first look is after a number of rounds, each later one after twice as many. Only
 // the rows of open bounds are measured further.
 func decide(r *results, bounds []bound, others []row, first, most int, open func(finding) bool,

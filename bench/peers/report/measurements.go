@@ -32,8 +32,8 @@ var comparisons = []comparison{
 		"A call that succeeds at the first attempt, through a timeout for the whole call, retry, breaker, and a timeout for each " +
 			"attempt. The effector waits for its result or for the end of its context, and the caller's context can be canceled.", figureCalls},
 	{"PipelineDone", "Pipeline, effector waits", "The same under `context.Background()`.", figureCalls},
-	{"Pipeline", "Pipeline, nobody waits",
-		"The same, but the effector doesn't call its context's Done: nobody waits for the context's end, so this library " +
+	{"Pipeline", "Pipeline, effector doesn't wait",
+		"The same, but the effector doesn't call its context's Done: nothing waits for the context's end, so this library " +
 			"starts no timer.", figureCalls},
 	{"PipelineOpen", "Pipeline, refused", "The same with an open breaker.", figureCalls},
 	{"PipelineTwice", "Pipeline, third attempt", "A call that fails twice and then succeeds, without waits.", figureCalls},
@@ -41,7 +41,7 @@ var comparisons = []comparison{
 		"The effector waits for its result or for the end of its context, and the caller's context can be canceled. ours-abandon " +
 			"and goroutine run the effector on another goroutine.", figureCalls},
 	{"TimeoutDone", "Timeout, effector waits", "The same under `context.Background()`.", figureCalls},
-	{"Timeout", "Timeout, nobody waits", "The same, but the effector doesn't call its context's Done.", figureCalls},
+	{"Timeout", "Timeout, effector doesn't wait", "The same, but the effector doesn't call its context's Done.", figureCalls},
 	{"Retry", "Retry, first attempt", "A call that succeeds at the first attempt.", figureCalls},
 	{"RetryTwice", "Retry, third attempt", "A call that fails twice and then succeeds, without waits.", figureCalls},
 	{"HTTP", "HTTP request",

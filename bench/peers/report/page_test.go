@@ -331,7 +331,7 @@ func TestPerformancePageIsShortAndStartsWithWaitingCall(t *testing.T) {
 	}
 	_, table, _ := strings.Cut(text, "| call |")
 	rows := strings.Split(table, "\n")[2:12]
-	for i, want := range []string{"| **pipeline**: effector waits", "| **pipeline**: nobody waits"} {
+	for i, want := range []string{"| **pipeline**: effector waits", "| **pipeline**: effector doesn't wait"} {
 		if !strings.HasPrefix(rows[i], want) {
 			t.Errorf("row %d: %s, want %s", i+1, rows[i], want)
 		}

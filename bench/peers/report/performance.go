@@ -25,7 +25,7 @@ type userCall struct {
 var userCalls = []userCall{
 	{"pipeline", "effector waits on its context", "PipelineDoneRequest/ours/serial",
 		"gobreaker + backoff + context", "PipelineDoneRequest/" + assembled + "/serial", "PipelineDoneRequest/failsafe/serial"},
-	{"pipeline", "nobody waits on the context", "Pipeline/ours/serial",
+	{"pipeline", "effector doesn't wait on its context", "Pipeline/ours/serial",
 		"gobreaker + backoff + context", "Pipeline/" + assembled + "/serial", "Pipeline/failsafe/serial"},
 	{"HTTP request", "the same pipeline around a GET on loopback", "HTTP/ours/serial",
 		"net/http alone", "HTTP/bare/serial", "HTTP/failsafe/serial"},

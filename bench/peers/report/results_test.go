@@ -63,7 +63,7 @@ func TestResultsReadByPackageNameAndProcessors(t *testing.T) {
 	}
 }
 
-func TestResultsCostDefaultsToMachinesProcessors(t *testing.T) {
+func TestResultsCostDefaultsToMachineProcessors(t *testing.T) {
 	r := parsed(t, printed)
 	if got := r.seconds("peers", "Open/ours/parallel", 0); len(got) != 1 || !near(got[0], 2e-9) {
 		t.Errorf("machine with 4: %v, want 2 ns", got)

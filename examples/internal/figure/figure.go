@@ -37,8 +37,8 @@ func RGB(r, g, b uint8) color.Color { return color.RGBA{r, g, b, 0xff} }
 // darkStyle swaps light and dark, and keeps the hues, if the reader prefers a dark page.
 const darkStyle = "<style>@media (prefers-color-scheme: dark) { svg { filter: invert(0.9) hue-rotate(180deg) } }</style>\n"
 
-// Save draws on a white page with fill, within its margins, and writes it to a file: an SVG or a PNG,
-// depending on the name.
+// Save draws on a white page with fill, within its margins, and writes it to a file: an SVG or a
+// PNG, depending on the name.
 func Save(path string, width, height vg.Length, fill func(page draw.Canvas)) error {
 	var canvas interface {
 		vg.CanvasSizer
@@ -109,7 +109,8 @@ type Row struct {
 // headerHeight is the room for a title and a legend.
 const headerHeight = vg.Length(46)
 
-// Stack draws a title, a legend, and below them the panels, whose x axes begin and end at the same place.
+// Stack draws a title, a legend, and below them the panels, whose x axes begin and end at the same
+// place.
 func Stack(page draw.Canvas, title string, legend []Entry, rows ...Row) {
 	const gap = vg.Length(6)
 	room := page.Max.Y - page.Min.Y - headerHeight

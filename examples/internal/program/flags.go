@@ -83,8 +83,8 @@ func (f *Flags) printHelp(w io.Writer) {
 // A Folder is where an example writes its files.
 type Folder struct{ program, path string }
 
-// Write writes each of the files with save and prints its path to w. Without -out, the folder is a new
-// one in the system's temporary folder.
+// Write writes each of the files with save and prints its path to w. Without -out, the folder is a
+// new one in the system's temporary folder.
 func (f *Folder) Write(w io.Writer, save func(path string) error, names ...string) error {
 	if f.path == "" {
 		path, err := os.MkdirTemp("", "resilience-"+f.program+"-")

@@ -1,5 +1,5 @@
-// Package program runs the examples: flags, interrupts, exit status, and the output folder. It imports
-// only the standard library, so that a small example builds quickly.
+// Package program runs the examples: flags, interrupts, exit status, and the output folder. It
+// imports only the standard library, so that a small example builds quickly.
 package program
 
 import (

@@ -1,11 +1,12 @@
-// Package cases says how many cases the models of proof try.
+// Package cases determines how many cases the models in proof try.
 //
-// Each package has a number that it tries within a second or two. An environment variable has all of them try more, which is
-// worth hours after a change to the core:
+// Each package has a number of cases that takes a second or two. An environment variable multiplies
+// this number in all packages, which is worth hours after a change to the core:
 //
 //	PROOF_TIMES=100 go test ./proof/...
 //
-// For one package the flags of rapid do as ever: go test ./proof/retry -rapid.checks=1000000. With -short it is a fifth.
+// For one package, use the flags of rapid: go test ./proof/retry -rapid.checks=1000000. With
+// -short, the number is a fifth.
 package cases
 
 import (
@@ -17,14 +18,17 @@ import (
 	"testing"
 )
 
-// underRace is the share of the cases that are tried under the race detector, which takes some ten times as long: most models have
-// one goroutine at a time, so that it finds little in them.
+// underRace is what the number of cases is divided by under the race detector, where a case takes
+// about ten times as long. In most models only one goroutine runs at any time, so the race detector
+// finds little in them.
 const underRace = 4
 
-// Main runs the tests of a package, with so many cases for each property and so many steps for each case, 0 for as many as rapid
-// has it. It is to be called by the package's TestMain, and does not return.
+// Main runs the tests of a package, with the given number of cases for each property and of steps
+// for each case; if steps is 0, rapid's default applies. The package's TestMain must call it. It
+// doesn't return.
 //
-// A case that fails is printed and not kept in a file: tests that mutants fail would fill the tree with them.
+// A failing case is printed but not saved to a file: tests that fail because of mutants would fill
+// the tree with such files.
 func Main(m *testing.M, checks, steps int) {
 	times, err := strconv.Atoi(cmp.Or(os.Getenv("PROOF_TIMES"), "1"))
 	if err != nil || times < 1 {
@@ -53,9 +57,10 @@ func Main(m *testing.M, checks, steps int) {
 	os.Exit(m.Run())
 }
 
-var reduced bool // the number of cases, as this is under the race detector
+var reduced bool // the number of cases was divided by underRace
 
-// Racing is how many cases those tests are to try whose goroutines race: under the race detector half of those without.
+// Racing returns the number of cases for tests whose goroutines race: under the race detector, half
+// as many as without it.
 func Racing() int {
 	checks, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
 	if err != nil {

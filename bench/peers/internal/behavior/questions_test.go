@@ -412,7 +412,7 @@ func TestSubjectsStartWithThisLibrary(t *testing.T) {
 	}
 }
 
-// A column in which nearly everything is "cannot" tells the reader nothing.
+// A column in which nearly everything is "cannot" is useless to the reader.
 func TestSubjectsCanAnswerMostQuestions(t *testing.T) {
 	for _, kind := range Kinds {
 		for _, s := range Subjects(kind) {

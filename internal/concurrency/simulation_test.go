@@ -1,0 +1,264 @@
+package concurrency
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// times are distributions of service times, with a mean of 1.
+var times = []struct {
+	name string
+	draw func(*rand.Rand) float64
+}{
+	{"fixed", func(*rand.Rand) float64 { return 1 }},
+	{"within a tenth", func(r *rand.Rand) float64 { return 0.9 + 0.2*r.Float64() }},
+	{"5% take 20 times as long", longer(0.05, 20)},
+	{"lognormal, sigma 0.5", func(r *rand.Rand) float64 { return math.Exp(0.5*r.NormFloat64() - 0.125) }},
+	{"lognormal, sigma 1", func(r *rand.Rand) float64 { return math.Exp(r.NormFloat64() - 0.5) }},
+	{"exponential", (*rand.Rand).ExpFloat64},
+	{"1% take 100 times as long", longer(0.01, 100)},
+}
+
+// longer returns a distribution of two times. A part of the calls takes by times as long as the
+// others.
+func longer(part, by float64) func(*rand.Rand) float64 {
+	mean := 1 + part*(by-1)
+	return func(r *rand.Rand) float64 {
+		if r.Float64() < part {
+			return by / mean
+		}
+		return 1 / mean
+	}
+}
+
+// TestQueueAdmitsHealthyCalls checks that nearly no call is refused if the dependency takes any
+// number of calls: at most 3% in any scenario, and 1% on the average.
+func TestQueueAdmitsHealthyCalls(t *testing.T) {
+	var sum, scenarios float64
+	for _, d := range times {
+		for _, load := range []struct {
+			callers int
+			poisson float64
+		}{{10, 0}, {30, 0}, {100, 0}, {0, 10}, {0, 30}, {0, 100}, {300, 0}} {
+			if load.callers == 300 && testing.Short() {
+				continue
+			}
+			r := simulate(scenario{times: d.draw, callers: load.callers, poisson: load.poisson})
+			name := fmt.Sprintf("%s, %d callers", d.name, load.callers)
+			if load.poisson > 0 {
+				name = fmt.Sprintf("%s, Poisson arrivals, %v concurrent calls", d.name, load.poisson)
+			}
+			t.Logf("%s: %.2f%% refused", name, 100*r.refused)
+			if r.refused > 0.03 {
+				t.Errorf("%s: %.2f%% refused, want at most 3%%", name, 100*r.refused)
+			}
+			sum += r.refused
+			scenarios++
+		}
+	}
+	if mean := sum / scenarios; mean > 0.01 {
+		t.Errorf("%.2f%% refused on the average, want at most 1%%", 100*mean)
+	}
+}
+
+// TestQueueKeepsWorkersBusy checks that a dependency with few workers is used, and that calls don't
+// wait for long.
+func TestQueueKeepsWorkersBusy(t *testing.T) {
+	for _, d := range times {
+		for _, load := range []struct {
+			workers, callers int
+			poisson          float64
+		}{{50, 200, 0}, {100, 400, 0}, {50, 0, 75}} {
+			r := simulate(scenario{times: d.draw, workers: load.workers, callers: load.callers, poisson: load.poisson})
+			name := fmt.Sprintf("%s, %+v", d.name, load)
+			t.Logf("%s: %.3f of the workers busy, calls wait %.3f of their service time", name, r.busy, r.wait)
+			if r.busy < 0.9 || r.wait > 0.5 {
+				t.Errorf("%s: %.3f of the workers busy, want at least 0.9; calls wait %.3f of their service time, want at most 0.5", name, r.busy, r.wait)
+			}
+		}
+	}
+}
+
+// TestQueueStaysBoundedInLongOverload checks the limit over five minutes in which there are always
+// twice as many calls as the dependency can take.
+func TestQueueStaysBoundedInLongOverload(t *testing.T) {
+	for _, d := range times {
+		r := simulate(scenario{times: d.draw, workers: 20, poisson: 40, length: 5 * time.Minute})
+		t.Logf("%s: limit %.1f, at most %d", d.name, r.limit, r.highest)
+		if r.limit > 1.5*20 || r.highest > 2*20 {
+			t.Errorf("%s: limit %.1f on the average, and up to %d, for 20 workers", d.name, r.limit, r.highest)
+		}
+	}
+}
+
+// meanTime is how long calls take a worker on the average.
+const meanTime = 20 * time.Millisecond
+
+// A scenario is a dependency and its callers.
+type scenario struct {
+	times   func(*rand.Rand) float64
+	workers int           // 0 if the dependency takes any number of calls
+	callers int           // each of which makes one call after the other; after a refusal it waits
+	poisson float64       // if there are no callers: calls arrive at random, this many per meanTime
+	length  time.Duration // measured, after the minute in which the limit is found; default a minute
+}
+
+// A result says what happened in the measured time.
+type result struct {
+	refused float64 // part of the calls
+	busy    float64 // part of the workers
+	wait    float64 // mean time that a call waited for a worker, in units of the mean service time
+	limit   float64 // on the average
+	highest int
+}
+
+// simulate runs a scenario, with the limit at its defaults.
+func simulate(s scenario) result {
+	const settle = time.Minute
+	if s.length == 0 {
+		s.length = time.Minute
+	}
+	w := &world{scenario: s, limit: NewQueue(20, 1, 1000), random: rand.New(rand.NewPCG(1, 7))}
+	for range s.callers {
+		w.after(w.random.Float64(), event{kind: callerCalls})
+	}
+	if s.callers == 0 {
+		w.after(0, event{kind: arrival})
+	}
+	w.run(settle)
+	w.made, w.refused, w.served, w.busyTime, w.limitTime, w.waited, w.highest = 0, 0, 0, 0, 0, 0, 0
+	w.run(settle + s.length)
+	return result{
+		refused: w.refused / w.made,
+		busy:    w.busyTime / (s.length.Seconds() * float64(max(1, s.workers))),
+		wait:    w.waited / w.served / meanTime.Seconds(),
+		limit:   w.limitTime / s.length.Seconds(),
+		highest: w.highest,
+	}
+}
+
+// A world is a scenario at one instant. Its time is virtual.
+type world struct {
+	scenario
+	limit  *Limit
+	random *rand.Rand
+	now    time.Duration
+	events events
+	busy   int
+	queue  []simulatedCall
+
+	made, refused, served, busyTime, limitTime, waited float64
+	highest                                            int
+}
+
+// after schedules an event after a number of mean service times.
+func (w *world) after(times float64, e event) {
+	e.at = w.now + time.Duration(times*float64(meanTime))
+	w.events.push(e)
+}
+
+func (w *world) run(until time.Duration) {
+	for w.events[0].at < until {
+		e := w.events.pop()
+		passed := (e.at - w.now).Seconds()
+		w.busyTime += passed * float64(w.busy)
+		w.limitTime += passed * float64(w.limit.Limit())
+		w.highest = max(w.highest, w.limit.Limit())
+		w.now = e.at
+		switch e.kind {
+		case callerCalls:
+			w.call(true)
+		case arrival:
+			w.call(false)
+			w.after(w.random.ExpFloat64()/w.poisson, event{kind: arrival})
+		case answer:
+			w.busy--
+			w.limit.Leave(e.call.pass, w.now-e.call.began, Sample)
+			if len(w.queue) > 0 {
+				next := w.queue[0]
+				w.queue = w.queue[1:]
+				w.serve(next)
+			}
+			if e.call.again {
+				w.call(true)
+			}
+		}
+	}
+}
+
+func (w *world) call(again bool) {
+	w.made++
+	pass, ok := w.limit.Enter(Highest)
+	switch c := (simulatedCall{pass, w.now, again}); {
+	case !ok:
+		w.refused++
+		if again {
+			w.after(0.5+w.random.Float64(), event{kind: callerCalls})
+		}
+	case w.workers == 0 || w.busy < w.workers:
+		w.serve(c)
+	default:
+		w.queue = append(w.queue, c)
+	}
+}
+
+func (w *world) serve(c simulatedCall) {
+	w.busy++
+	w.served++
+	w.waited += (w.now - c.began).Seconds()
+	w.after(w.times(w.random), event{kind: answer, call: c})
+}
+
+type simulatedCall struct {
+	pass  Pass
+	began time.Duration
+	again bool // its caller makes another one afterwards
+}
+
+type event struct {
+	at   time.Duration
+	kind int
+	call simulatedCall
+}
+
+// The kinds of events.
+const (
+	callerCalls = iota
+	arrival
+	answer
+)
+
+// events is a binary heap. The earliest comes first. It does without container/heap, which
+// allocates.
+type events []event
+
+func (e *events) push(added event) {
+	*e = append(*e, added)
+	all := *e
+	for i := len(all) - 1; i > 0 && all[i].at < all[(i-1)/2].at; i = (i - 1) / 2 {
+		all[i], all[(i-1)/2] = all[(i-1)/2], all[i]
+	}
+}
+
+func (e *events) pop() event {
+	all := *e
+	first := all[0]
+	all[0] = all[len(all)-1]
+	all = all[:len(all)-1]
+	for i := 0; 2*i+1 < len(all); {
+		next := 2*i + 1
+		if next+1 < len(all) && all[next+1].at < all[next].at {
+			next++
+		}
+		if all[i].at <= all[next].at {
+			break
+		}
+		all[i], all[next] = all[next], all[i]
+		i = next
+	}
+	*e = all
+	return first
+}
