@@ -711,6 +711,36 @@ func TestFirstTimeIsAdoptedFromFork(t *testing.T) {
 	}), func(context.Context) error { return nil })
 }
 
+func TestFirstTimeIsAdoptedFromForkWithOneKey(t *testing.T) {
+	_ = resilience.Run(t.Context(), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		fork := next.Fork()
+		fork.FirstTime("key")
+		_ = fork.Run(ctx)
+		if next.Adopt(fork); next.FirstTime("key") {
+			t.Error("got true for a key that the adopted fork was asked for, want false")
+		}
+		return nil
+	}), func(context.Context) error { return nil })
+}
+
+func TestCountStartCountsLikeRun(t *testing.T) {
+	for _, c := range []struct {
+		err        error
+		repeatable bool
+	}{{nil, false}, {errDown, false}, {resilience.NotMade(errDown), true}} {
+		_ = resilience.Run(t.Context(), resilience.Pipeline{resilience.AtMostOnce, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			if next.CountStart(c.err); next.Starts() != 1 || next.Repeatable() != c.repeatable {
+				t.Errorf("%v: got %d starts, repeatable %t, want 1, %t", c.err, next.Starts(), next.Repeatable(), c.repeatable)
+			}
+			err := next.Run(ctx)
+			if next.Starts() != 2 || next.Repeatable() {
+				t.Errorf("%v: got %d starts, repeatable %t after Run, want 2, false", c.err, next.Starts(), next.Repeatable())
+			}
+			return err
+		})}, func(context.Context) error { return nil })
+	}
+}
+
 // A ledger has a drop function that records values and an effector that returns 1, 2, 3, and so on.
 type ledger struct {
 	mu      sync.Mutex
@@ -1167,6 +1197,18 @@ func TestDiscardDropsZeroValues(t *testing.T) {
 	}
 }
 
+func TestDiscardKeepsValueWhenUnstartedForkIsAdopted(t *testing.T) {
+	var l ledger
+	value, err := resilience.Do(t.Context(), resilience.Pipeline{resilience.Discard(l.drop), resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		err := next.Run(ctx)
+		next.Adopt(next.Fork())
+		return err
+	})}, one)
+	if value != 1 || err != nil || len(l.dropped) > 0 {
+		t.Errorf("got %d, %v, dropped %v, want 1, nil and nothing dropped", value, err, l.dropped)
+	}
+}
+
 func TestDiscardIgnoresOtherTypes(t *testing.T) {
 	for name, policy := range map[string]resilience.Policy{
 		"another type":            resilience.Discard(func(string) { t.Error("drop was called with a string") }),
@@ -1278,6 +1320,31 @@ func TestComposeAllocatesOnce(t *testing.T) {
 	deep := resilience.Compose(one, resilience.Pipeline{pass, resilience.Pipeline{pass, pass}}, pass, pass)
 	if allocs := testing.AllocsPerRun(1000, func() { _, _ = deep(ctx) }); allocs != 1 {
 		t.Errorf("five policies: %v allocations, want 1", allocs)
+	}
+}
+
+func TestPipelineWithoutInnerOnesIsNotCopied(t *testing.T) {
+	for name, p := range map[string]resilience.Policy{
+		"flat":              resilience.Pipeline{pass, pass, pass},
+		"nested at the end": resilience.Pipeline{pass, pass, resilience.Pipeline{pass, pass}},
+	} {
+		if allocs := testing.AllocsPerRun(1000, func() { _, _ = resilience.Do(t.Context(), p, one) }); allocs != 1 {
+			t.Errorf("%s: got %v allocations, want 1", name, allocs)
+		}
+	}
+	two := resilience.Pipeline{pass, pass}
+	var nested resilience.Policy = resilience.Pipeline{two, two, two, pass}
+	if allocs := testing.AllocsPerRun(1000, func() { _, _ = resilience.Do(t.Context(), nested, one) }); allocs != 2 {
+		t.Errorf("nested before another policy: got %v allocations, want 2: the call and one list", allocs)
+	}
+}
+
+func TestPipelineBeforeLongerListRunsAll(t *testing.T) {
+	var log []string
+	short := resilience.Pipeline{named(&log, "a")}
+	_, err := resilience.Compose(one, resilience.PolicyFunc(short.Run), named(&log, "b"), named(&log, "c"))(t.Context())
+	if want := []string{"a", "b", "c"}; err != nil || !slices.Equal(log, want) {
+		t.Errorf("got %v, %v, want %v, nil", log, err, want)
 	}
 }
 

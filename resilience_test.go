@@ -146,6 +146,18 @@ type busy time.Duration
 func (busy) Error() string               { return "busy" }
 func (b busy) RetryAfter() time.Duration { return time.Duration(b) }
 
+// leafError has an Unwrap method, but wraps nothing.
+type leafError struct{ error }
+
+func (leafError) RetryAfter() time.Duration { return time.Second }
+func (leafError) Unwrap() error             { return nil }
+
+func TestRetryAfterOfErrorThatWrapsNothing(t *testing.T) {
+	if after, ok := resilience.RetryAfter(leafError{errDown}); after != time.Second || !ok {
+		t.Errorf("got %v, %t, want 1s, true", after, ok)
+	}
+}
+
 func TestRetryAfterIsFalseUnlessPositive(t *testing.T) {
 	for _, err := range []error{
 		nil,

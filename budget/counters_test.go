@@ -68,6 +68,26 @@ func TestBudgetSurvivesCounterWraparound(t *testing.T) {
 	})
 }
 
+func TestBudgetSetConfigKeepsCountsPastHalfOfRange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Ratio: 1})
+		const half = 1<<63 + 5*token // from here on, 0 counts as later
+		b.deposited.Store(half)
+		b.spent.Store(half)
+		for i := range b.settings.Load().epochs.marks {
+			b.settings.Load().epochs.marks[i].Store(half)
+		}
+		if err := b.SetConfig(Config{Ratio: 1, TTL: 20 * time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		b.Deposit()
+		if !b.Withdraw() || b.Withdraw() {
+			t.Error("want exactly one token for a deposit after SetConfig")
+		}
+	})
+}
+
 func TestDepositsExpireWithoutWithdrawals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Config{Ratio: 1})
@@ -153,6 +173,53 @@ func TestWithdrawGrantsLastTokenOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestReserveGrantsTokenDespiteConcurrentWithdraw(t *testing.T) {
+	b := New(Config{MinPerSecond: 2, TTL: time.Hour})
+	b.between = func() {
+		b.between = nil
+		if !b.Withdraw() {
+			t.Error("got no token for the other call")
+		}
+	}
+	if !b.Withdraw() {
+		t.Error("got no token for the call whose swap fails once")
+	}
+}
+
+func TestBudgetRestartsEpochsOnlyIfClockWentBackFar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{Ratio: 1})
+		e := b.settings.Load().epochs
+		now := clock.Now()
+		fresh := now / e.width
+		for _, c := range []struct{ ahead, delayed, want int64 }{
+			{15, 0, 15}, {16, 0, 0}, {17, 0, 0}, // the clock went back
+			{0, 20, 0}, {5, 20, 5}, // the caller was delayed after it had read the clock
+		} {
+			e.latest.Store(fresh + c.ahead)
+			b.advance(e, now-c.delayed*e.width)
+			if got := e.latest.Load() - fresh; got != c.want {
+				t.Errorf("%d epochs ahead, caller delayed by %d: got epoch %+d, want %+d", c.ahead, c.delayed, got, c.want)
+			}
+		}
+	})
+}
+
+func TestReserveRestartsEmptyOnlyIfClockWentBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{MinPerSecond: 1, TTL: 3 * time.Second})
+		r, now := b.settings.Load().reserve, clock.Now()
+		r.full.Store(now + 10*r.burst)
+		if b.withdrawReserve(r, now) || r.full.Load() != now+r.burst {
+			t.Errorf("after the clock went back: full in %v, want no token and %v", r.full.Load()-now, r.burst)
+		}
+		r.full.Store(now)
+		if !b.withdrawReserve(r, now-10*r.burst) || r.full.Load() != now+r.interval {
+			t.Errorf("caller that was delayed: full in %v, want a token and %v", r.full.Load()-now, r.interval)
+		}
+	})
 }
 
 // The goroutine that moved the epochs hasn't yet spent what expires.

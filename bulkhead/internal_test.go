@@ -37,3 +37,11 @@ func TestBulkheadTakeFailsOnStaleWord(t *testing.T) {
 		t.Errorf("got %d running, want 2", b.Snapshot().Running)
 	}
 }
+
+func TestBulkheadEnqueueTakesPlaceThatIsFreeAgain(t *testing.T) {
+	b := New(Config{Limit: 2, Queue: 1})
+	w, _, err := b.enqueue()
+	if s := b.Snapshot(); w != nil || err != nil || s.Running != 1 || s.Waiting != 0 {
+		t.Errorf("got waiter %v, %v, %d running, %d waiting, want none, nil, 1, 0", w, err, s.Running, s.Waiting)
+	}
+}

@@ -1,13 +1,16 @@
 package retry_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/retry"
 )
 
@@ -38,6 +41,41 @@ func TestReasonStringIsDistinct(t *testing.T) {
 	if retry.Reason(99).String() != "Reason(99)" || retry.Reason(-1).String() != "Reason(-1)" {
 		t.Errorf("got %v and %v for unknown reasons, want Reason(99) and Reason(-1)", retry.Reason(99), retry.Reason(-1))
 	}
+}
+
+func TestReasonStringNamesUnknownNextToKnown(t *testing.T) {
+	for r, want := range map[retry.Reason]string{
+		retry.ReasonAttempts - 1: "Reason(0)", retry.ReasonAttempts: "attempts used up",
+		retry.ReasonContext: "context ended", retry.ReasonContext + 1: "Reason(9)",
+	} {
+		if got := r.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestExhaustedErrorTextOfCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		later := func(context.Context) error { return resilience.WithRetryAfter(errBoom, 5*time.Second) }
+		err := resilience.Run(t.Context(), retry.New(retry.Config{MaxRetryAfter: time.Second}), later)
+		if got, want := err.Error(), "retry: gave up after 1 attempt, asked to wait 5s, which is too long: boom"; got != want {
+			t.Errorf("got text %q, want %q", got, want)
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		boom := func(context.Context) error { return errBoom }
+		err = resilience.Run(ctx, retry.New(retry.Config{Backoff: retry.Constant(time.Minute)}), boom)
+		if got, want := err.Error(), "retry: gave up after 1 attempt, context canceled while waiting: boom"; got != want {
+			t.Errorf("got text %q, want %q", got, want)
+		}
+
+		r := retry.New(retry.Config{RetryRefused: true, MaxElapsed: time.Minute, MaxAttempts: -1, Backoff: retry.Constant(50 * time.Second)})
+		err = resilience.Run(t.Context(), resilience.Pipeline{r, refuseFrom(1, refusal{})}, boom)
+		if got, want := err.Error(), "retry: gave up after 1 attempt and 50s, a wait of 50s would be too long, refused (breaker payments: open): boom"; got != want {
+			t.Errorf("got text %q, want %q", got, want)
+		}
+	})
 }
 
 func TestReasonMarshalTextEqualsString(t *testing.T) {

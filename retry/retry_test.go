@@ -98,6 +98,15 @@ func exhausted(t *testing.T, err error, reason retry.Reason, attempts int) *retr
 
 var now = retry.Constant(0)
 
+func TestDoReturnsValueOfFirstAttempt(t *testing.T) {
+	both(t, func(t *testing.T, do doer) {
+		value, err := do(t.Context(), retry.New(retry.Config{}), func(context.Context) (int, error) { return 7, nil })
+		if value != 7 || err != nil {
+			t.Errorf("got %d, %v, want 7, nil", value, err)
+		}
+	})
+}
+
 func TestRetryReturnsFirstSuccess(t *testing.T) {
 	both(t, func(t *testing.T, do doer) {
 		fn, calls := failing(2, errBoom)

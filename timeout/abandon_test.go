@@ -96,6 +96,31 @@ func TestAbandonRefusesCallsBeyondNumber(t *testing.T) {
 	})
 }
 
+func TestAbandonCountsConcurrentCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const calls = 200
+		policy := abandoning(calls)
+		for range 5 {
+			var group errgroup.Group
+			for range calls {
+				group.Go(func() error {
+					_, _ = timeout.Do(t.Context(), policy, sleeps(time.Minute, nil))
+					return nil
+				})
+			}
+			_ = group.Wait()
+			if n := policy.Abandoned(); n != calls {
+				t.Fatalf("got %d abandoned calls, want %d", n, calls)
+			}
+			time.Sleep(time.Hour)
+			synctest.Wait()
+			if n := policy.Abandoned(); n != 0 {
+				t.Fatalf("got %d abandoned calls after all have ended, want 0", n)
+			}
+		}
+	})
+}
+
 func TestAbandonReturnsWhenCallerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := abandoning(2)

@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/effector-go/resilience/internal/clock"
+
+	"github.com/effector-go/resilience/internal/ctxkey"
 )
 
 // TestLimitCtxHasNotPassedIfParentEnded: the inner context may not have noticed either end yet.
@@ -120,6 +122,24 @@ func (c *counting) AfterFunc(func()) (stop func() bool) {
 			c.children--
 		}
 		return true
+	}
+}
+
+func TestLimitCtxUnlimitedReturnsParent(t *testing.T) {
+	outer := within(t.Context(), time.Hour)
+	inner := within(outer, time.Minute)
+	if got := inner.Unlimited(ctxkey.Friend{}); got != outer {
+		t.Errorf("got %v, want the outer limit", got)
+	}
+	if got := outer.Unlimited(ctxkey.Friend{}); got != t.Context() {
+		t.Errorf("got %v, want the caller's context", got)
+	}
+}
+
+func TestLimitCtxIsNotArmedByCause(t *testing.T) {
+	c := within(t.Context(), time.Hour)
+	if err := context.Cause(c); err != nil || c.state.Load() != live {
+		t.Errorf("got %v in state %d, want nil in state %d", err, c.state.Load(), live)
 	}
 }
 

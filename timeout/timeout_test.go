@@ -105,6 +105,20 @@ func TestErrorUnwrapsToEffectorError(t *testing.T) {
 	})
 }
 
+func TestErrorTextRoundsLimit(t *testing.T) {
+	for limit, want := range map[time.Duration]string{
+		61*time.Minute + 2345*time.Millisecond: "1h1m2s", 1234567 * time.Microsecond: "1.23s",
+		1234567 * time.Nanosecond: "1.23ms", 1234 * time.Nanosecond: "1.23µs", 123 * time.Nanosecond: "123ns",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			_, err := timeout.Do(t.Context(), timeout.After(limit), obedient)
+			if got, want := fmt.Sprint(err), "timeout: limit of "+want+" passed"; got != want {
+				t.Errorf("got text %q, want %q", got, want)
+			}
+		})
+	}
+}
+
 func TestTimeoutKeepsLateSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		value, err := timeout.Do(t.Context(), timeout.After(time.Second), sleeps(time.Hour, nil))

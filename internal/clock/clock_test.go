@@ -50,6 +50,13 @@ func TestAddSaturatesAtLargestTime(t *testing.T) {
 	}
 }
 
+func TestUntilReadsNoClockForMonotonicTime(t *testing.T) {
+	at := time.Now()
+	if got := Until(at, Of(at)-int64(time.Minute)); got != time.Minute {
+		t.Errorf("got %v, want 1m", got)
+	}
+}
+
 // TestUntilReturnsTimeFromNow covers times with a monotonic reading and without.
 func TestUntilReturnsTimeFromNow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

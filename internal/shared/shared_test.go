@@ -174,3 +174,16 @@ func TestRunCallersLeaveConcurrently(t *testing.T) {
 		}
 	})
 }
+
+func TestWaitReturnsResultOfRunThatEndsWithContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// The run has ended, but its goroutine hasn't yet closed done.
+		r := &Run[int]{done: make(chan struct{}), mu: new(sync.Mutex), state: ended, callers: 1, value: 7, returned: true}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		time.AfterFunc(time.Second, func() { close(r.done) })
+		if value, err := r.Wait(ctx); value != 7 || err != nil {
+			t.Errorf("got %d, %v, want 7, nil", value, err)
+		}
+	})
+}

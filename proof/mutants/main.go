@@ -6,7 +6,7 @@
 //	go run ./proof/mutants -sample 40 -seed 7         # some, as CI does
 //	go run ./proof/mutants -run 'breaker/'            # those whose ID matches
 //	go run ./proof/mutants -run 'breaker/' -list      # what would be tried
-//	go run ./proof/mutants -cache /tmp/m -update      # writes the scores to the page on reliability as well
+//	go run ./proof/mutants -cache /tmp/m -update      # also writes the scores to the page on reliability
 //
 // A mutant's ID is its package, function, kind, and ordinal among those of its kind in the
 // function: breaker/Breaker.Do/negate/2. It doesn't change when code moves within a package or when
@@ -21,8 +21,13 @@
 //
 // A survivor is either equivalent, so that no test can notice it, or shows that a test is missing.
 // The file survivors.tsv explains each. The exit status is 1 if a mutant survives without an
-// explanation, if one is killed although it is explained to be equivalent, or if an explanation or
-// a manual fault doesn't fit the code any more. It is 2 for wrong flags.
+// explanation, if one is killed although it is explained, or if an explanation or a manual fault
+// doesn't fit the code any more or doesn't compile. It is 2 for wrong flags.
+//
+// All mutants take hours. With -cache, an interrupted run continues where it ended, and -run may try
+// one package after the other; -update then writes the scores of the packages whose mutants all have
+// results in the file, and marks the others as not measured. Survivors without an explanation are
+// tried again. Otherwise the file doesn't notice changes of other code or of tests: delete it then.
 //
 // To save builds, the mutants of a package are compiled into one program. Each mutated function
 // begins with a switch over a variable, which the environment sets, with a copy of the body for
@@ -114,8 +119,6 @@ func parse(args []string, stderr io.Writer) (cfg config, err error) {
 		return cfg, fmt.Errorf("unexpected argument %q: only flags are accepted, see -help", flags.Arg(0))
 	case cfg.sample < 0 || cfg.workers < 1 || cfg.slack <= 0:
 		return cfg, errors.New("-j and -timeout must be positive, and -sample must not be negative")
-	case cfg.update && (*which != "" || cfg.sample > 0):
-		return cfg, errors.New("-update needs the results of all mutants, without -run and -sample")
 	}
 	cfg.which, err = regexp.Compile(*which)
 	return cfg, err
@@ -140,15 +143,36 @@ func hunted(ctx context.Context, cfg config, stdout, stderr io.Writer) (ok bool,
 		fmt.Fprintf(stdout, "%d mutants\n", len(chosen))
 		return fits, nil
 	}
-	results, err := tryAll(ctx, cfg, w, chosen, explained, stderr)
+	known, file, err := openCache(cfg.cache)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range chosen {
+		if _, ok := explained[m.id]; !ok && known[m.key()] == "" {
+			delete(known, m.key()) // a test may have been added since it survived
+		}
+	}
+	results, err := tryAll(ctx, cfg, w, chosen, known, file, func(r result) {
+		if cfg.verbose {
+			fmt.Fprintln(stderr, r.line(r.state(explained)))
+		}
+	}, stderr)
+	if file != nil {
+		err = errors.Join(err, file.Close())
+	}
 	ok = report(stdout, results, explained) && fits
 	if err != nil || !cfg.update {
 		return ok, err
 	}
+	for _, m := range w.mutants {
+		if by, tried := known[m.key()]; tried && !slices.Contains(chosen, m) {
+			results = append(results, result{m, by})
+		}
+	}
 	name := filepath.Join(w.root, filepath.FromSlash(page))
 	text, err := os.ReadFile(name)
 	if err == nil {
-		text, err = withScores(text, results, explained)
+		text, err = withScores(text, w.mutants, results, explained)
 	}
 	if err == nil {
 		err = os.WriteFile(name, text, 0o644)
@@ -206,22 +230,13 @@ func load(ctx context.Context) (*world, error) {
 	return w, nil
 }
 
-// check prints which explanations and manual faults don't fit the code, and reports whether all do.
+// check prints which lines of the tables don't fit the code, and reports whether all do.
 func (w *world) check(stderr io.Writer, explained map[string]explanation) (ok bool) {
-	missing, changed := stale(explained, w.mutants)
-	for _, problem := range []struct {
-		what, todo string
-		items      []string
-	}{
-		{"manual faults don't fit the code", "correct them in faults.tsv", w.misfits},
-		{"explained survivors don't exist", "correct their IDs in survivors.tsv or remove them", missing},
-		{"explained survivors have other code", "check the reasons in survivors.tsv and correct the code there", changed},
-	} {
-		if n := len(problem.items); n > 0 {
-			fmt.Fprintf(stderr, "%d %s; %s:\n  %s\n", n, problem.what, problem.todo, strings.Join(problem.items, "\n  "))
-		}
+	misfits := append(stale(explained, w.mutants), w.misfits...)
+	for _, misfit := range misfits {
+		fmt.Fprintln(stderr, misfit)
 	}
-	return len(w.misfits)+len(missing)+len(changed) == 0
+	return len(misfits) == 0
 }
 
 // choose returns the mutants that match the flags. A sample depends only on the seed and the IDs: a
@@ -244,17 +259,9 @@ func choose(mutants []*mutant, cfg config) (chosen []*mutant) {
 	return chosen[:cfg.sample]
 }
 
-// tryAll tries the mutants, one package after the other. It returns the results that it has even if
-// there is an error.
-func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explained map[string]explanation, stderr io.Writer) (results []result, err error) {
-	known, file, err := openCache(cfg.cache)
-	if err != nil {
-		return nil, err
-	}
-	if file != nil {
-		defer func() { err = errors.Join(err, file.Close()) }()
-	}
-
+// tryAll tries the mutants without a known result, one package after the other, and appends their
+// results to the file, if it isn't nil. It returns the results that it has even if there is an error.
+func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, known map[string]string, file *os.File, settled func(result), stderr io.Writer) (results []result, err error) {
 	step := progress(len(mutants), stderr)
 	var mu sync.Mutex
 	var writeErr error
@@ -263,9 +270,7 @@ func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explai
 		defer mu.Unlock()
 		results = append(results, r)
 		step(r.file.pkg.label())
-		if cfg.verbose {
-			fmt.Fprintln(stderr, r.line(r.state(explained)))
-		}
+		settled(r)
 		if fresh && file != nil && writeErr == nil {
 			_, writeErr = fmt.Fprintf(file, "%s\t%s\n", r.key(), r.killedBy)
 		}
@@ -296,9 +301,8 @@ func tryAll(ctx context.Context, cfg config, w *world, mutants []*mutant, explai
 	return results, errors.Join(err, writeErr)
 }
 
-// openCache opens a file of results, so that an interrupted run can be resumed. It has a line for
-// each: the mutant's key and what killed it, separated by a tab. It doesn't notice changes of other
-// code or tests. No name means no file.
+// openCache reads a file of results and opens it to append others. It has a line for each: the
+// mutant's key and what killed it, separated by a tab. No name means no file.
 func openCache(name string) (known map[string]string, file *os.File, err error) {
 	known = map[string]string{}
 	if name == "" {

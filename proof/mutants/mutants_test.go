@@ -279,11 +279,11 @@ func TestExplanationsRejectMistakes(t *testing.T) {
 }
 
 func TestStaleReportsWhatDoesNotFit(t *testing.T) {
-	missing, changed := stale(map[string]explanation{
+	misfits := stale(map[string]explanation{
 		"sum/Add/arithmetic/1": {change: "a + b  ->  a - b"}, "sum/Add/zero/1": {change: "return a"}, "sum/Sub/zero/1": {change: "return b"},
 	}, mutantsOf(t, "func Add(a, b int) int { return a + b }\n"))
-	if len(missing) != 1 || !strings.HasPrefix(missing[0], "sum/Sub/zero/1") || len(changed) != 1 || !strings.HasPrefix(changed[0], "sum/Add/zero/1") {
-		t.Errorf("got missing %q, changed %q", missing, changed)
+	if len(misfits) != 2 || !strings.HasPrefix(misfits[0], "survivors.tsv: sum/Add/zero/1: got") || !strings.HasPrefix(misfits[1], "survivors.tsv: sum/Sub/zero/1: the mutant doesn't exist") {
+		t.Errorf("got %q, want one line for each of the last two", misfits)
 	}
 }
 
@@ -292,7 +292,7 @@ func TestReportFailsForUnexplainedSurvivors(t *testing.T) {
 	results := []result{{all[0], "sum TestAdd"}, {all[1], ""}, {all[2], ""}, {all[3], notCompiled}}
 	explained := map[string]explanation{all[1].id: {equivalent: true}, all[2].id: {}}
 	var out bytes.Buffer
-	if !report(&out, results, explained) || !regexp.MustCompile(`\n. sum +. +3 . +1 . +1 . +1 . +0 . 50.0% .\n`).MatchString(out.String()) {
+	if !report(&out, results, explained) || !regexp.MustCompile(`\n. sum +. +3 . +1 . +1 . +1 . +0 . +50.0% .\n`).MatchString(out.String()) {
 		t.Errorf("got a failure, or other counts:\n%s", out.String())
 	}
 	out.Reset()
@@ -302,11 +302,18 @@ func TestReportFailsForUnexplainedSurvivors(t *testing.T) {
 	if report(&out, []result{{all[1], "sum TestAdd"}}, explained) || !strings.Contains(out.String(), "KILLED BUT EXPLAINED") {
 		t.Errorf("got success though an equivalent mutant was killed:\n%s", out.String())
 	}
-	page, err := withScores([]byte("before\n"+begin+"old\n"+end+"after\n"), results, explained)
-	if text := string(page); err != nil || !strings.Contains(text, "| 50.0% |\n") || strings.Contains(text, "old") || !strings.HasSuffix(text, "\n"+end+"after\n") {
+	if report(&out, []result{{&mutant{function: all[0].function, kind: "fault", edits: all[0].edits}, notCompiled}}, nil) || !strings.Contains(out.String(), "FAULT DOESN'T COMPILE") {
+		t.Errorf("got success though a manual fault doesn't compile:\n%s", out.String())
+	}
+	page, err := withScores([]byte("before\n"+begin+"old\n"+end+"after\n"), all[:4], results, explained)
+	if text := string(page); err != nil || !strings.Contains(text, " 50.0% |\n") || strings.Contains(text, "old") || !strings.HasSuffix(text, "\n"+end+"after\n") {
 		t.Errorf("got %v and\n%s", err, text)
 	}
-	if _, err := withScores([]byte("no marks"), results, explained); err == nil {
+	page, err = withScores([]byte(begin+end), all, results, explained)
+	if text := string(page); err != nil || !strings.Contains(text, " not measured |\n") || strings.Contains(text, "50.0%") {
+		t.Errorf("got %v and, for a package with a mutant without a result,\n%s", err, text)
+	}
+	if _, err := withScores([]byte("no marks"), all, results, explained); err == nil {
 		t.Error("got no error for a page without marks")
 	}
 }
@@ -336,7 +343,7 @@ func TestOpenCacheReadsWholeLines(t *testing.T) {
 
 func TestRunRejectsWrongFlags(t *testing.T) {
 	for _, args := range [][]string{
-		{"-j", "0"}, {"-timeout", "0s"}, {"-sample", "-1"}, {"-seed", "-1"}, {"-run", "("}, {"-update", "-sample", "3"}, {"all"}, {"-what"},
+		{"-j", "0"}, {"-timeout", "0s"}, {"-sample", "-1"}, {"-seed", "-1"}, {"-run", "("}, {"all"}, {"-what"},
 	} {
 		var stderr bytes.Buffer
 		if status := run(t.Context(), args, io.Discard, &stderr); status != 2 || stderr.Len() == 0 {

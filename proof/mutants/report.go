@@ -12,22 +12,34 @@ import (
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
+// The states of a result. Those in capitals need attention.
+const (
+	killed     = "killed"
+	equivalent = "equivalent"
+	gap        = "known gap"
+	survived   = "SURVIVED"
+	wrong      = "KILLED BUT EXPLAINED"
+	broken     = "FAULT DOESN'T COMPILE"
+)
+
 // state compares the result with the explanation of why the mutant survives, if there is one.
 func (r result) state(explained map[string]explanation) string {
 	e, known := explained[r.id]
 	switch {
+	case r.killedBy == notCompiled && r.kind == "fault":
+		return broken
 	case r.killedBy == notCompiled:
 		return notCompiled
-	case r.killedBy != "" && e.equivalent:
-		return "KILLED BUT EXPLAINED"
+	case r.killedBy != "" && known && (e.equivalent || !slices.Contains(racy, r.kind)):
+		return wrong
 	case r.killedBy != "":
-		return "killed"
+		return killed
 	case e.equivalent:
-		return "equivalent"
+		return equivalent
 	case known:
-		return "known gap"
+		return gap
 	}
-	return "SURVIVED"
+	return survived
 }
 
 // line is the result's line in the report.
@@ -35,75 +47,64 @@ func (r result) line(state string) string {
 	return strings.TrimSpace(fmt.Sprintf("%-15s  %s  %s  (%s)  %s", state, r.id, r.change(), r.position(), r.killedBy))
 }
 
-// A score counts the mutants of a package.
-type score struct{ all, killed, equivalent, gaps, survived int }
-
-// rate is the share of the mutants that are killed of those that could be.
-func (s *score) rate() string {
-	if s.all == s.equivalent {
-		return "-"
-	}
-	return fmt.Sprintf("%.1f%%", 100*float64(s.killed)/float64(s.all-s.equivalent))
-}
-
-// scores counts by package, and in total under "all", which comes last.
-func scores(results []result, explained map[string]explanation) (labels []string, byLabel map[string]*score) {
-	byLabel = map[string]*score{"all": {}}
-	for _, r := range results {
-		state := r.state(explained)
-		for _, label := range []string{r.file.pkg.label(), "all"} {
-			s := cmp.Or(byLabel[label], new(score))
-			byLabel[label] = s
-			switch state {
-			case notCompiled:
-				continue
-			case "equivalent":
-				s.equivalent++
-			case "known gap":
-				s.gaps++
-			case "SURVIVED":
-				s.survived++
-			default:
-				s.killed++
-			}
-			s.all++
-		}
-	}
-	for _, label := range sortedKeys(byLabel) {
-		if label != "all" {
-			labels = append(labels, label)
-		}
-	}
-	return append(labels, "all"), byLabel
-}
-
-// report prints what needs attention and the scores. It reports whether nothing must be done.
+// report prints what needs attention and the scores. It reports whether nothing needs attention.
 func report(w io.Writer, results []result, explained map[string]explanation) (ok bool) {
 	ok = true
 	for _, r := range slices.SortedFunc(slices.Values(results), func(a, b result) int { return cmp.Compare(a.id, b.id) }) {
-		_, known := explained[r.id]
-		switch state := r.state(explained); {
-		case state == "SURVIVED" || state == "KILLED BUT EXPLAINED":
+		if state := r.state(explained); state == strings.ToUpper(state) {
 			ok = false
 			fmt.Fprintln(w, r.line(state))
-		case state == "killed" && known:
-			fmt.Fprintln(w, r.line("killed, remove the gap from survivors.tsv:"))
 		}
 	}
 	fmt.Fprintln(w)
-	printScores(w, results, explained)
+	var mutants []*mutant
+	for _, r := range results {
+		mutants = append(mutants, r.mutant)
+	}
+	printScores(w, mutants, results, explained)
 	return ok
 }
 
-// printScores prints a Markdown table.
-func printScores(w io.Writer, results []result, explained map[string]explanation) {
-	fmt.Fprintf(w, "| %-22s | mutants | killed | equivalent | known gaps | unknown | score |\n", "package")
+// printScores prints a Markdown table of the packages that have such mutants. A package has a score
+// if all of them have a result. The score is the share of killed mutants among those that compile and
+// aren't equivalent. The last line is about all packages that have a score.
+func printScores(w io.Writer, mutants []*mutant, results []result, explained map[string]explanation) {
+	fmt.Fprintf(w, "| %-22s | mutants | killed | equivalent | known gaps | unknown | score        |\n", "package")
 	fmt.Fprintf(w, "| %s | ---: | ---: | ---: | ---: | ---: | ---: |\n", strings.Repeat("-", 22))
-	labels, byLabel := scores(results, explained)
-	for _, label := range labels {
-		s := byLabel[label]
-		fmt.Fprintf(w, "| %-22s | %7d | %6d | %10d | %10d | %7d | %5s |\n", label, s.all, s.killed, s.equivalent, s.gaps, s.survived, s.rate())
+	counts := map[string]map[string]int{}
+	unmeasured := map[string]int{}
+	for _, m := range mutants {
+		unmeasured[m.file.pkg.label()]++
 	}
+	for _, r := range results {
+		label := r.file.pkg.label()
+		if counts[label] == nil {
+			counts[label] = map[string]int{}
+		}
+		counts[label][r.state(explained)]++
+		unmeasured[label]--
+	}
+	line := func(label string, n map[string]int) {
+		dead := n[killed] + n[wrong]
+		could := dead + n[gap] + n[survived]
+		score := "-"
+		if could > 0 {
+			score = fmt.Sprintf("%.1f%%", 100*float64(dead)/float64(could))
+		}
+		fmt.Fprintf(w, "| %-22s | %7d | %6d | %10d | %10d | %7d | %12s |\n", label, could+n[equivalent], dead, n[equivalent], n[gap], n[survived], score)
+	}
+	all := map[string]int{}
+	for _, label := range sortedKeys(unmeasured) {
+		if unmeasured[label] > 0 {
+			fmt.Fprintf(w, "| %-22s | %7s | %6s | %10s | %10s | %7s | not measured |\n", label, "", "", "", "", "")
+			continue
+		}
+		line(label, counts[label])
+		for state, n := range counts[label] {
+			all[state] += n
+		}
+	}
+	line("all measured", all)
 }
 
 // page is where readers find the scores, between two marks.
@@ -114,7 +115,7 @@ const (
 )
 
 // withScores returns the page's text with the scores between the marks.
-func withScores(text []byte, results []result, explained map[string]explanation) ([]byte, error) {
+func withScores(text []byte, mutants []*mutant, results []result, explained map[string]explanation) ([]byte, error) {
 	before, rest, ok := bytes.Cut(text, []byte(begin))
 	_, after, found := bytes.Cut(rest, []byte(end))
 	if !ok || !found {
@@ -122,7 +123,7 @@ func withScores(text []byte, results []result, explained map[string]explanation)
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s%s\n", before, begin)
-	printScores(&b, results, explained)
+	printScores(&b, mutants, results, explained)
 	fmt.Fprintf(&b, "%s%s", end, after)
 	return b.Bytes(), nil
 }

@@ -44,12 +44,12 @@ func findFault(row []string, functions []*function) (*mutant, error) {
 		}
 		found := pattern.FindAllStringIndex(fn.file.source[fn.begin():fn.end()], -1)
 		if len(found) != 1 {
-			return nil, fmt.Errorf("%s: %s: the function contains %q %d times, must be once", name, what, before, len(found))
+			return nil, fmt.Errorf("faults.tsv: %s: %s: the function contains %q %d times, must be once", name, what, before, len(found))
 		}
 		e := edit{fn.begin() + found[0][0], fn.begin() + found[0][1], after}
 		return newMutant(fn, "fault", what, []edit{e}, before, after), nil
 	}
-	return nil, fmt.Errorf("%s: %s: the function doesn't exist", name, what)
+	return nil, fmt.Errorf("faults.tsv: %s: %s: the function doesn't exist", name, what)
 }
 
 // An explanation says why a mutant survives.
@@ -80,7 +80,7 @@ func explanations(table string) (map[string]explanation, error) {
 
 // stale returns a line for each explanation that doesn't fit the code: its mutant doesn't exist any
 // more, or changes other code.
-func stale(explained map[string]explanation, mutants []*mutant) (missing, changed []string) {
+func stale(explained map[string]explanation, mutants []*mutant) (misfits []string) {
 	byID := map[string]*mutant{}
 	for _, m := range mutants {
 		byID[m.id] = m
@@ -88,10 +88,10 @@ func stale(explained map[string]explanation, mutants []*mutant) (missing, change
 	for _, id := range sortedKeys(explained) {
 		switch m, change := byID[id], explained[id].change; {
 		case m == nil:
-			missing = append(missing, id+": "+change)
+			misfits = append(misfits, fmt.Sprintf("survivors.tsv: %s: the mutant doesn't exist: %s", id, change))
 		case m.change() != change:
-			changed = append(changed, fmt.Sprintf("%s:\n    explained: %s\n    now:       %s", id, change, m.change()))
+			misfits = append(misfits, fmt.Sprintf("survivors.tsv: %s: got the code %s, want %s", id, m.change(), change))
 		}
 	}
-	return missing, changed
+	return misfits
 }
