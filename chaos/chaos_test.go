@@ -592,9 +592,9 @@ func TestConfigValidateReportsAllErrors(t *testing.T) {
 		"chaos users: Faults[0].Share is 0, must be greater than 0 and at most 1": {Name: "users", Faults: []chaos.Fault{{Err: errDown}}},
 		"chaos: Faults[1].Share is NaN, must be greater than 0 and at most 1": {Faults: []chaos.Fault{
 			{Share: 0.1, Err: errDown}, {Share: math.NaN(), Hang: true}}},
-		"chaos: Faults[0].kind is none, must be one of Err, Lose, Hang, and Panic, or a Delay": {Faults: []chaos.Fault{{Share: 1}}},
-		"chaos: Faults[0].kind is [Err Hang], must be one of Err, Lose, Hang, and Panic":       {Faults: []chaos.Fault{{Share: 1, Err: errDown, Hang: true}}},
-		"chaos: Faults[0].kind is [Lose Panic], must be one of Err, Lose, Hang, and Panic":     {Faults: []chaos.Fault{{Share: 1, Lose: true, Panic: 1}}},
+		"chaos: Faults[0] has no fault, must have Err, Lose, Hang, Panic, or a Delay": {Faults: []chaos.Fault{{Share: 1}}},
+		"chaos: Faults[0] has Err and Hang, must have only one of them":               {Faults: []chaos.Fault{{Share: 1, Err: errDown, Hang: true}}},
+		"chaos: Faults[0] has Lose and Panic, must have only one of them":             {Faults: []chaos.Fault{{Share: 1, Lose: true, Panic: 1}}},
 		"chaos: Faults[0].Delay is -1ns, must be 0 or more\n" +
 			"chaos: Faults[0].Jitter is -2ns, must be 0 or more": {Faults: []chaos.Fault{{Share: 1, Delay: -1, Jitter: -2, Hang: true}}},
 		"chaos: Faults[0].Jitter is 2ns, must be at most 1ns with this Delay": {Faults: []chaos.Fault{{Share: 1, Delay: math.MaxInt64 - 1, Jitter: 2}}},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/effector-go/resilience/internal/errtext"
@@ -90,9 +91,9 @@ func (c Config) Validate() error {
 		}
 		switch kinds := f.kinds(); {
 		case len(kinds) > 1:
-			mistake(at+"kind", kinds, "one of Err, Lose, Hang, and Panic")
+			errs = append(errs, fmt.Errorf("%s: Faults[%d] has %s, must have only one of them", title(c.Name), i, strings.Join(kinds, " and ")))
 		case len(kinds) == 0 && f.Delay <= 0 && f.Jitter <= 0:
-			mistake(at+"kind", "none", "one of Err, Lose, Hang, and Panic, or a Delay")
+			errs = append(errs, fmt.Errorf("%s: Faults[%d] has no fault, must have Err, Lose, Hang, Panic, or a Delay", title(c.Name), i))
 		}
 	}
 	if sum > 1+1e-9 { // shares such as 0.7, 0.2, and 0.1 may add up to slightly more
