@@ -67,8 +67,11 @@ func (s scenario) expected() (at time.Duration, what string) {
 		return s.takes, "ok"
 	case whose == "caller":
 		return s.takes, "own"
-	case s.outer > 0 && s.outer < s.takes && (s.ends == "never" || s.outer < s.endsAt): // both have passed, and the outer one is reported
-		return s.takes, "limit outer"
+	case s.outer > 0 && s.outer < s.takes && (s.ends == "never" || s.outer < s.endsAt): // both limits have passed
+		if s.inner < s.outer && s.ends == "canceled" && s.endsAt < s.takes {
+			return s.takes, "limit inner" // nothing looked at the outer context before the cancellation
+		}
+		return s.takes, "limit outer" // reported around the inner one
 	}
 	return s.takes, whose
 }
