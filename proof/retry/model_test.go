@@ -330,8 +330,9 @@ func (s scenario) actual() (verdicts []verdict) {
 		p.began, p.run, p.starts, p.v = time.Now(), -1, 0, verdict{}
 		p.errs, p.returned, p.gaveUp = nil, nil, nil
 		if p.call.changesAt > 0 {
+			next := p.config(p.call.next) // made here: the timer's goroutine must not read p.call
 			time.AfterFunc(p.call.changesAt, func() {
-				if err := p.retry.SetConfig(p.config(p.call.next)); err != nil {
+				if err := p.retry.SetConfig(next); err != nil {
 					panic(err)
 				}
 			})
