@@ -19,7 +19,6 @@ package peers
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -68,15 +67,15 @@ type side struct {
 	call func() error
 }
 
-// warmUp lets the process reach its usual heap size and the timers their usual number. Otherwise the
-// first side that is measured in a process takes up to three times as long as the others.
-var warmUp = sync.OnceFunc(func() {
-	for range 50_000 {
+// warmUp lets the heap and the timers reach their usual size and cleans up after the benchmark before.
+// Otherwise the first side of a comparison takes up to three times as long as the others.
+func warmUp() {
+	for range 20_000 {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		ctx.Done()
 		cancel()
 	}
-})
+}
 
 // run measures each side of a comparison, with one goroutine and with one per processor.
 func run(b *testing.B, sides []side) {
