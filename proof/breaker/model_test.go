@@ -289,8 +289,8 @@ func (m *machine) reported() []breaker.Transition {
 // check compares everything that is visible.
 func (m *machine) check(t *rapid.T) {
 	synctest.Wait()
-	if early := m.offset - time.Since(m.origin()); m.gridded() && early > 0 {
-		time.Sleep(early)
+	if m.gridded() {
+		time.Sleep(m.untilOnGrid())
 	}
 	m.compareAll(t)
 	if m.asks && m.ref.refuses() {
@@ -650,6 +650,21 @@ func (m *machine) gridded() bool {
 	counts := m.ref.counts()
 	m.ref.Unlock()
 	return m.exact && counts && (m.config.FailureRate > 0 || m.config.SlowRate > 0)
+}
+
+// untilOnGrid returns how long it takes until the next moment on the grid, 0 on it. A phase may
+// begin at any time, and its grid with it: at the end of a slow start, in the middle of a wait.
+func (m *machine) untilOnGrid() time.Duration {
+	w := windowOf(m.config)
+	step, noise := w/10*4, w/100*9
+	at := time.Since(m.origin()) - m.offset
+	switch {
+	case at < 0:
+		return -at
+	case at%step > noise:
+		return step - at%step
+	}
+	return 0
 }
 
 func (m *machine) wait(t *rapid.T) {
