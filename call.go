@@ -26,6 +26,7 @@ type facts struct {
 	effects    int32 // the starts that may have had an effect
 	inherited  int32 // in a fork: the effects of the call when it was forked
 	atMostOnce bool
+	forked     bool // this is a fork, or a fork of a fork
 	adopted    bool // in a fork
 	holds      bool // with a keeper, which guards it: the value has not been handed out
 
@@ -125,6 +126,7 @@ func (r *result[T]) start(ctx context.Context) error {
 func (r *result[T]) fork() *facts {
 	f := &result[T]{effector: r.effector, parent: r, keeper: r.keeper}
 	f.call = f
+	f.forked = true
 	f.atMostOnce = r.atMostOnce
 	f.asked = r.asked
 	f.inherited = r.effects + r.inherited

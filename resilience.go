@@ -155,6 +155,10 @@ func (n Next) FirstTime(key any) bool { return n.facts.firstTime(key) }
 // may call Fork and Adopt.
 func (n Next) Fork() Next { return Next{n.facts.call.fork(), n.policies} }
 
+// Forked reports whether n belongs to a fork, so that the call may go on after its caller has
+// returned, and concurrently with other runs of the same call.
+func (n Next) Forked() bool { return n.facts.forked }
+
 // Adopt takes the result of a fork of n, after the fork's Run has returned, as the result of n's
 // last run, and its starts as n's. Adopting a fork again does nothing. Adopt panics if fork was not
 // forked from n.

@@ -319,3 +319,18 @@ func TestPipelineRunsWithoutCall(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestNextForkedReportsForksOnly(t *testing.T) {
+	var original, fork, nested bool
+	policy := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		f := next.Fork()
+		original, fork, nested = next.Forked(), f.Forked(), f.Fork().Forked()
+		return next.Run(ctx)
+	})
+	if err := resilience.Run(t.Context(), policy, func(context.Context) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if original || !fork || !nested {
+		t.Errorf("got Forked %v of the call, %v of a fork, %v of a fork's fork, want false, true, true", original, fork, nested)
+	}
+}
