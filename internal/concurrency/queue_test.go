@@ -12,7 +12,7 @@ const unqueued = 10 * time.Millisecond
 func newSteadyQueue(limit int) (*Limit, *queue) {
 	l := NewQueue(limit, 1, 1000)
 	q := l.law.(*queue)
-	q.seeking = false
+	q.seeking, q.confirmed, q.interval = false, true, everyDrain
 	for range 10_000 {
 		q.base.add(unqueued)
 	}
