@@ -23,7 +23,7 @@ const (
 	// A limit that has shrunk below this share of its peak is drained. It takes four steps of 5%.
 	doubt = 0.83
 	// A drain is also due after this many times as many calls as a drain has: soon at first, and
-	// then twice as late each time.
+	// then twice as late each time. Where calls don't meet the limit it is always as late as at last.
 	firstDrain, everyDrain = 4, 256
 )
 
@@ -74,7 +74,8 @@ type cohort struct {
 //     more than is certain. It grows unless the queue is beyond doubt, by three: an error of base
 //     lasts for many rounds, and must not hold down the limit of a dependency that could take more.
 //   - Base is the mean of cohorts that had at most half of the limit to themselves: by chance, or
-//     now and then in a drain, when no more is admitted.
+//     now and then in a drain, when no more is admitted. Before the first queue other rounds count
+//     as well. The first queue leads to a drain.
 func NewQueue(initial, least, most int) *Limit {
 	q := newQueue()
 	q.open = cohort{active: true, need: max(initial, fewestCalls)}
@@ -258,8 +259,8 @@ func (q *queue) shrink(limit int, s share, seen tally) (next int, drain bool) {
 	return next, q.drainIsDue(limit, seen, true)
 }
 
-// drainIsDue reports whether it is time for a drain. It is rarely if calls don't meet the limit:
-// then nothing is refused except in drains.
+// drainIsDue reports whether it is time for a drain. Drains are rare where calls don't meet the
+// limit, since nothing else is refused there.
 func (q *queue) drainIsDue(limit int, seen tally, met bool) bool {
 	interval := q.interval
 	if !met {
