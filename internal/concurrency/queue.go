@@ -32,7 +32,7 @@ type queue struct {
 	base      tally   // times of calls that didn't queue
 	past      tally   // times of the rounds before, for the present limit
 	variation float64 // of the times of the last round and those before
-	seeking   bool    // no drain has shown a queue yet, or the last suspicion of one was wrong
+	seeking   bool    // no drain has shown a queue yet
 	confirmed bool    // base was measured in a drain
 
 	open    cohort // whose calls are being admitted
@@ -279,20 +279,17 @@ func (q *queue) drainAfter(interval, limit int, seen tally) bool {
 }
 
 // drained judges a drain. What was longer before it was a queue, so that the limit need not go on
-// in steps. If that isn't certain, and the limit has shrunk or is still sought, the limit goes on
-// in large steps.
+// in steps. If that isn't certain and no queue was seen before, the limit goes on in large steps.
 func (q *queue) drained(c cohort, limit int) (next int) {
 	if !q.confirmed && c.samples.mean() < q.base.mean() && c.samples.differs(q.base, 2) {
 		q.base = tally{} // its calls queued from the start
 	}
 	q.confirmed = true
-	fell := float64(limit) < doubt*float64(q.peak)
 	q.measured(c.samples)
 	variation := max(c.samples.variation(), q.before.variation())
 	s := queued(c.samples, q.before, variation)
 	if s.surely() <= shortest || !crowded(s, limit) {
-		q.seeking = q.seeking || fell // what looked like a queue may have been chance
-		return limit
+		return limit // if this was to be the first queue, it may have been chance
 	}
 	q.seeking = false
 	if s.surely() <= longest {
