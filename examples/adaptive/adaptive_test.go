@@ -70,7 +70,7 @@ func share[C any](t *testing.T, always int, cases []C) []C {
 	if os.Getenv("PROOF_TIMES") != "" {
 		return cases
 	}
-	t.Logf("%v, 1 of %d cases: PROOF_TIMES=1 runs the others as well", cases[always], len(cases))
+	t.Logf("case %d of %d: PROOF_TIMES=1 runs the others as well", always+1, len(cases))
 	return cases[always : always+1]
 }
 
