@@ -28,6 +28,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/observe"
 )
 
@@ -40,7 +41,7 @@ const (
 // A Dashboard is an http.Handler that serves the page of an observer. Create it with [New]. It is safe
 // for concurrent use. It has no goroutine, only a timer, which keeps it alive until [Dashboard.Close].
 type Dashboard struct {
-	observer *observe.Observer
+	observer source
 	config   Config
 	instance string // differs for each Dashboard
 	token    string // that a POST needs unless the browser says that it has the same origin
@@ -62,6 +63,12 @@ type Dashboard struct {
 	latest  *published // the latest successful sample; may be nil
 	// A POST increments controls. A sample that began before it is not the next state.
 	controls, seen uint64
+}
+
+// A source is an *observe.Observer.
+type source interface {
+	Snapshot() observe.Snapshot
+	Live(kind, name string) []resilience.Reporter
 }
 
 // published is a sample as it is served.
@@ -86,6 +93,10 @@ func New(o *observe.Observer, c Config) *Dashboard {
 	if o == nil {
 		panic("dashboard: the Observer is nil")
 	}
+	return start(o, c)
+}
+
+func start(o source, c Config) *Dashboard {
 	if err := c.Validate(); err != nil {
 		panic(err.Error())
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"html/template"
+	"math"
 	"net/http"
 	"net/url"
 	"path"
@@ -152,7 +153,7 @@ func (d *Dashboard) changesOf(policy string) []changeJSON {
 
 // The following formats are those of the script.
 
-// percent never rounds up to 100%.
+// percent never rounds up to 100%, nor down to 0%.
 func percent(share *float64) string {
 	switch {
 	case share == nil:
@@ -160,9 +161,11 @@ func percent(share *float64) string {
 	case *share >= 1:
 		return "100%"
 	case *share >= 0.99:
-		return strconv.FormatFloat(float64(int(*share*1000))/10, 'f', 1, 64) + "%"
+		return strconv.FormatFloat(math.Floor(*share*1000+1e-9)/10, 'f', 1, 64) + "%"
+	case *share > 0 && *share < 0.01:
+		return "<1%"
 	}
-	return strconv.Itoa(int(*share*100)) + "%"
+	return strconv.FormatFloat(*share*100, 'f', 0, 64) + "%"
 }
 
 func latency(bounds []float64, s *float64) string {

@@ -220,7 +220,7 @@ func amplification(views []*pipelineView) []string {
 
 func (r *recorder) pipelineTrouble(snap *observe.Snapshot, v *pipelineView) trouble {
 	t := trouble{
-		Level: v.level, What: "pipeline " + display(v.snap.Name) + " is " + v.level.String(), Since: v.since.UTC(), Why: v.why,
+		Level: v.level, What: "Pipeline " + display(v.snap.Name) + " is " + v.level.String(), Since: v.since.UTC(), Why: v.why,
 		Error: v.worstError(), Pipelines: []string{v.id},
 	}
 	if v.reason != byCalls {

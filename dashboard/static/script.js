@@ -390,7 +390,7 @@
 			panel("latency", "Latency of calls that were not refused" + latencies, [["s-first", "p50"], ["s-second", "p99"]],
 				chart("latency", axis, [{ cls: "s-first", values: data.p50, gaps: true }, { cls: "s-second", values: data.p99, gaps: true }], { format: short, label: last(data.p99) ? `p50 ${short(last(data.p50))}, p99 ${short(last(data.p99))}` : "no calls" })),
 			panel("running", "Calls running", [],
-				chart("running", axis, [{ cls: "s-first", values: data.running }], { format: rate, label: String(last(data.running)) })),
+				chart("running", axis, [{ cls: "s-first", values: data.running }], { whole: true, format: rate, label: String(last(data.running)) })),
 			p.layers.filter((l) => policies.has(l.policy) && l.kind === "breaker").map((l) => strip(policies.get(l.policy), axis)),
 		];
 	}
@@ -400,17 +400,19 @@
 			legend && h("ul", { class: "legend" }, legend.map(([cls, label]) => h("li", { key: label }, h("i", { class: cls }), label))), content);
 	}
 
-	function ceiling(v) {
+	// ceiling returns a round number that is at least v; an even one for what is counted in wholes.
+	function ceiling(v, whole) {
+		if (whole && v <= 20) return Math.max(2, 2 * Math.ceil(v / 2));
 		if (!(v > 0)) return 1;
 		const unit = 10 ** Math.floor(Math.log10(v));
 		return unit * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((m) => m * unit >= v * 0.9999);
 	}
 
-	function chart(id, axis, series, { stacked, format, label }) {
+	function chart(id, axis, series, { stacked, whole, format, label }) {
 		const width = widths.get(id) || 440, height = 190, left = 52, right = 4, top = 8, bottom = 22;
 		const n = series.length ? series[0].values.length : 0;
 		const sums = Array.from({ length: n }, (_, i) => series.reduce((sum, s) => sum + s.values[i], 0));
-		const max = ceiling(Math.max(0, ...(stacked ? sums : series.flatMap((s) => s.values))));
+		const max = ceiling(Math.max(0, ...(stacked ? sums : series.flatMap((s) => s.values))), whole);
 		const x = (i) => left + (n > 1 ? i / (n - 1) : 1) * (width - left - right);
 		const y = (v) => top + (1 - v / max) * (height - top - bottom);
 		const at = (i, v) => `${fixed(x(i))} ${fixed(y(v))}`;
