@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/report"
+	"github.com/effector-go/resilience/internal/describe"
 )
 
 // State is the state of a breaker.
@@ -99,18 +99,16 @@ func (b *Breaker) Report() resilience.Report {
 		retryAfter = max(0, time.Until(s.Until))
 	}
 	return resilience.Report{
-		Kind: kind, Name: c.Name, State: s.State.String(), Config: report.Config(c),
+		Kind: "breaker", Name: c.Name, State: s.State.String(), Config: describe.Config(c),
 		Values: []resilience.Value{
-			report.Calls("calls", s.Calls),
-			report.Calls("failures", s.Failures),
-			report.Calls("slow", s.Slow),
-			report.Calls("running", s.Running),
+			describe.Calls("calls", s.Calls),
+			describe.Calls("failures", s.Failures),
+			describe.Calls("slow", s.Slow),
+			describe.Calls("running", s.Running),
 			{Name: "retry_after", Unit: "s", Value: retryAfter.Seconds()},
 		},
 	}
 }
-
-const kind = "breaker"
 
 // Notify calls listen once for every later transition, as OnStateChange is called: in order, never
 // concurrently, and with no lock held. For each transition, OnStateChange comes first, then the
@@ -164,7 +162,7 @@ func (b *Breaker) queue(p, next *phase, cause string, err error) {
 		return
 	}
 	c := resilience.Change{
-		Kind: kind, Name: p.cfg.Name, From: p.state.String(), To: next.state.String(), At: next.since, Cause: cause, Err: err,
+		Kind: "breaker", Name: p.cfg.Name, From: p.state.String(), To: next.state.String(), At: next.since, Cause: cause, Err: err,
 	}
 	for _, l := range b.listeners {
 		b.deliveries = append(b.deliveries, func() { l.deliver(c) })
