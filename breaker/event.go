@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/internal/report"
+	"github.com/effector-go/resilience/internal/describe"
 )
 
 // State is the state of a breaker.
@@ -94,32 +94,27 @@ type Snapshot struct {
 // which is 0 in other states.
 func (b *Breaker) Report() resilience.Report {
 	s, c := b.Snapshot(), b.Config()
-	var retryAfter time.Duration
-	if s.State == Open {
-		retryAfter = max(0, time.Until(s.Until))
-	}
+	retryAfter := max(0, time.Until(s.Until)) // 0 if not open: Until is zero then
 	return resilience.Report{
-		Kind: kind, Name: c.Name, State: s.State.String(), Config: report.Config(c),
+		Kind: "breaker", Name: c.Name, State: s.State.String(), Config: describe.Config(c),
 		Values: []resilience.Value{
-			report.Calls("calls", s.Calls),
-			report.Calls("failures", s.Failures),
-			report.Calls("slow", s.Slow),
-			report.Calls("running", s.Running),
+			describe.Calls("calls", s.Calls),
+			describe.Calls("failures", s.Failures),
+			describe.Calls("slow", s.Slow),
+			describe.Calls("running", s.Running),
 			{Name: "retry_after", Unit: "s", Value: retryAfter.Seconds()},
 		},
 	}
 }
-
-const kind = "breaker"
 
 // Notify calls listen once for every later transition, as OnStateChange is called: in order, never
 // concurrently, and with no lock held. For each transition, OnStateChange comes first, then the
 // listeners, oldest first, each of them even if another one panics. Listen may call the breaker,
 // including Notify.
 //
-// The returned function removes listen, and may be called repeatedly and by listen itself. After it
-// has returned, no call of listen begins, even if a transition was waiting for delivery. Notify
-// panics if listen is nil.
+// The returned function removes listen; it may be called repeatedly, and by listen itself.
+// Transitions that follow are not delivered to listen, and neither are those that still wait for
+// delivery. Notify panics if listen is nil.
 func (b *Breaker) Notify(listen func(resilience.Change)) (stop func()) {
 	if listen == nil {
 		panic("breaker: Notify: listen is nil, must be a function")
@@ -164,7 +159,7 @@ func (b *Breaker) queue(p, next *phase, cause string, err error) {
 		return
 	}
 	c := resilience.Change{
-		Kind: kind, Name: p.cfg.Name, From: p.state.String(), To: next.state.String(), At: next.since, Cause: cause, Err: err,
+		Kind: "breaker", Name: p.cfg.Name, From: p.state.String(), To: next.state.String(), At: next.since, Cause: cause, Err: err,
 	}
 	for _, l := range b.listeners {
 		b.deliveries = append(b.deliveries, func() { l.deliver(c) })
@@ -210,7 +205,6 @@ func (b *Breaker) nextDelivery() (next func()) {
 		return nil
 	}
 	next = b.deliveries[0]
-	b.deliveries[0] = nil // so that it is not kept in memory
 	b.deliveries = b.deliveries[1:]
 	return next
 }

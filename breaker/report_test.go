@@ -23,8 +23,8 @@ var (
 	_ resilience.Notifier = (*breaker.Breaker)(nil)
 )
 
-// values formats a report's values, such as "calls 2 {call}".
-func values(r resilience.Report) string {
+// valuesOf formats a report's values, such as "calls 2 {call}".
+func valuesOf(r resilience.Report) string {
 	var list []string
 	for _, v := range r.Values {
 		list = append(list, fmt.Sprintf("%s %v %s", v.Name, v.Value, v.Unit))
@@ -38,8 +38,8 @@ func TestBreakerReportHasStateAndValues(t *testing.T) {
 		expect := func(state, want string) {
 			t.Helper()
 			r := b.Report()
-			if r.Kind != "breaker" || r.Name != "db" || r.State != state || values(r) != want {
-				t.Errorf("got %s %q, %s, %s, want breaker \"db\", %s, %s", r.Kind, r.Name, r.State, values(r), state, want)
+			if r.Kind != "breaker" || r.Name != "db" || r.State != state || valuesOf(r) != want {
+				t.Errorf("got %s %q, %s, %s, want breaker \"db\", %s, %s", r.Kind, r.Name, r.State, valuesOf(r), state, want)
 			}
 		}
 		expect("closed", "calls 0 {call}, failures 0 {call}, slow 0 {call}, running 0 {call}, retry_after 0 s")

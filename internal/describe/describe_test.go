@@ -1,4 +1,4 @@
-package report
+package describe
 
 import (
 	"errors"
@@ -49,7 +49,7 @@ func TestConfigRendersFieldsExceptFunctionsPointersAndName(t *testing.T) {
 	want := map[string]string{
 		"Rate": "+Inf", "Limit": "1m30s", "Calls": "9223372036854775807", "Seed": "18446744073709551615", "Share": "NaN", "On": "true",
 		"Mode": "fast", "None": "[]",
-		"Parts": "[{Share: 0.5, Err: gone} {Delay: 1s, Panic: *report.base} {Err: %!v(PANIC=Error method: boom)} {Panic: down} {Panic: int}]",
+		"Parts": "[{Share: 0.5, Err: gone} {Delay: 1s, Panic: *describe.base} {Err: %!v(PANIC=Error method: boom)} {Panic: down} {Panic: int}]",
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)

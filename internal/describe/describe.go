@@ -1,5 +1,5 @@
-// Package report makes what the policies' Report methods have in common.
-package report
+// Package describe makes what the policies' Report methods have in common.
+package describe
 
 import (
 	"fmt"
