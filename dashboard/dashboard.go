@@ -36,6 +36,7 @@ const (
 	attention  = time.Minute      // how long after a request somebody counts as a viewer
 	unattended = 10 * time.Second // between samples without a viewer
 	costShare  = 20               // samples take at most one part of this many of the time
+	credit     = 5 * time.Second  // of time not used for samples, for one that was interrupted
 )
 
 // A Dashboard is an http.Handler that serves the page of an observer. Create it with [New]. It is safe
@@ -56,9 +57,9 @@ type Dashboard struct {
 	mu      sync.Mutex // guards what follows; not held while policies report
 	closed  bool
 	timer   *time.Timer
-	viewed  time.Time // the latest request
-	sampled time.Time // when the latest sample began, successful or not
-	cost    time.Duration
+	viewed  time.Time  // the latest request
+	sampled time.Time  // when the latest sample began, successful or not
+	paid    time.Time  // from when on the time that samples took is a small enough share of all time
 	failed  bool       // the latest sample
 	latest  *published // the latest successful sample; may be nil
 	// A POST increments controls. A sample that began before it is not the next state.
@@ -110,13 +111,13 @@ func start(o source, c Config) *Dashboard {
 		observer: o, config: c, instance: rand.Text(), token: rand.Text(), host: host, started: now,
 		sampling: make(chan struct{}, 1),
 		recorder: newRecorder(now, c.History, c.Interval),
-		viewed:   now.Add(-attention - 1),
+		viewed:   now.Add(-attention - 1), paid: now,
 	}
 	d.sampling <- struct{}{}
 	d.sample()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.timer = time.AfterFunc(time.Until(d.sampled.Add(d.gap(now))), d.tick)
+	d.timer = time.AfterFunc(time.Until(d.next(now)), d.tick)
 	return d
 }
 
@@ -130,13 +131,26 @@ func (d *Dashboard) Close() error {
 	return nil
 }
 
-// gap returns the time between samples. It is called with mu held.
-func (d *Dashboard) gap(now time.Time) time.Duration {
+// next returns when the next sample is due. It is called with mu held.
+func (d *Dashboard) next(now time.Time) time.Time {
 	gap := d.config.Interval
 	if now.Sub(d.viewed) > attention {
 		gap = max(gap, unattended)
 	}
-	return max(gap, costShare*d.cost)
+	next := d.sampled.Add(gap)
+	if next.Before(d.paid) {
+		return d.paid
+	}
+	return next
+}
+
+// charge counts time that was spent since start on behalf of all viewers. It is called with mu held.
+func (d *Dashboard) charge(start time.Time) {
+	now := time.Now()
+	if earliest := now.Add(-credit); d.paid.Before(earliest) {
+		d.paid = earliest
+	}
+	d.paid = d.paid.Add(costShare * now.Sub(start))
 }
 
 // tick takes the sample that is due, on the timer's goroutine.
@@ -144,7 +158,7 @@ func (d *Dashboard) tick() {
 	d.sampling <- struct{}{}
 	d.mu.Lock()
 	now := time.Now()
-	due := !d.closed && now.Sub(d.sampled) >= d.gap(now)
+	due := !d.closed && !now.Before(d.next(now))
 	d.mu.Unlock()
 	if due {
 		d.sample()
@@ -159,7 +173,7 @@ func (d *Dashboard) schedule() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.closed {
-		d.timer.Reset(max(0, time.Until(d.sampled.Add(d.gap(time.Now())))))
+		d.timer.Reset(max(0, time.Until(d.next(time.Now()))))
 	}
 }
 
@@ -199,7 +213,7 @@ func (d *Dashboard) current(ctx context.Context) (p *published, fresh bool, err 
 }
 
 func (d *Dashboard) stale(now time.Time) bool {
-	return now.Sub(d.sampled) >= d.gap(now) || d.seen != d.controls
+	return !now.Before(d.next(now)) || d.seen != d.controls
 }
 
 // sample takes a sample and publishes it. The caller has put a value into sampling, which sample
@@ -214,7 +228,7 @@ func (d *Dashboard) sample() {
 		recover()
 		d.mu.Lock()
 		d.sampled, d.seen, d.failed = start, controls, !succeeded
-		d.cost = time.Since(start)
+		d.charge(start)
 		d.mu.Unlock()
 		<-d.sampling
 	}()
@@ -232,18 +246,14 @@ func (d *Dashboard) sample() {
 	succeeded = true
 }
 
-// addCost counts the time that a request has spent on behalf of all viewers of a sample.
-func (d *Dashboard) addCost(start time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.cost += time.Since(start)
-}
-
 // gzipped returns the compressed state, compressed once.
 func (d *Dashboard) gzipped(p *published) []byte {
 	p.compress.Do(func() {
-		defer d.addCost(time.Now())
+		start := time.Now()
 		p.compressed = compress(p.plain)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.charge(start)
 	})
 	return p.compressed
 }
@@ -275,17 +285,26 @@ func (d *Dashboard) history(p *published, id string) *history {
 	}
 	h := &history{plain, compress(plain)}
 	p.histories[id] = h
-	d.addCost(start)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.charge(start)
 	return h
 }
 
-func compress(plain []byte) []byte {
-	var b bytes.Buffer
-	w, err := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+var writers = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
 	if err != nil {
 		panic(err) // the level is valid
 	}
-	w.Write(plain)
+	return w
+}}
+
+func compress(plain []byte) []byte {
+	var b bytes.Buffer
+	w := writers.Get().(*gzip.Writer)
+	defer writers.Put(w)
+	w.Reset(&b)
+	w.Write(plain) // a Buffer returns no errors
 	w.Close()
 	return b.Bytes()
 }

@@ -148,6 +148,31 @@ func TestDashboardSamplesTakeAtMostTwentiethOfTime(t *testing.T) {
 	})
 }
 
+func TestDashboardForgivesOneSlowSample(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeSource{}
+		d := start(f, Config{})
+		defer d.Close()
+		for i := range 20 {
+			f.mu.Lock()
+			f.during = func() {
+				if i == 10 { // the process was interrupted
+					time.Sleep(200 * time.Millisecond)
+				}
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.during = nil
+			}
+			f.mu.Unlock()
+			at, err := time.Parse(time.RFC3339, stateOf(t, d)["at"].(string))
+			if age := time.Since(at); err != nil || age >= time.Second {
+				t.Errorf("request %d: got a state that is %v old (%v), want less than 1 s", i, age, err)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
 func TestDashboardHasNoGoroutineAtRest(t *testing.T) {
 	before := runtime.NumGoroutine()
 	d := New(observe.New(observe.Config{}), Config{})
