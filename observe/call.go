@@ -79,7 +79,7 @@ func (x *extra) Fork(from, to *watch.Run, inside int) {
 		}
 		fork.spells[position] = s
 	}
-	to.Watcher, to.Front, to.Counts = fork, counted, x.call.pipeline.tally.stripe(to)
+	to.Watcher, to.Front, to.Counts = fork, counted, from.Counts
 }
 
 // spell returns the current spell of the policy at position.
@@ -258,8 +258,9 @@ func (p *pipeline) runHeard(ctx context.Context, next, inner resilience.Next, ru
 	var err error
 	returned := false
 	defer func() { // panics and Goexit too
-		calls.Leave(inner)
-		c.endCall(p.done(ctx, next, run, time.Since(start), returned, err))
+		result, took, err := p.done(ctx, run, time.Since(start), returned, err)
+		p.leave(next, inner, run)
+		c.endCall(result, took, err)
 	}()
 	err = inner.Run(c.beginCall(ctx))
 	returned = true

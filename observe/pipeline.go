@@ -79,8 +79,8 @@ func (p *pipeline) Run(ctx context.Context, next resilience.Next) error {
 	var err error
 	returned := false
 	defer func() { // panics and Goexit too
-		calls.Leave(inner)
-		p.done(ctx, next, run, time.Duration(clock.Now()-began), returned, err)
+		p.done(ctx, run, time.Duration(clock.Now()-began), returned, err)
+		p.leave(next, inner, run)
 	}()
 	err = inner.Run(ctx)
 	returned = true
@@ -88,7 +88,7 @@ func (p *pipeline) Run(ctx context.Context, next resilience.Next) error {
 }
 
 // done counts a call that has ended, and returns what there is to say about it.
-func (p *pipeline) done(ctx context.Context, next resilience.Next, run *watch.Run, took time.Duration, returned bool, err error) (Result, time.Duration, error) {
+func (p *pipeline) done(ctx context.Context, run *watch.Run, took time.Duration, returned bool, err error) (Result, time.Duration, error) {
 	if run.Front < passed {
 		settle(run) // the call did not run through all layers
 	}
@@ -102,10 +102,19 @@ func (p *pipeline) done(ctx context.Context, next resilience.Next, run *watch.Ru
 	if err != nil {
 		p.flow.sample(result, err)
 	}
-	if x, ok := run.Watcher.(*extra); ok {
-		x.call.passTimeouts(calls.Of(next))
-	}
 	return result, took, err
+}
+
+// leave ends the call's run through the pipeline.
+func (p *pipeline) leave(next, inner resilience.Next, run *watch.Run) {
+	if x, ok := run.Watcher.(*extra); ok {
+		calls.Leave(inner, false)
+		x.call.passTimeouts(calls.Of(next))
+		return
+	}
+	// A policy that has returned although its run of the rest has not breaks its contract, but must
+	// not break another call.
+	calls.Leave(inner, run.Front == passed && int(run.Back) == len(p.layers))
 }
 
 // result returns the result of a call that returned err, by the first rule that applies.
@@ -148,6 +157,9 @@ func isRefused(err error) (refused bool) {
 // Run runs the policy, as a run of the rest of the pipeline that the next outer policy makes.
 func (l *layer) Run(ctx context.Context, next resilience.Next) error {
 	run := calls.Of(next)
+	if run == nil { // a policy uses its Next after it has returned
+		return l.runUnobserved(ctx, next)
+	}
 	if int(run.Front) != l.position-1 {
 		return l.runCounted(ctx, next, run)
 	}
@@ -163,7 +175,15 @@ func (l *layer) Run(ctx context.Context, next resilience.Next) error {
 	if err != nil {
 		l.failed(ctx, run, err)
 	}
+	run.Back++
 	return err
+}
+
+func (l *layer) runUnobserved(ctx context.Context, next resilience.Next) error {
+	if l.policy == nil {
+		return calls.Inside(ctx, next)
+	}
+	return l.policy.Run(ctx, next)
 }
 
 // settle records what has happened until now, so that it can be told from what follows.

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
-	"unsafe"
 	"weak"
 
 	"github.com/effector-go/resilience/internal/watch"
@@ -47,12 +46,9 @@ func newTally(bounds []time.Duration, layers int) *tally {
 	return &tally{bounds: bounds, layers: layers, stripes: make([]atomic.Pointer[[]atomic.Uint64], n)}
 }
 
-// stripe returns the stripe for a run. Objects that different processors allocate at the same time
-// lie in different pages, so the address is a cheap hint which processor this is.
+// stripe returns the stripe for a run.
 func (t *tally) stripe(run *watch.Run) *[]atomic.Uint64 {
-	const page = 13
-	hash := uint64(uintptr(unsafe.Pointer(run))>>page) * 0x9e3779b97f4a7c15
-	slot := &t.stripes[(hash>>32)&uint64(len(t.stripes)-1)]
+	slot := &t.stripes[int(run.Slot)&(len(t.stripes)-1)]
 	if stripe := slot.Load(); stripe != nil {
 		return stripe
 	}

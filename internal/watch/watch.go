@@ -15,7 +15,9 @@ type Run struct {
 	Counts  *[]atomic.Uint64 // where the pipeline counts what this call does
 	Ran     uint32           // by layer: whether the current run of its policy has run the rest
 	Front   uint8            // the layer that the call has reached, while it runs through each for the first time
+	Back    uint8            // layers that have returned, likewise
 	Reached bool             // what is inside the pipeline has run
+	Slot    uint32           // differs for calls that run concurrently, as far as possible
 }
 
 // A Watcher follows the calls of an observed pipeline.
@@ -39,8 +41,9 @@ type Calls[Next, Policy any] struct {
 	// Enter begins a Run of the call, and returns the Next that runs the policies. The call's
 	// former Next becomes what is inside the pipeline.
 	Enter func(next Next, policies []Policy, watcher Watcher) (Next, *Run)
-	// Leave ends the latest Run of the call. It must be called for each Enter, panics included.
-	Leave func(next Next)
+	// Leave ends the latest Run of the call. It must be called for each Enter, panics included. Reuse
+	// states that nothing refers to the Run any more, so that another call can use it.
+	Leave func(next Next, reuse bool)
 	// Of returns the latest Run of the call, nil if it has none.
 	Of func(next Next) *Run
 	// Inside runs what is inside the pipeline of the latest Run.
