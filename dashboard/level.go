@@ -134,7 +134,7 @@ var resultVerbs = []struct {
 }{
 	{observe.Failure, "failed"},
 	{observe.TimedOut, "timed out"},
-	{observe.Refused, "were refused"},
+	{observe.Refused, "refused"},
 	{observe.Panicked, "panicked"},
 }
 
@@ -142,19 +142,18 @@ func (v *pipelineView) badCalls(bad, counted uint64) string {
 	var parts []string
 	for _, r := range resultVerbs {
 		if n := v.delta.results[r.result]; n > 0 {
-			verb := r.verb
-			if n == 1 {
-				verb = strings.Replace(verb, "were", "was", 1)
-			}
-			parts = append(parts, fmt.Sprintf("%d %s", n, verb))
+			parts = append(parts, fmt.Sprintf("%d %s", n, r.verb))
 		}
 	}
-	share := 100 * float64(bad) / float64(counted)
-	text := fmt.Sprintf("%.0f%%", share)
-	if share < 100 && text == "100%" {
-		text = "over 99%"
+	last := "in the last " + seconds(v.window)
+	if len(parts) > 1 {
+		return fmt.Sprintf("%d of %d calls were bad %s: %s", bad, counted, last, strings.Join(parts, ", "))
 	}
-	return fmt.Sprintf("%s of %d calls in the last %s were bad: %s", text, counted, seconds(v.window), strings.Join(parts, ", "))
+	_, verb, _ := strings.Cut(parts[0], " ")
+	if verb == "refused" {
+		verb = "were refused"
+	}
+	return fmt.Sprintf("%d of %s %s %s", bad, calls(int(counted), "", ""), verb, last)
 }
 
 func sum(states map[string]int) int {

@@ -56,14 +56,8 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		serve(w, r)
 	}
+	// A policy comes last, since the dashboard may be mounted below a folder of that name.
 	switch {
-	case parent(2) == "policies":
-		if r.Method != http.MethodPost {
-			h.Set("Allow", "POST")
-			fail(w, http.StatusMethodNotAllowed, "the method must be POST")
-			return
-		}
-		d.serveControl(w, r, parent(1), last)
 	case last == "":
 		reads(d.servePage)
 	case parent(1) == "static" && assets[last] != nil:
@@ -72,6 +66,13 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reads(d.serveState)
 	case last == "history.json":
 		reads(d.serveHistory)
+	case parent(2) == "policies":
+		if r.Method != http.MethodPost {
+			h.Set("Allow", "POST")
+			fail(w, http.StatusMethodNotAllowed, "the method must be POST")
+			return
+		}
+		d.serveControl(w, r, parent(1), last)
 	default:
 		fail(w, http.StatusNotFound, "no such page")
 	}

@@ -89,6 +89,7 @@ func TestServeHTTPIsMountedAnywhere(t *testing.T) {
 	mux.Handle("/plain/", d)
 	mux.Handle("/stripped/", http.StripPrefix("/stripped/", d))
 	mux.Handle("/noslash/", http.StripPrefix("/noslash", d))
+	mux.Handle("/policies/x/", d)
 	mux.Handle("/exact", http.StripPrefix("/exact", d))
 	mux.Handle("/exact/", http.StripPrefix("/exact", d))
 	mux.Handle("GET /a%20b/", http.StripPrefix("/a b", d))
@@ -116,7 +117,7 @@ func TestServeHTTPIsMountedAnywhere(t *testing.T) {
 	defer proxy.Close()
 	link := regexp.MustCompile(`(?:href|src)="((?:static/|\./)[^"]*)"`)
 	for _, start := range []string{
-		inner.URL + "/plain/", inner.URL + "/plain", inner.URL + "/stripped/", inner.URL + "/stripped", inner.URL + "/noslash/",
+		inner.URL + "/plain/", inner.URL + "/plain", inner.URL + "/stripped/", inner.URL + "/stripped", inner.URL + "/noslash/", inner.URL + "/policies/x/",
 		inner.URL + "/exact/", inner.URL + "/exact?q=x", inner.URL + "/a%20b/", inner.URL + "/c%20d?q=x",
 		proxy.URL + "/public/x/plain/", proxy.URL + "/public/x/exact/", proxy.URL + "/public/x/exact?q=x",
 	} {

@@ -2,7 +2,6 @@ package browsertest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -699,10 +698,3 @@ func TestPageWorksWithoutJavaScript(t *testing.T) { // rule 20
 	p.quiet()
 }
 
-func TestScreenshots(t *testing.T) {
-	if *screenshots == "" {
-		t.Skip("the flag -screenshots is not set")
-	}
-	t.Skip("TODO")
-	_ = json.Valid
-}

@@ -24,7 +24,7 @@
 	function patch(parent, wanted) {
 		const keyed = new Map(), others = [];
 		for (const node of parent.childNodes) {
-			if (node.shownKey !== undefined) keyed.set(node.shownKey, node);
+			if (node.shownKey !== undefined && !keyed.has(node.shownKey)) keyed.set(node.shownKey, node);
 			else others.push(node);
 		}
 		const nodes = wanted.map((w) => {
@@ -71,7 +71,6 @@
 		const svg = w.tag === "svg" || parent.namespaceURI === "http://www.w3.org/2000/svg";
 		const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", w.tag) : document.createElement(w.tag);
 		node.shownTag = w.tag;
-		node.shownKey = w.props.key;
 		node.shown = {};
 		return node;
 	}
@@ -85,11 +84,11 @@
 			else if (name === "initial") { // of an input, which belongs to the user afterwards
 				if (before[name] === undefined) node[typeof value === "boolean" ? "checked" : "value"] = value;
 			} else if (name === "band") node.style.setProperty("--width", value);
-			else if (name === "color") node.style.setProperty("color", value);
 			else if (value === undefined || value === null || value === false) node.removeAttribute(name);
 			else node.setAttribute(name, value === true ? "" : value);
 		}
 		node.shown = w.props;
+		node.shownKey = w.props.key;
 		patch(node, w.children);
 	}
 
@@ -277,7 +276,7 @@
 		return h("table", { class: "rows", key: "table", role: "table", "aria-labelledby": "pipelines" },
 			h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head("Pipeline"), head(h("span", { class: "unseen" }, "Trend"), "spark"), head("Calls/s", "n"), head("Good", "n"), head("p50", "n"), head("p99", "n"), head("Running", "n"), head("Breakers", "states"))),
 			h("tbody", { role: "rowgroup" }, list.map((p) => h("tr", { key: p.id, class: p.level, role: "row" },
-				h("th", { scope: "row", class: "name", role: "rowheader" }, level(p.level), " ", h("a", { href: pipelineHref(p.id) }, name(p.name)), p.why && h("span", { class: "why" }, p.why)),
+				h("th", { scope: "row", class: "name", role: "rowheader" }, level(p.level), " ", h("a", { href: pipelineHref(p.id) }, name(p.name)), p.why && h("span", { class: "why", title: p.why }, p.why)),
 				h("td", { class: "spark", role: "cell" }, sparkline(p)),
 				cell("Calls/s", rate(p.rate)),
 				cell("Good", percent(p.good), goodClass(p.good)),
@@ -306,7 +305,6 @@
 	// ---- A pipeline ----
 
 	function pipelineView(p) {
-		const ran = p.rate - (p.results.refused || 0);
 		const figure = (label, text, cls = "") => h("div", { key: label }, h("dt", null, label), h("dd", { class: cls }, text));
 		return [
 			crumbs(),
@@ -315,7 +313,7 @@
 			h("dl", { class: "figures", key: "figures" },
 				figure("calls a second", rate(p.rate)), figure("good", percent(p.good), goodClass(p.good).trim()), figure("p50", latency(p.p50)),
 				figure("p99", latency(p.p99)), figure("running", String(p.running)), figure("attempts a call", p.rate > 0 ? (p.attempts / p.rate).toFixed(2) : "–")),
-			h("section", { class: "panel", key: "flow", "aria-labelledby": "flow" }, h("h2", { id: "flow" }, "Flow"), flow(p, ran)),
+			h("section", { class: "panel", key: "flow", "aria-labelledby": "flow" }, h("h2", { id: "flow" }, "Flow"), flow(p)),
 			h("div", { class: "charts", key: "charts" }, charts(p)),
 			h("section", { class: "panel", key: "errors", "aria-labelledby": "errors" }, h("h2", { id: "errors" }, "Latest error of each result"),
 				Object.keys(p.errors).length ? h("ul", { class: "errors" }, resultNames.filter((r) => p.errors[r]).map((r) => h("li", { key: r },
@@ -512,7 +510,7 @@
 	}
 
 	const actions = {
-		open: { label: "Force open", effect: (it) => `${it} will refuse all calls until reset.`, text: "It will refuse all calls until it is reset." },
+		open: { label: "Force open", text: "It will refuse all calls until it is reset." },
 		"half-open": { label: "Half-open", text: "It will admit a few probes, which decide whether it closes or opens again, and refuse other calls." },
 		disable: { label: "Disable", text: "It will admit all calls and count none, even if all fail, until it is reset." },
 		reset: { label: "Reset", text: "It will close, admit all calls, and forget what it has counted." },
@@ -545,7 +543,7 @@
 		const listed = names.slice(0, 8).join(", ") + (names.length > 8 ? `, and ${names.length - 8} more` : "");
 		document.getElementById("confirm-title").textContent = `${a.label}: breaker ${p.name}?`;
 		document.getElementById("confirm-text").textContent = [
-			p.live === 1 ? a.text : `This concerns all ${p.live} breakers of this name. ${a.text.replace("It will", "Each will").replace("it is", "it is")}`,
+			p.live === 1 ? a.text : `This concerns all ${p.live} breakers of this name. ${a.text.replace("It will", "Each will")}`,
 			names.length ? `Affected ${names.length === 1 ? "pipeline" : "pipelines"}: ${listed}.` : "It is in no observed pipeline.",
 			"It concerns this process only.",
 		].join(" ");
@@ -654,7 +652,7 @@
 	// ---- Requests ----
 
 	let interval = 1000; // ms
-	let timer = 0, current = null, answered = Date.now(), failures = 0, disconnected = "";
+	let timer = 0, current = null, answered = Date.now(), failures = 0, disconnected = "", reloading = false;
 	const limit = () => 3 * interval + 3000;
 
 	function renderStatus() {
@@ -675,7 +673,7 @@
 	async function poll() {
 		clearTimeout(timer);
 		if (current) current.abort();
-		if (document.hidden) return; // visibilitychange goes on
+		if (document.hidden || reloading) return; // visibilitychange goes on
 		const request = new AbortController();
 		current = request;
 		const abort = setTimeout(() => request.abort(), limit());
@@ -725,6 +723,7 @@
 		if (!seen.includes(instance)) {
 			try {
 				sessionStorage.setItem("resilience-instances", JSON.stringify([...seen, page.instance, instance].slice(-20)));
+				reloading = true;
 				location.reload();
 				return false;
 			} catch {
