@@ -340,7 +340,7 @@ func TestListenerChangedOncePerChange(t *testing.T) {
 	changed := observe.Listener{Changed: func(c resilience.Change) { got = append(got, c) }}
 	broken := observe.Listener{Changed: func(resilience.Change) { panic("listener") }}
 	o := observe.New(observe.Config{Listeners: []observe.Listener{broken, changed}})
-	b := breaker.New(breaker.Config{Name: "b", Consecutive: 1})
+	b := breaker.New(breaker.Config{Name: "b", Consecutive: 1, OpenFor: time.Hour, MaxOpenFor: time.Hour})
 	p := o.Pipeline("p", b, b)
 	q := o.Pipeline("q", b)
 	o.Watch(b)
