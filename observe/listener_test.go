@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -26,9 +27,20 @@ import (
 type key string
 
 // A journal records what listeners receive. Only one call may use it.
-type journal struct{ lines []string }
+type journal struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (j *journal) all() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.lines)
+}
 
 func (j *journal) add(format string, args ...any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	j.lines = append(j.lines, fmt.Sprintf(format, args...))
 }
 
@@ -70,7 +82,7 @@ func TestListenerOrderAndContexts(t *testing.T) { // rule 6
 			}
 			return nil
 		})
-		equal(t, "calls of listeners", j.lines, []string{
+		equal(t, "calls of listeners", j.all(), []string{
 			`a begin p ""`, `b begin p "a"`,
 			`a attempt 1 "ab"`, `b attempt 1 "ab1"`, `b attempt 1: failure, boom`, `a attempt 1: failure, boom`,
 			`a event retry layer 1 retry 2 1s boom "ab"`, `b event retry layer 1 retry 2 1s boom "ab"`,
@@ -154,6 +166,7 @@ func TestListenerEventFields(t *testing.T) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 	})
 }
 
@@ -166,14 +179,15 @@ func TestListenerAfterEndOnlyAttemptsEnd(t *testing.T) { // rule 5
 			retry.New(retry.Config{MaxAttempts: 3, Backoff: retry.Constant(time.Second)}),
 			policy(func(ctx context.Context, next resilience.Next) error { return next.Run(context.WithoutCancel(ctx)) }))
 		_ = resilience.Run(t.Context(), p, func(context.Context) error { time.Sleep(time.Minute); return errBoom })
-		ended := len(j.lines)
+		ended := len(j.all())
 		time.Sleep(time.Hour)
-		equal(t, "calls of listeners", j.lines[:ended], []string{
+		synctest.Wait()
+		equal(t, "calls of listeners", j.all()[:ended], []string{
 			`a begin p ""`, `a attempt 1 "a"`,
 			`a event timeout layer 1 timeout 0 0s timeout: limit of 1s passed "a"`,
 			`a end timed_out timeout: limit of 1s passed 1 1s "a"`,
 		})
-		equal(t, "later", j.lines[ended:], []string{`a attempt 1: failure, boom`})
+		equal(t, "later", j.all()[ended:], []string{`a attempt 1: failure, boom`})
 		s := pipelineOf(t, o, "p")
 		if got := counted(s); s.Attempts != 1 || len(got) != 1 || got[observe.TimedOut] != 1 || s.Running != 0 {
 			t.Errorf("got %d attempts, %v, %d running, want 1, one timed_out, 0", s.Attempts, got, s.Running)
@@ -183,12 +197,18 @@ func TestListenerAfterEndOnlyAttemptsEnd(t *testing.T) { // rule 5
 
 func TestListenerLatePartsCountOnce(t *testing.T) { // rule 5
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		results := map[string]int{}
+		count := func(what string) {
+			mu.Lock()
+			defer mu.Unlock()
+			results[what]++
+		}
 		o := observe.New(observe.Config{Listeners: []observe.Listener{{
 			Attempt: func(_ context.Context, _ *observe.Call, number int) (context.Context, func(observe.Result, error)) {
-				return nil, func(r observe.Result, _ error) { results[fmt.Sprint(number, " ", r)]++ }
+				return nil, func(r observe.Result, _ error) { count(fmt.Sprint(number, " ", r)) }
 			},
-			Event: func(_ context.Context, _ *observe.Call, e observe.Event) { results[e.Kind.String()]++ },
+			Event: func(_ context.Context, _ *observe.Call, e observe.Event) { count(e.Kind.String()) },
 		}}})
 		hedges := hedge.New(hedge.Config{Delay: time.Second, Budget: budget.New(budget.Config{MinPerSecond: 10})})
 		again := policy(func(ctx context.Context, next resilience.Next) error {
@@ -196,10 +216,10 @@ func TestListenerLatePartsCountOnce(t *testing.T) { // rule 5
 			time.Sleep(time.Second)
 			return next.Run(ctx)
 		})
-		starts := 0
+		var starts atomic.Int32
 		p := o.Pipeline("p", hedges, again)
 		_ = resilience.Run(t.Context(), p, func(ctx context.Context) error {
-			if starts++; starts == 1 {
+			if starts.Add(1) == 1 {
 				<-ctx.Done() // a loser
 				return ctx.Err()
 			}
@@ -207,9 +227,12 @@ func TestListenerLatePartsCountOnce(t *testing.T) { // rule 5
 			return nil
 		})
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		// The first start makes its second run after the call has ended: it is counted, and no
 		// listener receives it.
 		want := map[string]int{"hedge": 1, "retry": 1, "1 canceled": 1, "2 success": 1, "3 success": 1}
+		mu.Lock()
+		defer mu.Unlock()
 		if fmt.Sprint(results) != fmt.Sprint(want) {
 			t.Errorf("got %v, want %v", results, want)
 		}
@@ -425,6 +448,7 @@ func TestPipelineObservedTwice(t *testing.T) { // rule 7
 			_ = resilience.Run(t.Context(), q, func(context.Context) error { time.Sleep(10 * time.Second); return nil })
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		equal(t, "a", happened(pipelineOf(t, a, "a")), []string{"1 hedge 2"})
 		equal(t, "b", happened(pipelineOf(t, b, "b")), []string{"1 hedge 1", "2 hedge 1"})
 		if got := pipelineOf(t, b, "b").Attempts; got != 4 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -250,6 +251,7 @@ func TestPipelineEventsOfPolicies(t *testing.T) { // rule 2
 				_ = resilience.Run(t.Context(), o.Pipeline("p", c.policies...), c.effector)
 				equal(t, c.name, happened(pipelineOf(t, o, "p")), c.want)
 				time.Sleep(time.Hour) // abandoned effectors end
+				synctest.Wait()
 			})
 		}
 	}
@@ -289,9 +291,9 @@ func TestPipelineCountsEachStartOfHedges(t *testing.T) { // rules 2 and 3
 	synctest.Test(t, func(t *testing.T) {
 		o := observe.New(observe.Config{})
 		// The second start is refused while the first one runs; the third one runs beside it.
-		starts := 0
+		var starts atomic.Int32
 		door := policy(func(ctx context.Context, next resilience.Next) error {
-			if starts++; starts == 2 {
+			if starts.Add(1) == 2 {
 				return resilience.ErrRefused
 			}
 			return next.Run(ctx)
@@ -299,6 +301,7 @@ func TestPipelineCountsEachStartOfHedges(t *testing.T) { // rules 2 and 3
 		p := o.Pipeline("p", hedge.New(hedge.Config{Delay: time.Second, Max: 2, Budget: budget.New(budget.Config{MinPerSecond: 10})}), door)
 		_ = resilience.Run(t.Context(), p, func(context.Context) error { time.Sleep(10 * time.Second); return nil })
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		s := pipelineOf(t, o, "p")
 		equal(t, "events", happened(s), []string{"1 hedge 2", "2 refusal 1"})
 		if s.Attempts != 2 || s.Layers[1].Entered != 3 || s.Layers[0].Passed != 3 || s.Layers[1].Passed != 2 {

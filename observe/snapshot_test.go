@@ -550,7 +550,7 @@ func TestSnapshotIsConsistent(t *testing.T) { // rule 10
 		}
 		before[key] = n
 	}
-	for range 300 {
+	for range 30 {
 		runtime.GC()
 		for _, p := range o.Snapshot().Pipelines {
 			if p.Running < 0 || p.Running > 4 {
