@@ -697,4 +697,3 @@ func TestPageWorksWithoutJavaScript(t *testing.T) { // rule 20
 	}
 	p.quiet()
 }
-
