@@ -66,11 +66,11 @@ type pipelineView struct {
 }
 
 // judge sets the level: the first that applies.
-func (v *pipelineView) judge() {
-	v.level, v.reason, v.why = v.judgement()
+func (v *pipelineView) judge(r *recorder) {
+	v.level, v.reason, v.why = v.judgement(r)
 }
 
-func (v *pipelineView) judgement() (level, reason, string) {
+func (v *pipelineView) judgement(r *recorder) (level, reason, string) {
 	all, good, bad := v.delta.ended()
 	for _, l := range v.snap.Layers {
 		if blocked, total := l.States[open]+l.States[forcedOpen], sum(l.States); blocked > 0 && blocked == total {
@@ -78,7 +78,7 @@ func (v *pipelineView) judgement() (level, reason, string) {
 			if l.States[open] == 0 {
 				state = forcedOpen
 			}
-			return down, byStates, is(l.Kind, l.Name, state, total, total)
+			return down, byStates, is(l.Kind, r.layerName(&l), state, total, total)
 		}
 	}
 	if v.snap.Running > 0 && all == 0 && v.window > 0 {
@@ -101,7 +101,7 @@ func (v *pipelineView) judgement() (level, reason, string) {
 				n += l.States[s]
 			}
 			if n > 0 {
-				return is(l.Kind, l.Name, state[0], n, sum(l.States)), true
+				return is(l.Kind, r.layerName(&l), state[0], n, sum(l.States)), true
 			}
 		}
 		return "", false
@@ -180,19 +180,33 @@ func seconds(s float64) string {
 	return fmt.Sprintf("%.0f s", s)
 }
 
-// is says how many policies of a kind and name are in a state.
+// is says how many policies of a kind and shown name are in a state.
 func is(kind, name, state string, n, total int) string {
-	kind, name = printable(kind), display(name)
+	one, many := printable(kind), printable(kind)+"s"
+	if name != several {
+		one, many = one+" "+name, many+" "+name
+	}
 	switch {
 	case total == 1:
-		return fmt.Sprintf("%s %s is %s", kind, name, state)
+		return fmt.Sprintf("%s is %s", one, state)
 	case n == total:
-		return fmt.Sprintf("all %d %ss %s are %s", total, kind, name, state)
+		return fmt.Sprintf("all %d %s are %s", total, many, state)
 	case n == 1:
-		return fmt.Sprintf("1 of %d %ss %s is %s", total, kind, name, state)
+		return fmt.Sprintf("1 of %d %s is %s", total, many, state)
 	default:
-		return fmt.Sprintf("%d of %d %ss %s are %s", n, total, kind, name, state)
+		return fmt.Sprintf("%d of %d %s are %s", n, total, many, state)
 	}
+}
+
+// several is shown for the name of policies whose names differ.
+const several = "(several)"
+
+// layerName returns the name of the policies at a place, as it is shown.
+func (r *recorder) layerName(l *observe.LayerSnapshot) string {
+	if l.Name == "" && r.kinds[l.Kind] && r.policies[key{l.Kind, ""}] == nil {
+		return several // of this kind, all policies have names, so these differ
+	}
+	return display(l.Name)
 }
 
 func (v *pipelineView) json(r *recorder, bounds []float64) pipelineJSON {
@@ -231,7 +245,7 @@ func (v *pipelineView) json(r *recorder, bounds []float64) pipelineJSON {
 	for _, l := range v.snap.Layers {
 		d := v.delta.layers[place{l.Position, l.Kind}]
 		lj := layerJSON{
-			Position: l.Position, Kind: printable(l.Kind), Name: display(l.Name), States: states(l.States),
+			Position: l.Position, Kind: printable(l.Kind), Name: r.layerName(&l), States: states(l.States),
 			Entered: perSecond(d.entered), Passed: perSecond(d.passed), Events: map[string]number{},
 		}
 		if m := r.policies[key{l.Kind, l.Name}]; m != nil {

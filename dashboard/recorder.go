@@ -27,7 +27,8 @@ type recorder struct {
 	tallies   []tally // of the window and one before it, oldest first
 	pipelines map[string]*pipelineMemory
 	policies  map[key]*policyMemory
-	changes   []changeOfJSON // the latest of all policies, newest first
+	kinds     map[string]bool // of policies
+	changes   []changeOfJSON  // the latest of all policies, newest first
 }
 
 type key struct{ kind, name string }
@@ -198,7 +199,7 @@ func (r *recorder) add(snap *observe.Snapshot) *state {
 		if base.at.Equal(now.at) {
 			v.delta = c.since(c) // the first sample: nothing is known of the time before it
 		}
-		v.judge()
+		v.judge(r)
 		switch {
 		case !v.level.bad():
 			memory.since = time.Time{}
@@ -232,10 +233,11 @@ func (r *recorder) add(snap *observe.Snapshot) *state {
 func (r *recorder) rememberPolicies(snap *observe.Snapshot) {
 	changed := false
 	seen := make(map[key]bool, len(snap.Policies))
+	r.kinds = map[string]bool{}
 	for i := range snap.Policies {
 		p := &snap.Policies[i]
 		k := key{p.Kind, p.Name}
-		seen[k] = true
+		seen[k], r.kinds[p.Kind] = true, true
 		memory := r.policies[k]
 		if memory == nil {
 			memory = &policyMemory{id: id(p.Kind, p.Name), encoded: json.RawMessage("[]")}
@@ -356,8 +358,12 @@ func (r *recorder) policyList(snap *observe.Snapshot, views []*pipelineView) []p
 	in := make(map[string][]string, len(snap.Policies)) // IDs of pipelines by the policy's ID
 	for _, v := range views {
 		for _, l := range v.snap.Layers {
-			if m := r.policies[key{l.Kind, l.Name}]; m != nil && !slices.Contains(in[m.id], v.id) {
-				in[m.id] = append(in[m.id], v.id)
+			m := r.policies[key{l.Kind, l.Name}]
+			if m == nil {
+				continue
+			}
+			if ids := in[m.id]; len(ids) == 0 || ids[len(ids)-1] != v.id { // once for each pipeline
+				in[m.id] = append(ids, v.id)
 			}
 		}
 	}

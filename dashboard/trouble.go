@@ -23,7 +23,7 @@ func (r *recorder) troubles(snap *observe.Snapshot, views []*pipelineView) []tro
 	var covers []cover
 	for i := range snap.Policies {
 		p := &snap.Policies[i]
-		if p.Kind != breakerKind {
+		if p.Kind != breakerKind || p.States[closed] == sum(p.States) {
 			continue
 		}
 		affected := affectedBy(p, snap, views)
@@ -140,7 +140,7 @@ func (r *recorder) breakerTrouble(p *observe.PolicySnapshot, state string, affec
 		n = refusing
 	}
 	t := trouble{
-		Level: degraded, What: is(p.Kind, p.Name, state, n, total), Since: m.left.since.UTC(), Why: redact(m.left.cause), Error: sampleJSON(m.left.err),
+		Level: degraded, What: is(p.Kind, display(p.Name), state, n, total), Since: m.left.since.UTC(), Why: redact(m.left.cause), Error: sampleJSON(m.left.err),
 		Pipelines: []string{}, Policy: m.id,
 	}
 	if refusing == total {

@@ -85,6 +85,12 @@ func TestTroubleOfBreakersInOnePlaceExplainsPipeline(t *testing.T) {
 	if got, want := what(s), []string{"down: breaker b.example is open"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+	if got, want := s.Pipelines[0].Why, "10 of 20 calls were refused in the last 10 s"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := s.Pipelines[0].Layers[0].Name, "(several)"; got != want {
+		t.Errorf("got name %q of the place, want %q", got, want)
+	}
 }
 
 func TestTroubleSinceIsWhenBreakerLeftClosed(t *testing.T) {
