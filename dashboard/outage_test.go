@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -109,6 +108,5 @@ func TestDashboardShowsOutage(t *testing.T) {
 		if s = decode(); len(s.Troubles) != 0 || s.Pipelines[0].Level != "ok" {
 			t.Errorf("after the outage: got %+v", s)
 		}
-		fmt.Fprint(t.Output(), b.State())
 	})
 }
