@@ -10,7 +10,7 @@ import (
 // for concurrent use; it is for views and metrics, not for hot paths.
 type Reporter interface{ Report() Report }
 
-// A Report is what a [Reporter] says of itself. The caller owns it.
+// A Report describes a [Reporter] at one moment. The caller owns it.
 type Report struct {
 	Kind   string            // the package's name, such as "breaker"; or "at_most_once", "discard"
 	Name   string            // of its Config; may be empty
