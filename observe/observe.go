@@ -110,7 +110,7 @@ func (p *pipeline) add(policy resilience.Policy) {
 		l.kind, l.name = describe(policy)
 	}
 	p.layers = append(p.layers, l)
-	p.list = append(p.list, l)
+	p.list = append(p.list, calls.Layer(l.position, policy, l))
 }
 
 // describe returns the kind and the name of a policy.

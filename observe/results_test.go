@@ -83,8 +83,7 @@ func equal[T comparable](t *testing.T, what string, got, want []T) {
 }
 
 func TestPipelineResultIsFirstThatMatches(t *testing.T) { // rule 1
-	ended, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	var cancel context.CancelFunc
 	endContext := func(err error) func(context.Context) error {
 		return func(context.Context) error { cancel(); return err }
 	}
@@ -143,9 +142,10 @@ func TestPipelineResultIsFirstThatMatches(t *testing.T) { // rule 1
 		{"timeout of the effector", []resilience.Policy{policy(pass)}, fails(&typedError{"timeout"}), observe.Failure},
 		{"timeout of the effector, retried", []resilience.Policy{again(2), policy(pass)}, fails(&typedError{"timeout"}), observe.Failure},
 	} {
-		ended, cancel = context.WithCancel(context.Background())
+		var ctx context.Context
+		ctx, cancel = context.WithCancel(t.Context())
 		o := observe.New(observe.Config{})
-		_ = resilience.Run(ended, o.Pipeline("p", c.policies...), c.effector)
+		_ = resilience.Run(ctx, o.Pipeline("p", c.policies...), c.effector)
 		if got := counted(pipelineOf(t, o, "p")); len(got) != 1 || got[c.want] != 1 {
 			t.Errorf("%s: got %v, want one %v", c.name, got, c.want)
 		}
@@ -408,4 +408,80 @@ func TestPipelineAttemptsAddNoMemory(t *testing.T) { // rule 4
 			t.Errorf("%s: got %d bytes after 20,000 attempts, %d after 1,000, want no growth", name, after, before)
 		}
 	}
+}
+
+func TestPipelineKeepsValuesOfForks(t *testing.T) { // as a bare one does
+	synctest.Test(t, func(t *testing.T) {
+		var dropped []int
+		drop := resilience.Discard(func(n int) { dropped = append(dropped, n) })
+		hedges := hedge.New(hedge.Config{Delay: time.Second, Budget: budget.New(budget.Config{MinPerSecond: 10})})
+		o := observe.New(observe.Config{})
+		p := o.Pipeline("p", drop, o.Pipeline("inner", hedges, policy(pass)))
+		var starts atomic.Int32
+		value, err := resilience.Do(t.Context(), resilience.Pipeline{p, policy(pass)}, func(context.Context) (int, error) {
+			n := starts.Add(1)
+			time.Sleep(time.Duration(10-3*n) * time.Second)
+			return int(n), nil
+		})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if value != 2 || err != nil || !slices.Equal(dropped, []int{1}) {
+			t.Errorf("got %d, %v, dropped %v, want 2, nil, [1]", value, err, dropped)
+		}
+	})
+}
+
+func TestPipelineAdoptsOnlyForksOfTheCall(t *testing.T) { // as a bare one does
+	o := observe.New(observe.Config{})
+	adopts := policy(func(ctx context.Context, next resilience.Next) error {
+		var other resilience.Next
+		_ = resilience.Run(ctx, policy(func(ctx context.Context, next resilience.Next) error { other = next.Fork(); return nil }), fails(nil))
+		for _, foreign := range []resilience.Next{{}, other} {
+			func() {
+				defer func() {
+					if got, want := recover(), "resilience: Adopt: fork is not a fork of this call"; got != want {
+						t.Errorf("got %v, want %v", got, want)
+					}
+				}()
+				next.Adopt(foreign)
+			}()
+		}
+		fork := next.Fork()
+		err := fork.Run(ctx)
+		next.Adopt(fork)
+		next.Adopt(fork)
+		if next.Starts() != 1 {
+			t.Errorf("got %d starts, want 1", next.Starts())
+		}
+		return err
+	})
+	if value, err := resilience.Do(t.Context(), o.Pipeline("p", adopts), func(context.Context) (int, error) { return 7, nil }); value != 7 || err != nil {
+		t.Errorf("got %d, %v, want 7, nil", value, err)
+	}
+}
+
+func TestPipelinePolicyThatLeavesItsRunBehind(t *testing.T) {
+	// Such a policy breaks its contract. The call goes on as it would in a bare pipeline, and other
+	// calls are not affected.
+	synctest.Test(t, func(t *testing.T) {
+		o := observe.New(observe.Config{})
+		leaves := policy(func(ctx context.Context, next resilience.Next) error {
+			go func() {
+				time.Sleep(time.Second)
+				_ = next.Run(ctx)
+			}()
+			return nil
+		})
+		var made atomic.Int32
+		effector := func(context.Context) error { made.Add(1); return nil }
+		for range 3 {
+			_ = resilience.Run(t.Context(), o.Pipeline("left", leaves, policy(pass)), effector)
+			_ = resilience.Run(t.Context(), o.Pipeline("p", policy(pass), policy(pass)), effector)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if s := pipelineOf(t, o, "p"); made.Load() != 6 || s.Attempts != 3 || s.Layers[1].Passed != 3 || counted(s)[observe.Success] != 3 {
+			t.Errorf("got %d calls, %+v, want 6 calls, 3 of them counted here", made.Load(), s)
+		}
+	})
 }
