@@ -63,12 +63,16 @@ func (s *shop) call(name string) error {
 	})
 }
 
-// outage makes calls until the breaker is open and inventory is down, and goes on making them until
-// the end of the test, however slow the browser is.
-func (s *shop) outage(t *testing.T) {
+// fail makes calls until the breaker is open and inventory is down.
+func (s *shop) fail() {
 	s.calls(20)
 	s.failing.Store(true)
 	s.calls(40)
+}
+
+// outage fails, and goes on making calls until the end of the test, however slow the browser is.
+func (s *shop) outage(t *testing.T) {
+	s.fail()
 	var group errgroup.Group
 	group.Go(func() error {
 		for t.Context().Err() == nil { // canceled just before the cleanup

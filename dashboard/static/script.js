@@ -233,7 +233,7 @@
 				h("span", { class: "mark " + worst, "aria-hidden": "true" }, signs[worst]),
 				h("div", null,
 					h("h1", { tabindex: "-1" }, n ? plural(n, "thing is in trouble", "things are in trouble") : "No trouble"),
-					h("p", null, `${plural(state.pipelines.length, "pipeline", "pipelines")}, ${busy} busy · rates and quantiles of the last ${short(state.window)}`))),
+					h("p", null, `${plural(state.pipelines.length, "pipeline", "pipelines")}, ${busy} busy · ${state.window > 0 ? "rates and quantiles of the last " + short(state.window) : "no rates yet"}`))),
 			troubleCards(troubles),
 			h("div", { class: "columns", key: "columns" },
 				h("section", { class: "panel", key: "pipelines", "aria-labelledby": "pipelines" },
