@@ -97,7 +97,7 @@ func open(t *testing.T, width, height int64, address string) *tab {
 	}
 	ctx, cancel := chromedp.NewContext(browser)
 	t.Cleanup(cancel)
-	ctx, cancelTime := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancelTime := context.WithTimeout(ctx, 4*time.Minute)
 	t.Cleanup(cancelTime)
 	p := &tab{t: t, ctx: ctx}
 	p.do(chromedp.EmulateViewport(width, height))

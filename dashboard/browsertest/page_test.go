@@ -180,7 +180,7 @@ func TestPolicyExplainsWhatCannotBeControlled(t *testing.T) { // rules 11, 16
 		{shop.observer, "retry", "payments", "Only breakers can be controlled."},
 		{obs, "breaker", "(unnamed)", "The breaker has no name"},
 	} {
-		s := serve(t, test.observer, dashboard.Config{Control: everybody})
+		s := serve(t, test.observer, dashboard.Config{Control: everybody, Interval: 2 * time.Second})
 		p := open(t, 1280, 820, s.URL+"/?policy="+s.id(t, "policies", test.kind, test.name))
 		p.wait(`document.querySelectorAll("main .buttons button:disabled").length === 4`)
 		p.contains(test.reason)
@@ -454,23 +454,27 @@ func TestFlowIsVerticalOnSmallScreens(t *testing.T) { // rule 19
 
 func TestPageIsAccessible(t *testing.T) { // rule 19
 	shop := newShop(t)
-	s := serve(t, shop.observer, dashboard.Config{Control: everybody})
+	s := serve(t, shop.observer, dashboard.Config{Control: everybody, Interval: 2 * time.Second})
 	shop.outage(t)
 	pipeline, policy := s.id(t, "pipelines", "", "payments"), s.id(t, "policies", "breaker", "payments")
 	for _, scheme := range []string{"light", "dark"} {
 		for _, width := range []int64{360, 1440} {
 			p := open(t, width, 900, "")
 			p.media("prefers-color-scheme", scheme)
-			for name, query := range map[string]string{"overview": "", "pipeline": "?pipeline=" + pipeline, "policy": "?policy=" + policy, "unknown": "?policy=unknown123"} {
-				p.do(chromedp.Navigate(s.URL + "/" + query))
-				p.wait(`document.querySelector("h1") !== null && document.body.innerText.includes("Live")`)
+			for name, view := range map[string]struct{ query, ready string }{
+				"overview": {"", `document.querySelectorAll(".card").length === 2`},
+				"pipeline": {"?pipeline=" + pipeline, `document.querySelectorAll(".chart svg path").length > 3`},
+				"policy":   {"?policy=" + policy, `document.querySelectorAll("main .buttons button").length === 4`},
+				"unknown":  {"?policy=unknown123", `document.body.innerText.includes("Unknown policy")`},
+			} {
+				p.do(chromedp.Navigate(s.URL + "/" + view.query))
+				p.wait(view.ready)
 				p.accessible(fmt.Sprintf("%s, %s, %d px", name, scheme, width))
 				landmarks := eval[[]int](p, `["header", "main", "h1"].map((tag) => document.querySelectorAll(tag).length)`)
 				if !slices.Equal(landmarks, []int{1, 1, 1}) {
 					t.Errorf("%s: got %v landmarks and headings, want one of each", name, landmarks)
 				}
 				if name == "policy" {
-					p.wait(`document.querySelectorAll("main .buttons button").length === 4`)
 					p.do(chromedp.Click(`//main//button[text()="Disable"]`))
 					p.accessible(fmt.Sprintf("dialog, %s, %d px", scheme, width))
 				}
@@ -481,7 +485,7 @@ func TestPageIsAccessible(t *testing.T) { // rule 19
 
 func TestPageIsAccessibleWithoutTrouble(t *testing.T) { // rule 19
 	shop := newShop(t)
-	s := serve(t, shop.observer, dashboard.Config{})
+	s := serve(t, shop.observer, dashboard.Config{Interval: 2 * time.Second})
 	shop.calls(10)
 	for _, scheme := range []string{"light", "dark"} {
 		p := open(t, 1440, 900, "")

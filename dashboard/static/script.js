@@ -676,7 +676,8 @@
 		if (document.hidden || reloading) return; // visibilitychange goes on
 		const request = new AbortController();
 		current = request;
-		const abort = setTimeout(() => request.abort(), limit());
+		// In two steps: if the page was busy until now, the answer may be here, but not yet read.
+		let abort = setTimeout(() => { abort = setTimeout(() => request.abort(), 200); }, limit() - 200);
 		try {
 			const response = await fetch("state.json", { signal: request.signal, cache: "no-store" });
 			if (!response.ok) throw new Error(`status ${response.status}`);
@@ -762,10 +763,13 @@
 	}
 
 	// A laptop that slept has an old state, and timers that have not fired.
+	const overdue = () => !document.hidden && !disconnected && Date.now() - answered > limit();
 	function check() {
-		if (!document.hidden && !disconnected && Date.now() - answered > limit()) disconnect("no answer");
+		if (overdue()) disconnect("no answer");
 	}
-	setInterval(check, 1000);
+	setInterval(() => {
+		if (overdue()) setTimeout(check, 200); // as above
+	}, 1000);
 	document.addEventListener("visibilitychange", () => {
 		if (document.hidden) return;
 		check();
