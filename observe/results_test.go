@@ -459,29 +459,3 @@ func TestPipelineAdoptsOnlyForksOfTheCall(t *testing.T) { // as a bare one does
 		t.Errorf("got %d, %v, want 7, nil", value, err)
 	}
 }
-
-func TestPipelinePolicyThatLeavesItsRunBehind(t *testing.T) {
-	// Such a policy breaks its contract. The call goes on as it would in a bare pipeline, and other
-	// calls are not affected.
-	synctest.Test(t, func(t *testing.T) {
-		o := observe.New(observe.Config{})
-		leaves := policy(func(ctx context.Context, next resilience.Next) error {
-			go func() {
-				time.Sleep(time.Second)
-				_ = next.Run(ctx)
-			}()
-			return nil
-		})
-		var made atomic.Int32
-		effector := func(context.Context) error { made.Add(1); return nil }
-		for range 3 {
-			_ = resilience.Run(t.Context(), o.Pipeline("left", leaves, policy(pass)), effector)
-			_ = resilience.Run(t.Context(), o.Pipeline("p", policy(pass), policy(pass)), effector)
-		}
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		if s := pipelineOf(t, o, "p"); made.Load() != 6 || s.Attempts != 3 || s.Layers[1].Passed != 3 || counted(s)[observe.Success] != 3 {
-			t.Errorf("got %d calls, %+v, want 6 calls, 3 of them counted here", made.Load(), s)
-		}
-	})
-}
