@@ -22,8 +22,9 @@
 // resilience.policy.kind, resilience.policy.name, resilience.policy.state, resilience.attempt (on
 // spans and their events only), and error.type (not on success).
 //
-// Error.type is the first ErrorType in the tree of the error, such as "breaker_open", otherwise its
-// Go type; for a retry.ExhaustedError it is that of the last attempt's error.
+// Error.type is the first ErrorType in the tree of the error, such as "breaker_open", otherwise the
+// first Go type that isn't just a wrapper. For a retry.ExhaustedError, it is that of the last
+// attempt's error.
 package resilienceotel
 
 import (

@@ -1,13 +1,13 @@
 package resilienceotel
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/effector-go/resilience/internal/errtype"
 	"github.com/effector-go/resilience/observe"
 )
 
@@ -65,42 +65,5 @@ func errorType(result observe.Result, err error) string {
 		}
 		return "_OTHER"
 	}
-	if t := statedType(err); t != "" {
-		return t
-	}
-	return fmt.Sprintf("%T", err)
+	return errtype.Of(err)
 }
-
-// statedType returns the first ErrorType in err's tree, or "". For retries that gave up, it is the
-// type of the last attempt's error.
-func statedType(err error) string {
-	for err != nil {
-		typed, ok := err.(interface{ ErrorType() string })
-		if ok {
-			t := typed.ErrorType()
-			if t != exhausted {
-				return t
-			}
-			if wrapper, ok := err.(interface{ Unwrap() error }); ok && wrapper.Unwrap() != nil {
-				return errorType(observe.Failure, wrapper.Unwrap())
-			}
-			return t
-		}
-		switch wrapper := err.(type) {
-		case interface{ Unwrap() error }:
-			err = wrapper.Unwrap()
-		case interface{ Unwrap() []error }:
-			for _, inner := range wrapper.Unwrap() {
-				if t := statedType(inner); t != "" {
-					return t
-				}
-			}
-			return ""
-		default:
-			return ""
-		}
-	}
-	return ""
-}
-
-const exhausted = "retry_exhausted"
