@@ -41,12 +41,12 @@ func exported(t *testing.T) map[string][]string {
 	outer := obs.Pipeline("outer",
 		timeout.After(time.Minute),
 		retry.New(retry.Config{Budget: tokens}),
-		hedge.New(hedge.Config{After: time.Minute}),
+		hedge.New(hedge.Config{Delay: time.Minute}),
 		adaptive.New(adaptive.Config{}),
 		bulkhead.New(bulkhead.Config{Limit: 1}),
 		ratelimit.New(ratelimit.Config{Rate: 1}),
 		shed.New(shed.Config{}),
-		throttle.New(throttle.Config{Limit: 1, Every: time.Minute}),
+		throttle.New(throttle.Config{Max: 1, Refill: 1, Every: time.Minute}),
 		inner,
 	)
 	obs.Watch(tokens)
