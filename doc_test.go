@@ -1,6 +1,7 @@
 package resilience_test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/doc"
 	"go/parser"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -16,6 +18,14 @@ import (
 // leaves out internal and main packages.
 func packages(t *testing.T) map[string]*doc.Package {
 	t.Helper()
+	parsed, err := parsePackages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+var parsePackages = sync.OnceValues(func() (map[string]*doc.Package, error) {
 	files := map[string][]*ast.File{}
 	fset := token.NewFileSet()
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
@@ -37,7 +47,7 @@ func packages(t *testing.T) map[string]*doc.Package {
 		return nil
 	})
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	parsed := map[string]*doc.Package{}
 	for dir, files := range files {
@@ -51,12 +61,12 @@ func packages(t *testing.T) map[string]*doc.Package {
 		}
 		pkg, err := doc.NewFromFiles(fset, files, dir)
 		if err != nil {
-			t.Fatalf("%s: %v", dir, err)
+			return nil, fmt.Errorf("%s: %w", dir, err)
 		}
 		parsed[dir] = pkg
 	}
-	return parsed
-}
+	return parsed, nil
+})
 
 func TestDocCommentsCoverExportedNames(t *testing.T) {
 	for dir, pkg := range packages(t) {

@@ -94,10 +94,7 @@ type Snapshot struct {
 // which is 0 in other states.
 func (b *Breaker) Report() resilience.Report {
 	s, c := b.Snapshot(), b.Config()
-	var retryAfter time.Duration
-	if s.State == Open {
-		retryAfter = max(0, time.Until(s.Until))
-	}
+	retryAfter := max(0, time.Until(s.Until)) // 0 if not open: Until is zero then
 	return resilience.Report{
 		Kind: "breaker", Name: c.Name, State: s.State.String(), Config: describe.Config(c),
 		Values: []resilience.Value{
@@ -115,9 +112,9 @@ func (b *Breaker) Report() resilience.Report {
 // listeners, oldest first, each of them even if another one panics. Listen may call the breaker,
 // including Notify.
 //
-// The returned function removes listen, and may be called repeatedly and by listen itself. After it
-// has returned, no call of listen begins, even if a transition was waiting for delivery. Notify
-// panics if listen is nil.
+// The returned function removes listen; it may be called repeatedly, and by listen itself.
+// Transitions that follow are not delivered to listen, and neither are those that still wait for
+// delivery. Notify panics if listen is nil.
 func (b *Breaker) Notify(listen func(resilience.Change)) (stop func()) {
 	if listen == nil {
 		panic("breaker: Notify: listen is nil, must be a function")
@@ -208,7 +205,6 @@ func (b *Breaker) nextDelivery() (next func()) {
 		return nil
 	}
 	next = b.deliveries[0]
-	b.deliveries[0] = nil // so that it is not kept in memory
 	b.deliveries = b.deliveries[1:]
 	return next
 }

@@ -1,83 +1,111 @@
-// Package errtype names the type of an error for metrics and views: a word of which there are few.
+// Package errtype names the kinds of errors for metrics, traces, and views.
 package errtype
 
 import (
 	"fmt"
 	"reflect"
-	"slices"
+
+	"github.com/effector-go/resilience/internal/mark"
 )
 
-// Exhausted is the ErrorType of a retry that gave up.
-const Exhausted = "retry_exhausted"
+// The types of errors that package observe distinguishes.
+const (
+	Timeout   = "timeout"
+	Exhausted = "retry_exhausted"
+)
 
-// Of returns the first ErrorType in err's tree, depth first. If there is none, it returns the first
-// Go type that isn't just a wrapper of package fmt, of package errors, or a mark, or else the
-// outermost one. A retry that gave up has the type of its last attempt's error. Of nil, it returns
-// an empty string.
-func Of(err error) string {
+// Own returns the ErrorType of err itself, "" if it has none. Errors inside err don't count.
+func Own(err error) (name string) {
+	e, ok := err.(interface{ ErrorType() string })
+	if !ok {
+		return ""
+	}
+	defer func() {
+		if recover() != nil { // a nil pointer, for example
+			name = ""
+		}
+	}()
+	return e.ErrorType()
+}
+
+// Of returns the first ErrorType in err's tree: of an error that ended retrying, the one of the last
+// attempt's error. If there is none, it returns the first Go type that isn't of package fmt or errors
+// or a mark, and if there is none either, err's own.
+func Of(err error) (name string) {
 	if err == nil {
 		return ""
 	}
-	if t := stated(err); t != "" {
-		return t
+	defer func() {
+		if recover() != nil { // in a method of the error
+			name = reflect.TypeOf(err).String()
+		}
+	}()
+	if name := firstName(err); name != "" {
+		return name
 	}
-	if e := first(err); e != nil {
-		err = e
+	if name := firstType(err); name != "" {
+		return name
 	}
-	return fmt.Sprintf("%T", err)
+	return reflect.TypeOf(err).String()
 }
 
-// stated returns the first ErrorType in err's tree.
-func stated(err error) string {
-	if typed, ok := err.(interface{ ErrorType() string }); ok {
-		t := typed.ErrorType()
-		if inner := wrapped(err); t == Exhausted && len(inner) > 0 {
-			return Of(inner[0])
+// inner returns the errors that err wraps.
+func inner(err error) []error {
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if wrapped := e.Unwrap(); wrapped != nil {
+			return []error{wrapped}
 		}
-		if t != "" {
-			return t
+	case interface{ Unwrap() []error }:
+		return e.Unwrap()
+	}
+	return nil
+}
+
+func firstName(err error) string {
+	if err == nil {
+		return ""
+	}
+	name := Own(err)
+	if name == Exhausted {
+		if last := inner(err); len(last) > 0 {
+			return Of(last[0])
 		}
 	}
-	for _, inner := range wrapped(err) {
-		if t := stated(inner); t != "" {
-			return t
+	if name != "" {
+		return name
+	}
+	for _, wrapped := range inner(err) {
+		if name := firstName(wrapped); name != "" {
+			return name
 		}
 	}
 	return ""
 }
 
-// first returns the first error in err's tree whose type says something.
-func first(err error) error {
-	switch path := packageOf(err); path {
-	case "fmt", "errors", "github.com/effector-go/resilience/internal/mark":
-	default:
-		return err
+func firstType(err error) string {
+	if err == nil {
+		return ""
 	}
-	for _, inner := range wrapped(err) {
-		if e := first(inner); e != nil {
-			return e
+	switch err.(type) {
+	case *mark.Error, *mark.Delay, *mark.Alias:
+	default:
+		t := reflect.TypeOf(err)
+		if pkg := base(t).PkgPath(); pkg != "fmt" && pkg != "errors" {
+			return fmt.Sprint(t)
 		}
 	}
-	return nil
+	for _, wrapped := range inner(err) {
+		if name := firstType(wrapped); name != "" {
+			return name
+		}
+	}
+	return ""
 }
 
-func packageOf(err error) string {
-	t := reflect.TypeOf(err)
-	if t.Kind() == reflect.Pointer {
+func base(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	return t.PkgPath()
-}
-
-// wrapped returns the errors that err wraps.
-func wrapped(err error) []error {
-	switch wrapper := err.(type) {
-	case interface{ Unwrap() error }:
-		if inner := wrapper.Unwrap(); inner != nil {
-			return []error{inner}
-		}
-	case interface{ Unwrap() []error }:
-		return slices.DeleteFunc(slices.Clone(wrapper.Unwrap()), func(err error) bool { return err == nil })
-	}
-	return nil
+	return t
 }
