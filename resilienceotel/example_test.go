@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -41,7 +42,7 @@ func Example() {
 	})
 
 	for _, span := range recorder.Ended() {
-		fmt.Println(span.Name(), span.Status().Description)
+		fmt.Println(strings.TrimSpace(span.Name() + " " + span.Status().Description))
 		for _, e := range span.Events() {
 			fmt.Println("  event", e.Name)
 		}

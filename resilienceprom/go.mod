@@ -5,6 +5,7 @@ go 1.25.0
 require (
 	github.com/effector-go/resilience v0.0.0
 	github.com/prometheus/client_golang v1.24.1
+	golang.org/x/sync v0.22.0
 )
 
 require (

@@ -52,7 +52,7 @@ func line(span trace.ReadOnlySpan) string {
 		span.EndTime().Sub(span.StartTime()).Round(time.Millisecond))
 	for _, a := range span.Attributes() {
 		if a.Key == "resilience.result" || a.Key == "error.type" {
-			fmt.Fprintf(&b, " %s", a.Value.Emit())
+			fmt.Fprintf(&b, " %s", a.Value.String())
 		}
 	}
 	b.WriteByte(':')
@@ -60,7 +60,7 @@ func line(span trace.ReadOnlySpan) string {
 		fmt.Fprintf(&b, " %s", strings.TrimPrefix(e.Name, "resilience."))
 		for _, a := range e.Attributes {
 			if a.Key == "resilience.policy.kind" {
-				fmt.Fprintf(&b, " by %s", a.Value.Emit())
+				fmt.Fprintf(&b, " by %s", a.Value.String())
 			}
 		}
 		fmt.Fprintf(&b, " after %v;", e.Time.Sub(span.StartTime()).Round(time.Millisecond))
