@@ -2,6 +2,8 @@ package resilience
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 
 	"github.com/effector-go/resilience/internal/watch"
 )
@@ -18,16 +20,29 @@ type watched struct {
 	watch.Run
 }
 
+// A pool of watched calls saves most calls an allocation, and the collector its work. The pool
+// returns one that the same processor has used before, so slots tell processors apart.
+var (
+	watchedPool = sync.Pool{New: func() any { return &watched{Run: watch.Run{Slot: slots.Add(1)}} }}
+	slots       atomic.Uint32
+)
+
 func enter(n Next, policies []Policy, watcher watch.Watcher) (Next, *watch.Run) {
-	w := &watched{call: n.facts.call, inside: n.policies}
-	w.Watcher = watcher
+	w := watchedPool.Get().(*watched)
+	w.call, w.inside, w.Watcher = n.facts.call, n.policies, watcher
 	n.facts.call = w
 	return Next{n.facts, policies}, &w.Run
 }
 
-func leave(n Next) {
-	if w, ok := n.facts.call.(*watched); ok {
-		n.facts.call = w.call
+func leave(n Next, reuse bool) {
+	w, ok := n.facts.call.(*watched)
+	if !ok {
+		return
+	}
+	n.facts.call = w.call
+	if reuse {
+		*w = watched{Run: watch.Run{Slot: w.Slot}}
+		watchedPool.Put(w)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/effector-go/resilience/internal/watch"
 )
 
-// A callState is what a pipeline keeps of one call, with all its forks, if the fields of watch.Run
-// aren't sufficient: for listeners, and once the call was forked or an error must be remembered.
+// A callState is what a pipeline keeps of one call, with all its forks, if watch.Run isn't
+// sufficient: for listeners, and once the call was forked or an error must be remembered.
 type callState struct {
 	pipeline *pipeline
 
@@ -52,23 +52,26 @@ type spell struct {
 
 // extraOf returns the extra of a run, created if necessary.
 func extraOf(run *watch.Run) *extra {
-	if x, ok := run.Extra.(*extra); ok {
+	if x, ok := run.Watcher.(*extra); ok {
 		return x
 	}
+	settle(run)
 	p := run.Watcher.(*pipeline)
 	x := &extra{call: &callState{pipeline: p}, spells: make([]*spell, len(p.layers))}
 	if run.Reached {
 		x.call.attempts = 1
 	}
-	run.Extra = x
+	run.Watcher = x
 	return x
 }
 
+// Fork implements [watch.Watcher].
+func (p *pipeline) Fork(from, to *watch.Run, inside int) { extraOf(from).Fork(from, to, inside) }
+
 // Fork implements [watch.Watcher]. The policy outside of the layer inside has forked the call, so
 // the fork's run of the rest of the pipeline belongs to the policy's spell.
-func (p *pipeline) Fork(from, to *watch.Run, inside int) {
-	x := extraOf(from)
-	fork := &extra{call: x.call, spells: make([]*spell, len(p.layers))}
+func (x *extra) Fork(from, to *watch.Run, inside int) {
+	fork := &extra{call: x.call, spells: make([]*spell, len(x.spells))}
 	if position := inside - 1; position > 0 {
 		s := x.spell(from, position)
 		if !s.shared { // by then, only this goroutine has it
@@ -76,7 +79,7 @@ func (p *pipeline) Fork(from, to *watch.Run, inside int) {
 		}
 		fork.spells[position] = s
 	}
-	to.Watcher, to.Extra = p, fork
+	to.Watcher, to.Front, to.Counts = fork, counted, from.Counts
 }
 
 // spell returns the current spell of the policy at position.
@@ -87,8 +90,8 @@ func (x *extra) spell(run *watch.Run, position int) *spell {
 		} else {
 			x.spells[position] = &spell{}
 		}
-		if position < watch.Bytes {
-			x.spells[position].runs = int(run.Ran[position])
+		if run.Ran&(1<<position) != 0 {
+			x.spells[position].runs = 1
 		}
 	}
 	return x.spells[position]
@@ -101,9 +104,7 @@ func (x *extra) renew(run *watch.Run, position int) {
 	} else if s != nil {
 		*s = spell{}
 	}
-	if position < watch.Bytes {
-		run.Ran[position] = 0
-	}
+	run.Ran &^= 1 << position
 }
 
 func (x *extra) runs(run *watch.Run, position int) int {
@@ -190,8 +191,7 @@ func (l *layer) now() int64 {
 }
 
 // runExtra is Run with an extra.
-func (l *layer) runExtra(ctx context.Context, next resilience.Next, run *watch.Run) (err error) {
-	x := extraOf(run)
+func (l *layer) runExtra(ctx context.Context, next resilience.Next, run *watch.Run, x *extra) (err error) {
 	if l.above == nil {
 		return l.runPolicy(ctx, next, run, x)
 	}
@@ -254,13 +254,13 @@ func (c *callState) attempt(ctx context.Context, next resilience.Next) (err erro
 func (p *pipeline) runHeard(ctx context.Context, next, inner resilience.Next, run *watch.Run) error {
 	start := time.Now()
 	c := &callState{pipeline: p, Call: Call{Pipeline: p.name, Start: start}}
-	run.Extra = &extra{call: c, spells: make([]*spell, len(p.layers)), own: make([]spell, len(p.layers))}
-	p.tally.begin(run)
+	run.Front, run.Watcher = counted, &extra{call: c, spells: make([]*spell, len(p.layers)), own: make([]spell, len(p.layers))}
 	var err error
 	returned := false
 	defer func() { // panics and Goexit too
-		calls.Leave(inner)
-		c.endCall(p.done(ctx, next, run, time.Since(start), returned, err))
+		result, took, err := p.done(ctx, run, time.Since(start), returned, err)
+		p.leave(next, inner, run)
+		c.endCall(result, took, err)
 	}()
 	err = inner.Run(c.beginCall(ctx))
 	returned = true

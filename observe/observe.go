@@ -81,7 +81,7 @@ const other = "other"
 func (o *Observer) Pipeline(name string, policies ...resilience.Policy) resilience.Policy {
 	flat := flatten(nil, "policies", policies)
 	p := &pipeline{observer: o, name: name}
-	p.tally = newTally(o.config.Buckets, len(flat), o.listeners != nil)
+	p.tally = newTally(o.config.Buckets, len(flat))
 	p.tally.pipeline = weak.Make(p)
 	for i, policy := range flat {
 		p.add(policy)

@@ -53,23 +53,34 @@ func (p *pipeline) Report() resilience.Report {
 // Name returns the pipeline's name.
 func (p *pipeline) Name() string { return p.name }
 
+// maxPlain is the number of layers that a watch.Run has room for.
+const maxPlain = 32
+
+// Values of watch.Run.Front after the call has run through all layers, or something else happened. No
+// layer is in front of them, so from then on each layer counts what happens in it.
+const (
+	passed  = 254 // nothing but the run through all layers has been recorded
+	counted = 255 // Ran and what is kept in addition are up to date
+)
+
 const pipelineKind = "pipeline"
 
 // Run implements [resilience.Policy].
 func (p *pipeline) Run(ctx context.Context, next resilience.Next) error {
 	inner, run := calls.Enter(next, p.list, p)
+	p.tally.begin(run)
 	if p.observer.listeners != nil {
 		return p.runHeard(ctx, next, inner, run)
 	}
-	if len(p.layers) > watch.Bytes {
+	if len(p.layers) > maxPlain {
 		extraOf(run)
 	}
 	began := clock.Now()
 	var err error
 	returned := false
 	defer func() { // panics and Goexit too
-		calls.Leave(inner)
-		p.done(ctx, next, run, time.Duration(clock.Now()-began), returned, err)
+		p.done(ctx, run, time.Duration(clock.Now()-began), returned, err)
+		p.leave(next, inner, run)
 	}()
 	err = inner.Run(ctx)
 	returned = true
@@ -77,7 +88,10 @@ func (p *pipeline) Run(ctx context.Context, next resilience.Next) error {
 }
 
 // done counts a call that has ended, and returns what there is to say about it.
-func (p *pipeline) done(ctx context.Context, next resilience.Next, run *watch.Run, took time.Duration, returned bool, err error) (Result, time.Duration, error) {
+func (p *pipeline) done(ctx context.Context, run *watch.Run, took time.Duration, returned bool, err error) (Result, time.Duration, error) {
+	if run.Front < passed {
+		settle(run) // the call did not run through all layers
+	}
 	result := Success
 	if !returned {
 		result = Panicked
@@ -88,10 +102,19 @@ func (p *pipeline) done(ctx context.Context, next resilience.Next, run *watch.Ru
 	if err != nil {
 		p.flow.sample(result, err)
 	}
-	if x, ok := run.Extra.(*extra); ok {
-		x.call.passTimeouts(calls.Of(next))
-	}
 	return result, took, err
+}
+
+// leave ends the call's run through the pipeline.
+func (p *pipeline) leave(next, inner resilience.Next, run *watch.Run) {
+	if x, ok := run.Watcher.(*extra); ok {
+		calls.Leave(inner, false)
+		x.call.passTimeouts(calls.Of(next))
+		return
+	}
+	// A policy that has returned although its run of the rest has not breaks its contract, but must
+	// not break another call.
+	calls.Leave(inner, run.Front == passed && int(run.Back) == len(p.layers))
 }
 
 // result returns the result of a call that returned err, by the first rule that applies.
@@ -100,7 +123,7 @@ func (p *pipeline) result(ctx context.Context, run *watch.Run, err error) Result
 		return Success
 	}
 	reached := run.Reached
-	if x, ok := run.Extra.(*extra); ok {
+	if x, ok := run.Watcher.(*extra); ok {
 		reached = x.call.tried() > 0
 		if x.call.timedOut(err) {
 			return TimedOut
@@ -134,16 +157,63 @@ func isRefused(err error) (refused bool) {
 // Run runs the policy, as a run of the rest of the pipeline that the next outer policy makes.
 func (l *layer) Run(ctx context.Context, next resilience.Next) error {
 	run := calls.Of(next)
+	if run == nil { // a policy uses its Next after it has returned
+		return l.runUnobserved(ctx, next)
+	}
+	if int(run.Front) != l.position-1 {
+		return l.runCounted(ctx, next, run)
+	}
+	var err error
+	if l.policy == nil {
+		run.Front, run.Reached = passed, true
+		l.pipeline.tally.through(run)
+		err = calls.Inside(ctx, next)
+	} else {
+		run.Front = uint8(l.position)
+		err = l.policy.Run(ctx, next)
+	}
+	if err != nil {
+		l.failed(ctx, run, err)
+	}
+	run.Back++
+	return err
+}
+
+func (l *layer) runUnobserved(ctx context.Context, next resilience.Next) error {
+	if l.policy == nil {
+		return calls.Inside(ctx, next)
+	}
+	return l.policy.Run(ctx, next)
+}
+
+// settle records what has happened until now, so that it can be told from what follows.
+func settle(run *watch.Run) {
+	switch front := run.Front; front {
+	case counted:
+		return
+	case passed:
+		run.Ran = ^uint32(0)
+	default:
+		for position := 1; position <= int(front); position++ {
+			(*run.Counts)[position].Add(1)
+		}
+		run.Ran = 1<<front - 1
+	}
+	run.Front = counted
+}
+
+// runCounted is Run after something has happened that isn't part of a run through all layers.
+func (l *layer) runCounted(ctx context.Context, next resilience.Next, run *watch.Run) error {
+	settle(run)
 	t := l.pipeline.tally
 	t.enter(run, l.position)
-	if run.Extra != nil {
-		return l.runExtra(ctx, next, run)
+	if x, ok := run.Watcher.(*extra); ok {
+		return l.runExtra(ctx, next, run, x)
 	}
-	if run.Ran[(l.position-1)%watch.Bytes] != 0 {
-		t.event(run, l.position-1, Retry)
+	if l.above != nil && run.Ran&(1<<l.above.position) != 0 {
+		t.event(run, l.above.position, Retry)
 	}
-	run.Ran[(l.position-1)%watch.Bytes] = 1
-	run.Ran[l.position%watch.Bytes] = 0
+	run.Ran = run.Ran&^(1<<l.position) | 1<<(l.position-1)
 	var err error
 	if l.policy == nil {
 		run.Reached = true
@@ -196,10 +266,13 @@ func (l *layer) created(run *watch.Run, err error, timeout bool) bool {
 
 // ranRest reports whether the policy has run the rest of the pipeline.
 func (l *layer) ranRest(run *watch.Run) bool {
-	if x, ok := run.Extra.(*extra); ok {
+	if run.Front < counted {
+		return l.position < int(run.Front)
+	}
+	if x, ok := run.Watcher.(*extra); ok {
 		return x.runs(run, l.position) > 0
 	}
-	return run.Ran[l.position%watch.Bytes] != 0
+	return run.Ran&(1<<l.position) != 0
 }
 
 // report counts an event of the layer's policy, and passes it to the listeners.

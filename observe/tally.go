@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
-	"unsafe"
 	"weak"
 
 	"github.com/effector-go/resilience/internal/watch"
@@ -42,48 +41,53 @@ type tally struct {
 
 const maxStripes = 32
 
-func newTally(bounds []time.Duration, layers int, explicit bool) *tally {
+func newTally(bounds []time.Duration, layers int) *tally {
 	n := min(maxStripes, 1<<bits.Len(uint(4*runtime.GOMAXPROCS(0)-1)))
-	return &tally{bounds: bounds, layers: layers, explicit: explicit, stripes: make([]atomic.Pointer[[]atomic.Uint64], n)}
+	return &tally{bounds: bounds, layers: layers, stripes: make([]atomic.Pointer[[]atomic.Uint64], n)}
 }
 
-// stripe returns the stripe for a run. Objects that different processors allocate at the same time
-// lie in different pages, so the address is a cheap hint which processor this is.
-func (t *tally) stripe(run *watch.Run) []atomic.Uint64 {
-	const page = 13
-	hash := uint64(uintptr(unsafe.Pointer(run))>>page) * 0x9e3779b97f4a7c15
-	slot := &t.stripes[(hash>>32)&uint64(len(t.stripes)-1)]
+// stripe returns the stripe for a run.
+func (t *tally) stripe(run *watch.Run) *[]atomic.Uint64 {
+	slot := &t.stripes[int(run.Slot)&(len(t.stripes)-1)]
 	if stripe := slot.Load(); stripe != nil {
-		return *stripe
+		return stripe
 	}
 	return t.grow(slot)
 }
 
-func (t *tally) grow(slot *atomic.Pointer[[]atomic.Uint64]) []atomic.Uint64 {
+func (t *tally) grow(slot *atomic.Pointer[[]atomic.Uint64]) *[]atomic.Uint64 {
 	words := make([]atomic.Uint64, t.eventWord(t.layers+1, 0))
 	slot.CompareAndSwap(nil, &words)
-	return *slot.Load()
+	return slot.Load()
 }
 
+func (t *tally) throughWord() int { return t.layers + 2 }
+
 // resultWord is where the words of a result begin.
-func (t *tally) resultWord(r Result) int { return t.layers + 2 + int(r)*(len(t.bounds)+2) }
+func (t *tally) resultWord(r Result) int { return t.layers + 3 + int(r)*(len(t.bounds)+2) }
 
 func (t *tally) eventWord(position int, kind EventKind) int {
 	return t.resultWord(Result(len(results))) + (position-1)*len(eventKinds) + int(kind)
 }
 
-func (t *tally) begin(run *watch.Run) { t.stripe(run)[0].Add(1) }
-
-func (t *tally) enter(run *watch.Run, position int) { t.stripe(run)[position].Add(1) }
-
-func (t *tally) event(run *watch.Run, position int, kind EventKind) {
-	t.stripe(run)[t.eventWord(position, kind)].Add(1)
+// begin counts a call that begins.
+func (t *tally) begin(run *watch.Run) {
+	run.Counts = t.stripe(run)
+	(*run.Counts)[0].Add(1)
 }
 
-// end counts a call that ended.
+func (t *tally) enter(run *watch.Run, position int) { (*run.Counts)[position].Add(1) }
+
+// through counts a call that has entered all layers.
+func (t *tally) through(run *watch.Run) { (*run.Counts)[t.throughWord()].Add(1) }
+
+func (t *tally) event(run *watch.Run, position int, kind EventKind) {
+	(*run.Counts)[t.eventWord(position, kind)].Add(1)
+}
+
+// end counts a call that has ended.
 func (t *tally) end(run *watch.Run, r Result, d time.Duration) {
-	at := t.resultWord(r)
-	words := t.stripe(run)[at : at+len(t.bounds)+2]
+	words := (*run.Counts)[t.resultWord(r):]
 	addFloat(&words[0], d.Seconds())
 	bucket := 0
 	for bucket < len(t.bounds) && d > t.bounds[bucket] {
@@ -134,11 +138,13 @@ func (t *tally) load() counts {
 		position := len(c.entered) - i
 		t.each(func(words []atomic.Uint64) { c.entered[position-1] += words[position].Load() })
 	}
-	if t.explicit {
-		t.each(func(words []atomic.Uint64) { c.begun += words[0].Load() })
-	} else {
-		c.begun = c.entered[0]
-	}
+	t.each(func(words []atomic.Uint64) {
+		through := words[t.throughWord()].Load()
+		for i := range c.entered {
+			c.entered[i] += through
+		}
+	})
+	t.each(func(words []atomic.Uint64) { c.begun += words[0].Load() })
 	return c
 }
 

@@ -3,21 +3,24 @@
 // for that here, and package observe uses them.
 package watch
 
-import "context"
+import (
+	"context"
+	"sync/atomic"
+)
 
 // A Run is what an observed pipeline keeps of one call, or of one fork of a call. It belongs to the
-// goroutine that holds the call or the fork. Copying it is not enough for a fork: see Watcher.
+// goroutine that holds the call or the fork.
 type Run struct {
-	Watcher Watcher     // the pipeline
-	Extra   any         // of the Watcher; nil as long as the fields below are sufficient
-	Ran     [Bytes]byte // by layer: 1 if the current run of its policy has run the rest of the pipeline
-	Reached bool        // what is inside the pipeline has run
+	Watcher Watcher          // the pipeline, or what it keeps in addition to this
+	Counts  *[]atomic.Uint64 // where the pipeline counts what this call does
+	Ran     uint32           // by layer: whether the current run of its policy has run the rest
+	Front   uint8            // the layer that the call has reached, while it runs through each for the first time
+	Back    uint8            // layers that have returned, likewise
+	Reached bool             // what is inside the pipeline has run
+	Slot    uint32           // differs for calls that run concurrently, as far as possible
 }
 
-// Bytes is the number of layers that a Run has room for.
-const Bytes = 16
-
-// A Watcher is an observed pipeline.
+// A Watcher follows the calls of an observed pipeline.
 type Watcher interface {
 	// Fork initializes the Run of a fork. Inside is the position of the layer at which the fork will
 	// enter the pipeline, 0 if it is unknown.
@@ -38,8 +41,9 @@ type Calls[Next, Policy any] struct {
 	// Enter begins a Run of the call, and returns the Next that runs the policies. The call's
 	// former Next becomes what is inside the pipeline.
 	Enter func(next Next, policies []Policy, watcher Watcher) (Next, *Run)
-	// Leave ends the latest Run of the call. It must be called for each Enter, panics included.
-	Leave func(next Next)
+	// Leave ends the latest Run of the call. It must be called for each Enter, panics included. Reuse
+	// states that nothing refers to the Run any more, so that another call can use it.
+	Leave func(next Next, reuse bool)
 	// Of returns the latest Run of the call, nil if it has none.
 	Of func(next Next) *Run
 	// Inside runs what is inside the pipeline of the latest Run.
