@@ -123,27 +123,28 @@ func (b *Breaker) Notify(listen func(resilience.Change)) (stop func()) {
 	l.listen.Store(&listen)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.forgetStopped()
 	b.listeners = append(b.listeners, l)
-	return func() {
-		l.listen.Store(nil)
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if i := slices.Index(b.listeners, l); i >= 0 {
-			b.listeners = slices.Delete(b.listeners, i, i+1)
-		}
-	}
+	return func() { l.listen.Store(nil) }
 }
 
-// A listener is a function that was passed to Notify. Its stop function stores nil, so that neither
-// a queued transition nor the stop function keeps the function in memory.
+// A listener is a function that was passed to Notify, until its stop function is called. That does
+// no more than to store nil, so it keeps neither the function nor the breaker in memory.
 type listener struct {
 	listen atomic.Pointer[func(resilience.Change)]
 }
+
+func (l *listener) stopped() bool { return l.listen.Load() == nil }
 
 func (l *listener) deliver(c resilience.Change) {
 	if listen := l.listen.Load(); listen != nil {
 		(*listen)(c)
 	}
+}
+
+// forgetStopped needs b.mu held.
+func (b *Breaker) forgetStopped() {
+	b.listeners = slices.DeleteFunc(b.listeners, (*listener).stopped)
 }
 
 // queue adds the deliveries of a transition from p to next. It needs b.mu held. Listeners that are
@@ -155,7 +156,7 @@ func (b *Breaker) queue(p, next *phase, cause string, err error) {
 		}
 		b.deliveries = append(b.deliveries, func() { hook(t) })
 	}
-	if len(b.listeners) == 0 {
+	if b.forgetStopped(); len(b.listeners) == 0 {
 		return
 	}
 	c := resilience.Change{

@@ -170,17 +170,21 @@ func TestSetConfigKeepsPathOfCall(t *testing.T) {
 	}
 }
 
-func TestNotifyStopForgetsListener(t *testing.T) {
+func TestNotifyForgetsStoppedListeners(t *testing.T) {
 	b := New(Config{})
-	keep := b.Notify(func(resilience.Change) {})
+	stop := b.Notify(func(resilience.Change) {})
 	for range 1000 {
 		b.Notify(func(resilience.Change) {})()
 	}
+	if n := len(b.listeners); n > 2 {
+		t.Errorf("got %d listeners after all but one have stopped, want no more than that and the latest", n)
+	}
 	b.ForceOpen()
 	if n := len(b.listeners); n != 1 {
-		t.Errorf("got %d listeners after all but one have stopped, want 1", n)
+		t.Errorf("got %d listeners at a transition, want 1", n)
 	}
-	keep()
+	stop()
+	b.Reset()
 	if n := len(b.listeners) + len(b.deliveries); n != 0 {
 		t.Errorf("got %d listeners and deliveries after all have stopped, want 0", n)
 	}

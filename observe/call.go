@@ -211,6 +211,7 @@ func (l *layer) runExtra(ctx context.Context, next resilience.Next, run *watch.R
 }
 
 func (l *layer) runPolicy(ctx context.Context, next resilience.Next, run *watch.Run, x *extra) (err error) {
+	l.pipeline.tally.enter(run, l.position)
 	if l.policy == nil {
 		err = x.call.attempt(ctx, next)
 	} else {

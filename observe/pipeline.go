@@ -205,11 +205,11 @@ func settle(run *watch.Run) {
 // runCounted is Run after something has happened that isn't part of a run through all layers.
 func (l *layer) runCounted(ctx context.Context, next resilience.Next, run *watch.Run) error {
 	settle(run)
-	t := l.pipeline.tally
-	t.enter(run, l.position)
 	if x, ok := run.Watcher.(*extra); ok {
 		return l.runExtra(ctx, next, run, x)
 	}
+	t := l.pipeline.tally
+	t.enter(run, l.position)
 	if l.above != nil && run.Ran&(1<<l.above.position) != 0 {
 		t.event(run, l.above.position, Retry)
 	}
