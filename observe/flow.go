@@ -104,7 +104,6 @@ type layerSum struct {
 	name            string
 	entered, passed uint64
 	events          [len(eventKinds)]uint64
-	members         map[*member]bool // live ones; nil for the past
 }
 
 func (s *sum) add(t *tally) {

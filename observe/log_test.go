@@ -72,9 +72,9 @@ func TestLogLevelsAndAttributes(t *testing.T) { // rule 13
 			`DEBUG ada map[attempt:2 error:boom event:retry layer:1 name:r pipeline:p policy:retry wait:1s]`,
 			`WARN  map[cause:2 failures in a row error:boom from:closed name:b policy:breaker to:open]`,
 			`WARN ada map[error:retry r: gave up after 2 attempts: boom event:give_up layer:1 name:r pipeline:p policy:retry]`,
-			`WARN ada map[count:1 error:breaker b: open for another 5s event:refusal layer:2 name:b pipeline:p policy:breaker]`,
-			`INFO  map[cause:reset from:open name:b policy:breaker to:closed]`,
-			`WARN  map[cause:forced open from:closed name:b policy:breaker to:forced open]`,
+			`WARN ada map[count:1 error:breaker b: open, retry in 5s event:refusal layer:2 name:b pipeline:p policy:breaker]`,
+			`INFO  map[cause:manual from:open name:b policy:breaker to:closed]`,
+			`WARN  map[cause:manual from:closed name:b policy:breaker to:forced open]`,
 		}
 		var got []string
 		for _, line := range *lines {

@@ -83,8 +83,7 @@ func equal[T comparable](t *testing.T, what string, got, want []T) {
 }
 
 func TestPipelineResultIsFirstThatMatches(t *testing.T) { // rule 1
-	ended, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	var cancel context.CancelFunc
 	endContext := func(err error) func(context.Context) error {
 		return func(context.Context) error { cancel(); return err }
 	}
@@ -143,9 +142,10 @@ func TestPipelineResultIsFirstThatMatches(t *testing.T) { // rule 1
 		{"timeout of the effector", []resilience.Policy{policy(pass)}, fails(&typedError{"timeout"}), observe.Failure},
 		{"timeout of the effector, retried", []resilience.Policy{again(2), policy(pass)}, fails(&typedError{"timeout"}), observe.Failure},
 	} {
-		ended, cancel = context.WithCancel(context.Background())
+		var ctx context.Context
+		ctx, cancel = context.WithCancel(t.Context())
 		o := observe.New(observe.Config{})
-		_ = resilience.Run(ended, o.Pipeline("p", c.policies...), c.effector)
+		_ = resilience.Run(ctx, o.Pipeline("p", c.policies...), c.effector)
 		if got := counted(pipelineOf(t, o, "p")); len(got) != 1 || got[c.want] != 1 {
 			t.Errorf("%s: got %v, want one %v", c.name, got, c.want)
 		}

@@ -18,9 +18,8 @@ import (
 // Each count only grows. A call is counted as ended after it is counted as begun, and load reads them
 // in the opposite order, so no call seems to end before it begins.
 type tally struct {
-	bounds   []time.Duration
-	layers   int  // n
-	explicit bool // begun has its own count; otherwise it is that of the first layer
+	bounds []time.Duration
+	layers int // n
 
 	pipeline weak.Pointer[pipeline]
 	places   []place   // of the policies
@@ -32,10 +31,11 @@ type tally struct {
 
 	// stripes are created when they are first used. A stripe has these words:
 	//
-	//	0           calls that began
-	//	1 to n+1    entries of each layer; the last is what is inside the pipeline
-	//	            for each result: the sum of durations (a float64), and a count for each bucket
-	//	            for each layer: a count for each kind of event
+	//   - calls that began
+	//   - for each layer, and for what is inside the pipeline: entries that the next word doesn't count
+	//   - calls that have entered all layers, each for the first time
+	//   - for each result: the sum of durations, a float64, and a count for each bucket
+	//   - for each policy: a count for each kind of event
 	stripes []atomic.Pointer[[]atomic.Uint64]
 }
 

@@ -31,6 +31,7 @@ import (
 	"github.com/effector-go/resilience/bulkhead"
 	"github.com/effector-go/resilience/chaos"
 	"github.com/effector-go/resilience/hedge"
+	"github.com/effector-go/resilience/observe"
 	"github.com/effector-go/resilience/ratelimit"
 	"github.com/effector-go/resilience/resiliencehttp"
 	"github.com/effector-go/resilience/resiliencetest"
@@ -90,6 +91,11 @@ var reporters = []struct {
 	{"hedge.Hedge", func(*testing.T) any {
 		return hedge.New(hedge.Config{Name: "x", Delay: 50 * time.Millisecond, Quantile: 0.9})
 	}, "hedge x: delay 0.05 s; Delay=50ms Max=1 MinSamples=100 Quantile=0.9"},
+	{"observe.Observer.Pipeline", func(t *testing.T) any {
+		p := observe.New(observe.Config{}).Pipeline("x", timeout.After(time.Hour))
+		go resilience.Run(t.Context(), p, func(context.Context) error { time.Sleep(time.Minute); return nil })
+		return p
+	}, "pipeline x: running 1 {call}"},
 	{"ratelimit.Limiter", func(t *testing.T) any {
 		l := ratelimit.New(ratelimit.Config{Name: "x", Rate: 0.5, Burst: 3})
 		l.Allow()
