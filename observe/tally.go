@@ -56,7 +56,8 @@ func (t *tally) stripe(run *watch.Run) *[]atomic.Uint64 {
 }
 
 func (t *tally) grow(slot *atomic.Pointer[[]atomic.Uint64]) *[]atomic.Uint64 {
-	words := make([]atomic.Uint64, t.eventWord(t.layers+1, 0))
+	const lines = 16 // words of two cache lines; objects of whole lines share none with others
+	words := make([]atomic.Uint64, (t.eventWord(t.layers+1, 0)+lines-1)/lines*lines)
 	slot.CompareAndSwap(nil, &words)
 	return slot.Load()
 }
