@@ -401,7 +401,7 @@ func (s *spec) mistakes() []string {
 
 // followsFrom reports whether a mistake in the field with the name disappears with another value of
 // the failed fields that its message names. It tries values of all sizes, and takes only those that
-// are valid themselves.
+// cause no other mistake.
 func (s *spec) followsFrom(failed map[string]bool, name, message string) bool {
 	var others []*field
 	for _, word := range wordPattern.FindAllString(message, -1) {
@@ -411,14 +411,16 @@ func (s *spec) followsFrom(failed map[string]bool, name, message string) bool {
 	}
 	trial := &spec{kind: s.kind, config: reflect.New(s.kind.config).Elem()}
 	trial.config.Set(s.config)
+	remaining := map[string]bool{}
+	for _, m := range s.mistakes() {
+		word, _, _ := strings.Cut(m, " ")
+		remaining[word] = word != name && !slices.ContainsFunc(others, func(f *field) bool { return f.name == word })
+	}
 	disappears := func() bool {
-		for _, m := range trial.mistakes() {
+		return !slices.ContainsFunc(trial.mistakes(), func(m string) bool {
 			word, _, _ := strings.Cut(m, " ")
-			if word == name || slices.ContainsFunc(others, func(f *field) bool { return f.name == word }) {
-				return false
-			}
-		}
-		return true
+			return !remaining[word]
+		})
 	}
 	var try func(rest []*field) bool
 	try = func(rest []*field) bool {
