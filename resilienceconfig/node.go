@@ -140,13 +140,15 @@ func (t *tree) read(data []byte) *node {
 	}
 	file, err := parse(source)
 	if err != nil {
-		e := &Error{Message: err.Error()}
+		e := new(Error)
 		var located yaml.Error
-		if errors.As(err, &located) {
+		if errors.As(err, &located) { // its Error would format all of the source
 			e.Message = oneLine(located.GetMessage())
 			if at := located.GetToken(); at != nil && at.Position != nil {
 				e.Line, e.Column = at.Position.Line, max(at.Position.Column, 1)
 			}
+		} else {
+			e.Message = oneLine(err.Error())
 		}
 		t.errs = append(t.errs, e)
 		return nil

@@ -68,14 +68,13 @@ func inPipeline(policy string) string { return "pipelines:\n  p:\n    - " + poli
 // config returns the Config of the only policy of a file.
 func config(t *testing.T, text string, o Options) any {
 	t.Helper()
-	var policy any
+	var policy resilience.Policy
 	o.Wrap = func(_ string, p resilience.Pipeline) resilience.Policy {
 		policy = p[0]
 		return p
 	}
 	New(parsed(t, text, o))
-	k := kindNamed(strings.TrimPrefix(strings.Split(reflect.TypeOf(policy).String(), ".")[0], "*"))
-	return reflect.ValueOf(policy).MethodByName("Config").Call(nil)[0].Convert(k.config).Interface()
+	return configOf(policy)
 }
 
 func TestParseAcceptsEveryKind(t *testing.T) { // rule 1
