@@ -85,11 +85,16 @@ func (r *reader) failUnknownKey(n *node, known []string, message string) {
 	r.suggestions[r.failKey(n, "%s", message)] = suggestion{n.key, known}
 }
 
+// maxComparisons bounds the time of finish. A hundred errors and two hundred names need as many.
+const maxComparisons = 20_000
+
 // finish returns the errors in file order, with suggestions.
 func (r *reader) finish() Errors {
 	r.errs = r.errs.inOrder()
+	comparisons := 0
 	for _, e := range r.errs {
-		if s, ok := r.suggestions[e]; ok {
+		s, ok := r.suggestions[e]
+		if comparisons += len(s.known); ok && comparisons <= maxComparisons {
 			e.Message += didYouMean(s.name, s.known)
 		}
 	}
