@@ -13,6 +13,9 @@ const maxItems = 100
 // checkUses reports cycles, and pipelines that are too long.
 func (r *reader) checkUses() {
 	c := &uses{reader: r, byName: r.file.byName(), state: map[*pipeline]int{}, size: map[*pipeline]int{}}
+	for _, name := range r.ambiguous {
+		delete(c.byName, name)
+	}
 	for _, p := range r.file.pipelines {
 		c.visit(p)
 	}

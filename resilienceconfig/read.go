@@ -51,7 +51,8 @@ type reader struct {
 	budgetNames                         map[string]bool
 	names                               map[string]*node // of policies and pipelines
 	knownBudgets, knownFuncs, knownUses []string
-	missingBudgets, missingNames        bool // a section with names can't be read
+	ambiguous                           []string // names of both a policy and a pipeline
+	missingBudgets, missingNames        bool     // a section with names can't be read
 }
 
 // A suggestion is added to an error if it is reported: to look for the nearest name takes time.
@@ -194,6 +195,7 @@ func (r *reader) collectNames(policies, pipelines *node) {
 		if compare(n.keyLine, n.keyColumn, first.keyLine, first.keyColumn) < 0 {
 			first, second, what = n, first, "pipeline"
 		}
+		r.ambiguous = append(r.ambiguous, n.key)
 		r.failKey(second, "is also the name of a %s, in line %d", what, first.keyLine)
 	}
 	r.knownUses = keysOf(r.names)
