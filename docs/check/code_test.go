@@ -155,7 +155,8 @@ func load(t *testing.T, all []part) *packages {
 		want = append(want, p)
 	}
 	byName["backoff"] = "github.com/cenkalti/backoff/v4"
-	want = append(want, byName["backoff"])
+	byName["resilienceconfig"] = "github.com/effector-go/resilience/resilienceconfig"
+	want = append(want, byName["backoff"], byName["resilienceconfig"])
 	for _, code := range all {
 		for _, match := range importLine.FindAllStringSubmatch(code.text, -1) {
 			want = append(want, match[1])

@@ -15,6 +15,7 @@ import (
 	_ "github.com/sony/gobreaker/v2"
 
 	_ "github.com/effector-go/resilience"
+	_ "github.com/effector-go/resilience/resilienceconfig"
 )
 
 // TestPagesUseRequiredLibraries fails if this module requires a library that no page imports any more.
