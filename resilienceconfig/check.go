@@ -145,6 +145,7 @@ func (r *reader) complete() {
 			}
 		}
 	}
+	r.checkMemory()
 	f.effective = f.render()
 	problem := tooComplex(f.effective)
 	if len(f.effective) > maxSize {
@@ -155,4 +156,34 @@ func (r *reader) complete() {
 		return
 	}
 	f.notes = f.orderNotes()
+}
+
+// maxLastCalls is how many calls the breakers of a file may remember together, at 8 bytes each.
+// Otherwise, a file could use all memory.
+const maxLastCalls = 10_000_000
+
+// checkMemory reports breakers that remember too many calls together.
+func (r *reader) checkMemory() {
+	sum := 0
+	add := func(s *spec, line, column int) {
+		if s == nil || s.kind.name != "breaker" {
+			return
+		}
+		before := sum
+		sum += int(s.config.FieldByName("LastCalls").Int())
+		if before <= maxLastCalls && sum > maxLastCalls {
+			r.report(&Error{
+				Path: join(s.path, "lastCalls"), Line: line, Column: column,
+				Message: fmt.Sprintf("is too large: all breakers of a file must together have at most %d", maxLastCalls),
+			})
+		}
+	}
+	for _, n := range r.file.policies {
+		add(n.spec, n.line, n.column)
+	}
+	for _, p := range r.file.pipelines {
+		for _, i := range p.items {
+			add(i.spec, i.line, i.column)
+		}
+	}
 }

@@ -104,6 +104,17 @@ func TestParseRefusesWhatEffectiveCannotShow(t *testing.T) { // rules 7 and 14
 	wantOneError(t, "long names", "pipelines:\n  "+strings.Repeat("x", 500_000)+":\n    - timeout: {limit: 1s}\n    - timeout: {limit: 1s}\n", "the file has too many policies")
 }
 
+// TestParseBoundsMemoryOfBreakers has breakers that would use 800 MB.
+func TestParseBoundsMemoryOfBreakers(t *testing.T) { // rule 7
+	one := "breaker: {failures: 1, lastCalls: 1000000}"
+	text := "policies:\n  x: {" + one + "}\npipelines:\n  p:\n" + strings.Repeat("    - "+one+"\n", 9)
+	parsed(t, text, Options{})
+	_, err := Parse([]byte(text+strings.Repeat("    - "+one+"\n", 90)), Options{})
+	if want := "14:7: pipelines.p[9].breaker.lastCalls is too large: all breakers of a file must together have at most 10000000"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestParseReportsPanicOfParser(t *testing.T) { // rule 7
 	defer func(f func([]byte) (*ast.File, error)) { parseSource = f }(parseSource)
 	parseSource = func([]byte) (*ast.File, error) { panic("index out of\nrange") }

@@ -21,8 +21,9 @@ type spec struct {
 
 // A named is an entry under policies or budgets.
 type named struct {
-	name string
-	spec *spec
+	name         string
+	spec         *spec
+	line, column int
 }
 
 // A pipeline is an entry under pipelines.
@@ -169,7 +170,7 @@ func (r *reader) readBudgets(section *node) {
 		r.checkName(n)
 		r.budgetNames[n.key] = true
 		if s := r.spec(budgetKind, n, n.key, n.path()); s != nil {
-			r.file.budgets = append(r.file.budgets, named{n.key, s})
+			r.file.budgets = append(r.file.budgets, named{n.key, s, n.keyLine, n.keyColumn})
 		}
 	}
 	r.knownBudgets = keysOf(r.budgetNames)
@@ -211,8 +212,8 @@ func (r *reader) readPolicies(section *node) {
 		if k == nil {
 			continue
 		}
-		if s := r.spec(k, value, n.key, n.path()); s != nil {
-			r.file.policies = append(r.file.policies, named{n.key, s})
+		if s := r.spec(k, value, n.key, value.path()); s != nil {
+			r.file.policies = append(r.file.policies, named{n.key, s, value.keyLine, value.keyColumn})
 		}
 	}
 }
