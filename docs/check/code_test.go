@@ -135,11 +135,12 @@ var standard = []string{
 
 // others are packages of other modules that code may use without an import, by their names.
 var others = map[string]string{
-	"backoff":        "github.com/cenkalti/backoff/v4",
-	"prometheus":     "github.com/prometheus/client_golang/prometheus",
-	"promhttp":       "github.com/prometheus/client_golang/prometheus/promhttp",
-	"resilienceotel": "github.com/effector-go/resilience/resilienceotel",
-	"resilienceprom": "github.com/effector-go/resilience/resilienceprom",
+	"backoff":          "github.com/cenkalti/backoff/v4",
+	"prometheus":       "github.com/prometheus/client_golang/prometheus",
+	"promhttp":         "github.com/prometheus/client_golang/prometheus/promhttp",
+	"resilienceconfig": "github.com/effector-go/resilience/resilienceconfig",
+	"resilienceotel":   "github.com/effector-go/resilience/resilienceotel",
+	"resilienceprom":   "github.com/effector-go/resilience/resilienceprom",
 }
 
 // packages are what code may import.

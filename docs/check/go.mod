@@ -9,7 +9,8 @@ require (
 	github.com/cep21/circuit/v4 v4.1.0
 	github.com/eapache/go-resiliency v1.7.0
 	github.com/effector-go/resilience v0.0.0
-	github.com/effector-go/resilience/resilienceotel v0.0.0-00010101000000-000000000000
+	github.com/effector-go/resilience/resilienceconfig v0.0.0
+	github.com/effector-go/resilience/resilienceotel v0.0.0
 	github.com/effector-go/resilience/resilienceprom v0.0.0
 	github.com/failsafe-go/failsafe-go v0.9.8
 	github.com/goccy/go-yaml v1.19.2
@@ -42,6 +43,7 @@ require (
 
 replace (
 	github.com/effector-go/resilience => ../../
+	github.com/effector-go/resilience/resilienceconfig => ../../resilienceconfig
 	github.com/effector-go/resilience/resilienceotel => ../../resilienceotel
 	github.com/effector-go/resilience/resilienceprom => ../../resilienceprom
 )

@@ -18,6 +18,7 @@ import (
 	_ "github.com/sony/gobreaker/v2"
 
 	_ "github.com/effector-go/resilience"
+	_ "github.com/effector-go/resilience/resilienceconfig"
 )
 
 // Packages that code on the pages uses without an import.
