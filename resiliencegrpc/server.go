@@ -78,7 +78,7 @@ func ServerOptions(config ServerConfig) []grpc.ServerOption {
 		config.Skip = defaultSkip
 	}
 	resilience.Compose(func(context.Context) (any, error) { return nil, nil }, config.Policy) // panics if Policy contains nil
-	s := &server{config, append(flattened(resilience.Pipeline{resilience.AtMostOnce}, config.Policy), oncePolicy{})}
+	s := &server{config, flattened(resilience.Pipeline{resilience.AtMostOnce}, config.Policy)}
 	return []grpc.ServerOption{
 		grpc.ChainUnaryInterceptor(s.unary),
 		grpc.ChainStreamInterceptor(s.stream),
@@ -90,8 +90,7 @@ type server struct {
 	policy resilience.Pipeline
 }
 
-// A serving is one call that runs through the policy. It is also the outermost policy, so that the
-// innermost one can find it in the context.
+// A serving is one call that runs through the policy.
 type serving struct {
 	server  *server
 	ctx     context.Context // the request's
@@ -102,8 +101,9 @@ type serving struct {
 }
 
 type handlerResult struct {
-	reply any
-	err   *handlerError // nil if the handler succeeded
+	reply  any
+	err    *handlerError // nil if the handler succeeded
+	marked error         // err as the policy receives it
 }
 
 // A handlerError is the error of a handler, as the policy receives it, except for its mark. It hides
@@ -115,22 +115,6 @@ type handlerError struct {
 
 func (e *handlerError) Error() string { return e.err.Error() }
 func (e *handlerError) Unwrap() error { return e.err }
-
-// oncePolicy is the innermost policy. It prevents policies that don't check Repeatable from running
-// the handler again.
-type oncePolicy struct{}
-
-var errTwice = errors.New("resiliencegrpc: a handler is never run twice")
-
-func (oncePolicy) Run(ctx context.Context, next resilience.Next) error {
-	s := ctx.Value(servingKey{}).(*serving)
-	if !s.started.CompareAndSwap(false, true) {
-		return errTwice
-	}
-	return next.Run(ctx)
-}
-
-type servingKey struct{}
 
 // unary is a grpc.UnaryServerInterceptor.
 func (s *server) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -157,8 +141,7 @@ func (s *server) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServ
 
 // run runs the handler inside the policy.
 func (s *serving) run(setTrailer func(metadata.MD)) (reply any, err error) {
-	ctx := context.WithValue(s.ctx, servingKey{}, s)
-	_, err = resilience.Do(ctx, s.server.policy, s.handle)
+	err = resilience.Run(s.ctx, s.server.policy, s.handle)
 	result := s.ended.Load()
 	switch {
 	case err == nil && result == nil:
@@ -204,22 +187,36 @@ func (s *serving) policyError(err error, late bool, setTrailer func(metadata.MD)
 	return err
 }
 
-// handle runs the handler. The policy receives its error.
-func (s *serving) handle(ctx context.Context) (struct{}, error) {
-	reply, err := s.handler(ctx)
-	if err == nil {
-		s.ended.Store(&handlerResult{reply: reply})
-		return struct{}{}, nil
+// handle runs the handler. The policy receives its error. A policy that runs it again, although it
+// must not, receives the same result.
+func (s *serving) handle(ctx context.Context) error {
+	if !s.started.CompareAndSwap(false, true) {
+		if result := s.ended.Load(); result != nil {
+			return result.marked
+		}
+		return errTwice
 	}
-	e := &handlerError{err, s.server.config.Failed(statusOf(err).Code())}
-	s.ended.Store(&handlerResult{err: e})
+	reply, err := s.handler(ctx)
+	result := &handlerResult{reply: reply}
+	if err != nil {
+		result.err = &handlerError{err, s.server.config.Failed(statusOf(err).Code())}
+		result.marked = s.mark(result.err)
+	}
+	s.ended.Store(result)
+	return result.marked
+}
+
+// errTwice is returned while the handler is running, or after it has panicked.
+var errTwice = errors.New("resiliencegrpc: a handler is never run twice")
+
+func (s *serving) mark(e *handlerError) error {
 	switch {
 	case over(s.ctx):
-		return struct{}{}, resilience.CallerFault(e)
+		return resilience.CallerFault(e)
 	case !e.failed:
-		return struct{}{}, resilience.NotFailure(e)
+		return resilience.NotFailure(e)
 	}
-	return struct{}{}, e
+	return e
 }
 
 // A serverStream is the stream that a handler receives. It has the policy's context.
