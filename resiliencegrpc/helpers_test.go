@@ -101,11 +101,19 @@ func inMemoryServer(t testing.TB, s *service, serverOpts []grpc.ServerOption, op
 	if err != nil {
 		t.Fatal(err)
 	}
-	return testpb.NewTestServiceClient(conn), func() {
+	return memoryClient{testpb.NewTestServiceClient(conn), conn}, func() {
 		conn.Close()
 		server.Stop()
 	}
 }
+
+// A memoryClient is a client with its connection.
+type memoryClient struct {
+	testpb.TestServiceClient
+	conn *grpc.ClientConn
+}
+
+func clientConn(client testpb.TestServiceClient) *grpc.ClientConn { return client.(memoryClient).conn }
 
 // every returns a Config with one policy for all keys.
 func every(policies ...resilience.Policy) resiliencegrpc.Config {
