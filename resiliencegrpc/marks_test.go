@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,10 +147,9 @@ func TestMarksCanceledLoser(t *testing.T) {
 			}
 			return err
 		})
-		first := true
+		var calls atomic.Int32
 		client, stop := inMemory(t, &service{empty: func(ctx context.Context) error {
-			if first {
-				first = false
+			if calls.Add(1) == 1 {
 				<-ctx.Done()
 				return ctx.Err()
 			}

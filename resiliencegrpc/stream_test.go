@@ -281,12 +281,12 @@ type contextKey struct{}
 // context, and the server sees only the caller's deadline.
 func TestStreamContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var serverLeft []time.Duration
+		serverLeft := make(chan time.Duration, 10)
 		see := func(ctx context.Context) {
 			if deadline, ok := ctx.Deadline(); ok {
-				serverLeft = append(serverLeft, time.Until(deadline))
+				serverLeft <- time.Until(deadline)
 			} else {
-				serverLeft = append(serverLeft, 0)
+				serverLeft <- 0
 			}
 		}
 		value := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
@@ -335,8 +335,10 @@ func TestStreamContext(t *testing.T) {
 				t.Errorf("got %v after the caller's cancellation, want Canceled", err)
 			}
 		}
-		if want := []time.Duration{0, 0, time.Hour, time.Hour}; !slices.Equal(serverLeft, want) {
-			t.Errorf("the server saw %v, want %v", serverLeft, want)
+		for _, want := range []time.Duration{0, 0, time.Hour, time.Hour} {
+			if got := <-serverLeft; got != want {
+				t.Errorf("the server saw %v left, want %v", got, want)
+			}
 		}
 	})
 }
@@ -477,10 +479,10 @@ func TestStreamSendMsgReturnsLocalError(t *testing.T) {
 // Rule 9: a hedged stream delivers the winner's messages; the loser is canceled.
 func TestStreamHedges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
+		var calls atomic.Int32
 		canceled := make(chan error, 1)
 		client, stop := inMemory(t, &service{output: func(in *outputRequest, stream outputStream) error {
-			if calls++; calls == 1 {
+			if calls.Add(1) == 1 {
 				stream.SendHeader(nil)
 				<-stream.Context().Done()
 				canceled <- stream.Context().Err()
@@ -497,8 +499,8 @@ func TestStreamHedges(t *testing.T) {
 			t.Fatal(err)
 		}
 		bodies, err := receiveAll(stream)
-		if want := []string{"in0", "in1", "in2"}; !slices.Equal(bodies, want) || err != nil || calls != 2 {
-			t.Errorf("got %v, %v after %d calls, want %v after 2", bodies, err, calls, want)
+		if want := []string{"in0", "in1", "in2"}; !slices.Equal(bodies, want) || err != nil || calls.Load() != 2 {
+			t.Errorf("got %v, %v after %d calls, want %v after 2", bodies, err, calls.Load(), want)
 		}
 		if err := <-canceled; err != context.Canceled {
 			t.Errorf("the loser's context ended with %v, want Canceled", err)
