@@ -26,6 +26,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -315,6 +316,7 @@ func (a *attempt) fail(err error) error {
 // mark marks the error by what it means for the policies.
 func (a *attempt) mark(e *attemptError, seen traced) error {
 	code := e.status.Code()
+	seen.received = seen.received || strings.HasPrefix(e.status.Message(), resetText)
 	unreached := code == codes.Unavailable || code == codes.DeadlineExceeded
 	switch {
 	case code == codes.Canceled && (!seen.received || over(a.call.ctx) || over(a.Context)):

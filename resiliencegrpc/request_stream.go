@@ -395,31 +395,41 @@ func (r *requestStream) RecvMsg(m any) error {
 	return first.err
 }
 
-// Header returns the response headers. It establishes the stream when they arrive.
+// Header returns the response headers. It establishes the stream when they arrive. If there are none,
+// RecvMsg returns the error.
 func (r *requestStream) Header() (metadata.MD, error) {
-	a := r.stream.Load()
-	if a == nil {
+	if r.stream.Load() == nil {
 		r.update(func() { r.header = true })
-		if a = r.established(); a == nil {
-			r.failure()     // a panic
-			return nil, nil // RecvMsg returns the error
+		if r.established() == nil {
+			r.failure() // a panic
 		}
 	}
-	return a.inner.Header()
+	if a := r.final(); a != nil {
+		return a.inner.Header()
+	}
+	return nil, nil
+}
+
+// final returns the attempt whose result the caller receives, or nil if there is none yet, or none
+// with a stream.
+func (r *requestStream) final() *streamAttempt {
+	if a := r.stream.Load(); a != nil {
+		return a
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last == nil || r.last.inner == nil {
+		return nil
+	}
+	return r.last
 }
 
 // Trailer returns the trailer. It must be called only after RecvMsg has returned an error.
 func (r *requestStream) Trailer() metadata.MD {
-	a := r.stream.Load()
-	if a == nil {
-		r.mu.Lock()
-		a = r.last
-		r.mu.Unlock()
+	if a := r.final(); a != nil {
+		return a.inner.Trailer()
 	}
-	if a == nil || a.inner == nil {
-		return nil
-	}
-	return a.inner.Trailer()
+	return nil
 }
 
 // Context returns the context of the stream, or the caller's until the stream is established.

@@ -160,9 +160,9 @@ func TestStreamReportsFailureInRecv(t *testing.T) {
 // Rule 8: a limit that passes before the response headers ends the attempt.
 func TestStreamLimitEndsSilentAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
+		var calls atomic.Int32
 		client, stop := inMemory(t, &service{output: func(_ *outputRequest, stream outputStream) error {
-			if calls++; calls == 1 {
+			if calls.Add(1) == 1 {
 				<-stream.Context().Done()
 				return stream.Context().Err()
 			}

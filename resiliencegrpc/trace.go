@@ -91,16 +91,14 @@ func (t *trace) begin(transparent bool) {
 	}
 }
 
-// end recognizes errors for which gRPC has no event, by their texts.
+// end recognizes a message that could not be sent: gRPC has no event for that.
 func (t *trace) end(err error) {
+	if !t.headers || t.message {
+		return
+	}
 	text := status.Convert(err).Message()
-	switch {
-	case strings.HasPrefix(text, "stream terminated by RST_STREAM"):
-		t.received = true
-	case t.headers && !t.message:
-		for _, prefix := range unsentTexts {
-			t.unsent = t.unsent || strings.HasPrefix(text, prefix)
-		}
+	for _, prefix := range unsentTexts {
+		t.unsent = t.unsent || strings.HasPrefix(text, prefix)
 	}
 }
 
@@ -119,6 +117,10 @@ func (t *trace) seen() traced {
 	defer t.mu.Unlock()
 	return t.traced
 }
+
+// resetText begins the text of the error of a stream that the server has reset, for which gRPC has no
+// event either.
+const resetText = "stream terminated by RST_STREAM"
 
 // neverSent reports whether the attempt began on the connection and sent nothing.
 func (t *traced) neverSent() bool { return t.begins > 0 && !t.headers }
