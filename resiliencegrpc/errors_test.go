@@ -211,7 +211,9 @@ func TestDialOptionsNamesKeyWithoutPolicy(t *testing.T) {
 // Rule 4: the pushback trailer, otherwise a positive RetryInfo, is the RetryAfter.
 func TestRetryAfterIsServersPushback(t *testing.T) {
 	const longest = 1<<63 - 1
-	info := func(d time.Duration) *errdetails.RetryInfo { return &errdetails.RetryInfo{RetryDelay: durationpb.New(d)} }
+	info := func(d time.Duration) *errdetails.RetryInfo {
+		return &errdetails.RetryInfo{RetryDelay: durationpb.New(d)}
+	}
 	for _, c := range []struct {
 		pushback []string
 		info     *errdetails.RetryInfo

@@ -54,7 +54,9 @@ func (w *wire) open(stream uint32) {
 func (w *wire) message(stream uint32) { w.WriteData(stream, false, make([]byte, 5)) }
 
 // end writes the trailers.
-func (w *wire) end(stream uint32, grpcStatus string) { w.headers(stream, true, "grpc-status", grpcStatus) }
+func (w *wire) end(stream uint32, grpcStatus string) {
+	w.headers(stream, true, "grpc-status", grpcStatus)
+}
 
 // A fault is what the wire does with a stream whose request has begun.
 type fault func(w *wire, stream uint32)
@@ -233,8 +235,18 @@ func TestFaultsAreRepeatedOnlyIfAllowed(t *testing.T) {
 func TestFaultAfterFirstMessageIsTheCallers(t *testing.T) {
 	transports(t, func(t *testing.T, server *tls.Config, creds grpc.DialOption) {
 		for name, f := range map[string]fault{
-			"cut":   func(w *wire, stream uint32) { w.open(stream); w.message(stream); w.message(stream); cutMidBody(w, stream) },
-			"reset": func(w *wire, stream uint32) { w.open(stream); w.message(stream); w.message(stream); resetBody(w, stream) },
+			"cut": func(w *wire, stream uint32) {
+				w.open(stream)
+				w.message(stream)
+				w.message(stream)
+				cutMidBody(w, stream)
+			},
+			"reset": func(w *wire, stream uint32) {
+				w.open(stream)
+				w.message(stream)
+				w.message(stream)
+				resetBody(w, stream)
+			},
 		} {
 			address, streams := faultyServer(t, server, 1, f)
 			client := testpb.NewTestServiceClient(dial(t, address, everyRepeatable(retries()), creds))
@@ -354,4 +366,3 @@ func TestFaultKeepaliveDeath(t *testing.T) {
 		t.Errorf("got %v on %d connections, want success on the second", err, accepted.Load())
 	}
 }
-

@@ -279,4 +279,3 @@ func TestMarksInnerRetryAsMade(t *testing.T) {
 		t.Errorf("got %q, want no mark", got)
 	}
 }
-
