@@ -192,6 +192,7 @@ func TestFaultsAreRepeatedOnlyIfAllowed(t *testing.T) {
 			{"cut in headers", cutIn, 1, 1, 2, true},
 			{"cut after headers", cutAfter, 1, 1, 2, true},
 			{"cut in message", cutMid, 1, 1, 2, true},
+			{"reset in message", resetMid, 1, 1, 2, true},
 			{"a proxy's 503", proxyDown, 1, 1, 2, true},
 		} {
 			for _, allowed := range []bool{false, true} {

@@ -19,7 +19,7 @@ import (
 	"github.com/effector-go/resilience/resiliencegrpc"
 )
 
-// A service answers with its functions.
+// A service answers with its functions, and with Unimplemented where it has none.
 type service struct {
 	testpb.UnimplementedTestServiceServer
 	empty  func(ctx context.Context) error
@@ -30,22 +30,37 @@ type service struct {
 }
 
 func (s *service) EmptyCall(ctx context.Context, _ *testpb.Empty) (*testpb.Empty, error) {
+	if s.empty == nil {
+		return s.UnimplementedTestServiceServer.EmptyCall(ctx, &testpb.Empty{})
+	}
 	return &testpb.Empty{}, s.empty(ctx)
 }
 
 func (s *service) UnaryCall(ctx context.Context, in *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+	if s.unary == nil {
+		return s.UnimplementedTestServiceServer.UnaryCall(ctx, in)
+	}
 	return s.unary(ctx, in)
 }
 
 func (s *service) StreamingOutputCall(in *testpb.StreamingOutputCallRequest, stream testpb.TestService_StreamingOutputCallServer) error {
+	if s.output == nil {
+		return s.UnimplementedTestServiceServer.StreamingOutputCall(in, stream)
+	}
 	return s.output(in, stream)
 }
 
 func (s *service) StreamingInputCall(stream testpb.TestService_StreamingInputCallServer) error {
+	if s.input == nil {
+		return s.UnimplementedTestServiceServer.StreamingInputCall(stream)
+	}
 	return s.input(stream)
 }
 
 func (s *service) FullDuplexCall(stream testpb.TestService_FullDuplexCallServer) error {
+	if s.duplex == nil {
+		return s.UnimplementedTestServiceServer.FullDuplexCall(stream)
+	}
 	return s.duplex(stream)
 }
 
