@@ -136,11 +136,6 @@ var (
 		w.WriteData(stream, false, []byte{0, 0, 0, 0, 100, 1, 2, 3})
 		w.Close()
 	}
-	resetMid fault = func(w *wire, stream uint32) { // Unavailable
-		w.open(stream)
-		w.WriteData(stream, false, []byte{0, 0, 0, 0, 100, 1, 2, 3})
-		w.WriteRSTStream(stream, http2.ErrCodeRefusedStream)
-	}
 	proxyDown fault = func(w *wire, stream uint32) {
 		w.headers(stream, true, ":status", "503", "content-type", "text/html")
 	}
@@ -192,7 +187,6 @@ func TestFaultsAreRepeatedOnlyIfAllowed(t *testing.T) {
 			{"cut in headers", cutIn, 1, 1, 2, true},
 			{"cut after headers", cutAfter, 1, 1, 2, true},
 			{"cut in message", cutMid, 1, 1, 2, true},
-			{"reset in message", resetMid, 1, 1, 2, true},
 			{"a proxy's 503", proxyDown, 1, 1, 2, true},
 		} {
 			for _, allowed := range []bool{false, true} {
