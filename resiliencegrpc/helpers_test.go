@@ -68,6 +68,12 @@ func (s *service) FullDuplexCall(stream testpb.TestService_FullDuplexCallServer)
 // address.
 func loopback(t testing.TB, s *service, opts ...grpc.ServerOption) string {
 	t.Helper()
+	address, _ := loopbackServer(t, s, opts...)
+	return address
+}
+
+func loopbackServer(t testing.TB, s *service, opts ...grpc.ServerOption) (string, *grpc.Server) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +82,7 @@ func loopback(t testing.TB, s *service, opts ...grpc.ServerOption) string {
 	testpb.RegisterTestServiceServer(server, s)
 	go server.Serve(listener)
 	t.Cleanup(server.Stop)
-	return listener.Addr().String()
+	return listener.Addr().String(), server
 }
 
 // dial connects to address with the policy for every key, until the test ends.

@@ -41,7 +41,7 @@ func (o *observation) add(format string, args ...any) {
 	o.lines = append(o.lines, fmt.Sprintf(format, args...))
 }
 
-// md formats metadata, without what differs between connections.
+// formatMD formats metadata, without what differs between connections.
 func formatMD(md metadata.MD) string {
 	var lines []string
 	for _, key := range slices.Sorted(maps.Keys(md)) {
@@ -209,7 +209,10 @@ func TestPlainBehavior(t *testing.T) {
 		}
 		observe := func(o *observation, server []grpc.ServerOption, client []grpc.DialOption) {
 			client = append(client, grpc.WithStatsHandler(recorder{o}))
-			conn := dialOnly(t, loopback(t, observed(o), server...), append(client, c.dial...)...)
+			address, running := loopbackServer(t, observed(o), server...)
+			defer running.GracefulStop() // waits for handlers
+			conn := dialOnly(t, address, append(client, c.dial...)...)
+			defer conn.Close()
 			api := testpb.NewTestServiceClient(conn)
 			payload := &testpb.Payload{Body: make([]byte, c.size)}
 			for _, kind := range []string{"unary", "output", "input", "duplex", "unary as stream"} {

@@ -217,50 +217,52 @@ func (a *streamAttempt) ended() error {
 	return a.end
 }
 
-// establish waits until the stream is established.
+// establish waits until the stream is established. The first message can be received only when the
+// caller waits for it: until then, its type isn't known. Header isn't called unless the caller calls
+// it, because it can end a stream that gRPC has repeated.
 func (r *requestStream) establish(a *streamAttempt) error {
-	headers, err := a.inner.Header()
-	switch seen := a.trace.seen(); {
-	case err != nil:
-		return err
-	case headers == nil && seen.begins > 0: // the stream has ended without headers or messages
-		switch err := a.inner.RecvMsg(new(emptypb.Empty)); err {
-		case io.EOF:
-			a.stop()
-			return nil
-		case nil:
-			return status.Error(codes.Internal, "resiliencegrpc: the stream has a message but no headers")
-		default:
-			return err
-		}
-	case headers != nil && !a.stop():
+	if !a.stop() {
 		return status.FromContextError(a.Context.Err()).Err()
 	}
 	for {
-		r.mu.Lock()
-		changed := r.changed
-		established := r.header && headers != nil
-		if !established && r.receives && a.first == nil {
-			err = r.receive(a)
-		}
-		r.mu.Unlock()
-		if established || err != nil {
+		changed, err := r.receive(a)
+		if err != nil {
 			return err
 		}
-		var received <-chan struct{}
-		ended := a.over
+		seen := a.trace.seen()
+		switch {
+		case a.headers != nil && seen.begins == 0:
+			return nil // on another connection: nothing is known
+		case a.headers != nil && seen.opened:
+			return nil
+		case a.first == nil && seen.ended && !seen.opened:
+			return a.endWithoutMessage()
+		}
+		// A nil channel is never ready.
+		var received, headers <-chan struct{}
+		over := a.over
+		if a.headers != nil {
+			headers = a.headers.done
+		}
 		if a.first != nil {
-			received, ended = a.first.done, nil
+			received, headers, over = a.first.done, nil, nil
 		}
 		select {
 		case <-changed:
+		case <-a.trace.arrived:
 		case <-received:
-			a.stop()
 			return a.first.failure()
-		case <-ended:
+		case <-headers:
+			if err := a.headers.failure(); err != nil {
+				return err
+			}
+			if !a.trace.seen().opened {
+				return a.endWithoutMessage()
+			}
+		case <-over:
 			return a.ended()
 		case <-a.Context.Done():
-			if headers != nil && a.Context.Err() == context.DeadlineExceeded && r.ctx.Err() == nil {
+			if a.trace.seen().opened && a.Context.Err() == context.DeadlineExceeded && r.ctx.Err() == nil {
 				return nil // a limit has passed
 			}
 			a.cancel(context.Cause(a.Context))
@@ -272,7 +274,44 @@ func (r *requestStream) establish(a *streamAttempt) error {
 	}
 }
 
-// A reception is the first RecvMsg of an attempt, on a goroutine of its own.
+// receive begins to receive what the caller waits for: the headers, and the first message. It returns
+// a channel that is closed when the caller waits for something else.
+func (r *requestStream) receive(a *streamAttempt) (changed <-chan struct{}, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.header && a.headers == nil {
+		a.headers = begin(nil, func(any) error {
+			_, err := a.inner.Header()
+			return err
+		})
+	}
+	if r.receives && a.first == nil {
+		message := r.message
+		if a.forked {
+			if message, err = newLike(message); err != nil {
+				return nil, err
+			}
+		}
+		a.first = begin(message, a.inner.RecvMsg)
+	}
+	return r.changed, nil
+}
+
+// endWithoutMessage returns the error of a stream that has ended without headers, and so without
+// messages; nil if it has ended well.
+func (a *streamAttempt) endWithoutMessage() error {
+	switch err := a.inner.RecvMsg(new(emptypb.Empty)); err {
+	case io.EOF:
+		return nil
+	case nil:
+		return status.Error(codes.Internal, "resiliencegrpc: the stream has a message but no headers")
+	default:
+		return err
+	}
+}
+
+// A reception receives something of an attempt's stream on a goroutine of its own, because a limit
+// that passes doesn't end it.
 type reception struct {
 	message any // the caller's, or, on a fork, one of its own
 	taken   bool
@@ -283,22 +322,13 @@ type reception struct {
 	returned bool
 }
 
-// receive begins to receive the first message. mu must be held.
-func (r *requestStream) receive(a *streamAttempt) error {
-	message := r.message
-	if a.forked {
-		own, err := newLike(message)
-		if err != nil {
-			return err
-		}
-		message = own
-	}
-	a.first = &reception{message: message, done: make(chan struct{})}
-	go a.first.run(a.inner)
-	return nil
+func begin(message any, receive func(any) error) *reception {
+	f := &reception{message: message, done: make(chan struct{})}
+	go f.run(receive)
+	return f
 }
 
-func (f *reception) run(stream grpc.ClientStream) {
+func (f *reception) run(receive func(any) error) {
 	defer func() {
 		if !f.returned {
 			if value := recover(); value != nil {
@@ -307,7 +337,7 @@ func (f *reception) run(stream grpc.ClientStream) {
 		}
 		close(f.done)
 	}()
-	f.err = stream.RecvMsg(f.message)
+	f.err = receive(f.message)
 	f.returned = true
 }
 

@@ -100,7 +100,8 @@ type streamAttempt struct {
 	stop   func() bool             // detaches the stream from the policies' context
 	over   chan struct{}           // closed when gRPC has ended the stream
 
-	first *reception // of the first message; nil until it is asked for
+	first   *reception // of the first message, nil until the caller waits for it
+	headers *reception // of the headers, nil until the caller waits for them
 
 	mu       sync.Mutex // guards the following
 	finished bool       // over is closed
@@ -126,6 +127,7 @@ func (c *streamContext) Value(key any) any {
 // the stream too.
 func (s *streamCall) open(ctx context.Context) (*streamAttempt, error) {
 	a := &streamAttempt{over: make(chan struct{})}
+	a.trace.arrived = make(chan struct{}, 1)
 	a.begin(&s.call, ctx)
 	a.stream = a
 	var rest []grpc.CallOption

@@ -13,6 +13,8 @@ import (
 // A trace is what the stats handler has seen of an attempt. An inner interceptor may use another
 // connection for the attempt, and then nothing is seen.
 type trace struct {
+	arrived chan struct{} // of a stream: signals that the response has begun or ended
+
 	mu sync.Mutex // guards the following: events come from several goroutines
 	traced
 }
@@ -24,6 +26,8 @@ type traced struct {
 	headers  bool     // the request's headers were sent
 	message  bool     // the message was sent
 	received bool     // something came from the server
+	opened   bool     // the response's headers
+	ended    bool     // the trailers
 	unsent   bool     // the message could not be encoded, or is too large
 	pushback []string // of the trailer
 }
@@ -69,11 +73,13 @@ func (t *trace) add(event stats.RPCStats) {
 		t.headers = true
 	case *stats.OutPayload:
 		t.message = true
-	case *stats.InHeader, *stats.InPayload:
-		t.received = true
+	case *stats.InHeader:
+		t.received, t.opened = true, true
+		t.signal()
 	case *stats.InTrailer:
-		t.received = true
+		t.received, t.ended = true, true
 		t.pushback = slices.Clone(event.Trailer[pushbackKey])
+		t.signal()
 	case *stats.End:
 		if event.Error != nil {
 			t.end(event.Error)
@@ -81,11 +87,18 @@ func (t *trace) add(event stats.RPCStats) {
 	}
 }
 
+func (t *trace) signal() {
+	select {
+	case t.arrived <- struct{}{}:
+	default: // also if nobody waits
+	}
+}
+
 func (t *trace) begin(transparent bool) {
 	if !transparent {
 		t.begins++
 	}
-	t.received, t.pushback, t.unsent = false, nil, false
+	t.received, t.opened, t.ended, t.pushback, t.unsent = false, false, false, nil, false
 	if transparent && t.begins <= 1 {
 		t.headers, t.message = false, false
 	}
