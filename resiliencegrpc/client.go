@@ -316,10 +316,11 @@ func (a *attempt) fail(err error) error {
 // mark marks the error by what it means for the policies.
 func (a *attempt) mark(e *attemptError, seen traced) error {
 	code := e.status.Code()
-	seen.received = seen.received || strings.HasPrefix(e.status.Message(), resetText)
+	reset := strings.HasPrefix(e.status.Message(), resetText)
+	seen.received = seen.received || reset
 	unreached := code == codes.Unavailable || code == codes.DeadlineExceeded
 	switch {
-	case code == codes.Canceled && (!seen.received || over(a.call.ctx) || over(a.Context)):
+	case code == codes.Canceled && (!seen.ended && !reset || over(a.call.ctx) || over(a.Context)):
 		return resilience.CallerFault(e)
 	case unreached && seen.neverSent():
 		return resilience.NotMade(e)

@@ -95,13 +95,18 @@ func (r *requestStream) run(entry *keyed.Entry[string, guard]) {
 				r.exited = true
 			}
 		}
+		unclosed := false
 		r.update(func() {
 			if returned && err == nil {
+				unclosed = r.asked == closed && !a.sent
 				r.stream.Store(a)
 			} else {
 				r.err, r.last, r.done = err, a, true
 			}
 		})
+		if unclosed { // CloseSend has returned
+			a.inner.CloseSend()
+		}
 	}()
 	var last *streamAttempt
 	last, err = r.runInside(entry)
@@ -161,71 +166,23 @@ func (r *requestStream) attempt(ctx context.Context) (*streamAttempt, error) {
 		}
 	}()
 	r.update(func() { r.opened = true })
-	err = r.send(a)
-	if err == nil {
-		err = r.establish(a)
-	}
-	if err != nil {
+	if err = r.establish(a); err != nil {
 		err = a.giveUp(err)
 	}
 	returned = true
 	return a, err
 }
 
-// send waits for the caller's request and sends it.
-func (r *requestStream) send(a *streamAttempt) error {
-	for {
-		r.mu.Lock()
-		request, asked, changed := r.request, r.asked, r.changed
-		if asked == message && a.forked {
-			if r.ended {
-				r.mu.Unlock()
-				return status.FromContextError(context.Canceled).Err()
-			}
-			request = copyOf(request)
-		}
-		r.mu.Unlock()
-		switch asked {
-		case message:
-			if err := a.inner.SendMsg(request); err != nil && err != io.EOF { // the rest of the errors come from RecvMsg
-				a.unsent = true
-				return err
-			}
-			fallthrough
-		case closed:
-			a.inner.CloseSend()
-			r.update(func() { r.sent = true })
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-a.over:
-			return a.ended()
-		case <-a.Context.Done():
-			return status.FromContextError(a.Context.Err()).Err()
-		}
-	}
-}
-
-// ended returns the error of a stream that gRPC has ended.
-func (a *streamAttempt) ended() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.end == nil {
-		return status.Error(codes.Internal, "resiliencegrpc: the stream has ended without a message")
-	}
-	return a.end
-}
-
-// establish waits until the stream is established. The first message can be received only when the
-// caller waits for it: until then, its type isn't known. Header isn't called unless the caller calls
-// it, because it can end a stream that gRPC has repeated.
+// establish sends the request when the caller has sent it, and waits until the stream is established.
+// The first message can be received only when the caller waits for it: until then, its type isn't
+// known. Header isn't called unless the caller calls it, because it can end a stream that gRPC has
+// repeated.
 func (r *requestStream) establish(a *streamAttempt) error {
 	if !a.stop() {
 		return status.FromContextError(a.Context.Err()).Err()
 	}
 	for {
-		changed, err := r.receive(a)
+		changed, err := r.serve(a)
 		if err != nil {
 			return err
 		}
@@ -238,11 +195,11 @@ func (r *requestStream) establish(a *streamAttempt) error {
 		case a.first == nil && seen.ended && !seen.opened:
 			return a.endWithoutMessage()
 		}
-		// A nil channel is never ready.
+		// A nil channel is never ready. A reception ends with the stream.
 		var received, headers <-chan struct{}
 		over := a.over
 		if a.headers != nil {
-			headers = a.headers.done
+			headers, over = a.headers.done, nil
 		}
 		if a.first != nil {
 			received, headers, over = a.first.done, nil, nil
@@ -262,8 +219,8 @@ func (r *requestStream) establish(a *streamAttempt) error {
 		case <-over:
 			return a.ended()
 		case <-a.Context.Done():
-			if a.trace.seen().opened && a.Context.Err() == context.DeadlineExceeded && r.ctx.Err() == nil {
-				return nil // a limit has passed
+			if a.limitEstablishes() {
+				return nil
 			}
 			a.cancel(context.Cause(a.Context))
 			if a.first != nil {
@@ -274,27 +231,84 @@ func (r *requestStream) establish(a *streamAttempt) error {
 	}
 }
 
-// receive begins to receive what the caller waits for: the headers, and the first message. It returns
-// a channel that is closed when the caller waits for something else.
-func (r *requestStream) receive(a *streamAttempt) (changed <-chan struct{}, err error) {
+// limitEstablishes reports whether the end of the policies' context establishes the stream: a limit
+// has passed, and the server has sent its headers.
+func (a *streamAttempt) limitEstablishes() bool {
+	return a.trace.seen().opened && a.Context.Err() == context.DeadlineExceeded && a.call.ctx.Err() == nil
+}
+
+// ended returns the error of a stream that gRPC has ended.
+func (a *streamAttempt) ended() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.end == nil {
+		return status.Error(codes.Internal, "resiliencegrpc: the stream has ended without a message")
+	}
+	return a.end
+}
+
+// serve does what the caller waits for. It returns a channel that is closed when the caller waits for
+// something else.
+func (r *requestStream) serve(a *streamAttempt) (changed <-chan struct{}, err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	err = r.receive(a)
+	request, asked, changed := r.request, r.asked, r.changed
+	send := err == nil && asked != nothing && !a.sent
+	if send && asked == message && a.forked {
+		if request = copyOf(request); r.ended {
+			err = status.FromContextError(context.Canceled).Err()
+		}
+	}
+	r.mu.Unlock()
+	if err == nil && send {
+		err = r.send(a, request, asked)
+	}
+	return changed, err
+}
+
+// send sends the request. Until it is sent, the end of the policies' context ends the stream.
+func (r *requestStream) send(a *streamAttempt, request any, asked asking) error {
+	a.sent = true
+	if asked == message {
+		stop := context.AfterFunc(a.Context, func() {
+			if !a.limitEstablishes() {
+				a.cancel(context.Cause(a.Context))
+			}
+		})
+		err := a.inner.SendMsg(request)
+		stop()
+		if err != nil && err != io.EOF { // all other errors come from RecvMsg
+			a.unsent = true
+			return err
+		}
+	}
+	a.inner.CloseSend()
+	r.update(func() { r.sent = true })
+	return nil
+}
+
+// receive begins to receive what the caller waits for: the headers, and the first message. mu must be
+// held.
+func (r *requestStream) receive(a *streamAttempt) error {
 	if r.header && a.headers == nil {
 		a.headers = begin(nil, func(any) error {
 			_, err := a.inner.Header()
 			return err
 		})
 	}
-	if r.receives && a.first == nil {
-		message := r.message
-		if a.forked {
-			if message, err = newLike(message); err != nil {
-				return nil, err
-			}
-		}
-		a.first = begin(message, a.inner.RecvMsg)
+	if !r.receives || a.first != nil {
+		return nil
 	}
-	return r.changed, nil
+	message := r.message
+	if a.forked {
+		own, err := newLike(message)
+		if err != nil {
+			return err
+		}
+		message = own
+	}
+	a.first = begin(message, a.inner.RecvMsg)
+	return nil
 }
 
 // endWithoutMessage returns the error of a stream that has ended without headers, and so without
@@ -375,6 +389,9 @@ func (r *requestStream) SendMsg(m any) error {
 		return r.failure()
 	}
 	r.wait(func() bool { return r.sent })
+	if a := r.stream.Load(); a != nil && !a.sent { // established without the request
+		return a.inner.SendMsg(m)
+	}
 	r.mu.Lock()
 	unsent := r.done && !r.sent && (r.panicked != nil || r.exited || r.last != nil && r.last.unsent)
 	r.mu.Unlock()

@@ -100,6 +100,7 @@ type streamAttempt struct {
 	stop   func() bool             // detaches the stream from the policies' context
 	over   chan struct{}           // closed when gRPC has ended the stream
 
+	sent    bool       // the request was sent
 	first   *reception // of the first message, nil until the caller waits for it
 	headers *reception // of the headers, nil until the caller waits for them
 
