@@ -170,7 +170,12 @@ func TestMarksCanceledLoser(t *testing.T) {
 func TestMarksCanceledByClose(t *testing.T) {
 	var w watcher
 	arrived := make(chan struct{})
-	conn := dial(t, loopback(t, &service{empty: func(ctx context.Context) error { close(arrived); <-ctx.Done(); return ctx.Err() }}), every(&w))
+	conn := dial(t, loopback(t, &service{empty: func(ctx context.Context) error {
+		grpc.SendHeader(ctx, nil) // so that something comes from the server
+		close(arrived)
+		<-ctx.Done()
+		return ctx.Err()
+	}}), every(&w))
 	go func() {
 		<-arrived
 		conn.Close()

@@ -688,3 +688,48 @@ func TestStreamSendsOnce(t *testing.T) {
 		}
 	}
 }
+
+// Headers that the server sends before it has the request establish the stream, if the caller asks for
+// them or if a limit passes. The request is sent by the caller then.
+func TestStreamIsEstablishedBeforeRequest(t *testing.T) {
+	respond := make(chan struct{}, 1)
+	early := fault(func(w *wire, stream uint32) {
+		w.open(stream)
+		go func() {
+			<-respond
+			w.message(stream)
+			w.end(stream, "0")
+		}()
+	})
+	for _, by := range []string{"header", "limit"} {
+		var w watcher
+		limit := ample
+		if by == "limit" {
+			limit = 20 * time.Millisecond
+		}
+		address, streams := faultyServer(t, nil, 1, early)
+		conn := dial(t, address, everyRepeatable(retries(), timeout.After(limit), &w))
+		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, testpb.TestService_StreamingOutputCall_FullMethodName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if by == "limit" {
+			time.Sleep(100 * time.Millisecond)
+		} else if header, err := stream.Header(); header == nil || err != nil {
+			t.Errorf("got headers %v, %v before the request, want the server's", header, err)
+		}
+		if err := stream.SendMsg(&outputRequest{}); err != nil {
+			t.Errorf("%s: got %v from SendMsg, want nil", by, err)
+		}
+		if err := stream.CloseSend(); err != nil {
+			t.Errorf("%s: got %v from CloseSend, want nil", by, err)
+		}
+		respond <- struct{}{}
+		if err := stream.RecvMsg(body("")); err != nil {
+			t.Errorf("%s: got %v, want the message", by, err)
+		}
+		if err := stream.RecvMsg(body("")); err != io.EOF || streams.Load() != 1 || len(w.errs) != 1 || w.errs[0] != nil {
+			t.Errorf("%s: got %v after %d streams and attempts %v, want the end of the only one", by, err, streams.Load(), w.errs)
+		}
+	}
+}
