@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -56,6 +57,9 @@ func (e *attemptError) Error() string              { return e.err.Error() }
 func (e *attemptError) Unwrap() error              { return e.err }
 func (e *attemptError) GRPCStatus() *status.Status { return e.status }
 
+// ErrorType returns the code, such as "UNAVAILABLE", the type of the error in logs and metrics.
+func (e *attemptError) ErrorType() string { return errorType(e.status) }
+
 // RetryAfter returns how long the server wants the client to wait.
 func (e *attemptError) RetryAfter() time.Duration { return e.after }
 
@@ -95,6 +99,14 @@ func statusOf(err error) *status.Status {
 		s = status.New(codes.Unknown, err.Error())
 	}
 	return s
+}
+
+// errorType returns the name of the status's code in google.rpc.Code.
+func errorType(s *status.Status) string {
+	if name, ok := code.Code_name[int32(s.Code())]; ok {
+		return name
+	}
+	return strconv.Itoa(int(s.Code()))
 }
 
 // own returns the attempt error that err is, without a mark, or nil if a policy has wrapped it.
@@ -155,18 +167,18 @@ func (e *attemptError) of(c *call) bool { return e.attempt != nil && e.attempt.c
 // refusal returns the status of a policy's refusal, and the time after which to retry, 0 if it isn't
 // known.
 func refusal(err error, text string) (*status.Status, time.Duration) {
-	code := codes.Unavailable
+	refused := codes.Unavailable
 	var after time.Duration
 	policyErrors(err, func(err error) bool {
 		if e, ok := err.(interface{ HTTPStatus() int }); ok && e.HTTPStatus() == http.StatusTooManyRequests {
-			code = codes.ResourceExhausted
+			refused = codes.ResourceExhausted
 		}
 		if e, ok := err.(interface{ RetryAfter() time.Duration }); ok {
 			after = max(after, e.RetryAfter())
 		}
 		return false
 	})
-	s := status.New(code, text)
+	s := status.New(refused, text)
 	if after > 0 {
 		if detailed, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(after)}); err == nil {
 			s = detailed

@@ -116,6 +116,9 @@ type handlerError struct {
 func (e *handlerError) Error() string { return e.err.Error() }
 func (e *handlerError) Unwrap() error { return e.err }
 
+// ErrorType returns the code, as that of an attempt's error.
+func (e *handlerError) ErrorType() string { return errorType(statusOf(e.err)) }
+
 // unary is a grpc.UnaryServerInterceptor.
 func (s *server) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	if s.config.Skip(info.FullMethod) {

@@ -424,3 +424,11 @@ func TestUnaryIsAbandoned(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 	})
 }
+
+// seeContext returns an interceptor that records the contextKey's values of its contexts.
+func seeContext(values *[]any) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		*values = append(*values, ctx.Value(contextKey{}))
+		return invoker(ctx, method, req, reply, cc, opts...)
+	}
+}
