@@ -13,6 +13,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -330,34 +331,32 @@ func TestFaultInStreamQuotaIsNotMade(t *testing.T) {
 // A connection that is dead without having been closed fails by keepalive, and the call is repeated on
 // another one.
 func TestFaultKeepaliveDeath(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits 11 s: gRPC pings after 10 s at the earliest")
-	}
-	t.Parallel()
-	var accepted atomic.Int32
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	var streams atomic.Int32
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
+	synctest.Test(t, func(t *testing.T) {
+		var streams, connections atomic.Int32
+		dialer := func(context.Context, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			if connections.Add(1) == 1 {
+				go func() {
+					defer server.Close()
+					go http2.NewFramer(server, nil).WriteSettings()
+					io.Copy(io.Discard, server) // answers nothing
+				}()
+			} else {
+				go serveWire(server, &streams, 0, nil, nil)
 			}
-			if accepted.Add(1) > 1 {
-				go serveWire(conn, &streams, 0, nil, nil)
-				continue
-			}
-			defer conn.Close()
-			http2.NewFramer(conn, conn).WriteSettings() // and then nothing
+			return client, nil
 		}
-	}()
-	client := testpb.NewTestServiceClient(dial(t, listener.Addr().String(), everyRepeatable(retries()),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: time.Second})))
-	if _, err := client.EmptyCall(t.Context(), &testpb.Empty{}); err != nil || accepted.Load() != 2 {
-		t.Errorf("got %v on %d connections, want success on the second", err, accepted.Load())
-	}
+		conn, err := grpc.NewClient("passthrough:///dead", append(resiliencegrpc.DialOptions(everyRepeatable(retries())),
+			grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dialer),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: time.Second}))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		begun := time.Now()
+		_, err = testpb.NewTestServiceClient(conn).EmptyCall(t.Context(), &testpb.Empty{})
+		if got := time.Since(begun); err != nil || connections.Load() != 2 || got < time.Minute || got > 2*time.Minute {
+			t.Errorf("got %v on %d connections after %v, want success on the second when the first is dead", err, connections.Load(), got)
+		}
+	})
 }

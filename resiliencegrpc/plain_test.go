@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -175,6 +176,7 @@ func TestPlainBehavior(t *testing.T) {
 		dial    []grpc.DialOption
 		size    int // of the request's payload
 		n       int32
+		virtual bool // in virtual time, in memory
 		racy    bool // whether the server's trailers arrive before the client's own error is up to gRPC
 	}{
 		"ok":             {n: 3},
@@ -187,7 +189,7 @@ func TestPlainBehavior(t *testing.T) {
 		"deadline":       {do: "DeadlineExceeded"},
 		"limited":        {timeout: time.Hour},
 		"expired":        {timeout: -time.Second},
-		"expires":        {do: "hang", timeout: 30 * time.Millisecond, racy: true},
+		"expires":        {do: "hang", timeout: time.Minute, virtual: true, racy: true},
 		"left":           {cancel: true},
 		"gzip":           {options: options{grpc.UseCompressor("gzip")}, size: 1000, n: 1},
 		"no compressor":  {options: options{grpc.UseCompressor("none")}},
@@ -209,14 +211,21 @@ func TestPlainBehavior(t *testing.T) {
 		}
 		observe := func(o *observation, server []grpc.ServerOption, client []grpc.DialOption) {
 			client = append(client, grpc.WithStatsHandler(recorder{o}))
-			address, running := loopbackServer(t, observed(o), server...)
-			defer running.GracefulStop() // waits for handlers
-			conn := dialOnly(t, address, append(client, c.dial...)...)
-			defer conn.Close()
+			var conn *grpc.ClientConn
+			if c.virtual {
+				memory, stop := inMemoryServer(t, observed(o), server, append(client, c.dial...)...)
+				defer stop()
+				conn = clientConn(memory)
+			} else {
+				address, running := loopbackServer(t, observed(o), server...)
+				defer running.GracefulStop() // waits for handlers
+				conn = dialOnly(t, address, append(client, c.dial...)...)
+				defer conn.Close()
+			}
 			api := testpb.NewTestServiceClient(conn)
 			payload := &testpb.Payload{Body: make([]byte, c.size)}
 			for _, kind := range []string{"unary", "output", "input", "duplex", "unary as stream"} {
-				ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), "do", c.do, "own", "1", "own", "2"))
+				ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "do", c.do, "own", "1", "own", "2"))
 				if c.timeout != 0 {
 					ctx, cancel = context.WithTimeout(ctx, c.timeout)
 				}
@@ -291,20 +300,27 @@ func TestPlainBehavior(t *testing.T) {
 				}
 			}
 		}
-		var want observation
-		observe(&want, nil, []grpc.DialOption{grpc.WithDisableRetry()})
-		for column, opts := range map[string]struct {
-			server []grpc.ServerOption
-			client []grpc.DialOption
-		}{
-			"client":        {nil, resiliencegrpc.DialOptions(resiliencegrpc.Config{Policies: policies})},
-			"hedged client": {nil, resiliencegrpc.DialOptions(resiliencegrpc.Config{Policies: hedged})},
-			"server":        {guard, []grpc.DialOption{grpc.WithDisableRetry()}},
-			"both":          {guard, resiliencegrpc.DialOptions(resiliencegrpc.Config{Policies: policies})},
-		} {
-			var got observation
-			observe(&got, opts.server, opts.client)
-			compare(t, name+", "+column, got.lines, want.lines)
+		compareAll := func(t *testing.T) {
+			var want observation
+			observe(&want, nil, []grpc.DialOption{grpc.WithDisableRetry()})
+			for column, opts := range map[string]struct {
+				server []grpc.ServerOption
+				client []grpc.DialOption
+			}{
+				"client":        {nil, resiliencegrpc.DialOptions(resiliencegrpc.Config{Policies: policies})},
+				"hedged client": {nil, resiliencegrpc.DialOptions(resiliencegrpc.Config{Policies: hedged})},
+				"server":        {guard, []grpc.DialOption{grpc.WithDisableRetry()}},
+				"both":          {guard, resiliencegrpc.DialOptions(resiliencegrpc.Config{Policies: policies})},
+			} {
+				var got observation
+				observe(&got, opts.server, opts.client)
+				compare(t, name+", "+column, got.lines, want.lines)
+			}
+		}
+		if c.virtual {
+			synctest.Test(t, compareAll)
+		} else {
+			compareAll(t)
 		}
 	}
 }
