@@ -4,12 +4,14 @@ go 1.25.0
 
 require (
 	github.com/effector-go/resilience v0.0.0
+	github.com/effector-go/resilience/resiliencegrpc v0.0.0
 	github.com/failsafe-go/failsafe-go v0.9.8
 	github.com/schollz/progressbar/v3 v3.19.1
 	go.uber.org/goleak v1.3.0
 	golang.org/x/sync v0.22.0
-	golang.org/x/term v0.44.0
+	golang.org/x/term v0.45.0
 	gonum.org/v1/plot v0.17.0
+	google.golang.org/grpc v1.84.0
 )
 
 require (
@@ -25,8 +27,14 @@ require (
 	github.com/mitchellh/colorstring v0.0.0-20190213212951-d06e56a500db // indirect
 	github.com/rivo/uniseg v0.4.7 // indirect
 	golang.org/x/image v0.30.0 // indirect
-	golang.org/x/sys v0.46.0 // indirect
-	golang.org/x/text v0.28.0 // indirect
+	golang.org/x/net v0.57.0 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+	golang.org/x/text v0.40.0 // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260706201446-f0a921348800 // indirect
+	google.golang.org/protobuf v1.36.11 // indirect
 )
 
-replace github.com/effector-go/resilience => ../
+replace (
+	github.com/effector-go/resilience => ../
+	github.com/effector-go/resilience/resiliencegrpc => ../resiliencegrpc
+)
