@@ -31,8 +31,8 @@ func Connector(base driver.Connector, policy resilience.Policy) driver.Connector
 	switch {
 	case base == nil:
 		panic("resiliencesql: Connector: base is nil, must be a driver.Connector")
-	case policy == nil:
-		panic("resiliencesql: Connector: policy is nil, must be a Policy")
+	case isNil(policy):
+		panic("resiliencesql: Connector: policy is nil or contains nil, must be a Policy")
 	}
 	c := &connector{base, resilience.Pipeline{resilience.Discard(closeConn), policy}}
 	if closer, ok := base.(io.Closer); ok {

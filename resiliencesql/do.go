@@ -10,9 +10,9 @@ import (
 )
 
 // runDo makes one attempt: fn on a connection.
-func runDo[T any](ctx context.Context, db *sql.DB, config *Config, fn func(context.Context, DBTX) (T, error)) (T, error) {
-	s := &statements{attempt: attempt{ctx: ctx, config: config}}
-	if err := s.connect(db); err != nil {
+func runDo[T any](ctx context.Context, c *call, fn func(context.Context, DBTX) (T, error)) (T, error) {
+	s := &statements{attempt: attempt{ctx: ctx, config: &c.config}}
+	if err := s.connect(c.db); err != nil {
 		var zero T
 		return zero, err
 	}

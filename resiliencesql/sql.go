@@ -31,6 +31,7 @@ package resiliencesql
 import (
 	"context"
 	"database/sql"
+	"slices"
 
 	"github.com/effector-go/resilience"
 )
@@ -79,14 +80,6 @@ func (c *Config) class(err error) Class {
 	return Unknown
 }
 
-// around returns the policy for the calls: under AtMostOnce, unless they are repeatable.
-func (c *Config) around(policy resilience.Policy) resilience.Policy {
-	if c.repeatable() {
-		return policy
-	}
-	return resilience.Pipeline{resilience.AtMostOnce, policy}
-}
-
 // DBTX has the methods that *sql.DB, *sql.Conn, and *sql.Tx share. Code that sqlc generates accepts
 // it.
 type DBTX interface {
@@ -117,10 +110,8 @@ type DBTX interface {
 // Tx panics if db, policy, or fn is nil. It is safe for concurrent use.
 func Tx[T any](ctx context.Context, db *sql.DB, policy resilience.Policy, config Config, fn func(ctx context.Context, tx *sql.Tx) (T, error)) (T, error) {
 	check("Tx", db, policy, fn == nil)
-	value, err := resilience.Do(ctx, config.around(policy), func(ctx context.Context) (T, error) {
-		return runTx(ctx, db, &config, fn)
-	})
-	return zeroIf(value, err)
+	c := &call{db: db, config: config, policies: [2]resilience.Policy{resilience.AtMostOnce, policy}}
+	return zeroIf(resilience.Do(ctx, c, func(ctx context.Context) (T, error) { return runTx(ctx, c, fn) }))
 }
 
 // Do runs fn on one connection inside the policy, without a transaction: for a statement that takes
@@ -141,21 +132,47 @@ func Do[T any](ctx context.Context, db *sql.DB, policy resilience.Policy, config
 	if config.Options != nil {
 		panic("resiliencesql: Do: Config.Options is set, must be nil: Do begins no transaction")
 	}
-	value, err := resilience.Do(ctx, config.around(policy), func(ctx context.Context) (T, error) {
-		return runDo(ctx, db, &config, fn)
-	})
-	return zeroIf(value, err)
+	c := &call{db: db, config: config, policies: [2]resilience.Policy{resilience.AtMostOnce, policy}}
+	return zeroIf(resilience.Do(ctx, c, func(ctx context.Context) (T, error) { return runDo(ctx, c, fn) }))
+}
+
+// A call is one call of Tx or Do, and the policy for it: one object, to allocate once.
+type call struct {
+	db       *sql.DB
+	config   Config
+	policies [2]resilience.Policy // AtMostOnce and the caller's
+}
+
+// Run runs the policies: under AtMostOnce, unless the call is repeatable.
+func (c *call) Run(ctx context.Context, next resilience.Next) error {
+	if c.config.repeatable() {
+		return c.policies[1].Run(ctx, next)
+	}
+	return resilience.Pipeline(c.policies[:]).Run(ctx, next)
 }
 
 func check(function string, db *sql.DB, policy resilience.Policy, noFn bool) {
 	switch {
 	case db == nil:
 		panic("resiliencesql: " + function + ": db is nil, must be a *sql.DB")
-	case policy == nil:
-		panic("resiliencesql: " + function + ": policy is nil, must be a Policy")
+	case isNil(policy):
+		panic("resiliencesql: " + function + ": policy is nil or contains nil, must be a Policy")
 	case noFn:
 		panic("resiliencesql: " + function + ": fn is nil, must be a function")
 	}
+}
+
+// isNil reports whether the policy, or one in a Pipeline, is nil.
+func isNil(policy resilience.Policy) bool {
+	switch policy := policy.(type) {
+	case nil:
+		return true
+	case resilience.PolicyFunc:
+		return policy == nil
+	case resilience.Pipeline:
+		return slices.ContainsFunc(policy, isNil)
+	}
+	return false
 }
 
 func zeroIf[T any](value T, err error) (T, error) {

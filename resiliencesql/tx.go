@@ -11,10 +11,10 @@ import (
 )
 
 // runTx makes one attempt: BEGIN, fn, COMMIT.
-func runTx[T any](ctx context.Context, db *sql.DB, config *Config, fn func(context.Context, *sql.Tx) (T, error)) (T, error) {
-	t := &transaction{attempt: attempt{ctx: ctx, config: config}}
+func runTx[T any](ctx context.Context, c *call, fn func(context.Context, *sql.Tx) (T, error)) (T, error) {
+	t := &transaction{attempt: attempt{ctx: ctx, config: &c.config}}
 	defer t.unwind()
-	if err := t.begin(db); err != nil {
+	if err := t.begin(c.db); err != nil {
 		var zero T
 		return zero, err
 	}
@@ -83,7 +83,9 @@ func (t *transaction) startRollback() {
 func (t *transaction) begin(db *sql.DB) error {
 	driverCtx, cancel := context.WithCancelCause(context.WithoutCancel(t.ctx))
 	t.cancel = cancel
-	t.stop = context.AfterFunc(t.ctx, t.contextEnded)
+	if t.ctx.Done() != nil {
+		t.stop = context.AfterFunc(t.ctx, t.contextEnded)
+	}
 	for left := -1; ; left-- { // how many connections may still be lost; -1 until the first is
 		if err := t.connect(db); err != nil {
 			return err
@@ -236,8 +238,10 @@ func (t *transaction) awaitRollback() outcome {
 // Config. After a normal end, only contexts are left.
 func (t *transaction) unwind() {
 	if t.stop != nil {
-		defer t.cancel(nil)
 		t.stop()
+	}
+	if t.cancel != nil {
+		defer t.cancel(nil)
 	}
 	if t.conn == nil {
 		return
