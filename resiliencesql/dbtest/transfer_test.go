@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	accounts  = 4
+	accounts  = 16
 	initial   = 1000
-	workers   = 8
-	transfers = 60 // of each worker
+	workers   = 6
+	transfers = 40 // of each worker
 )
 
 // A bank runs transfers through connections that break.
