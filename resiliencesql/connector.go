@@ -18,8 +18,8 @@ import (
 // While a breaker of the policy is open, calls that need a new connection fail immediately, with an
 // error that matches [resilience.ErrRefused]. A failed dial has no effect, so it is repeated even
 // under [resilience.AtMostOnce], unless the database refused for good, as for a wrong password. A
-// connection that nobody waits for anymore, or that base returned with an error, is closed. No error
-// matches [driver.ErrBadConn], for which database/sql would dial up to three times.
+// connection that arrives after its context has ended, or that base returned with an error, is
+// closed. No error matches [driver.ErrBadConn], for which database/sql would dial up to three times.
 //
 // Give the policy a timeout and few retries: database/sql dials on one goroutine for callers that
 // wait for a free connection, without a deadline. Use another breaker than for [Tx] and [Do]: a
@@ -66,7 +66,10 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 
 func (c *connector) dial(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.base.Connect(ctx)
-	if err == nil {
+	switch {
+	case err == nil && ctx.Err() != nil: // too late; with an error, Discard closes it
+		return conn, resilience.NotMade(resilience.ContextErr(ctx))
+	case err == nil:
 		return conn, nil
 	}
 	err = resilience.NotMade(err)

@@ -72,6 +72,12 @@ func TestConnectorErrorNeverMatchesErrBadConn(t *testing.T) {
 }
 
 func TestConnectorClosesLateConnection(t *testing.T) {
+	for _, abandon := range []int{0, 1} {
+		testLateConnection(t, abandon)
+	}
+}
+
+func testLateConnection(t *testing.T, abandon int) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &database{on: func(_ context.Context, op string, _ int) error {
 			if op == "CONNECT" {
@@ -79,7 +85,7 @@ func TestConnectorClosesLateConnection(t *testing.T) {
 			}
 			return nil
 		}}
-		db := sql.OpenDB(resiliencesql.Connector(d, timeout.New(timeout.Config{Limit: time.Second, Abandon: 1})))
+		db := sql.OpenDB(resiliencesql.Connector(d, timeout.New(timeout.Config{Limit: time.Second, Abandon: abandon})))
 		if err := db.PingContext(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 		}
