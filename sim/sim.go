@@ -149,6 +149,9 @@ func (p *pool) work(ctx context.Context) error {
 		go func() {
 			for n := int(next.Add(1)) - 1; n < len(p.jobs); n = int(next.Add(1)) - 1 {
 				record, err := p.jobs[n].watch()
+				if err != nil {
+					record = nil
+				}
 				results <- done{n, record, err}
 				p.jobs[n].create, p.jobs[n].policies = nil, nil
 				if err != nil {
@@ -178,14 +181,20 @@ func (p *pool) work(ctx context.Context) error {
 			n++
 			ended[d.job] = d.record
 			for ; added < len(ended) && ended[added] != nil; added++ {
-				p.tallies[p.jobs[added].pipeline].add(ended[added])
+				p.add(added, ended[added])
 				ended[added] = nil
 			}
 		case <-ctx.Done():
-			for ; added < len(ended); added++ {
-				if ended[added] != nil {
-					p.tallies[p.jobs[added].pipeline].add(ended[added])
+			for waiting := true; waiting; {
+				select {
+				case d := <-results:
+					ended[d.job] = d.record
+				default:
+					waiting = false
 				}
+			}
+			for job := added; job < len(ended); job++ {
+				p.add(job, ended[job])
 			}
 			return context.Cause(ctx)
 		case <-ticker.C:
@@ -196,6 +205,13 @@ func (p *pool) work(ctx context.Context) error {
 		p.scenario.OnProgress(1)
 	}
 	return nil
+}
+
+// add adds a run to the report, if it has ended.
+func (p *pool) add(job int, r *record) {
+	if r != nil {
+		p.tallies[p.jobs[job].pipeline].add(r)
+	}
 }
 
 func (p *pool) showProgress() {
