@@ -9,7 +9,7 @@ import (
 )
 
 func init() {
-	watch.Provide(watch.Calls[Next, Policy]{Enter: enter, Leave: leave, Of: runOf, Inside: runInside})
+	watch.Provide(watch.Calls[Next, Policy]{Enter: enter, Layer: newLayer, Leave: leave, Of: runOf, Inside: runInside})
 }
 
 // A watched call is a call, or a fork, while it runs through an observed pipeline. It takes the
@@ -46,6 +46,47 @@ func leave(n Next, reuse bool) {
 	}
 }
 
+// A layer is a policy of an observed pipeline, or, without a policy, what is inside the pipeline.
+type layer struct {
+	policy   Policy
+	position int   // from 1
+	before   uint8 // Front when the call gets here on its run through all layers
+	watch.Layer[Next]
+}
+
+func newLayer(position int, policy Policy, around watch.Layer[Next]) Policy {
+	before := uint8(watch.Passed - 1) // no call gets here on such a run: see watch.Plain
+	if position <= watch.Plain {
+		before = uint8(position - 1)
+	}
+	return &layer{policy, position, before, around}
+}
+
+// Run is the path of every observed call. Whatever is not part of a run through all layers, each for
+// the first time, is left to Counted.
+func (l *layer) Run(ctx context.Context, next Next) (err error) {
+	w, ok := next.facts.call.(*watched)
+	if !ok { // a policy uses its Next after it has returned
+		return l.Counted(ctx, next, nil)
+	}
+	if w.Front != l.before {
+		return l.Counted(ctx, next, &w.Run)
+	}
+	if l.policy != nil {
+		w.Front = l.before + 1
+		err = l.policy.Run(ctx, next)
+	} else {
+		w.Front, w.Reached = watch.Passed, true
+		l.Through(&w.Run)
+		err = w.runInside(ctx, next)
+	}
+	if err != nil {
+		l.Failed(ctx, &w.Run, err)
+	}
+	w.Back++
+	return err
+}
+
 func runOf(n Next) *watch.Run {
 	if w, ok := n.facts.call.(*watched); ok {
 		return &w.Run
@@ -54,7 +95,13 @@ func runOf(n Next) *watch.Run {
 }
 
 func runInside(ctx context.Context, n Next) error {
-	w := n.facts.call.(*watched)
+	if w, ok := n.facts.call.(*watched); ok {
+		return w.runInside(ctx, n)
+	}
+	return n.Run(ctx)
+}
+
+func (w *watched) runInside(ctx context.Context, n Next) error {
 	if len(w.inside) == 0 {
 		return w.call.start(ctx)
 	}
@@ -76,8 +123,8 @@ func (w *watched) fork(rest []Policy) *facts {
 // firstLayer returns the position of the first layer among policies, 0 if there is none.
 func firstLayer(policies []Policy) int {
 	for _, policy := range policies {
-		if layer, ok := policy.(watch.Layer); ok {
-			return layer.Position(watch.Friend{})
+		if l, ok := policy.(*layer); ok {
+			return l.position
 		}
 	}
 	return 0

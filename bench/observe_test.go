@@ -2,8 +2,8 @@ package bench
 
 import (
 	"context"
+	"runtime"
 	"testing"
-	"time"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
@@ -16,10 +16,12 @@ import (
 func BenchmarkObserve(b *testing.B) {
 	counted := observe.New(observe.Config{})
 	heard := observe.New(observe.Config{Listeners: []observe.Listener{{
-		Begin:   func(ctx context.Context, _ *observe.Call) context.Context { return ctx },
-		Attempt: func(context.Context, *observe.Call, int) (context.Context, func(observe.Result, error)) { return nil, nil },
-		Event:   func(context.Context, *observe.Call, observe.Event) {},
-		End:     func(context.Context, *observe.Call) {},
+		Begin: func(ctx context.Context, _ *observe.Call) context.Context { return ctx },
+		Attempt: func(context.Context, *observe.Call, int) (context.Context, func(observe.Result, error)) {
+			return nil, nil
+		},
+		Event: func(context.Context, *observe.Call, observe.Event) {},
+		End:   func(context.Context, *observe.Call) {},
 	}}})
 	observers := []struct {
 		name    string
@@ -60,7 +62,7 @@ func BenchmarkObserveSnapshot(b *testing.B) {
 	for b.Loop() {
 		o.Snapshot()
 	}
-	_ = pipelines
+	runtime.KeepAlive(pipelines)
 }
 
 // BenchmarkObservePipeline measures the creation of a pipeline.
@@ -72,5 +74,3 @@ func BenchmarkObservePipeline(b *testing.B) {
 		o.Pipeline("users", policies...)
 	}
 }
-
-var _ = time.Second

@@ -79,7 +79,7 @@ func (x *extra) Fork(from, to *watch.Run, inside int) {
 		}
 		fork.spells[position] = s
 	}
-	to.Watcher, to.Front, to.Counts = fork, counted, from.Counts
+	to.Watcher, to.Front, to.Counts = fork, watch.Counted, from.Counts
 }
 
 // spell returns the current spell of the policy at position.
@@ -190,7 +190,7 @@ func (l *layer) now() int64 {
 	return 0
 }
 
-// runExtra is Run with an extra.
+// runExtra is Counted with an extra.
 func (l *layer) runExtra(ctx context.Context, next resilience.Next, run *watch.Run, x *extra) (err error) {
 	if l.above == nil {
 		return l.runPolicy(ctx, next, run, x)
@@ -219,7 +219,7 @@ func (l *layer) runPolicy(ctx context.Context, next resilience.Next, run *watch.
 		err = l.policy.Run(ctx, next)
 	}
 	if err != nil {
-		l.failed(ctx, run, err)
+		l.Failed(ctx, run, err)
 	}
 	return err
 }
@@ -255,7 +255,7 @@ func (c *callState) attempt(ctx context.Context, next resilience.Next) (err erro
 func (p *pipeline) runHeard(ctx context.Context, next, inner resilience.Next, run *watch.Run) error {
 	start := time.Now()
 	c := &callState{pipeline: p, Call: Call{Pipeline: p.name, Start: start}}
-	run.Front, run.Watcher = counted, &extra{call: c, spells: make([]*spell, len(p.layers)), own: make([]spell, len(p.layers))}
+	run.Front, run.Watcher = watch.Counted, &extra{call: c, spells: make([]*spell, len(p.layers)), own: make([]spell, len(p.layers))}
 	var err error
 	returned := false
 	defer func() { // panics and Goexit too

@@ -541,7 +541,7 @@ func TestPipelineRecoveredPanicIsAnotherRun(t *testing.T) {
 }
 
 func TestPipelineOfManyLayers(t *testing.T) {
-	for _, n := range []int{0, 1, 30, 31, 32, 33, 100} {
+	for _, n := range []int{0, 1, 30, 31, 32, 33, 100, 254, 255, 256, 257, 300} {
 		for _, listeners := range [][]observe.Listener{nil, {{Event: func(context.Context, *observe.Call, observe.Event) {}}}} {
 			o := observe.New(observe.Config{Listeners: listeners})
 			policies := slices.Repeat([]resilience.Policy{policy(pass)}, n)

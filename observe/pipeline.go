@@ -37,9 +37,6 @@ type layer struct {
 	nested     bool // the policy is an observed pipeline, whose policies report to the listeners
 }
 
-// Position implements [watch.Layer].
-func (l *layer) Position(watch.Friend) int { return l.position }
-
 // Report describes the pipeline.
 func (p *pipeline) Report() resilience.Report {
 	c := p.tally.load()
@@ -53,16 +50,6 @@ func (p *pipeline) Report() resilience.Report {
 // Name returns the pipeline's name.
 func (p *pipeline) Name() string { return p.name }
 
-// maxPlain is the number of layers that a watch.Run has room for.
-const maxPlain = 32
-
-// Values of watch.Run.Front after the call has run through all layers, or something else happened. No
-// layer is in front of them, so from then on each layer counts what happens in it.
-const (
-	passed  = 254 // nothing but the run through all layers has been recorded
-	counted = 255 // Ran and what is kept in addition are up to date
-)
-
 const pipelineKind = "pipeline"
 
 // Run implements [resilience.Policy].
@@ -72,7 +59,7 @@ func (p *pipeline) Run(ctx context.Context, next resilience.Next) error {
 	if p.observer.listeners != nil {
 		return p.runHeard(ctx, next, inner, run)
 	}
-	if len(p.layers) > maxPlain {
+	if len(p.layers) > watch.Plain {
 		extraOf(run)
 	}
 	began := clock.Now()
@@ -89,7 +76,7 @@ func (p *pipeline) Run(ctx context.Context, next resilience.Next) error {
 
 // done counts a call that has ended, and returns what there is to say about it.
 func (p *pipeline) done(ctx context.Context, run *watch.Run, took time.Duration, returned bool, err error) (Result, time.Duration, error) {
-	if run.Front < passed {
+	if run.Front < watch.Passed {
 		settle(run) // the call did not run through all layers
 	}
 	result := Success
@@ -114,7 +101,7 @@ func (p *pipeline) leave(next, inner resilience.Next, run *watch.Run) {
 	}
 	// A policy that has returned although its run of the rest has not breaks its contract, but must
 	// not break another call.
-	calls.Leave(inner, run.Front == passed && int(run.Back) == len(p.layers))
+	calls.Leave(inner, run.Front == watch.Passed && int(run.Back) == len(p.layers))
 }
 
 // result returns the result of a call that returned err, by the first rule that applies.
@@ -154,30 +141,8 @@ func isRefused(err error) (refused bool) {
 	return errors.Is(err, resilience.ErrRefused)
 }
 
-// Run runs the policy, as a run of the rest of the pipeline that the next outer policy makes.
-func (l *layer) Run(ctx context.Context, next resilience.Next) error {
-	run := calls.Of(next)
-	if run == nil { // a policy uses its Next after it has returned
-		return l.runUnobserved(ctx, next)
-	}
-	if int(run.Front) != l.position-1 {
-		return l.runCounted(ctx, next, run)
-	}
-	var err error
-	if l.policy == nil {
-		run.Front, run.Reached = passed, true
-		l.pipeline.tally.through(run)
-		err = calls.Inside(ctx, next)
-	} else {
-		run.Front = uint8(l.position)
-		err = l.policy.Run(ctx, next)
-	}
-	if err != nil {
-		l.failed(ctx, run, err)
-	}
-	run.Back++
-	return err
-}
+// Through implements [watch.Layer].
+func (l *layer) Through(run *watch.Run) { l.pipeline.tally.through(run) }
 
 func (l *layer) runUnobserved(ctx context.Context, next resilience.Next) error {
 	if l.policy == nil {
@@ -189,9 +154,9 @@ func (l *layer) runUnobserved(ctx context.Context, next resilience.Next) error {
 // settle records what has happened until now, so that it can be told from what follows.
 func settle(run *watch.Run) {
 	switch front := run.Front; front {
-	case counted:
+	case watch.Counted:
 		return
-	case passed:
+	case watch.Passed:
 		run.Ran = ^uint32(0)
 	default:
 		for position := 1; position <= int(front); position++ {
@@ -199,11 +164,14 @@ func settle(run *watch.Run) {
 		}
 		run.Ran = 1<<front - 1
 	}
-	run.Front = counted
+	run.Front = watch.Counted
 }
 
-// runCounted is Run after something has happened that isn't part of a run through all layers.
-func (l *layer) runCounted(ctx context.Context, next resilience.Next, run *watch.Run) error {
+// Counted implements [watch.Layer].
+func (l *layer) Counted(ctx context.Context, next resilience.Next, run *watch.Run) error {
+	if run == nil {
+		return l.runUnobserved(ctx, next)
+	}
 	settle(run)
 	if x, ok := run.Watcher.(*extra); ok {
 		return l.runExtra(ctx, next, run, x)
@@ -222,13 +190,13 @@ func (l *layer) runCounted(ctx context.Context, next resilience.Next, run *watch
 		err = l.policy.Run(ctx, next)
 	}
 	if err != nil {
-		l.failed(ctx, run, err)
+		l.Failed(ctx, run, err)
 	}
 	return err
 }
 
-// failed records the error that the policy, or what is inside the pipeline, has returned.
-func (l *layer) failed(ctx context.Context, run *watch.Run, err error) {
+// Failed implements [watch.Layer].
+func (l *layer) Failed(ctx context.Context, run *watch.Run, err error) {
 	own := errtype.Own(err)
 	typed := own == errtype.Timeout || own == errtype.Exhausted
 	if l.policy != nil {
@@ -266,7 +234,7 @@ func (l *layer) created(run *watch.Run, err error, timeout bool) bool {
 
 // ranRest reports whether the policy has run the rest of the pipeline.
 func (l *layer) ranRest(run *watch.Run) bool {
-	if run.Front < counted {
+	if run.Front < watch.Counted {
 		return l.position < int(run.Front)
 	}
 	if x, ok := run.Watcher.(*extra); ok {

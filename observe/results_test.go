@@ -409,3 +409,53 @@ func TestPipelineAttemptsAddNoMemory(t *testing.T) { // rule 4
 		}
 	}
 }
+
+func TestPipelineKeepsValuesOfForks(t *testing.T) { // as a bare one does
+	synctest.Test(t, func(t *testing.T) {
+		var dropped []int
+		drop := resilience.Discard(func(n int) { dropped = append(dropped, n) })
+		hedges := hedge.New(hedge.Config{Delay: time.Second, Budget: budget.New(budget.Config{MinPerSecond: 10})})
+		o := observe.New(observe.Config{})
+		p := o.Pipeline("p", drop, o.Pipeline("inner", hedges, policy(pass)))
+		var starts atomic.Int32
+		value, err := resilience.Do(t.Context(), resilience.Pipeline{p, policy(pass)}, func(context.Context) (int, error) {
+			n := starts.Add(1)
+			time.Sleep(time.Duration(10-3*n) * time.Second)
+			return int(n), nil
+		})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if value != 2 || err != nil || !slices.Equal(dropped, []int{1}) {
+			t.Errorf("got %d, %v, dropped %v, want 2, nil, [1]", value, err, dropped)
+		}
+	})
+}
+
+func TestPipelineAdoptsOnlyForksOfTheCall(t *testing.T) { // as a bare one does
+	o := observe.New(observe.Config{})
+	adopts := policy(func(ctx context.Context, next resilience.Next) error {
+		var other resilience.Next
+		_ = resilience.Run(ctx, policy(func(ctx context.Context, next resilience.Next) error { other = next.Fork(); return nil }), fails(nil))
+		for _, foreign := range []resilience.Next{{}, other} {
+			func() {
+				defer func() {
+					if got, want := recover(), "resilience: Adopt: fork is not a fork of this call"; got != want {
+						t.Errorf("got %v, want %v", got, want)
+					}
+				}()
+				next.Adopt(foreign)
+			}()
+		}
+		fork := next.Fork()
+		err := fork.Run(ctx)
+		next.Adopt(fork)
+		next.Adopt(fork)
+		if next.Starts() != 1 {
+			t.Errorf("got %d starts, want 1", next.Starts())
+		}
+		return err
+	})
+	if value, err := resilience.Do(t.Context(), o.Pipeline("p", adopts), func(context.Context) (int, error) { return 7, nil }); value != 7 || err != nil {
+		t.Errorf("got %d, %v, want 7, nil", value, err)
+	}
+}

@@ -1,51 +1,62 @@
-package errtype_test
+package errtype
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
+	"net"
 	"testing"
 
-	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/breaker"
-	"github.com/effector-go/resilience/internal/errtype"
-	"github.com/effector-go/resilience/retry"
+	"github.com/effector-go/resilience/internal/mark"
 )
 
-type statedError struct{}
+type typed struct{ name string }
 
-func (statedError) Error() string     { return "stated" }
-func (statedError) ErrorType() string { return "stated" }
+func (e typed) Error() string     { return e.name }
+func (e typed) ErrorType() string { return e.name }
 
-type silentError struct{ statedError }
+type exhausted []error
 
-func (silentError) ErrorType() string { return "" }
+func (exhausted) Error() string     { return "exhausted" }
+func (exhausted) ErrorType() string { return Exhausted }
+func (e exhausted) Unwrap() []error { return e }
+
+// An op is a network error with an ErrorType further inside.
+func op(err error) error { return &net.OpError{Op: "dial", Err: err} }
 
 func TestOf(t *testing.T) {
-	path := &fs.PathError{Err: io.EOF}
-	for _, test := range []struct {
+	var none *typed // its methods panic
+	for _, c := range []struct {
 		err  error
 		want string
 	}{
 		{nil, ""},
-		{io.EOF, "*errors.errorString"},
-		{path, "*fs.PathError"},
-		{fmt.Errorf("open: %w", path), "*fs.PathError"},
-		{errors.Join(io.EOF, fmt.Errorf("%w, %w", io.EOF, path)), "*fs.PathError"},
-		{fmt.Errorf("read: %w", io.EOF), "*fmt.wrapError"},
-		{resilience.NotMade(path), "*fs.PathError"},
-		{silentError{}, "errtype_test.silentError"},
-		{&breaker.OpenError{}, "breaker_open"},
-		{fmt.Errorf("fetch: %w", &breaker.OpenError{}), "breaker_open"},
-		{errors.Join(path, statedError{}), "stated"},
-		{&retry.ExhaustedError{Err: statedError{}}, "stated"},
-		{&retry.ExhaustedError{Err: path}, "*fs.PathError"},
-		{fmt.Errorf("fetch: %w", &retry.ExhaustedError{Err: fmt.Errorf("read: %w", statedError{})}), "stated"},
-		{&retry.ExhaustedError{}, "retry_exhausted"},
+		{errors.New("x"), "*errors.errorString"},
+		{fmt.Errorf("x: %w", errors.New("y")), "*fmt.wrapError"},
+		{fmt.Errorf("x: %w", op(errors.New("y"))), "*net.OpError"},
+		{errors.Join(errors.New("x"), op(errors.New("y"))), "*net.OpError"},
+		{context.DeadlineExceeded, "context.deadlineExceededError"},
+		{typed{"a"}, "a"},
+		{op(typed{"a"}), "a"},
+		{errors.Join(op(typed{"a"}), typed{"b"}), "a"},
+		{exhausted{op(errors.New("x")), typed{"refusal"}}, "*net.OpError"},
+		{fmt.Errorf("x: %w", exhausted{exhausted{typed{"a"}}}), "a"},
+		{exhausted{}, Exhausted},
+		{mark.New(mark.NotFailure, op(errors.New("x"))), "*net.OpError"},
+		{none, "*errtype.typed"},
+		{fmt.Errorf("x: %w", none), "*errtype.typed"},
 	} {
-		if got := errtype.Of(test.err); got != test.want {
-			t.Errorf("got type %q of %#v, want %q", got, test.err, test.want)
+		if got := Of(c.err); got != c.want {
+			t.Errorf("%T: got %q, want %q", c.err, got, c.want)
+		}
+	}
+}
+
+func TestOwnIgnoresErrorsInside(t *testing.T) {
+	var none *typed
+	for err, want := range map[error]string{typed{"a"}: "a", fmt.Errorf("x: %w", typed{"a"}): "", none: "", errors.New("x"): ""} {
+		if got := Own(err); got != want {
+			t.Errorf("%T: got %q, want %q", err, got, want)
 		}
 	}
 }

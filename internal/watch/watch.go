@@ -27,20 +27,36 @@ type Watcher interface {
 	Fork(from, to *Run, inside int)
 }
 
-// A Layer is a policy of an observed pipeline, with what is recorded around it.
-type Layer interface {
-	Position(Friend) int // from 1, the outermost
-}
+// Plain is the number of layers, with what is inside the pipeline, that a Run has room for. The Run of
+// a larger pipeline must begin as Counted.
+const Plain = 32
 
-// Friend restricts a method to this module: other modules can't name the type, so they can't have
-// the method.
-type Friend struct{}
+// Values of Run.Front after the call has run through all layers, or something else has happened. No
+// layer follows them, so from then on Counted is called for each run of a layer.
+const (
+	Passed  = 254
+	Counted = 255
+)
+
+// A Layer is what an observed pipeline does around a policy, or around what is inside the pipeline.
+type Layer[Next any] interface {
+	// Counted runs the policy if the call does not run through all layers for the first time. Run is
+	// nil if the call has none.
+	Counted(ctx context.Context, next Next, run *Run) error
+	// Through is called when the call has run through all layers.
+	Through(run *Run)
+	// Failed is called when the policy has returned err.
+	Failed(ctx context.Context, run *Run, err error)
+}
 
 // Calls are the functions of the root package, for its types Next and Policy.
 type Calls[Next, Policy any] struct {
 	// Enter begins a Run of the call, and returns the Next that runs the policies. The call's
 	// former Next becomes what is inside the pipeline.
 	Enter func(next Next, policies []Policy, watcher Watcher) (Next, *Run)
+	// Layer returns a policy that runs the given one, nil for what is inside the pipeline, with what
+	// the layer does around it. Position is from 1, the outermost.
+	Layer func(position int, policy Policy, layer Layer[Next]) Policy
 	// Leave ends the latest Run of the call. It must be called for each Enter, panics included. Reuse
 	// states that nothing refers to the Run any more, so that another call can use it.
 	Leave func(next Next, reuse bool)
