@@ -4,6 +4,7 @@ go 1.25.0
 
 require (
 	github.com/effector-go/resilience v0.0.0
+	github.com/effector-go/resilience/resilienceconfig v0.0.0
 	github.com/effector-go/resilience/resilienceotel v0.0.0
 	github.com/effector-go/resilience/resilienceprom v0.0.0
 	github.com/prometheus/client_golang v1.24.1
@@ -19,6 +20,7 @@ require (
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
 	github.com/go-logr/stdr v1.2.2 // indirect
+	github.com/goccy/go-yaml v1.19.2 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/prometheus/client_model v0.6.2 // indirect
@@ -34,6 +36,7 @@ require (
 
 replace (
 	github.com/effector-go/resilience => ../..
+	github.com/effector-go/resilience/resilienceconfig => ../../resilienceconfig
 	github.com/effector-go/resilience/resilienceotel => ../../resilienceotel
 	github.com/effector-go/resilience/resilienceprom => ../../resilienceprom
 )

@@ -1,16 +1,21 @@
-// Command observed is a small service with a flaky dependency, observed in every way: logs, metrics
-// for Prometheus, and traces of OpenTelemetry.
+// Command observed is a small service with a flaky dependency, observed in every way: a live page,
+// logs, metrics for Prometheus, and traces of OpenTelemetry.
 //
 //	go run ./examples/observed              # until Ctrl-C
 //	go run ./examples/observed -for 1m      # for a minute
+//	go run ./examples/observed -config examples/observed/pipelines.yaml
+//
+// With -config, the pipeline comes from a file. Change the file while the service runs, and look at
+// the log and the page.
 //
 // The service asks its dependency, the inventory, 50 times a second. Every 30 seconds, the inventory
 // fails for 10 seconds: it answers slowly and with errors. The log goes to standard error, traces
 // of calls that were not plain to standard output, and the service answers on loopback:
 //
-//	/metrics          for Prometheus
-//	/debug/pipelines  everything that was counted, as JSON
-//	/order            a call of the service, for you to try
+//	/debug/resilience/  the dashboard
+//	/metrics            for Prometheus
+//	/debug/pipelines    everything that was counted, as JSON
+//	/order              a call of the service, for you to try
 package main
 
 import (
@@ -47,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	var (
 		addr   = flags.String("addr", "localhost:8080", "`address` of the service; port 0 for any free port")
+		file   = flags.String("config", "", "`file` with a pipeline named inventory, which is watched; none means one in code")
 		length = flags.Duration("for", 0, "how long to run; 0 means until Ctrl-C")
 		rate   = flags.Int("rate", 50, "calls of the service per `second`, 1 to 1000")
 		calm   = flags.Duration("calm", 20*time.Second, "how long the inventory works")
@@ -84,14 +90,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer inventory.Close()
-	s, err := startService(*addr, inventory.URL, slog.New(slog.NewTextHandler(stderr, nil)), stdout)
+	s, err := startService(*addr, *file, inventory.URL, slog.New(slog.NewTextHandler(stderr, nil)), stdout)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, `The service runs. Look at
-  %[1]s/metrics          what Prometheus reads: grep resilience_
-  %[1]s/debug/pipelines  the same as JSON
-  %[1]s/order            a call; try it during an outage
+  %[1]s/debug/resilience/  the dashboard
+  %[1]s/metrics            what Prometheus reads: grep resilience_
+  %[1]s/debug/pipelines    the same as JSON
+  %[1]s/order              a call; try it during an outage
 The log (standard error) shows when the breaker opens and closes, and who refuses calls.
 Below are traces of calls that were not plain. The inventory fails for %[2]v after every %[3]v.
 

@@ -7,7 +7,10 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -91,6 +94,9 @@ func TestRunServesMetricsLogsAndTraces(t *testing.T) {
 	var snapshot struct {
 		Pipelines []struct{ Name string }
 	}
+	if page := read("/debug/resilience/"); !strings.Contains(page, "<h1") {
+		t.Errorf("got the page:\n%s\nwant one with a heading", page)
+	}
 	if err := json.Unmarshal([]byte(read("/debug/pipelines")), &snapshot); err != nil || len(snapshot.Pipelines) != 1 || snapshot.Pipelines[0].Name != "inventory" {
 		t.Errorf("got pipelines %v, error %v, want inventory", snapshot.Pipelines, err)
 	}
@@ -104,6 +110,44 @@ func TestRunServesMetricsLogsAndTraces(t *testing.T) {
 	}
 	if traces := stdout.String(); !regexp.MustCompile(`(?m)trace [0-9a-f]{8} inventory .*: .*refusal by breaker after`).MatchString(traces) {
 		t.Errorf("got:\n%s\nwant a trace with a refusal", traces)
+	}
+}
+
+func TestRunFollowsFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pipelines.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shipped, err := os.ReadFile("pipelines.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(string(shipped))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var stdout, stderr buffer
+	var running errgroup.Group
+	running.Go(func() error { return run(ctx, []string{"-addr", "127.0.0.1:0", "-config", file}, &stdout, &stderr) })
+	await(t, "the service started", func() bool { return address.MatchString(stdout.String()) })
+	write("pipelines: {inventory: [retry: {maxAttempts: -1}]}")
+	await(t, "the file was found wrong", func() bool { return strings.Contains(stderr.String(), "maxAttempts is -1") })
+	write(strings.Replace(string(shipped), "limit: 150ms", "limit: 200ms", 1))
+	await(t, "the file was applied", func() bool {
+		return strings.Contains(stderr.String(), "changed=[pipelines.inventory[")
+	})
+	cancel()
+	if err := running.Wait(); err != nil {
+		t.Errorf("got error %v, want none", err)
+	}
+}
+
+func TestRunReportsMissingFile(t *testing.T) {
+	err := run(t.Context(), []string{"-addr", "127.0.0.1:0", "-config", filepath.Join(t.TempDir(), "none.yaml")}, io.Discard, io.Discard)
+	if !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got error %v, want that there is no file", err)
 	}
 }
 

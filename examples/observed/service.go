@@ -20,7 +20,9 @@ import (
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/dashboard"
 	"github.com/effector-go/resilience/observe"
+	"github.com/effector-go/resilience/resilienceconfig"
 	"github.com/effector-go/resilience/resilienceotel"
 	"github.com/effector-go/resilience/resilienceprom"
 	"github.com/effector-go/resilience/retry"
@@ -35,7 +37,7 @@ type service struct {
 	close  []func() error
 }
 
-func startService(addr, inventory string, log *slog.Logger, traces io.Writer) (*service, error) {
+func startService(addr, file, inventory string, log *slog.Logger, traces io.Writer) (*service, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
@@ -62,15 +64,11 @@ func startService(addr, inventory string, log *slog.Logger, traces io.Writer) (*
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(resilienceprom.New(obs))
 
-	// The pipeline, as it would be without all that.
-	retries := budget.New(budget.Config{Name: "inventory", Ratio: 0.1, MinPerSecond: 1})
-	pipeline := obs.Pipeline("inventory",
-		timeout.After(400*time.Millisecond),
-		retry.New(retry.Config{MaxAttempts: 3, Backoff: retry.FullJitter(20*time.Millisecond, 200*time.Millisecond), Budget: retries}),
-		breaker.New(breaker.Config{Name: "inventory", FailureRate: 0.5, Window: 2 * time.Second, OpenFor: 2 * time.Second}),
-		timeout.After(150*time.Millisecond),
-	)
-	obs.Watch(retries) // it isn't a policy of the pipeline
+	live := dashboard.New(obs, dashboard.Config{Title: "observed"})
+	pipeline, stopWatching, err := newPipeline(obs, file, log)
+	if err != nil {
+		return nil, errors.Join(err, listener.Close(), live.Close(), stop())
+	}
 
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 	s := &service{
@@ -78,6 +76,7 @@ func startService(addr, inventory string, log *slog.Logger, traces io.Writer) (*
 		stock: resilience.Compose(func(ctx context.Context) (string, error) { return get(ctx, client, inventory) }, pipeline),
 	}
 	mux := http.NewServeMux()
+	mux.Handle("/debug/resilience/", live) // only programs on this machine can reach it
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/debug/pipelines", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -97,6 +96,8 @@ func startService(addr, inventory string, log *slog.Logger, traces io.Writer) (*
 	s.server.ReadHeaderTimeout = 5 * time.Second
 	s.close = []func() error{
 		s.server.Close,
+		live.Close,
+		stopWatching,
 		stop,
 		func() error { client.CloseIdleConnections(); return nil },
 		func() error { return tracing.Shutdown(context.Background()) },
@@ -104,6 +105,45 @@ func startService(addr, inventory string, log *slog.Logger, traces io.Writer) (*
 	}
 	go s.server.Serve(listener)
 	return s, nil
+}
+
+// newPipeline returns the pipeline in front of the inventory: of the file, which it watches, or, if
+// there is none, one in code.
+func newPipeline(obs *observe.Observer, file string, log *slog.Logger) (_ resilience.Policy, stop func() error, err error) {
+	if file == "" {
+		retries := budget.New(budget.Config{Name: "inventory", Ratio: 0.1, MinPerSecond: 1})
+		obs.Watch(retries) // it isn't a policy of the pipeline
+		return obs.Pipeline("inventory",
+			timeout.After(400*time.Millisecond),
+			retry.New(retry.Config{MaxAttempts: 3, Backoff: retry.FullJitter(20*time.Millisecond, 200*time.Millisecond), Budget: retries}),
+			breaker.New(breaker.Config{Name: "inventory", FailureRate: 0.5, Window: 2 * time.Second, OpenFor: 2 * time.Second}),
+			timeout.After(150*time.Millisecond),
+		), func() error { return nil }, nil
+	}
+	set, err := resilienceconfig.Load(file, resilienceconfig.Options{
+		Wrap:     func(name string, p resilience.Pipeline) resilience.Policy { return obs.Pipeline(name, p...) },
+		Interval: time.Second,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	pipeline, ok := set.Lookup("inventory")
+	if !ok {
+		return nil, nil, fmt.Errorf("%s has no pipeline inventory", file)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var watching errgroup.Group
+	watching.Go(func() error {
+		set.Watch(ctx, file, func(d resilienceconfig.Diff, err error) {
+			if err != nil {
+				log.Error("the file is wrong: the pipeline stays as it is", "file", file, "error", err)
+				return
+			}
+			log.Info("the file has changed", "file", file, "changed", d.Changed, "added", d.Added, "removed", d.Removed)
+		})
+		return nil // Watch ends with ctx
+	})
+	return pipeline, func() error { cancel(); return watching.Wait() }, nil
 }
 
 // Close ends everything that startService started.
