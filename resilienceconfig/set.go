@@ -250,7 +250,12 @@ func (s *Set) apply(f *File) Diff {
 	}
 	var pending []change
 	for _, p := range f.pipelines {
-		pending = append(pending, s.prepare(next.handles[p.name], next, shared))
+		c := s.prepare(next.handles[p.name], next, shared)
+		if c.handle.current.Load() == nil { // Lookup must not find it unfinished
+			c.commit()
+		} else {
+			pending = append(pending, c)
+		}
 	}
 	// Handles of Make are found in two steps: those that exist now, and those that Make registers
 	// until no more come. Then the state is replaced, after which Make begins with the new one.

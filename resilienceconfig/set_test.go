@@ -264,6 +264,37 @@ func TestMakeDoesNotWaitForUpdate(t *testing.T) { // rules 9 and 11
 	}
 }
 
+// TestLookupFindsOnlyFinishedPipelines makes a call as soon as a new pipeline is found, while the
+// update still changes others.
+func TestLookupFindsOnlyFinishedPipelines(t *testing.T) { // rule 11
+	text := func(i int) string {
+		var b strings.Builder
+		fmt.Fprintf(&b, "pipelines:\n  p%d: [timeout: {limit: 1s}]\n", i)
+		for n := range 10 {
+			fmt.Fprintf(&b, "  others%d:\n%s", n, strings.Repeat(fmt.Sprintf("  - timeout: {limit: %ds}\n", i+1), maxItems))
+		}
+		return b.String()
+	}
+	s := New(parsed(t, text(0), Options{}))
+	var wg sync.WaitGroup
+	for i := range 20 {
+		f := parsed(t, text(i+1), Options{})
+		wg.Go(func() {
+			for {
+				if p, ok := s.Lookup(fmt.Sprintf("p%d", i+1)); ok {
+					if err := resilience.Run(t.Context(), p, func(context.Context) error { return nil }); err != nil {
+						t.Errorf("got %v, want no error", err)
+					}
+					return
+				}
+				runtime.Gosched()
+			}
+		})
+		s.Update(f)
+		wg.Wait()
+	}
+}
+
 // TestUpdateKeepsState changes each kind of policy, inserts policies before it, and checks that it is
 // still the same one with another Config.
 func TestUpdateKeepsState(t *testing.T) { // rule 10
