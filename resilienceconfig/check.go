@@ -152,7 +152,7 @@ func (r *reader) complete() {
 		problem = fmt.Sprintf("the file has more than %d bytes", maxSize)
 	}
 	if problem != "" {
-		r.report(&Error{Message: "the file has too many policies: with every default written, " + problem})
+		r.report(&Error{Line: 1, Column: 1, Message: "the file has too many policies: with every default written, " + problem})
 		return
 	}
 	f.notes = f.orderNotes()

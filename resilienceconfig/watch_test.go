@@ -329,7 +329,7 @@ func TestWatchFollowsRealFiles(t *testing.T) { // rule 15
 		write(path, timeoutFile(8))
 		after(t, 2, l, changedTimeout)
 		write(path, strings.Repeat("#", maxSize+1))
-		after(t, 2, l, path+": the file is larger than 1 MiB (1048576 bytes)")
+		after(t, 2, l, path+":1:1: the file is larger than 1 MiB (1048576 bytes)")
 
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
