@@ -264,6 +264,34 @@ func TestMakeDoesNotWaitForUpdate(t *testing.T) { // rules 9 and 11
 	}
 }
 
+// TestMakeSeesUpdateThatComesMeanwhile has an update between the beginning and the end of Make.
+func TestMakeSeesUpdateThatComesMeanwhile(t *testing.T) { // rule 9
+	var s *Set
+	meanwhile := false
+	wrap := func(name string, p resilience.Pipeline) resilience.Policy {
+		if meanwhile {
+			meanwhile = false
+			updated := make(chan bool)
+			go func() {
+				s.Update(parsed(t, "pipelines: {p: [timeout: {limit: 2s}, breaker: {}]}", Options{}))
+				close(updated)
+			}()
+			<-updated
+		}
+		return p
+	}
+	s = New(parsed(t, "pipelines: {p: [timeout: {limit: 1s}]}", Options{Wrap: wrap}))
+	meanwhile = true
+	h := s.Make("p").(*handle)
+	if got := len(h.list); got != 2 {
+		t.Errorf("got %d policies, want the 2 of the new file", got)
+	}
+	s.Update(parsed(t, "pipelines: {p: []}", Options{}))
+	if got := len(h.list); got != 0 {
+		t.Errorf("got %d policies, want none as in the next file", got)
+	}
+}
+
 // TestLookupFindsOnlyFinishedPipelines makes a call as soon as a new pipeline is found, while the
 // update still changes others.
 func TestLookupFindsOnlyFinishedPipelines(t *testing.T) { // rule 11
