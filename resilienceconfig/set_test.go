@@ -267,13 +267,14 @@ func TestMakeDoesNotWaitForUpdate(t *testing.T) { // rules 9 and 11
 // TestMakeSeesUpdateThatComesMeanwhile has an update between the beginning and the end of Make.
 func TestMakeSeesUpdateThatComesMeanwhile(t *testing.T) { // rule 9
 	var s *Set
+	next := parsed(t, "pipelines: {p: [timeout: {limit: 2s}, breaker: {}]}", Options{})
 	meanwhile := false
 	wrap := func(name string, p resilience.Pipeline) resilience.Policy {
 		if meanwhile {
 			meanwhile = false
 			updated := make(chan bool)
 			go func() {
-				s.Update(parsed(t, "pipelines: {p: [timeout: {limit: 2s}, breaker: {}]}", Options{}))
+				s.Update(next)
 				close(updated)
 			}()
 			<-updated
