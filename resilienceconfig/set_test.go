@@ -515,7 +515,8 @@ func TestUpdateKeepsRemovedPipelineUsable(t *testing.T) { // rule 12
 			t.Errorf("got %v, want a failure, then the refusal of the shared breaker that it opened", err)
 		}
 	}
-	update(t, s, strings.Replace(text, "limit: 2", "limit: 3", 1), Diff{
+	b := first[*retry.Retry](t, list).Config().Budget
+	update(t, s, strings.NewReplacer("limit: 2", "limit: 3", "ratio: 1", "ratio: 0.5").Replace(text), Diff{
 		Added: []string{"budgets.e", "policies.x", "pipelines.p"}, Kept: []string{"pipelines.q"},
 	})
 	if s.Pipeline("p") != p {
@@ -526,6 +527,9 @@ func TestUpdateKeepsRemovedPipelineUsable(t *testing.T) { // rule 12
 	}
 	if got := places.Config().Limit; got != 3 {
 		t.Errorf("got limit %d, want the 3 of the new file", got)
+	}
+	if got := b.Config().Ratio; got != 0.5 {
+		t.Errorf("got ratio %v, want the 0.5 of the new file", got)
 	}
 	runtime.KeepAlive(made)
 }
