@@ -12,7 +12,8 @@ const maxItems = 100
 
 // checkUses reports cycles, and pipelines that are too long.
 func (r *reader) checkUses() {
-	c := &uses{reader: r, byName: r.file.byName(), state: map[*pipeline]int{}, size: map[*pipeline]int{}}
+	r.file.index()
+	c := &uses{reader: r, byName: r.file.byName, state: map[*pipeline]int{}, size: map[*pipeline]int{}}
 	for _, name := range r.ambiguous {
 		delete(c.byName, name)
 	}
@@ -82,44 +83,43 @@ func (c *uses) reportCycle(i item) {
 	c.reader.report(&Error{Path: i.path, Line: i.line, Column: i.column, Message: "is a cycle: " + strings.Join(names, " uses ")})
 }
 
-// byName returns the pipelines by name.
-func (f *File) byName() map[string]*pipeline {
-	m := make(map[string]*pipeline, len(f.pipelines))
-	for _, p := range f.pipelines {
-		m[p.name] = p
-	}
-	return m
-}
-
 // A part is a policy in a pipeline's flattened list.
 type part struct {
-	item item
-	spec *spec // nil for atMostOnce
-	top  int   // index of the item in the pipeline itself that contains it
+	place place
+	spec  *spec // nil for atMostOnce
+	top   int   // index of the item of the pipeline itself that contains it
 }
 
 // flatten returns the policies of p, with those of the pipelines that it uses in their place.
-func (f *File) flatten(p *pipeline, policies map[string]*spec, pipelines map[string]*pipeline) []part {
+func (f *File) flatten(p *pipeline) []part {
 	var parts []part
-	var add func(p *pipeline, top int)
-	add = func(p *pipeline, top int) {
-		for i, it := range p.items {
-			at := top
-			if top < 0 {
-				at = i
+	var add func(q *pipeline, top int)
+	add = func(q *pipeline, top int) {
+		for i, it := range q.items {
+			if q == p {
+				top = i
 			}
-			switch {
-			case it.use == "":
-				parts = append(parts, part{it, it.spec, at})
-			case pipelines[it.use] != nil:
-				add(pipelines[it.use], at)
-			default:
-				parts = append(parts, part{it, policies[it.use], at})
+			if used := f.byName[it.use]; used != nil {
+				add(used, top)
+			} else if it.use != "" {
+				s := f.specs[it.use]
+				parts = append(parts, part{place{name: it.use, kind: s.kind.name}, s, top})
+			} else {
+				parts = append(parts, part{it.place, it.spec, top})
 			}
 		}
 	}
-	add(p, -1)
+	add(p, 0)
 	return parts
+}
+
+// index makes what is found by name.
+func (f *File) index() {
+	f.byName = make(map[string]*pipeline, len(f.pipelines))
+	for _, p := range f.pipelines {
+		f.byName[p.name] = p
+	}
+	f.specs = specs(f.policies)
 }
 
 func specs(list []named) map[string]*spec {
@@ -152,7 +152,7 @@ func (r *reader) complete() {
 		problem = fmt.Sprintf("the file has more than %d bytes", maxSize)
 	}
 	if problem != "" {
-		r.report(&Error{Message: "the file has too many policies: with every default written, " + problem})
+		r.report(&Error{Line: 1, Column: 1, Message: "the file has too many policies: with every default written, " + problem})
 		return
 	}
 	f.notes = f.orderNotes()

@@ -32,20 +32,19 @@ func diff(old, next *File) Diff {
 	var d Diff
 	d.named(old.budgets, next.budgets, "budgets")
 	d.named(old.policies, next.policies, "policies")
-	before, after := old.byName(), next.byName()
-	oldSpecs, nextSpecs := specs(old.policies), specs(next.policies)
 	for _, p := range next.pipelines {
 		path := join("pipelines", p.name)
-		was := before[p.name]
+		was := old.byName[p.name]
 		if was == nil {
 			d.Added = append(d.Added, path)
 			continue
 		}
-		d.keptOrChanged(path, slices.Equal(old.signature(was, oldSpecs, before), next.signature(p, nextSpecs, after)))
+		samePlace := func(a, b part) bool { return a.place == b.place }
+		d.keptOrChanged(path, slices.EqualFunc(old.flatten(was), next.flatten(p), samePlace))
 		d.items(was, p)
 	}
 	for _, p := range old.pipelines {
-		if after[p.name] == nil {
+		if next.byName[p.name] == nil {
 			d.Removed = append(d.Removed, join("pipelines", p.name))
 		}
 	}
@@ -86,66 +85,31 @@ func (d *Diff) named(old, next []named, section string) {
 
 // items compares the policies that are written in a pipeline: the n-th of each kind.
 func (d *Diff) items(old, next *pipeline) {
-	before, after := numbered(old), numbered(next)
+	before, after := old.byPlace(), next.byPlace()
 	for _, i := range next.items {
 		if i.spec == nil {
 			continue
 		}
-		was := before.at[after.key[i.spec]]
-		if was == nil {
+		if was := before[i.place]; was == nil {
 			d.Added = append(d.Added, i.path)
 		} else {
 			d.keptOrChanged(i.path, was.equal(i.spec))
 		}
 	}
 	for _, i := range old.items {
-		if i.spec != nil && after.at[before.key[i.spec]] == nil {
+		if i.spec != nil && after[i.place] == nil {
 			d.Removed = append(d.Removed, i.path)
 		}
 	}
 }
 
-// A numbering says which policy of a pipeline each spec is, and the reverse.
-type numbering struct {
-	key map[*spec]inlineKey
-	at  map[inlineKey]*spec
-}
-
-func numbered(p *pipeline) numbering {
-	n := numbering{map[*spec]inlineKey{}, map[inlineKey]*spec{}}
-	count := map[string]int{}
+// byPlace returns the policies that are written in p.
+func (p *pipeline) byPlace() map[place]*spec {
+	m := map[place]*spec{}
 	for _, i := range p.items {
-		if i.spec == nil {
-			continue
-		}
-		key := inlineKey{p.name, i.spec.kind.name, count[i.spec.kind.name]}
-		count[key.kind]++
-		n.key[i.spec], n.at[key] = key, i.spec
-	}
-	return n
-}
-
-// signature returns what says which policies p consists of. It is empty for atMostOnce. A policy
-// under policies has no pipeline.
-func (f *File) signature(p *pipeline, policies map[string]*spec, pipelines map[string]*pipeline) []any {
-	type shared struct{ name, kind string }
-	var keys []any
-	var add func(p *pipeline)
-	add = func(p *pipeline) {
-		own := numbered(p)
-		for _, i := range p.items {
-			switch {
-			case i.spec != nil:
-				keys = append(keys, own.key[i.spec])
-			case i.use == "":
-				keys = append(keys, nil)
-			case pipelines[i.use] != nil:
-				add(pipelines[i.use])
-			default:
-				keys = append(keys, shared{i.use, policies[i.use].kind.name})
-			}
+		if i.spec != nil {
+			m[i.place] = i.spec
 		}
 	}
-	add(p)
-	return keys
+	return m
 }

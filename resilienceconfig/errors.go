@@ -9,7 +9,7 @@ import (
 // An Error is one error in a file.
 type Error struct {
 	Path    string // such as pipelines.users[1].retry.maxAttempts; empty if the file can't be read as YAML
-	Line    int    // from 1; 0 if the error has no place in the file
+	Line    int    // from 1; 0 for an error in Options
 	Column  int    // from 1, in characters
 	Message string // continues the path: "is -2, must be ..."
 }

@@ -87,9 +87,13 @@ const defaultInterval = 2 * time.Second
 type File struct {
 	options   Options
 	sum       [sha256.Size]byte // of the content
-	budgets   []named
+	budgets   []named           // in file order, as the others
 	policies  []named
-	pipelines []*pipeline // in file order
+	pipelines []*pipeline
+
+	specs  map[string]*spec     // under policies
+	byName map[string]*pipeline // under pipelines
+
 	notes     []string
 	effective []byte
 }

@@ -160,7 +160,7 @@ func FuzzParse(f *testing.F) { // rules 7 and 14
 			}
 			lines := strings.Split(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(string(data)), "\n")
 			for i, e := range errs {
-				if e.Line < 0 || e.Line > len(lines) || e.Line > 0 && e.Column < 1 || i > 0 && compare(errs[i-1].Line, errs[i-1].Column, e.Line, e.Column) > 0 {
+				if e.Line < 1 || e.Line > len(lines) || e.Column < 1 || i > 0 && compare(errs[i-1].Line, errs[i-1].Column, e.Line, e.Column) > 0 {
 					t.Errorf("got error %v in a file of %d lines, want a place in it, in order", e, len(lines))
 				}
 				if e.Message == "" || len(e.Error()) > 2000 || !utf8.ValidString(e.Error()) || strings.ContainsAny(e.Error(), "\n\r\x1b\x00") {

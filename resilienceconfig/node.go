@@ -140,7 +140,7 @@ func (t *tree) read(data []byte) *node {
 	}
 	file, err := parse(source)
 	if err != nil {
-		e := new(Error)
+		e := &Error{Line: 1, Column: 1}
 		var located yaml.Error
 		if errors.As(err, &located) { // its Error would format all of the source
 			e.Message = oneLine(located.GetMessage())
@@ -186,7 +186,7 @@ func (t *tree) read(data []byte) *node {
 // are checked here.
 func (t *tree) source(data []byte) ([]byte, bool) {
 	if len(data) > maxSize {
-		t.fail(0, 0, "", "the file is larger than 1 MiB (%d bytes)", maxSize)
+		t.fail(1, 1, "", "the file is larger than 1 MiB (%d bytes)", maxSize)
 		return nil, false
 	}
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
@@ -211,7 +211,7 @@ func (t *tree) source(data []byte) ([]byte, bool) {
 		return nil, false
 	}
 	if err := tooComplex(data); err != "" {
-		t.fail(0, 0, "", "%s", err)
+		t.fail(1, 1, "", "%s", err)
 		return nil, false
 	}
 	return data, true

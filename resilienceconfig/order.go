@@ -25,10 +25,9 @@ type note struct {
 
 // orderNotes returns a note for each policy that should be outside one that it is inside of.
 func (f *File) orderNotes() []string {
-	policies, pipelines := specs(f.policies), f.byName()
 	var notes []note
 	for _, p := range f.pipelines {
-		parts := f.flatten(p, policies, pipelines)
+		parts := f.flatten(p)
 		for i, inner := range parts {
 			for _, outer := range parts[:i] {
 				if outer.top == inner.top && p.items[inner.top].use != "" {

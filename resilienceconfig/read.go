@@ -34,11 +34,21 @@ type pipeline struct {
 
 // An item of a pipeline is a spec, the use of a name, or atMostOnce if both are unset.
 type item struct {
-	spec *spec
-	use  string
+	spec  *spec
+	place place // of the spec
+	use   string
 
 	path         string
 	line, column int // of its kind
+}
+
+// A place says which policy of a file a policy is: the n-th of its kind in a pipeline, or the one with
+// a name under policies. It is zero for atMostOnce.
+type place struct {
+	pipeline string
+	name     string
+	kind     string
+	n        int
 }
 
 // A reader turns nodes into a File and collects the errors.
@@ -143,16 +153,16 @@ func (r *reader) read(root *node) {
 	}
 }
 
-// section returns the entries of a section, and reports a section that has none but must.
+// section returns the entries of a section, which may be missing or empty.
 func (r *reader) section(n *node) []*node {
-	if n == nil || n.shape == mapping || n.shape == unreadable || n.isNull() {
-		if n != nil && n.shape == mapping {
-			return n.children
-		}
+	switch {
+	case n == nil || n.shape == unreadable || n.isNull():
+		return nil
+	case n.shape != mapping:
+		r.fail(n, "is %s, must be a mapping of names", n.what())
 		return nil
 	}
-	r.fail(n, "is %s, must be a mapping of names", n.what())
-	return nil
+	return n.children
 }
 
 // unknowable reports whether names may be missing because their section can't be read.
@@ -239,10 +249,18 @@ func (r *reader) readPipelines(section *node) {
 			r.fail(n, "is %s, must be a list of policies, outermost first", n.what())
 			continue
 		}
+		count := map[*kind]int{}
 		for _, child := range n.children {
-			if i, ok := r.item(child, n.key); ok {
-				p.items = append(p.items, i)
+			i, ok := r.item(child, n.key)
+			if !ok {
+				continue
 			}
+			if i.spec != nil {
+				k := i.spec.kind
+				i.place = place{pipeline: n.key, kind: k.name, n: count[k]}
+				count[k]++
+			}
+			p.items = append(p.items, i)
 		}
 	}
 }

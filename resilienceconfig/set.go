@@ -39,7 +39,6 @@ type Set struct {
 // A state is what a file has created. It doesn't change.
 type state struct {
 	file     *File
-	byName   map[string]*pipeline // under pipelines
 	budgets  map[string]*budget.Budget
 	policies map[string]*instance
 	handles  map[string]*handle
@@ -53,12 +52,12 @@ type gone struct {
 	handles  map[string]weak.Pointer[handle]
 }
 
-// An instance is a policy that was created. Its spec, and the budget that it uses, are those of its
-// Config; Update changes them.
+// An instance is a policy that was created. Update changes its spec and its Config. The Config keeps
+// the budget alive, so a spec that is the same has the same budget, even after a time in which the file
+// had neither.
 type instance struct {
 	policy resilience.Policy
 	spec   *spec
-	budget *budget.Budget
 }
 
 // once is the instance of atMostOnce.
@@ -81,13 +80,7 @@ type current struct {
 }
 
 // inlines are the policies that are written in pipelines.
-type inlines map[inlineKey]*instance
-
-// An inlineKey says which policy of a pipeline an instance is: the n-th of its kind.
-type inlineKey struct {
-	pipeline, kind string
-	n              int
-}
+type inlines map[place]*instance
 
 // Run runs the rest of a call inside the pipeline as it is now.
 func (h *handle) Run(ctx context.Context, next resilience.Next) error {
@@ -167,7 +160,7 @@ func (s *Set) Effective() []byte { return slices.Clone(s.state.Load().file.effec
 func (s *Set) Make(name string) resilience.Policy {
 	for {
 		st := s.state.Load()
-		if st.byName[name] == nil {
+		if st.file.byName[name] == nil {
 			panic("resilienceconfig: Make: " + s.noPipeline(name))
 		}
 		h := &handle{name: name}
@@ -222,8 +215,7 @@ func (s *Set) apply(f *File) Diff {
 	defer s.updating.Unlock()
 	old := s.state.Load()
 	next := &state{
-		file: f, byName: f.byName(),
-		budgets: map[string]*budget.Budget{}, policies: map[string]*instance{}, handles: map[string]*handle{},
+		file: f, budgets: map[string]*budget.Budget{}, policies: map[string]*instance{}, handles: map[string]*handle{},
 	}
 	var changes []func()
 	before := specs(old.file.budgets)
@@ -247,13 +239,23 @@ func (s *Set) apply(f *File) Diff {
 			h = &handle{name: p.name}
 		}
 		next.handles[p.name] = h
-		own := next.inlines(p, h.inline, &changes)
+		own := inlines{}
+		for _, i := range p.items {
+			if i.spec != nil {
+				own[i.place] = next.instance(i.spec, h.inline[i.place], &changes)
+			}
+		}
 		maps.Copy(shared, own)
 		changes = append(changes, func() { h.inline = own })
 	}
 	var pending []change
 	for _, p := range f.pipelines {
-		pending = append(pending, s.prepare(next.handles[p.name], next, shared))
+		c := s.prepare(next.handles[p.name], next, shared)
+		if c.handle.current.Load() == nil { // Lookup must not find it unfinished
+			c.commit()
+		} else {
+			pending = append(pending, c)
+		}
 	}
 	// Handles of Make are found in two steps: those that exist now, and those that Make registers
 	// until no more come. Then the state is replaced, after which Make begins with the new one.
@@ -275,7 +277,7 @@ func (s *Set) apply(f *File) Diff {
 		s.registering.Unlock()
 		for _, h := range more {
 			prepared[h] = true
-			if next.byName[h.name] != nil {
+			if f.byName[h.name] != nil {
 				pending = append(pending, s.prepare(h, next, nil))
 			}
 		}
@@ -327,29 +329,15 @@ func leave[T any](gone map[string]weak.Pointer[T], old, next map[string]*T) {
 func (st *state) instance(sp *spec, before *instance, changes *[]func()) *instance {
 	b := st.budgets[sp.budget]
 	if before == nil || before.spec.kind != sp.kind {
-		return &instance{policy: sp.kind.create(sp.configWith(b)).(resilience.Policy), spec: sp, budget: b}
+		return &instance{sp.kind.create(sp.configWith(b)).(resilience.Policy), sp}
 	}
 	*changes = append(*changes, func() {
-		if before.budget != b || !before.spec.equal(sp) {
+		if !before.spec.equal(sp) {
 			sp.kind.change(before.policy, sp.configWith(b))
 		}
-		before.spec, before.budget = sp, b
+		before.spec = sp
 	})
 	return before
-}
-
-// inlines returns the instances of the policies that are written in p.
-func (st *state) inlines(p *pipeline, before inlines, changes *[]func()) inlines {
-	own, count := inlines{}, map[string]int{}
-	for _, i := range p.items {
-		if i.spec == nil {
-			continue
-		}
-		key := inlineKey{p.name, i.spec.kind.name, count[i.spec.kind.name]}
-		count[key.kind]++
-		own[key] = st.instance(i.spec, before[key], changes)
-	}
-	return own
 }
 
 // A change of a handle is prepared before anything changes, because Wrap may panic.
@@ -382,30 +370,19 @@ func (s *Set) prepare(h *handle, st *state, shared inlines) change {
 		c.inline = inlines{}
 		shared = c.inline
 	}
-	created := map[*pipeline]bool{}
-	var add func(p *pipeline)
-	add = func(p *pipeline) {
-		if c.inline != nil && !created[p] {
-			created[p] = true
-			maps.Copy(c.inline, st.inlines(p, h.inline, &c.changes))
+	for _, p := range st.file.flatten(st.file.byName[h.name]) {
+		switch {
+		case p.spec == nil:
+			c.list = append(c.list, once)
+			continue
+		case p.place.name != "":
+			c.list = append(c.list, st.policies[p.place.name])
+			continue
+		case c.inline != nil && c.inline[p.place] == nil:
+			c.inline[p.place] = st.instance(p.spec, h.inline[p.place], &c.changes)
 		}
-		count := map[string]int{}
-		for _, i := range p.items {
-			switch {
-			case i.spec != nil:
-				key := inlineKey{p.name, i.spec.kind.name, count[i.spec.kind.name]}
-				count[key.kind]++
-				c.list = append(c.list, shared[key])
-			case i.use == "":
-				c.list = append(c.list, once)
-			case st.byName[i.use] != nil:
-				add(st.byName[i.use])
-			default:
-				c.list = append(c.list, st.policies[i.use])
-			}
-		}
+		c.list = append(c.list, shared[p.place])
 	}
-	add(st.byName[h.name])
 	if h.current.Load() != nil && slices.Equal(h.list, c.list) {
 		return c
 	}

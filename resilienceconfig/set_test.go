@@ -221,13 +221,13 @@ func TestMakeIsHeldWeakly(t *testing.T) { // rule 9
 		t.Errorf("got %d pipelines, want the one that is in use", got)
 	}
 	// Without updates, their places are reused.
-	for range 10_000 {
+	for i := range 10_000 {
 		s.Make("users")
-		if len(s.made) > 500 {
+		if i%1000 == 0 {
 			runtime.GC()
 		}
 	}
-	if got := len(s.made); got > 2000 {
+	if got := len(s.made); got > 5000 {
 		t.Errorf("got %d places for pipelines, want few", got)
 	}
 	runtime.KeepAlive(kept)
@@ -261,6 +261,66 @@ func TestMakeDoesNotWaitForUpdate(t *testing.T) { // rules 9 and 11
 	}
 	if got := h.list[0].policy.(*timeout.Timeout).Config().Limit; got != 2*time.Second {
 		t.Errorf("got Limit %v, want the 2s of the new file", got)
+	}
+}
+
+// TestMakeSeesUpdateThatComesMeanwhile has an update between the beginning and the end of Make.
+func TestMakeSeesUpdateThatComesMeanwhile(t *testing.T) { // rule 9
+	var s *Set
+	next := parsed(t, "pipelines: {p: [timeout: {limit: 2s}, breaker: {}]}", Options{})
+	meanwhile := false
+	wrap := func(name string, p resilience.Pipeline) resilience.Policy {
+		if meanwhile {
+			meanwhile = false
+			updated := make(chan bool)
+			go func() {
+				s.Update(next)
+				close(updated)
+			}()
+			<-updated
+		}
+		return p
+	}
+	s = New(parsed(t, "pipelines: {p: [timeout: {limit: 1s}]}", Options{Wrap: wrap}))
+	meanwhile = true
+	h := s.Make("p").(*handle)
+	if got := len(h.list); got != 2 {
+		t.Errorf("got %d policies, want the 2 of the new file", got)
+	}
+	s.Update(parsed(t, "pipelines: {p: []}", Options{}))
+	if got := len(h.list); got != 0 {
+		t.Errorf("got %d policies, want none as in the next file", got)
+	}
+}
+
+// TestLookupFindsOnlyFinishedPipelines makes a call as soon as a new pipeline is found, while the
+// update still changes others.
+func TestLookupFindsOnlyFinishedPipelines(t *testing.T) { // rule 11
+	text := func(i int) string {
+		var b strings.Builder
+		fmt.Fprintf(&b, "pipelines:\n  p%d: [timeout: {limit: 1s}]\n", i)
+		for n := range 10 {
+			fmt.Fprintf(&b, "  others%d:\n%s", n, strings.Repeat(fmt.Sprintf("  - timeout: {limit: %ds}\n", i+1), maxItems))
+		}
+		return b.String()
+	}
+	s := New(parsed(t, text(0), Options{}))
+	var wg sync.WaitGroup
+	for i := range 20 {
+		f := parsed(t, text(i+1), Options{})
+		wg.Go(func() {
+			for {
+				if p, ok := s.Lookup(fmt.Sprintf("p%d", i+1)); ok {
+					if err := resilience.Run(t.Context(), p, func(context.Context) error { return nil }); err != nil {
+						t.Errorf("got %v, want no error", err)
+					}
+					return
+				}
+				runtime.Gosched()
+			}
+		})
+		s.Update(f)
+		wg.Wait()
 	}
 }
 
@@ -455,7 +515,8 @@ func TestUpdateKeepsRemovedPipelineUsable(t *testing.T) { // rule 12
 			t.Errorf("got %v, want a failure, then the refusal of the shared breaker that it opened", err)
 		}
 	}
-	update(t, s, strings.Replace(text, "limit: 2", "limit: 3", 1), Diff{
+	b := first[*retry.Retry](t, list).Config().Budget
+	update(t, s, strings.NewReplacer("limit: 2", "limit: 3", "ratio: 1", "ratio: 0.5").Replace(text), Diff{
 		Added: []string{"budgets.e", "policies.x", "pipelines.p"}, Kept: []string{"pipelines.q"},
 	})
 	if s.Pipeline("p") != p {
@@ -466,6 +527,9 @@ func TestUpdateKeepsRemovedPipelineUsable(t *testing.T) { // rule 12
 	}
 	if got := places.Config().Limit; got != 3 {
 		t.Errorf("got limit %d, want the 3 of the new file", got)
+	}
+	if got := b.Config().Ratio; got != 0.5 {
+		t.Errorf("got ratio %v, want the 0.5 of the new file", got)
 	}
 	runtime.KeepAlive(made)
 }

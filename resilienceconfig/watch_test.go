@@ -175,6 +175,30 @@ func TestWatchReportsErrorOnceUntilAnotherOrGoodContent(t *testing.T) { // rule 
 		after(t, 2, l, changedTimeout)
 		f.write(five, nil)
 		after(t, 2, l, broken)
+		f.write(timeoutFile(8), nil) // good, for two readings
+		after(t, 1, l)
+		f.write(five, nil)
+		after(t, 2, l, changedTimeout, broken)
+	})
+}
+
+// TestWatchParsesOnlyOtherContent counts how often a variable is asked for.
+func TestWatchParsesOnlyOtherContent(t *testing.T) { // rule 15
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		o := Options{Env: func(string) (string, bool) { asked++; return "1s", true }}
+		text := inPipeline("timeout:\n        limit: ${X}")
+		s, f := New(parsed(t, text, o)), &fakeFile{content: text}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		s.watch(ctx, "p.yaml", nil, f.read)
+		f.write(text+"  q: 5\n", nil) // is rejected
+		ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		s.watch(ctx, "p.yaml", nil, f.read)
+		if asked != 2 {
+			t.Errorf("got %d times, want 2: by Parse, and for the content that is rejected", asked)
+		}
 	})
 }
 
@@ -329,7 +353,7 @@ func TestWatchFollowsRealFiles(t *testing.T) { // rule 15
 		write(path, timeoutFile(8))
 		after(t, 2, l, changedTimeout)
 		write(path, strings.Repeat("#", maxSize+1))
-		after(t, 2, l, path+": the file is larger than 1 MiB (1048576 bytes)")
+		after(t, 2, l, path+":1:1: the file is larger than 1 MiB (1048576 bytes)")
 
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
