@@ -856,6 +856,47 @@ func TestTxContextThatEndedInDialIsNoCallerFault(t *testing.T) {
 	})
 }
 
+// TestTxContextThatEndedInBeginIsNoCallerFault, although another caller takes the connection's place.
+func TestTxContextThatEndedInBeginIsNoCallerFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &database{on: func(ctx context.Context, op string, _ int) error {
+			if op == "BEGIN" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}}
+		db := sql.OpenDB(d)
+		db.SetMaxOpenConns(1)
+		next := make(chan *sql.Conn)
+		go func() {
+			time.Sleep(time.Millisecond)
+			conn, _ := db.Conn(t.Context()) // waits until BEGIN has ended
+			next <- conn
+		}()
+		var policy seen
+		_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{timeout.After(time.Second), &policy}, resiliencesql.Config{}, insert)
+		if marks(policy.err) != "NotMade" || d.count("BEGIN") != 1 {
+			t.Errorf("got %v (%s) after %d BEGIN, want NotMade after 1", err, marks(policy.err), d.count("BEGIN"))
+		}
+		(<-next).Close()
+		closed(t, db, d)
+	})
+}
+
+func TestTxAnsweredStaysAfterContextEndedInConnect(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	db := opened(t, &database{on: func(_ context.Context, op string, _ int) error {
+		cancel()
+		return unique
+	}})
+	var policy seen
+	_, err := resiliencesql.Tx(ctx, db, &policy, resiliencesql.Config{}, insert)
+	if marks(policy.err) != "NotFailure" || errors.Is(err, context.Canceled) {
+		t.Errorf("got %v (%s), want NotFailure", err, marks(policy.err))
+	}
+}
+
 func TestTxClassifyIsNotCalledWithNil(t *testing.T) {
 	classify := func(err error) resiliencesql.Class {
 		if err == nil {
