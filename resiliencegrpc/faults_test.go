@@ -35,6 +35,7 @@ type wire struct {
 	*http2.Framer
 	encoder *hpack.Encoder
 	block   bytes.Buffer
+	sent    fault // what the wire does when the client has sent its request, after a fault
 }
 
 // headers writes a HEADERS frame.
@@ -109,6 +110,10 @@ func serveWire(conn net.Conn, streams *atomic.Int32, n int32, f fault, settings 
 		case *http2.PingFrame:
 			if !frame.IsAck() {
 				w.WritePing(true, frame.Data)
+			}
+		case *http2.DataFrame:
+			if frame.StreamEnded() && w.sent != nil {
+				w.sent(w, frame.StreamID)
 			}
 		case *http2.HeadersFrame:
 			if streams.Add(1) <= n {
