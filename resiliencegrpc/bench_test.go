@@ -19,13 +19,13 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
-// page is the pipeline of docs/grpc.md.
+// page is the pipeline of docs/grpc.md, with limits that a busy machine does not reach.
 func page(key string) resilience.Policy {
 	return resilience.Pipeline{
-		timeout.After(2 * time.Second),
+		timeout.After(2 * ample),
 		retry.New(retry.Config{Budget: budget.New(budget.Config{Ratio: 0.1, MinPerSecond: 1})}),
 		breaker.New(breaker.Config{Name: key}),
-		timeout.After(500 * time.Millisecond),
+		timeout.After(ample),
 	}
 }
 
@@ -45,7 +45,7 @@ func sides(b testing.TB) (bare, guarded func()) {
 	policies := testpb.NewTestServiceClient(dial(b, address, resiliencegrpc.Config{Policies: page}))
 	in := &testpb.Empty{}
 	bare = func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), ample)
 		defer cancel()
 		if _, err := plain.EmptyCall(ctx, in); err != nil {
 			b.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"github.com/effector-go/resilience"
@@ -121,6 +122,24 @@ func TestMarksWithPushback(t *testing.T) {
 	}
 }
 
+// Rule 4: Retryable isn't asked if the pushback forbids retries.
+func TestMarksForbiddenRetry(t *testing.T) {
+	var w watcher
+	config := every(&w)
+	config.Retryable = func(err error) bool {
+		t.Errorf("Retryable was called with %v", err)
+		return true
+	}
+	conn := dial(t, loopback(t, &service{empty: func(ctx context.Context) error {
+		grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", "-1"))
+		return unavailable
+	}}), config)
+	testpb.NewTestServiceClient(conn).EmptyCall(t.Context(), &testpb.Empty{})
+	if got := marks(w.errs[0]); got != "Permanent" {
+		t.Errorf("got %q, want Permanent", got)
+	}
+}
+
 // Rule 2: Canceled is the caller's fault if the caller has left.
 func TestMarksCanceledCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -165,19 +184,30 @@ func TestMarksCanceledLoser(t *testing.T) {
 	})
 }
 
+// A headerSignal is a stats handler that signals that response headers have arrived.
+type headerSignal chan struct{}
+
+func (headerSignal) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (headerSignal) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (headerSignal) HandleConn(context.Context, stats.ConnStats)                       {}
+func (s headerSignal) HandleRPC(_ context.Context, event stats.RPCStats) {
+	if _, ok := event.(*stats.InHeader); ok {
+		s <- struct{}{}
+	}
+}
+
 // Rule 2: Canceled is the caller's fault if the connection was closed, and an answer if the server
 // sent it.
 func TestMarksCanceledByClose(t *testing.T) {
 	var w watcher
-	arrived := make(chan struct{})
+	opened := make(headerSignal, 1)
 	conn := dial(t, loopback(t, &service{empty: func(ctx context.Context) error {
 		grpc.SendHeader(ctx, nil) // so that something comes from the server
-		close(arrived)
 		<-ctx.Done()
 		return ctx.Err()
-	}}), every(&w))
+	}}), every(&w), grpc.WithStatsHandler(opened))
 	go func() {
-		<-arrived
+		<-opened
 		conn.Close()
 	}()
 	client := testpb.NewTestServiceClient(conn)

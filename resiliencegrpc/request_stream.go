@@ -222,13 +222,26 @@ func (r *requestStream) establish(a *streamAttempt) error {
 			if a.limitEstablishes() {
 				return nil
 			}
-			a.cancel(context.Cause(a.Context))
-			if a.first != nil {
-				<-a.first.done
-			}
-			return status.FromContextError(a.Context.Err()).Err()
+			return a.canceled()
 		}
 	}
+}
+
+// canceled cancels the stream, because the policies' context has ended, and returns gRPC's error. By
+// then, gRPC has filled the attempt's targets.
+func (a *streamAttempt) canceled() (err error) {
+	a.cancel(context.Cause(a.Context))
+	switch {
+	case a.first != nil:
+		<-a.first.done
+		err = a.first.err
+	case a.trace.seen().begins > 0:
+		err = a.inner.RecvMsg(new(emptypb.Empty))
+	}
+	if err == nil || err == io.EOF {
+		err = status.FromContextError(a.Context.Err()).Err()
+	}
+	return err
 }
 
 // limitEstablishes reports whether the end of the policies' context establishes the stream: a limit

@@ -692,14 +692,12 @@ func TestStreamSendsOnce(t *testing.T) {
 // Headers that the server sends before it has the request establish the stream, if the caller asks for
 // them or if a limit passes. The request is sent by the caller then.
 func TestStreamIsEstablishedBeforeRequest(t *testing.T) {
-	respond := make(chan struct{}, 1)
 	early := fault(func(w *wire, stream uint32) {
 		w.open(stream)
-		go func() {
-			<-respond
+		w.sent = func(w *wire, stream uint32) {
 			w.message(stream)
 			w.end(stream, "0")
-		}()
+		}
 	})
 	for _, by := range []string{"header", "limit"} {
 		var w watcher
@@ -724,7 +722,6 @@ func TestStreamIsEstablishedBeforeRequest(t *testing.T) {
 		if err := stream.CloseSend(); err != nil {
 			t.Errorf("%s: got %v from CloseSend, want nil", by, err)
 		}
-		respond <- struct{}{}
 		if err := stream.RecvMsg(body("")); err != nil {
 			t.Errorf("%s: got %v, want the message", by, err)
 		}
