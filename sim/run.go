@@ -386,23 +386,24 @@ func (r *run) build() (stop func()) {
 		}
 		r.policies = append(r.policies, policy)
 	}
-	synctest.Wait() // nothing changes the policies while they are inspected
-	shared := map[any]int{}
+	synctest.Wait()         // nothing changes the policies while they are inspected
+	owners := map[any]int{} // of policies and budgets
+	var notifiers []resilience.Notifier
 	for client, policy := range r.policies {
 		found := inspect(policy)
 		for _, part := range found.parts {
-			if other, ok := shared[part]; ok && other != client {
+			if other, ok := owners[part]; ok && other != client {
 				r.faulty("two clients share a %T, must each have their own: the function must create it", part)
 				return stop
 			}
-			shared[part] = client
+			owners[part] = client
 		}
-		if client == r.scenario.Clients {
-			break // only to see whether it shares anything
+		if client < r.scenario.Clients { // the last result only shows whether it shares anything
+			notifiers = append(notifiers, found.notifiers...)
 		}
-		for _, n := range found.notifiers {
-			stops = append(stops, r.listen(n))
-		}
+	}
+	for _, n := range notifiers {
+		stops = append(stops, r.listen(n))
 	}
 	return stop
 }

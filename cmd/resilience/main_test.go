@@ -202,7 +202,7 @@ func TestSimulateReadsScenarioAndTrace(t *testing.T) {
 }
 
 func TestSimulateChecksGoals(t *testing.T) {
-	out, _, status := execute(t, quick("simulate", "testdata/guide.yaml", "-incident", "errors-100", "-length", "62s", "-goal", "before>=0.99", "-goal", "during>=0.5,recovery<=1m,p99<=1s")...)
+	out, _, status := execute(t, quick("simulate", "testdata/guide.yaml", "-incident", "errors-100", "-length", "100s", "-goal", "before>=0.99", "-goal", "during>=0.5,recovery<=1m,p99<=1s")...)
 	if status != bad || !regexp.MustCompile(`missed: errors-100: users: during is 0\.?\d*, must be >=0.5\n`).MatchString(out) || strings.Count(out, "missed") != 1 {
 		t.Errorf("got %d, %s, want 1 and one missed goal", status, out)
 	}
