@@ -169,13 +169,17 @@ func (r *run) sleep(timer *time.Timer, now, until time.Duration) {
 		r.mu.Unlock()
 	}
 	synctest.Wait()
-	r.progress.Store(int64(r.now())<<8 | (r.progress.Load()+1)&0xff)
+	r.advance()
 }
+
+// advance shows that the run makes progress.
+func (r *run) advance() { r.progress.Store(int64(r.now())<<8 | (r.progress.Load()+1)&0xff) }
 
 // step makes everything happen that is due.
 func (r *run) step(ctx context.Context, now time.Duration) {
 	r.collect(now)
 	for !r.stopped.Load() {
+		r.advance()
 		call := r.calls.next
 		switch events := r.server.events; {
 		case len(events) > 0 && events[0].at <= now && (call == nil || events[0].at <= call.made):

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	_ "embed"
 	"fmt"
 	"io"
@@ -152,7 +151,7 @@ func (p *program) runOne(s sim.Scenario, what string, pipelines map[string]func(
 // ended returns the error of a run that ended early.
 func (p *program) ended(err error) error {
 	if p.ctx.Err() != nil {
-		return &exit{interrupted, context.Canceled}
+		return &exit{interrupted, errInterrupted}
 	}
 	return err
 }
