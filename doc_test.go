@@ -1,7 +1,6 @@
 package resilience_test
 
 import (
-	"fmt"
 	"go/ast"
 	"go/doc"
 	"go/parser"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -18,14 +16,6 @@ import (
 // leaves out internal and main packages.
 func packages(t *testing.T) map[string]*doc.Package {
 	t.Helper()
-	parsed, err := parsePackages()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return parsed
-}
-
-var parsePackages = sync.OnceValues(func() (map[string]*doc.Package, error) {
 	files := map[string][]*ast.File{}
 	fset := token.NewFileSet()
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
@@ -47,7 +37,7 @@ var parsePackages = sync.OnceValues(func() (map[string]*doc.Package, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
 	parsed := map[string]*doc.Package{}
 	for dir, files := range files {
@@ -61,12 +51,12 @@ var parsePackages = sync.OnceValues(func() (map[string]*doc.Package, error) {
 		}
 		pkg, err := doc.NewFromFiles(fset, files, dir)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", dir, err)
+			t.Fatalf("%s: %v", dir, err)
 		}
 		parsed[dir] = pkg
 	}
-	return parsed, nil
-})
+	return parsed
+}
 
 func TestDocCommentsCoverExportedNames(t *testing.T) {
 	for dir, pkg := range packages(t) {

@@ -48,7 +48,7 @@ type Breaker struct {
 
 	// mu guards the fields below, writes of phase, and the probes of a half-open stay.
 	mu         sync.Mutex
-	listeners  []*listener // oldest first
+	listeners  []*listener // oldest first, some of them stopped
 	deliveries []func()    // calls of OnStateChange and of listeners that haven't been made, oldest first
 	delivering bool        // a goroutine is making deliveries
 }

@@ -94,10 +94,7 @@ type Snapshot struct {
 // which is 0 in other states.
 func (b *Breaker) Report() resilience.Report {
 	s, c := b.Snapshot(), b.Config()
-	var retryAfter time.Duration
-	if s.State == Open {
-		retryAfter = max(0, time.Until(s.Until))
-	}
+	retryAfter := max(0, time.Until(s.Until)) // 0 if not open: Until is zero then
 	return resilience.Report{
 		Kind: "breaker", Name: c.Name, State: s.State.String(), Config: describe.Config(c),
 		Values: []resilience.Value{
@@ -115,9 +112,9 @@ func (b *Breaker) Report() resilience.Report {
 // listeners, oldest first, each of them even if another one panics. Listen may call the breaker,
 // including Notify.
 //
-// The returned function removes listen, and may be called repeatedly and by listen itself. After it
-// has returned, no call of listen begins, even if a transition was waiting for delivery. Notify
-// panics if listen is nil.
+// The returned function removes listen; it may be called repeatedly, and by listen itself.
+// Transitions that follow are not delivered to listen, and neither are those that still wait for
+// delivery. Notify panics if listen is nil.
 func (b *Breaker) Notify(listen func(resilience.Change)) (stop func()) {
 	if listen == nil {
 		panic("breaker: Notify: listen is nil, must be a function")
@@ -126,27 +123,28 @@ func (b *Breaker) Notify(listen func(resilience.Change)) (stop func()) {
 	l.listen.Store(&listen)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.forgetStopped()
 	b.listeners = append(b.listeners, l)
-	return func() {
-		l.listen.Store(nil)
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if i := slices.Index(b.listeners, l); i >= 0 {
-			b.listeners = slices.Delete(b.listeners, i, i+1)
-		}
-	}
+	return func() { l.listen.Store(nil) }
 }
 
-// A listener is a function that was passed to Notify. Its stop function stores nil, so that neither
-// a queued transition nor the stop function keeps the function in memory.
+// A listener is a function that was passed to Notify, until its stop function is called. That does
+// no more than to store nil, so it keeps neither the function nor the breaker in memory.
 type listener struct {
 	listen atomic.Pointer[func(resilience.Change)]
 }
+
+func (l *listener) stopped() bool { return l.listen.Load() == nil }
 
 func (l *listener) deliver(c resilience.Change) {
 	if listen := l.listen.Load(); listen != nil {
 		(*listen)(c)
 	}
+}
+
+// forgetStopped needs b.mu held.
+func (b *Breaker) forgetStopped() {
+	b.listeners = slices.DeleteFunc(b.listeners, (*listener).stopped)
 }
 
 // queue adds the deliveries of a transition from p to next. It needs b.mu held. Listeners that are
@@ -158,7 +156,7 @@ func (b *Breaker) queue(p, next *phase, cause string, err error) {
 		}
 		b.deliveries = append(b.deliveries, func() { hook(t) })
 	}
-	if len(b.listeners) == 0 {
+	if b.forgetStopped(); len(b.listeners) == 0 {
 		return
 	}
 	c := resilience.Change{
@@ -208,7 +206,6 @@ func (b *Breaker) nextDelivery() (next func()) {
 		return nil
 	}
 	next = b.deliveries[0]
-	b.deliveries[0] = nil // so that it is not kept in memory
 	b.deliveries = b.deliveries[1:]
 	return next
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -299,6 +300,28 @@ func TestNotifyStopReleasesListener(t *testing.T) {
 	}
 	runtime.KeepAlive(stops)
 	runtime.KeepAlive(b)
+}
+
+func TestNotifyStopKeepsNoBreakerInMemory(t *testing.T) {
+	b := breaker.New(breaker.Config{})
+	p := weak.Make(b)
+	stop := b.Notify(func(resilience.Change) {})
+	b.ForceOpen()
+	b = nil
+	runtime.GC()
+	runtime.GC()
+	if p.Value() != nil {
+		t.Error("the breaker is still in memory")
+	}
+	stop()
+}
+
+func TestBreakerReportSurvivesLongestOpenTime(t *testing.T) {
+	b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: math.MaxInt64, MaxOpenFor: math.MaxInt64})
+	run(t, b, "f")
+	if v := b.Report().Values[4]; v.Name != "retry_after" || v.Value < 9e9 {
+		t.Errorf("got %+v, want a retry_after of 292 years", v)
+	}
 }
 
 func TestNotifyPanicsOnNil(t *testing.T) {

@@ -170,9 +170,10 @@ func (k *Keyed[K]) Report() resilience.Report {
 	available, waiting := k.config.Burst, 0
 	for i, l := range k.keys.limiters() {
 		s, n := l.snapshot()
-		if i == 0 || s.Available < available {
+		if i == 0 {
 			available = s.Available
 		}
+		available = min(available, s.Available)
 		waiting += n
 	}
 	config := KeyedConfig[K]{Config: k.config, MaxKeys: k.keys.max}

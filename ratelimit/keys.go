@@ -103,7 +103,6 @@ func (s *keys[K]) len() int {
 func (s *keys[K]) limiters() []*Limiter {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.expire(clock.Now())
 	all := make([]*Limiter, len(s.expiry))
 	for i, e := range s.expiry {
 		all[i] = e.limiter

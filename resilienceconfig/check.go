@@ -6,13 +6,16 @@ import (
 	"strings"
 )
 
-// maxPolicies is how many policies a pipeline may have, with those of the pipelines that it uses. A
-// few pipelines that use each other twice would otherwise have billions.
-const maxPolicies = 100
+// maxItems is how many items a pipeline may have, with those of the pipelines that it uses. A few
+// pipelines that use each other twice would otherwise have billions.
+const maxItems = 100
 
 // checkUses reports cycles, and pipelines that are too long.
 func (r *reader) checkUses() {
 	c := &uses{reader: r, byName: r.file.byName(), state: map[*pipeline]int{}, size: map[*pipeline]int{}}
+	for _, name := range r.ambiguous {
+		delete(c.byName, name)
+	}
 	for _, p := range r.file.pipelines {
 		c.visit(p)
 	}
@@ -31,45 +34,52 @@ const (
 	visited  = 2
 )
 
-// visit counts the policies of p and of what it uses. It reports each cycle once, where it closes.
+// tooLong is the size of a pipeline whose length was reported, so that those that use it are not
+// reported too.
+const tooLong = -1 << 30
+
+// visit counts the items of p and of what it uses. It reports each cycle once, where it closes.
 func (c *uses) visit(p *pipeline) {
 	c.state[p] = visiting
 	c.trail = append(c.trail, p.name)
-	own := 0
+	size := len(p.items)
 	for _, i := range p.items {
 		used := c.byName[i.use]
 		if i.use == "" || used == nil {
-			c.size[p]++
-			own++
 			continue
 		}
 		switch c.state[used] {
 		case visiting:
-			var names []string
-			for _, name := range append(c.trail[slices.Index(c.trail, i.use):], i.use) {
-				names = append(names, shownName(name))
-			}
-			if len(names) > 10 {
-				names = append(names[:5], append([]string{"…"}, names[len(names)-4:]...)...)
-			}
-			c.reader.report(&Error{Path: i.path, Line: i.line, Column: i.column, Message: "is a cycle: " + strings.Join(names, " uses ")})
-		case visited:
-			c.size[p] += c.size[used]
-		default:
+			c.reportCycle(i)
+			continue
+		case 0:
 			c.visit(used)
-			c.size[p] += c.size[used]
 		}
+		size += c.size[used]
 	}
-	if c.size[p] > maxPolicies {
-		at := p.items[min(len(p.items)-1, maxPolicies)]
+	if size > maxItems {
+		at := p.items[min(len(p.items)-1, maxItems)]
 		c.reader.report(&Error{
 			Path: join("pipelines", p.name), Line: at.line, Column: at.column,
-			Message: fmt.Sprintf("has %d policies, with those of the pipelines that it uses, must have at most %d", c.size[p], maxPolicies),
+			Message: fmt.Sprintf("has %d items, with those of the pipelines that it uses, must have at most %d", size, maxItems),
 		})
-		c.size[p] = 1 // what uses it is not reported too
+		size = tooLong
 	}
+	c.size[p] = max(size, tooLong)
 	c.trail = c.trail[:len(c.trail)-1]
 	c.state[p] = visited
+}
+
+// reportCycle reports that i uses a pipeline that is being visited.
+func (c *uses) reportCycle(i item) {
+	var names []string
+	for _, name := range slices.Concat(c.trail[slices.Index(c.trail, i.use):], []string{i.use}) {
+		names = append(names, shownName(name))
+	}
+	if len(names) > 10 {
+		names = slices.Concat(names[:5], []string{"…"}, names[len(names)-4:])
+	}
+	c.reader.report(&Error{Path: i.path, Line: i.line, Column: i.column, Message: "is a cycle: " + strings.Join(names, " uses ")})
 }
 
 // byName returns the pipelines by name.
@@ -135,6 +145,7 @@ func (r *reader) complete() {
 			}
 		}
 	}
+	r.checkMemory()
 	f.effective = f.render()
 	problem := tooComplex(f.effective)
 	if len(f.effective) > maxSize {
@@ -145,4 +156,34 @@ func (r *reader) complete() {
 		return
 	}
 	f.notes = f.orderNotes()
+}
+
+// maxLastCalls is how many calls the breakers of a file may remember together, at 8 bytes each.
+// Otherwise, a file could use all memory.
+const maxLastCalls = 10_000_000
+
+// checkMemory reports breakers that remember too many calls together.
+func (r *reader) checkMemory() {
+	sum := 0
+	add := func(s *spec, line, column int) {
+		if s == nil || s.kind.name != "breaker" {
+			return
+		}
+		before := sum
+		sum += int(s.config.FieldByName("LastCalls").Int())
+		if before <= maxLastCalls && sum > maxLastCalls {
+			r.report(&Error{
+				Path: join(s.path, "lastCalls"), Line: line, Column: column,
+				Message: fmt.Sprintf("is too large: all breakers of a file must together have at most %d", maxLastCalls),
+			})
+		}
+	}
+	for _, n := range r.file.policies {
+		add(n.spec, n.line, n.column)
+	}
+	for _, p := range r.file.pipelines {
+		for _, i := range p.items {
+			add(i.spec, i.line, i.column)
+		}
+	}
 }

@@ -121,6 +121,7 @@ func TestErrorsCauseNoAdditionalOnes(t *testing.T) { // rule 5
 		{"policie: {b: {breaker: {}}}\npipelines: {p: [use: b]}", "policie is not"},
 		{"policies: {b: {breaker: {}}}\npipeline: {p: [use: b]}", "pipeline is not"},
 		{"pipelines: {p: [use: q], q: [use: r], r: [use: q]}", "is a cycle: q uses r uses q"},
+		{"policies: {p: {breaker: {}}}\npipelines: {p: [use: p]}", "is also the name"},
 		{"pipelines: {p: [use: p, use: p]}", "is a cycle"},
 		{"pipelines: {p: [retry: {backoff: {linear: {stepp: 1s, max: 2s}}}]}", "stepp is not"},
 		{"pipelines: {p: [breaker: {<<: {openFor: 5}}]}", "merge key"},

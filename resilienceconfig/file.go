@@ -99,7 +99,7 @@ type File struct {
 //
 // It takes a second or two for the largest files. Larger ones are refused: those with more than
 // 1 MiB, with more than 20,000 lines or 20,000 characters that YAML gives a meaning, with more than
-// 50 levels, or with pipelines of more than 100 policies.
+// 50 levels, or with pipelines of more than 100 items.
 func Parse(data []byte, o Options) (*File, error) {
 	if o.Interval < 0 {
 		return nil, Errors{{Path: "Options.Interval", Message: fmt.Sprintf("is %v, must be positive, or 0 for %v", o.Interval, defaultInterval)}}

@@ -23,15 +23,12 @@ func shownName(name string) string {
 	return quote(name)
 }
 
-// maxKnown bounds the time of nearest for hostile files.
-const maxKnown = 1000
-
 // nearest returns the known name with the fewest edits from name, and whether it is near enough to be
 // what was meant. Of equal ones, it is the first one.
 func nearest(name string, known []string) (best string, near bool) {
 	least := -1
 	folded := strings.ToLower(clip(name))
-	for _, candidate := range known[:min(len(known), maxKnown)] {
+	for _, candidate := range known {
 		if d := edits(folded, strings.ToLower(clip(candidate))); least < 0 || d < least {
 			least, best = d, candidate
 		}
@@ -42,13 +39,11 @@ func nearest(name string, known []string) (best string, near bool) {
 // edits returns how many insertions, deletions, replacements, and swaps of neighbors change a to b.
 func edits(a, b string) int {
 	from, to := []rune(a), []rune(b)
-	var before []int
-	row := make([]int, len(to)+1)
+	before, row, next := make([]int, len(to)+1), make([]int, len(to)+1), make([]int, len(to)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range from {
-		next := make([]int, len(to)+1)
 		next[0] = i + 1
 		for j := range to {
 			cost := 1
@@ -60,7 +55,7 @@ func edits(a, b string) int {
 				next[j+1] = min(next[j+1], before[j-1]+1)
 			}
 		}
-		before, row = row, next
+		before, row, next = row, next, before
 	}
 	return row[len(to)]
 }

@@ -38,7 +38,7 @@ func parsed(t *testing.T, text string, o Options) *File {
 	t.Helper()
 	f, err := Parse([]byte(text), o)
 	if err != nil {
-		t.Fatalf("got error %v, want none for\n%s", err, text)
+		t.Fatalf("got error %.300v, want none for\n%.3000s", err, text)
 	}
 	return f
 }

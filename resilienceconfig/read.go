@@ -21,8 +21,9 @@ type spec struct {
 
 // A named is an entry under policies or budgets.
 type named struct {
-	name string
-	spec *spec
+	name         string
+	spec         *spec
+	line, column int
 }
 
 // A pipeline is an entry under pipelines.
@@ -51,7 +52,8 @@ type reader struct {
 	budgetNames                         map[string]bool
 	names                               map[string]*node // of policies and pipelines
 	knownBudgets, knownFuncs, knownUses []string
-	missingBudgets, missingNames        bool // a section with names can't be read
+	ambiguous                           []string // names of both a policy and a pipeline
+	missingBudgets, missingNames        bool     // a section with names can't be read
 }
 
 // A suggestion is added to an error if it is reported: to look for the nearest name takes time.
@@ -85,11 +87,16 @@ func (r *reader) failUnknownKey(n *node, known []string, message string) {
 	r.suggestions[r.failKey(n, "%s", message)] = suggestion{n.key, known}
 }
 
+// maxComparisons bounds the time of finish. A hundred errors and two hundred names need as many.
+const maxComparisons = 20_000
+
 // finish returns the errors in file order, with suggestions.
 func (r *reader) finish() Errors {
 	r.errs = r.errs.inOrder()
+	comparisons := 0
 	for _, e := range r.errs {
-		if s, ok := r.suggestions[e]; ok {
+		s, ok := r.suggestions[e]
+		if comparisons += len(s.known); ok && comparisons <= maxComparisons {
 			e.Message += didYouMean(s.name, s.known)
 		}
 	}
@@ -163,7 +170,7 @@ func (r *reader) readBudgets(section *node) {
 		r.checkName(n)
 		r.budgetNames[n.key] = true
 		if s := r.spec(budgetKind, n, n.key, n.path()); s != nil {
-			r.file.budgets = append(r.file.budgets, named{n.key, s})
+			r.file.budgets = append(r.file.budgets, named{n.key, s, n.keyLine, n.keyColumn})
 		}
 	}
 	r.knownBudgets = keysOf(r.budgetNames)
@@ -189,6 +196,7 @@ func (r *reader) collectNames(policies, pipelines *node) {
 		if compare(n.keyLine, n.keyColumn, first.keyLine, first.keyColumn) < 0 {
 			first, second, what = n, first, "pipeline"
 		}
+		r.ambiguous = append(r.ambiguous, n.key)
 		r.failKey(second, "is also the name of a %s, in line %d", what, first.keyLine)
 	}
 	r.knownUses = keysOf(r.names)
@@ -204,8 +212,8 @@ func (r *reader) readPolicies(section *node) {
 		if k == nil {
 			continue
 		}
-		if s := r.spec(k, value, n.key, n.path()); s != nil {
-			r.file.policies = append(r.file.policies, named{n.key, s})
+		if s := r.spec(k, value, n.key, value.path()); s != nil {
+			r.file.policies = append(r.file.policies, named{n.key, s, value.keyLine, value.keyColumn})
 		}
 	}
 }

@@ -33,7 +33,10 @@ func (f *fakeFile) write(content string, err error) {
 }
 
 func (f *fakeFile) read(string) ([]byte, error) {
-	time.Sleep(f.slow)
+	f.mu.Lock()
+	slow := f.slow
+	f.mu.Unlock()
+	time.Sleep(slow)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reads++
@@ -103,8 +106,11 @@ func after(t *testing.T, n int, l *log, want ...string) {
 func TestWatchAppliesContentThatIsSameTwice(t *testing.T) { // rule 15
 	watching(t, func(t *testing.T, s *Set, f *fakeFile, l *log) {
 		after(t, 5, l)
-		if f.reads != 7 { // at once, and every interval
-			t.Errorf("got %d reads, want 7", f.reads)
+		f.mu.Lock()
+		reads := f.reads
+		f.mu.Unlock()
+		if reads != 7 { // at once, and every interval
+			t.Errorf("got %d reads, want 7", reads)
 		}
 		f.write(timeoutFile(2), nil)
 		after(t, 1, l)
@@ -223,7 +229,9 @@ func TestWatchEndsWhileFileSystemHangs(t *testing.T) { // rule 15
 			t.Errorf("got %v after %v, want the context's error and cause after 1s", err, time.Since(begun))
 		}
 		// A file system that is slow makes it late, not wrong.
+		f.mu.Lock()
 		f.slow = 10 * time.Second
+		f.mu.Unlock()
 		f.write(timeoutFile(2), nil)
 		l := new(log)
 		ctx, cancel = context.WithTimeout(t.Context(), 25*time.Second)
