@@ -24,7 +24,7 @@
 // any number of processors, if the policies use no random numbers and no two calls of a client wake
 // up at the same nanosecond, as calls do that wait until the same instant.
 //
-// A call through the guide's pipeline takes about 20 µs of processor time (BenchmarkRun).
+// A call through the guide's pipeline takes 10 to 20 µs of processor time (BenchmarkRun).
 package sim
 
 import (
