@@ -129,21 +129,6 @@ func (r Rate) mean(length time.Duration) float64 {
 	return calls / length.Seconds()
 }
 
-// at returns the rate at a time, without surges; of a replay, the mean of the second around it.
-func (r Rate) at(t time.Duration) float64 {
-	if r.kind == "replay" {
-		from, _ := slices.BinarySearch(r.times, t-time.Second/2)
-		to, _ := slices.BinarySearch(r.times, t+time.Second/2)
-		return float64(to - from)
-	}
-	for _, s := range r.segments(t + 1) {
-		if at := t.Seconds(); at <= s.end {
-			return s.rate + s.slope*(at-s.begin)
-		}
-	}
-	return 0
-}
-
 // A segment is a time in which the rate is linear. Its times are in seconds.
 type segment struct {
 	begin, end  float64

@@ -169,13 +169,17 @@ func (r *run) sleep(timer *time.Timer, now, until time.Duration) {
 		r.mu.Unlock()
 	}
 	synctest.Wait()
-	r.progress.Store(int64(r.now())<<8 | (r.progress.Load()+1)&0xff)
+	r.advance()
 }
+
+// advance shows that the run makes progress.
+func (r *run) advance() { r.progress.Store(int64(r.now())<<8 | (r.progress.Load()+1)&0xff) }
 
 // step makes everything happen that is due.
 func (r *run) step(ctx context.Context, now time.Duration) {
 	r.collect(now)
 	for !r.stopped.Load() {
+		r.advance()
 		call := r.calls.next
 		switch events := r.server.events; {
 		case len(events) > 0 && events[0].at <= now && (call == nil || events[0].at <= call.made):
@@ -386,23 +390,24 @@ func (r *run) build() (stop func()) {
 		}
 		r.policies = append(r.policies, policy)
 	}
-	synctest.Wait() // nothing changes the policies while they are inspected
-	shared := map[any]int{}
+	synctest.Wait()         // nothing changes the policies while they are inspected
+	owners := map[any]int{} // of policies and budgets
+	var notifiers []resilience.Notifier
 	for client, policy := range r.policies {
 		found := inspect(policy)
 		for _, part := range found.parts {
-			if other, ok := shared[part]; ok && other != client {
+			if other, ok := owners[part]; ok && other != client {
 				r.faulty("two clients share a %T, must each have their own: the function must create it", part)
 				return stop
 			}
-			shared[part] = client
+			owners[part] = client
 		}
-		if client == r.scenario.Clients {
-			break // only to see whether it shares anything
+		if client < r.scenario.Clients { // the last result only shows whether it shares anything
+			notifiers = append(notifiers, found.notifiers...)
 		}
-		for _, n := range found.notifiers {
-			stops = append(stops, r.listen(n))
-		}
+	}
+	for _, n := range notifiers {
+		stops = append(stops, r.listen(n))
 	}
 	return stop
 }

@@ -381,3 +381,62 @@ func TestServerHasDefaultsByLoad(t *testing.T) {
 		t.Errorf("got %+v, want a length of 91s and the other defaults", s)
 	}
 }
+
+func TestRunOrdersWhatHappensAtTheSameTimeByCall(t *testing.T) {
+	times := []time.Duration{}
+	for i := range 50 {
+		times = append(times, time.Duration(i)*time.Millisecond)
+	}
+	s := Scenario{Rate: Replay(times), Length: 2 * time.Second, Runs: 1, Server: Server{Workers: 1, Service: Fixed(time.Minute)}}
+	for range 5 { // the scheduler may happen to keep the order
+		var begun time.Time
+		var returned []int // guarded by the simulation: one at a time
+		calls := 0
+		Test(t, s, one(func() resilience.Policy {
+			begun = time.Now()
+			return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+				calls++
+				call := calls
+				ctx, cancel := context.WithDeadline(ctx, begun.Add(time.Second)) // of all calls
+				defer cancel()
+				err := next.Run(ctx)
+				returned = append(returned, call)
+				return err
+			})
+		}))
+		for i, call := range returned {
+			if call != i+1 {
+				t.Fatalf("got calls in the order %v, want ascending", returned)
+			}
+		}
+		if len(returned) != 50 {
+			t.Fatalf("got %d calls, want 50", len(returned))
+		}
+	}
+	// All attempts begin at the same time: the first call's is served.
+	s.Server = Server{Workers: 1, Queue: -1}
+	served := 0
+	var mu sync.Mutex
+	for range 5 {
+		calls := 0
+		var begun time.Time
+		Test(t, s, one(func() resilience.Policy {
+			begun = time.Now()
+			return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+				calls++
+				call := calls
+				time.Sleep(time.Until(begun.Add(time.Second)))
+				err := next.Run(ctx)
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					served = call
+				}
+				return err
+			})
+		}))
+		if served != 1 {
+			t.Fatalf("got an answer to call %d, want to the first", served)
+		}
+	}
+}

@@ -87,6 +87,10 @@ func TestReadTraceRemovesQueueing(t *testing.T) {
 	if err == nil && !strings.Contains(busy.String(), "met the fewest others") {
 		t.Errorf("got %q, want to read that queueing was removed", busy)
 	}
+	later, err := ReadTrace(strings.NewReader("start,duration\n0,1ms\n1,1ms\n2,1ms\n3,1ms\n4,9ms\n5,9ms\n6,9ms\n7,9ms\n"))
+	if err != nil || later.Used != 8 {
+		t.Errorf("got %v, %v for calls that met no others, want all of them", later, err)
+	}
 	idle, err := ReadTrace(strings.NewReader(recordedQueue(50, 50)))
 	if err != nil || idle.Used != 20_000 || !near(idle.Service.Mean().Seconds(), 0.02, 0.05) {
 		t.Errorf("got %v, %v, want all calls with a mean of 20ms", idle, err)

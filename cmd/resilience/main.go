@@ -53,6 +53,8 @@ func (e *exit) Unwrap() error { return e.err }
 func misuse(format string, args ...any) error { return &exit{misused, fmt.Errorf(format, args...)} }
 func broken(format string, args ...any) error { return &exit{bad, fmt.Errorf(format, args...)} }
 
+var errInterrupted = errors.New("interrupted")
+
 // errQuiet ends the program with status 1 after everything has been said.
 var errQuiet = &exit{bad, errors.New("")}
 

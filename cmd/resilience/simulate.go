@@ -1,14 +1,15 @@
 package main
 
 import (
-	"context"
 	_ "embed"
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/effector-go/resilience"
@@ -150,7 +151,7 @@ func (p *program) runOne(s sim.Scenario, what string, pipelines map[string]func(
 // ended returns the error of a run that ended early.
 func (p *program) ended(err error) error {
 	if p.ctx.Err() != nil {
-		return &exit{interrupted, context.Canceled}
+		return &exit{interrupted, errInterrupted}
 	}
 	return err
 }
@@ -161,12 +162,19 @@ func (p *program) judge(goals goals, s sim.Scenario, r *sim.Report) (missed bool
 		for _, g := range goals {
 			if result := r.Pipelines[name]; !g.met(result) {
 				v, _ := g.worst(result)
-				fmt.Fprintf(p.out, "missed: %s: %s: %s is %.4g, must be %s\n", titleOf(s), name, g.name, v, strings.TrimSpace(strings.TrimPrefix(g.text, g.name)))
+				fmt.Fprintf(p.out, "missed: %s: %s: %s is %s, must be %s\n", titleOf(s), name, g.name, numberText(v), strings.TrimSpace(strings.TrimPrefix(g.text, g.name)))
 				missed = true
 			}
 		}
 	}
 	return missed
+}
+
+func numberText(v float64) string {
+	if math.IsInf(v, 0) {
+		return "infinite"
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
 var writers = map[string]func(r *sim.Report, w io.Writer) error{

@@ -269,7 +269,7 @@ func (s *search) run(within time.Duration) error {
 	s.print(shown, chosen, changes)
 	switch {
 	case s.ctx.Err() != nil:
-		return &exit{interrupted, context.Canceled}
+		return &exit{interrupted, errInterrupted}
 	case chosen == nil:
 		return broken("no candidate meets the goal")
 	}
@@ -420,6 +420,17 @@ func (s *search) simplify(chosen *candidate) (*candidate, []string, error) {
 	return chosen, changes, nil
 }
 
+// lostText formats a share. What is not all isn't 100, and what is not nothing isn't 0.
+func lostText(lost float64) string {
+	switch {
+	case lost > 0 && lost < 0.0005:
+		return "<0.1 %"
+	case lost < 1 && lost >= 0.9995:
+		return ">99.9 %"
+	}
+	return fmt.Sprintf("%.1f %%", 100*lost)
+}
+
 func shown(old string) string { return cmp.Or(old, "default") }
 
 // print prints the rows, the changes, and the file.
@@ -439,7 +450,7 @@ func (s *search) print(rows []*candidate, chosen *candidate, changes []string) {
 	}
 	fmt.Fprintln(w, strings.Join(head, "\t")+"\t")
 	for _, c := range rows {
-		cells := []string{fmt.Sprintf("%.1f %%", 100*c.lost), fmt.Sprintf("%.2f×", c.load)}
+		cells := []string{lostText(c.lost), fmt.Sprintf("%.2f×", c.load)}
 		for i, v := range s.vary {
 			cells = append(cells, cmp.Or(c.values[i], shown(v.old)))
 		}
