@@ -23,8 +23,8 @@ const (
 	// A limit that has shrunk below this share of its peak is drained. It takes four steps of 5%.
 	doubt = 0.83
 	// A drain is also due after this many times as many calls as a drain has: soon at first, and
-	// then twice as late each time.
-	firstDrain, everyDrain = 16, 256
+	// then twice as late each time. Where calls don't meet the limit it is always as late as at last.
+	firstDrain, everyDrain = 4, 256
 )
 
 // queue is the law of [NewQueue].
@@ -33,6 +33,7 @@ type queue struct {
 	past      tally   // times of the rounds before, for the present limit
 	variation float64 // of the times of the last round and those before
 	seeking   bool    // no queue was seen yet
+	confirmed bool    // base was measured in a drain
 
 	open    cohort // whose calls are being admitted
 	closing cohort // whose last calls are waited for; inactive if there is none
@@ -73,7 +74,8 @@ type cohort struct {
 //     more than is certain. It grows unless the queue is beyond doubt, by three: an error of base
 //     lasts for many rounds, and must not hold down the limit of a dependency that could take more.
 //   - Base is the mean of cohorts that had at most half of the limit to themselves: by chance, or
-//     now and then in a drain, when no more is admitted.
+//     now and then in a drain, when no more is admitted. Before the first queue other rounds count
+//     as well. The first queue leads to a drain.
 func NewQueue(initial, least, most int) *Limit {
 	q := newQueue()
 	q.open = cohort{active: true, need: max(initial, fewestCalls)}
@@ -222,9 +224,14 @@ func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
 			return q.shrink(limit, s, all)
 		}
 		q.seeking = false
-		next = towards(limit, s, leap)
+		q.before = all
+		return towards(limit, s, leap), true // the rounds in base may have queued as well
 	case q.seeking && s.mean-s.deviation > shortest: // perhaps a queue: another round at this limit
 		next = limit
+		if l.met(c.peak) && q.base.n < all.n { // unless the error is mostly that of base
+			q.before = all
+			return next, true
+		}
 	case q.seeking:
 		q.base = q.base.plus(seen, 1)
 		next = limit
@@ -236,7 +243,7 @@ func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
 	default:
 		next = limit
 	}
-	return next, q.drainIsDue(limit, all)
+	return next, q.drainIsDue(limit, all, l.met(c.peak))
 }
 
 // shrink lowers the limit by a step. Round trips may be longer because of a queue, or because the
@@ -249,12 +256,17 @@ func (q *queue) shrink(limit int, s share, seen tally) (next int, drain bool) {
 		q.before = seen
 		return next, true
 	}
-	return next, q.drainIsDue(limit, seen)
+	return next, q.drainIsDue(limit, seen, true)
 }
 
-// drainIsDue reports whether it is time for a drain.
-func (q *queue) drainIsDue(limit int, seen tally) bool {
-	if q.calls < q.interval*q.drainCalls(limit/2) {
+// drainIsDue reports whether it is time for a drain. Drains are rare where calls don't meet the
+// limit, since nothing else is refused there.
+func (q *queue) drainIsDue(limit int, seen tally, met bool) bool {
+	interval := q.interval
+	if !met {
+		interval = everyDrain
+	}
+	if q.calls < interval*q.drainCalls(limit/2) {
 		return false
 	}
 	q.interval = min(2*q.interval, everyDrain)
@@ -265,6 +277,10 @@ func (q *queue) drainIsDue(limit int, seen tally) bool {
 // drained judges a drain. What was longer before it was a queue, so that the limit need not go on
 // in steps.
 func (q *queue) drained(c cohort, limit int) (next int) {
+	if !q.confirmed && c.samples.mean() < q.base.mean() && c.samples.differs(q.base, 2) {
+		q.base = tally{} // its calls queued from the start
+	}
+	q.confirmed = true
 	q.measured(c.samples)
 	variation := max(c.samples.variation(), q.before.variation())
 	if s := queued(c.samples, q.before, variation); s.surely() > longest && crowded(s, limit) {

@@ -12,7 +12,7 @@ const unqueued = 10 * time.Millisecond
 func newSteadyQueue(limit int) (*Limit, *queue) {
 	l := NewQueue(limit, 1, 1000)
 	q := l.law.(*queue)
-	q.seeking = false
+	q.seeking, q.confirmed, q.interval = false, true, everyDrain
 	for range 10_000 {
 		q.base.add(unqueued)
 	}
@@ -170,6 +170,65 @@ func TestQueueShrinksInStepsUntilDrain(t *testing.T) {
 	}
 	if !q.open.drain || admits(l.word.Load()) != 41 {
 		t.Errorf("%d admitted, draining %v; want a drain with 41", admits(l.word.Load()), q.open.drain)
+	}
+}
+
+// TestQueueDrainsAtFirstQueue checks that the limit isn't held by a base that no drain has
+// confirmed, and that the first drain replaces a base whose calls have queued.
+func TestQueueDrainsAtFirstQueue(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	q.seeking, q.confirmed = true, false
+	round(l, 2*unqueued, Sample)
+	if !q.open.drain || q.seeking {
+		t.Errorf("draining %v, seeking %v after the first queue; want true and false", q.open.drain, q.seeking)
+	}
+	slow := tallyOf(8, 10, 12, 10)
+	fast := tallyOf(7, 7, 8, 8)
+	for _, confirmed := range []bool{false, true} {
+		_, q := newSteadyQueue(100)
+		q.base, q.before, q.confirmed = slow, slow, confirmed
+		q.drained(cohort{samples: fast}, 100)
+		if replaced := q.base == fast; replaced == confirmed || !q.confirmed {
+			t.Errorf("a base that a drain has confirmed (%v) is replaced: %v", confirmed, replaced)
+		}
+	}
+}
+
+// TestQueueDrainsIfDoubtIsMostlyBase checks that a limit that may grow doesn't wait for more rounds
+// if only a better base can decide.
+func TestQueueDrainsIfDoubtIsMostlyBase(t *testing.T) {
+	for _, test := range []struct {
+		baseCalls, peak int
+		want            bool
+	}{{100, 100, true}, {100, 90, false}, {1000, 100, false}} {
+		l, q := newSteadyQueue(100)
+		q.seeking, q.calls = true, 0
+		const variation = 2.0
+		times := func(n int, mean float64) tally {
+			return tally{float64(n), float64(n) * mean, float64(n) * mean * mean * (1 + variation)}
+		}
+		q.base = times(test.baseCalls, float64(unqueued))
+		next, drain := q.loaded(l, cohort{samples: times(300, 1.3*float64(unqueued)), peak: test.peak}, 100)
+		if next != 100 || drain != test.want {
+			t.Errorf("%+v: limit %d, drain %v; want 100, %v", test, next, drain, test.want)
+		}
+	}
+}
+
+// TestQueueRarelyDrainsUnmetLimit checks that calls are hardly ever refused where they don't reach
+// the limit.
+func TestQueueRarelyDrainsUnmetLimit(t *testing.T) {
+	_, q := newSteadyQueue(100)
+	q.interval = firstDrain
+	for _, test := range []struct {
+		calls int
+		met   bool
+		want  bool
+	}{{50*firstDrain - 1, true, false}, {50*everyDrain - 1, false, false}, {50 * everyDrain, false, true}, {50 * firstDrain, true, false}, {100 * firstDrain, true, true}} {
+		q.calls = test.calls
+		if got := q.drainIsDue(100, tally{}, test.met); got != test.want {
+			t.Errorf("%+v with an interval of %d: got %v", test, q.interval, got)
+		}
 	}
 }
 

@@ -37,10 +37,9 @@ func longer(part, by float64) func(*rand.Rand) float64 {
 	}
 }
 
-// seeds returns the seeds of the simulations. Without PROOF_TIMES it is one, and some scenarios are
-// left out. PROOF_TIMES=12 runs all scenarios with the seeds 1 to 12, and with PROOF_SEED=101 with
-// 101 to 112.
-func seeds(t *testing.T) (seeds []uint64, all bool) {
+// seeds returns the seeds of the simulations: 1, with PROOF_TIMES=12 those from 1 to 12, and with
+// PROOF_SEED=101 as well those from 101 to 112.
+func seeds(t *testing.T) (seeds []uint64) {
 	t.Helper()
 	number := func(name string, standard int) int {
 		n, err := strconv.Atoi(cmp.Or(os.Getenv(name), strconv.Itoa(standard)))
@@ -53,21 +52,20 @@ func seeds(t *testing.T) (seeds []uint64, all bool) {
 	for i := range number("PROOF_TIMES", 1) {
 		seeds = append(seeds, uint64(first+i))
 	}
-	return seeds, os.Getenv("PROOF_TIMES") != ""
+	return seeds
 }
 
 // TestQueueAdmitsHealthyCalls checks that nearly no call is refused if the dependency takes any
 // number of calls: at most 3% in any scenario, and 1% on the average.
 func TestQueueAdmitsHealthyCalls(t *testing.T) {
 	var sum, scenarios float64
-	seeds, all := seeds(t)
+	seeds := seeds(t)
 	for _, d := range times {
 		for _, load := range []struct {
 			callers int
 			poisson float64
-			always  bool
-		}{{10, 0, true}, {30, 0, true}, {100, 0, false}, {0, 10, true}, {0, 30, true}, {0, 100, false}, {300, 0, false}} {
-			if !all && !load.always || raceDetector && load.callers != 10 {
+		}{{10, 0}, {30, 0}, {100, 0}, {0, 10}, {0, 30}, {0, 100}, {300, 0}} {
+			if raceDetector && load.callers != 10 {
 				continue
 			}
 			for _, seed := range seeds {
@@ -93,13 +91,13 @@ func TestQueueAdmitsHealthyCalls(t *testing.T) {
 // TestQueueKeepsWorkersBusy checks that a dependency with few workers is used, and that calls don't
 // wait for long.
 func TestQueueKeepsWorkersBusy(t *testing.T) {
-	seeds, all := seeds(t)
+	seeds := seeds(t)
 	for _, d := range times {
 		for _, load := range []struct {
 			workers, callers int
 			poisson          float64
 		}{{50, 0, 75}, {50, 200, 0}, {100, 400, 0}} {
-			if !all && load.callers > 0 || raceDetector && d.name != "exponential" {
+			if raceDetector && d.name != "exponential" {
 				continue
 			}
 			for _, seed := range seeds {
@@ -117,7 +115,7 @@ func TestQueueKeepsWorkersBusy(t *testing.T) {
 // TestQueueStaysBoundedInLongOverload checks the limit over five minutes in which there are always
 // twice as many calls as the dependency can take.
 func TestQueueStaysBoundedInLongOverload(t *testing.T) {
-	seeds, _ := seeds(t)
+	seeds := seeds(t)
 	for _, d := range times {
 		if raceDetector && d.name != "exponential" {
 			continue
