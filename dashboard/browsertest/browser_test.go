@@ -1,3 +1,11 @@
+// Package browsertest tests the page of package dashboard in Chromium, and takes the screenshots of
+// its documentation:
+//
+//	go test ./dashboard/browsertest
+//	go test ./dashboard/browsertest -run TestScreenshots -screenshots ../../docs/dashboard
+//
+// The tests are skipped without Chromium, unless BROWSERTEST is "required". The script .ci/chromium
+// installs it. Accessibility is checked with axe-core, which the tests fetch with npm.
 package browsertest
 
 import (
@@ -97,7 +105,7 @@ func open(t *testing.T, width, height int64, address string) *tab {
 	}
 	ctx, cancel := chromedp.NewContext(browser)
 	t.Cleanup(cancel)
-	ctx, cancelTime := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancelTime := context.WithTimeout(ctx, 4*time.Minute)
 	t.Cleanup(cancelTime)
 	p := &tab{t: t, ctx: ctx}
 	p.do(chromedp.EmulateViewport(width, height))

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/bulkhead"
@@ -61,11 +63,25 @@ func (s *shop) call(name string) error {
 	})
 }
 
-// outage makes calls until the breaker is open and inventory is down.
-func (s *shop) outage() {
+// fail makes calls until the breaker is open and inventory is down.
+func (s *shop) fail() {
 	s.calls(20)
 	s.failing.Store(true)
 	s.calls(40)
+}
+
+// outage fails, and goes on making calls until the end of the test, however slow the browser is.
+func (s *shop) outage(t *testing.T) {
+	s.fail()
+	var group errgroup.Group
+	group.Go(func() error {
+		for t.Context().Err() == nil { // canceled just before the cleanup
+			s.calls(1)
+			time.Sleep(20 * time.Millisecond)
+		}
+		return nil
+	})
+	t.Cleanup(func() { group.Wait() })
 }
 
 func (s *shop) calls(n int) {

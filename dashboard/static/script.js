@@ -233,7 +233,7 @@
 				h("span", { class: "mark " + worst, "aria-hidden": "true" }, signs[worst]),
 				h("div", null,
 					h("h1", { tabindex: "-1" }, n ? plural(n, "thing is in trouble", "things are in trouble") : "No trouble"),
-					h("p", null, `${plural(state.pipelines.length, "pipeline", "pipelines")}, ${busy} busy · rates and quantiles of the last ${short(state.window)}`))),
+					h("p", null, `${plural(state.pipelines.length, "pipeline", "pipelines")}, ${busy} busy · ${state.window > 0 ? "rates and quantiles of the last " + short(state.window) : "no rates yet"}`))),
 			troubleCards(troubles),
 			h("div", { class: "columns", key: "columns" },
 				h("section", { class: "panel", key: "pipelines", "aria-labelledby": "pipelines" },
@@ -676,7 +676,8 @@
 		if (document.hidden || reloading) return; // visibilitychange goes on
 		const request = new AbortController();
 		current = request;
-		const abort = setTimeout(() => request.abort(), limit());
+		// In two steps: if the page was busy until now, the answer may be here, but not yet read.
+		let abort = setTimeout(() => { abort = setTimeout(() => request.abort(), 200); }, limit() - 200);
 		try {
 			const response = await fetch("state.json", { signal: request.signal, cache: "no-store" });
 			if (!response.ok) throw new Error(`status ${response.status}`);
@@ -762,10 +763,13 @@
 	}
 
 	// A laptop that slept has an old state, and timers that have not fired.
+	const overdue = () => !document.hidden && !disconnected && Date.now() - answered > limit();
 	function check() {
-		if (!document.hidden && !disconnected && Date.now() - answered > limit()) disconnect("no answer");
+		if (overdue()) disconnect("no answer");
 	}
-	setInterval(check, 1000);
+	setInterval(() => {
+		if (overdue()) setTimeout(check, 200); // as above
+	}, 1000);
 	document.addEventListener("visibilitychange", () => {
 		if (document.hidden) return;
 		check();
