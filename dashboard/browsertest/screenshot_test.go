@@ -1,3 +1,5 @@
+//go:build screenshots
+
 package browsertest
 
 import (
@@ -17,9 +19,6 @@ import (
 // TestScreenshots takes the pictures of docs/dashboard.md: 30 s of calls, the last 12 of them with an
 // outage.
 func TestScreenshots(t *testing.T) {
-	if *screenshots == "" {
-		t.Skip("the flag -screenshots is not set")
-	}
 	shop := newShop(t)
 	c := shop.payments.Config()
 	c.OpenFor, c.Window = 5*time.Second, 5*time.Second
@@ -67,7 +66,7 @@ func TestScreenshots(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(*screenshots, name+"-"+scheme+".png"), picture, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join("..", "..", "docs", "dashboard", name+"-"+scheme+".png"), picture, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
