@@ -434,3 +434,38 @@ func TestQueueShrinksIfAllCallsTimeOut(t *testing.T) {
 		time.Sleep(time.Hour) // for the calls that were given up to end
 	})
 }
+
+// TestQueueShrinksIfColdStartTimesOut checks a start at which no call is answered in time. The
+// limit must shrink until calls are, and the workers be used.
+func TestQueueShrinksIfColdStartTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const workers = 4
+		l := adaptive.New(adaptive.Config{Initial: 200})
+		d := newDependency(workers, roundTrip, tenth)
+		var answers, calls atomic.Int64
+		ctx, cancel := context.WithCancel(t.Context())
+		var g errgroup.Group
+		clients(ctx, &g, 200, l, func(ctx context.Context) (int, error) {
+			done := make(chan struct{})
+			go func() { d.serve(context.WithoutCancel(ctx)); close(done) }()
+			calls.Add(1)
+			select {
+			case <-done:
+				answers.Add(1)
+				return 0, nil
+			case <-time.After(3 * roundTrip):
+				return 0, context.DeadlineExceeded
+			}
+		})
+		time.Sleep(1000 * roundTrip)
+		answers.Store(0)
+		calls.Store(0)
+		time.Sleep(300 * roundTrip)
+		if share := float64(answers.Load()) / float64(calls.Load()); share < 0.9 || answers.Load() < 300*workers*8/10 {
+			t.Errorf("%.2f of the calls are answered in time, %d answers; want 0.9 and %d; limit %d", share, answers.Load(), 300*workers*8/10, l.Limit())
+		}
+		cancel()
+		g.Wait()
+		time.Sleep(time.Hour) // for the calls that were given up to end
+	})
+}

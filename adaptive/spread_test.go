@@ -1,7 +1,12 @@
+//go:build !race
+
+// These tests make too many calls for the race detector.
+
 package adaptive_test
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -22,17 +27,20 @@ func wide(r *rand.Rand) float64   { return math.Exp(r.NormFloat64() - 0.5) } // 
 func cached(r *rand.Rand) float64 { return longer(r, 0.05, 20) }
 func rare(r *rand.Rand) float64   { return longer(r, 0.01, 100) }
 
-// selected skips a scenario of a test unless it is one of those that always run, or all run because
-// PROOF_TIMES is set. Package concurrency simulates the same scenarios without goroutines.
-func selected(t *testing.T, always bool) {
+type distribution struct {
+	name   string
+	spread func(*rand.Rand) float64
+}
+
+// share returns the first of the scenarios, which always runs, or all of them if PROOF_TIMES is set.
+// Package concurrency simulates the same scenarios without goroutines, all of them in each run.
+func share[S any](t *testing.T, scenarios []S) []S {
 	t.Helper()
-	if raceDetector {
-		t.Skip("it makes too many calls for the race detector")
+	if os.Getenv("PROOF_TIMES") != "" {
+		return scenarios
 	}
-	if !always && os.Getenv("PROOF_TIMES") == "" {
-		t.Skip("set PROOF_TIMES to run it")
-	}
-	t.Parallel()
+	t.Logf("1 of %d scenarios: PROOF_TIMES=1 runs the others as well", len(scenarios))
+	return scenarios[:1]
 }
 
 // longer returns a time that is by times as long for a part of the calls.
@@ -47,21 +55,21 @@ func longer(r *rand.Rand, part, by float64) float64 {
 // TestLimiterAdmitsHealthyCalls checks that at most 1% of the calls are refused if the dependency
 // could take any number of them.
 func TestLimiterAdmitsHealthyCalls(t *testing.T) {
-	for _, c := range []struct {
+	for _, c := range share(t, []struct {
 		name    string
 		callers int
 		spread  func(*rand.Rand) float64
 	}{
-		{"5% take 20 times as long", 300, cached},
 		{"lognormal, sigma 1", 30, wide},
 		{"lognormal, sigma 1", 100, wide},
 		{"exponential", 30, exponential},
 		{"exponential", 100, exponential},
+		{"5% take 20 times as long", 300, cached},
 		{"1% take 100 times as long", 100, rare},
 		{"fixed", 100, fixed},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			selected(t, c.callers == 30)
+	}) {
+		t.Run(fmt.Sprintf("%s, %d callers", c.name, c.callers), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				l := adaptive.New(adaptive.Config{})
 				d := newDependency(math.MaxInt32, roundTrip, c.spread)
@@ -100,15 +108,19 @@ func TestLimiterAdmitsHealthyCalls(t *testing.T) {
 // for at most half of their service time.
 func TestLimiterKeepsWorkersBusy(t *testing.T) {
 	const workers = 50
-	for name, spread := range map[string]func(*rand.Rand) float64{
-		"fixed": fixed, "within a tenth": tenth, "5% take 20 times as long": cached, "lognormal, sigma 1": wide,
-		"exponential": exponential, "1% take 100 times as long": rare,
-	} {
-		t.Run(name, func(t *testing.T) {
-			selected(t, name == "exponential")
+	for _, c := range share(t, []distribution{
+		{"exponential", exponential},
+		{"fixed", fixed},
+		{"within a tenth", tenth},
+		{"lognormal, sigma 1", wide},
+		{"5% take 20 times as long", cached},
+		{"1% take 100 times as long", rare},
+	}) {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				l := adaptive.New(adaptive.Config{})
-				d := newDependency(workers, roundTrip, spread)
+				d := newDependency(workers, roundTrip, c.spread)
 				simulate(t, 4*workers, l, d, func() {
 					time.Sleep(30 * time.Second)
 					var busy, waiting float64
@@ -133,13 +145,17 @@ func TestLimiterKeepsWorkersBusy(t *testing.T) {
 // TestQueueLearnsSlowerDependencyIfTimesVary checks that a dependency of any capacity isn't refused
 // calls for long because it has become twice as slow.
 func TestQueueLearnsSlowerDependencyIfTimesVary(t *testing.T) {
-	for name, spread := range map[string]func(*rand.Rand) float64{"exponential": exponential, "lognormal, sigma 1": wide, "5% take 20 times as long": cached} {
-		t.Run(name, func(t *testing.T) {
-			selected(t, name == "exponential")
+	for _, c := range share(t, []distribution{
+		{"exponential", exponential},
+		{"lognormal, sigma 1", wide},
+		{"5% take 20 times as long", cached},
+	}) {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				const callers = 100
 				l := adaptive.New(adaptive.Config{})
-				d := newDependency(math.MaxInt32, roundTrip, spread)
+				d := newDependency(math.MaxInt32, roundTrip, c.spread)
 				simulate(t, callers, l, d, func() {
 					time.Sleep(20 * time.Second)
 					d.pace.Store(int64(2 * roundTrip))
@@ -157,39 +173,4 @@ func TestQueueLearnsSlowerDependencyIfTimesVary(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestQueueShrinksIfColdStartTimesOut checks a start at which no call is answered in time. The
-// limit must shrink until calls are, and the workers be used.
-func TestQueueShrinksIfColdStartTimesOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const workers = 4
-		l := adaptive.New(adaptive.Config{Initial: 200})
-		d := newDependency(workers, roundTrip, tenth)
-		var answers, calls atomic.Int64
-		ctx, cancel := context.WithCancel(t.Context())
-		var g errgroup.Group
-		clients(ctx, &g, 200, l, func(ctx context.Context) (int, error) {
-			done := make(chan struct{})
-			go func() { d.serve(context.WithoutCancel(ctx)); close(done) }()
-			calls.Add(1)
-			select {
-			case <-done:
-				answers.Add(1)
-				return 0, nil
-			case <-time.After(3 * roundTrip):
-				return 0, context.DeadlineExceeded
-			}
-		})
-		time.Sleep(1000 * roundTrip)
-		answers.Store(0)
-		calls.Store(0)
-		time.Sleep(300 * roundTrip)
-		if share := float64(answers.Load()) / float64(calls.Load()); share < 0.9 || answers.Load() < 300*workers*8/10 {
-			t.Errorf("%.2f of the calls are answered in time, %d answers; want 0.9 and %d; limit %d", share, answers.Load(), 300*workers*8/10, l.Limit())
-		}
-		cancel()
-		g.Wait()
-		time.Sleep(time.Hour) // for the calls that were given up to end
-	})
 }

@@ -1,3 +1,5 @@
+//go:build screenshots
+
 package browsertest
 
 import (
@@ -15,12 +17,8 @@ import (
 )
 
 // TestScreenshots takes the pictures of docs/dashboard.md: 30 s of calls, the last 12 of them with an
-// outage. Without the flag -screenshots, it makes calls for a shorter time and keeps no picture.
+// outage.
 func TestScreenshots(t *testing.T) {
-	folder, good, bad := *screenshots, 18*time.Second, 12*time.Second
-	if folder == "" {
-		folder, good, bad = t.TempDir(), time.Second, 0
-	}
 	shop := newShop(t)
 	c := shop.payments.Config()
 	c.OpenFor, c.Window = 5*time.Second, 5*time.Second
@@ -50,9 +48,9 @@ func TestScreenshots(t *testing.T) {
 			return nil
 		})
 	}
-	time.Sleep(good)
+	time.Sleep(18 * time.Second)
 	shop.failing.Store(true)
-	time.Sleep(bad)
+	time.Sleep(12 * time.Second)
 
 	pipeline, policy := s.id(t, "pipelines", "", "payments"), s.id(t, "policies", "breaker", "payments")
 	for _, scheme := range []string{"light", "dark"} {
@@ -68,7 +66,7 @@ func TestScreenshots(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(folder, name+"-"+scheme+".png"), picture, 0o644); err != nil {
+			if err := os.WriteFile(filepath.Join("..", "..", "docs", "dashboard", name+"-"+scheme+".png"), picture, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -24,10 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // round trip.
 func TestQueueIsWithinFifthInEveryPhase(t *testing.T) {
 	for _, workers := range []int{100, 160} {
-		for seed := range uint64(2) {
-			if !selected(seed == 0) {
-				continue
-			}
+		for _, seed := range share(t, 0, []uint64{0, 1}) {
 			r := simulate(config{workers: workers, seed: seed}, laws[0])
 			for i, p := range script {
 				s := summarize(r, i, workers)
@@ -57,10 +54,7 @@ func TestPublishedLawsMissLimit(t *testing.T) {
 // server, and keeps few workers busy without a long wait.
 func TestQueueAdmitsCallsThatVary(t *testing.T) {
 	cfg := config{seed: 1, measured: measured}
-	for _, d := range distributions {
-		if !selected(d.name == "5% take 20×") {
-			continue
-		}
+	for _, d := range share(t, 4, distributions) {
 		if refused, _, _ := steady(cfg, laws[0], d, endless, healthyCallers); refused > 0.03 {
 			t.Errorf("%s: %.3f refused, want at most 0.03", d.name, refused)
 		}
@@ -70,9 +64,15 @@ func TestQueueAdmitsCallsThatVary(t *testing.T) {
 	}
 }
 
-// selected reports whether to simulate a case: it always is, or all cases are because PROOF_TIMES is
-// set.
-func selected(always bool) bool { return always || os.Getenv("PROOF_TIMES") != "" }
+// share returns one of the cases, which always runs, or all of them if PROOF_TIMES is set.
+func share[C any](t *testing.T, always int, cases []C) []C {
+	t.Helper()
+	if os.Getenv("PROOF_TIMES") != "" {
+		return cases
+	}
+	t.Logf("%v, 1 of %d cases: PROOF_TIMES=1 runs the others as well", cases[always], len(cases))
+	return cases[always : always+1]
+}
 
 func TestVegasFollowsItsQueue(t *testing.T) {
 	v := &vegas{limit: 100, least: 10, jitter: 1e6}

@@ -18,11 +18,8 @@ import (
 // limiter reads the clock itself, so it runs in a bubble rather than in a world. Queue must use nearly
 // all of the workers that failsafe-go uses, or more.
 func TestQueueComparedWithFailsafe(t *testing.T) {
-	for _, d := range distributions {
+	for _, d := range share(t, 2, distributions) {
 		t.Run(d.name, func(t *testing.T) {
-			if !selected(d.name == "exponential") {
-				t.Skip("set PROOF_TIMES to run it")
-			}
 			t.Parallel()
 			var refused, busy, wait float64
 			synctest.Test(t, func(t *testing.T) { refused, _, _ = failsafe(t, d, endless, healthyCallers) })

@@ -132,8 +132,8 @@ func TestRunFollowsFile(t *testing.T) {
 	var running errgroup.Group
 	running.Go(func() error { return run(ctx, []string{"-addr", "127.0.0.1:0", "-config", file}, &stdout, &stderr) })
 	await(t, "the service started", func() bool { return address.MatchString(stdout.String()) })
-	write("pipelines: {inventory: [retry: {maxAttempts: -1}]}")
-	await(t, "the file was found wrong", func() bool { return strings.Contains(stderr.String(), "maxAttempts is -1") })
+	write("pipelines: {inventory: [retry: {maxAttempts: -2}]}")
+	await(t, "the file was found wrong", func() bool { return strings.Contains(stderr.String(), "maxAttempts is -2") })
 	write(strings.Replace(string(shipped), "limit: 150ms", "limit: 200ms", 1))
 	await(t, "the file was applied", func() bool {
 		return strings.Contains(stderr.String(), "changed=[pipelines.inventory[")

@@ -11,7 +11,7 @@ const (
 	aim      = 0.04 // the share that a step leads to
 	longest  = 0.06 // with more, the limit shrinks
 	step     = 0.05 // largest change of the limit by one round
-	leap     = 0.25 // largest change until a queue was seen, and after a drain
+	leap     = 0.25 // largest change until a drain has shown a queue
 
 	fewestCalls = 20  // in a round or a drain
 	roundCalls  = 100 // in a round, times the variation: the mean is then known within 10%
@@ -32,7 +32,7 @@ type queue struct {
 	base      tally   // times of calls that didn't queue
 	past      tally   // times of the rounds before, for the present limit
 	variation float64 // of the times of the last round and those before
-	seeking   bool    // no queue was seen yet
+	seeking   bool    // no drain has shown a queue yet
 	confirmed bool    // base was measured in a drain
 
 	open    cohort // whose calls are being admitted
@@ -75,7 +75,7 @@ type cohort struct {
 //     lasts for many rounds, and must not hold down the limit of a dependency that could take more.
 //   - Base is the mean of cohorts that had at most half of the limit to themselves: by chance, or
 //     now and then in a drain, when no more is admitted. Before the first queue other rounds count
-//     as well. The first queue leads to a drain.
+//     as well. What looks like the first queue leads to a drain, and is one if the drain shows it.
 func NewQueue(initial, least, most int) *Limit {
 	q := newQueue()
 	q.open = cohort{active: true, need: max(initial, fewestCalls)}
@@ -192,7 +192,7 @@ func (q *queue) judge(l *Limit, c cohort) {
 	case drain:
 		q.past = tally{}
 		q.beginDrain(l, next)
-	case next == limit:
+	case next == limit && !c.drain:
 		q.past = all
 	case next < limit && !c.drain:
 		// The dependency was saturated, so round trips shrink with the limit: by Little's law.
@@ -223,14 +223,12 @@ func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
 		if !q.seeking {
 			return q.shrink(limit, s, all)
 		}
-		q.seeking = false
 		q.before = all
 		return towards(limit, s, leap), true // the rounds in base may have queued as well
 	case q.seeking && s.mean-s.deviation > shortest: // perhaps a queue: another round at this limit
 		next = limit
 		if l.met(c.peak) && q.base.n < all.n { // unless the error is mostly that of base
-			q.before = all
-			return next, true
+			return next, q.drainAfter(q.interval/2, limit, all)
 		}
 	case q.seeking:
 		q.base = q.base.plus(seen, 1)
@@ -266,6 +264,12 @@ func (q *queue) drainIsDue(limit int, seen tally, met bool) bool {
 	if !met {
 		interval = everyDrain
 	}
+	return q.drainAfter(interval, limit, seen)
+}
+
+// drainAfter reports whether it is time for a drain that comes after some times as many calls as a
+// drain has. If so, the next one comes later.
+func (q *queue) drainAfter(interval, limit int, seen tally) bool {
 	if q.calls < interval*q.drainCalls(limit/2) {
 		return false
 	}
@@ -275,7 +279,7 @@ func (q *queue) drainIsDue(limit int, seen tally, met bool) bool {
 }
 
 // drained judges a drain. What was longer before it was a queue, so that the limit need not go on
-// in steps.
+// in steps. If that isn't certain and no queue was seen before, the limit goes on in large steps.
 func (q *queue) drained(c cohort, limit int) (next int) {
 	if !q.confirmed && c.samples.mean() < q.base.mean() && c.samples.differs(q.base, 2) {
 		q.base = tally{} // its calls queued from the start
@@ -283,10 +287,15 @@ func (q *queue) drained(c cohort, limit int) (next int) {
 	q.confirmed = true
 	q.measured(c.samples)
 	variation := max(c.samples.variation(), q.before.variation())
-	if s := queued(c.samples, q.before, variation); s.surely() > longest && crowded(s, limit) {
-		return towards(limit, s, 0.5)
+	s := queued(c.samples, q.before, variation)
+	if s.surely() <= shortest || !crowded(s, limit) {
+		return limit // if this was to be the first queue, it may have been chance
 	}
-	return limit
+	q.seeking = false
+	if s.surely() <= longest {
+		return limit
+	}
+	return towards(limit, s, 0.5)
 }
 
 // calm judges a round in which at most half of the limit was used, or the first one.

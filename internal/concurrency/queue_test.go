@@ -179,8 +179,8 @@ func TestQueueDrainsAtFirstQueue(t *testing.T) {
 	l, q := newSteadyQueue(100)
 	q.seeking, q.confirmed = true, false
 	round(l, 2*unqueued, Sample)
-	if !q.open.drain || q.seeking {
-		t.Errorf("draining %v, seeking %v after the first queue; want true and false", q.open.drain, q.seeking)
+	if !q.open.drain {
+		t.Error("no drain after the first queue")
 	}
 	slow := tallyOf(8, 10, 12, 10)
 	fast := tallyOf(7, 7, 8, 8)
@@ -194,15 +194,42 @@ func TestQueueDrainsAtFirstQueue(t *testing.T) {
 	}
 }
 
+// TestQueueSeeksUntilDrainShowsQueue checks that a limit that seemed too high by chance goes on in
+// large steps, and one that is right doesn't.
+func TestQueueSeeksUntilDrainShowsQueue(t *testing.T) {
+	for _, test := range []struct {
+		seeking bool
+		percent time.Duration // how long calls take in the drain, compared with those before
+		want    bool
+	}{
+		{true, 100, true}, {true, 99, true}, {true, 97, false}, {true, 50, false},
+		{false, 100, false}, {false, 50, false},
+	} {
+		l, q := newSteadyQueue(100)
+		q.seeking = test.seeking
+		for range 100 {
+			q.before.add(unqueued)
+		}
+		q.beginDrain(l, 100)
+		round(l, test.percent*unqueued/100, Sample)
+		if q.seeking != test.want {
+			t.Errorf("%+v: got %v", test, q.seeking)
+		}
+		if !q.past.empty() {
+			t.Errorf("%+v: %v calls of the drain count as calls at the limit, want none", test, q.past.n)
+		}
+	}
+}
+
 // TestQueueDrainsIfDoubtIsMostlyBase checks that a limit that may grow doesn't wait for more rounds
 // if only a better base can decide.
 func TestQueueDrainsIfDoubtIsMostlyBase(t *testing.T) {
 	for _, test := range []struct {
-		baseCalls, peak int
-		want            bool
-	}{{100, 100, true}, {100, 90, false}, {1000, 100, false}} {
+		baseCalls, peak, calls int
+		want                   bool
+	}{{100, 100, 300, true}, {100, 90, 300, false}, {1000, 100, 300, false}, {100, 100, 100, false}} {
 		l, q := newSteadyQueue(100)
-		q.seeking, q.calls = true, 0
+		q.seeking, q.interval, q.calls = true, firstDrain, test.calls
 		const variation = 2.0
 		times := func(n int, mean float64) tally {
 			return tally{float64(n), float64(n) * mean, float64(n) * mean * mean * (1 + variation)}
@@ -211,6 +238,9 @@ func TestQueueDrainsIfDoubtIsMostlyBase(t *testing.T) {
 		next, drain := q.loaded(l, cohort{samples: times(300, 1.3*float64(unqueued)), peak: test.peak}, 100)
 		if next != 100 || drain != test.want {
 			t.Errorf("%+v: limit %d, drain %v; want 100, %v", test, next, drain, test.want)
+		}
+		if test.want != (q.interval == 2*firstDrain) {
+			t.Errorf("%+v: the interval is %d times as many calls as a drain has", test, q.interval)
 		}
 	}
 }

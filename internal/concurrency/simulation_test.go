@@ -112,6 +112,17 @@ func TestQueueKeepsWorkersBusy(t *testing.T) {
 	}
 }
 
+// TestQueueStopsDraining checks that a limit that is right doesn't lead to one drain after the
+// other. In its large steps, the limit meets a number of workers at which 2 to 6% of it queue.
+func TestQueueStopsDraining(t *testing.T) {
+	for workers := 110; workers <= 117; workers++ {
+		r := simulate(scenario{times: times[0].draw, workers: workers, callers: 400, seed: 1})
+		if r.busy < 0.98 || r.limit > 1.1*float64(workers) {
+			t.Errorf("%d workers: %.3f busy, want 0.98; limit %.1f", workers, r.busy, r.limit)
+		}
+	}
+}
+
 // TestQueueStaysBoundedInLongOverload checks the limit over five minutes in which there are always
 // twice as many calls as the dependency can take.
 func TestQueueStaysBoundedInLongOverload(t *testing.T) {

@@ -1,7 +1,0 @@
-//go:build race
-
-package adaptive_test
-
-// raceDetector reports whether the tests run under the race detector, which makes them many times
-// slower.
-const raceDetector = true
