@@ -13,7 +13,7 @@ import (
 // one goroutine holds it.
 type call interface {
 	start(ctx context.Context) error // runs the effector and keeps its value
-	fork() *facts
+	fork(rest []Policy) *facts       // rest is what the fork will run
 	adopt(fork *facts)
 	discard()
 	keep(policy discarder) (end func(answered bool))
@@ -123,7 +123,7 @@ func (r *result[T]) start(ctx context.Context) error {
 	return err
 }
 
-func (r *result[T]) fork() *facts {
+func (r *result[T]) fork([]Policy) *facts {
 	f := &result[T]{effector: r.effector, parent: r, keeper: r.keeper}
 	f.call = f
 	f.forked = true

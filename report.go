@@ -6,13 +6,13 @@ import (
 )
 
 // A Reporter describes itself at this moment: its configuration, its state, and its gauges. Every
-// policy of this module is one, and so are budgets. Report is safe for concurrent use; it is for
-// views and metrics, not for hot paths.
+// policy of this module is one, except [Pipeline] and [PolicyFunc], and so are budgets. Report is safe
+// for concurrent use; it is for views and metrics, not for hot paths.
 type Reporter interface{ Report() Report }
 
-// A Report is what a [Reporter] says of itself. The caller owns it.
+// A Report describes a [Reporter] at one moment. The caller owns it.
 type Report struct {
-	Kind   string            // the package's name, such as "breaker"; "at_most_once" and "discard" for the policies of this package
+	Kind   string            // the package's name, such as "breaker"; or "at_most_once", "discard"
 	Name   string            // of its Config; may be empty
 	State  string            // such as "closed"; empty for kinds without states
 	Values []Value           // gauges; their names and units are the same for all reports of a kind
@@ -22,7 +22,7 @@ type Report struct {
 // A Value is one gauge of a [Report].
 type Value struct {
 	Name  string // in snake case, such as "running"
-	Unit  string // a UCUM code: "{call}", "{call}/s", "s", "1"
+	Unit  string // a UCUM code: "{call}", "{call}/s", "{token}", "s", "1"
 	Value float64
 }
 

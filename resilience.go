@@ -153,7 +153,7 @@ func (n Next) FirstTime(key any) bool { return n.facts.firstTime(key) }
 // goroutine, for hedging or abandoning. It is best to adopt every fork that has ended, one after
 // another; a fork that is still running is discarded when it ends. Only the goroutine that holds n
 // may call Fork and Adopt.
-func (n Next) Fork() Next { return Next{n.facts.call.fork(), n.policies} }
+func (n Next) Fork() Next { return Next{n.facts.call.fork(n.policies), n.policies} }
 
 // Forked reports whether n belongs to a fork, so that the call may go on after its caller has
 // returned, and concurrently with other runs of the same call.

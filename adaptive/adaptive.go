@@ -35,6 +35,7 @@ import (
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
 	"github.com/effector-go/resilience/internal/concurrency"
+	"github.com/effector-go/resilience/internal/describe"
 	"github.com/effector-go/resilience/internal/mark"
 )
 
@@ -210,6 +211,19 @@ type Snapshot struct {
 // Snapshot returns the present state. Its values may be apart by calls that begin or end meanwhile.
 func (l *Limiter) Snapshot() Snapshot {
 	return Snapshot{l.Name(), l.limit.Limit(), l.limit.Running(), l.limit.RoundTrip()}
+}
+
+// Report describes the limiter: its values are limit, running, and round_trip, as in [Snapshot].
+func (l *Limiter) Report() resilience.Report {
+	s, c := l.Snapshot(), l.Config()
+	return resilience.Report{
+		Kind: "adaptive", Name: c.Name, Config: describe.Config(c),
+		Values: []resilience.Value{
+			describe.Calls("limit", s.Limit),
+			describe.Calls("running", s.Running),
+			{Name: "round_trip", Unit: "s", Value: s.RoundTrip.Seconds()},
+		},
+	}
 }
 
 // A call is one that was admitted and must leave.

@@ -35,4 +35,7 @@ func (e *LimitError) Is(target error) bool {
 	return target == ErrLimit || target == resilience.ErrRefused
 }
 
+// ErrorType returns "adaptive_limit", the type of the error in logs and metrics.
+func (e *LimitError) ErrorType() string { return "adaptive_limit" }
+
 func title(name string) string { return errtext.Title("adaptive", name) }

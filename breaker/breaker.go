@@ -42,14 +42,15 @@ import (
 type Breaker struct {
 	// phase is the current period of a state, under the current Config. A call loads it once, unless
 	// it changes a count. Only change and replace store it, with mu held, so that exactly one of
-	// several racing callers makes each transition, and events are queued in the order of the
+	// several racing callers makes each transition, and deliveries are queued in the order of the
 	// transitions.
 	phase atomic.Pointer[phase]
 
 	// mu guards the fields below, writes of phase, and the probes of a half-open stay.
 	mu         sync.Mutex
-	events     []event // transitions not delivered yet, oldest first
-	delivering bool    // a goroutine is delivering events
+	listeners  []*listener // oldest first, some of them stopped
+	deliveries []func()    // calls of OnStateChange and of listeners that haven't been made, oldest first
+	delivering bool        // a goroutine is making deliveries
 }
 
 // New creates a closed breaker. It panics if c.Validate returns an error.

@@ -44,6 +44,9 @@ func (e *OpenError) Is(target error) bool {
 	return target == ErrOpen || target == resilience.ErrRefused
 }
 
+// ErrorType returns "breaker_open", the type of the error in logs and metrics.
+func (e *OpenError) ErrorType() string { return "breaker_open" }
+
 // RetryAfter returns how long the breaker will stay open from now on, or 0 if that is unknown. A
 // caller that sleeps for exactly this time is not refused by the open breaker. It is unknown if the
 // breaker is forced open or half-open, including a slow start: any later call may be admitted.

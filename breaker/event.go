@@ -2,7 +2,12 @@ package breaker
 
 import (
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
+
+	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/describe"
 )
 
 // State is the state of a breaker.
@@ -84,17 +89,89 @@ type Snapshot struct {
 	Share float64
 }
 
-// An event is a transition that has not been delivered yet.
-type event struct {
-	Transition
-	hook func(Transition) // OnStateChange at the time of the transition
+// Report describes the breaker: its state as State returns it, and the values calls, failures, slow,
+// and running, as in [Snapshot], and retry_after, the time until an open breaker becomes half-open,
+// which is 0 in other states.
+func (b *Breaker) Report() resilience.Report {
+	s, c := b.Snapshot(), b.Config()
+	retryAfter := max(0, time.Until(s.Until)) // 0 if not open: Until is zero then
+	return resilience.Report{
+		Kind: "breaker", Name: c.Name, State: s.State.String(), Config: describe.Config(c),
+		Values: []resilience.Value{
+			describe.Calls("calls", s.Calls),
+			describe.Calls("failures", s.Failures),
+			describe.Calls("slow", s.Slow),
+			describe.Calls("running", s.Running),
+			{Name: "retry_after", Unit: "s", Value: retryAfter.Seconds()},
+		},
+	}
 }
 
-// deliver calls OnStateChange with the queued events, unless another goroutine is doing so: that
-// goroutine then delivers all of them.
+// Notify calls listen once for every later transition, as OnStateChange is called: in order, never
+// concurrently, and with no lock held. For each transition, OnStateChange comes first, then the
+// listeners, oldest first, each of them even if another one panics. Listen may call the breaker,
+// including Notify.
+//
+// The returned function removes listen; it may be called repeatedly, and by listen itself.
+// Transitions that follow are not delivered to listen, and neither are those that still wait for
+// delivery. Notify panics if listen is nil.
+func (b *Breaker) Notify(listen func(resilience.Change)) (stop func()) {
+	if listen == nil {
+		panic("breaker: Notify: listen is nil, must be a function")
+	}
+	l := new(listener)
+	l.listen.Store(&listen)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.forgetStopped()
+	b.listeners = append(b.listeners, l)
+	return func() { l.listen.Store(nil) }
+}
+
+// A listener is a function that was passed to Notify, until its stop function is called. That does
+// no more than to store nil, so it keeps neither the function nor the breaker in memory.
+type listener struct {
+	listen atomic.Pointer[func(resilience.Change)]
+}
+
+func (l *listener) stopped() bool { return l.listen.Load() == nil }
+
+func (l *listener) deliver(c resilience.Change) {
+	if listen := l.listen.Load(); listen != nil {
+		(*listen)(c)
+	}
+}
+
+// forgetStopped needs b.mu held.
+func (b *Breaker) forgetStopped() {
+	b.listeners = slices.DeleteFunc(b.listeners, (*listener).stopped)
+}
+
+// queue adds the deliveries of a transition from p to next. It needs b.mu held. Listeners that are
+// added later don't receive it.
+func (b *Breaker) queue(p, next *phase, cause string, err error) {
+	if hook := p.cfg.OnStateChange; hook != nil {
+		t := Transition{
+			Name: p.cfg.Name, From: p.state, To: next.state, At: next.since, Cause: cause, Snapshot: p.snapshot(), Err: err,
+		}
+		b.deliveries = append(b.deliveries, func() { hook(t) })
+	}
+	if b.forgetStopped(); len(b.listeners) == 0 {
+		return
+	}
+	c := resilience.Change{
+		Kind: "breaker", Name: p.cfg.Name, From: p.state.String(), To: next.state.String(), At: next.since, Cause: cause, Err: err,
+	}
+	for _, l := range b.listeners {
+		b.deliveries = append(b.deliveries, func() { l.deliver(c) })
+	}
+}
+
+// deliver makes the queued deliveries, unless another goroutine is doing so: that goroutine then
+// makes all of them.
 func (b *Breaker) deliver() {
 	b.mu.Lock()
-	mine := !b.delivering && len(b.events) > 0
+	mine := !b.delivering && len(b.deliveries) > 0
 	if mine {
 		b.delivering = true
 	}
@@ -107,28 +184,28 @@ func (b *Breaker) deliver() {
 func (b *Breaker) deliverAll() {
 	done := false
 	defer func() {
-		if !done { // OnStateChange panicked or called runtime.Goexit: deliver the rest before that continues
+		if !done { // the hook panicked or called runtime.Goexit: deliver the rest before that continues
 			b.deliverAll()
 		}
 	}()
 	for {
-		event, ok := b.nextEvent()
-		if !ok {
+		deliver := b.nextDelivery()
+		if deliver == nil {
 			done = true
 			return
 		}
-		event.hook(event.Transition)
+		deliver()
 	}
 }
 
-func (b *Breaker) nextEvent() (next event, ok bool) {
+func (b *Breaker) nextDelivery() (next func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.events) == 0 {
-		b.events, b.delivering = nil, false
-		return event{}, false
+	if len(b.deliveries) == 0 {
+		b.deliveries, b.delivering = nil, false
+		return nil
 	}
-	next = b.events[0]
-	b.events = b.events[1:]
-	return next, true
+	next = b.deliveries[0]
+	b.deliveries = b.deliveries[1:]
+	return next
 }

@@ -371,15 +371,12 @@ func (b *Breaker) force(state State) {
 	b.deliver()
 }
 
-// change replaces p, the current phase, with next, and queues the event. err is the error of the
-// call that caused it, or nil.
+// change replaces p, the current phase, with next, and queues what reports it. err is the error of
+// the call that caused it, or nil.
 func (p *phase) change(next *phase, cause string, err error) {
-	b := p.b
-	b.phase.Store(next)
-	if hook := p.cfg.OnStateChange; hook != nil && p.state != next.state {
-		b.events = append(b.events, event{Transition{
-			Name: p.cfg.Name, From: p.state, To: next.state, At: next.since, Cause: cause, Snapshot: p.snapshot(), Err: err,
-		}, hook})
+	p.b.phase.Store(next)
+	if p.state != next.state {
+		p.b.queue(p, next, cause, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
 )
 
@@ -166,5 +167,25 @@ func TestSetConfigKeepsPathOfCall(t *testing.T) {
 				t.Error("a call that runs meanwhile doesn't look for the new phase")
 			}
 		}
+	}
+}
+
+func TestNotifyForgetsStoppedListeners(t *testing.T) {
+	b := New(Config{})
+	stop := b.Notify(func(resilience.Change) {})
+	for range 1000 {
+		b.Notify(func(resilience.Change) {})()
+	}
+	if n := len(b.listeners); n > 2 {
+		t.Errorf("got %d listeners after all but one have stopped, want no more than that and the latest", n)
+	}
+	b.ForceOpen()
+	if n := len(b.listeners); n != 1 {
+		t.Errorf("got %d listeners at a transition, want 1", n)
+	}
+	stop()
+	b.Reset()
+	if n := len(b.listeners) + len(b.deliveries); n != 0 {
+		t.Errorf("got %d listeners and deliveries after all have stopped, want 0", n)
 	}
 }

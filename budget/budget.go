@@ -26,7 +26,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/describe"
 )
 
 // A Budget is a token bucket that calls fill and extra calls empty: the retry budget of Twitter's
@@ -177,6 +179,22 @@ func newReserve(old *reserve, interval, burst, now int64) *reserve {
 		r.full.Store(now + min(int64(math.Round(tokens*float64(interval))), burst))
 	}
 	return r
+}
+
+// Report describes the budget: its value tokens is what is left of the deposits, without the reserve.
+func (b *Budget) Report() resilience.Report {
+	s := b.settings.Load()
+	return resilience.Report{
+		Kind: "budget", Name: s.config.Name, Config: describe.Config(s.config),
+		Values: []resilience.Value{{Name: "tokens", Unit: "{token}", Value: float64(b.left(s.epochs)) / token}},
+	}
+}
+
+// left returns what is left of the deposits, in millionths of a token.
+func (b *Budget) left(e *epochs) uint64 {
+	expired := b.advance(e, clock.Now())
+	spent := b.spent.Load() // before deposited, which it never passes
+	return b.deposited.Load() - later(spent, expired)
 }
 
 // Deposit counts a call, which pays for Ratio of an extra one. A policy deposits once for each call

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/describe"
 	"github.com/effector-go/resilience/internal/fifo"
 )
 
@@ -173,6 +174,19 @@ func (b *Bulkhead) Snapshot() Snapshot {
 	defer b.mu.Unlock()
 	word := b.word.Load()
 	return Snapshot{b.config.Name, limitOf(word), b.config.Queue, running(word), b.waiters.Len()}
+}
+
+// Report describes the bulkhead: its values are limit, running, and waiting, as in [Snapshot].
+func (b *Bulkhead) Report() resilience.Report {
+	s := b.Snapshot()
+	return resilience.Report{
+		Kind: "bulkhead", Name: s.Name, Config: describe.Config(b.Config()),
+		Values: []resilience.Value{
+			describe.Calls("limit", s.Limit),
+			describe.Calls("running", s.Running),
+			describe.Calls("waiting", s.Waiting),
+		},
+	}
 }
 
 // acquire takes a place, or returns the error of a call that gets none.

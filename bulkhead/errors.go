@@ -39,4 +39,7 @@ func (e *FullError) Is(target error) bool {
 	return target == ErrFull || target == resilience.ErrRefused
 }
 
+// ErrorType returns "bulkhead_full", the type of the error in logs and metrics.
+func (e *FullError) ErrorType() string { return "bulkhead_full" }
+
 func title(name string) string { return errtext.Title("bulkhead", name) }

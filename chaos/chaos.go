@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/describe"
 )
 
 // A Chaos is a policy that injects faults while it is on. It belongs innermost in a pipeline: a
@@ -174,6 +175,11 @@ func (c *Chaos) Snapshot() Snapshot {
 		s.On, s.Until = true, e.until
 	}
 	return s
+}
+
+// Report describes the policy. It has no values.
+func (c *Chaos) Report() resilience.Report {
+	return resilience.Report{Kind: "chaos", Name: c.config.Name, Config: describe.Config(c.config)}
 }
 
 // An Injection is one fault of one call: see [Config].OnInject.

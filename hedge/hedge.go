@@ -37,6 +37,7 @@ import (
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/budget"
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/describe"
 )
 
 // A Hedge is a policy that starts a slow call again while the earlier starts are still running, as
@@ -194,4 +195,13 @@ type Snapshot struct {
 func (h *Hedge) Snapshot() Snapshot {
 	s := h.settings.Load()
 	return Snapshot{s.config.Name, s.delay(clock.Now())}
+}
+
+// Report describes the policy: its value is delay, as in [Snapshot].
+func (h *Hedge) Report() resilience.Report {
+	s, c := h.Snapshot(), h.Config()
+	return resilience.Report{
+		Kind: "hedge", Name: c.Name, Config: describe.Config(c),
+		Values: []resilience.Value{{Name: "delay", Unit: "s", Value: s.Delay.Seconds()}},
+	}
 }

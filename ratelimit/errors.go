@@ -35,6 +35,9 @@ func (e *LimitedError) Is(target error) bool {
 	return target == ErrLimited || target == resilience.ErrRefused
 }
 
+// ErrorType returns "rate_limited", the type of the error in logs and metrics.
+func (e *LimitedError) ErrorType() string { return "rate_limited" }
+
 // RetryAfter is the exact time from now until the call would have had its turn, if no other calls
 // come.
 func (e *LimitedError) RetryAfter() time.Duration {
@@ -69,6 +72,9 @@ func (e *CostError) Error() string {
 func (e *CostError) Is(target error) bool {
 	return target == ErrCost || target == resilience.ErrRefused
 }
+
+// ErrorType returns "rate_limited", the type of the error in logs and metrics.
+func (e *CostError) ErrorType() string { return "rate_limited" }
 
 // HTTPStatus is 413, Content Too Large: the same request will be refused again.
 func (e *CostError) HTTPStatus() int { return contentTooLarge }

@@ -100,18 +100,33 @@ func DoKey[K comparable, T any](ctx context.Context, k *Keyed[K], key K, fn func
 }
 
 // By returns a policy that makes each call when it is the turn of its key, which the function key
-// returns. It returns the same errors as [Do]. By panics if key is nil.
+// returns. It returns the same errors as [Do]. Its Name and Report are those of k. By panics if key is
+// nil.
 func (k *Keyed[K]) By(key func(ctx context.Context) K) resilience.Policy {
 	if key == nil {
 		panic("ratelimit: By: key is nil, must be a function")
 	}
-	return resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
-		if err := k.admit(ctx, key(ctx)); err != nil {
-			return err
-		}
-		return next.Run(ctx)
-	})
+	return &byKey[K]{k, key}
 }
+
+// byKey is the policy that By returns.
+type byKey[K comparable] struct {
+	keyed *Keyed[K]
+	key   func(ctx context.Context) K
+}
+
+// Run makes the call when it is the turn of its key.
+func (b *byKey[K]) Run(ctx context.Context, next resilience.Next) error {
+	if err := b.keyed.admit(ctx, b.key(ctx)); err != nil {
+		return err
+	}
+	return next.Run(ctx)
+}
+
+// Name and Report are those of the Keyed.
+
+func (b *byKey[K]) Name() string              { return b.keyed.Name() }
+func (b *byKey[K]) Report() resilience.Report { return b.keyed.Report() }
 
 // Allow takes one token of the key, as [Limiter.Allow] does.
 func (k *Keyed[K]) Allow(key K) bool { return k.AllowN(key, 1) }
@@ -145,6 +160,24 @@ func (k *Keyed[K]) Snapshot(key K) Snapshot {
 		return e.limiter.Snapshot()
 	}
 	return k.newLimiter(key).Snapshot()
+}
+
+// Report describes all keys: its values are rate, that of a key without its own Config (0 if all have
+// one); available, the fewest tokens of a remembered key, or those of a new one if none is remembered;
+// and waiting, the number of waiting calls of all keys. It looks at every remembered key, which takes
+// a fraction of a millisecond for 10,000 of them.
+func (k *Keyed[K]) Report() resilience.Report {
+	available, waiting := k.config.Burst, 0
+	for i, l := range k.keys.limiters() {
+		s, n := l.snapshot()
+		if i == 0 {
+			available = s.Available
+		}
+		available = min(available, s.Available)
+		waiting += n
+	}
+	config := KeyedConfig[K]{Config: k.config, MaxKeys: k.keys.max}
+	return newReport(config, k.config.Name, k.config.Rate, available, waiting)
 }
 
 func (k *Keyed[K]) admit(ctx context.Context, key K) error {

@@ -463,3 +463,53 @@ func heap() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// Available is that of the key with the fewest tokens, or of a new key if none is remembered.
+func TestKeyedReportSummarizesKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := ratelimit.NewKeyed(ratelimit.KeyedConfig[int]{
+			Config: ratelimit.Config{Rate: 2, Burst: 3, Wait: time.Minute},
+			For:    func(key int) ratelimit.Config { return ratelimit.Config{Rate: 1, Burst: key, Wait: time.Minute} },
+		})
+		expect := func(when string, rate, available, waiting float64) {
+			t.Helper()
+			v := k.Report().Values
+			if v[0].Value != rate || v[1].Value != available || v[2].Value != waiting {
+				t.Errorf("%s: got %+v, want rate %v, available %v, waiting %v", when, v, rate, available, waiting)
+			}
+		}
+		expect("no keys", 2, 3, 0)
+		k.Allow(10)
+		expect("a key with 9 tokens", 2, 9, 0)
+		k.Allow(8)
+		k.Allow(20)
+		expect("keys with 9, 7, and 19 tokens", 2, 7, 0)
+		k.AllowN(1, 1)
+		for range 2 {
+			go k.Wait(t.Context(), 1)
+		}
+		synctest.Wait()
+		expect("two waiting calls", 2, 0, 2)
+		time.Sleep(time.Minute)
+	})
+}
+
+func TestKeyedReportIsSafeWhileKeysComeAndGo(t *testing.T) {
+	k := perKey(1e6, 1, 10)
+	var g errgroup.Group
+	for i := range 4 {
+		g.Go(func() error {
+			for j := range 1000 {
+				k.Allow(i*1000 + j)
+				if j%10 == 0 {
+					k.Report()
+				}
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	if got := k.Report().Values[2].Value; got != 0 {
+		t.Errorf("got %v waiting calls, want 0", got)
+	}
+}

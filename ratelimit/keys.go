@@ -99,6 +99,17 @@ func (s *keys[K]) len() int {
 	return len(s.entries)
 }
 
+// limiters returns those of the keys that are remembered.
+func (s *keys[K]) limiters() []*Limiter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Limiter, len(s.expiry))
+	for i, e := range s.expiry {
+		all[i] = e.limiter
+	}
+	return all
+}
+
 // expire removes the keys that haven't been used for the time in which their bucket fills.
 func (s *keys[K]) expire(now int64) {
 	for len(s.expiry) > 0 {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/describe"
 	"github.com/effector-go/resilience/internal/fifo"
 )
 
@@ -199,14 +200,38 @@ type Snapshot struct {
 
 // Snapshot returns the current state.
 func (l *Limiter) Snapshot() Snapshot {
+	s, _ := l.snapshot()
+	return s
+}
+
+// snapshot also returns the number of waiting calls.
+func (l *Limiter) snapshot() (s Snapshot, waiting int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := l.bucket.Load()
-	s := Snapshot{Name: b.config.Name, Rate: b.config.Rate, Burst: b.config.Burst}
-	if l.waiters.Len() == 0 {
+	s = Snapshot{Name: b.config.Name, Rate: b.config.Rate, Burst: b.config.Burst}
+	if waiting = l.waiters.Len(); waiting == 0 {
 		s.Available = b.available(clock.Now())
 	}
-	return s
+	return s, waiting
+}
+
+// Report describes the limiter: its values are rate and available, as in [Snapshot], and waiting, the
+// number of waiting calls.
+func (l *Limiter) Report() resilience.Report {
+	s, waiting := l.snapshot()
+	return newReport(l.Config(), s.Name, s.Rate, s.Available, waiting)
+}
+
+func newReport(config any, name string, rate float64, available, waiting int) resilience.Report {
+	return resilience.Report{
+		Kind: "ratelimit", Name: name, Config: describe.Config(config),
+		Values: []resilience.Value{
+			{Name: "rate", Unit: "{call}/s", Value: rate},
+			describe.Calls("available", available),
+			describe.Calls("waiting", waiting),
+		},
+	}
 }
 
 // unaffordable is the time of a turn that never comes: the cost is above the burst.

@@ -52,6 +52,9 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("resiliencehttp: %s %s: %s", e.Method, e.URL, status)
 }
 
+// ErrorType returns the status code, such as "503", the type of the error in logs and metrics.
+func (e *StatusError) ErrorType() string { return strconv.Itoa(e.StatusCode) }
+
 // RetryAfter returns how long the server asked the client to wait: the Retry-After header (RFC
 // 9110, section 10.2.3), whatever the status. The header holds seconds or a date. A date is compared
 // with the response's Date header if it has one, otherwise with the local clock. RetryAfter returns 0

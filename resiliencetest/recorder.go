@@ -53,6 +53,11 @@ func (r *Recorder) Run(ctx context.Context, next resilience.Next) (err error) {
 	return err
 }
 
+// Report describes the policy. It has no values.
+func (r *Recorder) Report() resilience.Report {
+	return resilience.Report{Kind: "resiliencetest", Name: r.Name}
+}
+
 func (r *Recorder) begin() (i int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

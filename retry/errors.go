@@ -128,6 +128,9 @@ func (e *ExhaustedError) Unwrap() []error {
 	return errs
 }
 
+// ErrorType returns "retry_exhausted", the type of the error in logs and metrics.
+func (e *ExhaustedError) ErrorType() string { return "retry_exhausted" }
+
 // Timeout reports whether one of the errors that e unwraps to reports a timeout.
 func (e *ExhaustedError) Timeout() bool {
 	return errors.Is(e, context.DeadlineExceeded) || anyTimeout(e.Unwrap()...)

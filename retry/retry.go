@@ -36,6 +36,7 @@ import (
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/budget"
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/describe"
 	"github.com/effector-go/resilience/internal/mark"
 	"github.com/effector-go/resilience/internal/permanent"
 )
@@ -92,6 +93,12 @@ func (r *Retry) SetConfig(config Config) error {
 	config = config.withDefaults()
 	r.config.Store(&config)
 	return nil
+}
+
+// Report describes the policy. It has no values.
+func (r *Retry) Report() resilience.Report {
+	c := r.Config()
+	return resilience.Report{Kind: "retry", Name: c.Name, Config: describe.Config(c)}
 }
 
 // Do calls fn until it succeeds or r gives up. It returns the value of the last call, and the error

@@ -34,4 +34,7 @@ func (e *Error) Is(target error) bool {
 	return target == ErrShed || target == resilience.ErrRefused
 }
 
+// ErrorType returns "shed", the type of the error in logs and metrics.
+func (e *Error) ErrorType() string { return "shed" }
+
 func title(name string) string { return errtext.Title("shed", name) }

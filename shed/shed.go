@@ -30,6 +30,7 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/describe"
 	"github.com/effector-go/resilience/internal/mark"
 	"github.com/effector-go/resilience/internal/outcome"
 )
@@ -163,6 +164,19 @@ func (s *Shedder) Snapshot() Snapshot {
 	current := s.state.Load()
 	requests, accepts := current.window.sums(clock.Now())
 	return Snapshot{current.Name, int(requests), int(accepts), current.share(requests, accepts)}
+}
+
+// Report describes the shedder: its values are requests, accepts, and share, as in [Snapshot].
+func (s *Shedder) Report() resilience.Report {
+	now, c := s.Snapshot(), s.Config()
+	return resilience.Report{
+		Kind: "shed", Name: c.Name, Config: describe.Config(c),
+		Values: []resilience.Value{
+			describe.Calls("requests", now.Requests),
+			describe.Calls("accepts", now.Accepts),
+			{Name: "share", Unit: "1", Value: now.Share},
+		},
+	}
 }
 
 // admit decides whether a call is made. It counts a call that it refuses.

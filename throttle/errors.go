@@ -34,6 +34,9 @@ func (e *Error) Is(target error) bool {
 	return target == ErrThrottled || target == resilience.ErrRefused
 }
 
+// ErrorType returns "throttled", the type of the error in logs and metrics.
+func (e *Error) ErrorType() string { return "throttled" }
+
 // RetryAfter is the exact time from now until the next refill.
 func (e *Error) RetryAfter() time.Duration {
 	return max(0, time.Duration(e.until-clock.Now()))

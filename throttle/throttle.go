@@ -16,6 +16,7 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/describe"
 )
 
 // A Throttle is a bucket of Max tokens, full at first. Refill tokens are added, up to Max, at every
@@ -111,6 +112,15 @@ func (t *Throttle) Snapshot() Snapshot {
 	defer t.mu.Unlock()
 	t.refill(clock.Now())
 	return Snapshot{t.config.Name, t.config.Max, t.tokens}
+}
+
+// Report describes the throttle: its value is available, as in [Snapshot].
+func (t *Throttle) Report() resilience.Report {
+	s, c := t.Snapshot(), t.Config()
+	return resilience.Report{
+		Kind: "throttle", Name: c.Name, Config: describe.Config(c),
+		Values: []resilience.Value{{Name: "available", Unit: "{token}", Value: float64(s.Available)}},
+	}
 }
 
 func (t *Throttle) take() error {

@@ -40,6 +40,9 @@ func (e *Error) Is(target error) bool {
 	return target == ErrTimeout || target == context.DeadlineExceeded
 }
 
+// ErrorType returns "timeout", the type of the error in logs and metrics.
+func (e *Error) ErrorType() string { return "timeout" }
+
 // Timeout returns true, as for a net.Error.
 func (e *Error) Timeout() bool { return true }
 
@@ -64,6 +67,9 @@ func (e *AbandonedError) Error() string {
 
 // Is reports whether target is [resilience.ErrRefused].
 func (e *AbandonedError) Is(target error) bool { return target == resilience.ErrRefused }
+
+// ErrorType returns "timeout_abandoned", the type of the error in logs and metrics.
+func (e *AbandonedError) ErrorType() string { return "timeout_abandoned" }
 
 // title returns what error texts begin with.
 func title(name string) string { return errtext.Title("timeout", name) }

@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"github.com/effector-go/resilience"
+	"github.com/effector-go/resilience/internal/describe"
 )
 
 // A Timeout limits how long a call may take: it passes the effector a context whose deadline is the
@@ -84,6 +85,15 @@ func (t *Timeout) SetConfig(config Config) error {
 	}
 	t.config.Store(&config)
 	return nil
+}
+
+// Report describes the policy: its value abandoned is the number of [Timeout.Abandoned].
+func (t *Timeout) Report() resilience.Report {
+	c := t.Config()
+	return resilience.Report{
+		Kind: "timeout", Name: c.Name, Config: describe.Config(c),
+		Values: []resilience.Value{describe.Calls("abandoned", t.Abandoned())},
+	}
 }
 
 // Run runs the rest of a pipeline with a context whose deadline is the limit from now, or the

@@ -133,6 +133,16 @@ var standard = []string{
 	"os", "sort", "strconv", "strings", "sync", "sync/atomic", "syscall", "testing", "testing/synctest", "time",
 }
 
+// others are packages of other modules that code may use without an import, by their names.
+var others = map[string]string{
+	"backoff":          "github.com/cenkalti/backoff/v4",
+	"prometheus":       "github.com/prometheus/client_golang/prometheus",
+	"promhttp":         "github.com/prometheus/client_golang/prometheus/promhttp",
+	"resilienceconfig": "github.com/effector-go/resilience/resilienceconfig",
+	"resilienceotel":   "github.com/effector-go/resilience/resilienceotel",
+	"resilienceprom":   "github.com/effector-go/resilience/resilienceprom",
+}
+
 // packages are what code may import.
 type packages struct {
 	imports types.Importer
@@ -154,8 +164,10 @@ func load(t *testing.T, all []part) *packages {
 		byName[path.Base(strings.TrimSuffix(p, "/v2"))] = p
 		want = append(want, p)
 	}
-	byName["backoff"] = "github.com/cenkalti/backoff/v4"
-	want = append(want, byName["backoff"])
+	for name, p := range others {
+		byName[name] = p
+		want = append(want, p)
+	}
 	for _, code := range all {
 		for _, match := range importLine.FindAllStringSubmatch(code.text, -1) {
 			want = append(want, match[1])

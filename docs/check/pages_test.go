@@ -65,8 +65,10 @@ func TestFieldTablesMatchConfig(t *testing.T) {
 	for _, p := range pages(t) {
 		dir := strings.TrimSuffix(strings.TrimPrefix(p.path, "docs/"), ".md")
 		switch dir {
-		case "http":
-			dir = "resiliencehttp"
+		case "config", "grpc", "http", "sql":
+			dir = "resilience" + dir
+		case "observability":
+			dir = "observe"
 		case "testing":
 			dir = "resiliencetest"
 		}

@@ -38,17 +38,19 @@ const (
 	tooMany
 	afterPermanent
 	wrongTransition
+	wrongObservation
 	violations
 )
 
 var violationNames = [violations]string{
-	foreignAnswer:   "a call gets its own answer",
-	unexplained:     "an error says what happened, and wraps the last attempt's",
-	deadMade:        "a call whose context has ended is not made",
-	wrongNumber:     "retry.Attempt is the attempt's number",
-	tooMany:         "no call makes more than MaxAttempts",
-	afterPermanent:  "no attempt follows a permanent error",
-	wrongTransition: "transitions are reported in order, never concurrently, with their causes",
+	foreignAnswer:    "a call gets its own answer",
+	unexplained:      "an error says what happened, and wraps the last attempt's",
+	deadMade:         "a call whose context has ended is not made",
+	wrongNumber:      "retry.Attempt is the attempt's number",
+	tooMany:          "no call makes more than MaxAttempts",
+	afterPermanent:   "no attempt follows a permanent error",
+	wrongObservation: "listeners see calls, attempts, and events as they are",
+	wrongTransition:  "transitions are reported in order, never concurrently, with their causes",
 }
 
 // A ledger holds the counts of all parties.
@@ -60,10 +62,10 @@ type ledger struct {
 	ended           [endings]atomic.Int64
 	got             atomic.Int64 // values
 
-	// Counted by policies between the others: Next.Starts summed over the calls, calls with at
-	// least one start, runs outside and inside the guard, and its refusals. decided is counted by
+	// Counted by policies between the others: runs of the pipeline, Next.Starts summed over the
+	// calls, calls with at least one start, runs outside and inside the guard, and its refusals. decided is counted by
 	// retry's OnRetry: the retries it decided on.
-	starts, made              atomic.Int64
+	runs, starts, made        atomic.Int64
 	asked, admitted, refusals atomic.Int64
 	decided                   atomic.Int64
 
@@ -81,6 +83,7 @@ type ledger struct {
 	// Counted by Discard's function. twice is values that were returned or dropped a second time.
 	dropped, twice atomic.Int64
 
+	observed     observed
 	tallies      [2]tallied
 	guard        breaker.Snapshot // at the end
 	lastReported breaker.State    // as reported to OnStateChange
@@ -202,6 +205,7 @@ func checks() []check {
 			return "0 left", true
 		}},
 	}
+	list = append(list, observedChecks()...)
 	for what, name := range violationNames {
 		list = append(list, check{name, func(l *ledger) (string, bool) { return none("violations", l.violationCounts[what].Load()) }})
 	}

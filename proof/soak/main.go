@@ -10,8 +10,9 @@
 // connections, and has outages. Callers cancel, have deadlines, call with a context that has ended,
 // write at most once, panic, and exit. Some effectors ignore their context and are abandoned.
 //
-// Five parties count everything independently: the callers, policies between the others, the
-// effector, the server, and the policies under test. At the end:
+// Six parties count everything independently: the callers, policies between the others, the
+// effector, the server, the policies under test, and an observer with all kinds of listeners. At the
+// end:
 //
 //   - all counts agree exactly
 //   - every value has been returned or dropped once
@@ -25,7 +26,8 @@
 // load early; the checks still run. The exit status is 0 if all checks hold, 1 if one fails, and 2
 // if the flags are invalid.
 //
-// Read the files in this order: soak.go, caller.go, client.go, server.go, ledger.go.
+// Read the files in this order: soak.go, caller.go, client.go, server.go, observer.go,
+// ledger.go.
 package main
 
 import (

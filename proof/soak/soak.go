@@ -16,6 +16,7 @@ import (
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/budget"
+	"github.com/effector-go/resilience/observe"
 	"github.com/effector-go/resilience/retry"
 	"github.com/effector-go/resilience/timeout"
 )
@@ -44,6 +45,8 @@ type rig struct {
 	journal *journal
 	waited  time.Duration // how much of patience is used
 
+	observer   *observe.Observer
+	witnesses  [2]*witness
 	guard      *breaker.Breaker // the one under test; all routes share it
 	tallies    [2]*tally
 	abandoning *timeout.Timeout // with Abandon
@@ -96,6 +99,7 @@ func newRig(cfg config) (*rig, error) {
 		Probes: probes, ProbeSuccesses: probeSuccesses, ProbeFailures: probeFailures, ProbeTimeout: 2 * time.Second,
 		OnStateChange: r.journal.report,
 	})
+	r.observer, r.witnesses = newObserver(l)
 	r.tallies = [2]*tally{newTally(false), newTally(true)}
 	r.abandoning = timeout.New(timeout.Config{Name: "abandoning", Limit: attemptLimit, Abandon: cfg.workers/60 + 1})
 	r.build()
@@ -130,11 +134,11 @@ func (r *rig) build() {
 			if ignoresContext {
 				attempt = r.abandoning
 			}
-			guarded := resilience.Pipeline{
+			guarded := r.observer.Pipeline("soak",
 				discard, resilience.PolicyFunc(r.outermost), whole, retries,
 				resilience.PolicyFunc(r.outsideGuard), r.guard, resilience.PolicyFunc(r.insideGuard),
 				tally, tally.breaker, attempt,
-			}
+			)
 			cancels := i == 1
 			r.routes[routing{false, ignoresContext, cancels}] = effector.With(guarded)
 			once := resilience.Pipeline{resilience.AtMostOnce, guarded}
@@ -147,6 +151,7 @@ func (r *rig) build() {
 
 // outermost counts what Next reports about a call that has ended.
 func (r *rig) outermost(ctx context.Context, next resilience.Next) error {
+	r.ledger.runs.Add(1)
 	defer func() {
 		c := callOf(ctx)
 		c.starts = next.Starts()
@@ -323,6 +328,7 @@ func (r *rig) enter() {
 	}
 	l.guard = r.guard.Snapshot()
 	l.transitions, l.lastReported = r.journal.sum()
+	l.observed = newObserved(r.observer.Snapshot(), r.witnesses)
 }
 
 // A journal checks the guard's transitions as they are reported to OnStateChange.

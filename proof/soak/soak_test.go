@@ -15,6 +15,7 @@ import (
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/observe"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -73,6 +74,23 @@ func balanced() *ledger {
 	l.dropped.Store(2)
 	l.tallies[0] = tallied{made: 6, calls: 6, failures: 3, snapshot: breaker.Snapshot{Calls: 6, Failures: 3}}
 	l.tallies[1] = tallied{made: 3, calls: 2, failures: 1, ignored: 1, snapshot: breaker.Snapshot{Calls: 2, Failures: 1}}
+	l.runs.Store(10)
+	w := testimony{begun: 10, ended: 10, attempts: 9, attemptsEnded: 9}
+	w.results[observe.Success], w.results[observe.Failure], w.results[observe.Refused], w.results[observe.Canceled] = 4, 3, 2, 1
+	w.events[observe.Refusal], w.events[observe.Retry] = 3, 2
+	l.observed = observed{
+		pipeline: observe.PipelineSnapshot{
+			Attempts: 9,
+			Calls: map[observe.Result]observe.Histogram{
+				observe.Success: {Count: 4}, observe.Failure: {Count: 3}, observe.Refused: {Count: 2}, observe.Canceled: {Count: 1},
+			},
+			Layers: []observe.LayerSnapshot{
+				{Position: retryLayer, Entered: 10, Passed: 12, Events: map[observe.EventKind]uint64{observe.Retry: 2}},
+				{Position: guardLayer, Entered: 12, Passed: 9, Events: map[observe.EventKind]uint64{observe.Refusal: 3}},
+			},
+		},
+		witnesses: [2]testimony{w, w},
+	}
 	l.closedAgain = true
 	l.heapWarm, l.heapEnd = 1<<20, 1<<20
 	return l
@@ -105,20 +123,36 @@ func TestChecksFailForWrongLedger(t *testing.T) {
 		values   = "every value is returned or dropped"
 		once     = "no value is returned or dropped twice"
 		guard    = "the guard admits or refuses"
+
+		listeners        = "both listeners are called for the same"
+		observedCalls    = "the observer counts every call once"
+		observedResults  = "the observer's results are the callers'"
+		observedAttempts = "the observer counts every attempt"
+		observedLayers   = "the observer's layers are the policies'"
+		observedEvents   = "listeners are called for every event"
+		observedChanges  = "the observer sees every change of the guard"
 	)
+	// both changes what both witnesses have counted.
+	both := func(change func(w *testimony)) func(l *ledger) {
+		return func(l *ledger) {
+			for i := range l.observed.witnesses {
+				change(&l.observed.witnesses[i])
+			}
+		}
+	}
 	tests := []struct {
 		what  string
 		spoil func(l *ledger)
 		fails []string
 	}{
 		{"no calls", func(l *ledger) { l.calls.Store(0); l.answered.Store(0); clear(l.ended[:]) },
-			[]string{answered, "every success has its value"}},
+			[]string{answered, "every success has its value", observedResults}},
 		{"a call never answered", func(l *ledger) { l.answered.Add(-1); l.ended[failed].Add(-1) }, []string{answered}},
 		{"a call answered twice", func(l *ledger) { l.answered.Add(1); l.ended[failed].Add(1) }, []string{answered}},
 		{"an answer without an ending", func(l *ledger) { l.ended[refused].Add(-1) }, []string{answered}},
 		{"a start counted twice", func(l *ledger) { l.starts.Add(1) }, []string{starts}},
 		{"a start not counted", func(l *ledger) { l.starts.Add(-1) }, []string{starts}},
-		{"an attempt that doesn't end", func(l *ledger) { l.attemptsEnded.Add(-1) }, []string{"every attempt ends"}},
+		{"an attempt that doesn't end", func(l *ledger) { l.attemptsEnded.Add(-1) }, []string{"every attempt ends", observedAttempts}},
 		{"a request lost", func(l *ledger) { l.received.Add(-1) }, []string{server}},
 		{"a request received but not sent", func(l *ledger) { l.received.Add(1) }, []string{server}},
 		{"a request changed", func(l *ledger) { l.receivedSum.Add(1) }, []string{server}},
@@ -127,8 +161,8 @@ func TestChecksFailForWrongLedger(t *testing.T) {
 		{"a value both returned and dropped", func(l *ledger) { l.dropped.Add(1); l.twice.Add(1) }, []string{values, once}},
 		{"one value dropped twice and another lost", func(l *ledger) { l.twice.Add(1) }, []string{once}},
 		{"a success without value", func(l *ledger) { l.got.Add(-1); l.dropped.Add(1) }, []string{"every success has its value"}},
-		{"a refusal not counted", func(l *ledger) { l.refusals.Add(-1) }, []string{guard}},
-		{"a call both refused and admitted", func(l *ledger) { l.admitted.Add(1) }, []string{guard}},
+		{"a refusal not counted", func(l *ledger) { l.refusals.Add(-1) }, []string{guard, observedLayers}},
+		{"a call both refused and admitted", func(l *ledger) { l.admitted.Add(1) }, []string{guard, observedLayers}},
 		{"a call counted twice", func(l *ledger) { l.tallies[0].snapshot.Calls++ }, []string{window}},
 		{"a failure not counted", func(l *ledger) { l.tallies[0].snapshot.Failures-- }, []string{window}},
 		{"a call not reported to the breaker", func(l *ledger) { l.tallies[0].made++ }, []string{window}},
@@ -145,6 +179,16 @@ func TestChecksFailForWrongLedger(t *testing.T) {
 		{"an effector left behind", func(l *ledger) { l.leftBehind = 1 }, []string{"no effector is left behind"}},
 		{"a memory leak", func(l *ledger) { l.heapEnd += l.heapAllowed() + 1 }, []string{"memory is flat"}},
 		{"a goroutine left", func(l *ledger) { l.goroutines = errors.New("leak") }, []string{"no goroutine is left"}},
+		{"a listener left out", func(l *ledger) { l.observed.witnesses[1].begun-- }, []string{listeners}},
+		{"a call not observed", both(func(w *testimony) { w.begun-- }), []string{observedCalls}},
+		{"a call that never ended", func(l *ledger) { l.observed.pipeline.Running = 1 }, []string{observedCalls}},
+		{"a call observed but not run", func(l *ledger) { l.runs.Add(-1) }, []string{observedCalls}},
+		{"a result that only listeners received", both(func(w *testimony) { w.results[observe.Failure]++ }), []string{observedResults}},
+		{"an attempt not observed", func(l *ledger) { l.observed.pipeline.Attempts-- }, []string{observedAttempts}},
+		{"an attempt that ended twice", both(func(w *testimony) { w.attemptsEnded++ }), []string{observedAttempts}},
+		{"a run of a layer not counted", func(l *ledger) { l.observed.pipeline.Layers[1].Entered-- }, []string{observedLayers}},
+		{"an event not counted", func(l *ledger) { l.observed.pipeline.Layers[0].Events[observe.Retry]-- }, []string{observedEvents}},
+		{"a change not counted", both(func(w *testimony) { w.changes++ }), []string{observedChanges}},
 	}
 	seen := map[string]bool{}
 	for _, test := range tests {

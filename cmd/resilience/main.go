@@ -1,0 +1,264 @@
+// Resilience checks files with pipelines, simulates what they do in an outage, and looks for better
+// numbers. "resilience help" shows how to use it, and docs/simulation.md describes it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+
+	"github.com/effector-go/resilience/resilienceconfig"
+)
+
+const usage = `Usage:
+
+  resilience check [-effective] FILE...
+        reports errors as file:line:column: text; with -effective, prints the
+        files with all defaults
+  resilience schema
+        prints the JSON Schema of the files, for editors
+  resilience simulate [FILE] -rate 200 [-incident slow,surge] [-goal "after>=0.99"] [-out report.html]
+        shows what the pipelines do in an outage; without FILE, those of an example
+  resilience tune FILE -pipeline users -rate 200 -incident slow,surge -vary retry.maxAttempts=1..5
+        looks for better numbers
+  resilience completion bash|zsh|fish
+        prints a script for the shell
+
+"resilience simulate -h" and "resilience tune -h" list the flags.
+`
+
+// The exit statuses.
+const (
+	fine        = 0
+	bad         = 1   // an error in a file, or a missed goal
+	misused     = 2   // an error in the arguments
+	interrupted = 130 // Ctrl-C, as shells report it
+)
+
+// An exit is an error that ends the program with a status.
+type exit struct {
+	status int
+	err    error
+}
+
+func (e *exit) Error() string { return e.err.Error() }
+func (e *exit) Unwrap() error { return e.err }
+
+func misuse(format string, args ...any) error { return &exit{misused, fmt.Errorf(format, args...)} }
+func broken(format string, args ...any) error { return &exit{bad, fmt.Errorf(format, args...)} }
+
+var errInterrupted = errors.New("interrupted")
+
+// errQuiet ends the program with status 1 after everything has been said.
+var errQuiet = &exit{bad, errors.New("")}
+
+// A program is one execution.
+type program struct {
+	ctx         context.Context // ends with Ctrl-C
+	out, errOut io.Writer
+	terminal    bool // errOut is one
+}
+
+var commands = map[string]func(p *program, args []string) error{
+	"check":      (*program).check,
+	"schema":     (*program).schema,
+	"simulate":   (*program).simulate,
+	"tune":       (*program).tune,
+	"completion": (*program).completion,
+	"help":       (*program).help,
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	info, err := os.Stderr.Stat()
+	p := &program{ctx, os.Stdout, os.Stderr, err == nil && info.Mode()&os.ModeCharDevice != 0}
+	os.Exit(p.run(os.Args[1:]))
+}
+
+// run returns the exit status.
+func (p *program) run(args []string) int {
+	if len(args) == 0 {
+		fmt.Fprint(p.errOut, usage)
+		return misused
+	}
+	command := commands[args[0]]
+	if slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
+		command = (*program).help
+	}
+	if command == nil {
+		fmt.Fprintf(p.errOut, "resilience: unknown command %q\n\n%s", args[0], usage)
+		return misused
+	}
+	err := command(p, args[1:])
+	var e *exit
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+		return fine
+	case !errors.As(err, &e):
+		e = &exit{bad, err}
+	}
+	if text := e.Error(); text != "" {
+		fmt.Fprintln(p.errOut, "resilience: "+text)
+	}
+	return e.status
+}
+
+func (p *program) help([]string) error {
+	_, err := io.WriteString(p.out, usage)
+	return err
+}
+
+// flags returns a set of flags that prints its help to standard output.
+func (p *program) flags(command, arguments string) *flag.FlagSet {
+	set := flag.NewFlagSet(command, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.Usage = func() {
+		set.SetOutput(p.out)
+		fmt.Fprintf(p.out, "Usage: resilience %s %s\n\n", command, arguments)
+		set.PrintDefaults()
+		set.SetOutput(io.Discard)
+	}
+	return set
+}
+
+// parse reads the flags, which may follow other arguments, and returns the latter.
+func parse(set *flag.FlagSet, args []string) (files []string, err error) {
+	for {
+		if err := set.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, misuse("%s: %w", set.Name(), err)
+		}
+		rest := set.Args()
+		if len(rest) == 0 {
+			return files, nil
+		}
+		if end := len(args) - len(rest); end > 0 && args[end-1] == "--" {
+			return append(files, rest...), nil
+		}
+		files = append(files, rest[0])
+		args = rest[1:]
+	}
+}
+
+// A list is a flag with values that are separated by commas, and that can be repeated.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+func (l *list) Set(text string) error {
+	for _, value := range strings.Split(text, ",") {
+		if value = strings.TrimSpace(value); value != "" {
+			*l = append(*l, value)
+		}
+	}
+	return nil
+}
+
+// read reads a file of at most a size.
+func read(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("%s: larger than %d bytes", path, most)
+	}
+	return data, err
+}
+
+const maxConfig = 1 << 20 // bytes, as in resilienceconfig
+
+// options are those with which files are parsed.
+func options(data []byte) resilienceconfig.Options {
+	return resilienceconfig.Options{Env: os.LookupEnv, Funcs: stubs(data)}
+}
+
+// load parses a file with pipelines. It prints its errors as file:line:column: text.
+func (p *program) load(path string) (data []byte, file *resilienceconfig.File, err error) {
+	data, err = read(path, maxConfig)
+	if err != nil {
+		return nil, nil, broken("%w", err)
+	}
+	file, err = resilienceconfig.Parse(data, options(data))
+	if err != nil {
+		p.printErrors(path, err)
+		return nil, nil, errQuiet
+	}
+	return data, file, nil
+}
+
+func (p *program) printErrors(path string, err error) {
+	var errs resilienceconfig.Errors
+	if !errors.As(err, &errs) {
+		fmt.Fprintf(p.errOut, "%s: %v\n", path, err)
+		return
+	}
+	for _, e := range errs {
+		separator := ":"
+		if e.Line == 0 {
+			separator = ": "
+		}
+		fmt.Fprintf(p.errOut, "%s%s%v\n", path, separator, e)
+	}
+}
+
+// check is the command check.
+func (p *program) check(args []string) error {
+	set := p.flags("check", "[-effective] FILE...")
+	effective := set.Bool("effective", false, "print each file as it applies, with every default")
+	files, err := parse(set, args)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return misuse("check: no file, must be at least one")
+	}
+	failed := false
+	for _, path := range files {
+		_, file, err := p.load(path)
+		if err != nil {
+			failed = true
+			var e *exit
+			if errors.As(err, &e) && e != errQuiet {
+				fmt.Fprintln(p.errOut, "resilience: "+e.Error())
+			}
+			continue
+		}
+		for _, note := range file.Notes() {
+			fmt.Fprintf(p.errOut, "%s:%s\n", path, note)
+		}
+		if *effective {
+			if _, err := p.out.Write(resilienceconfig.New(file).Effective()); err != nil {
+				return err
+			}
+		}
+	}
+	if failed {
+		return errQuiet
+	}
+	return nil
+}
+
+// schema is the command schema.
+func (p *program) schema(args []string) error {
+	files, err := parse(p.flags("schema", ""), args)
+	if err != nil {
+		return err
+	}
+	if len(files) > 0 {
+		return misuse("schema: got argument %q, must be none", files[0])
+	}
+	_, err = p.out.Write(resilienceconfig.Schema())
+	return err
+}

@@ -1,0 +1,62 @@
+package errtype
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+
+	"github.com/effector-go/resilience/internal/mark"
+)
+
+type typed struct{ name string }
+
+func (e typed) Error() string     { return e.name }
+func (e typed) ErrorType() string { return e.name }
+
+type exhausted []error
+
+func (exhausted) Error() string     { return "exhausted" }
+func (exhausted) ErrorType() string { return Exhausted }
+func (e exhausted) Unwrap() []error { return e }
+
+// An op is a network error with an ErrorType further inside.
+func op(err error) error { return &net.OpError{Op: "dial", Err: err} }
+
+func TestOf(t *testing.T) {
+	var none *typed // its methods panic
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{nil, ""},
+		{errors.New("x"), "*errors.errorString"},
+		{fmt.Errorf("x: %w", errors.New("y")), "*fmt.wrapError"},
+		{fmt.Errorf("x: %w", op(errors.New("y"))), "*net.OpError"},
+		{errors.Join(errors.New("x"), op(errors.New("y"))), "*net.OpError"},
+		{context.DeadlineExceeded, "context.deadlineExceededError"},
+		{typed{"a"}, "a"},
+		{op(typed{"a"}), "a"},
+		{errors.Join(op(typed{"a"}), typed{"b"}), "a"},
+		{exhausted{op(errors.New("x")), typed{"refusal"}}, "*net.OpError"},
+		{fmt.Errorf("x: %w", exhausted{exhausted{typed{"a"}}}), "a"},
+		{exhausted{}, Exhausted},
+		{mark.New(mark.NotFailure, op(errors.New("x"))), "*net.OpError"},
+		{none, "*errtype.typed"},
+		{fmt.Errorf("x: %w", none), "*errtype.typed"},
+	} {
+		if got := Of(c.err); got != c.want {
+			t.Errorf("%T: got %q, want %q", c.err, got, c.want)
+		}
+	}
+}
+
+func TestOwnIgnoresErrorsInside(t *testing.T) {
+	var none *typed
+	for err, want := range map[error]string{typed{"a"}: "a", fmt.Errorf("x: %w", typed{"a"}): "", none: "", errors.New("x"): ""} {
+		if got := Own(err); got != want {
+			t.Errorf("%T: got %q, want %q", err, got, want)
+		}
+	}
+}

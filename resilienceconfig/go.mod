@@ -1,0 +1,12 @@
+module github.com/effector-go/resilience/resilienceconfig
+
+go 1.25.0
+
+require (
+	github.com/effector-go/resilience v0.0.0
+	github.com/goccy/go-yaml v1.19.2
+)
+
+require github.com/cenkalti/backoff/v4 v4.3.0 // indirect
+
+replace github.com/effector-go/resilience => ../

@@ -1,0 +1,273 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// A Scenario is what [Run] simulates: who calls, the server that answers, and what happens to it.
+// Only Rate must be set. A Scenario has a strict JSON form; see [Scenario.UnmarshalJSON].
+type Scenario struct {
+	// Name is the report's title. Default none.
+	Name string
+	// Seed is the seed of the first run; the others use Seed+1, Seed+2, and so on.
+	Seed uint64
+	// Runs is the number of runs of each pipeline. 1 to 1000; default 5.
+	Runs int
+	// Length is the time in which calls are made. 1 s to 24 h; default 2 min, or 1 s after the last
+	// call of a Replay.
+	Length time.Duration
+	// Clients is the number of processes that call, each with its own pipeline. 1 to 10,000; default
+	// 1.
+	Clients int
+	// Rate is the number of calls per second of all clients together. Calls arrive at random
+	// (a Poisson process), each from a random client. Required.
+	Rate Rate
+	// Server answers the calls.
+	Server Server
+	// Incidents are what happens to the server, and surges. Default none.
+	Incidents []Incident
+	// GoodWithin is the time within which an answer is good; a later one is late. After Length, it
+	// is also the time for which remaining calls are awaited. Above 0, at most 24 h; default 1 s.
+	GoodWithin time.Duration
+	// OnProgress, if set, is called several times a second, never concurrently, with the share of the
+	// work that is done, and with 1 at the end of a Run that succeeds.
+	OnProgress func(share float64)
+}
+
+// A Server is a simulated dependency: replicas, each with a queue in front of its workers.
+type Server struct {
+	// Replicas is the number of servers. Each attempt goes to a random one. 1 to 1000; default 1.
+	Replicas int
+	// Workers is how many calls a replica serves concurrently. 1 to 1,000,000; by default, the mean
+	// Rate uses 60% of all workers, rounded up for each replica.
+	Workers int
+	// Queue is how many calls can wait at each replica, first come, first served. Others fail with
+	// [ErrFull]. 1 to 1,000,000, or -1 for none; default 1000.
+	Queue int
+	// Service is the time for which a call occupies a worker. Default LogNormal(20ms, 100ms).
+	Service Distribution
+	// Network is the time of a round trip, half of it each way. Default Fixed(1ms).
+	Network Distribution
+	// Fail is the share of the calls that fail with [ErrFailed] after they were served, also outside
+	// incidents. 0 to 1; default 0.
+	Fail float64
+	// GivesUp makes the server stop work whose caller has left, half a round trip later. Most servers
+	// don't notice, and serve it.
+	GivesUp bool
+}
+
+// An Incident is a time in which something is wrong. Fields that are zero change nothing. Where
+// incidents overlap, factors multiply and shares are independent: 0.5 and 0.5 make 0.75.
+type Incident struct {
+	// From is when the incident begins, since the beginning of the run. At least 0.
+	From time.Duration
+	// For is how long it lasts. Above 0.
+	For time.Duration
+	// Replica is the only one that is concerned, 1 to Replicas. Default 0: all. Surge concerns
+	// callers, whatever Replica is.
+	Replica int
+	// SlowBy multiplies the service time of work that begins in this time. 0 to 10,000.
+	SlowBy float64
+	// Fail is the share of the calls that are answered immediately with [ErrFailed], without a worker.
+	// 0 to 1.
+	Fail float64
+	// Hang is the share of the calls that are never answered, and occupy no worker. 0 to 1.
+	Hang float64
+	// Down makes the server refuse connections, with [ErrDown]. The calls that it holds fail when the
+	// incident begins.
+	Down bool
+	// Capacity is the share of the workers that remain, rounded up; calls in service continue. 0 to
+	// 1.
+	Capacity float64
+	// Surge multiplies the rate of calls. 0 to 1000.
+	Surge float64
+}
+
+// end returns when the incident ends.
+func (i Incident) end() time.Duration {
+	if i.From > math.MaxInt64-i.For {
+		return math.MaxInt64
+	}
+	return i.From + i.For
+}
+
+func (i Incident) active(t time.Duration) bool { return i.From <= t && t < i.end() }
+
+// The limits of a scenario that aren't obvious.
+const (
+	maxRuns     = 1000
+	maxClients  = 10_000
+	maxReplicas = 1000
+	maxWorkers  = 1_000_000
+	maxLength   = 24 * time.Hour
+	maxSlowBy   = 10_000
+	maxSurge    = 1000
+)
+
+// Validate returns an error that lists every invalid field of s with its value and range, or nil if
+// there is none.
+func (s Scenario) Validate() error {
+	var mistakes []error
+	check := func(ok bool, field string, value any, must string) {
+		if !ok {
+			mistakes = append(mistakes, mistake("Scenario."+field, fmt.Sprint(value), must))
+		}
+	}
+	between := func(field string, value, least, most int, or string) {
+		check(value == 0 || value >= least && value <= most, field, value, fmt.Sprintf("%d to %d, or 0 for %s", least, most, or))
+	}
+	number := func(field string, value, most float64) { // not NaN
+		check(value >= 0 && value <= most, field, value, "0 to "+decimal(most))
+	}
+	distribution := func(field string, d Distribution) {
+		if is, must := d.problem(); is != "" && !d.isZero() {
+			check(false, field, is, must)
+		}
+	}
+
+	between("Runs", s.Runs, 1, maxRuns, "5")
+	check(s.Length == 0 || s.Length >= time.Second && s.Length <= maxLength, "Length", short(s.Length), "1s to 24h, or 0s for the default")
+	between("Clients", s.Clients, 1, maxClients, "1")
+	if is, must := s.Rate.problem(); is != "" {
+		check(false, "Rate", is, must)
+	} else if s.Length == 0 && s.Rate.last() > maxLength-time.Second {
+		check(false, "Rate", "a call at "+short(s.Rate.last()), "before 23h59m59s, or Length set")
+	} else if s.Length >= time.Second && s.Length <= maxLength && s.Rate.mean(s.Length) == 0 {
+		check(false, "Rate", "no calls within "+short(s.Length), "above 0 calls per second before Length")
+	}
+	replicas := max(s.Server.Replicas, 1)
+	between("Server.Replicas", s.Server.Replicas, 1, maxReplicas, "1")
+	between("Server.Workers", s.Server.Workers, 1, maxWorkers, "the default")
+	check(s.Server.Queue >= -1 && s.Server.Queue <= maxWorkers, "Server.Queue", s.Server.Queue, "1 to 1000000, 0 for 1000, or -1 for none")
+	distribution("Server.Service", s.Server.Service)
+	distribution("Server.Network", s.Server.Network)
+	number("Server.Fail", s.Server.Fail, 1)
+	for i, incident := range s.Incidents {
+		field := func(name string) string { return fmt.Sprintf("Incidents[%d].%s", i, name) }
+		check(incident.From >= 0, field("From"), short(incident.From), "at least 0s")
+		check(incident.For > 0, field("For"), short(incident.For), "positive")
+		check(incident.Replica >= 0 && incident.Replica <= replicas, field("Replica"), incident.Replica, fmt.Sprintf("1 to Replicas (%d), or 0 for all", replicas))
+		number(field("SlowBy"), incident.SlowBy, maxSlowBy)
+		number(field("Fail"), incident.Fail, 1)
+		number(field("Hang"), incident.Hang, 1)
+		number(field("Capacity"), incident.Capacity, 1)
+		number(field("Surge"), incident.Surge, maxSurge)
+	}
+	check(s.GoodWithin >= 0 && s.GoodWithin <= maxLength, "GoodWithin", short(s.GoodWithin), "positive, at most 24h, or 0s for 1s")
+	return errors.Join(mistakes...)
+}
+
+// withDefaults returns a valid scenario with its defaults filled in.
+func (s Scenario) withDefaults() Scenario {
+	orDefault(&s.Runs, 5)
+	if s.Rate.kind == "replay" {
+		orDefault(&s.Length, s.Rate.last()+time.Second)
+	}
+	orDefault(&s.Length, 2*time.Minute)
+	orDefault(&s.Clients, 1)
+	orDefault(&s.GoodWithin, time.Second)
+	orDefault(&s.Server.Replicas, 1)
+	orDefault(&s.Server.Queue, 1000)
+	if s.Server.Service.isZero() {
+		s.Server.Service = LogNormal(20*time.Millisecond, 100*time.Millisecond)
+	}
+	if s.Server.Network.isZero() {
+		s.Server.Network = Fixed(time.Millisecond)
+	}
+	if s.Server.Workers == 0 {
+		const load = 0.6
+		busy := s.Rate.mean(s.Length) * s.Server.Service.Mean().Seconds()
+		s.Server.Workers = int(min(max(ceil(busy/load/float64(s.Server.Replicas)), 1), maxWorkers))
+	}
+	return s
+}
+
+func orDefault[N int | time.Duration](field *N, value N) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// ceil rounds up, except for what is above a whole number only by an error of rounding.
+func ceil(v float64) float64 { return math.Ceil(v - 1e-9) }
+
+// firstIncident returns when the first incident begins, and lastIncident when the last one ends: at
+// most Length. Both are Length if there is none before it.
+func (s *Scenario) firstIncident() time.Duration {
+	first := s.Length
+	for _, i := range s.Incidents {
+		first = min(first, i.From)
+	}
+	return first
+}
+
+func (s *Scenario) lastIncident() time.Duration {
+	last := time.Duration(-1)
+	for _, i := range s.Incidents {
+		if i.From < s.Length {
+			last = max(last, i.end())
+		}
+	}
+	if last < 0 {
+		return s.Length
+	}
+	return min(last, s.Length)
+}
+
+// surge returns the factor for the load at a time.
+func (s *Scenario) surge(t time.Duration) float64 {
+	factor := 1.0
+	for _, i := range s.Incidents {
+		if i.Surge > 0 && i.active(t) {
+			factor *= i.Surge
+		}
+	}
+	return factor
+}
+
+// effect is what the incidents at a time do to a replica.
+type effect struct {
+	slow, fail, hang float64
+	down             bool
+	workers          int
+}
+
+func (s *Scenario) effect(replica int, t time.Duration) effect {
+	pass, answer, capacity := 1.0, 1.0, 1.0
+	e := effect{slow: 1}
+	for _, i := range s.Incidents {
+		if !i.active(t) || i.Replica != 0 && i.Replica != replica+1 {
+			continue
+		}
+		if i.SlowBy > 0 {
+			e.slow *= i.SlowBy
+		}
+		if i.Capacity > 0 {
+			capacity *= i.Capacity
+		}
+		pass *= 1 - i.Fail
+		answer *= 1 - i.Hang
+		e.down = e.down || i.Down
+	}
+	e.fail, e.hang = 1-pass, 1-answer
+	e.workers = max(1, int(ceil(float64(s.Server.Workers)*capacity)))
+	return e
+}
+
+// capacity returns how many attempts per second the server can serve at a time.
+func (s *Scenario) capacity(t time.Duration) float64 {
+	mean := s.Server.Service.Mean().Seconds()
+	if mean == 0 {
+		return math.Inf(1)
+	}
+	sum := 0.0
+	for replica := range s.Server.Replicas {
+		if e := s.effect(replica, t); !e.down {
+			sum += float64(e.workers) / (mean * e.slow)
+		}
+	}
+	return sum
+}

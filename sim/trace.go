@@ -1,0 +1,231 @@
+package sim
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Trace is recorded traffic: see [ReadTrace].
+type Trace struct {
+	Calls   int          // in the trace
+	Failed  int          // of them
+	Used    int          // successful calls that Service consists of
+	Rate    Rate         // a [Replay] of all calls; the first one is at 0
+	Service Distribution // [Recorded] times of the calls in use
+
+	queueing bool
+}
+
+const (
+	maxTraceSize  = 1 << 30 // bytes
+	maxTraceCalls = 10_000_000
+)
+
+// ReadTrace reads recorded calls as CSV, at most 10,000,000 of them and 1 GiB, in any order. The
+// header line names the columns:
+//
+//   - start: when the call began, in RFC 3339 or in seconds since any instant
+//   - duration: how long it took, such as 12ms, or in seconds; 0 to 24 h
+//   - outcome, if there is one: ok, or a status below 500; any other outcome is a failure
+//
+// Other columns are ignored. An error names the line.
+//
+// Durations include time in queues if the quarter of the successful calls that began while most
+// others were in progress took, on average, at least a tenth longer than the quarter that met the
+// fewest. Then only the latter is used for Service. Durations also include the network, so set
+// [Server.Network] to Fixed(0), or subtract its time.
+func ReadTrace(r io.Reader) (*Trace, error) {
+	limited := &io.LimitedReader{R: r, N: maxTraceSize + 1}
+	input := bufio.NewReader(limited)
+	if mark, _ := input.Peek(3); string(mark) == "\uFEFF" {
+		input.Discard(3)
+	}
+	c := csv.NewReader(input)
+	c.ReuseRecord = true
+	header, err := c.Read()
+	if err == io.EOF {
+		return nil, errors.New("sim: trace: it is empty, must have a header line")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sim: trace: %w", err)
+	}
+	start, duration, outcome := -1, -1, -1
+	for i, name := range header {
+		var column *int
+		switch strings.TrimSpace(name) {
+		case "start":
+			column = &start
+		case "duration":
+			column = &duration
+		case "outcome":
+			column = &outcome
+		default:
+			continue
+		}
+		if *column >= 0 {
+			return nil, fmt.Errorf("sim: trace: line 1: two columns %q, must be one", strings.TrimSpace(name))
+		}
+		*column = i
+	}
+	if start < 0 || duration < 0 {
+		return nil, errors.New("sim: trace: line 1: must be a header with the columns start, duration, and optionally outcome")
+	}
+
+	var calls []recorded
+	for {
+		row, err := c.Read()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("sim: trace: %w", err)
+		}
+		line, _ := c.FieldPos(0)
+		call := recorded{ok: true}
+		if call.start, err = parseStart(strings.TrimSpace(row[start])); err != nil {
+			return nil, fmt.Errorf("sim: trace: line %d: %w", line, err)
+		}
+		if call.took, err = parseTook(strings.TrimSpace(row[duration])); err != nil {
+			return nil, fmt.Errorf("sim: trace: line %d: %w", line, err)
+		}
+		if outcome >= 0 {
+			text := strings.TrimSpace(row[outcome])
+			status, err := strconv.Atoi(text)
+			call.ok = strings.EqualFold(text, "ok") || err == nil && status < 500
+		}
+		if calls = append(calls, call); len(calls) > maxTraceCalls {
+			return nil, fmt.Errorf("sim: trace: line %d: more than %d calls", line, maxTraceCalls)
+		}
+	}
+	if limited.N == 0 {
+		return nil, errors.New("sim: trace: larger than 1 GiB")
+	}
+	return fit(calls)
+}
+
+// A recorded is a call of a trace.
+type recorded struct {
+	start int64 // nanoseconds
+	took  time.Duration
+	ok    bool
+	met   int // calls that were in progress when it began
+}
+
+func fit(calls []recorded) (*Trace, error) {
+	slices.SortStableFunc(calls, func(a, b recorded) int { return cmp.Compare(a.start, b.start) })
+	t := &Trace{Calls: len(calls)}
+	times, ends := make([]time.Duration, len(calls)), make([]int64, len(calls))
+	for i, c := range calls {
+		if c.start > math.MaxInt64-int64(maxTime) || c.start-calls[0].start < 0 {
+			return nil, fmt.Errorf("sim: trace: the calls span more than %d years", math.MaxInt64/int64(365*24*time.Hour))
+		}
+		times[i], ends[i] = time.Duration(c.start-calls[0].start), c.start+int64(c.took)
+	}
+	slices.Sort(ends)
+	ended := 0
+	var successful []recorded
+	for i, c := range calls {
+		for ended < len(ends) && ends[ended] <= c.start && ended < i {
+			ended++
+		}
+		c.met = i - ended
+		if c.ok {
+			successful = append(successful, c)
+		} else {
+			t.Failed++
+		}
+	}
+	if len(successful) == 0 {
+		return nil, errors.New("sim: trace: no successful call, must be at least one")
+	}
+	slices.SortStableFunc(successful, func(a, b recorded) int { return cmp.Compare(a.met, b.met) })
+	quarter := len(successful) / 4
+	if quarter > 0 {
+		quietest, busiest := successful[:quarter], successful[len(successful)-quarter:]
+		// Calls that met as many others are equally busy.
+		if quietest[quarter-1].met < busiest[0].met && meanTime(busiest) >= 1.1*meanTime(quietest) {
+			t.queueing = true
+			successful = quietest
+		}
+	}
+	t.Used = len(successful)
+	took := make([]time.Duration, len(successful))
+	for i, c := range successful {
+		took[i] = c.took
+	}
+	t.Rate, t.Service = Replay(times), Recorded(took)
+	return t, nil
+}
+
+func meanTime(calls []recorded) float64 {
+	sum := 0.0
+	for _, c := range calls {
+		sum += c.took.Seconds()
+	}
+	return sum / float64(len(calls))
+}
+
+// String describes the trace and what its service times come from.
+func (t *Trace) String() string {
+	s := fmt.Sprintf("%s in %s, %d failed; service times ", counted(t.Calls, "call"), short(rounded(t.Rate.last())), t.Failed)
+	if t.queueing {
+		s += fmt.Sprintf("of the %s that met the fewest others, because durations include queueing", counted(t.Used, "successful call"))
+	} else {
+		s += fmt.Sprintf("of %s", counted(t.Used, "successful call"))
+	}
+	return s + ", mean " + short(rounded(t.Service.Mean()))
+}
+
+// parseStart returns a time in nanoseconds since some instant.
+func parseStart(text string) (int64, error) {
+	if ns, ok := parseSeconds(text); ok {
+		return ns, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || at.Year() < 1700 || at.Year() > 2200 {
+		return 0, fmt.Errorf("start %s, must be a time such as 2006-01-02T15:04:05Z, or seconds such as 12.5", quoted(text))
+	}
+	return at.UnixNano(), nil
+}
+
+func parseTook(text string) (time.Duration, error) {
+	ns, ok := parseSeconds(text)
+	d := time.Duration(ns)
+	if !ok {
+		var err error
+		d, err = time.ParseDuration(text)
+		ok = err == nil
+	}
+	if !ok || d < 0 || d > maxTime {
+		return 0, fmt.Errorf("duration %s, must be 0 to 24 h, such as 12ms, or in seconds, such as 0.012", quoted(text))
+	}
+	return d, nil
+}
+
+// parseSeconds reads decimal seconds, exactly.
+func parseSeconds(text string) (ns int64, ok bool) {
+	digits, negative := strings.CutPrefix(text, "-")
+	whole, fraction, _ := strings.Cut(digits, ".")
+	if whole == "" || len(whole) > 10 || strings.Trim(whole+fraction, "0123456789") != "" {
+		return 0, false
+	}
+	seconds, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || seconds > 9_000_000_000 {
+		return 0, false
+	}
+	nanos, _ := strconv.ParseInt((fraction + "000000000")[:9], 10, 64)
+	ns = seconds*1e9 + nanos
+	if negative {
+		ns = -ns
+	}
+	return ns, true
+}
