@@ -336,3 +336,39 @@ func TestProgramEndsWith130OnInterrupt(t *testing.T) {
 		t.Errorf("got %v, want a report of what there is", err)
 	}
 }
+
+// The example's pipeline guide has the values of docs/guide.md.
+func TestExampleHasValuesOfGuide(t *testing.T) {
+	guide, err := os.ReadFile(filepath.Join("..", "..", "docs", "guide.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, code, ok := strings.Cut(string(guide), "### All together")
+	if !ok {
+		t.Fatal("docs/guide.md has no section All together")
+	}
+	code, _, _ = strings.Cut(code, "###")
+	example, err := os.ReadFile("example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for inCode, inFile := range map[string]string{
+		"timeout.After(400 * time.Millisecond)":              "timeout: {limit: 400ms}",
+		"MaxAttempts: 2":                                     "maxAttempts: 2",
+		"retry.FullJitter(50*time.Millisecond, time.Second)": "fullJitter: {initial: 50ms, max: 1s}",
+		"Ratio: 0.02, MinPerSecond: 1":                       "ratio: 0.02, minPerSecond: 1",
+		"FailureRate: 0.5":                                   "failureRate: 0.5",
+		"Window: 2 * time.Second":                            "window: 2s",
+		"MinCalls: 20":                                       "minCalls: 20",
+		"Consecutive: 20":                                    "consecutive: 20",
+		"OpenFor:     time.Second":                           "openFor: 1s",
+		"MaxOpenFor: 30 * time.Second":                       "maxOpenFor: 30s",
+		"Jitter: 0.2":                                        "jitter: 0.2",
+		"Limit: 30":                                          "bulkhead: {limit: 30}",
+		"timeout.After(120 * time.Millisecond)":              "timeout: {limit: 120ms}",
+	} {
+		if !strings.Contains(code, inCode) || !strings.Contains(string(example), inFile) {
+			t.Errorf("docs/guide.md must have %q, and example.yaml %q", inCode, inFile)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -74,5 +75,27 @@ func TestScreenshots(t *testing.T) {
 		shot("pipeline", 1280, 860, "?pipeline="+pipeline, `document.querySelectorAll(".chart svg path").length > 5`, true)
 		shot("phone", 360, 780, "", `document.querySelectorAll(".card").length === 2`, false)
 		shot("policy", 1280, 860, "?policy="+policy, `document.querySelectorAll("main .buttons button").length === 4 && (document.querySelector("main button").click(), true)`, false)
+	}
+}
+
+// TestSimulationScreenshots takes the picture of README.md and docs/guide.md: the report that the
+// program resilience writes.
+func TestSimulationScreenshots(t *testing.T) {
+	report := filepath.Join(t.TempDir(), "report.html")
+	command := exec.CommandContext(t.Context(), "go", "run", "./cmd/resilience", "simulate", "-out", report)
+	command.Dir = filepath.Join("..", "..")
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	p := open(t, 1280, 700, "file://"+report)
+	for _, scheme := range []string{"light", "dark"} {
+		p.media("prefers-color-scheme", scheme)
+		picture, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join("..", "..", "docs", "simulation-"+scheme+".png"), picture, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
