@@ -50,6 +50,17 @@ func (p *pipeline) Report() resilience.Report {
 // Name returns the pipeline's name.
 func (p *pipeline) Name() string { return p.name }
 
+// Policies returns the policies of the pipeline, for packages of this module that look for breakers.
+func (p *pipeline) Policies() []resilience.Policy {
+	var policies []resilience.Policy
+	for _, l := range p.layers {
+		if l.policy != nil {
+			policies = append(policies, l.policy)
+		}
+	}
+	return policies
+}
+
 const pipelineKind = "pipeline"
 
 // Run implements [resilience.Policy].

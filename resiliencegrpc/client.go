@@ -37,8 +37,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/breaker"
-	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/health"
 	"github.com/effector-go/resilience/internal/keyed"
 	"github.com/effector-go/resilience/retry"
 )
@@ -115,7 +114,7 @@ func DialOptions(config Config) []grpc.DialOption {
 	}
 	c := &client{config: config.withDefaults()}
 	c.guards = keyed.New[string, guard](c.config.MaxKeys, c.config.IdleAfter)
-	c.guards.KeepIf(func(g guard) (bool, int64) { return unhealthy(g.policy) })
+	c.guards.KeepIf(func(g guard) (bool, int64) { return health.Unhealthy(g.policy) })
 	c.make = c.newGuard
 	return []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(c.unary),
@@ -159,28 +158,6 @@ func flattened(flat resilience.Pipeline, policy resilience.Policy) resilience.Pi
 		flat = flattened(flat, inner)
 	}
 	return flat
-}
-
-// unhealthy reports whether a breaker in the policy, at any depth, isn't closed, and if all are, since
-// when.
-func unhealthy(policy resilience.Policy) (keep bool, since int64) {
-	if pipeline, ok := policy.(resilience.Pipeline); ok {
-		for _, inner := range pipeline {
-			keep, closed := unhealthy(inner)
-			if keep {
-				return true, 0
-			}
-			since = max(since, closed)
-		}
-		return false, since
-	}
-	if b, ok := policy.(interface{ State() breaker.State }); ok && b.State() != breaker.Closed {
-		return true, 0
-	}
-	if b, ok := policy.(interface{ Snapshot() breaker.Snapshot }); ok {
-		since = clock.Of(b.Snapshot().Since)
-	}
-	return false, since
 }
 
 // A call is one call of the caller's.

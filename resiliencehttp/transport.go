@@ -27,8 +27,7 @@ import (
 	"sync"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/breaker"
-	"github.com/effector-go/resilience/internal/clock"
+	"github.com/effector-go/resilience/internal/health"
 	"github.com/effector-go/resilience/internal/keyed"
 )
 
@@ -77,7 +76,7 @@ func NewTransport(config Config) *Transport {
 	}
 	t := &Transport{config: config.withDefaults()}
 	t.policies = keyed.New[string, resilience.Policy](t.config.MaxKeys, t.config.IdleAfter)
-	t.policies.KeepIf(unhealthy)
+	t.policies.KeepIf(health.Unhealthy)
 	if t.config.OnEvict != nil {
 		t.policies.OnRemove(t.config.OnEvict)
 	}
@@ -137,28 +136,6 @@ func (t *Transport) All() iter.Seq2[string, resilience.Policy] {
 			}
 		}
 	}
-}
-
-// unhealthy reports whether a breaker in the policy, at any depth, isn't closed, and if all are, since
-// when.
-func unhealthy(policy resilience.Policy) (keep bool, since int64) {
-	if pipeline, ok := policy.(resilience.Pipeline); ok {
-		for _, inner := range pipeline {
-			keep, closed := unhealthy(inner)
-			if keep {
-				return true, 0
-			}
-			since = max(since, closed)
-		}
-		return false, since
-	}
-	if b, ok := policy.(interface{ State() breaker.State }); ok && b.State() != breaker.Closed {
-		return true, 0
-	}
-	if b, ok := policy.(interface{ Snapshot() breaker.Snapshot }); ok {
-		since = clock.Of(b.Snapshot().Since)
-	}
-	return false, since
 }
 
 // defaultKey returns the request's scheme, host, and port.
