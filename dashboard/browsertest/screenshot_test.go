@@ -94,7 +94,7 @@ func TestSimulationScreenshots(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join("..", "..", "docs", "simulation-"+scheme+".png"), picture, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join("..", "..", "docs", "simulation", scheme+".png"), picture, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
