@@ -80,7 +80,7 @@ func text(err error) (text string) {
 		return text
 	}
 	end := maxText
-	for end > maxText-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+	for end > maxText-utf8.UTFMax+1 && !utf8.RuneStart(text[end]) {
 		end--
 	}
 	return text[:end]
