@@ -68,12 +68,23 @@ func (e *attemptError) RetryAfter() time.Duration { return e.after }
 func parsePushback(text string) (after time.Duration, ok bool) {
 	ms, err := strconv.ParseInt(text, 10, 64)
 	switch {
-	case errors.Is(err, strconv.ErrRange) && ms > 0, err == nil && ms > math.MaxInt64/int64(time.Millisecond):
+	case errors.Is(err, strconv.ErrRange) && ms > 0 && isInteger(text), err == nil && ms > math.MaxInt64/int64(time.Millisecond):
 		return math.MaxInt64, true
 	case err != nil || ms < 0:
 		return 0, false
 	}
 	return time.Duration(ms) * time.Millisecond, true
+}
+
+// isInteger reports whether a text consists of digits after its sign, if it has one. ParseInt stops at
+// the digit that is out of range.
+func isInteger(text string) bool {
+	for _, c := range strings.TrimLeft(text, "+-") {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
 }
 
 // retryInfo returns the longest time of the RetryInfo details, 0 if there is none.

@@ -11,7 +11,7 @@ import (
 // isn't negative is that many milliseconds, at most the longest duration; anything else forbids
 // retries.
 func FuzzParsePushback(f *testing.F) {
-	for _, text := range []string{"0", "-0", "+5", "250", "-1", "", "1.5", "soon", " 1", "1_000", "0x10", "9223372036854", "9223372036855", "99999999999999999999", "-99999999999999999999"} {
+	for _, text := range []string{"0", "-0", "+5", "250", "-1", "", "1.5", "soon", " 1", "1_000", "0x10", "9223372036854", "9223372036855", "99999999999999999999", "-99999999999999999999", "20000000000000000000A"} {
 		f.Add(text)
 	}
 	longest := new(big.Int).Div(big.NewInt(math.MaxInt64), big.NewInt(int64(time.Millisecond)))
