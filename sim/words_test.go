@@ -44,3 +44,11 @@ func TestScenarioJSONReportsErrorsInLists(t *testing.T) {
 		t.Errorf("got error %v, want one that names the incident", err)
 	}
 }
+
+func TestScenarioJSONReportsBrokenList(t *testing.T) {
+	for _, text := range []string{`{"incidents": [{"slowBy": ]}`, `{"incidents": [{"slowBy": 1}, `, `{"incidents": [x]}`} {
+		if err := new(Scenario).UnmarshalJSON([]byte(text)); err == nil {
+			t.Errorf("got no error for %s", text)
+		}
+	}
+}
