@@ -168,8 +168,8 @@ func observedChecks() []check {
 		}},
 		{"the observer counts every attempt", func(l *ledger) (string, bool) {
 			figures, ok := same("started", l.attempts.Load(), "counted", int64(l.observed.pipeline.Attempts))
-			w := l.observed.witnesses[0]
-			return figures, ok && w.attempts == l.attempts.Load() && w.attemptsEnded == l.attemptsEnded.Load()
+			w := l.observed.witnesses[0] // which isn't called for an abandoned start that begins after the call's end
+			return figures, ok && w.attempts <= l.attempts.Load() && w.attemptsEnded == w.attempts
 		}},
 		{"the observer's layers are the policies'", func(l *ledger) (string, bool) {
 			retries, guard := l.observed.layer(retryLayer), l.observed.layer(guardLayer)
@@ -177,15 +177,18 @@ func observedChecks() []check {
 			return fmt.Sprintf("%d entered, %d passed, %d refused", guard.Entered, guard.Passed, guard.Events[observe.Refusal]),
 				int64(retries.Passed) == asked && int64(guard.Entered) == asked && int64(guard.Passed) == admitted && int64(guard.Events[observe.Refusal]) == refusals
 		}},
-		{"listeners are called for every event", func(l *ledger) (string, bool) {
+		{"no listener is called for an event that isn't counted", func(l *ledger) (string, bool) {
 			sums := [eventKinds]int64{}
 			for _, layer := range l.observed.pipeline.Layers {
 				for kind, n := range layer.Events {
 					sums[kind] += int64(n)
 				}
 			}
-			return fmt.Sprintf("%d refusals, %d retries, %d timeouts", sums[observe.Refusal], sums[observe.Retry], sums[observe.Timeout]),
-				sums == l.observed.witnesses[0].events
+			ok := true
+			for kind, n := range l.observed.witnesses[0].events {
+				ok = ok && n <= sums[kind] // after the call's end, an event is counted, but listeners aren't called
+			}
+			return fmt.Sprintf("%d refusals, %d retries, %d timeouts", sums[observe.Refusal], sums[observe.Retry], sums[observe.Timeout]), ok
 		}},
 		{"the observer sees every change of the guard", func(l *ledger) (string, bool) {
 			sum := uint64(0)

@@ -129,7 +129,7 @@ func TestChecksFailForWrongLedger(t *testing.T) {
 		observedResults  = "the observer's results are the callers'"
 		observedAttempts = "the observer counts every attempt"
 		observedLayers   = "the observer's layers are the policies'"
-		observedEvents   = "listeners are called for every event"
+		observedEvents   = "no listener is called for an event that isn't counted"
 		observedChanges  = "the observer sees every change of the guard"
 	)
 	// both changes what both witnesses have counted.
