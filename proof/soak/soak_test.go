@@ -152,7 +152,7 @@ func TestChecksFailForWrongLedger(t *testing.T) {
 		{"an answer without an ending", func(l *ledger) { l.ended[refused].Add(-1) }, []string{answered}},
 		{"a start counted twice", func(l *ledger) { l.starts.Add(1) }, []string{starts}},
 		{"a start not counted", func(l *ledger) { l.starts.Add(-1) }, []string{starts}},
-		{"an attempt that doesn't end", func(l *ledger) { l.attemptsEnded.Add(-1) }, []string{"every attempt ends", observedAttempts}},
+		{"an attempt that doesn't end", func(l *ledger) { l.attemptsEnded.Add(-1) }, []string{"every attempt ends"}},
 		{"a request lost", func(l *ledger) { l.received.Add(-1) }, []string{server}},
 		{"a request received but not sent", func(l *ledger) { l.received.Add(1) }, []string{server}},
 		{"a request changed", func(l *ledger) { l.receivedSum.Add(1) }, []string{server}},
