@@ -30,7 +30,7 @@ func (r result) state(explained map[string]explanation) string {
 		return broken
 	case r.killedBy == notCompiled:
 		return notCompiled
-	case r.killedBy != "" && known && (e.equivalent || !slices.Contains(racy, r.kind)):
+	case r.killedBy != "" && known && (e.equivalent || !e.random && !slices.Contains(racy, r.kind)):
 		return wrong
 	case r.killedBy != "":
 		return killed

@@ -56,10 +56,11 @@ func findFault(row []string, functions []*function) (*mutant, error) {
 type explanation struct {
 	change     string
 	equivalent bool // no test can notice the mutant; otherwise a test is missing
+	random     bool // a test of random cases may notice it
 }
 
 // explanations reads survivors.tsv. A reason begins with "equivalent: " or, if a test is missing,
-// with "gap: ".
+// with "gap: ", which "random: " may follow.
 func explanations(table string) (map[string]explanation, error) {
 	all := map[string]explanation{}
 	lines, err := rows("survivors.tsv", table, 3)
@@ -73,7 +74,7 @@ func explanations(table string) (map[string]explanation, error) {
 		case twice:
 			return nil, fmt.Errorf("survivors.tsv: %s is explained twice", id)
 		}
-		all[id] = explanation{row[1], equivalent}
+		all[id] = explanation{row[1], equivalent, strings.HasPrefix(row[2], "gap: random: ")}
 	}
 	return all, err
 }
