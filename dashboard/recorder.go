@@ -49,7 +49,7 @@ type policyMemory struct {
 	manual  episode // of states that were set manually
 }
 
-// A tally is what the counters were at a time.
+// A tally is what the counters were at one moment.
 type tally struct {
 	at        time.Time
 	pipelines map[string]*counts

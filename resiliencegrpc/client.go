@@ -266,7 +266,7 @@ func (a *attempt) begin(c *call, ctx context.Context) {
 // previousKey is the metadata that counts the attempts before this one (gRFC A6).
 const previousKey = "grpc-previous-rpc-attempts"
 
-// forkPolicy is the innermost policy. It tells the attempt whether it runs on a fork.
+// forkPolicy is the innermost policy. It passes on to the attempt whether it runs on a fork.
 type forkPolicy struct{}
 
 func (forkPolicy) Run(ctx context.Context, next resilience.Next) error {

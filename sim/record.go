@@ -135,7 +135,7 @@ func (r *record) attemptBegins(now time.Duration) {
 	}
 }
 
-// callEnds counts a call that was made at a time and took that long.
+// callEnds counts a call by the time when it was made and by how long it took.
 func (r *record) callEnds(made, took time.Duration, o outcome) {
 	r.inProgress.add(-1, made+took)
 	c := counts{offered: 1}

@@ -41,8 +41,7 @@ func (c *simCall) align(t time.Duration) time.Duration {
 // The order of everything that happens is determined by the virtual time and the numbers of calls,
 // not by Go's scheduler. Policies act only when a timer of theirs ends, or when the driver lets
 // them: when a call begins, when an answer arrives, and when an attempt returns because its caller
-// has left. The driver does one of these at a time and then waits until all goroutines are blocked
-// again.
+// has left. The driver does one of these and then waits until all goroutines are blocked again.
 type run struct {
 	scenario *Scenario
 	seed     uint64

@@ -217,7 +217,7 @@ func (s *Scenario) lastIncident() time.Duration {
 	return min(last, s.Length)
 }
 
-// surge returns the factor for the load at a time.
+// surge returns the factor for the load at time t.
 func (s *Scenario) surge(t time.Duration) float64 {
 	factor := 1.0
 	for _, i := range s.Incidents {
@@ -228,7 +228,7 @@ func (s *Scenario) surge(t time.Duration) float64 {
 	return factor
 }
 
-// effect is what the incidents at a time do to a replica.
+// effect is what the incidents do to a replica at one moment.
 type effect struct {
 	slow, fail, hang float64
 	down             bool
@@ -257,7 +257,7 @@ func (s *Scenario) effect(replica int, t time.Duration) effect {
 	return e
 }
 
-// capacity returns how many attempts per second the server can serve at a time.
+// capacity returns how many attempts per second the server can serve at time t.
 func (s *Scenario) capacity(t time.Duration) float64 {
 	mean := s.Server.Service.Mean().Seconds()
 	if mean == 0 {

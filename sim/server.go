@@ -47,7 +47,7 @@ const (
 	answered // also if it will never be
 )
 
-// An event happens at a time of the run.
+// An event happens at one moment of the run.
 type event struct {
 	at      time.Duration
 	order   int // events at the same time happen in this order

@@ -24,12 +24,23 @@ import (
 	"github.com/effector-go/resilience/timeout"
 )
 
+// signaling is a recorder that signals the end of each span.
+type signaling struct {
+	*tracetest.SpanRecorder
+	ended chan struct{}
+}
+
+func (s *signaling) OnEnd(span sdktrace.ReadOnlySpan) {
+	s.SpanRecorder.OnEnd(span)
+	s.ended <- struct{}{}
+}
+
 // TestOtelgrpcSeesAttempts: with otelgrpc's stats handlers on both sides, in either order with the
 // policies' options, each attempt has a span of its own on the client, a child of the caller's span,
 // and one on the server, a child of the attempt's. An observed pipeline counts the same attempts.
 func TestOtelgrpcSeesAttempts(t *testing.T) {
 	for _, order := range []string{"before", "after"} {
-		recorder := tracetest.NewSpanRecorder()
+		recorder := &signaling{tracetest.NewSpanRecorder(), make(chan struct{}, 100)}
 		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
 		options := []otelgrpc.Option{otelgrpc.WithTracerProvider(provider), otelgrpc.WithPropagators(propagation.TraceContext{})}
 		obs := observe.New(observe.Config{})
@@ -71,10 +82,10 @@ func TestOtelgrpcSeesAttempts(t *testing.T) {
 			_, err = stream.Recv()
 		}
 		span.End()
-		ended := recorder.Ended()
-		for begun := time.Now(); len(ended) < 13 && time.Since(begun) < 10*time.Second; ended = recorder.Ended() {
-			time.Sleep(time.Millisecond) // the server's spans end a little later
+		for range 13 { // the server's spans end a little later than the calls
+			<-recorder.ended
 		}
+		ended := recorder.Ended()
 		attempts := map[string]bool{}
 		for _, s := range ended {
 			if s.SpanKind().String() == "client" {
