@@ -2,6 +2,7 @@ package concurrency
 
 import (
 	"math"
+	"math/bits"
 	"time"
 )
 
@@ -58,14 +59,123 @@ func (t tally) differs(other tally, deviations float64) bool {
 	return apart*apart > deviations*deviations*both.variation()*(1/t.n+1/other.n)
 }
 
+// A histogram holds times by octave: the first bucket those below firstBound, and each of the others
+// those up to twice as long as the one before. The last one has no bound.
+type histogram [32]tally
+
+const firstBound = 1024 // nanoseconds
+
+// bound returns the upper bound of a bucket, in nanoseconds.
+func bound(bucket int) float64 { return math.Ldexp(firstBound, bucket) }
+
+func (h *histogram) add(took time.Duration) {
+	octave := bits.Len64(uint64(max(took, 0)) / firstBound)
+	h[min(octave, len(h)-1)].add(took)
+}
+
+// plus returns h and part of other.
+func (h histogram) plus(other histogram, part float64) histogram {
+	for i := range h {
+		h[i] = h[i].plus(other[i], part)
+	}
+	return h
+}
+
+// atMost returns h with the weight of at most n calls.
+func (h histogram) atMost(n float64) histogram {
+	if all := h.all(); all.n > n {
+		return histogram{}.plus(h, n/all.n)
+	}
+	return h
+}
+
+// all returns the summary of all times.
+func (h *histogram) all() (t tally) {
+	for _, bucket := range h {
+		t = t.plus(bucket, 1)
+	}
+	return t
+}
+
+// sample returns the summary of all times, capped at the bound of a bucket.
+func (h *histogram) sample(cap int) sample {
+	s := sample{all: h.all()}
+	most := bound(cap)
+	for i, bucket := range h {
+		if i > cap {
+			s.above += bucket.n
+			bucket = tally{bucket.n, bucket.n * most, bucket.n * most * most}
+		}
+		s.capped = s.capped.plus(bucket, 1)
+	}
+	return s
+}
+
+// fits reports whether the bound of a bucket is a good cap: no more than this part of the times are
+// above it, and it leaves room for a queue, since a wait that takes all times to the cap is hidden.
+func (h *histogram) fits(cap int, part float64) bool {
+	s := h.sample(cap)
+	return s.above <= part*s.all.n && bound(cap) >= 3*s.capped.mean()
+}
+
+// bestCap returns the lowest cap that fits.
+func (h *histogram) bestCap(part float64) (cap int) {
+	for cap < len(h)-1 && !h.fits(cap, part) {
+		cap++
+	}
+	return cap
+}
+
+// A sample summarizes times in two ways: as they are, and capped, so that none counts for more than
+// a bound (the statistical term is winsorized). The mean of all times depends on how many of the few
+// longest ones happen to be among them. A queue makes all of them longer, which the capped ones show
+// with far fewer calls.
+type sample struct {
+	all, capped tally
+	above       float64 // number of times above the cap
+}
+
+func (s sample) empty() bool { return s.all.empty() }
+
+// plus returns s and part of other.
+func (s sample) plus(other sample, part float64) sample {
+	return sample{s.all.plus(other.all, part), s.capped.plus(other.capped, part), s.above + part*other.above}
+}
+
+// scaled returns s as if each call had taken by times as long.
+func (s sample) scaled(by float64) sample {
+	return sample{s.all.scaled(by), s.capped.scaled(by), s.above}
+}
+
+// differs reports whether s and other can hardly be times of the same calls, capped or as they are.
+func (s sample) differs(other sample, deviations float64) bool {
+	return s.capped.differs(other.capped, deviations) || s.all.differs(other.all, deviations)
+}
+
 // A share is an estimate of the part of a round trip that calls spend in a queue.
 type share struct{ mean, deviation float64 }
 
 // queued estimates the share from the times of calls that didn't queue, and of calls that may have.
-// The variation is that of a call's time.
-func queued(base, seen tally, variation float64) share {
-	ratio := base.mean() / seen.mean()
-	return share{1 - ratio, math.Sqrt(variation * (ratio*ratio/base.n + 1/seen.n))}
+// The variation is that of a call's capped time. The times as they are count only if they show a
+// queue with more certainty than the capped ones, though their error is taken as half as large again:
+// they show a queue that only the longest calls wait in.
+func queued(base, seen sample, variation float64) share {
+	service := base.all.mean()
+	s := waiting(base.capped, seen.capped, service, variation)
+	all := waiting(base.all, seen.all, service, max(base.all.variation(), seen.all.variation()))
+	all.deviation *= 1.5
+	if all.surely() > s.surely() {
+		return all
+	}
+	return s
+}
+
+// waiting estimates the share from two means, whose difference is the wait, and the mean service
+// time. Both means have the error of the larger one: base may happen to lack the longest calls.
+func waiting(base, seen tally, service, variation float64) share {
+	wait := seen.mean() - base.mean()
+	deviation := max(base.mean(), seen.mean()) * math.Sqrt(variation*(1/base.n+1/seen.n))
+	return share{wait / (service + wait), deviation / (service + wait)}
 }
 
 // surely returns the lower end of the confidence interval: two standard deviations below the mean.

@@ -49,7 +49,7 @@ func TestShareIsRarelySureOfQueueThatIsNone(t *testing.T) {
 			base.add(time.Duration(1e6 * random.ExpFloat64()))
 			seen.add(time.Duration(1e6 * random.ExpFloat64()))
 		}
-		if queued(base, seen, max(base.variation(), seen.variation())).surely() > 0 {
+		if waiting(base, seen, base.mean(), max(base.variation(), seen.variation())).surely() > 0 {
 			sure++
 		}
 	}
@@ -67,16 +67,103 @@ func TestShareIsNotSureByOneLongCall(t *testing.T) {
 		seen.add(time.Millisecond)
 	}
 	seen.add(time.Second)
-	if s := queued(base, seen, seen.variation()); s.mean < 0.9 || s.surely() > 0 {
+	if s := waiting(base, seen, base.mean(), seen.variation()); s.mean < 0.9 || s.surely() > 0 {
 		t.Errorf("got a share of %+v, want nothing sure", s)
 	}
 }
 
 func TestShareFollowsLittlesLaw(t *testing.T) {
 	base, seen := tally{100, 80 * 100, 0}, tally{400, 100 * 400, 0}
-	s := queued(base, seen, 1)
-	if want := math.Sqrt(0.64/100 + 1./400); math.Abs(s.mean-0.2) > 1e-12 || math.Abs(s.deviation-want) > 1e-12 {
+	s := waiting(base, seen, 80, 1)
+	if want := math.Sqrt(1./100+1./400); math.Abs(s.mean-0.2) > 1e-12 || math.Abs(s.deviation-want) > 1e-12 {
 		t.Errorf("got %+v, want 0.2 and %v", s, want)
+	}
+}
+
+// TestQueuedIgnoresHowManyLongCallsThereAre compares samples in which 0 to 30 of 1000 calls take a
+// hundred times as long. Each shows a queue only if the other calls take longer as well.
+func TestQueuedIgnoresHowManyLongCallsThereAre(t *testing.T) {
+	times := func(wait time.Duration, long int) sample {
+		var h histogram
+		for i := range 1000 {
+			took := time.Millisecond
+			if i < long {
+				took *= 100
+			}
+			h.add(took + wait)
+		}
+		return h.sample(12) // 4.2 ms
+	}
+	base := times(0, 10)
+	for long := range 30 {
+		if s := queued(base, times(0, long), base.capped.variation()); s.surely() > shortest {
+			t.Errorf("%d of 1000 calls take long: got %+v, want nothing sure", long, s)
+		}
+		if s := queued(base, times(time.Millisecond/2, long), base.capped.variation()); s.surely() < 0.1 {
+			t.Errorf("%d of 1000 calls take long, and all wait: got %+v, want at least 0.1 surely", long, s)
+		}
+	}
+}
+
+// TestQueuedSeesQueueOfLongCallsOnly checks that the cap doesn't hide that the calls above it wait.
+func TestQueuedSeesQueueOfLongCallsOnly(t *testing.T) {
+	times := func(long time.Duration) sample {
+		var h histogram
+		for i := range 10_000 {
+			if i%100 == 0 {
+				h.add(long)
+			} else {
+				h.add(time.Millisecond)
+			}
+		}
+		return h.sample(12)
+	}
+	base := times(100 * time.Millisecond)
+	if s := queued(base, times(120*time.Millisecond), 0.1); s.surely() > 0 {
+		t.Errorf("long calls take 1.2 times as long: got %+v, want nothing sure", s)
+	}
+	if s := queued(base, times(400*time.Millisecond), 0.1); s.surely() < longest {
+		t.Errorf("long calls take 4 times as long: got %+v, want more than %v surely", s, longest)
+	}
+}
+
+func TestHistogramCapsTimes(t *testing.T) {
+	var h histogram
+	for _, took := range []time.Duration{0, 1023, 1024, 2047, 2048, 5000, time.Hour, math.MaxInt64, -1} {
+		h.add(took)
+	}
+	s := h.sample(1)
+	if want := tallyOf(1, 1023, 1024, 2047, 2048, 2048, 2048, 2048, 1); s.capped != want || s.above != 4 || s.all.n != 9 {
+		t.Errorf("got %v, %v above, want %v, 4 above", s.capped, s.above, want)
+	}
+	if got := h.plus(h, 1).atMost(9); got != h {
+		t.Errorf("half of twice the times: got %v, want %v", got, h)
+	}
+	if got := h.atMost(10); got != h {
+		t.Errorf("at most 10 of 9 times: got %v, want %v", got, h)
+	}
+}
+
+// TestHistogramCapLeavesRoomForQueue checks that the cap is above nearly all times, and at least
+// three times their capped mean.
+func TestHistogramCapLeavesRoomForQueue(t *testing.T) {
+	for _, test := range []struct {
+		long int // of 1000 calls, that take 100 ms; the others take 1 ms
+		want float64
+	}{
+		{0, 4_194_304}, {15, 4_194_304}, {16, math.Ldexp(1, 27)}, {600, math.Ldexp(1, 28)},
+	} {
+		var h histogram
+		for i := range 1000 {
+			if i < test.long {
+				h.add(100 * time.Millisecond)
+			} else {
+				h.add(time.Millisecond)
+			}
+		}
+		if got := bound(h.bestCap(fewAbove)); got != test.want {
+			t.Errorf("%d of 1000 calls take long: got a cap of %v, want %v", test.long, time.Duration(got), time.Duration(test.want))
+		}
 	}
 }
 

@@ -11,7 +11,7 @@ const (
 	aim      = 0.04 // the share that a step leads to
 	longest  = 0.06 // with more, the limit shrinks
 	step     = 0.05 // largest change of the limit by one round
-	leap     = 0.25 // largest change until a drain has shown a queue
+	leap     = 0.25 // largest change until a drain has shown a queue, and after steps upward in a row
 
 	fewestCalls = 20  // in a round or a drain
 	roundCalls  = 100 // in a round, times the variation: the mean is then known within 10%
@@ -19,6 +19,10 @@ const (
 	baseCalls   = 200 // that base remembers, times the variation
 	fade        = 0.9 // weight of a round in the next one
 	patience    = 128 // round trips that a round waits for its last calls
+
+	fewAbove, mostAbove = 0.015, 0.03 // part of the calls above the cap: wanted, and accepted
+	roundAbove          = 20          // calls above the cap in a round; half in a drain, twice in base
+	mostForAbove        = 2000        // calls in a round for the sake of those above the cap
 
 	// A limit that has shrunk below this share of its peak is drained. It takes four steps of 5%.
 	doubt = 0.83
@@ -29,19 +33,22 @@ const (
 
 // queue is the law of [NewQueue].
 type queue struct {
-	base      tally   // times of calls that didn't queue
-	past      tally   // times of the rounds before, for the present limit
-	variation float64 // of the times of the last round and those before
-	seeking   bool    // no drain has shown a queue yet
-	confirmed bool    // base was measured in a drain
+	times     histogram // of calls that didn't queue
+	cap       int       // of these times, and of all samples below
+	base      sample    // times, summarized
+	past      sample    // times of the rounds before, for the present limit
+	last      sample    // times of the last round and those before
+	grown     int       // steps upward in a row
+	seeking   bool      // no drain has shown a queue yet
+	confirmed bool      // base was measured in a drain
 
 	open    cohort // whose calls are being admitted
 	closing cohort // whose last calls are waited for; inactive if there is none
 
-	before   tally // the round trip before the drain
-	peak     int   // where the limit began to shrink; 0 if it didn't shrink last
-	calls    int   // since base was measured last
-	interval int   // until the next drain, in units of a drain's calls
+	before   sample // the round trip before the drain
+	peak     int    // where the limit began to shrink; 0 if it didn't shrink last
+	calls    int    // since base was measured last
+	interval int    // until the next drain, in units of a drain's calls
 }
 
 // A cohort is the calls that began in one epoch. All of them count, however long they take.
@@ -54,8 +61,8 @@ type cohort struct {
 	running int // its own calls that still run, once it is closing
 	ended   int
 	peak    int // concurrent calls
-	samples tally
-	drops   tally // none shorter than base
+	samples histogram
+	drops   histogram // none shorter than base
 }
 
 // NewQueue returns a Limit that keeps the dependency's queue short. It begins at initial and stays
@@ -85,7 +92,7 @@ func NewQueue(initial, least, most int) *Limit {
 func newQueue() *queue { return &queue{seeking: true, interval: firstDrain} }
 
 func (q *queue) restart(l *Limit, limit int) {
-	q.closing, q.past, q.peak = cohort{}, tally{}, 0
+	q.closing, q.past, q.peak = cohort{}, sample{}, 0
 	q.begin(l, limit, limit)
 }
 
@@ -93,7 +100,7 @@ func (q *queue) roundTrip() time.Duration {
 	if q.base.empty() {
 		return 0
 	}
-	return time.Duration(q.base.mean())
+	return time.Duration(q.base.all.mean())
 }
 
 func (q *queue) ended(l *Limit, p Pass, running int, took time.Duration, outcome Outcome) {
@@ -145,7 +152,7 @@ func (q *queue) begin(l *Limit, limit, admit int) {
 	q.open = cohort{
 		active: true,
 		epoch:  epoch,
-		need:   max(admit, fewestCalls, int(roundCalls*q.spread())),
+		need:   q.roundCalls(admit),
 		older:  running,
 		peak:   running,
 	}
@@ -159,24 +166,46 @@ func (q *queue) beginDrain(l *Limit, limit int) {
 	q.open.need = q.drainCalls(admit)
 }
 
-// spread returns how much the times of calls vary, as far as that was seen.
-func (q *queue) spread() float64 { return max(q.variation, q.base.variation()) }
+// roundCalls returns how many calls a round takes at least, so that chance has little influence on
+// their mean.
+func (q *queue) roundCalls(admit int) int {
+	return max(admit, fewestCalls, int(roundCalls*q.spread()), q.callsFor(roundAbove))
+}
 
 // drainCalls returns how many calls a drain takes.
 func (q *queue) drainCalls(admit int) int {
-	return max(admit, fewestCalls, int(drainCalls*q.spread()))
+	return max(admit, fewestCalls, int(drainCalls*q.spread()), q.callsFor(roundAbove/2))
+}
+
+// baseCalls returns how many calls base remembers.
+func (q *queue) baseCalls() float64 {
+	return max(baseCalls*q.base.capped.variation(), float64(q.callsFor(2*roundAbove)))
+}
+
+// spread returns how much the capped times of calls vary, as far as that was seen.
+func (q *queue) spread() float64 { return max(q.last.capped.variation(), q.base.capped.variation()) }
+
+// callsFor returns how many calls it takes until this many of them are above the cap. It is 0 if
+// none has been seen there: then all calls are alike.
+func (q *queue) callsFor(above int) int {
+	seen := q.last.plus(q.base, 1)
+	if seen.above == 0 {
+		return 0
+	}
+	return int(float64(above) / roundAbove * min(roundAbove*seen.all.n/seen.above, mostForAbove))
 }
 
 // judge sets the limit by a cohort whose calls have ended.
 func (q *queue) judge(l *Limit, c cohort) {
 	limit := l.Limit()
 	next, drain := limit, false
-	switch failing := c.drops.n > c.samples.n; {
+	answered := c.samples.all().n
+	switch failing := c.drops.all().n > answered; {
 	case failing && q.base.empty():
 		next = limit / 2 // not a single answer at this limit
 	case failing:
 		next, drain = q.failed(c, limit)
-	case c.samples.empty():
+	case answered == 0:
 		return
 	case c.drain:
 		next = q.drained(c, limit)
@@ -187,10 +216,10 @@ func (q *queue) judge(l *Limit, c cohort) {
 	}
 	next = l.clamp(next)
 
-	all := c.samples.plus(q.past, fade)
+	all := c.samples.sample(q.cap).plus(q.past, fade)
 	switch {
 	case drain:
-		q.past = tally{}
+		q.past = sample{}
 		q.beginDrain(l, next)
 	case next == limit && !c.drain:
 		q.past = all
@@ -199,7 +228,7 @@ func (q *queue) judge(l *Limit, c cohort) {
 		q.past = all.scaled(float64(next) / float64(limit))
 		q.begin(l, next, next)
 	default:
-		q.past = tally{}
+		q.past = sample{}
 		q.begin(l, next, next)
 	}
 	l.refused.Store(false)
@@ -207,16 +236,19 @@ func (q *queue) judge(l *Limit, c cohort) {
 
 // loaded judges a round in which calls may have queued.
 func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
-	seen := c.samples
-	if seen.mean() < q.base.mean() && seen.differs(q.base, 5) {
-		q.base, q.past = seen, tally{} // the dependency has become faster
+	seen := c.samples.sample(q.cap)
+	if seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 5) {
+		q.rebase(c.samples) // the dependency has become faster
+		seen, q.past = c.samples.sample(q.cap), sample{}
 	}
 	all := seen.plus(q.past, fade)
-	q.variation = all.variation()
+	q.last = all
 	s := queued(q.base, all, q.spread())
-	if now := queued(q.base, seen, max(seen.variation(), q.base.variation())); now.surely() > s.surely() {
+	if now := queued(q.base, seen, max(seen.capped.variation(), q.base.capped.variation())); now.surely() > s.surely() {
 		s, all = now, seen
 	}
+	grown := q.grown
+	q.grown = 0
 
 	switch {
 	case s.surely() > longest && crowded(s, limit):
@@ -227,17 +259,21 @@ func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
 		return towards(limit, s, leap), true // the rounds in base may have queued as well
 	case q.seeking && s.mean-s.deviation > shortest: // perhaps a queue: another round at this limit
 		next = limit
-		if l.met(c.peak) && q.base.n < all.n { // unless the error is mostly that of base
+		if l.met(c.peak) && q.base.all.n < all.all.n { // unless the error is mostly that of base
 			return next, q.drainAfter(q.interval/2, limit, all)
 		}
 	case q.seeking:
-		q.base = q.base.plus(seen, 1)
+		q.rebase(q.times.plus(c.samples, 1))
+		all = c.samples.sample(q.cap).plus(q.past, fade)
 		next = limit
 		if l.met(c.peak) {
 			next = up(limit, leap)
 		}
-	case l.met(c.peak) && queued(q.base, all, q.base.variation()).beyondDoubt() < shortest:
-		next, q.peak = max(limit+1, towards(limit, s, step)), 0
+	case l.met(c.peak) && queued(q.base, all, q.base.capped.variation()).beyondDoubt() < shortest:
+		next, q.peak = max(limit+1, towards(limit, s, min(leap, step*(1+float64(grown)/2)))), 0
+		if s.surely() <= 0 {
+			q.grown = grown + 1
+		}
 	default:
 		next = limit
 	}
@@ -247,7 +283,7 @@ func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
 // shrink lowers the limit by a step. Round trips may be longer because of a queue, or because the
 // dependency has become slower: if the limit has shrunk several times in a row, a drain shows
 // which.
-func (q *queue) shrink(limit int, s share, seen tally) (next int, drain bool) {
+func (q *queue) shrink(limit int, s share, seen sample) (next int, drain bool) {
 	q.peak = max(q.peak, limit)
 	next = min(limit-1, towards(limit, s, step))
 	if float64(next) < doubt*float64(q.peak) {
@@ -259,7 +295,7 @@ func (q *queue) shrink(limit int, s share, seen tally) (next int, drain bool) {
 
 // drainIsDue reports whether it is time for a drain. Drains are rare where calls don't meet the
 // limit, since nothing else is refused there.
-func (q *queue) drainIsDue(limit int, seen tally, met bool) bool {
+func (q *queue) drainIsDue(limit int, seen sample, met bool) bool {
 	interval := q.interval
 	if !met {
 		interval = everyDrain
@@ -269,7 +305,7 @@ func (q *queue) drainIsDue(limit int, seen tally, met bool) bool {
 
 // drainAfter reports whether it is time for a drain that comes after some times as many calls as a
 // drain has. If so, the next one comes later.
-func (q *queue) drainAfter(interval, limit int, seen tally) bool {
+func (q *queue) drainAfter(interval, limit int, seen sample) bool {
 	if q.calls < interval*q.drainCalls(limit/2) {
 		return false
 	}
@@ -281,13 +317,13 @@ func (q *queue) drainAfter(interval, limit int, seen tally) bool {
 // drained judges a drain. What was longer before it was a queue, so that the limit need not go on
 // in steps. If that isn't certain and no queue was seen before, the limit goes on in large steps.
 func (q *queue) drained(c cohort, limit int) (next int) {
-	if !q.confirmed && c.samples.mean() < q.base.mean() && c.samples.differs(q.base, 2) {
-		q.base = tally{} // its calls queued from the start
+	seen := c.samples.sample(q.cap)
+	s := queued(seen, q.before, max(seen.capped.variation(), q.before.capped.variation()))
+	if !q.confirmed && seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 2) {
+		q.base = sample{} // its calls queued from the start
 	}
 	q.confirmed = true
 	q.measured(c.samples)
-	variation := max(c.samples.variation(), q.before.variation())
-	s := queued(c.samples, q.before, variation)
 	if s.surely() <= shortest || !crowded(s, limit) {
 		return limit // if this was to be the first queue, it may have been chance
 	}
@@ -311,8 +347,9 @@ func (q *queue) calm(l *Limit, c cohort, limit int) (next int) {
 // answers, nothing is known about a queue. Otherwise the dependency can't answer this many calls in
 // the time that callers have.
 func (q *queue) failed(c cohort, limit int) (next int, drain bool) {
-	seen := c.samples.plus(c.drops, 1)
-	s := queued(q.base, seen, max(seen.variation(), q.base.variation()))
+	both := c.samples.plus(c.drops, 1)
+	seen := both.sample(q.cap)
+	s := queued(q.base, seen, max(seen.capped.variation(), q.base.capped.variation()))
 	if s.surely() <= longest {
 		return limit, false
 	}
@@ -325,13 +362,23 @@ func (q *queue) failed(c cohort, limit int) (next int, drain bool) {
 }
 
 // measured takes in the times of calls that didn't queue.
-func (q *queue) measured(seen tally) {
-	if q.base.empty() || seen.differs(q.base, 4) {
-		q.base = seen
-	} else {
-		q.base = seen.plus(q.base.atMost(max(4*seen.n, baseCalls*q.base.variation())), 1)
+func (q *queue) measured(times histogram) {
+	if seen := times.sample(q.cap); !q.base.empty() && !seen.differs(q.base, 4) {
+		times = times.plus(q.times.atMost(max(4*seen.all.n, q.baseCalls())), 1)
 	}
+	q.rebase(times)
 	q.calls, q.peak = 0, 0
+}
+
+// rebase sets the times of calls that didn't queue. It changes the cap if that doesn't fit them, or
+// if one that is lower by two octaves would do.
+func (q *queue) rebase(times histogram) {
+	q.times = times
+	if q.base.empty() || !times.fits(q.cap, mostAbove) || q.cap >= 2 && times.fits(q.cap-2, fewAbove) {
+		q.cap = times.bestCap(fewAbove)
+		q.past, q.last = sample{}, sample{}
+	}
+	q.base = times.sample(q.cap)
 }
 
 // crowded reports whether more than one call queues. A small limit can't be held closer.

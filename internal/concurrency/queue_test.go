@@ -13,10 +13,28 @@ func newSteadyQueue(limit int) (*Limit, *queue) {
 	l := NewQueue(limit, 1, 1000)
 	q := l.law.(*queue)
 	q.seeking, q.confirmed, q.interval = false, true, everyDrain
+	var times histogram
 	for range 10_000 {
-		q.base.add(unqueued)
+		times.add(unqueued)
 	}
+	q.rebase(times)
 	return l, q
+}
+
+// histogramOf returns a histogram of the times, all in the bucket of their mean.
+func histogramOf(t tally) (h histogram) {
+	h.add(time.Duration(t.mean()))
+	for i := range h {
+		if !h[i].empty() {
+			h[i] = t
+		}
+	}
+	return h
+}
+
+// alike returns a summary of n times that vary, with none above the cap.
+func alike(n, mean, variation float64) tally {
+	return tally{n, n * mean, n * mean * mean * (1 + variation)}
 }
 
 // occupy starts n calls that go on running.
@@ -101,7 +119,7 @@ func TestQueueRoundIsLongerIfTimesVary(t *testing.T) {
 	if q.open.need != 40 {
 		t.Errorf("a round of equal times has %d calls, want 40", q.open.need)
 	}
-	q.variation = 2
+	q.last = sample{capped: alike(1000, 1, 2)}
 	q.begin(l, 40, 40)
 	if q.open.need != 200 {
 		t.Errorf("a round of times with a variation of 2 has %d calls, want 200", q.open.need)
@@ -182,13 +200,14 @@ func TestQueueDrainsAtFirstQueue(t *testing.T) {
 	if !q.open.drain {
 		t.Error("no drain after the first queue")
 	}
-	slow := tallyOf(8, 10, 12, 10)
-	fast := tallyOf(7, 7, 8, 8)
+	slow := histogramOf(tallyOf(8, 10, 12, 10))
+	fast := histogramOf(tallyOf(7, 7, 8, 8))
 	for _, confirmed := range []bool{false, true} {
 		_, q := newSteadyQueue(100)
-		q.base, q.before, q.confirmed = slow, slow, confirmed
+		q.rebase(slow)
+		q.before, q.confirmed = slow.sample(q.cap), confirmed
 		q.drained(cohort{samples: fast}, 100)
-		if replaced := q.base == fast; replaced == confirmed || !q.confirmed {
+		if replaced := q.times == fast; replaced == confirmed || !q.confirmed {
 			t.Errorf("a base that a drain has confirmed (%v) is replaced: %v", confirmed, replaced)
 		}
 	}
@@ -207,16 +226,15 @@ func TestQueueSeeksUntilDrainShowsQueue(t *testing.T) {
 	} {
 		l, q := newSteadyQueue(100)
 		q.seeking = test.seeking
-		for range 100 {
-			q.before.add(unqueued)
-		}
+		same := histogramOf(alike(100, float64(unqueued), 0))
+		q.before = same.sample(q.cap)
 		q.beginDrain(l, 100)
 		round(l, test.percent*unqueued/100, Sample)
 		if q.seeking != test.want {
 			t.Errorf("%+v: got %v", test, q.seeking)
 		}
 		if !q.past.empty() {
-			t.Errorf("%+v: %v calls of the drain count as calls at the limit, want none", test, q.past.n)
+			t.Errorf("%+v: %v calls of the drain count as calls at the limit, want none", test, q.past.all.n)
 		}
 	}
 }
@@ -225,17 +243,15 @@ func TestQueueSeeksUntilDrainShowsQueue(t *testing.T) {
 // if only a better base can decide.
 func TestQueueDrainsIfDoubtIsMostlyBase(t *testing.T) {
 	for _, test := range []struct {
-		baseCalls, peak, calls int
-		want                   bool
+		baseCalls   float64
+		peak, calls int
+		want        bool
 	}{{100, 100, 300, true}, {100, 90, 300, false}, {1000, 100, 300, false}, {100, 100, 100, false}} {
 		l, q := newSteadyQueue(100)
 		q.seeking, q.interval, q.calls = true, firstDrain, test.calls
-		const variation = 2.0
-		times := func(n int, mean float64) tally {
-			return tally{float64(n), float64(n) * mean, float64(n) * mean * mean * (1 + variation)}
-		}
-		q.base = times(test.baseCalls, float64(unqueued))
-		next, drain := q.loaded(l, cohort{samples: times(300, 1.3*float64(unqueued)), peak: test.peak}, 100)
+		q.rebase(histogramOf(alike(test.baseCalls, float64(unqueued), 2)))
+		longer := histogramOf(alike(300, 1.3*float64(unqueued), 2))
+		next, drain := q.loaded(l, cohort{samples: longer, peak: test.peak}, 100)
 		if next != 100 || drain != test.want {
 			t.Errorf("%+v: limit %d, drain %v; want 100, %v", test, next, drain, test.want)
 		}
@@ -256,7 +272,7 @@ func TestQueueRarelyDrainsUnmetLimit(t *testing.T) {
 		want  bool
 	}{{50*firstDrain - 1, true, false}, {50*everyDrain - 1, false, false}, {50 * everyDrain, false, true}, {50 * firstDrain, true, false}, {100 * firstDrain, true, true}} {
 		q.calls = test.calls
-		if got := q.drainIsDue(100, tally{}, test.met); got != test.want {
+		if got := q.drainIsDue(100, sample{}, test.met); got != test.want {
 			t.Errorf("%+v with an interval of %d: got %v", test, q.interval, got)
 		}
 	}
@@ -266,15 +282,13 @@ func TestQueueRarelyDrainsUnmetLimit(t *testing.T) {
 // measured.
 func TestQueueJumpsAfterDrain(t *testing.T) {
 	_, q := newSteadyQueue(100)
-	var drain tally
-	for range 50 {
-		drain.add(unqueued)
-		q.before.add(2 * unqueued)
-	}
+	drain := histogramOf(alike(50, float64(unqueued), 0))
+	before := histogramOf(alike(50, 2*float64(unqueued), 0))
+	q.before = before.sample(q.cap)
 	if got := q.drained(cohort{samples: drain}, 100); got != 52 {
 		t.Errorf("limit %d after a drain that shows a queue of a half, want 52", got)
 	}
-	q.before = drain
+	q.before = drain.sample(q.cap)
 	if got := q.drained(cohort{samples: drain}, 100); got != 100 {
 		t.Errorf("limit %d after a drain that shows no queue, want 100", got)
 	}
@@ -288,9 +302,8 @@ func TestQueueShrinksByNoMoreThanIsCertain(t *testing.T) {
 		want      int
 	}{{0, 95}, {1, 97}, {3, 100}} {
 		_, q := newSteadyQueue(100)
-		mean := float64(unqueued) * 1.25
-		q.base.squares = q.base.n * float64(unqueued) * float64(unqueued) * (1 + test.variation)
-		seen := tally{250, 250 * mean, 250 * mean * mean * (1 + test.variation)}
+		q.rebase(histogramOf(alike(10_000, float64(unqueued), test.variation)))
+		seen := histogramOf(alike(250, 1.25*float64(unqueued), test.variation))
 		l := NewQueue(100, 1, 1000)
 		if next, _ := q.loaded(l, cohort{samples: seen, peak: 90}, 100); next != test.want {
 			t.Errorf("variation %v: limit %d, want %d", test.variation, next, test.want)

@@ -112,6 +112,18 @@ func TestQueueKeepsWorkersBusy(t *testing.T) {
 	}
 }
 
+// TestQueueSeesQueueOfLongCallsOnly checks a cache before a dependency with few workers: the 5% of
+// the calls that aren't answered by the cache wait, and the others don't.
+func TestQueueSeesQueueOfLongCallsOnly(t *testing.T) {
+	for _, seed := range seeds(t) {
+		r := simulate(scenario{times: times[2].draw, workers: 20, long: true, callers: 400, seed: seed})
+		t.Logf("seed %d: %.3f of the workers busy, limit %.1f, calls wait %.3f of their service time", seed, r.busy, r.limit, r.wait)
+		if r.busy < 0.9 || r.wait > 1 || r.highest > 100 {
+			t.Errorf("seed %d: %.3f of the workers busy, want 0.9; limit %d, want at most 100; calls wait %.3f of their service time, want at most 1", seed, r.busy, r.highest, r.wait)
+		}
+	}
+}
+
 // TestQueueStopsDraining checks that a limit that is right doesn't lead to one drain after the
 // other. In its large steps, the limit meets a number of workers at which 2 to 6% of it queue.
 func TestQueueStopsDraining(t *testing.T) {
@@ -148,6 +160,7 @@ const meanTime = 20 * time.Millisecond
 type scenario struct {
 	times   func(*rand.Rand) float64
 	workers int           // 0 if the dependency takes any number of calls
+	long    bool          // only calls that take longer than the mean need a worker
 	callers int           // each of which makes one call after the other; after a refusal it waits
 	poisson float64       // if there are no callers: calls arrive at random, this many per meanTime
 	length  time.Duration // measured, after the minute in which the limit is found; default a minute
@@ -223,9 +236,11 @@ func (w *world) run(until time.Duration) {
 			w.call(false)
 			w.after(w.random.ExpFloat64()/w.poisson, event{kind: arrival})
 		case answer:
-			w.busy--
 			w.limit.Leave(e.call.pass, w.now-e.call.began, Sample)
-			if len(w.queue) > 0 {
+			if e.call.needsWorker {
+				w.busy--
+			}
+			if w.busy < w.workers && len(w.queue) > 0 {
 				next := w.queue[0]
 				w.queue = w.queue[1:]
 				w.serve(next)
@@ -240,13 +255,15 @@ func (w *world) run(until time.Duration) {
 func (w *world) call(again bool) {
 	w.made++
 	pass, ok := w.limit.Enter(Highest)
-	switch c := (simulatedCall{pass, w.now, again}); {
+	takes := w.times(w.random)
+	needsWorker := w.workers > 0 && (!w.long || takes > 1)
+	switch c := (simulatedCall{pass, w.now, takes, needsWorker, again}); {
 	case !ok:
 		w.refused++
 		if again {
 			w.after(0.5+w.random.Float64(), event{kind: callerCalls})
 		}
-	case w.workers == 0 || w.busy < w.workers:
+	case !needsWorker || w.busy < w.workers:
 		w.serve(c)
 	default:
 		w.queue = append(w.queue, c)
@@ -254,16 +271,20 @@ func (w *world) call(again bool) {
 }
 
 func (w *world) serve(c simulatedCall) {
-	w.busy++
+	if c.needsWorker {
+		w.busy++
+	}
 	w.served++
 	w.waited += (w.now - c.began).Seconds()
-	w.after(w.times(w.random), event{kind: answer, call: c})
+	w.after(c.takes, event{kind: answer, call: c})
 }
 
 type simulatedCall struct {
-	pass  Pass
-	began time.Duration
-	again bool // its caller makes another one afterwards
+	pass        Pass
+	began       time.Duration
+	takes       float64 // mean service times
+	needsWorker bool
+	again       bool // its caller makes another one afterwards
 }
 
 type event struct {
