@@ -55,6 +55,9 @@ func seeds(t *testing.T) (seeds []uint64) {
 	return seeds
 }
 
+// fewScenarios reports whether all scenarios would take too long.
+func fewScenarios() bool { return raceDetector || testing.Short() }
+
 // TestQueueAdmitsHealthyCalls checks that nearly no call is refused if the dependency takes any
 // number of calls: at most 3% in any scenario, and 1% on the average.
 func TestQueueAdmitsHealthyCalls(t *testing.T) {
@@ -65,7 +68,7 @@ func TestQueueAdmitsHealthyCalls(t *testing.T) {
 			callers int
 			poisson float64
 		}{{10, 0}, {30, 0}, {100, 0}, {0, 10}, {0, 30}, {0, 100}, {300, 0}} {
-			if raceDetector && load.callers != 10 {
+			if fewScenarios() && load.callers != 10 {
 				continue
 			}
 			for _, seed := range seeds {
@@ -97,7 +100,7 @@ func TestQueueKeepsWorkersBusy(t *testing.T) {
 			workers, callers int
 			poisson          float64
 		}{{50, 0, 75}, {50, 200, 0}, {100, 400, 0}} {
-			if raceDetector && d.name != "exponential" {
+			if fewScenarios() && d.name != "exponential" {
 				continue
 			}
 			for _, seed := range seeds {
@@ -140,7 +143,7 @@ func TestQueueStopsDraining(t *testing.T) {
 func TestQueueStaysBoundedInLongOverload(t *testing.T) {
 	seeds := seeds(t)
 	for _, d := range times {
-		if raceDetector && d.name != "exponential" {
+		if fewScenarios() && d.name != "exponential" {
 			continue
 		}
 		for _, seed := range seeds {
