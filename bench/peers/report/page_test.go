@@ -370,7 +370,7 @@ func TestPerformancePageListsBoundsThatAreNotMet(t *testing.T) {
 	if want := min(counts[undecided]+counts[missed], mostOpen); listed != want || counts[met] == 0 || want == 0 {
 		t.Errorf("%d bounds listed, want %d", listed, want)
 	}
-	want := fmt.Sprintf("Of %d bounds, %d are met, %d are undecided, and %d are missed.",
+	want := fmt.Sprintf("Of %d bounds, met: %d; undecided: %d; missed: %d.",
 		len(bounds), counts[met], counts[undecided], counts[missed])
 	if !strings.Contains(text, want) {
 		t.Errorf("%q is missing", want)

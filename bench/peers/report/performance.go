@@ -126,7 +126,7 @@ func boundsSummary(m measurements) (summary, table string) {
 		lines[s] = append(lines[s], fmt.Sprintf("| %s | %s | %s | %s |\n",
 			b.name, withInterval(f.value), short(b.most), emphasized(s)))
 	}
-	summary = fmt.Sprintf("Of %d bounds, %d are met, %d are undecided, and %d are missed",
+	summary = fmt.Sprintf("Of %d bounds, met: %d; undecided: %d; missed: %d",
 		len(bounds), counts[met], counts[undecided], counts[missed])
 	if unknown > 0 {
 		summary += fmt.Sprintf("; %d were not measured", unknown)
