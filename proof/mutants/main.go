@@ -25,9 +25,10 @@
 // doesn't fit the code any more or doesn't compile. It is 2 for wrong flags.
 //
 // All mutants take hours. With -cache, an interrupted run continues where it ended, and -run may try
-// one package after the other; -update then writes the scores of the packages whose mutants all have
-// results in the file, and marks the others as not measured. Survivors without an explanation are
-// tried again. Otherwise the file doesn't notice changes of other code or of tests: delete it then.
+// one package after the other, or a sample of it; -update then writes the scores of the packages
+// that have results for all mutants in the file, or for 100 at least, and marks the others as not
+// measured. Survivors without an explanation are tried again. Otherwise the file doesn't notice
+// changes of other code or of tests: delete it then.
 //
 // To save builds, the mutants of a package are compiled into one program. Each mutated function
 // begins with a switch over a variable, which the environment sets, with a copy of the body for

@@ -65,16 +65,19 @@ func report(w io.Writer, results []result, explained map[string]explanation) (ok
 	return ok
 }
 
+// enough is how many mutants of a package have to be tried for a score, if there are more.
+const enough = 100
+
 // printScores prints a Markdown table of the packages that have such mutants. A package has a score
-// if all of them have a result. The score is the share of killed mutants among those that compile and
-// aren't equivalent. The last line is about all packages that have a score.
+// if all of them have a result, or enough. The score is the share of killed mutants among those that
+// compile and aren't equivalent. The last line is about all packages that have a score.
 func printScores(w io.Writer, mutants []*mutant, results []result, explained map[string]explanation) {
-	fmt.Fprintf(w, "| %-22s | mutants | killed | equivalent | known gaps | unknown | score        |\n", "package")
-	fmt.Fprintf(w, "| %s | ---: | ---: | ---: | ---: | ---: | ---: |\n", strings.Repeat("-", 22))
+	fmt.Fprintf(w, "| %-22s | mutants | tried | killed | equivalent | known gaps | unknown | score        |\n", "package")
+	fmt.Fprintf(w, "| %s | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n", strings.Repeat("-", 22))
 	counts := map[string]map[string]int{}
-	unmeasured := map[string]int{}
+	mutantsOf := map[string]int{}
 	for _, m := range mutants {
-		unmeasured[m.file.pkg.label()]++
+		mutantsOf[m.file.pkg.label()]++
 	}
 	for _, r := range results {
 		label := r.file.pkg.label()
@@ -82,29 +85,34 @@ func printScores(w io.Writer, mutants []*mutant, results []result, explained map
 			counts[label] = map[string]int{}
 		}
 		counts[label][r.state(explained)]++
-		unmeasured[label]--
 	}
-	line := func(label string, n map[string]int) {
-		dead := n[killed] + n[wrong]
-		could := dead + n[gap] + n[survived]
-		score := "-"
-		if could > 0 {
-			score = fmt.Sprintf("%.1f%%", 100*float64(dead)/float64(could))
-		}
-		fmt.Fprintf(w, "| %-22s | %7d | %6d | %10d | %10d | %7d | %12s |\n", label, could+n[equivalent], dead, n[equivalent], n[gap], n[survived], score)
-	}
-	all := map[string]int{}
-	for _, label := range sortedKeys(unmeasured) {
-		if unmeasured[label] > 0 {
-			fmt.Fprintf(w, "| %-22s | %7s | %6s | %10s | %10s | %7s | not measured |\n", label, "", "", "", "", "")
+	all, allMutants := map[string]int{}, 0
+	for _, label := range sortedKeys(mutantsOf) {
+		n := counts[label]
+		compiled := mutantsOf[label] - n[notCompiled] - n[broken]
+		if tried(n) < min(compiled, enough) {
+			fmt.Fprintf(w, "| %-22s | %7d | %5s | %6s | %10s | %10s | %7s | not measured |\n", label, compiled, "", "", "", "", "")
 			continue
 		}
-		line(label, counts[label])
-		for state, n := range counts[label] {
-			all[state] += n
+		printScore(w, label, compiled, n)
+		allMutants += compiled
+		for state := range n {
+			all[state] += n[state]
 		}
 	}
-	line("all measured", all)
+	printScore(w, "all measured", allMutants, all)
+}
+
+// tried returns how many mutants had a result that counts.
+func tried(n map[string]int) int { return n[killed] + n[wrong] + n[equivalent] + n[gap] + n[survived] }
+
+// printScore prints a line of the table, for this many mutants and for how many of them had each state.
+func printScore(w io.Writer, label string, mutants int, n map[string]int) {
+	dead, score := n[killed]+n[wrong], "-"
+	if could := tried(n) - n[equivalent]; could > 0 {
+		score = fmt.Sprintf("%.1f%%", 100*float64(dead)/float64(could))
+	}
+	fmt.Fprintf(w, "| %-22s | %7d | %5d | %6d | %10d | %10d | %7d | %12s |\n", label, mutants, tried(n), dead, n[equivalent], n[gap], n[survived], score)
 }
 
 // page is where readers find the scores, between two marks.
