@@ -76,10 +76,15 @@ type cohort struct {
 //   - A round is a cohort: all calls that began in one epoch, judged when the last of them has
 //     ended. To count the calls that end in some period instead would favor the short ones after
 //     each change of the limit.
-//   - A round has the more calls the more their times vary, so that its mean is known within 10%.
+//   - A call's time counts up to a cap that is above nearly all of them. How many of the rare longer
+//     ones are in a round is chance, and would decide its mean. Their excess counts only if it is
+//     significant in spite of its larger error.
+//   - A round has the more calls the more their times vary, so that its mean is known within 10%,
+//     and enough that some are above the cap.
 //   - The limit shrinks only if the queue is significant, by two standard deviations, and by no
 //     more than is certain. It grows unless the queue is beyond doubt, by three: an error of base
 //     lasts for many rounds, and must not hold down the limit of a dependency that could take more.
+//     Steps upward in a row become larger, so that a mistake is soon corrected.
 //   - Base is the mean of cohorts that had at most half of the limit to themselves: by chance, or
 //     now and then in a drain, when no more is admitted. Before the first queue other rounds count
 //     as well. What looks like the first queue leads to a drain, and is one if the drain shows it.
