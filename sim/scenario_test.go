@@ -65,6 +65,7 @@ func TestValidateChecksRates(t *testing.T) {
 		"a call at 24h":            Replay([]time.Duration{24 * time.Hour}),
 		"no calls within 2s":       {},
 		"Rate: no calls within 2s": Steps(Step{2 * time.Second, 5}),
+		"no calls within 2m":       Steps(Step{2 * time.Minute, 5}), // the default
 	} {
 		s := Scenario{Rate: rate}
 		if strings.HasSuffix(want, "within 2s") {
@@ -183,6 +184,21 @@ func TestScenarioJSONIsStrict(t *testing.T) {
 	}
 	if err := s.UnmarshalJSON([]byte(`{} {}`)); err == nil {
 		t.Error("got nil for two values, want an error")
+	}
+}
+
+func TestScenarioJSONReportsErrorsInLists(t *testing.T) {
+	var s Scenario
+	if err := json.Unmarshal([]byte(`{"incidents": [{"slowBy": true}]}`), &s); err == nil || !strings.Contains(err.Error(), "ncidents[0]") {
+		t.Errorf("got %v, want an error that names the incident", err)
+	}
+}
+
+func TestScenarioJSONReportsBrokenList(t *testing.T) {
+	for _, text := range []string{`{"incidents": [{"slowBy": ]}`, `{"incidents": [{"slowBy": 1}, `, `{"incidents": [x]}`} {
+		if err := new(Scenario).UnmarshalJSON([]byte(text)); err == nil {
+			t.Errorf("%s: got nil, want an error", text)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -290,6 +291,46 @@ func TestRunReportsRunsThatEndedBeforeItsContext(t *testing.T) {
 	}
 	if mean := got.Series[2].Offered; mean < 50 || mean > 200 {
 		t.Errorf("got %v calls in a second, want the mean of the runs that ended, about 100", mean)
+	}
+}
+
+func TestRunReturnsErrorWithoutReportWhenContextEnds(t *testing.T) {
+	stop := errors.New("enough")
+	for range 5 { // if both happen at the same time, either is returned
+		ctx, cancel := context.WithCancelCause(t.Context())
+		begun := make(chan struct{})
+		s := brief()
+		s.Runs = 1
+		var once sync.Once
+		s.OnProgress = func(float64) {
+			once.Do(func() {
+				cancel(stop)
+				close(begun)
+				for range 10_000 { // the run ends meanwhile
+					runtime.Gosched()
+				}
+			})
+		}
+		report, err := Run(ctx, s, one(func() resilience.Policy {
+			<-begun
+			panic("boom")
+		}))
+		if err == stop && report != nil || err != stop && strings.Contains(err.Error(), "boom") && report == nil {
+			continue
+		}
+		t.Errorf("got %v, %v, want a report and %v, or the panic", report, err, stop)
+	}
+}
+
+func TestRunForgetsWhatItCounted(t *testing.T) {
+	s := brief().withDefaults()
+	r := &run{scenario: &s, pipeline: "users", create: naive, parent: t.Context()}
+	record, err := r.do()
+	if record == nil || err != nil {
+		t.Fatalf("got %v, %v, want a record", record, err)
+	}
+	if r.record != nil || r.server != nil || r.calls != nil || r.policies != nil {
+		t.Error("got a run that keeps what it counted until the report is complete, want none")
 	}
 }
 
