@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -326,15 +327,19 @@ func TestReportHasNoNaN(t *testing.T) {
 // formats returns the report in all formats.
 func formats(t *testing.T, r *Report) map[string]string {
 	t.Helper()
-	texts := map[string]string{}
-	for name, write := range map[string]func(io.Writer) error{"text": r.WriteText, "JSON": r.WriteJSON, "CSV": r.WriteCSV, "HTML": r.WriteHTML} {
-		var b bytes.Buffer
-		if err := write(&b); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		texts[name] = b.String()
+	return map[string]string{
+		"text": written(t, r.WriteText), "JSON": written(t, r.WriteJSON), "CSV": written(t, r.WriteCSV), "HTML": written(t, r.WriteHTML),
 	}
-	return texts
+}
+
+// written returns what write writes.
+func written(t *testing.T, write func(io.Writer) error) string {
+	t.Helper()
+	var b strings.Builder
+	if err := write(&b); err != nil {
+		t.Error(err)
+	}
+	return b.String()
 }
 
 func TestTextNeverRoundsToAllOrNothing(t *testing.T) {
@@ -375,14 +380,28 @@ func TestVerdictSaysWhatHappens(t *testing.T) {
 
 // The next tests hold rules 15 to 18: formats.
 
+// runOutage runs an outage once for all tests. One of its two pipelines recovers.
+var runOutage = sync.OnceValues(func() (*Report, error) {
+	s := Scenario{
+		Name: "<b>slow & \"quoted\"</b>", Rate: Constant(100), Length: 40 * time.Second, Runs: 2, Clients: 2,
+		Incidents: []Incident{{From: 10 * time.Second, For: 5 * time.Second, SlowBy: 20}},
+	}
+	return Run(context.Background(), s, map[string]func() resilience.Policy{
+		"<script>alert(1)</script>": naive, "guide\n\x1b[31m": guide,
+	})
+})
+
 func outage(t *testing.T) *Report {
 	t.Helper()
-	s := Scenario{Name: "<b>slow & \"quoted\"</b>", Rate: Constant(100), Length: 40 * time.Second, Runs: 2, Clients: 2, Incidents: []Incident{{From: 10 * time.Second, For: 5 * time.Second, SlowBy: 20}}}
-	return Test(t, s, map[string]func() resilience.Policy{"<script>alert(1)</script>": naive, "guide\n\x1b[31m": guide})
+	report, err := runOutage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
 }
 
 func TestWriteHTMLLoadsNothingAndEscapes(t *testing.T) {
-	page := formats(t, outage(t))["HTML"]
+	page := written(t, outage(t).WriteHTML)
 	for _, bad := range []string{"<script", "http:", "https:", "src=", "@import", "<link", "href", "url(//", "javascript", "<b>", "\x1b"} {
 		if i := strings.Index(page, bad); i >= 0 {
 			t.Errorf("got %q, want none: ...%s", bad, page[i:min(len(page), i+60)])
@@ -415,7 +434,7 @@ func TestWriteHTMLHasAtMost240PointsPerCurve(t *testing.T) {
 		}
 		r := &Report{Scenario: s, Pipelines: map[string]*Result{"users": result}}
 		longest := 0
-		for _, path := range regexp.MustCompile(` d="([^"]*)"`).FindAllStringSubmatch(formats(t, r)["HTML"], -1) {
+		for _, path := range regexp.MustCompile(` d="([^"]*)"`).FindAllStringSubmatch(written(t, r.WriteHTML), -1) {
 			points := strings.Count(path[1], "V") + 2 // with its beginning and end
 			longest = max(longest, points)
 			if points > 240 {
@@ -483,7 +502,7 @@ func TestIncidentWordsNameOnlyWhatChanges(t *testing.T) {
 }
 
 func TestWriteTextIsATable(t *testing.T) {
-	text := formats(t, outage(t))["text"]
+	text := written(t, outage(t).WriteText)
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	if len(lines) != 9 || strings.Contains(text, "\x1b") {
 		t.Errorf("got %d lines, want 9: title, setting, incident, empty, heads, rows\n%s", len(lines), text)
@@ -501,7 +520,7 @@ func TestWriteTextIsATable(t *testing.T) {
 }
 
 func TestWriteCSVHasALineForEachSecond(t *testing.T) {
-	rows, err := csv.NewReader(strings.NewReader(formats(t, outage(t))["CSV"])).ReadAll()
+	rows, err := csv.NewReader(strings.NewReader(written(t, outage(t).WriteCSV))).ReadAll()
 	if err != nil || len(rows) != 1+2*40 || rows[1][0] != "<script>alert(1)</script>" || rows[41][1] != "0" {
 		t.Errorf("got %d rows, %v, want 81", len(rows), err)
 	}

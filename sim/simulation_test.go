@@ -41,7 +41,7 @@ func erlangC(c int, a float64) float64 {
 func TestServerAgreesWithErlangC(t *testing.T) {
 	const rate, workers, service = 300.0, 4, 10 * time.Millisecond
 	r := Test(t, Scenario{
-		Rate: Constant(rate), Length: 2 * time.Minute, Runs: 5, GoodWithin: 10 * time.Second,
+		Rate: Constant(rate), Length: time.Minute, Runs: 4, GoodWithin: 10 * time.Second,
 		Server: Server{Workers: workers, Queue: 100_000, Service: Exponential(service), Network: Fixed(0)},
 	}, one(none)).Pipelines["users"]
 	load := rate * service.Seconds()
@@ -55,9 +55,9 @@ func TestServerAgreesWithErlangC(t *testing.T) {
 }
 
 func TestServerAgreesWithMD1(t *testing.T) {
-	const rate, service = 70.0, 10 * time.Millisecond
+	const rate, service = 50.0, 10 * time.Millisecond
 	r := Test(t, Scenario{
-		Rate: Constant(rate), Length: 10 * time.Minute, Runs: 5, GoodWithin: 10 * time.Second,
+		Rate: Constant(rate), Length: 4 * time.Minute, Runs: 3, GoodWithin: 10 * time.Second,
 		Server: Server{Workers: 1, Queue: 100_000, Service: Fixed(service), Network: Fixed(0)},
 	}, one(none)).Pipelines["users"]
 	load := rate * service.Seconds()
@@ -72,7 +72,7 @@ func TestServerAgreesWithLittlesLaw(t *testing.T) {
 	var calls int
 	var took time.Duration
 	r := Test(t, Scenario{
-		Rate: Constant(300), Length: time.Minute, Runs: 3, Server: Server{Workers: 10},
+		Rate: Constant(300), Length: time.Minute, Runs: 1, Server: Server{Workers: 10},
 	}, one(policy(func(ctx context.Context, next resilience.Next) error {
 		begun := time.Now()
 		err := next.Run(ctx)
@@ -106,7 +106,10 @@ func TestClosedBreakerChangesNothing(t *testing.T) {
 }
 
 func TestNaiveRetriesAreMetastable(t *testing.T) {
-	s := Scenario{Rate: Constant(150), Length: 50 * time.Second, Runs: 3, Clients: 5, Incidents: []Incident{{From: 15 * time.Second, For: 10 * time.Second, SlowBy: 10}}}
+	s := Scenario{
+		Rate: Constant(100), Length: 36 * time.Second, Runs: 3, Clients: 5,
+		Incidents: []Incident{{From: 8 * time.Second, For: 10 * time.Second, SlowBy: 10}},
+	}
 	r := Test(t, s, map[string]func() resilience.Policy{"naive": naive, "budget": budgeted, "breaker": broken})
 	for name, metastable := range map[string]int{"naive": 3, "budget": 0, "breaker": 0} {
 		got := r.Pipelines[name]
