@@ -130,6 +130,9 @@ func (r *strictReader) report(path, is, must string) {
 // do the methods below.
 func (r *strictReader) next(path string) (json.Token, error) {
 	token, err := r.Token()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sim: %s: %w", path, err)
 	}

@@ -194,10 +194,26 @@ func TestScenarioJSONReportsErrorsInLists(t *testing.T) {
 	}
 }
 
-func TestScenarioJSONReportsBrokenList(t *testing.T) {
-	for _, text := range []string{`{"incidents": [{"slowBy": ]}`, `{"incidents": [{"slowBy": 1}, `, `{"incidents": [x]}`} {
-		if err := new(Scenario).UnmarshalJSON([]byte(text)); err == nil {
-			t.Errorf("%s: got nil, want an error", text)
+func TestScenarioJSONNamesThePlaceOfSyntaxErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"incidents": [{"slowBy": ]}`:      "Scenario.Incidents[0].SlowBy: invalid character ']'",
+		`{"incidents": [{"slowBy": 1}, `:    "Scenario.Incidents[1]: unexpected EOF",
+		`{"incidents": [x]}`:                "Scenario.Incidents[0]: invalid character 'x'",
+		`{"incidents": [{"for": "1s"} {}]}`: "Scenario.Incidents[1]: invalid character '{'",
+		`{"server": {"queue" 1}}`:           "Scenario.Server.Queue: invalid character '1'",
+		`{"server": {"queue": 1`:            "Scenario.Server: unexpected EOF",
+		`{"x": {"y": `:                      "Scenario: unexpected EOF",
+		`{"x": `:                            "Scenario: unexpected EOF",
+		`{"x": [1, }`:                       "Scenario: invalid character '}'",
+		`{"runs": 1,}`:                      "Scenario: invalid character '}'",
+		`{"runs": 1 "seed": 2}`:             "Scenario: invalid character '\"'",
+		`{x`:                                "Scenario: invalid character 'x'",
+		`{`:                                 "Scenario: unexpected EOF",
+		``:                                  "Scenario: unexpected EOF",
+		`{"runs": 1}}`:                      "Scenario: more text follows the JSON value",
+	} {
+		if err := new(Scenario).UnmarshalJSON([]byte(text)); err == nil || !strings.HasPrefix(err.Error(), "sim: "+want) {
+			t.Errorf("%s: got %v, want %s", text, err, want)
 		}
 	}
 }
