@@ -126,7 +126,7 @@ func (p *program) flags(command, arguments string) *flag.FlagSet {
 	set.SetOutput(io.Discard)
 	set.Usage = func() {
 		set.SetOutput(p.out)
-		fmt.Fprintf(p.out, "Usage: resilience %s %s\n\n", command, arguments)
+		fmt.Fprintf(p.out, "Usage: resilience %s\n\n", strings.TrimSpace(command+" "+arguments))
 		set.PrintDefaults()
 		set.SetOutput(io.Discard)
 	}

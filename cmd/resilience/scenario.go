@@ -205,11 +205,11 @@ func readScenario(path string) (s sim.Scenario, err error) {
 	return s, nil
 }
 
-// yamlToJSON converts a scenario. An alias is an error: a few of them could stand for more than any
-// memory holds.
+// yamlToJSON converts a scenario. An alias is an error: a few of them could repeat a list more often
+// than any memory holds.
 func yamlToJSON(data []byte) (text []byte, err error) {
 	if !isSimple(data) {
-		return nil, errors.New("too large for YAML, must be JSON")
+		return nil, errors.New("too large or complex for YAML, must be JSON")
 	}
 	f, err := parseYAML(data)
 	if err != nil {

@@ -28,6 +28,7 @@ type tuning struct {
 
 func (t *tuning) add(set *flag.FlagSet) {
 	t.setting.add(set)
+	set.Lookup("pipeline").Usage = "`name` of the pipeline (default: the only one in the file)"
 	set.Var(&t.vary, "vary",
 		"number that may change, and its `values`: retry.maxAttempts=1..5, timeout[2].limit=50ms..1s, "+
 			"budgets.extra.ratio=0.05..1, breaker.consecutive=5,10,20; can be repeated")
