@@ -53,8 +53,8 @@ type run struct {
 	stopped  atomic.Bool  // the driver must end the run
 	finished atomic.Bool  // the driver has ended the run
 
-	// The following belongs to the bubble. When it has ended, do forgets most of it: a report keeps
-	// all its runs until its last one.
+	// The following belongs to the bubble. When that has ended, do drops most of it, because the pool
+	// keeps all runs until the last one has ended.
 	policies []resilience.Policy // by client
 	start    time.Time
 	calls    *arrivals

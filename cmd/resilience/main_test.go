@@ -55,9 +55,22 @@ func quick(args ...string) []string {
 }
 
 func TestProgramExplainsItself(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"-h"}, {"simulate", "-h"}, {"tune", "--help"}, {"check", "-h"}} {
-		if out, errOut, status := execute(t, args...); status != fine || !strings.Contains(out, "resilience ") || errOut != "" {
-			t.Errorf("%q: got %d, %q, %q, want 0 and the usage", args, status, out, errOut)
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"help"}, []string{"Usage:\n", "resilience tune FILE"}},
+		{[]string{"-h"}, []string{"Usage:\n", "resilience tune FILE"}},
+		{[]string{"simulate", "-h"}, []string{"Usage: resilience simulate [FILE]", "-rate RATE\n", "-out FILE\n", "(default all)"}},
+		{[]string{"tune", "--help"}, []string{"Usage: resilience tune FILE", "-rate RATE\n", "-vary values\n", "(default: the only one in the file)"}},
+		{[]string{"check", "-h"}, []string{"Usage: resilience check [-effective] FILE...\n", "-effective\n"}},
+		{[]string{"schema", "-h"}, []string{"Usage: resilience schema\n"}},
+	} {
+		out, errOut, status := execute(t, test.args...)
+		for _, want := range test.want {
+			if status != fine || !strings.Contains(out, want) || errOut != "" {
+				t.Errorf("%q: got %d, %q, %q, want 0 and %q", test.args, status, out, errOut, want)
+			}
 		}
 	}
 	if out, errOut, status := execute(t); status != misused || !strings.Contains(errOut, "Usage") || out != "" {
@@ -119,13 +132,26 @@ func TestCompletionPrintsScripts(t *testing.T) {
 		}
 	}
 	script, _, _ := execute(t, "completion", "bash")
-	if bash, err := exec.LookPath("bash"); err == nil {
-		cmd := exec.Command(bash, "-c", script+"\nCOMP_WORDS=(resilience simulate -inc); COMP_CWORD=2; _resilience; echo ${COMPREPLY[@]}")
-		if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "-incident" {
-			t.Errorf("bash: got %q, %v, want -incident", out, err)
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skipf("the script was not executed: %v", err)
+	}
+	for words, want := range map[string]string{
+		"sim":                "simulate",
+		"check -":            "-effective",
+		"simulate -inc":      "-incident",
+		"simulate -o":        "-out",
+		"tune -v":            "-vary",
+		"tune -incident one": "one-of-many",
+		"completion b":       "bash",
+		"simulate -vary":     "",
+		"tune -out":          "",
+	} {
+		const complete = "%s\nCOMP_WORDS=(resilience %s); COMP_CWORD=%d; _resilience; echo ${COMPREPLY[@]}"
+		cmd := exec.Command(bash, "-c", fmt.Sprintf(complete, script, words, len(strings.Fields(words))))
+		if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("%s: got %q, %v, want %q", words, out, err, want)
 		}
-	} else {
-		t.Log("no bash: the script was not executed")
 	}
 }
 
