@@ -258,23 +258,30 @@ func (r *run) begin(ctx context.Context, c *simCall) {
 }
 
 func (r *run) call(ctx context.Context, c *simCall) {
-	returned := false
 	defer func() {
-		if !returned {
-			if v := recover(); v == nil {
-				r.fail("a policy called runtime.Goexit")
-			} else {
-				r.fail("panic: %v\n\n%s", v, debug.Stack())
-			}
-		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.running--
 		r.wakeDriver() // it may wait for the last call
 	}()
+	returned := false
+	defer r.guard(&returned, "a policy")
 	err := resilience.Run(ctx, r.policies[c.client], func(ctx context.Context) error { return r.attempt(ctx, c) })
 	returned = true
 	r.end(c, err)
+}
+
+// guard stops the run with an error unless what was called has returned. It must be deferred itself,
+// because it calls recover.
+func (r *run) guard(returned *bool, what string) {
+	if *returned {
+		return
+	}
+	if v := recover(); v != nil {
+		r.fail("panic of %s: %v\n\n%s", what, v, debug.Stack())
+		return
+	}
+	r.fail("%s called runtime.Goexit", what)
 }
 
 // end counts a call that has returned, unless it is known to be late.
@@ -424,17 +431,9 @@ func (r *run) build() (stop func()) {
 func (r *run) createPolicy() (policy resilience.Policy, ok bool) {
 	done := make(chan struct{})
 	go func() {
-		returned := false
 		defer close(done)
-		defer func() {
-			if !returned {
-				if v := recover(); v == nil {
-					r.fail("the function called runtime.Goexit")
-				} else {
-					r.fail("panic of the function: %v\n\n%s", v, debug.Stack())
-				}
-			}
-		}()
+		returned := false
+		defer r.guard(&returned, "the function")
 		policy = r.create()
 		returned = true
 	}()
