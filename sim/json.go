@@ -30,9 +30,9 @@ func (s Scenario) MarshalJSON() ([]byte, error) {
 //
 // Names are those of the Go fields, with a lowercase first letter. Durations are texts such as 1m30s;
 // [Rate] and [Distribution] describe their texts. A rate can also be a number. Unknown names,
-// duplicates, and null are errors. All errors are reported together, with the fields' Go names.
-// UnmarshalJSON doesn't call [Scenario.Validate]. If it fails, s doesn't change. It doesn't change
-// OnProgress either.
+// duplicates, and null are errors. All errors are reported together, as by [Scenario.Validate], which
+// UnmarshalJSON doesn't call, with the fields' Go names. If it fails, s doesn't change. It doesn't
+// change OnProgress either.
 func (s *Scenario) UnmarshalJSON(data []byte) error {
 	r := strictReader{Decoder: json.NewDecoder(bytes.NewReader(data))}
 	r.UseNumber()
@@ -43,8 +43,8 @@ func (s *Scenario) UnmarshalJSON(data []byte) error {
 	if _, err := r.Token(); err != io.EOF {
 		return errors.New("sim: Scenario: more text follows the JSON value")
 	}
-	if r.mistakes != nil {
-		return errors.Join(r.mistakes...)
+	if err := r.err(); err != nil {
+		return err
 	}
 	*s = read
 	return nil
@@ -115,15 +115,7 @@ func writeValue(b *bytes.Buffer, v reflect.Value) error {
 // A strictReader reads JSON into structs and keeps the mistakes that it finds.
 type strictReader struct {
 	*json.Decoder
-	mistakes []error
-}
-
-// report keeps a mistake, unless there are too many.
-func (r *strictReader) report(path, is, must string) {
-	const most = 100
-	if len(r.mistakes) < most {
-		r.mistakes = append(r.mistakes, mistake(path, is, must))
-	}
+	mistakes
 }
 
 // next reads a token of the value at the path. It returns an error only for what isn't JSON, and so

@@ -108,39 +108,41 @@ const (
 )
 
 // Validate returns an error that lists every invalid field of s with its value and range, or nil if
-// there is none.
+// there is none. After the first 100, it states how many more there are.
 func (s Scenario) Validate() error {
-	v := new(validation)
-	v.between("Runs", s.Runs, 1, maxRuns, "5")
+	v := new(mistakes)
+	v.between("Scenario.Runs", s.Runs, 1, maxRuns, "5")
 	validLength := s.Length >= time.Second && s.Length <= maxLength
-	v.check(s.Length == 0 || validLength, "Length", short(s.Length), "1s to 24h, or 0s for the default")
-	v.between("Clients", s.Clients, 1, maxClients, "1")
+	v.check(s.Length == 0 || validLength, "Scenario.Length", short(s.Length), "1s to 24h, or 0s for the default")
+	v.between("Scenario.Clients", s.Clients, 1, maxClients, "1")
 	if is, must := s.Rate.problem(); is != "" {
-		v.report("Rate", is, must)
+		v.report("Scenario.Rate", is, must)
 	} else if s.Length == 0 && s.Rate.last() > maxLength-time.Second {
-		v.report("Rate", "a call at "+short(s.Rate.last()), "before 23h59m59s, or Length set")
+		v.report("Scenario.Rate", "a call at "+short(s.Rate.last()), "before 23h59m59s, or Length set")
 	} else if length := s.lengthOrDefault(); s.Length == 0 || validLength {
-		v.check(s.Rate.mean(length) > 0, "Rate", "no calls within "+short(length), "above 0 calls per second before Length")
+		v.check(s.Rate.mean(length) > 0,
+			"Scenario.Rate", "no calls within "+short(length), "above 0 calls per second before Length")
 	}
 	s.Server.validate(v)
 	for i, incident := range s.Incidents {
-		incident.validate(v, fmt.Sprintf("Incidents[%d].", i), max(s.Server.Replicas, 1))
+		incident.validate(v, fmt.Sprintf("Scenario.Incidents[%d].", i), max(s.Server.Replicas, 1))
 	}
 	v.check(s.GoodWithin >= 0 && s.GoodWithin <= maxLength,
-		"GoodWithin", short(s.GoodWithin), "positive, at most 24h, or 0s for 1s")
-	return errors.Join(v.mistakes...)
+		"Scenario.GoodWithin", short(s.GoodWithin), "positive, at most 24h, or 0s for 1s")
+	return v.err()
 }
 
-func (s Server) validate(v *validation) {
-	v.between("Server.Replicas", s.Replicas, 1, maxReplicas, "1")
-	v.between("Server.Workers", s.Workers, 1, maxWorkers, "the default")
-	v.check(s.Queue >= -1 && s.Queue <= maxWorkers, "Server.Queue", s.Queue, "1 to 1000000, 0 for 1000, or -1 for none")
-	v.distribution("Server.Service", s.Service)
-	v.distribution("Server.Network", s.Network)
-	v.number("Server.Fail", s.Fail, 1)
+func (s Server) validate(v *mistakes) {
+	v.between("Scenario.Server.Replicas", s.Replicas, 1, maxReplicas, "1")
+	v.between("Scenario.Server.Workers", s.Workers, 1, maxWorkers, "the default")
+	v.check(s.Queue >= -1 && s.Queue <= maxWorkers,
+		"Scenario.Server.Queue", s.Queue, "1 to 1000000, 0 for 1000, or -1 for none")
+	v.distribution("Scenario.Server.Service", s.Service)
+	v.distribution("Scenario.Server.Network", s.Network)
+	v.number("Scenario.Server.Fail", s.Fail, 1)
 }
 
-func (i Incident) validate(v *validation, path string, replicas int) {
+func (i Incident) validate(v *mistakes, path string, replicas int) {
 	v.check(i.From >= 0, path+"From", short(i.From), "at least 0s")
 	v.check(i.For > 0, path+"For", short(i.For), "positive")
 	v.check(i.Replica >= 0 && i.Replica <= replicas,
@@ -152,32 +154,49 @@ func (i Incident) validate(v *validation, path string, replicas int) {
 	v.number(path+"Surge", i.Surge, maxSurge)
 }
 
-// A validation collects what is wrong with a scenario.
-type validation struct{ mistakes []error }
-
-func (v *validation) report(field string, is any, must string) {
-	v.mistakes = append(v.mistakes, mistake("Scenario."+field, fmt.Sprint(is), must))
+// mistakes are what is wrong with a scenario: the first ones, and how many more there are.
+type mistakes struct {
+	first []error
+	more  int
 }
 
-func (v *validation) check(ok bool, field string, is any, must string) {
+const maxMistakes = 100
+
+func (m *mistakes) report(field string, is any, must string) {
+	if len(m.first) == maxMistakes {
+		m.more++
+		return
+	}
+	m.first = append(m.first, mistake(field, fmt.Sprint(is), must))
+}
+
+// err returns all mistakes as one error, or nil if there is none.
+func (m *mistakes) err() error {
+	if m.more > 0 {
+		return errors.Join(append(m.first, fmt.Errorf("sim: Scenario: %s", counted(m.more, "more error")))...)
+	}
+	return errors.Join(m.first...)
+}
+
+func (m *mistakes) check(ok bool, field string, is any, must string) {
 	if !ok {
-		v.report(field, is, must)
+		m.report(field, is, must)
 	}
 }
 
-// between checks a whole number, whose default is 0.
-func (v *validation) between(field string, is, least, most int, byDefault string) {
-	v.check(is == 0 || is >= least && is <= most, field, is, fmt.Sprintf("%d to %d, or 0 for %s", least, most, byDefault))
+// between checks a whole number. 0 is valid, too.
+func (m *mistakes) between(field string, is, least, most int, byDefault string) {
+	m.check(is == 0 || is >= least && is <= most, field, is, fmt.Sprintf("%d to %d, or 0 for %s", least, most, byDefault))
 }
 
-// number checks a number from 0. It can be NaN.
-func (v *validation) number(field string, is, most float64) {
-	v.check(is >= 0 && is <= most, field, is, "0 to "+decimal(most))
+// number checks a number from 0. NaN is invalid.
+func (m *mistakes) number(field string, is, most float64) {
+	m.check(is >= 0 && is <= most, field, is, "0 to "+decimal(most))
 }
 
-func (v *validation) distribution(field string, d Distribution) {
+func (m *mistakes) distribution(field string, d Distribution) {
 	if is, must := d.problem(); is != "" && !d.isZero() {
-		v.report(field, is, must)
+		m.report(field, is, must)
 	}
 }
 

@@ -48,6 +48,22 @@ func TestValidateReportsAllErrors(t *testing.T) {
 	}
 }
 
+func TestValidateReportsAtMostHundredErrors(t *testing.T) {
+	var text strings.Builder
+	text.WriteString(`{"incidents": [{"for": true}`)
+	s := Scenario{Rate: Constant(1), Incidents: make([]Incident, 102)} // without For
+	for range s.Incidents[1:] {
+		text.WriteString(`, {"for": true}`)
+	}
+	text.WriteString(`]}`)
+	for name, err := range map[string]error{"Validate": s.Validate(), "UnmarshalJSON": new(Scenario).UnmarshalJSON([]byte(text.String()))} {
+		lines := strings.Split(err.Error(), "\n")
+		if len(lines) != 101 || lines[100] != "sim: Scenario: 2 more errors" {
+			t.Errorf("%s: got %d lines, the last %q, want 100 errors and the number of the rest", name, len(lines), lines[len(lines)-1])
+		}
+	}
+}
+
 func TestValidateChecksRates(t *testing.T) {
 	for want, rate := range map[string]Rate{
 		"0 calls per second":       Constant(0),
