@@ -93,7 +93,7 @@ func (s *spec) equal(other *spec) bool {
 }
 
 // closure returns what distinguishes a function from others: its code with what it has captured. A
-// function is a pointer to them; reflect returns only that to the code.
+// function value is a pointer to both; reflect returns only the pointer to the code.
 func closure(fn reflect.Value) unsafe.Pointer {
 	return *(*unsafe.Pointer)(fn.Addr().UnsafePointer())
 }

@@ -1,6 +1,7 @@
 package resilienceconfig
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,20 +67,18 @@ func (e Errors) inOrder() Errors {
 	slices.SortStableFunc(e, func(a, b *Error) int { return compare(a.Line, a.Column, b.Line, b.Column) })
 	if more := len(e) - maxErrors; more > 0 {
 		next := e[maxErrors]
-		what := "errors"
+		message := fmt.Sprintf("%d more errors from here on", more)
 		if more == 1 {
-			what = "error"
+			message = "1 more error from here on"
 		}
-		e = append(slices.Clip(e[:maxErrors]), &Error{Line: next.Line, Column: next.Column, Message: fmt.Sprintf("%d more %s from here on", more, what)})
+		e = append(slices.Clip(e[:maxErrors]), &Error{Line: next.Line, Column: next.Column, Message: message})
 	}
 	return e
 }
 
+// compare compares two positions.
 func compare(line, column, line2, column2 int) int {
-	if line != line2 {
-		return line - line2
-	}
-	return column - column2
+	return cmp.Or(cmp.Compare(line, line2), cmp.Compare(column, column2))
 }
 
 // A fileError is an error with the path of its file.

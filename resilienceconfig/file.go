@@ -72,8 +72,8 @@ type Options struct {
 	// Wrap creates what represents a pipeline, for example an observed one: obs.Pipeline(name, p...).
 	// It is called once for each pipeline in the file, with the policies of the pipelines that it
 	// uses in their place, once for each pipeline that Make returns, and again if the list of
-	// policies changes. It must not return nil, and must not call
-	// Make, Update, or Watch. Default: p itself.
+	// policies changes. It must not return nil, and must not call Make, Update, or Watch. Default: p
+	// itself.
 	Wrap func(name string, p resilience.Pipeline) resilience.Policy
 
 	// Interval is the time between two readings of a file by Watch. It must not be negative. Default

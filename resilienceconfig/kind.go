@@ -53,8 +53,8 @@ const (
 	functionForm
 )
 
-// kinds are the kinds of policies, in the order of the whole order in docs/composition.md. Timeout
-// stands where the timeout of an attempt does.
+// kinds are the kinds of policies, in the whole order of docs/composition.md. Timeout is at the place
+// of an attempt's timeout.
 var kinds = []*kind{
 	kindOf("retry", retry.New, nil),
 	kindOf("hedge", hedge.New, nil),
@@ -79,7 +79,7 @@ func kindNamed(name string) *kind {
 	return nil
 }
 
-// kindOf returns the kind of a package. By default, complete creates a policy and asks it.
+// kindOf returns the kind of a package. By default, complete creates a policy and returns its Config.
 func kindOf[C interface{ Validate() error }, P interface {
 	Config() C
 	SetConfig(C) error
@@ -129,7 +129,8 @@ func keyOf(name string) string {
 
 var scheduleType = reflect.TypeOf(retry.Constant(0))
 
-// formOf panics for a type that no file can contain. So a new one is noticed by every test.
+// formOf returns the form of a field. It panics for a type that no file can contain, so that every test
+// fails if a Config gets one.
 func formOf(k *kind, f reflect.StructField) form {
 	switch f.Type {
 	case reflect.TypeFor[string]():

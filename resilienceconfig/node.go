@@ -101,12 +101,7 @@ func clip(text string) string {
 }
 
 // quote returns text in quotes, on one line, and not too long.
-func quote(text string) string {
-	if short := clip(text); short != text {
-		return strconv.Quote(short)
-	}
-	return strconv.Quote(text)
-}
+func quote(text string) string { return strconv.Quote(clip(text)) }
 
 // nameError returns why name can't be the name of a policy, a pipeline, or a budget; "" if it can.
 func nameError(name string) string {
@@ -140,17 +135,7 @@ func (t *tree) read(data []byte) *node {
 	}
 	file, err := parse(source)
 	if err != nil {
-		e := &Error{Line: 1, Column: 1}
-		var located yaml.Error
-		if errors.As(err, &located) { // its Error would format all of the source
-			e.Message = oneLine(located.GetMessage())
-			if at := located.GetToken(); at != nil && at.Position != nil {
-				e.Line, e.Column = at.Position.Line, max(at.Position.Column, 1)
-			}
-		} else {
-			e.Message = oneLine(err.Error())
-		}
-		t.errs = append(t.errs, e)
+		t.errs = append(t.errs, syntaxError(err))
 		return nil
 	}
 	var docs []*ast.DocumentNode
@@ -182,6 +167,21 @@ func (t *tree) read(data []byte) *node {
 	return root
 }
 
+// syntaxError returns an error of the parser with its position.
+func syntaxError(err error) *Error {
+	e := &Error{Line: 1, Column: 1}
+	var located yaml.Error
+	if !errors.As(err, &located) {
+		e.Message = oneLine(err.Error())
+		return e
+	}
+	e.Message = oneLine(located.GetMessage()) // its Error would format all of the source
+	if at := located.GetToken(); at != nil && at.Position != nil {
+		e.Line, e.Column = at.Position.Line, max(at.Position.Column, 1)
+	}
+	return e
+}
+
 // source returns the text of a file for the parser, which takes time quadratic in the numbers that
 // are checked here.
 func (t *tree) source(data []byte) ([]byte, bool) {
@@ -194,19 +194,8 @@ func (t *tree) source(data []byte) ([]byte, bool) {
 		data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
 		data = bytes.ReplaceAll(data, []byte("\r"), []byte("\n"))
 	}
-	if !utf8.Valid(data) {
-		line, column := 1, 1
-		for rest := data; ; {
-			r, size := utf8.DecodeRune(rest)
-			if r == utf8.RuneError && size <= 1 {
-				break
-			}
-			column++
-			if r == '\n' {
-				line, column = line+1, 1
-			}
-			rest = rest[size:]
-		}
+	if valid := validPrefix(data); len(valid) < len(data) {
+		line, column := bytes.Count(valid, []byte("\n"))+1, utf8.RuneCount(valid[bytes.LastIndexByte(valid, '\n')+1:])+1
 		t.fail(line, column, "", "the file is not valid UTF-8")
 		return nil, false
 	}
@@ -215,6 +204,21 @@ func (t *tree) source(data []byte) ([]byte, bool) {
 		return nil, false
 	}
 	return data, true
+}
+
+// validPrefix returns the text before the first byte that isn't valid UTF-8.
+func validPrefix(data []byte) []byte {
+	if utf8.Valid(data) {
+		return data
+	}
+	at := 0
+	for {
+		r, size := utf8.DecodeRune(data[at:])
+		if r == utf8.RuneError && size <= 1 {
+			return data[:at]
+		}
+		at += size
+	}
 }
 
 // tooComplex returns why the parser would need too long for data; "" if it wouldn't. The limits are
@@ -242,11 +246,12 @@ func tooComplex(data []byte) string {
 		}
 		empty = empty && (c == ' ' || c == '\t')
 	}
+	const tooMany = "the file has %d of the characters %s, must be at most %d"
 	switch {
 	case indicators > maxIndicators:
-		return fmt.Sprintf("the file has %d of the characters : - ? [ { , & * !, must be at most %d", indicators, maxIndicators)
+		return fmt.Sprintf(tooMany, indicators, ": - ? [ { , & * !", maxIndicators)
 	case others > maxIndicators:
-		return fmt.Sprintf("the file has %d of the characters ] } | > ' \" @ ` %% #, must be at most %d", others, maxIndicators)
+		return fmt.Sprintf(tooMany, others, "] } | > ' \" @ ` % #", maxIndicators)
 	case lines > maxLines:
 		return fmt.Sprintf("the file has %d lines, must be at most %d", lines, maxLines)
 	}
@@ -441,10 +446,6 @@ func (t *tree) expand(n *node) {
 		return
 	}
 	var replaced strings.Builder
-	fail := func(format string, args ...any) {
-		t.fail(n.line, n.column, n.path(), format, args...)
-		n.shape, n.text = unreadable, ""
-	}
 	for rest := n.text; rest != ""; {
 		before, after, found := strings.Cut(rest, "$")
 		replaced.WriteString(before)
@@ -454,26 +455,10 @@ func (t *tree) expand(n *node) {
 			replaced.WriteByte('$')
 			after = after[1:]
 		case strings.HasPrefix(after, "{"):
-			inner, behind, closed := strings.Cut(after[1:], "}")
-			name, fallback, hasFallback := strings.Cut(inner, ":-")
-			if !closed || !isVariable(name) {
-				fail("has %s, must be ${NAME} or ${NAME:-default}; $$ is a $", quote("$"+after))
-				return
-			}
-			value, set := t.env(name)
-			if value == "" && hasFallback {
-				value, set = fallback, true
-			}
-			switch {
-			case !set:
-				fail("needs the variable %s, which is not set and has no default: ${%s:-default}", clip(name), clip(name))
-				return
-			case !utf8.ValidString(value):
-				fail("needs the variable %s, which is not valid UTF-8", clip(name))
-				return
-			}
-			if t.expanded += len(value); t.expanded > maxSize {
-				fail("needs the variable %s: variables add more than 1 MiB to the file", clip(name))
+			value, behind, problem := t.variable(after)
+			if problem != "" {
+				t.fail(n.line, n.column, n.path(), "%s", problem)
+				n.shape, n.text = unreadable, ""
 				return
 			}
 			replaced.WriteString(value)
@@ -485,6 +470,31 @@ func (t *tree) expand(n *node) {
 		rest = after
 	}
 	n.text = replaced.String()
+}
+
+// variable returns the value of the variable {NAME} with which text begins, and what follows it, or what
+// is wrong with it.
+func (t *tree) variable(text string) (value, rest, problem string) {
+	inner, rest, closed := strings.Cut(text[1:], "}")
+	name, fallback, hasFallback := strings.Cut(inner, ":-")
+	if !closed || !isVariable(name) {
+		return "", "", fmt.Sprintf("has %s, must be ${NAME} or ${NAME:-default}; $$ is a $", quote("$"+text))
+	}
+	value, set := t.env(name)
+	if value == "" && hasFallback {
+		value, set = fallback, true
+	}
+	t.expanded += len(value)
+	needs := "needs the variable " + clip(name)
+	switch {
+	case !set:
+		problem = fmt.Sprintf("%s, which is not set and has no default: ${%s:-default}", needs, clip(name))
+	case !utf8.ValidString(value):
+		problem = needs + ", which is not valid UTF-8"
+	case t.expanded > maxSize:
+		problem = needs + ": variables add more than 1 MiB to the file"
+	}
+	return value, rest, problem
 }
 
 func isVariable(name string) bool {

@@ -38,7 +38,8 @@ func (f *File) orderNotes() []string {
 					continue
 				}
 				at := p.items[inner.top]
-				notes = append(notes, note{at.line, at.column, fmt.Sprintf("%d:%d: %s: %s", at.line, at.column, at.path, advice)})
+				text := fmt.Sprintf("%d:%d: %s: %s: %s", at.line, at.column, at.path, advice, compositionPage)
+				notes = append(notes, note{at.line, at.column, text})
 				break
 			}
 		}
@@ -60,7 +61,7 @@ func (f *File) orderNotes() []string {
 func misplaced(before []part, outer, inner part) string {
 	switch {
 	case inner.spec == nil && outer.spec != nil:
-		return fmt.Sprintf("atMostOnce is inside %s, should be outside all policies: %s", outer.spec.kind.name, compositionPage)
+		return fmt.Sprintf("atMostOnce is inside %s, should be outside all policies", outer.spec.kind.name)
 	case inner.spec == nil || outer.spec == nil:
 		return ""
 	}
@@ -68,11 +69,11 @@ func misplaced(before []part, outer, inner part) string {
 	abandons := func(s *spec) bool { return s.kind.name == "timeout" && s.config.FieldByName("Abandon").Int() > 0 }
 	switch {
 	case o == "bulkhead" && abandons(inner.spec):
-		return fmt.Sprintf("timeout with abandon is inside bulkhead, whose limit does not count the calls that it leaves running: %s", compositionPage)
+		return "timeout with abandon is inside bulkhead, whose limit does not count the calls that it leaves running"
 	case o == "timeout" && (i == "retry" || i == "bulkhead" && abandons(outer.spec) || !attempts(before, outer)):
 		return ""
 	case rank[i] < rank[o]:
-		return fmt.Sprintf("%s is inside %s, should be outside: %s", i, o, compositionPage)
+		return fmt.Sprintf("%s is inside %s, should be outside", i, o)
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package resilienceconfig
 import (
 	"fmt"
 	"reflect"
+	"slices"
 )
 
 // A spec is a policy or a budget as a file describes it. It is complete and valid, and not changed
@@ -66,7 +67,7 @@ type reader struct {
 	missingBudgets, missingNames        bool     // a section with names can't be read
 }
 
-// A suggestion is added to an error if it is reported: to look for the nearest name takes time.
+// A suggestion is added to an error only if the error is reported: to find the nearest name takes time.
 type suggestion struct {
 	name  string
 	known []string
@@ -87,6 +88,11 @@ func (r *reader) failKey(n *node, format string, args ...any) *Error {
 	return r.report(&Error{Path: n.path(), Line: n.keyLine, Column: n.keyColumn, Message: fmt.Sprintf(format, args...)})
 }
 
+// failMissing reports an error of a field that n doesn't have.
+func (r *reader) failMissing(n *node, key, message string) {
+	r.report(&Error{Path: join(n.path(), key), Line: n.keyLine, Column: n.keyColumn, Message: message})
+}
+
 // failUnknown reports that n's value is not a known name.
 func (r *reader) failUnknown(n *node, name string, known []string, format string, args ...any) {
 	r.suggestions[r.fail(n, format, args...)] = suggestion{name, known}
@@ -97,7 +103,7 @@ func (r *reader) failUnknownKey(n *node, known []string, message string) {
 	r.suggestions[r.failKey(n, "%s", message)] = suggestion{n.key, known}
 }
 
-// maxComparisons bounds the time of finish. A hundred errors and two hundred names need as many.
+// maxComparisons bounds the time of finish. It is enough for a hundred errors and two hundred names.
 const maxComparisons = 20_000
 
 // finish returns the errors in file order, with suggestions.
@@ -125,10 +131,8 @@ func (r *reader) read(root *node) {
 	}
 	found := map[string]*node{}
 	for _, n := range root.children {
-		for _, section := range sections {
-			if n.key == section {
-				found[section] = n
-			}
+		if slices.Contains(sections, n.key) {
+			found[n.key] = n
 		}
 	}
 	guessed := false
@@ -333,7 +337,8 @@ func (r *reader) one(n *node, mayUse bool) (*kind, *node) {
 		r.fail(n, "is %s, must be %s", what, want)
 		return nil, nil
 	case len(n.children) > 1:
-		r.failKey(n.children[1], "is a second key beside %s, must be one: indent the fields of a policy below it, and begin each policy with its own \"- \"", shownName(n.children[0].key))
+		r.failKey(n.children[1], "is a second key beside %s, must be one: indent the fields of a policy below it, "+
+			`and begin each policy with its own "- "`, shownName(n.children[0].key))
 		return nil, nil
 	}
 	value := n.children[0]

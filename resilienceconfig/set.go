@@ -30,9 +30,9 @@ type Set struct {
 	made        []weak.Pointer[handle]
 	live        int // of made, when it was last cleaned up
 
-	// state is what the current file has created. Update replaces it before it looks for handles in
-	// made for the last time, and Make registers a handle only if it was created from the current
-	// state. So no handle misses an update.
+	// state is what the current file has created. Update replaces it while it holds registering, once
+	// it has found no other handle in made, and Make registers a handle only if it was created from
+	// the current state. So no handle misses an update.
 	state atomic.Pointer[state]
 }
 
@@ -209,56 +209,91 @@ func (s *Set) Update(f *File) Diff {
 	return s.apply(f)
 }
 
-// apply prepares everything that f needs, and only then changes something.
+// A transition takes a Set from one state to the next. It prepares everything before it changes
+// something, because Wrap may panic.
+type transition struct {
+	set       *Set
+	old, next *state
+	changes   []func()       // of budgets, policies, and what handles refer to
+	handles   []handleChange // of handles that calls may use
+}
+
 func (s *Set) apply(f *File) Diff {
 	s.updating.Lock()
 	defer s.updating.Unlock()
-	old := s.state.Load()
-	next := &state{
+	t := &transition{set: s, old: s.state.Load(), next: &state{
 		file: f, budgets: map[string]*budget.Budget{}, policies: map[string]*instance{}, handles: map[string]*handle{},
+	}}
+	t.prepareShared()
+	t.prepareHandles(t.prepareInline())
+	t.replaceState()
+	for _, change := range t.changes {
+		change()
 	}
-	var changes []func()
-	before := specs(old.file.budgets)
-	for _, n := range f.budgets {
-		b := earlier(old.budgets, s.gone.budgets, n.name)
+	for _, h := range t.handles {
+		h.commit()
+	}
+	s.remember(t.old, t.next)
+	return diff(t.old.file, f)
+}
+
+// prepareShared prepares what is under budgets and policies.
+func (t *transition) prepareShared() {
+	before := specs(t.old.file.budgets)
+	for _, n := range t.next.file.budgets {
+		b := earlier(t.old.budgets, t.set.gone.budgets, n.name)
 		if b == nil {
 			b = budgetKind.create(n.spec.configWith(nil)).(*budget.Budget)
 		} else if was := before[n.name]; was == nil || !was.equal(n.spec) {
-			changes = append(changes, func() { budgetKind.change(b, n.spec.configWith(nil)) })
+			t.changes = append(t.changes, func() { budgetKind.change(b, n.spec.configWith(nil)) })
 		}
-		next.budgets[n.name] = b
+		t.next.budgets[n.name] = b
 	}
-	for _, n := range f.policies {
-		before := earlier(old.policies, s.gone.policies, n.name)
-		next.policies[n.name] = next.instance(n.spec, before, &changes)
+	for _, n := range t.next.file.policies {
+		before := earlier(t.old.policies, t.set.gone.policies, n.name)
+		t.next.policies[n.name] = t.next.instance(n.spec, before, &t.changes)
 	}
-	shared := inlines{}
-	for _, p := range f.pipelines {
-		h := earlier(old.handles, s.gone.handles, p.name)
+}
+
+// prepareInline prepares what is written in pipelines, and returns it.
+func (t *transition) prepareInline() inlines {
+	all := inlines{}
+	for _, p := range t.next.file.pipelines {
+		h := earlier(t.old.handles, t.set.gone.handles, p.name)
 		if h == nil {
 			h = &handle{name: p.name}
 		}
-		next.handles[p.name] = h
+		t.next.handles[p.name] = h
 		own := inlines{}
 		for _, i := range p.items {
 			if i.spec != nil {
-				own[i.place] = next.instance(i.spec, h.inline[i.place], &changes)
+				own[i.place] = t.next.instance(i.spec, h.inline[i.place], &t.changes)
 			}
 		}
-		maps.Copy(shared, own)
-		changes = append(changes, func() { h.inline = own })
+		maps.Copy(all, own)
+		t.changes = append(t.changes, func() { h.inline = own })
 	}
-	var pending []change
-	for _, p := range f.pipelines {
-		c := s.prepare(next.handles[p.name], next, shared)
-		if c.handle.current.Load() == nil { // Lookup must not find it unfinished
+	return all
+}
+
+// prepareHandles prepares the pipelines of the file, and completes new ones: Lookup must not find an
+// unfinished one.
+func (t *transition) prepareHandles(shared inlines) {
+	for _, p := range t.next.file.pipelines {
+		c := t.set.prepare(t.next.handles[p.name], t.next, shared)
+		if c.handle.current.Load() == nil {
 			c.commit()
 		} else {
-			pending = append(pending, c)
+			t.handles = append(t.handles, c)
 		}
 	}
-	// Handles of Make are found in two steps: those that exist now, and those that Make registers
-	// until no more come. Then the state is replaced, after which Make begins with the new one.
+}
+
+// replaceState prepares the pipelines that Make has returned: those that exist now, and then those that
+// Make registers meanwhile. When there are no more, it replaces the Set's state, with which Make
+// continues.
+func (t *transition) replaceState() {
+	s := t.set
 	prepared := map[*handle]bool{}
 	for {
 		var more []*handle
@@ -270,26 +305,18 @@ func (s *Set) apply(f *File) Diff {
 			}
 		}
 		if len(more) == 0 {
-			s.state.Store(next)
+			s.state.Store(t.next)
 			s.registering.Unlock()
-			break
+			return
 		}
 		s.registering.Unlock()
 		for _, h := range more {
 			prepared[h] = true
-			if f.byName[h.name] != nil {
-				pending = append(pending, s.prepare(h, next, nil))
+			if t.next.file.byName[h.name] != nil {
+				t.handles = append(t.handles, s.prepare(h, t.next, nil))
 			}
 		}
 	}
-	for _, change := range changes {
-		change()
-	}
-	for _, p := range pending {
-		p.commit()
-	}
-	s.remember(old, next)
-	return diff(old.file, f)
 }
 
 // earlier returns what had the name in the previous file, or before, if something still refers to it;
@@ -340,8 +367,8 @@ func (st *state) instance(sp *spec, before *instance, changes *[]func()) *instan
 	return before
 }
 
-// A change of a handle is prepared before anything changes, because Wrap may panic.
-type change struct {
+// A handleChange is what an update changes in a handle.
+type handleChange struct {
 	handle  *handle
 	current *current // nil if the list of policies stays
 	list    []*instance
@@ -349,7 +376,7 @@ type change struct {
 	changes []func()
 }
 
-func (c change) commit() {
+func (c handleChange) commit() {
 	for _, change := range c.changes {
 		change()
 	}
@@ -362,10 +389,10 @@ func (c change) commit() {
 	}
 }
 
-// prepare returns the change of a handle to st. Shared are the inline policies of all pipelines; nil
-// stands for those of the handle, which Make has returned.
-func (s *Set) prepare(h *handle, st *state, shared inlines) change {
-	c := change{handle: h}
+// prepare returns the change of a handle to st. Shared are the inline policies of all pipelines, or nil
+// for a handle of Make, which has its own.
+func (s *Set) prepare(h *handle, st *state, shared inlines) handleChange {
+	c := handleChange{handle: h}
 	if shared == nil {
 		c.inline = inlines{}
 		shared = c.inline

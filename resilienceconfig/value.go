@@ -14,72 +14,75 @@ import (
 )
 
 // value reads the value of a field into the spec. It reports whether it could.
-func (r *reader) value(s *spec, f *field, n *node) bool {
+func (r *reader) value(s *spec, f *field, n *node) (ok bool) {
 	at := s.config.Field(f.index)
 	switch f.form {
 	case textForm:
-		text, ok := r.text(n, "text")
+		var text string
+		text, ok = r.text(n, "text")
 		at.SetString(text)
-		return ok
 	case wholeForm:
-		if word, value := s.kind.unlimited(f); word != "" && n.shape == scalar && n.text == word {
-			at.SetInt(int64(value))
-			return true
-		}
-		want := "a whole number such as 3"
-		if word, _ := s.kind.unlimited(f); word != "" {
-			want += ", or " + word
-		}
-		value, ok := r.whole(n, want)
+		var value int
+		value, ok = r.whole(s, f, n)
 		at.SetInt(int64(value))
-		return ok
 	case numberForm:
-		value, ok := r.number(n)
+		var value float64
+		value, ok = r.number(n)
 		at.SetFloat(value)
-		return ok
 	case truthForm:
-		value, ok := r.truth(n)
+		var value bool
+		value, ok = r.truth(n)
 		at.SetBool(value)
-		return ok
 	case durationForm:
-		value, ok := r.duration(n)
+		var value time.Duration
+		value, ok = r.duration(n)
 		at.SetInt(int64(value))
-		return ok
 	case algorithmForm:
-		text, ok := r.text(n, "queue or AIMD")
-		if !ok {
-			return false
-		}
-		for _, a := range []adaptive.Algorithm{adaptive.Queue, adaptive.AIMD} {
-			if a.String() == text {
-				at.SetInt(int64(a))
-				return true
-			}
-		}
-		r.failUnknown(n, text, algorithmNames, "is %s, must be queue or AIMD", quote(text))
-		return false
+		var value adaptive.Algorithm
+		value, ok = r.algorithm(n)
+		at.SetInt(int64(value))
 	case scheduleForm:
-		return r.schedule(s, f, n)
+		ok = r.schedule(s, f, n)
 	case budgetForm:
-		text, ok := r.text(n, "the name of a budget")
-		if !ok {
-			return false
+		s.budget, ok = r.budget(n)
+	case functionForm:
+		var name string
+		if name, ok = r.text(n, "the name of a function"); ok {
+			ok = r.function(s, f, n, name)
 		}
-		if r.budgetNames[text] || r.missingBudgets {
-			s.budget = text
-			return true
-		}
-		r.failUnknown(n, text, r.knownBudgets, "is %s, must be the name of a budget", quote(text))
-		return false
 	}
-	name, ok := r.text(n, "the name of a function")
-	if !ok {
-		return false
-	}
-	return r.function(s, f, n, name)
+	return ok
 }
 
+var algorithms = []adaptive.Algorithm{adaptive.Queue, adaptive.AIMD}
+
 var algorithmNames = []string{adaptive.Queue.String(), adaptive.AIMD.String()}
+
+func (r *reader) algorithm(n *node) (adaptive.Algorithm, bool) {
+	const want = "queue or AIMD"
+	text, ok := r.text(n, want)
+	if !ok {
+		return 0, false
+	}
+	if i := slices.Index(algorithmNames, text); i >= 0 {
+		return algorithms[i], true
+	}
+	r.failUnknown(n, text, algorithmNames, "is %s, must be "+want, quote(text))
+	return 0, false
+}
+
+func (r *reader) budget(n *node) (name string, ok bool) {
+	const want = "the name of a budget"
+	name, ok = r.text(n, want)
+	if !ok {
+		return "", false
+	}
+	if !r.budgetNames[name] && !r.missingBudgets {
+		r.failUnknown(n, name, r.knownBudgets, "is %s, must be "+want, quote(name))
+		return "", false
+	}
+	return name, true
+}
 
 // function looks up a function of Options.Funcs for the field.
 func (r *reader) function(s *spec, f *field, n *node, name string) bool {
@@ -107,36 +110,40 @@ func (r *reader) function(s *spec, f *field, n *node, name string) bool {
 
 // schedule reads a schedule with its parameters, or the name of a function.
 func (r *reader) schedule(s *spec, f *field, n *node) bool {
-	if n.shape == scalar && !n.isNull() {
-		if _, known := r.options.Funcs[n.text]; !known {
-			for _, sk := range schedules {
-				if sk.name == n.text {
-					r.fail(n, "is %s without its parameters, must be {%s: {%s: ...}}", sk.name, sk.name, strings.Join(sk.params, ": ..., "))
-					return false
-				}
-			}
-			r.failUnknown(n, n.text, slices.Concat(scheduleNames, r.knownFuncs), "is %s, must be a schedule or the name of a function in Options.Funcs", quote(n.text))
-			return false
-		}
-		return r.function(s, f, n, n.text)
-	}
-	if n.shape == unreadable {
+	switch {
+	case n.shape == unreadable:
 		return false
-	}
-	if n.shape != mapping || len(n.children) == 0 {
-		r.fail(n, "is %s, must be a schedule such as {fullJitter: {initial: 100ms, max: 10s}}, or the name of a function", n.what())
+	case n.shape == scalar && !n.isNull():
+		return r.scheduleFunction(s, f, n)
+	case n.shape != mapping || len(n.children) == 0:
+		r.fail(n, "is %s, must be a schedule such as {fullJitter: {initial: 100ms, max: 10s}}, "+
+			"or the name of a function", n.what())
 		return false
 	}
 	for _, extra := range n.children[1:] {
 		r.failKey(extra, "is a second schedule, must be one")
 	}
 	chosen := n.children[0]
-	for _, sk := range schedules {
-		if sk.name == chosen.key {
-			return r.parameters(s, f, chosen, sk) && len(n.children) == 1
-		}
+	i := slices.Index(scheduleNames, chosen.key)
+	if i < 0 {
+		r.failUnknownKey(chosen, scheduleNames, "is not a schedule")
+		return false
 	}
-	r.failUnknownKey(chosen, scheduleNames, "is not a schedule")
+	return r.parameters(s, f, chosen, schedules[i]) && len(n.children) == 1
+}
+
+// scheduleFunction looks up a function that creates a schedule.
+func (r *reader) scheduleFunction(s *spec, f *field, n *node) bool {
+	if _, known := r.options.Funcs[n.text]; known {
+		return r.function(s, f, n, n.text)
+	}
+	if i := slices.Index(scheduleNames, n.text); i >= 0 {
+		r.fail(n, "is %s without its parameters, must be {%s: {%s: ...}}",
+			n.text, n.text, strings.Join(schedules[i].params, ": ..., "))
+		return false
+	}
+	r.failUnknown(n, n.text, slices.Concat(scheduleNames, r.knownFuncs),
+		"is %s, must be a schedule or the name of a function in Options.Funcs", quote(n.text))
 	return false
 }
 
@@ -149,50 +156,20 @@ func (r *reader) parameters(s *spec, f *field, n *node, sk scheduleKind) bool {
 		r.fail(n, "is %s, must be {%s: ...}", n.what(), strings.Join(sk.params, ": ..., "))
 		return false
 	}
-	values := make([]time.Duration, len(sk.params))
-	nodes := make([]*node, len(sk.params))
-	ok := true
-	for _, child := range n.children {
-		index := -1
-		for i, param := range sk.params {
-			if param == child.key {
-				index = i
-			}
-		}
-		if index < 0 {
-			near, _ := nearest(child.key, sk.params)
-			r.failUnknownKey(child, sk.params, "is not a parameter of "+sk.name)
-			for i, param := range sk.params {
-				if param == near && nodes[i] == nil {
-					nodes[i] = child
-				}
-			}
-			ok = false
-			continue
-		}
-		value, read := r.duration(child)
-		values[index], nodes[index] = value, child
-		ok = ok && read
-	}
+	values, nodes, ok := r.readParameters(n, sk)
 	for i, param := range sk.params {
 		if nodes[i] == nil {
-			r.errs = append(r.errs, &Error{Path: join(n.path(), param), Line: n.keyLine, Column: n.keyColumn, Message: "is missing, must be a time such as 400ms"})
+			r.failMissing(n, param, "is missing, must be a time such as 400ms")
 			ok = false
 		}
 	}
 	if !ok {
 		return false
 	}
-	factory, message := create(sk, values)
+	factory, message := createSchedule(sk, values)
 	if message != "" {
 		param, rest, _ := strings.Cut(message, " ")
-		at := nodes[0]
-		for i := range sk.params {
-			if sk.params[i] == param {
-				at = nodes[i]
-			}
-		}
-		r.fail(at, "%s", rest)
+		r.fail(nodes[max(slices.Index(sk.params, param), 0)], "%s", rest)
 		return false
 	}
 	s.config.Field(f.index).Set(reflect.ValueOf(factory))
@@ -200,8 +177,30 @@ func (r *reader) parameters(s *spec, f *field, n *node, sk scheduleKind) bool {
 	return true
 }
 
-// create creates a schedule. The message is that of its panic, without "retry: FullJitter: ".
-func create(sk scheduleKind, values []time.Duration) (factory any, message string) {
+// readParameters returns the values of a schedule's parameters, their nodes, and whether they could be
+// read. The node of a parameter is nil if it is missing. It is that of an unknown one if that was meant.
+func (r *reader) readParameters(n *node, sk scheduleKind) (values []time.Duration, nodes []*node, ok bool) {
+	values, nodes = make([]time.Duration, len(sk.params)), make([]*node, len(sk.params))
+	ok = true
+	for _, child := range n.children {
+		if i := slices.Index(sk.params, child.key); i >= 0 {
+			value, read := r.duration(child)
+			values[i], nodes[i] = value, child
+			ok = ok && read
+			continue
+		}
+		r.failUnknownKey(child, sk.params, "is not a parameter of "+sk.name)
+		near, _ := nearest(child.key, sk.params)
+		if i := slices.Index(sk.params, near); nodes[i] == nil {
+			nodes[i] = child
+		}
+		ok = false
+	}
+	return values, nodes, ok
+}
+
+// createSchedule creates a schedule. The message is that of its panic, without "retry: FullJitter: ".
+func createSchedule(sk scheduleKind, values []time.Duration) (factory any, message string) {
 	defer func() {
 		if p := recover(); p != nil {
 			parts := strings.SplitN(fmt.Sprint(p), ": ", 3)
@@ -244,7 +243,14 @@ var (
 	numberPattern = regexp.MustCompile(`^[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)$`)
 )
 
-func (r *reader) whole(n *node, want string) (int, bool) {
+func (r *reader) whole(s *spec, f *field, n *node) (int, bool) {
+	want := "a whole number such as 3"
+	if word, value := s.kind.unlimited(f); word != "" {
+		if n.shape == scalar && n.text == word {
+			return value, true
+		}
+		want += ", or " + word
+	}
 	text, ok := r.plain(n, want)
 	if !ok {
 		return 0, false
@@ -372,7 +378,7 @@ func (r *reader) validate(s *spec, at *node, values map[string]*node, failed map
 		case values[f.name] != nil:
 			r.fail(values[f.name], "%s", rest)
 		default:
-			r.errs = append(r.errs, &Error{Path: join(at.path(), f.key), Line: at.keyLine, Column: at.keyColumn, Message: rest})
+			r.failMissing(at, f.key, rest)
 		}
 	}
 }

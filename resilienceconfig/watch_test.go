@@ -280,7 +280,7 @@ func TestWatchUsesInterval(t *testing.T) { // rule 15
 	})
 }
 
-// TestWatchFollowsRealFiles plays what editors, Kubernetes, and operators do to files.
+// TestWatchFollowsRealFiles changes files as editors, Kubernetes, and operators do.
 func TestWatchFollowsRealFiles(t *testing.T) { // rule 15
 	dir := t.TempDir()
 	path := filepath.Join(dir, "p.yaml")

@@ -8,8 +8,7 @@ import (
 )
 
 // A Distribution is how long something takes: [Fixed], [Exponential], [LogNormal], [Percentiles], or
-// [Recorded]. Where a field has a default, the zero Distribution stands for it. As text, and in
-// JSON, it is
+// [Recorded]. A field that is a zero Distribution has its default. As text, and in JSON, it is
 //
 //	fixed(20ms)
 //	exponential(20ms)
@@ -89,7 +88,8 @@ func (d Distribution) problem() (is, must string) {
 				return "percentile " + decimal(p.Percent), "0 to 100, and above the one before"
 			}
 			if bad(p.Within, last.Within) {
-				return "percentile " + decimal(p.Percent) + " at " + short(p.Within), "above 0s, at least the one before, at most 24h"
+				return "percentile " + decimal(p.Percent) + " at " + short(p.Within),
+					"above 0s, at least the one before, at most 24h"
 			}
 			last = p
 		}
@@ -195,7 +195,9 @@ func (d Distribution) text() string {
 	case "logNormal":
 		return "logNormal(" + short(d.a) + ", " + short(d.b) + ")"
 	case "percentiles":
-		return call(d.kind, len(d.points), func(i int) string { return decimal(d.points[i].Percent) + ": " + short(d.points[i].Within) })
+		return call(d.kind, len(d.points), func(i int) string {
+			return decimal(d.points[i].Percent) + ": " + short(d.points[i].Within)
+		})
 	case "recorded":
 		return call(d.kind, len(d.times), func(i int) string { return short(d.times[i]) })
 	}

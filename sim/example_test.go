@@ -32,7 +32,7 @@ func newNaivePipeline() resilience.Policy {
 func Example() {
 	report, err := sim.Run(context.Background(), sim.Scenario{
 		Rate:      sim.Constant(100),
-		Length:    time.Minute,
+		Length:    40 * time.Second,
 		Runs:      2,
 		Incidents: []sim.Incident{{From: 10 * time.Second, For: 10 * time.Second, SlowBy: 10}},
 	}, map[string]func() resilience.Policy{

@@ -43,6 +43,7 @@ func FuzzScenarioJSON(f *testing.F) {
 	f.Add([]byte(`{"rate":"200","incidents":[{"for":"1s","down":true}]}`))
 	f.Add([]byte(`{"rate":1e2,"server":{"service":"percentiles(50: 5ms, 99: 50ms)"},"x":[[{}]],"seed":1,"seed":2}`))
 	f.Add([]byte(`{"rate":"replay(0s, 1ms)","server":{"network":"recorded(1ms)"}}`))
+	f.Add([]byte(`{"rate":"steps(2m: 1)"}`)) // after the default Length
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var s Scenario
 		if err := s.UnmarshalJSON(data); err != nil {

@@ -41,14 +41,13 @@ type row struct {
 	Cells         []string
 }
 
-// A plot has paths in coordinates from 0 to Width and from 0 (below: [height]) to 0 (above).
+// A plot is a figure. Its paths have x from 0 to Width, and y from 0 at the top down to the height.
 type plot struct {
 	Name, Verdict, Mood         string
-	Label                       string // for people who don't see it
-	Good, Late, Failed, Refused string // areas from the top of one to the bottom
+	Label                       string // for screen readers
+	Good, Late, Failed, Refused string // areas, each down to the bottom: drawn first, Refused is behind
 	Attempts, Offered, Capacity string // lines
 	Open                        string // an area
-	HasBreakers                 bool
 }
 
 type shade struct{ X, Width float64 }
@@ -94,7 +93,8 @@ func (r *Report) page() page {
 		p.Rows = append(p.Rows, row{printable(name), verdict, mood, cells})
 		drawn := r.draw(result, bins, most)
 		drawn.Name, drawn.Verdict, drawn.Mood = printable(name), verdict, mood
-		drawn.Label = fmt.Sprintf("%s %s. Good answers: %s before, %s during, %s after the incident.", drawn.Name, verdict, share(result.Before), share(result.During), share(result.After))
+		drawn.Label = fmt.Sprintf("%s %s. Good answers: %s before, %s during, %s after the incident.",
+			drawn.Name, verdict, share(result.Before), share(result.During), share(result.After))
 		p.Plots = append(p.Plots, drawn)
 	}
 	return p
@@ -180,13 +180,8 @@ func (r *Report) draw(result *Result, bins []bin, most float64) plot {
 	}
 	steps := func(height float64, of func(i int) float64) string { return stepped(n, x, height, of) }
 	area := func(height float64, of func(i int) float64) string {
-		line := steps(height, of)
-		if line == "" {
-			return ""
-		}
-		return line + fmt.Sprintf("V%sH0Z", coordinate(height))
+		return steps(height, of) + "V" + coordinate(height) + "H0Z"
 	}
-	// The areas overlap: each one reaches from the bottom to the top of its part.
 	stacked := func(parts func(s Second) float64) string {
 		return area(plotHeight, func(i int) float64 {
 			all := bins[i].mean(length, result.Series, offered)
@@ -197,13 +192,16 @@ func (r *Report) draw(result *Result, bins []bin, most float64) plot {
 		})
 	}
 	scaled := func(v float64) float64 { return min(v/most, 1.02) }
-	p := plot{
+	line := func(of func(s Second) float64) string {
+		return steps(plotHeight, func(i int) float64 { return scaled(bins[i].mean(length, result.Series, of)) })
+	}
+	return plot{
 		Good:     stacked(func(s Second) float64 { return s.Good }),
 		Late:     stacked(func(s Second) float64 { return s.Good + s.Late }),
 		Failed:   stacked(func(s Second) float64 { return s.Good + s.Late + s.Failed }),
 		Refused:  stacked(func(s Second) float64 { return s.Good + s.Late + s.Failed + s.Refused }),
-		Attempts: steps(plotHeight, func(i int) float64 { return scaled(bins[i].mean(length, result.Series, attempts)) }),
-		Offered:  steps(plotHeight, func(i int) float64 { return scaled(bins[i].mean(length, result.Series, offered)) }),
+		Attempts: line(attempts),
+		Offered:  line(offered),
 		Capacity: steps(plotHeight, func(i int) float64 { return scaled(r.capacity(bins[i])) }),
 		Open: area(stripSize, func(i int) float64 {
 			sum := 0.0
@@ -213,11 +211,10 @@ func (r *Report) draw(result *Result, bins []bin, most float64) plot {
 			return sum / float64(bins[i].to-bins[i].from)
 		}),
 	}
-	return p
 }
 
 // stepped returns a path of n steps, each from x(i) to x(i+1), in a plot of the height. A value of 0
-// is at the bottom, and one of 1 at the top. Steps of the same height are one.
+// is at the bottom, and one of 1 at the top. Neighboring steps of the same height become one.
 func stepped(n int, x func(i int) float64, height float64, of func(i int) float64) string {
 	var b strings.Builder
 	last := ""
@@ -236,19 +233,18 @@ func stepped(n int, x func(i int) float64, height float64, of func(i int) float6
 }
 
 // coordinate formats a coordinate with a tenth of a pixel.
-func coordinate(v float64) string {
-	return decimal(math.Round(v*10) / 10)
-}
+func coordinate(v float64) string { return decimal(math.Round(v*10) / 10) }
 
 // ticks returns the labels of the time axis.
 func ticks(length time.Duration) []tick {
-	var result []tick
-	step := time.Second
-	for _, d := range []time.Duration{5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 4 * time.Hour, 12 * time.Hour} {
+	const second, minute, hour = time.Second, time.Minute, time.Hour
+	step := second
+	for _, d := range []time.Duration{5 * second, 10 * second, 30 * second, minute, 5 * minute, 15 * minute, hour, 4 * hour, 12 * hour} {
 		if length/step > 4 {
 			step = d
 		}
 	}
+	var result []tick
 	for t := time.Duration(0); t <= length; t += step {
 		label := fmt.Sprintf("%d:%02d", int(t.Minutes()), int(t.Seconds())%60)
 		if length > time.Hour {

@@ -30,22 +30,21 @@ func (s Scenario) MarshalJSON() ([]byte, error) {
 //
 // Names are those of the Go fields, with a lowercase first letter. Durations are texts such as 1m30s;
 // [Rate] and [Distribution] describe their texts. A rate can also be a number. Unknown names,
-// duplicates, and null are errors. All errors are reported together, with the fields' Go names.
-// UnmarshalJSON doesn't call [Scenario.Validate]. If it fails, s doesn't change. It doesn't change
-// OnProgress either.
+// duplicates, and null are errors. All errors are reported together, as by [Scenario.Validate], which
+// UnmarshalJSON doesn't call, with the fields' Go names. If it fails, s doesn't change. It doesn't
+// change OnProgress either.
 func (s *Scenario) UnmarshalJSON(data []byte) error {
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
+	r := strictReader{Decoder: json.NewDecoder(bytes.NewReader(data))}
+	r.UseNumber()
 	read := Scenario{OnProgress: s.OnProgress}
-	r := strictReader{Decoder: decoder}
 	if err := r.value(reflect.ValueOf(&read).Elem(), "Scenario"); err != nil {
 		return err
 	}
-	if _, err := decoder.Token(); err != io.EOF {
+	if _, err := r.Token(); err != io.EOF {
 		return errors.New("sim: Scenario: more text follows the JSON value")
 	}
-	if r.mistakes != nil {
-		return errors.Join(r.mistakes...)
+	if err := r.err(); err != nil {
+		return err
 	}
 	*s = read
 	return nil
@@ -116,115 +115,139 @@ func writeValue(b *bytes.Buffer, v reflect.Value) error {
 // A strictReader reads JSON into structs and keeps the mistakes that it finds.
 type strictReader struct {
 	*json.Decoder
-	mistakes []error
+	mistakes
 }
 
-func (r *strictReader) mistake(path, is, must string) {
-	const most = 100
-	if len(r.mistakes) < most {
-		r.mistakes = append(r.mistakes, mistake(path, is, must))
-	}
-}
-
-// value reads a value into v. It returns an error only for what isn't JSON.
-func (r *strictReader) value(v reflect.Value, path string) error {
+// next reads a token of the value at the path. It returns an error only for what isn't JSON, and so
+// do the methods below.
+func (r *strictReader) next(path string) (json.Token, error) {
 	token, err := r.Token()
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
 	if err != nil {
-		return fmt.Errorf("sim: %s: %w", path, err)
+		return nil, fmt.Errorf("sim: %s: %w", path, err)
 	}
+	return token, nil
+}
+
+// value reads a value into v.
+func (r *strictReader) value(v reflect.Value, path string) error {
+	token, err := r.next(path)
+	if err != nil {
+		return err
+	}
+	_, isText := v.Addr().Interface().(encoding.TextUnmarshaler)
+	switch {
+	case v.Kind() == reflect.Slice && token == json.Delim('['):
+		return r.list(v, path)
+	case v.Kind() == reflect.Struct && !isText && token == json.Delim('{'):
+		return r.object(v, path)
+	}
+	if number, ok := token.(json.Number); ok && v.Type() == reflect.TypeFor[Rate]() {
+		token = number.String() // 200 is as good as "200"
+	}
+	if must := set(v, token); must != "" {
+		r.report(path, described(token), must)
+	}
+	return r.skip(token, path)
+}
+
+// set sets v to a token that is a text, a number, or a boolean. If it can't, it returns what the
+// token must be.
+func set(v reflect.Value, token json.Token) (must string) {
 	text, isText := token.(string)
-	number, isNumber := token.(json.Number)
-	parse := func(into encoding.TextUnmarshaler, text, must string) {
-		if err := into.UnmarshalText([]byte(text)); err != nil {
-			r.mistakes = append(r.mistakes, fmt.Errorf("sim: %s: %s, must be %s: %s", path, quoted(text), must, strings.TrimPrefix(err.Error(), "sim: ")))
-		}
-	}
-	wrong := func(must string) error {
-		is := fmt.Sprint(token)
-		switch {
-		case isText:
-			is = quoted(text)
-		case token == nil:
-			is = "null"
-		case token == json.Delim('{'):
-			is = "an object"
-		case token == json.Delim('['):
-			is = "a list"
-		}
-		r.mistake(path, is, must)
-		return r.skip(token)
-	}
+	number, _ := token.(json.Number)
 	switch field := v.Addr().Interface().(type) {
 	case *time.Duration:
-		if !isText {
-			return wrong(`a duration as text, such as "20s"`)
-		}
 		d, err := parseDuration(text)
-		if err != nil {
-			return wrong(`a duration such as "20s"`)
+		switch {
+		case !isText:
+			return `a duration as text, such as "20s"`
+		case err != nil:
+			return `a duration such as "20s"`
 		}
 		*field = d
-		return nil
+		return ""
 	case *Rate:
-		if !isText && !isNumber {
-			return wrong(`a rate such as "200"`)
-		}
-		parse(field, text+string(number), "a rate")
-		return nil
+		return setText(field, text, isText, "a rate", "200")
 	case *Distribution:
-		if !isText {
-			return wrong(`a distribution such as "fixed(20ms)"`)
-		}
-		parse(field, text, "a distribution")
-		return nil
+		return setText(field, text, isText, "a distribution", "fixed(20ms)")
 	}
 	switch v.Kind() {
 	case reflect.String:
 		if !isText {
-			return wrong("text")
+			return "text"
 		}
 		v.SetString(text)
 	case reflect.Bool:
-		if token != true && token != false {
-			return wrong("true or false")
+		truth, ok := token.(bool)
+		if !ok {
+			return "true or false"
 		}
-		v.SetBool(token == true)
+		v.SetBool(truth)
 	case reflect.Int:
 		n, err := strconv.ParseInt(string(number), 10, 64)
 		if err != nil {
-			return wrong("a whole number")
+			return "a whole number"
 		}
 		v.SetInt(n)
 	case reflect.Uint64:
 		n, err := strconv.ParseUint(string(number), 10, 64)
 		if err != nil {
-			return wrong("a whole number, at least 0")
+			return "a whole number, at least 0"
 		}
 		v.SetUint(n)
 	case reflect.Float64:
 		n, err := strconv.ParseFloat(string(number), 64)
 		if err != nil {
-			return wrong("a number")
+			return "a number"
 		}
 		v.SetFloat(n)
 	case reflect.Slice:
-		if token != json.Delim('[') {
-			return wrong("a list")
-		}
-		for i := 0; r.More(); i++ {
-			v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
-			if err := r.value(v.Index(i), fmt.Sprintf("%s[%d]", path, i)); err != nil {
-				return err
-			}
-		}
-		return r.close(path)
+		return "a list"
 	case reflect.Struct:
-		if token != json.Delim('{') {
-			return wrong("an object")
-		}
-		return r.object(v, path)
+		return "an object"
 	}
-	return nil
+	return ""
+}
+
+// setText sets a rate or a distribution. If it can't, it returns what the text must be.
+func setText(field encoding.TextUnmarshaler, text string, isText bool, what, example string) (must string) {
+	if !isText {
+		return what + " such as " + strconv.Quote(example)
+	}
+	if err := field.UnmarshalText([]byte(text)); err != nil {
+		return what + ": " + strings.TrimPrefix(err.Error(), "sim: ")
+	}
+	return ""
+}
+
+// described returns a token in words, for an error.
+func described(token json.Token) string {
+	switch t := token.(type) {
+	case string:
+		return quoted(t)
+	case nil:
+		return "null"
+	case json.Delim:
+		if t == '{' {
+			return "an object"
+		}
+		return "a list"
+	}
+	return fmt.Sprint(token)
+}
+
+// list reads the elements of a list and its end.
+func (r *strictReader) list(v reflect.Value, path string) error {
+	for i := 0; r.More(); i++ {
+		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+		if err := r.value(v.Index(i), fmt.Sprintf("%s[%d]", path, i)); err != nil {
+			return err
+		}
+	}
+	return r.close(path)
 }
 
 // object reads the members of an object and its end.
@@ -238,28 +261,28 @@ func (r *strictReader) object(v reflect.Value, path string) error {
 	}
 	seen := map[int]bool{}
 	for r.More() {
-		token, err := r.Token()
+		token, err := r.next(path)
 		if err != nil {
-			return fmt.Errorf("sim: %s: %w", path, err)
+			return err
 		}
 		name, _ := token.(string)
 		i, known := fields[name]
-		if !known || seen[i] {
-			must := "one of " + strings.Join(names, ", ")
-			if known {
-				must = "set once"
-			}
-			r.mistake(path, quoted(name), must)
-			if token, err = r.Token(); err == nil {
-				err = r.skip(token)
-			}
-			if err != nil {
-				return fmt.Errorf("sim: %s: %w", path, err)
+		switch {
+		case !known:
+			r.report(path, quoted(name), "one of "+strings.Join(names, ", "))
+		case seen[i]:
+			r.report(path, quoted(name), "set once")
+		default:
+			seen[i] = true
+			if err := r.value(v.Field(i), path+"."+v.Type().Field(i).Name); err != nil {
+				return err
 			}
 			continue
 		}
-		seen[i] = true
-		if err := r.value(v.Field(i), path+"."+v.Type().Field(i).Name); err != nil {
+		if token, err = r.next(path); err == nil {
+			err = r.skip(token, path)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -268,29 +291,25 @@ func (r *strictReader) object(v reflect.Value, path string) error {
 
 // close reads the end of an object or a list.
 func (r *strictReader) close(path string) error {
-	if _, err := r.Token(); err != nil {
-		return fmt.Errorf("sim: %s: %w", path, err)
-	}
-	return nil
+	_, err := r.next(path)
+	return err
 }
 
 // skip reads the rest of the value that begins with the token.
-func (r *strictReader) skip(token json.Token) error {
-	depth := 0
-	for {
-		if delim, ok := token.(json.Delim); ok {
-			if delim == '{' || delim == '[' {
-				depth++
-			} else {
-				depth--
-			}
+func (r *strictReader) skip(token json.Token, path string) error {
+	for depth := 0; ; {
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
 		}
 		if depth == 0 {
 			return nil
 		}
 		var err error
-		if token, err = r.Token(); err != nil {
-			return fmt.Errorf("sim: %w", err)
+		if token, err = r.next(path); err != nil {
+			return err
 		}
 	}
 }

@@ -48,7 +48,7 @@ func Ramp(from, to float64, over time.Duration) Rate {
 }
 
 // Replay returns a rate that makes calls at exactly these times since the beginning of a run, in any
-// order. Of several calls at the same time, each is a nanosecond later than the one before. During a
+// order. Of several calls at the same time, each is a nanosecond later than the one before. During an
 // [Incident.Surge], calls are repeated.
 func Replay(times []time.Duration) Rate {
 	times = slices.Clone(times)
@@ -184,7 +184,9 @@ func (r Rate) text() string {
 	case "constant":
 		return decimal(r.steps[0].PerSecond)
 	case "steps":
-		return call("steps", len(r.steps), func(i int) string { return short(r.steps[i].At) + ": " + decimal(r.steps[i].PerSecond) })
+		return call("steps", len(r.steps), func(i int) string {
+			return short(r.steps[i].At) + ": " + decimal(r.steps[i].PerSecond)
+		})
 	case "ramp":
 		return "ramp(" + decimal(r.from) + ", " + decimal(r.to) + ", " + short(r.over) + ")"
 	case "replay":

@@ -187,7 +187,9 @@ func (t *tally) end() *Result {
 	n := float64(max(t.runs, 1))
 	for i := range t.Series {
 		s := &t.Series[i]
-		for _, sum := range []*float64{&s.Offered, &s.Good, &s.Late, &s.Failed, &s.Refused, &s.Attempts, &s.Queue, &s.Waiting, &s.Open} {
+		for _, sum := range []*float64{
+			&s.Offered, &s.Good, &s.Late, &s.Failed, &s.Refused, &s.Attempts, &s.Queue, &s.Waiting, &s.Open,
+		} {
 			*sum /= n
 		}
 	}
@@ -217,12 +219,12 @@ func (r *record) amplification() float64 {
 // judged: see [Result].
 func (r *record) recovery() (second int, recovered, judged bool) {
 	const (
-		least       = 10 * time.Second
-		enough      = 100 // calls before the incident
-		share       = 0.95
-		errors      = 3 // standard errors
-		width       = 5 // seconds of a window
-		windowCalls = 200
+		minLength      = 10 * time.Second // after the last incident
+		minCalls       = 100              // before the first one
+		normalShare    = 0.95             // of the share of good calls before
+		standardErrors = 3
+		windowLength   = 5 // seconds
+		windowCalls    = 200
 	)
 	length := r.scenario.Length
 	first := seconds(r.last)
@@ -230,26 +232,27 @@ func (r *record) recovery() (second int, recovered, judged bool) {
 	for _, c := range r.seconds[first:] {
 		rest.add(c)
 	}
-	if r.first == length || length-r.last < least || rest.offered == 0 {
+	if r.first == length || length-r.last < minLength || rest.offered == 0 {
 		return 0, false, false
 	}
 	normal := 1.0
-	if r.phases[before].offered >= enough {
+	if r.phases[before].offered >= minCalls {
 		normal = r.phases[before].share(good)
 	}
-	normal *= share
+	normal *= normalShare
 	isNormal := func(c counts) bool {
-		return c.share(good) >= normal-errors*math.Sqrt(normal*(1-normal)/float64(c.offered))
+		return c.share(good) >= normal-standardErrors*math.Sqrt(normal*(1-normal)/float64(c.offered))
 	}
 	calls := min(windowCalls, rest.offered)
-	var window counts
+	var window counts // of the seconds from begin to end
+	isShort := func(begin, end int) bool { return end-begin < windowLength || window.offered < calls }
 	end := first
 	for begin := first; begin < len(r.seconds); begin++ {
-		for end < len(r.seconds) && (end-begin < width || window.offered < calls) {
+		for end < len(r.seconds) && isShort(begin, end) {
 			window.add(r.seconds[end])
 			end++
 		}
-		if end-begin < width || window.offered < calls {
+		if isShort(begin, end) {
 			break
 		}
 		if isNormal(window) && isNormal(rest) {
@@ -261,7 +264,7 @@ func (r *record) recovery() (second int, recovered, judged bool) {
 	return 0, false, true
 }
 
-// verdict says in words what the pipeline does after the incidents.
+// verdict returns in words what the pipeline does after the incidents.
 func (r *Result) verdict() string {
 	judged := r.Recovery.Runs + r.Metastable
 	switch {

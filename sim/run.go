@@ -49,11 +49,12 @@ type run struct {
 	create   func() resilience.Policy
 	parent   context.Context
 
-	progress atomic.Int64 // changes with each step of the driver; its upper part is the virtual time
+	progress atomic.Int64 // changes with each step of the driver; see markProgress
 	stopped  atomic.Bool  // the driver must end the run
 	finished atomic.Bool  // the driver has ended the run
 
-	// The following belongs to the bubble.
+	// The following belongs to the bubble. When that has ended, do drops most of it, because the pool
+	// keeps all runs until the last one has ended.
 	policies []resilience.Policy // by client
 	start    time.Time
 	calls    *arrivals
@@ -73,8 +74,8 @@ type run struct {
 // errStopped is the fault of a run that another one's fault, or the end of the context, has stopped.
 var errStopped = errors.New("sim: stopped")
 
-// faulty keeps the first fault and stops the run.
-func (r *run) faulty(format string, args ...any) {
+// fail stops the run with an error, unless there was one before.
+func (r *run) fail(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fault == nil {
@@ -83,8 +84,8 @@ func (r *run) faulty(format string, args ...any) {
 	r.stopped.Store(true)
 }
 
-// do makes the run and returns its record. It must be called outside of bubbles. If a goroutine of
-// the run blocks outside of virtual time, it doesn't return: see [run.watch].
+// do makes the run and returns its record, or an error. It must be called outside of bubbles. If a
+// goroutine of the run blocks outside of virtual time, it doesn't return: see [run.watch].
 func (r *run) do() (result *record, err error) {
 	defer func() {
 		r.mu.Lock()
@@ -97,7 +98,10 @@ func (r *run) do() (result *record, err error) {
 				r.fault = fmt.Errorf("sim: pipeline %q: %v", r.pipeline, v)
 			}
 		}
-		result, err = r.record, r.fault
+		if err = r.fault; err == nil {
+			result = r.record
+		}
+		r.policies, r.calls, r.server, r.record = nil, nil, nil, nil
 	}()
 	synctest.Test(new(testing.T), func(*testing.T) { r.drive() })
 	return nil, nil
@@ -168,21 +172,25 @@ func (r *run) sleep(timer *time.Timer, now, until time.Duration) {
 		r.mu.Unlock()
 	}
 	synctest.Wait()
-	r.advance()
+	r.markProgress()
 }
 
-// advance shows that the run makes progress.
-func (r *run) advance() { r.progress.Store(int64(r.now())<<8 | (r.progress.Load()+1)&0xff) }
+// markProgress notes that the driver makes a step: the virtual time, and a counter in the lowest byte,
+// because there are steps at the same time.
+func (r *run) markProgress() { r.progress.Store(int64(r.now())<<8 | (r.progress.Load()+1)&0xff) }
+
+// reached returns the virtual time of the latest step. It can be called from outside the bubble.
+func (r *run) reached() time.Duration { return time.Duration(r.progress.Load() >> 8) }
 
 // step makes everything happen that is due.
 func (r *run) step(ctx context.Context, now time.Duration) {
 	r.collect(now)
 	for !r.stopped.Load() {
-		r.advance()
+		r.markProgress()
 		call := r.calls.next
 		switch events := r.server.events; {
 		case len(events) > 0 && events[0].at <= now && (call == nil || events[0].at <= call.made):
-			r.happen(popped(&r.server.events), now)
+			r.happen(popEvent(&r.server.events), now)
 		case call != nil && call.made <= now:
 			r.calls.advance()
 			r.begin(ctx, call)
@@ -223,6 +231,7 @@ func byNumber(a, b *attempt) int {
 	return cmp.Or(cmp.Compare(a.call.number, b.call.number), cmp.Compare(a.number, b.number))
 }
 
+// happen makes an event happen. An answer reaches its attempt unless the caller has left.
 func (r *run) happen(e event, now time.Duration) {
 	if e.kind != answer {
 		r.server.happen(e, now)
@@ -249,23 +258,30 @@ func (r *run) begin(ctx context.Context, c *simCall) {
 }
 
 func (r *run) call(ctx context.Context, c *simCall) {
-	returned := false
 	defer func() {
-		if !returned {
-			if v := recover(); v == nil {
-				r.faulty("a policy called runtime.Goexit")
-			} else {
-				r.faulty("panic: %v\n\n%s", v, debug.Stack())
-			}
-		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.running--
-		r.rouse() // it may wait for the last call
+		r.wakeDriver() // it may wait for the last call
 	}()
+	returned := false
+	defer r.guard(&returned, "a policy")
 	err := resilience.Run(ctx, r.policies[c.client], func(ctx context.Context) error { return r.attempt(ctx, c) })
 	returned = true
 	r.end(c, err)
+}
+
+// guard stops the run with an error unless what was called has returned. It must be deferred itself,
+// because it calls recover.
+func (r *run) guard(returned *bool, what string) {
+	if *returned {
+		return
+	}
+	if v := recover(); v != nil {
+		r.fail("panic of %s: %v\n\n%s", what, v, debug.Stack())
+		return
+	}
+	r.fail("%s called runtime.Goexit", what)
 }
 
 // end counts a call that has returned, unless it is known to be late.
@@ -305,7 +321,7 @@ func (r *run) attempt(ctx context.Context, c *simCall) error {
 		return resilience.ContextErr(ctx)
 	}
 	r.begun = append(r.begun, a)
-	r.rouse()
+	r.wakeDriver()
 	r.mu.Unlock()
 
 	select {
@@ -317,7 +333,7 @@ func (r *run) attempt(ctx context.Context, c *simCall) error {
 	}
 	r.mu.Lock()
 	r.leaving = append(r.leaving, a)
-	r.rouse()
+	r.wakeDriver()
 	r.mu.Unlock()
 	select {
 	case <-a.result:
@@ -326,8 +342,8 @@ func (r *run) attempt(ctx context.Context, c *simCall) error {
 	return resilience.ContextErr(ctx)
 }
 
-// rouse wakes the driver if it sleeps. It needs r.mu held.
-func (r *run) rouse() {
+// wakeDriver wakes the driver if it sleeps. It needs r.mu held.
+func (r *run) wakeDriver() {
 	if !r.asleep {
 		return
 	}
@@ -361,7 +377,7 @@ func (r *run) finish(cancel func()) {
 			continue
 		case <-deadline.C:
 		}
-		r.faulty("deadlock: %s did not return within %s after the end of the context", counted(n, "call"), short(patience))
+		r.fail("deadlock: %s did not return within %s after the end of the context", counted(n, "call"), short(patience))
 		break
 	}
 	close(r.over)
@@ -383,7 +399,7 @@ func (r *run) build() (stop func()) {
 		}
 	}
 	for range r.scenario.Clients + 1 {
-		policy, ok := r.createOne()
+		policy, ok := r.createPolicy()
 		if !ok {
 			return stop
 		}
@@ -396,7 +412,7 @@ func (r *run) build() (stop func()) {
 		found := inspect(policy)
 		for _, part := range found.parts {
 			if other, ok := owners[part]; ok && other != client {
-				r.faulty("two clients share a %T, must each have their own: the function must create it", part)
+				r.fail("two clients share a %T, must each have their own: the function must create it", part)
 				return stop
 			}
 			owners[part] = client
@@ -411,21 +427,13 @@ func (r *run) build() (stop func()) {
 	return stop
 }
 
-// createOne calls the pipeline function.
-func (r *run) createOne() (policy resilience.Policy, ok bool) {
+// createPolicy calls the pipeline function.
+func (r *run) createPolicy() (policy resilience.Policy, ok bool) {
 	done := make(chan struct{})
 	go func() {
-		returned := false
 		defer close(done)
-		defer func() {
-			if !returned {
-				if v := recover(); v == nil {
-					r.faulty("the function called runtime.Goexit")
-				} else {
-					r.faulty("panic of the function: %v\n\n%s", v, debug.Stack())
-				}
-			}
-		}()
+		returned := false
+		defer r.guard(&returned, "the function")
 		policy = r.create()
 		returned = true
 	}()
@@ -434,7 +442,7 @@ func (r *run) createOne() (policy resilience.Policy, ok bool) {
 		return nil, false
 	}
 	if problem := nilPolicy(policy); problem != "" {
-		r.faulty("%s", problem)
+		r.fail("%s", problem)
 		return nil, false
 	}
 	return policy, true

@@ -96,7 +96,7 @@ func (i Incident) end() time.Duration {
 
 func (i Incident) active(t time.Duration) bool { return i.From <= t && t < i.end() }
 
-// The limits of a scenario that aren't obvious.
+// The limits of a scenario.
 const (
 	maxRuns     = 1000
 	maxClients  = 10_000
@@ -108,65 +108,113 @@ const (
 )
 
 // Validate returns an error that lists every invalid field of s with its value and range, or nil if
-// there is none.
+// there is none. After the first 100, it states how many more there are.
 func (s Scenario) Validate() error {
-	var mistakes []error
-	check := func(ok bool, field string, value any, must string) {
-		if !ok {
-			mistakes = append(mistakes, mistake("Scenario."+field, fmt.Sprint(value), must))
-		}
-	}
-	between := func(field string, value, least, most int, or string) {
-		check(value == 0 || value >= least && value <= most, field, value, fmt.Sprintf("%d to %d, or 0 for %s", least, most, or))
-	}
-	number := func(field string, value, most float64) { // not NaN
-		check(value >= 0 && value <= most, field, value, "0 to "+decimal(most))
-	}
-	distribution := func(field string, d Distribution) {
-		if is, must := d.problem(); is != "" && !d.isZero() {
-			check(false, field, is, must)
-		}
-	}
-
-	between("Runs", s.Runs, 1, maxRuns, "5")
-	check(s.Length == 0 || s.Length >= time.Second && s.Length <= maxLength, "Length", short(s.Length), "1s to 24h, or 0s for the default")
-	between("Clients", s.Clients, 1, maxClients, "1")
+	v := new(mistakes)
+	v.between("Scenario.Runs", s.Runs, 1, maxRuns, "5")
+	validLength := s.Length >= time.Second && s.Length <= maxLength
+	v.check(s.Length == 0 || validLength, "Scenario.Length", short(s.Length), "1s to 24h, or 0s for the default")
+	v.between("Scenario.Clients", s.Clients, 1, maxClients, "1")
 	if is, must := s.Rate.problem(); is != "" {
-		check(false, "Rate", is, must)
+		v.report("Scenario.Rate", is, must)
 	} else if s.Length == 0 && s.Rate.last() > maxLength-time.Second {
-		check(false, "Rate", "a call at "+short(s.Rate.last()), "before 23h59m59s, or Length set")
-	} else if s.Length >= time.Second && s.Length <= maxLength && s.Rate.mean(s.Length) == 0 {
-		check(false, "Rate", "no calls within "+short(s.Length), "above 0 calls per second before Length")
+		v.report("Scenario.Rate", "a call at "+short(s.Rate.last()), "before 23h59m59s, or Length set")
+	} else if length := s.lengthOrDefault(); s.Length == 0 || validLength {
+		v.check(s.Rate.mean(length) > 0,
+			"Scenario.Rate", "no calls within "+short(length), "above 0 calls per second before Length")
 	}
-	replicas := max(s.Server.Replicas, 1)
-	between("Server.Replicas", s.Server.Replicas, 1, maxReplicas, "1")
-	between("Server.Workers", s.Server.Workers, 1, maxWorkers, "the default")
-	check(s.Server.Queue >= -1 && s.Server.Queue <= maxWorkers, "Server.Queue", s.Server.Queue, "1 to 1000000, 0 for 1000, or -1 for none")
-	distribution("Server.Service", s.Server.Service)
-	distribution("Server.Network", s.Server.Network)
-	number("Server.Fail", s.Server.Fail, 1)
+	s.Server.validate(v)
 	for i, incident := range s.Incidents {
-		field := func(name string) string { return fmt.Sprintf("Incidents[%d].%s", i, name) }
-		check(incident.From >= 0, field("From"), short(incident.From), "at least 0s")
-		check(incident.For > 0, field("For"), short(incident.For), "positive")
-		check(incident.Replica >= 0 && incident.Replica <= replicas, field("Replica"), incident.Replica, fmt.Sprintf("1 to Replicas (%d), or 0 for all", replicas))
-		number(field("SlowBy"), incident.SlowBy, maxSlowBy)
-		number(field("Fail"), incident.Fail, 1)
-		number(field("Hang"), incident.Hang, 1)
-		number(field("Capacity"), incident.Capacity, 1)
-		number(field("Surge"), incident.Surge, maxSurge)
+		incident.validate(v, fmt.Sprintf("Scenario.Incidents[%d].", i), max(s.Server.Replicas, 1))
 	}
-	check(s.GoodWithin >= 0 && s.GoodWithin <= maxLength, "GoodWithin", short(s.GoodWithin), "positive, at most 24h, or 0s for 1s")
-	return errors.Join(mistakes...)
+	v.check(s.GoodWithin >= 0 && s.GoodWithin <= maxLength,
+		"Scenario.GoodWithin", short(s.GoodWithin), "positive, at most 24h, or 0s for 1s")
+	return v.err()
+}
+
+func (s Server) validate(v *mistakes) {
+	v.between("Scenario.Server.Replicas", s.Replicas, 1, maxReplicas, "1")
+	v.between("Scenario.Server.Workers", s.Workers, 1, maxWorkers, "the default")
+	v.check(s.Queue >= -1 && s.Queue <= maxWorkers,
+		"Scenario.Server.Queue", s.Queue, "1 to 1000000, 0 for 1000, or -1 for none")
+	v.distribution("Scenario.Server.Service", s.Service)
+	v.distribution("Scenario.Server.Network", s.Network)
+	v.number("Scenario.Server.Fail", s.Fail, 1)
+}
+
+func (i Incident) validate(v *mistakes, path string, replicas int) {
+	v.check(i.From >= 0, path+"From", short(i.From), "at least 0s")
+	v.check(i.For > 0, path+"For", short(i.For), "positive")
+	v.check(i.Replica >= 0 && i.Replica <= replicas,
+		path+"Replica", i.Replica, fmt.Sprintf("1 to Replicas (%d), or 0 for all", replicas))
+	v.number(path+"SlowBy", i.SlowBy, maxSlowBy)
+	v.number(path+"Fail", i.Fail, 1)
+	v.number(path+"Hang", i.Hang, 1)
+	v.number(path+"Capacity", i.Capacity, 1)
+	v.number(path+"Surge", i.Surge, maxSurge)
+}
+
+// mistakes are what is wrong with a scenario: the first ones, and how many more there are.
+type mistakes struct {
+	first []error
+	more  int
+}
+
+const maxMistakes = 100
+
+func (m *mistakes) report(field string, is any, must string) {
+	if len(m.first) == maxMistakes {
+		m.more++
+		return
+	}
+	m.first = append(m.first, mistake(field, fmt.Sprint(is), must))
+}
+
+// err returns all mistakes as one error, or nil if there is none.
+func (m *mistakes) err() error {
+	if m.more > 0 {
+		return errors.Join(append(m.first, fmt.Errorf("sim: Scenario: %s", counted(m.more, "more error")))...)
+	}
+	return errors.Join(m.first...)
+}
+
+func (m *mistakes) check(ok bool, field string, is any, must string) {
+	if !ok {
+		m.report(field, is, must)
+	}
+}
+
+// between checks a whole number. 0 is valid, too.
+func (m *mistakes) between(field string, is, least, most int, byDefault string) {
+	m.check(is == 0 || is >= least && is <= most, field, is, fmt.Sprintf("%d to %d, or 0 for %s", least, most, byDefault))
+}
+
+// number checks a number from 0. NaN is invalid.
+func (m *mistakes) number(field string, is, most float64) {
+	m.check(is >= 0 && is <= most, field, is, "0 to "+decimal(most))
+}
+
+func (m *mistakes) distribution(field string, d Distribution) {
+	if is, must := d.problem(); is != "" && !d.isZero() {
+		m.report(field, is, must)
+	}
+}
+
+// lengthOrDefault returns Length, or its default.
+func (s Scenario) lengthOrDefault() time.Duration {
+	switch {
+	case s.Length != 0:
+		return s.Length
+	case s.Rate.kind == "replay":
+		return s.Rate.last() + time.Second
+	}
+	return 2 * time.Minute
 }
 
 // withDefaults returns a valid scenario with its defaults filled in.
 func (s Scenario) withDefaults() Scenario {
 	orDefault(&s.Runs, 5)
-	if s.Rate.kind == "replay" {
-		orDefault(&s.Length, s.Rate.last()+time.Second)
-	}
-	orDefault(&s.Length, 2*time.Minute)
+	s.Length = s.lengthOrDefault()
 	orDefault(&s.Clients, 1)
 	orDefault(&s.GoodWithin, time.Second)
 	orDefault(&s.Server.Replicas, 1)
@@ -191,11 +239,10 @@ func orDefault[N int | time.Duration](field *N, value N) {
 	}
 }
 
-// ceil rounds up, except for what is above a whole number only by an error of rounding.
+// ceil rounds up, except for a number that is above a whole one only by an error of rounding.
 func ceil(v float64) float64 { return math.Ceil(v - 1e-9) }
 
-// firstIncident returns when the first incident begins, and lastIncident when the last one ends: at
-// most Length. Both are Length if there is none before it.
+// firstIncident returns when the first incident begins: at most Length, and Length if there is none.
 func (s *Scenario) firstIncident() time.Duration {
 	first := s.Length
 	for _, i := range s.Incidents {
@@ -204,6 +251,8 @@ func (s *Scenario) firstIncident() time.Duration {
 	return first
 }
 
+// lastIncident returns when the last of the incidents before Length ends: at most Length, and Length
+// if there is none.
 func (s *Scenario) lastIncident() time.Duration {
 	last := time.Duration(-1)
 	for _, i := range s.Incidents {
@@ -235,6 +284,7 @@ type effect struct {
 	workers          int
 }
 
+// effect returns what happens to a replica, from 0, at time t.
 func (s *Scenario) effect(replica int, t time.Duration) effect {
 	pass, answer, capacity := 1.0, 1.0, 1.0
 	e := effect{slow: 1}

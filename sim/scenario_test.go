@@ -48,6 +48,22 @@ func TestValidateReportsAllErrors(t *testing.T) {
 	}
 }
 
+func TestValidateReportsAtMostHundredErrors(t *testing.T) {
+	var text strings.Builder
+	text.WriteString(`{"incidents": [{"for": true}`)
+	s := Scenario{Rate: Constant(1), Incidents: make([]Incident, 102)} // without For
+	for range s.Incidents[1:] {
+		text.WriteString(`, {"for": true}`)
+	}
+	text.WriteString(`]}`)
+	for name, err := range map[string]error{"Validate": s.Validate(), "UnmarshalJSON": new(Scenario).UnmarshalJSON([]byte(text.String()))} {
+		lines := strings.Split(err.Error(), "\n")
+		if len(lines) != 101 || lines[100] != "sim: Scenario: 2 more errors" {
+			t.Errorf("%s: got %d lines, the last %q, want 100 errors and the number of the rest", name, len(lines), lines[len(lines)-1])
+		}
+	}
+}
+
 func TestValidateChecksRates(t *testing.T) {
 	for want, rate := range map[string]Rate{
 		"0 calls per second":       Constant(0),
@@ -65,6 +81,7 @@ func TestValidateChecksRates(t *testing.T) {
 		"a call at 24h":            Replay([]time.Duration{24 * time.Hour}),
 		"no calls within 2s":       {},
 		"Rate: no calls within 2s": Steps(Step{2 * time.Second, 5}),
+		"no calls within 2m":       Steps(Step{2 * time.Minute, 5}), // the default
 	} {
 		s := Scenario{Rate: rate}
 		if strings.HasSuffix(want, "within 2s") {
@@ -183,6 +200,37 @@ func TestScenarioJSONIsStrict(t *testing.T) {
 	}
 	if err := s.UnmarshalJSON([]byte(`{} {}`)); err == nil {
 		t.Error("got nil for two values, want an error")
+	}
+}
+
+func TestScenarioJSONReportsErrorsInLists(t *testing.T) {
+	var s Scenario
+	if err := json.Unmarshal([]byte(`{"incidents": [{"slowBy": true}]}`), &s); err == nil || !strings.Contains(err.Error(), "ncidents[0]") {
+		t.Errorf("got %v, want an error that names the incident", err)
+	}
+}
+
+func TestScenarioJSONNamesThePlaceOfSyntaxErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"incidents": [{"slowBy": ]}`:      "Scenario.Incidents[0].SlowBy: invalid character ']'",
+		`{"incidents": [{"slowBy": 1}, `:    "Scenario.Incidents[1]: unexpected EOF",
+		`{"incidents": [x]}`:                "Scenario.Incidents[0]: invalid character 'x'",
+		`{"incidents": [{"for": "1s"} {}]}`: "Scenario.Incidents[1]: invalid character '{'",
+		`{"server": {"queue" 1}}`:           "Scenario.Server.Queue: invalid character '1'",
+		`{"server": {"queue": 1`:            "Scenario.Server: unexpected EOF",
+		`{"x": {"y": `:                      "Scenario: unexpected EOF",
+		`{"x": `:                            "Scenario: unexpected EOF",
+		`{"x": [1, }`:                       "Scenario: invalid character '}'",
+		`{"runs": 1,}`:                      "Scenario: invalid character '}'",
+		`{"runs": 1 "seed": 2}`:             "Scenario: invalid character '\"'",
+		`{x`:                                "Scenario: invalid character 'x'",
+		`{`:                                 "Scenario: unexpected EOF",
+		``:                                  "Scenario: unexpected EOF",
+		`{"runs": 1}}`:                      "Scenario: more text follows the JSON value",
+	} {
+		if err := new(Scenario).UnmarshalJSON([]byte(text)); err == nil || !strings.HasPrefix(err.Error(), "sim: "+want) {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
 	}
 }
 

@@ -23,14 +23,16 @@ var (
 type attempt struct {
 	call   *simCall
 	number int        // within the call, from 1
-	result chan error // the answer, or leave to return after the caller has left
+	result chan error // the answer, or errLeft
 	left   bool       // the caller has left
 
-	// What chance decides, whatever happens meanwhile.
-	replica                  int
-	there, back              time.Duration // half a round trip each
-	service                  time.Duration
-	fails, failsFast, hangsU float64 // compared with shares
+	// What chance decides, before anything else happens.
+	replica     int
+	there, back time.Duration // half a round trip each
+	service     time.Duration
+	failLate    float64 // a random number: below Server.Fail, the call fails after its service
+	failFast    float64 // the same for Incident.Fail, without service
+	hang        float64 // the same for Incident.Hang
 
 	state attemptState
 	slot  int           // in replica.running
@@ -83,8 +85,8 @@ func (h *events) Pop() any {
 	return e
 }
 
-// popped removes the next event.
-func popped(h *events) event { return heap.Pop(h).(event) }
+// popEvent removes the next event.
+func popEvent(h *events) event { return heap.Pop(h).(event) }
 
 // A server answers attempts. It is a simulation of discrete events without goroutines or a clock:
 // all methods are called with the time of the event, which never decreases.
@@ -134,7 +136,7 @@ func (v *server) send(a *attempt, now time.Duration) {
 	a.there = network / 2
 	a.back = network - a.there
 	a.service = s.Service.at(random.float())
-	a.fails, a.failsFast, a.hangsU = random.float(), random.float(), random.float()
+	a.failLate, a.failFast, a.hang = random.float(), random.float(), random.float()
 	v.schedule(event{at: now + a.there, kind: arrives, attempt: a})
 }
 
@@ -151,7 +153,7 @@ func (v *server) happen(e event, now time.Duration) {
 		}
 		v.stop(a, now)
 		var err error
-		if a.fails < v.scenario.Server.Fail {
+		if a.failLate < v.scenario.Server.Fail {
 			err = ErrFailed
 		}
 		v.reply(a, err, now)
@@ -166,9 +168,9 @@ func (v *server) arrive(a *attempt, now time.Duration) {
 	switch {
 	case r.down:
 		v.reply(a, resilience.NotMade(ErrDown), now)
-	case a.failsFast < r.fail:
+	case a.failFast < r.fail:
 		v.reply(a, ErrFailed, now)
-	case a.hangsU < r.hang:
+	case a.hang < r.hang:
 		a.state = answered
 	case len(r.running) < r.workers:
 		v.start(a, now)

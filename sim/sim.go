@@ -93,15 +93,14 @@ func Run(ctx context.Context, s Scenario, pipelines map[string]func() resilience
 			})
 		}
 	}
-	err := p.work(ctx)
-	if err != nil && ctx.Err() == nil {
+	complete, err := p.work(ctx)
+	if err != nil {
 		return nil, err
 	}
-	report := &Report{Scenario: s, Pipelines: map[string]*Result{}}
-	for name, t := range p.tallies {
-		report.Pipelines[name] = t.end()
+	if !complete {
+		err = context.Cause(ctx)
 	}
-	return report, err
+	return p.report(), err
 }
 
 // Test is [Run] with the test's context. An error fails the test and ends it.
@@ -128,75 +127,44 @@ func tryBubble() (err error) {
 // A pool makes the runs of a report.
 type pool struct {
 	scenario *Scenario
-	tallies  map[string]*tally
+	tallies  map[string]*tally // by pipeline
 	jobs     []*run
+	next     atomic.Int64 // the job that a free worker takes
+	records  []*record    // by job: of runs that have ended and were not added yet
+	added    int          // jobs before it were added
 }
 
-// A done is a run that has ended.
-type done struct {
+// A jobResult is a run that has ended, with its record or an error.
+type jobResult struct {
 	job    int
 	record *record
 	err    error
 }
 
-// work makes all runs and adds them to the report, each pipeline's in the order of the seeds: sums
-// of floating-point numbers depend on the order.
-func (p *pool) work(ctx context.Context) error {
-	workers := min(runtime.GOMAXPROCS(0), len(p.jobs))
-	results := make(chan done, len(p.jobs)) // a run that is stuck never sends
-	var next atomic.Int64
-	for range workers {
-		go func() {
-			for n := int(next.Add(1)) - 1; n < len(p.jobs); n = int(next.Add(1)) - 1 {
-				record, err := p.jobs[n].watch()
-				if err != nil {
-					record = nil
-				}
-				results <- done{n, record, err}
-				p.jobs[n].create, p.jobs[n].policies = nil, nil
-				if err != nil {
-					return
-				}
-			}
-		}()
+// work makes all runs and adds them to the tallies. It returns the first error of a run, and whether
+// the runs are complete: they aren't if ctx ends first.
+func (p *pool) work(ctx context.Context) (complete bool, err error) {
+	results := make(chan jobResult, len(p.jobs)) // a run that is stuck never sends
+	for range min(runtime.GOMAXPROCS(0), len(p.jobs)) {
+		go p.worker(results)
 	}
-	stop := func() {
-		next.Store(int64(len(p.jobs)))
-		for _, r := range p.jobs {
-			r.stopped.Store(true)
-		}
-	}
-	defer stop() // if OnProgress panics
+	defer p.stop() // also if OnProgress panics
 
+	p.records = make([]*record, len(p.jobs))
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
-	ended := make([]*record, len(p.jobs))
-	added := 0
-	for n := 0; n < len(p.jobs); {
+	for ended := 0; ended < len(p.jobs); {
 		select {
-		case d := <-results:
-			if d.err != nil {
-				return d.err
+		case r := <-results:
+			if r.err != nil {
+				return false, r.err
 			}
-			n++
-			ended[d.job] = d.record
-			for ; added < len(ended) && ended[added] != nil; added++ {
-				p.add(added, ended[added])
-				ended[added] = nil
-			}
+			ended++
+			p.records[r.job] = r.record
+			p.addInOrder()
 		case <-ctx.Done():
-			for waiting := true; waiting; {
-				select {
-				case d := <-results:
-					ended[d.job] = d.record
-				default:
-					waiting = false
-				}
-			}
-			for job := added; job < len(ended); job++ {
-				p.add(job, ended[job])
-			}
-			return context.Cause(ctx)
+			p.addRest(results)
+			return false, nil
 		case <-ticker.C:
 			p.showProgress()
 		}
@@ -204,14 +172,64 @@ func (p *pool) work(ctx context.Context) error {
 	if p.scenario.OnProgress != nil {
 		p.scenario.OnProgress(1)
 	}
-	return nil
+	return true, nil
 }
 
-// add adds a run to the report, if it has ended.
-func (p *pool) add(job int, r *record) {
-	if r != nil {
-		p.tallies[p.jobs[job].pipeline].add(r)
+// worker makes runs until there are no more, or one has failed.
+func (p *pool) worker(results chan<- jobResult) {
+	for {
+		job := int(p.next.Add(1)) - 1
+		if job >= len(p.jobs) {
+			return
+		}
+		record, err := p.jobs[job].watch()
+		results <- jobResult{job, record, err}
+		if err != nil {
+			return
+		}
 	}
+}
+
+// stop ends the runs in progress, and begins no more.
+func (p *pool) stop() {
+	p.next.Store(int64(len(p.jobs)))
+	for _, r := range p.jobs {
+		r.stopped.Store(true)
+	}
+}
+
+// addInOrder adds the runs up to the first that hasn't ended: sums of floating-point numbers depend
+// on the order.
+func (p *pool) addInOrder() {
+	for ; p.added < len(p.jobs) && p.records[p.added] != nil; p.added++ {
+		p.add(p.added)
+	}
+}
+
+// addRest adds all runs that have ended.
+func (p *pool) addRest(results <-chan jobResult) {
+	for len(results) > 0 {
+		r := <-results
+		p.records[r.job] = r.record
+	}
+	for job, record := range p.records {
+		if record != nil {
+			p.add(job)
+		}
+	}
+}
+
+func (p *pool) add(job int) {
+	p.tallies[p.jobs[job].pipeline].add(p.records[job])
+	p.records[job] = nil
+}
+
+func (p *pool) report() *Report {
+	report := &Report{Scenario: *p.scenario, Pipelines: map[string]*Result{}}
+	for name, t := range p.tallies {
+		report.Pipelines[name] = t.end()
+	}
+	return report
 }
 
 func (p *pool) showProgress() {
@@ -220,8 +238,7 @@ func (p *pool) showProgress() {
 	}
 	sum := 0.0
 	for _, r := range p.jobs {
-		done := time.Duration(r.progress.Load() >> 8)
-		sum += min(done.Seconds()/p.scenario.Length.Seconds(), 1)
+		sum += min(r.reached().Seconds()/p.scenario.Length.Seconds(), 1)
 	}
 	p.scenario.OnProgress(min(sum/float64(len(p.jobs)), 0.999))
 }
@@ -229,12 +246,12 @@ func (p *pool) showProgress() {
 // watch makes the run. If it makes no step for 5 s, watch returns an error and leaves it behind.
 func (r *run) watch() (*record, error) {
 	const interval, most = 250 * time.Millisecond, 20
-	ended := make(chan done, 1)
+	ended := make(chan jobResult, 1)
 	go func() {
-		var d done
-		defer func() { ended <- d }() // also if synctest ends the goroutine, for a data race
-		d.err = fmt.Errorf("sim: pipeline %q: the race detector found a data race", r.pipeline)
-		d.record, d.err = r.do()
+		var result jobResult
+		defer func() { ended <- result }() // also if synctest ends the goroutine, for a data race
+		result.err = fmt.Errorf("sim: pipeline %q: the race detector found a data race", r.pipeline)
+		result.record, result.err = r.do()
 	}()
 	// Ticks that are missed, because the program was suspended, don't count.
 	ticker := time.NewTicker(interval)
@@ -242,8 +259,8 @@ func (r *run) watch() (*record, error) {
 	last, idle := r.progress.Load(), 0
 	for {
 		select {
-		case d := <-ended:
-			return d.record, d.err
+		case result := <-ended:
+			return result.record, result.err
 		case <-ticker.C:
 		}
 		if now := r.progress.Load(); now != last {
@@ -252,7 +269,8 @@ func (r *run) watch() (*record, error) {
 		}
 		if idle++; idle == most {
 			r.stopped.Store(true)
-			what := "no progress for 5 s of real time: a policy waits for something outside of virtual time, such as real I/O or a channel, or computes"
+			what := "no progress for 5 s of real time: a policy waits for something outside of virtual time, " +
+				"such as real I/O or a channel, or computes"
 			if r.finished.Load() {
 				what = "a goroutine outlives the run: it waits for something outside of virtual time"
 			}

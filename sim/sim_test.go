@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -293,6 +295,46 @@ func TestRunReportsRunsThatEndedBeforeItsContext(t *testing.T) {
 	}
 }
 
+func TestRunReturnsErrorWithoutReportWhenContextEnds(t *testing.T) {
+	stop := errors.New("enough")
+	for range 5 { // if both happen at the same time, either is returned
+		ctx, cancel := context.WithCancelCause(t.Context())
+		begun := make(chan struct{})
+		s := brief()
+		s.Runs = 1
+		var once sync.Once
+		s.OnProgress = func(float64) {
+			once.Do(func() {
+				cancel(stop)
+				close(begun)
+				for range 10_000 { // the run ends meanwhile
+					runtime.Gosched()
+				}
+			})
+		}
+		report, err := Run(ctx, s, one(func() resilience.Policy {
+			<-begun
+			panic("boom")
+		}))
+		if err == stop && report != nil || err != stop && strings.Contains(err.Error(), "boom") && report == nil {
+			continue
+		}
+		t.Errorf("got %v, %v, want a report and %v, or the panic", report, err, stop)
+	}
+}
+
+func TestRunForgetsWhatItCounted(t *testing.T) {
+	s := brief().withDefaults()
+	r := &run{scenario: &s, pipeline: "users", create: naive, parent: t.Context()}
+	record, err := r.do()
+	if record == nil || err != nil {
+		t.Fatalf("got %v, %v, want a record", record, err)
+	}
+	if r.record != nil || r.server != nil || r.calls != nil || r.policies != nil {
+		t.Error("got a run that keeps what it counted until the report is complete, want none")
+	}
+}
+
 // deterministic returns pipelines without random numbers.
 func deterministic() map[string]func() resilience.Policy {
 	return map[string]func() resilience.Policy{
@@ -307,11 +349,16 @@ func deterministic() map[string]func() resilience.Policy {
 }
 
 func TestRunIsDeterministicOnAnyNumberOfProcessors(t *testing.T) {
-	s := Scenario{Seed: 7, Rate: Constant(120), Length: 18 * time.Second, Runs: 3, Clients: 2, Server: Server{Replicas: 2, Fail: 0.01}, Incidents: []Incident{
-		{From: 5 * time.Second, For: 3 * time.Second, Down: true, Replica: 1},
-		{From: 7 * time.Second, For: 5 * time.Second, SlowBy: 10, Surge: 2},
-		{From: 14 * time.Second, For: 2 * time.Second, Hang: 0.5, Fail: 0.3},
-	}}
+	const ms = time.Millisecond
+	// So many calls that some of one client would wake up at the same time, but fewer than align covers.
+	s := Scenario{
+		Seed: 7, Rate: Constant(700), Length: time.Second, Runs: 3, Clients: 2,
+		Server: Server{Replicas: 2, Fail: 0.01}, Incidents: []Incident{
+			{From: 100 * ms, For: 200 * ms, Down: true, Replica: 1},
+			{From: 200 * ms, For: 300 * ms, SlowBy: 10, Surge: 2},
+			{From: 700 * ms, For: 200 * ms, Hang: 0.5, Fail: 0.3},
+		},
+	}
 	var first []byte
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	for _, processors := range []int{1, 8, 2} {
@@ -323,6 +370,25 @@ func TestRunIsDeterministicOnAnyNumberOfProcessors(t *testing.T) {
 		if !bytes.Equal(got, first) {
 			t.Errorf("%d processors: got another report than with 1 processor", processors)
 		}
+	}
+}
+
+func TestPoolAddsRunsInTheOrderOfTheirSeeds(t *testing.T) {
+	s := brief().withDefaults()
+	p := &pool{scenario: &s, tallies: map[string]*tally{"users": newTally(&s)}}
+	for range 4 {
+		p.jobs = append(p.jobs, &run{scenario: &s, pipeline: "users"})
+	}
+	ended := func() *record { return newRecord(&s, newServer(&s, 0)) }
+	p.records = []*record{nil, ended(), ended(), nil}
+	p.addInOrder()
+	if got := p.tallies["users"].runs; got != 0 {
+		t.Errorf("got %d runs while the first has not ended, want 0", got)
+	}
+	p.records[0] = ended()
+	p.addInOrder()
+	if got := p.tallies["users"].runs; got != 3 {
+		t.Errorf("got %d runs after the first three have ended, want 3", got)
 	}
 }
 
@@ -403,22 +469,22 @@ func TestRecordDoesNotGrowWithCalls(t *testing.T) {
 }
 
 func TestRunReportsProgress(t *testing.T) {
-	s := Scenario{Rate: Constant(2000), Length: 20 * time.Second, Runs: 2}
+	s := brief()
 	var shares []float64
-	s.OnProgress = func(share float64) { shares = append(shares, share) }
-	report := Test(t, s, one(naive))
-	last := -1.0
-	for _, share := range shares {
-		if share < last || share > 1 {
-			t.Errorf("got %v, want ascending shares up to 1", shares)
-		}
-		last = share
+	progress := make(chan struct{}, 100)
+	s.OnProgress = func(share float64) {
+		shares = append(shares, share)
+		progress <- struct{}{}
 	}
-	if last != 1 {
-		t.Errorf("got %v as the last share, want 1", last)
+	Test(t, s, one(func() resilience.Policy { // called four times
+		<-progress
+		return naive()
+	}))
+	if len(shares) < 5 || shares[0] != 0 || !slices.IsSorted(shares) {
+		t.Fatalf("got %v, want at least five ascending shares, from 0", shares)
 	}
-	if report.Scenario.Server.Workers == 0 {
-		t.Error("got no workers, want the default")
+	if shares[len(shares)-2] >= 1 || shares[len(shares)-1] != 1 {
+		t.Errorf("got %v, want 1 only at the end", shares)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func erlangC(c int, a float64) float64 {
 func TestServerAgreesWithErlangC(t *testing.T) {
 	const rate, workers, service = 300.0, 4, 10 * time.Millisecond
 	r := Test(t, Scenario{
-		Rate: Constant(rate), Length: 2 * time.Minute, Runs: 5, GoodWithin: 10 * time.Second,
+		Rate: Constant(rate), Length: time.Minute, Runs: 4, GoodWithin: 10 * time.Second,
 		Server: Server{Workers: workers, Queue: 100_000, Service: Exponential(service), Network: Fixed(0)},
 	}, one(none)).Pipelines["users"]
 	load := rate * service.Seconds()
@@ -55,9 +56,9 @@ func TestServerAgreesWithErlangC(t *testing.T) {
 }
 
 func TestServerAgreesWithMD1(t *testing.T) {
-	const rate, service = 70.0, 10 * time.Millisecond
+	const rate, service = 50.0, 10 * time.Millisecond
 	r := Test(t, Scenario{
-		Rate: Constant(rate), Length: 10 * time.Minute, Runs: 5, GoodWithin: 10 * time.Second,
+		Rate: Constant(rate), Length: 4 * time.Minute, Runs: 3, GoodWithin: 10 * time.Second,
 		Server: Server{Workers: 1, Queue: 100_000, Service: Fixed(service), Network: Fixed(0)},
 	}, one(none)).Pipelines["users"]
 	load := rate * service.Seconds()
@@ -72,7 +73,7 @@ func TestServerAgreesWithLittlesLaw(t *testing.T) {
 	var calls int
 	var took time.Duration
 	r := Test(t, Scenario{
-		Rate: Constant(300), Length: time.Minute, Runs: 3, Server: Server{Workers: 10},
+		Rate: Constant(300), Length: time.Minute, Runs: 1, Server: Server{Workers: 10},
 	}, one(policy(func(ctx context.Context, next resilience.Next) error {
 		begun := time.Now()
 		err := next.Run(ctx)
@@ -106,7 +107,10 @@ func TestClosedBreakerChangesNothing(t *testing.T) {
 }
 
 func TestNaiveRetriesAreMetastable(t *testing.T) {
-	s := Scenario{Rate: Constant(150), Length: 50 * time.Second, Runs: 3, Clients: 5, Incidents: []Incident{{From: 15 * time.Second, For: 10 * time.Second, SlowBy: 10}}}
+	s := Scenario{
+		Rate: Constant(100), Length: 36 * time.Second, Runs: 3, Clients: 5,
+		Incidents: []Incident{{From: 8 * time.Second, For: 10 * time.Second, SlowBy: 10}},
+	}
 	r := Test(t, s, map[string]func() resilience.Policy{"naive": naive, "budget": budgeted, "breaker": broken})
 	for name, metastable := range map[string]int{"naive": 3, "budget": 0, "breaker": 0} {
 		got := r.Pipelines[name]
@@ -283,8 +287,14 @@ func TestIncidentsCombine(t *testing.T) {
 	}
 }
 
-// answers returns how often each error arrived, among calls made at the beginning of each second.
-func answers(t *testing.T, s Scenario) (made []error, took []time.Duration) {
+// received is what a call received, and after which time.
+type received struct {
+	err  error
+	took time.Duration
+}
+
+// answers returns what the calls of a run receive, in the order of arrival.
+func answers(t *testing.T, s Scenario) (all []received) {
 	t.Helper()
 	s.Runs = 1
 	var mu sync.Mutex
@@ -293,45 +303,63 @@ func answers(t *testing.T, s Scenario) (made []error, took []time.Duration) {
 		err := next.Run(ctx)
 		mu.Lock()
 		defer mu.Unlock()
-		made, took = append(made, err), append(took, time.Since(begun))
+		all = append(all, received{err, time.Since(begun)})
 		return err
 	})))
-	return made, took
+	return all
 }
 
 func TestServerAnswers(t *testing.T) {
-	at := func(times ...time.Duration) Rate { return Replay(times) }
 	const ms = time.Millisecond
-	server := Server{Workers: 1, Queue: -1, Service: Fixed(20 * ms), Network: Fixed(2 * ms)}
-	for name, test := range map[string]struct {
-		s    Scenario
-		errs []error
-		took []time.Duration
-	}{
-		"healthy":         {Scenario{Rate: at(0, 100*ms), Server: server}, []error{nil, nil}, []time.Duration{22 * ms, 22 * ms}},
-		"no queue":        {Scenario{Rate: at(0, 10*ms), Server: server}, []error{ErrFull, nil}, []time.Duration{2 * ms, 22 * ms}},
-		"a queue":         {Scenario{Rate: at(0, 10*ms, 15*ms), Server: Server{Workers: 1, Queue: 1, Service: Fixed(20 * ms), Network: Fixed(2 * ms)}}, []error{ErrFull, nil, nil}, []time.Duration{2 * ms, 22 * ms, 32 * ms}},
-		"slow":            {Scenario{Rate: at(0), Server: server, Incidents: []Incident{{For: time.Second, SlowBy: 3}}}, []error{nil}, []time.Duration{62 * ms}},
-		"slow when begun": {Scenario{Rate: at(0), Server: server, Incidents: []Incident{{From: 10 * ms, For: time.Second, SlowBy: 3}}}, []error{nil}, []time.Duration{22 * ms}},
-		"fails":           {Scenario{Rate: at(0), Server: server, Incidents: []Incident{{For: time.Second, Fail: 1}}}, []error{ErrFailed}, []time.Duration{2 * ms}},
-		"always fails":    {Scenario{Rate: at(0), Server: Server{Workers: 1, Service: Fixed(20 * ms), Network: Fixed(2 * ms), Fail: 1}}, []error{ErrFailed}, []time.Duration{22 * ms}},
-		"down":            {Scenario{Rate: at(0), Server: server, Incidents: []Incident{{For: time.Second, Down: true}}}, []error{ErrDown}, []time.Duration{2 * ms}},
-		"goes down":       {Scenario{Rate: at(0, 50*ms), Server: server, Incidents: []Incident{{From: 10 * ms, For: 5 * ms, Down: true}}}, []error{ErrFailed, nil}, []time.Duration{11 * ms, 22 * ms}},
-		"goes down with a queue": {Scenario{Rate: at(0, 5*ms), Server: Server{Workers: 1, Service: Fixed(20 * ms), Network: Fixed(2 * ms)},
-			Incidents: []Incident{{From: 10 * ms, For: 5 * ms, Down: true}}}, []error{ErrFailed, ErrFailed}, []time.Duration{11 * ms, 6 * ms}},
-		"hangs": {Scenario{Rate: at(0, 50*ms), Length: time.Second, Server: server, Incidents: []Incident{{For: 10 * ms, Hang: 1}}}, []error{nil, context.Canceled}, []time.Duration{22 * ms, 2 * time.Second}},
-		"fewer workers": {Scenario{Rate: at(0, 1*ms), Server: Server{Workers: 3, Service: Fixed(20 * ms), Network: Fixed(2 * ms)},
-			Incidents: []Incident{{For: 10 * ms, Capacity: 0.1}}}, []error{nil, nil}, []time.Duration{22 * ms, 30 * ms}},
-	} {
-		errs, took := answers(t, test.s)
-		if len(errs) != len(test.errs) {
-			t.Errorf("%s: got %v, want %v", name, errs, test.errs)
-			continue
+	server := func(change func(s *Server)) Server {
+		s := Server{Workers: 1, Queue: -1, Service: Fixed(20 * ms), Network: Fixed(2 * ms)}
+		if change != nil {
+			change(&s)
 		}
-		for i := range errs {
-			if !errors.Is(errs[i], test.errs[i]) || took[i] != test.took[i] {
-				t.Errorf("%s: got %v after %v, want %v after %v", name, errs[i], took[i], test.errs[i], test.took[i])
-			}
+		return s
+	}
+	one := server(nil)
+	queueing := server(func(s *Server) { s.Queue = 1 })
+	for name, test := range map[string]struct {
+		server   Server
+		calls    []time.Duration
+		incident Incident
+		want     []received
+	}{
+		"healthy":   {one, []time.Duration{0, 100 * ms}, Incident{}, []received{{nil, 22 * ms}, {nil, 22 * ms}}},
+		"no queue":  {one, []time.Duration{0, 10 * ms}, Incident{}, []received{{ErrFull, 2 * ms}, {nil, 22 * ms}}},
+		"a queue":   {queueing, []time.Duration{0, 10 * ms, 15 * ms}, Incident{}, []received{{ErrFull, 2 * ms}, {nil, 22 * ms}, {nil, 32 * ms}}},
+		"slow":      {one, []time.Duration{0}, Incident{For: time.Second, SlowBy: 3}, []received{{nil, 62 * ms}}},
+		"slow soon": {one, []time.Duration{0}, Incident{From: 10 * ms, For: time.Second, SlowBy: 3}, []received{{nil, 22 * ms}}},
+		"fails":     {one, []time.Duration{0}, Incident{For: time.Second, Fail: 1}, []received{{ErrFailed, 2 * ms}}},
+		"always fails": {
+			server(func(s *Server) { s.Fail = 1 }), []time.Duration{0}, Incident{}, []received{{ErrFailed, 22 * ms}},
+		},
+		"down": {one, []time.Duration{0}, Incident{For: time.Second, Down: true}, []received{{ErrDown, 2 * ms}}},
+		"goes down": {
+			one, []time.Duration{0, 50 * ms}, Incident{From: 10 * ms, For: 5 * ms, Down: true},
+			[]received{{ErrFailed, 11 * ms}, {nil, 22 * ms}},
+		},
+		"goes down with a queue": {
+			queueing, []time.Duration{0, 5 * ms}, Incident{From: 10 * ms, For: 5 * ms, Down: true},
+			[]received{{ErrFailed, 11 * ms}, {ErrFailed, 6 * ms}},
+		},
+		"hangs": { // until the end, 1 s after the last call, and 1 s later
+			one, []time.Duration{0, 50 * ms}, Incident{For: 10 * ms, Hang: 1},
+			[]received{{nil, 22 * ms}, {context.Canceled, 2050 * ms}},
+		},
+		"fewer workers": {
+			server(func(s *Server) { s.Workers, s.Queue = 3, 1 }), []time.Duration{0, 1 * ms}, Incident{For: 10 * ms, Capacity: 0.1},
+			[]received{{nil, 22 * ms}, {nil, 30 * ms}},
+		},
+	} {
+		s := Scenario{Rate: Replay(test.calls), Server: test.server}
+		if test.incident != (Incident{}) {
+			s.Incidents = []Incident{test.incident}
+		}
+		same := func(got, want received) bool { return errors.Is(got.err, want.err) && got.took == want.took }
+		if got := answers(t, s); !slices.EqualFunc(got, test.want, same) {
+			t.Errorf("%s: got %v, want %v", name, got, test.want)
 		}
 	}
 }
@@ -390,7 +418,7 @@ func TestRunOrdersWhatHappensAtTheSameTimeByCall(t *testing.T) {
 	s := Scenario{Rate: Replay(times), Length: 2 * time.Second, Runs: 1, Server: Server{Workers: 1, Service: Fixed(time.Minute)}}
 	for range 5 { // the scheduler may happen to keep the order
 		var begun time.Time
-		var returned []int // guarded by the simulation: one at a time
+		var returned []int // needs no lock: the simulation lets one call continue after another
 		calls := 0
 		Test(t, s, one(func() resilience.Policy {
 			begun = time.Now()

@@ -49,8 +49,7 @@ func spread(s Spread, format func(float64) string, unit string) string {
 	return least + "–" + most + unit
 }
 
-// percent formats a share without the sign. What is not all isn't 100, and what is not nothing isn't
-// 0.
+// percent formats a share without the sign. Only 1 is 100, and only 0 is 0.
 func percent(v float64) string {
 	switch {
 	case v > 0 && v < 0.0005:
@@ -110,17 +109,17 @@ func (s *Scenario) setting() []string {
 	if s.Server.Queue < 0 {
 		queue = "no queue"
 	}
-	server := fmt.Sprintf("server: %d × %s, service %v, %s, network %v", s.Server.Replicas, counted(s.Server.Workers, "worker"), s.Server.Service, queue, s.Server.Network)
+	server := fmt.Sprintf("server: %d × %s, service %v, %s, network %v",
+		s.Server.Replicas, counted(s.Server.Workers, "worker"), s.Server.Service, queue, s.Server.Network)
 	if s.Server.Fail > 0 {
 		server += ", " + percent(s.Server.Fail) + "% fail"
 	}
 	if s.Server.GivesUp {
 		server += ", gives up work whose caller has left"
 	}
-	return []string{
-		fmt.Sprintf("%s for %s from %s; an answer is good within %s; %s", calls, short(s.Length), counted(s.Clients, "client"), short(s.GoodWithin), counted(s.Runs, "run")),
-		server,
-	}
+	callers := fmt.Sprintf("%s for %s from %s; an answer is good within %s; %s",
+		calls, short(s.Length), counted(s.Clients, "client"), short(s.GoodWithin), counted(s.Runs, "run"))
+	return []string{callers, server}
 }
 
 // words returns the incident in words.
@@ -199,16 +198,20 @@ func (r *Report) WriteJSON(w io.Writer) error {
 // second.
 func (r *Report) WriteCSV(w io.Writer) error {
 	c := csv.NewWriter(w)
-	c.Write([]string{"pipeline", "at", "offered", "good", "late", "failed", "refused", "attempts", "queue", "waiting", "open", "p50", "p99"})
+	c.Write([]string{
+		"pipeline", "at", "offered", "good", "late", "failed", "refused", "attempts", "queue", "waiting", "open", "p50", "p99",
+	})
 	for _, name := range r.names() {
 		for _, s := range r.Pipelines[name].Series {
 			row := []string{name, strconv.Itoa(s.At)}
-			for _, v := range []float64{s.Offered, s.Good, s.Late, s.Failed, s.Refused, s.Attempts, s.Queue, s.Waiting, s.Open, s.P50, s.P99} {
+			for _, v := range []float64{
+				s.Offered, s.Good, s.Late, s.Failed, s.Refused, s.Attempts, s.Queue, s.Waiting, s.Open, s.P50, s.P99,
+			} {
 				row = append(row, decimal(v))
 			}
 			c.Write(row)
 		}
 	}
 	c.Flush()
-	return c.Error()
+	return c.Error() // also of Write
 }

@@ -43,9 +43,24 @@ const (
 // others were in progress took, on average, at least a tenth longer than the quarter that met the
 // fewest. Then only the latter is used for Service. Durations also include the network, so set
 // [Server.Network] to Fixed(0), or subtract its time.
-func ReadTrace(r io.Reader) (*Trace, error) {
-	limited := &io.LimitedReader{R: r, N: maxTraceSize + 1}
-	input := bufio.NewReader(limited)
+func ReadTrace(r io.Reader) (*Trace, error) { return readTrace(r, maxTraceSize) }
+
+// readTrace reads at most a number of bytes.
+func readTrace(r io.Reader, most int64) (*Trace, error) {
+	limited := &io.LimitedReader{R: r, N: most + 1}
+	calls, err := readCalls(limited)
+	switch {
+	case limited.N == 0: // whatever is wrong with its last line
+		return nil, errors.New("sim: trace: larger than 1 GiB")
+	case err != nil:
+		return nil, fmt.Errorf("sim: trace: %w", err)
+	}
+	return fit(calls)
+}
+
+// readCalls reads the calls of a trace. An error names its line.
+func readCalls(r io.Reader) ([]tracedCall, error) {
+	input := bufio.NewReader(r)
 	if mark, _ := input.Peek(3); string(mark) == "\uFEFF" {
 		input.Discard(3)
 	}
@@ -53,75 +68,86 @@ func ReadTrace(r io.Reader) (*Trace, error) {
 	c.ReuseRecord = true
 	header, err := c.Read()
 	if err == io.EOF {
-		return nil, errors.New("sim: trace: it is empty, must have a header line")
+		return nil, errors.New("it is empty, must have a header line")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("sim: trace: %w", err)
+		return nil, err
 	}
-	start, duration, outcome := -1, -1, -1
-	for i, name := range header {
-		var column *int
-		switch strings.TrimSpace(name) {
-		case "start":
-			column = &start
-		case "duration":
-			column = &duration
-		case "outcome":
-			column = &outcome
-		default:
-			continue
-		}
-		if *column >= 0 {
-			return nil, fmt.Errorf("sim: trace: line 1: two columns %q, must be one", strings.TrimSpace(name))
-		}
-		*column = i
+	columns, err := columnsOf(header)
+	if err != nil {
+		return nil, fmt.Errorf("line 1: %w", err)
 	}
-	if start < 0 || duration < 0 {
-		return nil, errors.New("sim: trace: line 1: must be a header with the columns start, duration, and optionally outcome")
-	}
-
-	var calls []recorded
+	var calls []tracedCall
 	for {
 		row, err := c.Read()
 		if err == io.EOF {
-			break
+			return calls, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("sim: trace: %w", err)
+			return nil, err
 		}
 		line, _ := c.FieldPos(0)
-		call := recorded{ok: true}
-		if call.start, err = parseStart(strings.TrimSpace(row[start])); err != nil {
-			return nil, fmt.Errorf("sim: trace: line %d: %w", line, err)
-		}
-		if call.took, err = parseTook(strings.TrimSpace(row[duration])); err != nil {
-			return nil, fmt.Errorf("sim: trace: line %d: %w", line, err)
-		}
-		if outcome >= 0 {
-			text := strings.TrimSpace(row[outcome])
-			status, err := strconv.Atoi(text)
-			call.ok = strings.EqualFold(text, "ok") || err == nil && status < 500
+		call, err := columns.call(row)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", line, err)
 		}
 		if calls = append(calls, call); len(calls) > maxTraceCalls {
-			return nil, fmt.Errorf("sim: trace: line %d: more than %d calls", line, maxTraceCalls)
+			return nil, fmt.Errorf("line %d: more than %d calls", line, maxTraceCalls)
 		}
 	}
-	if limited.N == 0 {
-		return nil, errors.New("sim: trace: larger than 1 GiB")
-	}
-	return fit(calls)
 }
 
-// A recorded is a call of a trace.
-type recorded struct {
+// traceColumns are the numbers of the columns of a trace. That of outcome is negative if there is
+// none.
+type traceColumns struct{ start, duration, outcome int }
+
+func columnsOf(header []string) (traceColumns, error) {
+	columns := traceColumns{-1, -1, -1}
+	known := map[string]*int{"start": &columns.start, "duration": &columns.duration, "outcome": &columns.outcome}
+	for i, name := range header {
+		column := known[strings.TrimSpace(name)]
+		if column == nil {
+			continue
+		}
+		if *column >= 0 {
+			return columns, fmt.Errorf("two columns %q, must be one", strings.TrimSpace(name))
+		}
+		*column = i
+	}
+	if columns.start < 0 || columns.duration < 0 {
+		return columns, errors.New("must be a header with the columns start, duration, and optionally outcome")
+	}
+	return columns, nil
+}
+
+// call reads the call of a row.
+func (t traceColumns) call(row []string) (call tracedCall, err error) {
+	if call.start, err = parseStart(strings.TrimSpace(row[t.start])); err != nil {
+		return call, err
+	}
+	if call.took, err = parseTook(strings.TrimSpace(row[t.duration])); err != nil {
+		return call, err
+	}
+	call.ok = true
+	if t.outcome >= 0 {
+		text := strings.TrimSpace(row[t.outcome])
+		status, err := strconv.Atoi(text)
+		call.ok = strings.EqualFold(text, "ok") || err == nil && status < 500
+	}
+	return call, nil
+}
+
+// A tracedCall is a call of a trace.
+type tracedCall struct {
 	start int64 // nanoseconds
 	took  time.Duration
 	ok    bool
 	met   int // calls that were in progress when it began
 }
 
-func fit(calls []recorded) (*Trace, error) {
-	slices.SortStableFunc(calls, func(a, b recorded) int { return cmp.Compare(a.start, b.start) })
+// fit returns the trace of the calls.
+func fit(calls []tracedCall) (*Trace, error) {
+	slices.SortStableFunc(calls, func(a, b tracedCall) int { return cmp.Compare(a.start, b.start) })
 	t := &Trace{Calls: len(calls)}
 	times, ends := make([]time.Duration, len(calls)), make([]int64, len(calls))
 	for i, c := range calls {
@@ -132,9 +158,9 @@ func fit(calls []recorded) (*Trace, error) {
 	}
 	slices.Sort(ends)
 	ended := 0
-	var successful []recorded
+	var successful []tracedCall
 	for i, c := range calls {
-		for ended < len(ends) && ends[ended] <= c.start && ended < i {
+		for ended < i && ends[ended] <= c.start {
 			ended++
 		}
 		c.met = i - ended
@@ -147,16 +173,7 @@ func fit(calls []recorded) (*Trace, error) {
 	if len(successful) == 0 {
 		return nil, errors.New("sim: trace: no successful call, must be at least one")
 	}
-	slices.SortStableFunc(successful, func(a, b recorded) int { return cmp.Compare(a.met, b.met) })
-	quarter := len(successful) / 4
-	if quarter > 0 {
-		quietest, busiest := successful[:quarter], successful[len(successful)-quarter:]
-		// Calls that met as many others are equally busy.
-		if quietest[quarter-1].met < busiest[0].met && meanTime(busiest) >= 1.1*meanTime(quietest) {
-			t.queueing = true
-			successful = quietest
-		}
-	}
+	successful, t.queueing = withoutQueueing(successful)
 	t.Used = len(successful)
 	took := make([]time.Duration, len(successful))
 	for i, c := range successful {
@@ -166,7 +183,23 @@ func fit(calls []recorded) (*Trace, error) {
 	return t, nil
 }
 
-func meanTime(calls []recorded) float64 {
+// withoutQueueing returns the quarter of the calls that met the fewest others, and true, if their
+// durations show that those of the other calls include queueing; otherwise all calls. It sorts them.
+func withoutQueueing(calls []tracedCall) (used []tracedCall, queueing bool) {
+	slices.SortStableFunc(calls, func(a, b tracedCall) int { return cmp.Compare(a.met, b.met) })
+	n := len(calls) / 4
+	if n == 0 {
+		return calls, false
+	}
+	quietest, busiest := calls[:n], calls[len(calls)-n:]
+	// Calls that met as many others are equally busy.
+	if quietest[n-1].met == busiest[0].met || meanTime(busiest) < 1.1*meanTime(quietest) {
+		return calls, false
+	}
+	return quietest, true
+}
+
+func meanTime(calls []tracedCall) float64 {
 	sum := 0.0
 	for _, c := range calls {
 		sum += c.took.Seconds()
@@ -178,7 +211,8 @@ func meanTime(calls []recorded) float64 {
 func (t *Trace) String() string {
 	s := fmt.Sprintf("%s in %s, %d failed; service times ", counted(t.Calls, "call"), short(rounded(t.Rate.last())), t.Failed)
 	if t.queueing {
-		s += fmt.Sprintf("of the %s that met the fewest others, because durations include queueing", counted(t.Used, "successful call"))
+		s += fmt.Sprintf("of the %s that met the fewest others, because durations include queueing",
+			counted(t.Used, "successful call"))
 	} else {
 		s += fmt.Sprintf("of %s", counted(t.Used, "successful call"))
 	}
@@ -192,7 +226,8 @@ func parseStart(text string) (int64, error) {
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil || at.Year() < 1700 || at.Year() > 2200 {
-		return 0, fmt.Errorf("start %s, must be a time such as 2006-01-02T15:04:05Z, or seconds such as 12.5", quoted(text))
+		return 0, fmt.Errorf("start %s, must be a time such as 2006-01-02T15:04:05Z, or seconds such as 12.5",
+			quoted(text))
 	}
 	return at.UnixNano(), nil
 }
@@ -206,7 +241,8 @@ func parseTook(text string) (time.Duration, error) {
 		ok = err == nil
 	}
 	if !ok || d < 0 || d > maxTime {
-		return 0, fmt.Errorf("duration %s, must be 0 to 24 h, such as 12ms, or in seconds, such as 0.012", quoted(text))
+		return 0, fmt.Errorf("duration %s, must be 0 to 24 h, such as 12ms, or in seconds, such as 0.012",
+			quoted(text))
 	}
 	return d, nil
 }

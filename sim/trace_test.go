@@ -58,6 +58,23 @@ func TestReadTraceNamesTheLine(t *testing.T) {
 	}
 }
 
+func TestReadTraceIsBounded(t *testing.T) {
+	text := "start,duration\n1,1\n2,1\n"
+	for most, want := range map[int64]string{
+		int64(len(text)):     "",
+		int64(len(text)) - 1: "sim: trace: larger than 1 GiB", // without the last line's end
+		int64(len(text)) - 3: "sim: trace: larger than 1 GiB", // within the last line
+	} {
+		got, err := readTrace(strings.NewReader(text), most)
+		if want == "" && err == nil && got.Calls == 2 {
+			continue
+		}
+		if err == nil || err.Error() != want {
+			t.Errorf("%d bytes: got %v, %v, want %q", most, got, err, want)
+		}
+	}
+}
+
 // recordedQueue returns the trace of a server with some workers, at a load.
 func recordedQueue(rate float64, workers int) string {
 	random := rand.New(rand.NewPCG(1, 2))
@@ -85,7 +102,7 @@ func TestReadTraceRemovesQueueing(t *testing.T) {
 		t.Errorf("got %v, %v, want a quarter of the calls with a mean of 20ms", busy, err)
 	}
 	if err == nil && !strings.Contains(busy.String(), "met the fewest others") {
-		t.Errorf("got %q, want to read that queueing was removed", busy)
+		t.Errorf("got %q, want it to state that queueing was removed", busy)
 	}
 	later, err := ReadTrace(strings.NewReader("start,duration\n0,1ms\n1,1ms\n2,1ms\n3,1ms\n4,9ms\n5,9ms\n6,9ms\n7,9ms\n"))
 	if err != nil || later.Used != 8 {

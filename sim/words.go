@@ -17,7 +17,7 @@ func mistake(field, is, must string) error {
 func quoted(text string) string {
 	const most = 60
 	if len(text) > most {
-		text = text[:most] + "..."
+		text = strings.ToValidUTF8(text[:most], "") + "..."
 	}
 	return strconv.Quote(text)
 }
@@ -97,6 +97,7 @@ func parseDecimal(text string) (float64, error) {
 	return v, nil
 }
 
+// parseDuration reads a duration in Go's form.
 func parseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if err != nil {

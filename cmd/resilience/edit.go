@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,25 +23,23 @@ type place struct {
 func parsePlace(text string) (place, error) {
 	p := place{text: text}
 	parts := strings.Split(text, ".")
-	if parts[0] == "budgets" && len(parts) == 3 {
-		p.budget, p.fields = parts[1], parts[2:]
-	} else if len(parts) >= 2 && parts[0] != "budgets" {
-		kind, index, indexed := strings.Cut(parts[0], "[")
-		p.kind, p.fields = kind, parts[1:]
-		if indexed {
-			n, err := strconv.Atoi(strings.TrimSuffix(index, "]"))
-			if err != nil || n < 1 || !strings.HasSuffix(index, "]") {
-				return place{}, fmt.Errorf("%q must be such as timeout[2].limit", text)
-			}
-			p.n = n
-		}
-	} else {
+	isBudget := parts[0] == "budgets"
+	if len(parts) < 2 || slices.Contains(parts, "") || isBudget && len(parts) != 3 {
 		return place{}, fmt.Errorf("%q must be such as retry.maxAttempts, timeout[2].limit, or budgets.extra.ratio", text)
 	}
-	for _, part := range append([]string{p.budget + p.kind}, p.fields...) {
-		if part == "" {
-			return place{}, fmt.Errorf("%q must be such as retry.maxAttempts, timeout[2].limit, or budgets.extra.ratio", text)
+	if isBudget {
+		p.budget, p.fields = parts[1], parts[2:]
+		return p, nil
+	}
+	kind, index, indexed := strings.Cut(parts[0], "[")
+	p.kind, p.fields = kind, parts[1:]
+	if indexed {
+		digits, closed := strings.CutSuffix(index, "]")
+		n, err := strconv.Atoi(digits)
+		if !closed || err != nil || n < 1 || kind == "" {
+			return place{}, fmt.Errorf("%q must be such as timeout[2].limit", text)
 		}
+		p.n = n
 	}
 	return p, nil
 }
@@ -137,7 +136,8 @@ func (d *document) find(p place) (*ast.MappingValueNode, error) {
 	case p.n > len(found):
 		return nil, fmt.Errorf("%s: pipeline %q has only %d of the kind %s", p.text, d.pipeline, len(found), p.kind)
 	case p.n == 0 && len(found) > 1:
-		return nil, fmt.Errorf("%s: pipeline %q has %d of the kind %s, must be %s[1] to %s[%d]", p.text, d.pipeline, len(found), p.kind, p.kind, p.kind, len(found))
+		return nil, fmt.Errorf("%s: pipeline %q has %d of the kind %s, must be %s[1] to %s[%d]",
+			p.text, d.pipeline, len(found), p.kind, p.kind, p.kind, len(found))
 	}
 	return found[max(p.n, 1)-1], nil
 }
@@ -182,11 +182,11 @@ func (d *document) set(p place, value string) ([]byte, error) {
 	added := missing[0] + ": " + value
 	fields := entries(e.Value)
 	if len(fields) == 0 {
-		if _, empty := e.Value.(*ast.MappingNode); empty {
+		if _, braces := e.Value.(*ast.MappingNode); braces {
 			at := d.offset(e.Value) + 1
 			return d.splice(at, at, added), nil
 		}
-		// breaker: with nothing behind it
+		// Nothing follows the colon.
 		at := d.offset(e.Key) + len(keyOf(e))
 		at += strings.IndexByte(string(d.data[at:]), ':') + 1
 		return d.splice(at, at, " {"+added+"}"), nil
@@ -228,6 +228,7 @@ func (d *document) offset(n ast.Node) int {
 	return at
 }
 
+// splice returns the text of the file with other text from one offset to another.
 func (d *document) splice(from, to int, text string) []byte {
 	return []byte(string(d.data[:from]) + text + string(d.data[to:]))
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -52,6 +54,30 @@ func TestDocumentSetChangesOneNumber(t *testing.T) {
 		if _, err := resilienceconfig.Parse(got, resilienceconfig.Options{}); err != nil {
 			t.Errorf("%s: got %v, want a valid file:\n%s", test.place, err, got)
 		}
+	}
+}
+
+func TestDocumentSetFindsPlacesInFileWithCRLF(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "crlf.yaml")
+	const lines = "\ufeff# a comment\r\n\r\npipelines:\r\n  users:\r\n    # another\r\n\r\n    - timeout: {limit: 1s}\r\n"
+	if err := os.WriteFile(path, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data, err := read(path, maxConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := newDocument(data, "users")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := parsePlace("timeout.limit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.set(p, "2s")
+	if want := "# a comment\n\npipelines:\n  users:\n    # another\n\n    - timeout: {limit: 2s}\n"; err != nil || string(got) != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
 	}
 }
 

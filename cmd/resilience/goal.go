@@ -105,13 +105,30 @@ func (g goal) worst(r *sim.Result) (v float64, ok bool) {
 // incidents, meets it.
 func (g goal) met(r *sim.Result) bool {
 	v, ok := g.worst(r)
-	switch {
-	case !ok:
-		return true
-	case v == g.bound:
+	return !ok || g.accepts(v)
+}
+
+func (g goal) accepts(v float64) bool {
+	if v == g.bound {
 		return !g.open
 	}
-	return v > g.bound == g.least
+	return (v > g.bound) == g.least
+}
+
+// missed returns in words how the result misses the goal, or "" if it meets it.
+func (g goal) missed(r *sim.Result) string {
+	if g.met(r) {
+		return ""
+	}
+	v, _ := g.worst(r)
+	is := strconv.FormatFloat(v, 'g', 4, 64)
+	if rounded, err := strconv.ParseFloat(is, 64); err == nil && g.accepts(rounded) { // 0.98996 isn't 0.99
+		is = strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	if math.IsInf(v, 0) {
+		is = "infinite"
+	}
+	return fmt.Sprintf("%s is %s, must be %s", g.name, is, strings.TrimSpace(strings.TrimPrefix(g.text, g.name)))
 }
 
 // met reports whether the result meets all goals.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -55,8 +56,8 @@ func broken(format string, args ...any) error { return &exit{bad, fmt.Errorf(for
 
 var errInterrupted = errors.New("interrupted")
 
-// errQuiet ends the program with status 1 after everything has been said.
-var errQuiet = &exit{bad, errors.New("")}
+// errPrinted ends the program with status 1. What is wrong has been printed.
+var errPrinted = &exit{bad, errors.New("printed")}
 
 // A program is one execution.
 type program struct {
@@ -96,7 +97,11 @@ func (p *program) run(args []string) int {
 		fmt.Fprintf(p.errOut, "resilience: unknown command %q\n\n%s", args[0], usage)
 		return misused
 	}
-	err := command(p, args[1:])
+	return p.status(command(p, args[1:]))
+}
+
+// status prints an error, unless that was done, and returns the exit status.
+func (p *program) status(err error) int {
 	var e *exit
 	switch {
 	case err == nil || errors.Is(err, flag.ErrHelp):
@@ -104,8 +109,8 @@ func (p *program) run(args []string) int {
 	case !errors.As(err, &e):
 		e = &exit{bad, err}
 	}
-	if text := e.Error(); text != "" {
-		fmt.Fprintln(p.errOut, "resilience: "+text)
+	if e != errPrinted {
+		fmt.Fprintln(p.errOut, "resilience: "+e.Error())
 	}
 	return e.status
 }
@@ -121,7 +126,7 @@ func (p *program) flags(command, arguments string) *flag.FlagSet {
 	set.SetOutput(io.Discard)
 	set.Usage = func() {
 		set.SetOutput(p.out)
-		fmt.Fprintf(p.out, "Usage: resilience %s %s\n\n", command, arguments)
+		fmt.Fprintf(p.out, "Usage: resilience %s\n\n", strings.TrimSpace(command+" "+arguments))
 		set.PrintDefaults()
 		set.SetOutput(io.Discard)
 	}
@@ -163,7 +168,8 @@ func (l *list) Set(text string) error {
 	return nil
 }
 
-// read reads a file of at most a size.
+// read reads a text file of at most a size. It removes a byte order mark, and ends all lines with \n
+// alone: the YAML parser counts some lines that end with \r\n twice.
 func read(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -171,18 +177,18 @@ func read(path string, most int64) ([]byte, error) {
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("%s: larger than %d bytes", path, most)
+	if err != nil {
+		return nil, err
 	}
-	return data, err
+	if int64(len(data)) > most {
+		return nil, fmt.Errorf("%s: larger than %d bytes", path, most)
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+	return bytes.ReplaceAll(data, []byte("\r"), []byte("\n")), nil
 }
 
 const maxConfig = 1 << 20 // bytes, as in resilienceconfig
-
-// options are those with which files are parsed.
-func options(data []byte) resilienceconfig.Options {
-	return resilienceconfig.Options{Env: os.LookupEnv, Funcs: stubs(data)}
-}
 
 // load parses a file with pipelines. It prints its errors as file:line:column: text.
 func (p *program) load(path string) (data []byte, file *resilienceconfig.File, err error) {
@@ -190,14 +196,15 @@ func (p *program) load(path string) (data []byte, file *resilienceconfig.File, e
 	if err != nil {
 		return nil, nil, broken("%w", err)
 	}
-	file, err = resilienceconfig.Parse(data, options(data))
+	file, err = parsePipelines(data)
 	if err != nil {
 		p.printErrors(path, err)
-		return nil, nil, errQuiet
+		return nil, nil, errPrinted
 	}
 	return data, file, nil
 }
 
+// printErrors prints the errors in a file, a line for each.
 func (p *program) printErrors(path string, err error) {
 	var errs resilienceconfig.Errors
 	if !errors.As(err, &errs) {
@@ -205,11 +212,7 @@ func (p *program) printErrors(path string, err error) {
 		return
 	}
 	for _, e := range errs {
-		separator := ":"
-		if e.Line == 0 {
-			separator = ": "
-		}
-		fmt.Fprintf(p.errOut, "%s%s%v\n", path, separator, e)
+		fmt.Fprintf(p.errOut, "%s:%v\n", path, e)
 	}
 }
 
@@ -229,10 +232,7 @@ func (p *program) check(args []string) error {
 		_, file, err := p.load(path)
 		if err != nil {
 			failed = true
-			var e *exit
-			if errors.As(err, &e) && e != errQuiet {
-				fmt.Fprintln(p.errOut, "resilience: "+e.Error())
-			}
+			p.status(err)
 			continue
 		}
 		for _, note := range file.Notes() {
@@ -245,7 +245,7 @@ func (p *program) check(args []string) error {
 		}
 	}
 	if failed {
-		return errQuiet
+		return errPrinted
 	}
 	return nil
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -53,9 +55,22 @@ func quick(args ...string) []string {
 }
 
 func TestProgramExplainsItself(t *testing.T) {
-	for _, args := range [][]string{{"help"}, {"-h"}, {"simulate", "-h"}, {"tune", "--help"}, {"check", "-h"}} {
-		if out, errOut, status := execute(t, args...); status != fine || !strings.Contains(out, "resilience ") || errOut != "" {
-			t.Errorf("%q: got %d, %q, %q, want 0 and the usage", args, status, out, errOut)
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"help"}, []string{"Usage:\n", "resilience tune FILE"}},
+		{[]string{"-h"}, []string{"Usage:\n", "resilience tune FILE"}},
+		{[]string{"simulate", "-h"}, []string{"Usage: resilience simulate [FILE]", "-rate RATE\n", "-out FILE\n", "(default all)"}},
+		{[]string{"tune", "--help"}, []string{"Usage: resilience tune FILE", "-rate RATE\n", "-vary values\n", "(default: the only one in the file)"}},
+		{[]string{"check", "-h"}, []string{"Usage: resilience check [-effective] FILE...\n", "-effective\n"}},
+		{[]string{"schema", "-h"}, []string{"Usage: resilience schema\n"}},
+	} {
+		out, errOut, status := execute(t, test.args...)
+		for _, want := range test.want {
+			if status != fine || !strings.Contains(out, want) || errOut != "" {
+				t.Errorf("%q: got %d, %q, %q, want 0 and %q", test.args, status, out, errOut, want)
+			}
 		}
 	}
 	if out, errOut, status := execute(t); status != misused || !strings.Contains(errOut, "Usage") || out != "" {
@@ -117,13 +132,59 @@ func TestCompletionPrintsScripts(t *testing.T) {
 		}
 	}
 	script, _, _ := execute(t, "completion", "bash")
-	if bash, err := exec.LookPath("bash"); err == nil {
-		cmd := exec.Command(bash, "-c", script+"\nCOMP_WORDS=(resilience simulate -inc); COMP_CWORD=2; _resilience; echo ${COMPREPLY[@]}")
-		if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "-incident" {
-			t.Errorf("bash: got %q, %v, want -incident", out, err)
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skipf("the script was not executed: %v", err)
+	}
+	for words, want := range map[string]string{
+		"sim":                "simulate",
+		"check -":            "-effective",
+		"simulate -inc":      "-incident",
+		"simulate -o":        "-out",
+		"tune -v":            "-vary",
+		"tune -incident one": "one-of-many",
+		"completion b":       "bash",
+		"simulate -vary":     "",
+		"tune -out":          "",
+	} {
+		const complete = "%s\nCOMP_WORDS=(resilience %s); COMP_CWORD=%d; _resilience; echo ${COMPREPLY[@]}"
+		cmd := exec.Command(bash, "-c", fmt.Sprintf(complete, script, words, len(strings.Fields(words))))
+		if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("%s: got %q, %v, want %q", words, out, err, want)
 		}
-	} else {
-		t.Log("no bash: the script was not executed")
+	}
+}
+
+// TestProgramRefusesHostileFilesSoon has files that would take the YAML parser from minutes to hours, or
+// more memory than there is.
+func TestProgramRefusesHostileFilesSoon(t *testing.T) {
+	var aliases strings.Builder
+	aliases.WriteString("a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n")
+	for i := range 12 {
+		fmt.Fprintf(&aliases, "a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 9), i)
+	}
+	block := "pipelines: {}\nrate: |\n"
+	for name, text := range map[string]string{
+		"blank lines": block + strings.Repeat("  \n", 300_000),
+		"brackets":    strings.Repeat("[", 19_000),
+		"keys":        strings.Repeat("a: 1\n", 40_000),
+		"size":        "rate: " + strings.Repeat("x", 1<<20),
+		"aliases":     aliases.String(),
+	} {
+		path := filepath.Join(t.TempDir(), "hostile.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"check", path}, {"simulate", "-scenario", path}} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			cmd := exec.CommandContext(ctx, os.Args[0], args...)
+			cmd.Env = append(os.Environ(), "RESILIENCE_PROGRAM=1", "GOMEMLIMIT=1GiB")
+			out, _ := cmd.CombinedOutput()
+			cancel()
+			if got := cmd.ProcessState.ExitCode(); got != bad || len(out) > 20_000 || !strings.Contains(string(out), "hostile.yaml:") {
+				t.Errorf("%s, %s: got status %d and %.300q, want 1 and a short error soon", name, args[0], got, out)
+			}
+		}
 	}
 }
 
@@ -136,6 +197,15 @@ func TestSimulateComparesPipelinesOfExample(t *testing.T) {
 	}
 	if status != fine || errOut != "" {
 		t.Errorf("got %d, %q, want 0 and no progress without a terminal", status, errOut)
+	}
+}
+
+func TestSimulateGivesFlagsPrecedenceOverExample(t *testing.T) {
+	out, errOut, status := execute(t, "simulate", "-clients", "3", "-runs", "1", "-length", "1s", "-service", "fixed(1ms)", "-incident", "calm")
+	for _, want := range []string{"240 calls per second for 1s from 3 clients", "; 1 run\n", "service fixed(1ms)"} {
+		if status != fine || !strings.Contains(out, want) {
+			t.Errorf("got %d, %q, %s, want %q", status, errOut, out, want)
+		}
 	}
 }
 
@@ -214,10 +284,18 @@ func TestSimulateChecksGoals(t *testing.T) {
 }
 
 func TestProgramDistinguishesErrors(t *testing.T) {
-	empty := filepath.Join(t.TempDir(), "empty.yaml")
-	if err := os.WriteFile(empty, []byte("rate: 0\nrun: 3\n"), 0o600); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	write := func(name, text string) (path string) {
+		path = filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
+	empty := write("empty.yaml", "rate: 0\nrun: 3\n")
+	two := write("two.yaml", "rate: 1\n---\nrate: 2\n")
+	crlf := write("crlf.yaml", "\ufeff# a comment\r\n\r\nname: a\r\nrate: b: c\r\n")
+	long := write("long.csv", "start,duration\n0,1ms\n100000,1ms\n")
 	const guide = "testdata/guide.yaml"
 	for _, test := range []struct {
 		args   []string
@@ -241,7 +319,12 @@ func TestProgramDistinguishesErrors(t *testing.T) {
 		{[]string{"simulate", guide, "-scenario", "testdata/missing.yaml"}, bad, "missing.yaml"},
 		{[]string{"simulate", guide, "-scenario", empty}, bad, `"run", must be one of`},
 		{[]string{"simulate", guide, "-scenario", "testdata/broken-scenario.yaml"}, bad, "broken-scenario.yaml:1:7: mapping value"},
+		{[]string{"simulate", guide, "-scenario", two}, bad, "two.yaml: has 2 YAML documents"},
+		{[]string{"simulate", guide, "-scenario", crlf}, bad, "crlf.yaml:4:7: "},
 		{[]string{"simulate", guide, "-trace", guide}, bad, "line 1"},
+		{[]string{"simulate", guide, "-trace", long}, bad, "long.csv: sim: Scenario.Rate: a call at 27h46m40s"},
+		{[]string{"simulate", guide, "-trace", long, "-scenario", "testdata/scenario.yaml", "-runs", "-1"}, misused, "Scenario.Runs"},
+		{[]string{"simulate", guide, "-trace", long, "-length", "25h"}, misused, "Scenario.Length"},
 		{[]string{"simulate", "testdata/broken.yaml", "-rate", "1"}, bad, "broken.yaml:3:28: "},
 		{[]string{"simulate", "testdata/missing.yaml", "-rate", "1"}, bad, "missing.yaml"},
 		{quick("simulate", guide, "-out", filepath.Join(empty, "r.html")), bad, "r.html"},
@@ -259,6 +342,30 @@ func TestProgramDistinguishesErrors(t *testing.T) {
 		out, errOut, status := execute(t, test.args...)
 		if status != test.status || !strings.Contains(errOut, test.want) {
 			t.Errorf("%q: got %d, %q, %q, want %d and %q", test.args, status, out, errOut, test.status, test.want)
+		}
+	}
+}
+
+func TestGoalMissedShowsTheDifference(t *testing.T) {
+	for _, test := range []struct {
+		goal string
+		r    sim.Result
+		want string
+	}{
+		{"after>=0.99", sim.Result{After: sim.Spread{Min: 0.9912, Max: 1, Runs: 2}}, ""},
+		{"after>=0.99", sim.Result{After: sim.Spread{Min: 0.4123456, Max: 1, Runs: 2}}, "after is 0.4123, must be >=0.99"},
+		{"after>=0.99", sim.Result{After: sim.Spread{Min: 0.989999, Max: 1, Runs: 2}}, "after is 0.989999, must be >=0.99"},
+		{"amplification < 1.3", sim.Result{Amplification: sim.Spread{Max: 1.3, Runs: 1}}, "amplification is 1.3, must be < 1.3"},
+		{"recovery<=10s", sim.Result{Metastable: 1}, "recovery is infinite, must be <=10s"},
+		{"metastable<=0", sim.Result{Metastable: 1}, "metastable is 1, must be <=0"},
+		{"after>=0.99", sim.Result{}, ""},
+	} {
+		g, err := parseGoal(test.goal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := g.missed(&test.r); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.goal, got, test.want)
 		}
 	}
 }

@@ -1,15 +1,15 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/effector-go/resilience"
@@ -20,32 +20,34 @@ import (
 //go:embed example.yaml
 var example []byte
 
+// A simulation is the flags of simulate.
+type simulation struct {
+	setting
+	out string
+}
+
+func (s *simulation) add(set *flag.FlagSet) {
+	s.setting.add(set)
+	set.StringVar(&s.out, "out", "",
+		"`FILE` for the report; its extension is .html, .json, .csv, or .txt. With several incidents, "+
+			"r.html becomes r-slow.html and so on")
+}
+
 // simulate is the command simulate.
 func (p *program) simulate(args []string) error {
 	set := p.flags("simulate", "[FILE] [flags]")
-	var s setting
+	var s simulation
 	s.add(set)
-	out := set.String("out", "", "`FILE` for the report; its extension is .html, .json, .csv, or .txt. With several incidents, r.html becomes r-slow.html and so on")
 	files, err := parse(set, args)
 	if err != nil {
 		return err
 	}
-	var file *resilienceconfig.File
-	switch len(files) {
-	case 0:
-		if file, err = resilienceconfig.Parse(example, resilienceconfig.Options{}); err != nil {
-			return err
-		}
-		s.rateOfExample()
-	case 1:
-		if _, file, err = p.load(files[0]); err != nil {
-			return err
-		}
-	default:
-		return misuse("simulate: %d files, must be at most one", len(files))
+	file, err := p.fileOrExample(files, &s.setting)
+	if err != nil {
+		return err
 	}
-	if *out != "" && writers[filepath.Ext(*out)] == nil {
-		return misuse("-out: %q, must end in .html, .json, .csv, or .txt", *out)
+	if s.out != "" && writers[filepath.Ext(s.out)] == nil {
+		return misuse("-out: %q, must end in .html, .json, .csv, or .txt", s.out)
 	}
 	names, err := s.names(file)
 	if err != nil {
@@ -64,22 +66,13 @@ func (p *program) simulate(args []string) error {
 		if i > 0 {
 			fmt.Fprintln(p.out)
 		}
-		report, err := p.runOne(scenario, fmt.Sprintf("%s (%d of %d)", titleOf(scenario), i+1, len(scenarios)), pipelines)
+		what := fmt.Sprintf("%s (%d of %d)", titleOf(scenario), i+1, len(scenarios))
+		report, err := p.runOne(scenario, what, pipelines)
 		if report == nil {
 			return err
 		}
-		if err := report.WriteText(p.out); err != nil {
+		if err := p.writeReports(report, s.path(scenario, len(scenarios))); err != nil {
 			return err
-		}
-		if *out != "" {
-			path := *out
-			if len(scenarios) > 1 {
-				ext := filepath.Ext(path)
-				path = strings.TrimSuffix(path, ext) + "-" + scenario.Name + ext
-			}
-			if err := writeReport(path, report); err != nil {
-				return broken("%w", err)
-			}
 		}
 		if err != nil {
 			return p.ended(err)
@@ -87,26 +80,52 @@ func (p *program) simulate(args []string) error {
 		missed = p.judge(s.goals, scenario, report) || missed
 	}
 	if missed {
-		return errQuiet
+		return errPrinted
 	}
 	return nil
 }
 
-// rateOfExample sets the load of the example, unless flags do.
-func (s *setting) rateOfExample() {
+// fileOrExample loads the file, or the example if there is none.
+func (p *program) fileOrExample(files []string, s *setting) (file *resilienceconfig.File, err error) {
+	switch len(files) {
+	case 0:
+		s.setForExample()
+		return resilienceconfig.Parse(example, resilienceconfig.Options{})
+	case 1:
+		_, file, err = p.load(files[0])
+		return file, err
+	}
+	return nil, misuse("simulate: %d files, must be at most one", len(files))
+}
+
+// setForExample sets the load of the example and an incident, unless flags do.
+func (s *setting) setForExample() {
 	if s.file == "" && s.trace == "" && s.rate == "" {
 		s.rate = "240"
-		if s.service == "" {
-			s.service = "logNormal(18ms, 60ms)"
-		}
-		override(&s.clients, max(s.clients, 10))
-		if s.runs == 0 {
-			s.runs = 3
-		}
+		s.service = cmp.Or(s.service, "logNormal(18ms, 60ms)")
+		s.clients = cmp.Or(s.clients, 10)
+		s.runs = cmp.Or(s.runs, 3)
 	}
 	if len(s.incidents) == 0 && s.file == "" {
 		s.incidents = list{"slow"}
 	}
+}
+
+// path returns where the report of one of several scenarios is written; "" if it isn't.
+func (s *simulation) path(scenario sim.Scenario, scenarios int) string {
+	if s.out == "" || scenarios == 1 {
+		return s.out
+	}
+	ext := filepath.Ext(s.out)
+	return strings.TrimSuffix(s.out, ext) + "-" + scenario.Name + ext
+}
+
+// writeReports prints a report, and writes it to the path unless that is empty.
+func (p *program) writeReports(r *sim.Report, path string) error {
+	if err := r.WriteText(p.out); err != nil || path == "" {
+		return err
+	}
+	return writeReport(path, r)
 }
 
 func titleOf(s sim.Scenario) string {
@@ -136,12 +155,15 @@ func create(file *resilienceconfig.File, name string) func() resilience.Policy {
 }
 
 // runOne runs a scenario and shows the progress.
-func (p *program) runOne(s sim.Scenario, what string, pipelines map[string]func() resilience.Policy) (*sim.Report, error) {
+func (p *program) runOne(
+	s sim.Scenario, what string, pipelines map[string]func() resilience.Policy,
+) (*sim.Report, error) {
 	if p.terminal {
 		s.OnProgress = func(share float64) {
 			const width = 30
 			done := int(share * width)
-			fmt.Fprintf(p.errOut, "\r%s%s %3.0f%% %s ", strings.Repeat("█", done), strings.Repeat("░", width-done), 100*share, what)
+			bar := strings.Repeat("█", done) + strings.Repeat("░", width-done)
+			fmt.Fprintf(p.errOut, "\r%s %3d%% %s ", bar, int(100*share), what)
 		}
 		defer fmt.Fprint(p.errOut, "\r\x1b[K")
 	}
@@ -160,21 +182,13 @@ func (p *program) ended(err error) error {
 func (p *program) judge(goals goals, s sim.Scenario, r *sim.Report) (missed bool) {
 	for _, name := range slices.Sorted(maps.Keys(r.Pipelines)) {
 		for _, g := range goals {
-			if result := r.Pipelines[name]; !g.met(result) {
-				v, _ := g.worst(result)
-				fmt.Fprintf(p.out, "missed: %s: %s: %s is %s, must be %s\n", titleOf(s), name, g.name, numberText(v), strings.TrimSpace(strings.TrimPrefix(g.text, g.name)))
+			if is := g.missed(r.Pipelines[name]); is != "" {
+				fmt.Fprintf(p.out, "missed: %s: %s: %s\n", titleOf(s), name, is)
 				missed = true
 			}
 		}
 	}
 	return missed
-}
-
-func numberText(v float64) string {
-	if math.IsInf(v, 0) {
-		return "infinite"
-	}
-	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
 var writers = map[string]func(r *sim.Report, w io.Writer) error{

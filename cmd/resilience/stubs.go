@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -13,6 +16,7 @@ import (
 	"github.com/effector-go/resilience/bulkhead"
 	"github.com/effector-go/resilience/hedge"
 	"github.com/effector-go/resilience/ratelimit"
+	"github.com/effector-go/resilience/resilienceconfig"
 	"github.com/effector-go/resilience/retry"
 	"github.com/effector-go/resilience/shed"
 	"github.com/effector-go/resilience/throttle"
@@ -32,13 +36,26 @@ var configs = map[string]reflect.Type{
 	"timeout":   reflect.TypeFor[timeout.Config](),
 }
 
+// parsePipelines parses a file with pipelines. Functions that it names are replaced by stubs.
+func parsePipelines(data []byte) (*resilienceconfig.File, error) {
+	o := resilienceconfig.Options{Env: os.LookupEnv}
+	file, err := resilienceconfig.Parse(data, o)
+	var errs resilienceconfig.Errors
+	if !errors.As(err, &errs) {
+		return file, err
+	}
+	isRead := func(e *resilienceconfig.Error) bool { return e.Path != "" }
+	if !slices.ContainsFunc(errs, isRead) { // so it may be too much for the YAML parser
+		return nil, err
+	}
+	o.Funcs = stubs(data)
+	return resilienceconfig.Parse(data, o)
+}
+
 // stubs returns functions in place of those that a file names: the program that uses the file has
 // them, this one doesn't. They do what happens without them, as far as that is known: errors are
 // classified by the default, and everything is tried again that may be. The file may be invalid.
 func stubs(data []byte) map[string]any {
-	if !simple(data) {
-		return nil // Parse says why
-	}
 	f, err := parseYAML(data)
 	if err != nil {
 		return nil
@@ -50,6 +67,8 @@ func stubs(data []byte) map[string]any {
 	return found
 }
 
+var errNotYAML = errors.New("not YAML")
+
 // parseYAML calls the parser, which panics for some texts.
 func parseYAML(data []byte) (f *ast.File, err error) {
 	defer func() {
@@ -60,6 +79,7 @@ func parseYAML(data []byte) (f *ast.File, err error) {
 	return parser.ParseBytes(data, 0)
 }
 
+// look adds stubs for the functions that are named below n.
 func look(n ast.Node, found map[string]any, depth int) {
 	if depth > 50 {
 		return
@@ -73,10 +93,12 @@ func look(n ast.Node, found map[string]any, depth int) {
 		config, isKind := configs[keyOf(e)]
 		if isKind {
 			for _, field := range entries(e.Value) {
-				if text, ok := field.Value.(*ast.StringNode); ok {
-					if stub := stub(keyOf(e), keyOf(field), config); stub != nil && found[text.Value] == nil {
-						found[text.Value] = stub
-					}
+				text, ok := field.Value.(*ast.StringNode)
+				if !ok || found[text.Value] != nil {
+					continue
+				}
+				if f := stub(keyOf(e), keyOf(field), config); f != nil {
+					found[text.Value] = f
 				}
 			}
 		}
@@ -89,33 +111,31 @@ func stub(kind, key string, config reflect.Type) any {
 	if key == "backoff" {
 		return func() backoff.BackOff { return retry.FullJitter(100*time.Millisecond, 10*time.Second)() }
 	}
-	for i := range config.NumField() {
-		f := config.Field(i)
-		if f.Type.Kind() != reflect.Func || key == "" || f.Name != string(key[0]-'a'+'A')+key[1:] {
-			continue
-		}
-		switch kind + "." + key {
-		case "breaker.classify":
-			return breaker.DefaultClassify
-		case "shed.classify":
-			return shed.DefaultClassify
-		case "adaptive.classify":
-			return adaptive.DefaultClassify
-		}
-		return reflect.MakeFunc(f.Type, func([]reflect.Value) []reflect.Value {
-			var results []reflect.Value
-			for i := range f.Type.NumOut() {
-				v := reflect.New(f.Type.Out(i)).Elem()
-				switch v.Kind() {
-				case reflect.Bool: // try again
-					v.SetBool(true)
-				case reflect.Int: // a cost
-					v.SetInt(1)
-				}
-				results = append(results, v)
-			}
-			return results
-		}).Interface()
+	switch kind + "." + key {
+	case "breaker.classify":
+		return breaker.DefaultClassify
+	case "shed.classify":
+		return shed.DefaultClassify
+	case "adaptive.classify":
+		return adaptive.DefaultClassify
 	}
-	return nil
+	isField := func(name string) bool { return key != "" && name == string(key[0]-'a'+'A')+key[1:] }
+	f, ok := config.FieldByNameFunc(isField)
+	if !ok || f.Type.Kind() != reflect.Func {
+		return nil
+	}
+	return reflect.MakeFunc(f.Type, func([]reflect.Value) []reflect.Value {
+		var results []reflect.Value
+		for i := range f.Type.NumOut() {
+			v := reflect.New(f.Type.Out(i)).Elem()
+			switch v.Kind() {
+			case reflect.Bool: // try again
+				v.SetBool(true)
+			case reflect.Int: // a cost
+				v.SetInt(1)
+			}
+			results = append(results, v)
+		}
+		return results
+	}).Interface()
 }

@@ -19,14 +19,19 @@ import (
 	"github.com/effector-go/resilience/sim"
 )
 
-// tuning is the flags of tune alone.
+// A tuning is the flags of tune.
 type tuning struct {
+	setting
 	vary   variables
 	within time.Duration
 }
 
 func (t *tuning) add(set *flag.FlagSet) {
-	set.Var(&t.vary, "vary", "number that may change, and its `values`: retry.maxAttempts=1..5, timeout[2].limit=50ms..1s, budgets.extra.ratio=0.05..1, breaker.consecutive=5,10,20; can be repeated")
+	t.setting.add(set)
+	set.Lookup("pipeline").Usage = "`name` of the pipeline (default: the only one in the file)"
+	set.Var(&t.vary, "vary",
+		"number that may change, and its `values`: retry.maxAttempts=1..5, timeout[2].limit=50ms..1s, "+
+			"budgets.extra.ratio=0.05..1, breaker.consecutive=5,10,20; can be repeated")
 	set.DurationVar(&t.within, "for", time.Minute, "`time` to search")
 }
 
@@ -39,6 +44,14 @@ type candidate struct {
 	lost    float64       // mean share of calls over the scenarios that aren't good
 	spread  float64       // of lost over the runs
 	load    float64       // highest amplification, at least 1
+}
+
+// key identifies the candidate.
+func (c *candidate) key() string { return strings.Join(c.values, "\x00") }
+
+// isUnchanged reports whether the candidate is the file as it is.
+func (c *candidate) isUnchanged() bool {
+	return !slices.ContainsFunc(c.values, func(value string) bool { return value != "" })
 }
 
 // A search looks for candidates.
@@ -57,48 +70,43 @@ type search struct {
 // tune is the command tune.
 func (p *program) tune(args []string) error {
 	set := p.flags("tune", "FILE -pipeline NAME -vary PLACE=VALUES [flags]")
-	var s setting
 	var t tuning
-	s.add(set)
 	t.add(set)
 	files, err := parse(set, args)
 	if err != nil {
 		return err
 	}
-	if len(files) != 1 {
+	switch {
+	case len(files) != 1:
 		return misuse("tune: %d files, must be one", len(files))
-	}
-	if len(t.vary) == 0 {
+	case len(t.vary) == 0:
 		return misuse("-vary: not set, must be such as retry.maxAttempts=1..5")
-	}
-	if t.within < time.Second {
+	case t.within < time.Second:
 		return misuse("-for: %v, must be at least 1s", t.within)
 	}
 	data, file, err := p.load(files[0])
 	if err != nil {
 		return err
 	}
-	if len(s.pipelines) == 0 && len(resilienceconfig.New(file).Names()) == 1 {
-		s.pipelines = resilienceconfig.New(file).Names()
-	}
-	if len(s.pipelines) != 1 {
-		return misuse("-pipeline: %d names, must be one", len(s.pipelines))
-	}
-	if _, err := s.names(file); err != nil {
-		return err
-	}
-	scenarios, err := s.scenarios(p)
+	names, err := t.names(file)
 	if err != nil {
 		return err
 	}
-	search := &search{
-		program: p, data: data, pipeline: s.pipelines[0], vary: t.vary, goals: s.goals, scenarios: scenarios,
+	if len(names) != 1 {
+		return misuse("-pipeline: %d pipelines, must be one of %s", len(names), strings.Join(names, ", "))
+	}
+	scenarios, err := t.scenarios(p)
+	if err != nil {
+		return err
+	}
+	s := &search{
+		program: p, data: data, pipeline: names[0], vary: t.vary, goals: t.goals, scenarios: scenarios,
 		random: rand.New(rand.NewPCG(1, 1)), known: map[string]*candidate{},
 	}
-	if err := search.readOld(); err != nil {
+	if err := s.readOld(); err != nil {
 		return misuse("-vary: %w", err)
 	}
-	return search.run(t.within)
+	return s.run(t.within)
 }
 
 // readOld reads the values in the file, and checks that the places can be changed.
@@ -111,36 +119,30 @@ func (s *search) readOld() error {
 		if v.old, err = d.get(v.place); err != nil {
 			return err
 		}
-		value := v.at(0)
-		if v.choices != nil {
-			value = v.choices[0]
-		}
-		if _, err = d.set(v.place, value); err != nil {
+		if _, err = d.set(v.place, v.samples()[0]); err != nil {
 			return err
 		}
 	}
-	for i, v := range s.vary { // each value alone: a range that never fits is a mistake
-		fits := false
-		var reason error
-		values := v.choices
-		if values == nil {
-			values = []string{v.at(0), v.at(0.25), v.at(0.5), v.at(0.75), v.at(1)}
-		}
-		for _, value := range values {
-			c := &candidate{values: make([]string, len(s.vary))}
-			c.values[i] = value
-			if err := s.build(c); err == nil {
-				fits = true
-				break
-			} else {
-				reason = err
-			}
-		}
-		if !fits {
-			return fmt.Errorf("%s: no value fits the file: %w", v.text, reason)
+	for i := range s.vary {
+		if err := s.checkFits(i); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// checkFits returns an error if no value of a variable fits the file: its range is a mistake.
+func (s *search) checkFits(variable int) error {
+	v := s.vary[variable]
+	var reason error
+	for _, value := range v.samples() {
+		c := &candidate{values: make([]string, len(s.vary))}
+		c.values[variable] = value
+		if reason = s.build(c); reason == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s: no value fits the file: %w", v.text, reason)
 }
 
 // build writes the candidate's values into the file.
@@ -159,11 +161,11 @@ func (s *search) build(c *candidate) error {
 		}
 	}
 	var err error
-	c.file, err = resilienceconfig.Parse(c.data, options(c.data))
+	c.file, err = parsePipelines(c.data)
 	return err
 }
 
-// evaluate simulates the candidates, with the number of runs, or that of the scenarios if it is 0.
+// evaluate simulates the candidates, with this many runs, or as many as the scenarios have if it is 0.
 func (s *search) evaluate(ctx context.Context, candidates []*candidate, runs int) error {
 	if len(candidates) == 0 {
 		return nil
@@ -217,14 +219,11 @@ func front(candidates []*candidate) []*candidate {
 	return result
 }
 
+// run searches for a time, and prints what it found.
 func (s *search) run(within time.Duration) error {
 	begun := time.Now()
-	say := func(format string, args ...any) {
-		if s.terminal {
-			fmt.Fprintf(s.errOut, "\r\x1b[K"+format, args...)
-		}
-	}
-	say("the file as it is")
+	end := begun.Add(within)
+	s.show("the file as it is")
 	s.asItIs = &candidate{values: make([]string, len(s.vary))}
 	if err := s.build(s.asItIs); err != nil {
 		return err
@@ -234,39 +233,26 @@ func (s *search) run(within time.Duration) error {
 	}
 	full := time.Since(begun) // time for a candidate with all runs
 
-	err := s.scatter(begun, within, full, say)
+	if err := s.scatter(begun, within); err != nil {
+		return err
+	}
+	left := int(time.Until(end)/max(full, 1)) - len(s.vary) // simplify tries each changed number
+	final, err := s.evaluateFully(s.finalists(min(max(left, 1), 9)))
 	if err != nil {
 		return err
 	}
-
-	// The best with all runs.
-	left := int(time.Until(begun.Add(within)) / max(full, 1))
-	finalists := s.finalists(min(max(left-len(s.vary), 1), 9)) // each changed number is tried once more
-	var final []*candidate
-	for i, c := range finalists {
-		say("%d of %d candidates with all runs", i+1, len(finalists))
-		again := &candidate{values: c.values, data: c.data, file: c.file}
-		err := s.evaluate(s.ctx, []*candidate{again}, 0)
-		if s.ctx.Err() != nil {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		final = append(final, again)
-	}
-	shown := front(append(final, s.asItIs))
-	chosen := s.choose(append(final, s.asItIs))
+	final = append(final, s.asItIs)
+	best := front(final)
+	chosen := s.choose(final)
 	var changes []string
 	if chosen != nil && s.ctx.Err() == nil {
-		say("which changes make a difference")
-		var err error
+		s.show("which changes make a difference")
 		if chosen, changes, err = s.simplify(chosen); err != nil && s.ctx.Err() == nil {
 			return err
 		}
 	}
-	say("")
-	s.print(shown, chosen, changes)
+	s.show("")
+	s.print(best, chosen, changes)
 	switch {
 	case s.ctx.Err() != nil:
 		return &exit{interrupted, errInterrupted}
@@ -276,40 +262,54 @@ func (s *search) run(within time.Duration) error {
 	return nil
 }
 
-// scatter tries random candidates, then such that are near the best, with one run each.
-func (s *search) scatter(begun time.Time, within, full time.Duration, say func(string, ...any)) error {
-	const tries = 20 // to find a candidate that is new and fits
+// show replaces the line that shows the progress, if there is one.
+func (s *search) show(format string, args ...any) {
+	if s.terminal {
+		fmt.Fprintf(s.errOut, "\r\x1b[K"+format, args...)
+	}
+}
+
+// evaluateFully returns the candidates with the results of all runs, or the first of them if the context
+// ends.
+func (s *search) evaluateFully(candidates []*candidate) (evaluated []*candidate, err error) {
+	for i, c := range candidates {
+		s.show("%d of %d candidates with all runs", i+1, len(candidates))
+		again := &candidate{values: c.values, data: c.data, file: c.file}
+		err := s.evaluate(s.ctx, []*candidate{again}, 0)
+		if s.ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		evaluated = append(evaluated, again)
+	}
+	return evaluated, nil
+}
+
+// scatter evaluates random candidates, then others near the best ones, with one run each.
+func (s *search) scatter(begun time.Time, within time.Duration) error {
 	ctx, cancel := context.WithDeadline(s.ctx, begun.Add(within*6/10))
 	defer cancel()
 	scattered := begun.Add(within * 35 / 100)
 	first := &candidate{values: s.asItIs.values, data: s.asItIs.data, file: s.asItIs.file}
 	batch := []*candidate{first}
-	s.known[strings.Join(first.values, "\x00")] = first
+	s.known[first.key()] = first
 	var all []*candidate
 	for ctx.Err() == nil {
-		for try := 0; len(batch) < 2*runtime.GOMAXPROCS(0) && try < tries*runtime.GOMAXPROCS(0); try++ {
-			c := &candidate{values: make([]string, len(s.vary))}
-			if best := front(all); len(best) > 0 && time.Now().After(scattered) {
-				s.vicinity(c, best[s.random.IntN(len(best))])
-			} else {
-				for i, v := range s.vary {
-					c.values[i] = s.unlessOld(v, v.random(s.random))
-				}
-			}
-			key := strings.Join(c.values, "\x00")
-			if s.known[key] == nil && s.build(c) == nil {
-				s.known[key] = c
-				batch = append(batch, c)
-			}
+		var best []*candidate
+		if time.Now().After(scattered) {
+			best = front(all)
 		}
+		batch = s.fill(batch, best)
 		if len(batch) == 0 { // everything was tried
-			if time.Now().After(scattered) || len(front(all)) == 0 {
+			if best != nil || len(all) == 0 {
 				break
 			}
 			scattered = time.Time{}
 			continue
 		}
-		say("%d candidates, %.0f s left", len(all), time.Until(begun.Add(within)).Seconds())
+		s.show("%d candidates, %.0f s left", len(all), time.Until(begun.Add(within)).Seconds())
 		err := s.evaluate(ctx, batch, 1)
 		if ctx.Err() != nil {
 			break
@@ -320,12 +320,30 @@ func (s *search) scatter(begun time.Time, within, full time.Duration, say func(s
 		all = append(all, batch...)
 		batch = nil
 	}
-	for key, c := range s.known {
-		if len(c.results) != len(s.scenarios) {
-			delete(s.known, key)
+	maps.DeleteFunc(s.known, func(_ string, c *candidate) bool { return len(c.results) != len(s.scenarios) })
+	return nil
+}
+
+// fill adds new candidates that fit the file to a batch: near the best ones, or random ones if there are
+// none.
+func (s *search) fill(batch, best []*candidate) []*candidate {
+	const tries = 10 // for each candidate
+	size := 2 * runtime.GOMAXPROCS(0)
+	for try := 0; len(batch) < size && try < tries*size; try++ {
+		c := &candidate{values: make([]string, len(s.vary))}
+		if len(best) > 0 {
+			s.vicinity(c, best[s.random.IntN(len(best))])
+		} else {
+			for i, v := range s.vary {
+				c.values[i] = s.unlessOld(v, v.random(s.random))
+			}
+		}
+		if s.known[c.key()] == nil && s.build(c) == nil {
+			s.known[c.key()] = c
+			batch = append(batch, c)
 		}
 	}
-	return nil
+	return batch
 }
 
 // unlessOld returns "" for the value that is in the file.
@@ -351,7 +369,7 @@ func (s *search) vicinity(c, best *candidate) {
 func (s *search) finalists(n int) []*candidate {
 	var all []*candidate
 	for _, key := range slices.Sorted(maps.Keys(s.known)) {
-		if c := s.known[key]; slices.ContainsFunc(c.values, func(v string) bool { return v != "" }) {
+		if c := s.known[key]; !c.isUnchanged() {
 			all = append(all, c)
 		}
 	}
@@ -384,6 +402,7 @@ func (s *search) choose(candidates []*candidate) (chosen *candidate) {
 	return chosen
 }
 
+// Differences that count as none.
 const (
 	sameLost = 0.002
 	sameLoad = 0.02
@@ -399,8 +418,9 @@ func (s *search) simplify(chosen *candidate) (*candidate, []string, error) {
 		}
 		without := &candidate{values: slices.Clone(chosen.values)}
 		without.values[i] = ""
+		change := fmt.Sprintf("%s: %s → %s; ", v.text, shown(v.old), chosen.values[i])
 		if err := s.build(without); err != nil {
-			changes = append(changes, fmt.Sprintf("%s: %s → %s; the old value does not fit the others", v.text, shown(v.old), chosen.values[i]))
+			changes = append(changes, change+"the old value does not fit the others")
 			continue
 		}
 		if err := s.evaluate(s.ctx, []*candidate{without}, 0); err != nil {
@@ -415,12 +435,12 @@ func (s *search) simplify(chosen *candidate) (*candidate, []string, error) {
 		if !s.meets(without) {
 			cost += ", misses the goal"
 		}
-		changes = append(changes, fmt.Sprintf("%s: %s → %s; with the old value: %s", v.text, shown(v.old), chosen.values[i], cost))
+		changes = append(changes, change+"with the old value: "+cost)
 	}
 	return chosen, changes, nil
 }
 
-// lostText formats a share. What is not all isn't 100, and what is not nothing isn't 0.
+// lostText formats a share. Only 1 is 100, and only 0 is 0.
 func lostText(lost float64) string {
 	switch {
 	case lost > 0 && lost < 0.0005:
@@ -433,15 +453,32 @@ func lostText(lost float64) string {
 
 func shown(old string) string { return cmp.Or(old, "default") }
 
-// print prints the rows, the changes, and the file.
-func (s *search) print(rows []*candidate, chosen *candidate, changes []string) {
-	rows = rows[:min(len(rows), 8)] // with two more, at most ten
+// print prints the best candidates, the changes, and the file.
+func (s *search) print(best []*candidate, chosen *candidate, changes []string) {
+	rows := best[:min(len(best), 8)] // with two more, at most ten
 	for _, c := range []*candidate{s.asItIs, chosen} {
-		if c != nil && !slices.ContainsFunc(rows, func(r *candidate) bool { return slices.Equal(r.values, c.values) }) {
+		isRow := func(r *candidate) bool { return r.key() == c.key() }
+		if c != nil && !slices.ContainsFunc(rows, isRow) {
 			rows = append(rows, c)
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b *candidate) int { return cmp.Compare(a.lost, b.lost) })
+	s.printTable(rows, chosen)
+	if chosen == nil {
+		return
+	}
+	fmt.Fprintln(s.out)
+	for _, change := range changes {
+		fmt.Fprintln(s.out, change)
+	}
+	if len(changes) == 0 {
+		fmt.Fprintln(s.out, "no change makes a difference")
+	}
+	fmt.Fprintf(s.out, "\n%s", chosen.data)
+}
+
+// printTable prints a line for each candidate.
+func (s *search) printTable(rows []*candidate, chosen *candidate) {
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	head := []string{"lost", "load"}
@@ -455,10 +492,10 @@ func (s *search) print(rows []*candidate, chosen *candidate, changes []string) {
 			cells = append(cells, cmp.Or(c.values[i], shown(v.old)))
 		}
 		var notes []string
-		if slices.Equal(c.values, s.asItIs.values) {
+		if c.isUnchanged() {
 			notes = append(notes, "as it is")
 		}
-		if chosen != nil && slices.Equal(c.values, chosen.values) {
+		if chosen != nil && c.key() == chosen.key() {
 			notes = append(notes, "chosen")
 		}
 		fmt.Fprintln(w, strings.Join(cells, "\t")+"\t"+strings.Join(notes, ", "))
@@ -467,15 +504,4 @@ func (s *search) print(rows []*candidate, chosen *candidate, changes []string) {
 	for line := range strings.Lines(table.String()) {
 		fmt.Fprintln(s.out, strings.TrimRight(line, " \n"))
 	}
-	if chosen == nil {
-		return
-	}
-	fmt.Fprintln(s.out)
-	for _, change := range changes {
-		fmt.Fprintln(s.out, change)
-	}
-	if len(changes) == 0 {
-		fmt.Fprintln(s.out, "no change makes a difference")
-	}
-	fmt.Fprintf(s.out, "\n%s", chosen.data)
 }

@@ -91,10 +91,21 @@ func (v *variable) values(text string) error {
 	if v.from, err1 = strconv.ParseFloat(low, 64); err1 != nil {
 		return wrong
 	}
-	if v.to, err2 = strconv.ParseFloat(high, 64); err2 != nil || !(v.to > v.from) || math.IsInf(v.from, 0) || math.IsInf(v.to, 0) {
+	if v.to, err2 = strconv.ParseFloat(high, 64); err2 != nil {
+		return wrong
+	}
+	if !(v.to > v.from) || math.IsInf(v.from, 0) || math.IsInf(v.to, 0) { // also NaN
 		return wrong
 	}
 	return nil
+}
+
+// samples returns some values: all choices, or some of the range, from its beginning.
+func (v *variable) samples() []string {
+	if v.choices != nil {
+		return v.choices
+	}
+	return []string{v.at(0), v.at(0.25), v.at(0.5), v.at(0.75), v.at(1)}
 }
 
 // random returns a random value.

@@ -27,7 +27,7 @@ func notes(t *testing.T, text string) []string {
 	return f.Notes()
 }
 
-// TestNotesMatchCompositionPage plays the order of each pair in the page's table. The timeout there is
+// TestNotesMatchCompositionPage tries both orders of each pair in the page's table. The timeout there is
 // that of an attempt, so a retry or a hedge is outside of it.
 func TestNotesMatchCompositionPage(t *testing.T) {
 	page, err := os.ReadFile("../../docs/composition.md")
