@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"runtime"
@@ -338,6 +339,70 @@ func TestObserverKeepsNothingAlive(t *testing.T) { // rule 9
 	if got := pipelineOf(t, o, "p").Calls[observe.Failure].Count; got != 1 {
 		t.Errorf("got %d failures, want 1", got)
 	}
+}
+
+// A hub is a Notifier whose changes a test makes.
+type hub struct {
+	mu        sync.Mutex
+	listeners map[int]func(resilience.Change)
+	next      int
+}
+
+func (*hub) Run(ctx context.Context, next resilience.Next) error { return next.Run(ctx) }
+func (*hub) Report() resilience.Report                           { return report("hub") }
+
+func (h *hub) Notify(listen func(resilience.Change)) (stop func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := h.next
+	h.next++
+	h.listeners[n] = listen
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.listeners, n)
+	}
+}
+
+func (h *hub) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.listeners)
+}
+
+func (h *hub) change() {
+	h.mu.Lock()
+	listeners := slices.Collect(maps.Values(h.listeners))
+	h.mu.Unlock()
+	for _, listen := range listeners {
+		listen(resilience.Change{Kind: "hub", From: "on", To: "off", At: time.Now()})
+	}
+}
+
+// An embedding policy is collected before the hub that it embeds.
+type embedding struct{ *hub }
+
+func TestObserverStopsListeningToCollectedPolicies(t *testing.T) { // rule 9
+	changed := 0
+	o := observe.New(observe.Config{Listeners: []observe.Listener{{Changed: func(resilience.Change) { changed++ }}}})
+	h := &hub{listeners: map[int]func(resilience.Change){}}
+	o.Pipeline("p", embedding{h})
+	collect(t, "value", func() bool { return h.count() == 0 })
+	o.Pipeline("p", &embedding{h})
+	collect(t, "pointer", func() bool { return len(policyOf(t, o.Snapshot(), "hub", "").Reports) == 0 })
+	h.change() // removes the listener of the pointer, which o can't do earlier
+	if got := h.count(); got != 0 {
+		t.Errorf("got %d listeners, want none", got)
+	}
+	if s := policyOf(t, o.Snapshot(), "hub", ""); changed != 0 || s.Changes["off"] != 0 || s.InState["off"] != 0 {
+		t.Errorf("got %d calls of the listener, %v, %v, want no change of collected policies", changed, s.Changes, s.InState)
+	}
+	p := o.Pipeline("p", embedding{h})
+	h.change()
+	if s := policyOf(t, o.Snapshot(), "hub", ""); changed != 1 || s.Changes["off"] != 1 {
+		t.Errorf("got %d calls of the listener, %v, want one change", changed, s.Changes)
+	}
+	runtime.KeepAlive(p)
 }
 
 func TestWatchKeepsValues(t *testing.T) { // rule 9
