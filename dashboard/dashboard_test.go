@@ -62,7 +62,7 @@ func TestNewPanicsOnMistakes(t *testing.T) {
 func TestConfigValidateAcceptsBounds(t *testing.T) {
 	for _, c := range []Config{{}, {Interval: 100 * time.Millisecond, History: time.Minute}, {Interval: time.Minute, History: 24 * time.Hour}} {
 		if err := c.Validate(); err != nil {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: got %v, want nil", c, err)
 		}
 	}
 }
@@ -190,7 +190,7 @@ func TestDashboardEncodesStateOncePerSample(t *testing.T) {
 		first, _, _ := d.current(t.Context())
 		second, _, _ := d.current(t.Context())
 		if &first.plain[0] != &second.plain[0] || &d.gzipped(first)[0] != &d.gzipped(second)[0] {
-			t.Error("a state was encoded again without a new sample")
+			t.Error("got a state that was encoded or compressed again, want that of the latest sample")
 		}
 	})
 }
@@ -213,7 +213,7 @@ func TestStateIsCompressedIfAccepted(t *testing.T) {
 			}
 		}
 		if err := json.NewDecoder(body).Decode(&map[string]any{}); err != nil {
-			t.Errorf("Accept-Encoding %q: %v", accept, err)
+			t.Errorf("Accept-Encoding %q: got %v, want JSON", accept, err)
 		}
 	}
 }
@@ -266,7 +266,7 @@ func TestNewSurvivesReportThatPanics(t *testing.T) {
 	if got := get(d, "/state.json").Code; got != http.StatusInternalServerError {
 		t.Errorf("got status %d, want 500", got)
 	}
-	if w := get(d, "/?pipeline=unknown123"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "the Report of a policy panics") && !strings.Contains(w.Body.String(), "The Report of a policy panics") {
+	if w := get(d, "/?pipeline=unknown123"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "The Report of a policy panics") {
 		t.Errorf("got status %d, want a page that names the reason:\n%s", w.Code, w.Body)
 	}
 }

@@ -58,7 +58,7 @@ func TestStateCountsWindow(t *testing.T) {
 		t.Errorf("got p50 %v, want %v", *p.P50, want)
 	}
 	if len(r.tallies) > 12 {
-		t.Errorf("%d tallies are kept, want those of the window", len(r.tallies))
+		t.Errorf("got %d tallies, want at most 12: those of the window", len(r.tallies))
 	}
 
 	// Rare samples: the window reaches back to the sample before.
@@ -87,17 +87,17 @@ func TestStateHasNullForNoValue(t *testing.T) {
 	for _, p := range got.Pipelines {
 		switch {
 		case p.Name != "refused" && p.Good != nil:
-			t.Errorf("%s: good is %v, want null", p.Name, *p.Good)
+			t.Errorf("%s: got good %v, want null", p.Name, *p.Good)
 		case p.Name == "refused" && (p.Good == nil || *p.Good != 0 || p.P50 != nil):
-			t.Errorf("refused: good is %v, p50 is %v, want 0 and null", p.Good, p.P50)
+			t.Errorf("refused: got good %v, p50 %v, want 0, null", p.Good, p.P50)
 		case p.Name == "canceled" && p.P50 == nil:
-			t.Error("canceled: p50 is null, want the time until the cancellation")
+			t.Error("canceled: got p50 null, want the time until the cancellation")
 		case p.Name == "idle" && (p.P50 != nil || p.P99 != nil):
-			t.Error("idle: quantiles are not null")
+			t.Errorf("idle: got p50 %v, p99 %v, want null", p.P50, p.P99)
 		}
 	}
 	if got.Policies == nil || got.Changes == nil {
-		t.Errorf("empty lists are null in %s", text)
+		t.Errorf("got %s, want empty lists instead of null", text)
 	}
 }
 

@@ -471,7 +471,7 @@ func TestPipelineCopiesItsList(t *testing.T) { // rule 7
 	p := o.Pipeline("p", list...)
 	list[0], list[1].(resilience.Pipeline)[0] = nil, nil
 	if err := resilience.Run(t.Context(), p, fails(nil)); err != nil {
-		t.Error(err)
+		t.Errorf("got %v, want nil", err)
 	}
 }
 

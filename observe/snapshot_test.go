@@ -280,7 +280,7 @@ func TestPipelineOfEveryKindOfPolicy(t *testing.T) { // rule 9
 	p, q := o.Pipeline("p", policies...), o.Pipeline("q", policies...)
 	for range 3 {
 		if err := resilience.Run(t.Context(), p, fails(nil)); err != nil {
-			t.Error(err)
+			t.Errorf("got %v, want nil", err)
 		}
 		runtime.GC()
 	}
@@ -743,7 +743,7 @@ func FuzzErrorText(f *testing.F) {
 			t.Errorf("got %q, want the beginning of %q, at most 500 bytes", got, text)
 		}
 		if _, err := json.Marshal(s); err != nil {
-			t.Error(err)
+			t.Errorf("got %v, want nil", err)
 		}
 	})
 }
