@@ -206,7 +206,7 @@ func (r *recorder) add(snap *observe.Snapshot) *state {
 }
 
 // push adds a tally. It returns the one with which the window begins, and the one before now. If now is
-// the first, it is both.
+// the first, it is both, and nothing is known of the time before it.
 func (r *recorder) push(now tally) (base, last tally) {
 	n := len(r.tallies)
 	if n == 0 {
@@ -235,9 +235,6 @@ func (r *recorder) view(p *observe.PipelineSnapshot, base, last, now tally, boun
 	c := now.pipelines[p.Name]
 	memory.series.add(r.grid, last.at, now.at, c.since(last.pipelines[p.Name]), p.Running, bounds)
 	v := &pipelineView{snap: p, id: memory.id, delta: c.since(base.pipelines[p.Name]), window: now.secondsSince(base)}
-	if base.at.Equal(now.at) {
-		v.delta = c.since(c) // the first sample: nothing is known of the time before it
-	}
 	v.level, v.reason, v.why = v.judge(r)
 	switch {
 	case !v.level.bad():

@@ -271,11 +271,9 @@ func (d *Dashboard) control(k key, act func(controllable)) (done int, panicked b
 			done++
 		}
 	}
-	if done > 0 {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.controls++
-	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.controls++ // so that the next state shows the change
 	return done, panicked
 }
 

@@ -676,7 +676,11 @@ func TestPageHasTablesWithoutJavaScript(t *testing.T) {
 	p := pipelineOf("payments", map[observe.Result]uint64{observe.Failure: 10}, layerOf(1, breakerKind, "b", map[string]int{open: 1}))
 	p.Errors = map[observe.Result]observe.ErrorSample{observe.Failure: {At: begin, Type: "*net.OpError", Text: "connection refused"}}
 	b := breakerOf("b", open)
-	b.Recent = []observe.Change{{At: begin, From: closed, To: open, Cause: "5 failures in a row"}}
+	b.Recent = []observe.Change{
+		{At: begin, From: closed, To: open, Cause: "5 failures in a row"},
+		{At: begin, From: open, To: halfOpen, Cause: "open time over"},
+		{At: begin, From: halfOpen, To: open, Cause: "a probe failed"},
+	}
 	b.Reports[0].Config = map[string]string{"OpenFor": "5s"}
 	d := start(&fakeSource{snap: observe.Snapshot{Pipelines: []observe.PipelineSnapshot{p, pipelineOf("idle", nil)}, Policies: []observe.PolicySnapshot{b}}}, Config{Control: everybody})
 	defer d.Close()
@@ -684,7 +688,7 @@ func TestPageHasTablesWithoutJavaScript(t *testing.T) {
 		"":           {"1 thing is in trouble", "breaker b is open", "payments", ">idle<", "5 failures in a row"},
 		"?trouble=1": {"payments", "All pipelines"},
 		"?pipeline=" + id("pipeline", "payments"): {"connection refused", "*net.OpError", "breaker", "1 open"},
-		"?policy=" + id(breakerKind, "b"):         {"OpenFor", "5 failures in a row", "1 open"},
+		"?policy=" + id(breakerKind, "b"):         {"OpenFor", "5 failures in a row", "a probe failed", "1 open"},
 	} {
 		body := get(d, "/"+query).Body.String()
 		for _, text := range append(want, `<noscript><meta http-equiv="refresh" content="5"></noscript>`, "<table", "<title>(1) ") {
