@@ -97,12 +97,10 @@ func (o *Observer) pipelineGroup(name string) *pipelineGroup {
 // newOtherPipelines returns the group that counts what MaxNames leaves no room for. If pipelines really
 // have that name, it is theirs.
 func (o *Observer) newOtherPipelines() *named[string, *pipelineGroup] {
-	e := o.pipelines.named[other]
-	if e == nil {
-		e = &named[string, *pipelineGroup]{key: other, value: newPipelineGroup(other)}
+	if e := o.pipelines.named[other]; e != nil {
+		return e // in use, and from now on no user leaves it: it is never replaced
 	}
-	e.users++ // so that it is never replaced
-	return e
+	return &named[string, *pipelineGroup]{key: other, value: newPipelineGroup(other)}
 }
 
 // retirePipeline removes a pipeline that has been collected, and keeps its counts.

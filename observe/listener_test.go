@@ -541,6 +541,39 @@ func TestPipelineRecoveredPanicIsAnotherRun(t *testing.T) {
 	}
 }
 
+// A policy that returns while it still runs the rest breaks its contract. The next calls must not notice.
+func TestPipelineOfPolicyThatReturnsEarlyHarmsNoOtherCall(t *testing.T) {
+	o := observe.New(observe.Config{})
+	started, release, ended := make(chan bool), make(chan bool), make(chan bool)
+	early := policy(func(ctx context.Context, next resilience.Next) error {
+		go func() {
+			defer close(ended)
+			_ = next.Run(ctx)
+		}()
+		<-started
+		return nil
+	})
+	_ = resilience.Run(t.Context(), o.Pipeline("early", early, policy(pass), policy(pass)), func(context.Context) error {
+		close(started)
+		<-release
+		return errBoom
+	})
+	other := policy(func(ctx context.Context, next resilience.Next) error {
+		close(release)
+		<-ended
+		return next.Run(ctx)
+	})
+	if err := resilience.Run(t.Context(), o.Pipeline("other", other), fails(nil)); err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+	for _, name := range []string{"early", "other"} {
+		s := pipelineOf(t, o, name)
+		if got := counted(s); got[observe.Success] != 1 || s.Attempts != 1 || s.Running != 0 || happened(s) != nil {
+			t.Errorf("%s: got %v, %d attempts, %d running, %v, want one success, 1, 0, no events", name, got, s.Attempts, s.Running, happened(s))
+		}
+	}
+}
+
 func TestPipelineOfManyLayers(t *testing.T) {
 	for _, n := range []int{0, 1, 30, 31, 32, 33, 100, 254, 255, 256, 257, 300} {
 		for _, listeners := range [][]observe.Listener{nil, {{Event: func(context.Context, *observe.Call, observe.Event) {}}}} {

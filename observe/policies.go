@@ -21,7 +21,7 @@ type registry struct {
 	others    map[string]*named[kindName, *policyGroup] // by kind: those that MaxNames leaves no room for
 	members   map[handle]*member                        // live ones
 	seen      uint64                                    // number of members so far
-	unsettled []*member                                 // collected ones whose latest time in a state isn't counted yet
+	unsettled []*member                                 // collected by another clock: the next snapshot counts their time in a state
 
 	seed    maphash.Seed
 	boxes   map[uint64][]handle // of comparable policies that aren't pointers, by hash
@@ -228,10 +228,11 @@ func (o *Observer) otherPolicies(kind string, create func() *policyGroup) *named
 	e := o.others[kind]
 	if e == nil {
 		key := kindName{kind, other}
-		if e = o.policies.named[key]; e == nil { // otherwise, a policy really has that name
+		// If a policy really has that name, it is in use, and from now on no user leaves it: it is
+		// never replaced.
+		if e = o.policies.named[key]; e == nil {
 			e = &named[kindName, *policyGroup]{key: key, value: create()}
 		}
-		e.users++ // so that it is never replaced
 		o.others[kind] = e
 	}
 	return e
@@ -264,18 +265,25 @@ func (o *Observer) retireMember(m *member, at time.Time) {
 			delete(o.boxes, m.hash)
 		}
 	}
-	if at.Before(m.since) && len(o.unsettled) < maxUnsettled {
+	if sameClock(at, m.since) {
+		m.advance(at)
+	} else if len(o.unsettled) < maxUnsettled {
 		o.unsettled = append(o.unsettled, m)
 	}
-	m.advance(at)
 	delete(m.group.members, m)
 	if m.group.named != o.others[m.group.named.key.kind] {
 		o.policies.leave(m.group.named)
 	}
 }
 
-// maxUnsettled bounds the number of collected policies that wait for the next snapshot. Only those
-// wait that have another clock than the goroutine that runs cleanups, as in a testing/synctest bubble.
+// sameClock reports whether two times are of the same clock. In a testing/synctest bubble, times have no
+// monotonic reading. The goroutine that runs cleanups is not in the bubble.
+func sameClock(a, b time.Time) bool {
+	isBubbles := func(t time.Time) bool { return t == t.Round(0) }
+	return isBubbles(a) == isBubbles(b)
+}
+
+// maxUnsettled bounds the number of collected policies in o.unsettled.
 const maxUnsettled = 1000
 
 // retireSomeMembers retires policies whose cleanup hasn't run yet. It looks at a few, so that the time

@@ -239,6 +239,70 @@ func TestSnapshotOtherIsOneName(t *testing.T) { // rule 8: a policy or pipeline 
 	}
 }
 
+func TestSnapshotOtherStaysOneNameWhenRoomIsMade(t *testing.T) { // rule 8
+	o := observe.New(observe.Config{MaxNames: 1})
+	create := func(name string) resilience.Policy { return o.Pipeline(name, breaker.New(breaker.Config{Name: name})) }
+	closed := func() (closed []string) {
+		for _, p := range o.Snapshot().Policies {
+			closed = append(closed, fmt.Sprint(p.Name, p.States["closed"]))
+		}
+		return closed
+	}
+	a := create("a")
+	create("b")
+	collect(t, "b", func() bool { return !slices.Contains(closed(), "other1") })
+	c := create("c") // a is in use, so there is still no room
+	equal(t, "closed", closed(), []string{"a1", "other1"})
+	real := create("other")
+	equal(t, "closed", closed(), []string{"a1", "other2"})
+	if got := len(o.Live("breaker", "other")); got != 1 {
+		t.Errorf("got %d live breakers called other, want 1: the one that has this name", got)
+	}
+	runtime.KeepAlive(a)
+	collect(t, "a", func() bool { return len(o.Live("breaker", "a")) == 0 })
+	again := create("other") // does not take the room of a
+	equal(t, "closed", closed(), []string{"a0", "other3"})
+	if got := len(o.Snapshot().Pipelines); got != 2 {
+		t.Errorf("got %d pipelines, want 2: a and other", got)
+	}
+	runtime.KeepAlive([]any{c, real, again})
+}
+
+func TestSnapshotReplacesNamesOfCollectedImmediately(t *testing.T) { // rule 8: also before their cleanup
+	o := observe.New(observe.Config{MaxNames: 1})
+	for i := range 100 {
+		name := fmt.Sprint(i)
+		o.Pipeline(name, breaker.New(breaker.Config{Name: name}))
+		runtime.GC()
+	}
+	s := o.Snapshot()
+	if len(s.Pipelines) != 1 || s.Pipelines[0].Name != "99" || len(s.Policies) != 1 || s.Policies[0].Name != "99" {
+		t.Errorf("got %d pipelines, %d policies, want the last of each name", len(s.Pipelines), len(s.Policies))
+	}
+}
+
+// A kind is a reporter of a kind of its own.
+type kind string
+
+func (k kind) Report() resilience.Report {
+	return resilience.Report{Kind: string(k), Name: "x", State: "on"}
+}
+
+func TestSnapshotBoundsKinds(t *testing.T) { // rule 8: user-written policies choose them
+	o := observe.New(observe.Config{MaxNames: 1})
+	for i := range 150 {
+		o.Watch(kind(fmt.Sprint("kind", i)))
+	}
+	s := o.Snapshot()
+	states := 0
+	for _, p := range s.Policies {
+		states += p.States["on"]
+	}
+	if len(s.Policies) != 102 || states != 150 { // the first, others of 100 kinds, others of other kinds
+		t.Errorf("got %d kinds and names, %d states, want 102, 150", len(s.Policies), states)
+	}
+}
+
 // Policies of all sorts, with reports.
 type (
 	zero       struct{}
@@ -370,12 +434,14 @@ func (h *hub) count() int {
 	return len(h.listeners)
 }
 
-func (h *hub) change() {
+func (h *hub) change() { h.changeAt(time.Now()) }
+
+func (h *hub) changeAt(at time.Time) {
 	h.mu.Lock()
 	listeners := slices.Collect(maps.Values(h.listeners))
 	h.mu.Unlock()
 	for _, listen := range listeners {
-		listen(resilience.Change{Kind: "hub", From: "on", To: "off", At: time.Now()})
+		listen(resilience.Change{Kind: "hub", From: "on", To: "off", At: at})
 	}
 }
 
@@ -473,6 +539,46 @@ func TestSnapshotTimeInState(t *testing.T) {
 			t.Errorf("got %d recent changes, %v, want 50, 101 and 100", len(s.Recent), s.Changes)
 		}
 	})
+}
+
+// A changing notifier changes its state while the observer asks for it: the report is older than the
+// change.
+type changing struct {
+	*hub
+	reports int
+}
+
+func (c *changing) Report() resilience.Report {
+	if c.reports++; c.reports > 2 { // after the pipeline has asked for the name, and the observer for the state
+		c.hub.change()
+	}
+	return report("changing")
+}
+
+func TestSnapshotStateOfChangeIsNewerThanReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := observe.New(observe.Config{})
+		c := &changing{hub: &hub{listeners: map[int]func(resilience.Change){}}}
+		p := o.Pipeline("p", c)
+		time.Sleep(time.Minute)
+		if got := policyOf(t, o.Snapshot(), "changing", "").InState; got["off"] != time.Minute || got["on"] != 0 {
+			t.Errorf("got %v, want 1m off", got)
+		}
+		runtime.KeepAlive(p)
+	})
+}
+
+func TestSnapshotSinceIsLatestChange(t *testing.T) {
+	h := &hub{listeners: map[int]func(resilience.Change){}}
+	o := observe.New(observe.Config{})
+	o.Watch(h)
+	begun := time.Now()
+	for _, at := range []time.Duration{time.Hour, time.Minute} { // of two policies, changes can come in any order
+		h.changeAt(begun.Add(at))
+	}
+	if got := policyOf(t, o.Snapshot(), "hub", "").Since; !got.Equal(begun.Add(time.Hour)) {
+		t.Errorf("got %v, want 1h after %v", got, begun)
+	}
 }
 
 func TestSnapshotLayerStates(t *testing.T) {
