@@ -78,6 +78,25 @@ func TestObserverRetiresWhatIsCollected(t *testing.T) { // rule 9
 	waitUntilEmpty(t, o)
 }
 
+func TestObserverRetiresBeforeCleanupIfRoomIsNeeded(t *testing.T) { // rule 8
+	o := New(Config{MaxNames: 1})
+	o.Pipeline("p", &setting{"on"})
+	o.mu.Lock() // cleanups wait for it
+	defer o.mu.Unlock()
+	members, pipelines := false, false
+	for range 1000 {
+		runtime.GC()
+		members = members || o.retireSomeMembers(time.Now())
+		pipelines = pipelines || o.retireSomePipelines()
+		if members && pipelines {
+			break
+		}
+	}
+	if !members || !pipelines || len(o.members) != 0 || o.pipelines.unused.Len() != 1 || o.policies.unused.Len() != 1 {
+		t.Errorf("got %v, %v, %d members, want both retired, with names that can be replaced", members, pipelines, len(o.members))
+	}
+}
+
 func TestObserverCountsTimeOfCollectedPolicyByItsClock(t *testing.T) { // rule 9
 	synctest.Test(t, func(t *testing.T) {
 		o := New(Config{})

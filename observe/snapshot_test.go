@@ -241,44 +241,53 @@ func TestSnapshotOtherIsOneName(t *testing.T) { // rule 8: a policy or pipeline 
 
 func TestSnapshotOtherStaysOneNameWhenRoomIsMade(t *testing.T) { // rule 8
 	o := observe.New(observe.Config{MaxNames: 1})
-	create := func(name string) resilience.Policy { return o.Pipeline(name, breaker.New(breaker.Config{Name: name})) }
-	closed := func() (closed []string) {
-		for _, p := range o.Snapshot().Policies {
-			closed = append(closed, fmt.Sprint(p.Name, p.States["closed"]))
+	create := func(name string) resilience.Policy {
+		p := o.Pipeline(name, breaker.New(breaker.Config{Name: name}))
+		_ = resilience.Run(t.Context(), p, fails(nil))
+		return p
+	}
+	names := func() (names []string) {
+		s := o.Snapshot()
+		for _, p := range s.Pipelines {
+			names = append(names, fmt.Sprint(p.Name, p.Calls[observe.Success].Count))
 		}
-		return closed
+		for _, p := range s.Policies {
+			names = append(names, fmt.Sprint(p.Name, p.States["closed"]))
+		}
+		return names
 	}
 	a := create("a")
 	create("b")
-	collect(t, "b", func() bool { return !slices.Contains(closed(), "other1") })
+	collect(t, "b", func() bool { return slices.Contains(names(), "other0") })
 	c := create("c") // a is in use, so there is still no room
-	equal(t, "closed", closed(), []string{"a1", "other1"})
+	equal(t, "names", names(), []string{"a1", "other2", "a1", "other1"})
 	real := create("other")
-	equal(t, "closed", closed(), []string{"a1", "other2"})
+	equal(t, "names", names(), []string{"a1", "other3", "a1", "other2"})
 	if got := len(o.Live("breaker", "other")); got != 1 {
 		t.Errorf("got %d live breakers called other, want 1: the one that has this name", got)
 	}
 	runtime.KeepAlive(a)
-	collect(t, "a", func() bool { return len(o.Live("breaker", "a")) == 0 })
+	collect(t, "a", func() bool { return slices.Contains(names(), "a0") })
 	again := create("other") // does not take the room of a
-	equal(t, "closed", closed(), []string{"a0", "other3"})
-	if got := len(o.Snapshot().Pipelines); got != 2 {
-		t.Errorf("got %d pipelines, want 2: a and other", got)
-	}
-	runtime.KeepAlive([]any{c, real, again})
+	equal(t, "names", names(), []string{"a1", "other4", "a0", "other3"})
+	d := create("d") // does
+	equal(t, "names", names(), []string{"d1", "other4", "d1", "other3"})
+	runtime.KeepAlive([]any{c, d, real, again})
 }
 
-func TestSnapshotReplacesNamesOfCollectedImmediately(t *testing.T) { // rule 8: also before their cleanup
+func TestSnapshotOtherIsNeverReplaced(t *testing.T) { // rule 8
 	o := observe.New(observe.Config{MaxNames: 1})
-	for i := range 100 {
-		name := fmt.Sprint(i)
-		o.Pipeline(name, breaker.New(breaker.Config{Name: name}))
-		runtime.GC()
-	}
+	create := func(name string) resilience.Policy { return o.Pipeline(name, breaker.New(breaker.Config{Name: name})) }
+	real := create("other")
+	a := create("a")
+	runtime.KeepAlive(real)
+	collect(t, "other", func() bool { return len(o.Live("breaker", "other")) == 0 })
+	b := create("b") // counts as other too, although no pipeline has this name any more
 	s := o.Snapshot()
-	if len(s.Pipelines) != 1 || s.Pipelines[0].Name != "99" || len(s.Policies) != 1 || s.Policies[0].Name != "99" {
-		t.Errorf("got %d pipelines, %d policies, want the last of each name", len(s.Pipelines), len(s.Policies))
+	if len(s.Pipelines) != 1 || s.Pipelines[0].Name != "other" || len(s.Policies) != 1 || s.Policies[0].States["closed"] != 2 {
+		t.Errorf("got %+v, %+v, want only other, with two breakers", s.Pipelines, s.Policies)
 	}
+	runtime.KeepAlive([]any{a, b})
 }
 
 // A kind is a reporter of a kind of its own.
