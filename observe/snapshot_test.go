@@ -733,8 +733,8 @@ func TestSnapshotIsConsistent(t *testing.T) { // rule 10
 	for range 30 {
 		runtime.GC()
 		for _, p := range o.Snapshot().Pipelines {
-			if p.Running < 0 || p.Running > 4 {
-				t.Errorf("got %d running, want 0 to 4", p.Running)
+			if p.Running < 0 {
+				t.Errorf("got %d running, want 0 or more", p.Running)
 			}
 			grows(p.Name+" attempts", p.Attempts)
 			for r, h := range p.Calls {

@@ -15,8 +15,9 @@ import (
 // make calls concurrently rarely write to the same cache line; its counts are the sums over all
 // stripes.
 //
-// Each count only grows. A call is counted as ended after it is counted as begun, and load reads them
-// in the opposite order, so no call seems to end before it begins.
+// Each count only grows. A call counts everything in one stripe, its end after its beginning, and load
+// reads a stripe in the opposite order. So no call seems to end before it begins, but calls that begin
+// while load reads their stripe seem to be running.
 type tally struct {
 	bounds []time.Duration
 	layers int // number of policies
@@ -131,31 +132,33 @@ func (t *tally) load() counts {
 	for r := range c.calls {
 		c.calls[r].Buckets = make([]uint64, len(t.bounds)+1)
 	}
-	// What a call counts last is read first.
-	t.each(func(words []atomic.Uint64) {
-		for r := range c.calls {
-			c.calls[r].addWords(words[t.resultWord(Result(r)):][:len(t.bounds)+2])
+	for i := range t.stripes {
+		if stripe := t.stripes[i].Load(); stripe != nil {
+			t.loadStripe(&c, *stripe)
 		}
-	})
-	t.each(func(words []atomic.Uint64) {
-		for i := range c.events {
-			for kind := range c.events[i] {
-				c.events[i][kind] += words[t.eventWord(i+1, EventKind(kind))].Load()
-			}
-		}
-	})
-	for i := range c.entered {
-		position := len(c.entered) - i
-		t.each(func(words []atomic.Uint64) { c.entered[position-1] += words[position].Load() })
 	}
-	t.each(func(words []atomic.Uint64) {
-		through := words[t.throughWord()].Load()
-		for i := range c.entered {
-			c.entered[i] += through
-		}
-	})
-	t.each(func(words []atomic.Uint64) { c.begun += words[0].Load() })
 	return c
+}
+
+// loadStripe adds the counts of a stripe to c. A call counts everything in one stripe. What it counts
+// last is read first.
+func (t *tally) loadStripe(c *counts, words []atomic.Uint64) {
+	for r := range c.calls {
+		c.calls[r].addWords(words[t.resultWord(Result(r)):][:len(t.bounds)+2])
+	}
+	for i := range c.events {
+		for kind := range c.events[i] {
+			c.events[i][kind] += words[t.eventWord(i+1, EventKind(kind))].Load()
+		}
+	}
+	for i := len(c.entered) - 1; i >= 0; i-- {
+		c.entered[i] += words[i+1].Load()
+	}
+	through := words[t.throughWord()].Load()
+	for i := range c.entered {
+		c.entered[i] += through
+	}
+	c.begun += words[0].Load()
 }
 
 // addWords adds the words of a result.
@@ -165,15 +168,6 @@ func (h *Histogram) addWords(words []atomic.Uint64) {
 		n := words[1+i].Load()
 		h.Buckets[i] += n
 		h.Count += n
-	}
-}
-
-// each calls f with each stripe.
-func (t *tally) each(f func(words []atomic.Uint64)) {
-	for i := range t.stripes {
-		if stripe := t.stripes[i].Load(); stripe != nil {
-			f(*stripe)
-		}
 	}
 }
 
