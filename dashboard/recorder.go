@@ -214,8 +214,8 @@ func (r *recorder) push(now tally) (base, last tally) {
 		return now, now
 	}
 	last = r.tallies[n-1]
-	// The window begins with the latest tally that is at least as old as the window, or else with the
-	// oldest one. Those before it are not needed any more.
+	// The window begins with the latest tally that is at least as old as the window. If there is none,
+	// it begins with the oldest tally. Those before it are no longer needed.
 	first := 0
 	for first+1 < n && now.at.Sub(r.tallies[first+1].at) >= window {
 		first++
