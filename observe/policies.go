@@ -184,7 +184,7 @@ func (o *Observer) handleOf(r resilience.Reporter) (handle, *box) {
 	}
 	b := &box{reporter: r}
 	if v.Comparable() {
-		b.hash = maphash.Comparable(o.seed, r) | 1
+		b.hash = maphash.Comparable(o.seed, r) | 1 // never 0
 		for _, h := range o.boxes[b.hash] {
 			// The pointer keeps the box alive from here on.
 			if known := (*box)(unsafe.Pointer(h.at.Value())); known != nil && known.reporter == r {
