@@ -35,8 +35,8 @@ import (
 const (
 	attention  = time.Minute      // how long after a request somebody counts as a viewer
 	unattended = 10 * time.Second // between samples without a viewer
-	costShare  = 20               // samples take at most one part of this many of the time
-	credit     = 5 * time.Second  // of time not used for samples, for one that was interrupted
+	costShare  = 20               // samples take at most 1/costShare of the time
+	credit     = 5 * time.Second  // of time that samples did not use, so that a single slow one delays none
 )
 
 // A Dashboard is an http.Handler that serves the page of an observer. Create it with [New]. It is safe
@@ -49,41 +49,43 @@ type Dashboard struct {
 	host     string
 	started  time.Time
 
-	// sampling has room for one value, which whoever takes a sample puts there. A request waits for
-	// it only as long as its client does.
+	// sampling is a lock: it has room for one value, which the goroutine that takes a sample puts
+	// there. It is a channel so that a request waits for it only as long as its client does. It is
+	// acquired before mu.
 	sampling chan struct{}
-	recorder *recorder // used with sampling and mu held, so that either is enough for reading
+	recorder *recorder // written with both sampling and mu held, so that either is enough for reading
 
-	mu      sync.Mutex // guards what follows; not held while policies report
-	closed  bool
-	timer   *time.Timer
-	viewed  time.Time  // the latest request
-	sampled time.Time  // when the latest sample began, successful or not
-	paid    time.Time  // from when on the time that samples took is a small enough share of all time
-	failed  bool       // the latest sample
-	latest  *published // the latest successful sample; may be nil
-	// A POST increments controls. A sample that began before it is not the next state.
-	controls, seen uint64
+	mu       sync.Mutex // guards the following; not held while policies report
+	closed   bool
+	timer    *time.Timer
+	viewed   time.Time  // the latest request
+	sampled  time.Time  // when the latest sample began, successful or not
+	paid     time.Time  // no sample begins earlier, because samples have taken too much time
+	failed   bool       // the latest sample
+	latest   *published // the latest successful sample; nil before the first
+	controls uint64     // number of actions; the state must show each of them
+	seen     uint64     // controls when the latest sample began
 }
 
-// A source is an *observe.Observer.
+// A source is what a Dashboard uses of an *observe.Observer. Tests have others.
 type source interface {
 	Snapshot() observe.Snapshot
 	Live(kind, name string) []resilience.Reporter
 }
 
-// published is a sample as it is served.
+// A published is a sample as it is served. Only its compressed forms and histories change.
 type published struct {
 	state *state
-	plain []byte
+	plain []byte // state in JSON
 
-	compress   sync.Once
+	compress   sync.Once // guards compressed
 	compressed []byte
 
-	mu        sync.Mutex
-	histories map[string]*history // by ID, those that were requested since the sample
+	mu        sync.Mutex          // guards histories; acquired before the Dashboard's mu
+	histories map[string]*history // by ID: those that were requested since the sample
 }
 
+// A history is the answer to history.json for a pipeline.
 type history struct {
 	plain, compressed []byte
 }
@@ -97,6 +99,7 @@ func New(o *observe.Observer, c Config) *Dashboard {
 	return start(o, c)
 }
 
+// start is New for any source.
 func start(o source, c Config) *Dashboard {
 	if err := c.Validate(); err != nil {
 		panic(err.Error())
@@ -144,7 +147,7 @@ func (d *Dashboard) next(now time.Time) time.Time {
 	return next
 }
 
-// charge counts time that was spent since start on behalf of all viewers. It is called with mu held.
+// charge counts the time since start as taken by samples. It is called with mu held.
 func (d *Dashboard) charge(start time.Time) {
 	now := time.Now()
 	if earliest := now.Add(-credit); d.paid.Before(earliest) {
@@ -212,6 +215,7 @@ func (d *Dashboard) current(ctx context.Context) (p *published, fresh bool, err 
 	return p, fresh, nil
 }
 
+// stale reports whether a viewer needs a new sample. It is called with mu held.
 func (d *Dashboard) stale(now time.Time) bool {
 	return !now.Before(d.next(now)) || d.seen != d.controls
 }
@@ -267,20 +271,12 @@ func (d *Dashboard) history(p *published, id string) *history {
 		return h
 	}
 	start := time.Now()
-	d.mu.Lock()
-	var j *historyJSON
-	for name, memory := range d.recorder.pipelines {
-		if memory.id == id {
-			h := d.recorder.pipelines[name].series.json(d.recorder.grid, p.state.At)
-			j = &h
-		}
-	}
-	d.mu.Unlock()
-	if j == nil {
+	j, found := d.historyJSON(id, p.state.At)
+	if !found {
 		return nil
 	}
 	plain, err := json.Marshal(j)
-	if err != nil {
+	if err != nil { // a time beyond the year 9999
 		return nil
 	}
 	h := &history{plain, compress(plain)}
@@ -291,6 +287,19 @@ func (d *Dashboard) history(p *published, id string) *history {
 	return h
 }
 
+// historyJSON returns what is recorded of a pipeline as of now.
+func (d *Dashboard) historyJSON(id string, now time.Time) (h historyJSON, found bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, memory := range d.recorder.pipelines {
+		if memory.id == id {
+			return memory.series.json(d.recorder.grid, now), true
+		}
+	}
+	return historyJSON{}, false
+}
+
+// writers are reused, because a gzip.Writer has large buffers.
 var writers = sync.Pool{New: func() any {
 	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
 	if err != nil {
@@ -299,6 +308,7 @@ var writers = sync.Pool{New: func() any {
 	return w
 }}
 
+// compress returns plain in gzip format.
 func compress(plain []byte) []byte {
 	var b bytes.Buffer
 	w := writers.Get().(*gzip.Writer)

@@ -62,7 +62,7 @@ func TestNewPanicsOnMistakes(t *testing.T) {
 func TestConfigValidateAcceptsBounds(t *testing.T) {
 	for _, c := range []Config{{}, {Interval: 100 * time.Millisecond, History: time.Minute}, {Interval: time.Minute, History: 24 * time.Hour}} {
 		if err := c.Validate(); err != nil {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: got %v, want nil", c, err)
 		}
 	}
 }
@@ -148,6 +148,26 @@ func TestDashboardSamplesTakeAtMostTwentiethOfTime(t *testing.T) {
 	})
 }
 
+func TestDashboardSavesLittleTimeForSlowSamples(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeSource{}
+		d := start(f, Config{})
+		defer d.Close()
+		time.Sleep(time.Hour) // in which samples take no time
+		f.mu.Lock()
+		f.during = func() { time.Sleep(500 * time.Millisecond) }
+		f.mu.Unlock()
+		before := f.count()
+		for range 600 {
+			get(d, "/state.json")
+			time.Sleep(500 * time.Millisecond)
+		}
+		if got := f.count() - before; got > 40 {
+			t.Errorf("got %d samples of 0.5 s in 5 min, want about 30, although there were none before", got)
+		}
+	})
+}
+
 func TestDashboardForgivesOneSlowSample(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeSource{}
@@ -182,15 +202,18 @@ func TestDashboardHasNoGoroutineAtRest(t *testing.T) {
 	}
 }
 
-func TestDashboardEncodesStateOncePerSample(t *testing.T) {
+func TestDashboardEncodesOncePerSample(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := start(&fakeSource{}, Config{})
+		d := start(&fakeSource{snap: observe.Snapshot{Pipelines: []observe.PipelineSnapshot{pipelineOf("p", nil)}}}, Config{})
 		defer d.Close()
 		get(d, "/state.json")
 		first, _, _ := d.current(t.Context())
 		second, _, _ := d.current(t.Context())
 		if &first.plain[0] != &second.plain[0] || &d.gzipped(first)[0] != &d.gzipped(second)[0] {
-			t.Error("a state was encoded again without a new sample")
+			t.Error("got a state that was encoded or compressed again, want that of the latest sample")
+		}
+		if h := d.history(first, id(pipelineKind, "p")); h == nil || h != d.history(second, id(pipelineKind, "p")) {
+			t.Error("got a history that was encoded again, want that of the latest sample")
 		}
 	})
 }
@@ -213,7 +236,7 @@ func TestStateIsCompressedIfAccepted(t *testing.T) {
 			}
 		}
 		if err := json.NewDecoder(body).Decode(&map[string]any{}); err != nil {
-			t.Errorf("Accept-Encoding %q: %v", accept, err)
+			t.Errorf("Accept-Encoding %q: got %v, want JSON", accept, err)
 		}
 	}
 }
@@ -266,7 +289,7 @@ func TestNewSurvivesReportThatPanics(t *testing.T) {
 	if got := get(d, "/state.json").Code; got != http.StatusInternalServerError {
 		t.Errorf("got status %d, want 500", got)
 	}
-	if w := get(d, "/?pipeline=unknown123"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "the Report of a policy panics") && !strings.Contains(w.Body.String(), "The Report of a policy panics") {
+	if w := get(d, "/?pipeline=unknown123"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "The Report of a policy panics") {
 		t.Errorf("got status %d, want a page that names the reason:\n%s", w.Code, w.Body)
 	}
 }

@@ -26,7 +26,7 @@ func newGrid(start time.Time, history, interval time.Duration) grid {
 	return grid{start: start.Add(-start.Sub(start.Truncate(step))), step: step, points: min(maxPoints, int64(max(1, history/step)))}
 }
 
-// at returns the point that contains t.
+// at returns the index of the point that contains t.
 func (g grid) at(t time.Time) int64 {
 	since := t.Sub(g.start)
 	point := int64(since / g.step)
@@ -36,6 +36,7 @@ func (g grid) at(t time.Time) int64 {
 	return point
 }
 
+// time returns when a point begins.
 func (g grid) time(point int64) time.Time { return g.start.Add(time.Duration(point) * g.step) }
 
 // A point is what a pipeline did in one step. 40 bytes, so 24 kB for a pipeline's 600 points.
@@ -51,26 +52,27 @@ func (p *point) bad() float32 {
 	return p.results[observe.Failure] + p.results[observe.Refused] + p.results[observe.TimedOut] + p.results[observe.Panicked]
 }
 
+// rate returns the rate of all calls.
 func (p *point) rate() float32 {
-	rate := p.bad()
-	return rate + p.results[observe.Success] + p.results[observe.Canceled]
+	return p.bad() + p.results[observe.Success] + p.results[observe.Canceled]
 }
 
 // A series is the history of a pipeline.
 type series struct {
-	first int64   // the grid's point that points[0] is
-	ring  []point // with first at head
+	first int64   // index in the grid of the oldest point
+	ring  []point // the points, the oldest at head
 	head  int
 
-	// The last point, which later samples may still add to: counts of the time that it covers.
-	counts  [resultCount]float64
-	tries   float64
-	seconds float64
-	buckets []float64
+	// What the last point is computed from. Later samples may still add to it.
+	counts   [resultCount]float64
+	attempts float64
+	buckets  []float64
+	seconds  float64 // that samples have covered of the point's time
 }
 
 func (s *series) len() int { return len(s.ring) }
 
+// point returns the i-th point, 0 being the oldest.
 func (s *series) point(i int) *point {
 	if i += s.head; i >= len(s.ring) {
 		i -= len(s.ring)
@@ -78,8 +80,8 @@ func (s *series) point(i int) *point {
 	return &s.ring[i]
 }
 
-// push appends a point after the last one.
-func (s *series) push(g grid) *point {
+// push appends an empty point. If there are too many, it replaces the oldest.
+func (s *series) push(g grid) {
 	if int64(len(s.ring)) < g.points {
 		s.ring = append(s.ring, point{})
 	} else {
@@ -87,15 +89,14 @@ func (s *series) push(g grid) *point {
 		s.head = (s.head + 1) % len(s.ring)
 		s.first++
 	}
-	s.counts, s.tries, s.seconds = [resultCount]float64{}, 0, 0
+	s.counts, s.attempts, s.seconds = [resultCount]float64{}, 0, 0
 	clear(s.buckets)
-	return s.point(s.len() - 1)
 }
 
 // add records what happened between two samples. If they are far apart, it fills all points between
 // them with the average.
 func (s *series) add(g grid, from, to time.Time, d *delta, running int, bounds []float64) {
-	whole := to.Sub(from).Seconds()
+	whole := to.Sub(from)
 	if whole <= 0 {
 		return
 	}
@@ -106,11 +107,11 @@ func (s *series) add(g grid, from, to time.Time, d *delta, running int, bounds [
 	if g.time(last).Equal(to) {
 		last-- // the sample ends a point and does not begin the next one
 	}
-	firstPoint := max(g.at(from), last-g.points+1)
+	first := max(g.at(from), last-g.points+1)
 	if s.len() == 0 {
-		s.first = firstPoint
+		s.first = first
 	}
-	for at := firstPoint; at <= last; at++ {
+	for at := first; at <= last; at++ {
 		for s.first+int64(s.len()) <= at {
 			s.push(g)
 		}
@@ -121,24 +122,33 @@ func (s *series) add(g grid, from, to time.Time, d *delta, running int, bounds [
 		if end.After(to) {
 			end = to
 		}
-		part := end.Sub(begin).Seconds() / whole
-		s.seconds += end.Sub(begin).Seconds()
-		for r, n := range d.results {
-			s.counts[r] += float64(n) * part
-		}
-		s.tries += float64(d.attempts) * part
-		for i, n := range d.buckets {
-			s.buckets[i] += float64(n) * part
-		}
-		p := s.point(int(at - s.first))
-		for r, n := range s.counts {
-			p.results[r] = float32(n / s.seconds)
-		}
-		p.attempts = float32(s.tries / s.seconds)
-		p.running = max(p.running, float32(running))
-		p.p50 = float32(quantile(bounds, s.buckets, 0.5))
-		p.p99 = float32(quantile(bounds, s.buckets, 0.99))
+		part := end.Sub(begin)
+		s.seconds += part.Seconds()
+		s.count(d, part.Seconds()/whole.Seconds())
+		s.set(s.point(int(at-s.first)), running, bounds)
 	}
+}
+
+// count adds a part of what happened to the last point.
+func (s *series) count(d *delta, part float64) {
+	for r, n := range d.results {
+		s.counts[r] += float64(n) * part
+	}
+	s.attempts += float64(d.attempts) * part
+	for i, n := range d.buckets {
+		s.buckets[i] += float64(n) * part
+	}
+}
+
+// set computes the last point from what was counted.
+func (s *series) set(p *point, running int, bounds []float64) {
+	for r, n := range s.counts {
+		p.results[r] = float32(n / s.seconds)
+	}
+	p.attempts = float32(s.attempts / s.seconds)
+	p.running = max(p.running, float32(running))
+	p.p50 = float32(quantile(bounds, s.buckets, 0.5))
+	p.p99 = float32(quantile(bounds, s.buckets, 0.99))
 }
 
 // quantile returns a quantile of a histogram: interpolated in its bucket, the last bound for
@@ -235,6 +245,7 @@ func (s *series) json(g grid, now time.Time) historyJSON {
 	return h
 }
 
+// sparkJSON is a pipeline's sparkline.
 type sparkJSON struct {
 	Step float64 `json:"step"`
 	Rate numbers `json:"rate"`
@@ -242,6 +253,7 @@ type sparkJSON struct {
 	P99  numbers `json:"p99"`
 }
 
+// spark returns the latest points for a sparkline.
 func (s *series) spark(g grid) sparkJSON {
 	n := min(s.len(), sparkPoints)
 	j := sparkJSON{Step: g.step.Seconds(), Rate: make(numbers, n), Bad: make(numbers, n), P99: make(numbers, n)}

@@ -58,13 +58,31 @@ func TestStateCountsWindow(t *testing.T) {
 		t.Errorf("got p50 %v, want %v", *p.P50, want)
 	}
 	if len(r.tallies) > 12 {
-		t.Errorf("%d tallies are kept, want those of the window", len(r.tallies))
+		t.Errorf("got %d tallies, want at most 12: those of the window", len(r.tallies))
 	}
 
 	// Rare samples: the window reaches back to the sample before.
 	s = r.add(&observe.Snapshot{At: begin.Add(90 * time.Second), Bounds: bounds})
 	if s.Window != 60 {
 		t.Errorf("got a window of %v s after a pause of 60 s, want 60", s.Window)
+	}
+}
+
+func TestStateKnowsNothingBeforeFirstSample(t *testing.T) {
+	r := newRecorder(begin, time.Hour, time.Second)
+	p := pipelineOf("p", map[observe.Result]uint64{observe.Failure: 100})
+	p.Running = 1
+	s := r.add(&observe.Snapshot{At: begin, Bounds: bounds, Pipelines: []observe.PipelineSnapshot{p}})
+	if got := s.Pipelines[0]; got.Level != idle || got.Rate != 0 || got.Good != nil || len(s.Troubles) != 0 {
+		t.Errorf("got level %v, rate %v, good %v, troubles %v, want idle, 0, null, none", got.Level, got.Rate, got.Good, s.Troubles)
+	}
+}
+
+func TestStateWindowIsNeverNegative(t *testing.T) {
+	r := newRecorder(begin, time.Hour, time.Second)
+	r.add(&observe.Snapshot{At: begin, Bounds: bounds})
+	if got := r.add(&observe.Snapshot{At: begin.Add(-time.Minute), Bounds: bounds}).Window; got != 0 {
+		t.Errorf("got a window of %v s after the clock was set back, want 0", got)
 	}
 }
 
@@ -87,17 +105,17 @@ func TestStateHasNullForNoValue(t *testing.T) {
 	for _, p := range got.Pipelines {
 		switch {
 		case p.Name != "refused" && p.Good != nil:
-			t.Errorf("%s: good is %v, want null", p.Name, *p.Good)
+			t.Errorf("%s: got good %v, want null", p.Name, *p.Good)
 		case p.Name == "refused" && (p.Good == nil || *p.Good != 0 || p.P50 != nil):
-			t.Errorf("refused: good is %v, p50 is %v, want 0 and null", p.Good, p.P50)
+			t.Errorf("refused: got good %v, p50 %v, want 0, null", p.Good, p.P50)
 		case p.Name == "canceled" && p.P50 == nil:
-			t.Error("canceled: p50 is null, want the time until the cancellation")
+			t.Error("canceled: got p50 null, want the time until the cancellation")
 		case p.Name == "idle" && (p.P50 != nil || p.P99 != nil):
-			t.Error("idle: quantiles are not null")
+			t.Errorf("idle: got p50 %v, p99 %v, want null", p.P50, p.P99)
 		}
 	}
 	if got.Policies == nil || got.Changes == nil {
-		t.Errorf("empty lists are null in %s", text)
+		t.Errorf("got %s, want empty lists instead of null", text)
 	}
 }
 
@@ -122,9 +140,10 @@ func TestGridHasAtMost600Points(t *testing.T) {
 func TestHistoryFillsPointsBeforeLateSample(t *testing.T) {
 	r := newRecorder(begin, 10*time.Minute, time.Second) // points of 1 s
 	calls := map[observe.Result]uint64{}
+	running := 2
 	add := func(at time.Duration) {
 		p := pipelineOf("p", calls)
-		p.Running = 2
+		p.Running = running
 		r.add(&observe.Snapshot{At: begin.Add(at), Bounds: bounds, Pipelines: []observe.PipelineSnapshot{p}})
 	}
 	add(0)
@@ -132,7 +151,9 @@ func TestHistoryFillsPointsBeforeLateSample(t *testing.T) {
 	add(10 * time.Second) // 10/s
 	calls[observe.Success] = 105
 	calls[observe.Failure] = 5
+	running = 7
 	add(10*time.Second + 500*time.Millisecond)
+	running = 1
 	add(11 * time.Second)
 	got := r.pipelines["p"].series.json(r.grid, begin.Add(11*time.Second))
 	if !got.Start.Equal(begin) || got.Step != 1 || len(got.Running) != 11 {
@@ -143,8 +164,9 @@ func TestHistoryFillsPointsBeforeLateSample(t *testing.T) {
 			t.Errorf("point %d: got %v calls, %v attempts, %v running, p50 %v", i, got.Results["success"][i], got.Attempts[i], got.Running[i], got.P50[i])
 		}
 	}
-	if got.Results["success"][10] != 5 || got.Results["failure"][10] != 5 {
-		t.Errorf("the last point has %v good and %v failed calls per second, want 5 and 5", got.Results["success"][10], got.Results["failure"][10])
+	if got.Results["success"][10] != 5 || got.Results["failure"][10] != 5 || got.Running[10] != 7 {
+		t.Errorf("got %v good and %v failed calls per second, %v running in the last point, want 5, 5, 7: the most of any sample",
+			got.Results["success"][10], got.Results["failure"][10], got.Running[10])
 	}
 	if len(got.Results) != resultCount {
 		t.Errorf("got %d results, want %d", len(got.Results), resultCount)

@@ -23,14 +23,14 @@ func TestIDDiffersForAllKindsAndNames(t *testing.T) {
 		got := id(k.kind, k.name)
 		checkID(t, got)
 		if other, found := seen[got]; found {
-			t.Errorf("%q and %q have the same ID %s", k, other, got)
+			t.Errorf("got ID %s for %q and %q, want different ones", got, k, other)
 		}
 		seen[got] = k
 	}
 }
 
 // IDs are in links that people send each other, so they are the same in all processes and versions.
-func TestIDStays(t *testing.T) {
+func TestIDNeverChanges(t *testing.T) {
 	if got, want := id("breaker", "payments"), "7yFyDj9p4QLbxiwucBVEoQ"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

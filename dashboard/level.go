@@ -21,9 +21,10 @@ const (
 	pipelineKind = "pipeline"
 )
 
+// isManual reports whether a breaker is in the state only if it was set manually.
 func isManual(state string) bool { return state == forcedOpen || state == disabled }
 
-// level is how a pipeline is. Lists are in the order of levels.
+// level is how well a pipeline works. Lists are in the order of levels.
 type level int
 
 const (
@@ -65,60 +66,70 @@ type pipelineView struct {
 	since  time.Time // when the level became bad
 }
 
-// judge sets the level: the first that applies.
-func (v *pipelineView) judge(r *recorder) {
-	v.level, v.reason, v.why = v.judgement(r)
-}
-
-func (v *pipelineView) judgement(r *recorder) (level, reason, string) {
+// judge returns the level, with its reason, as a value and as a text. Of all levels that apply, it is
+// the first in this order.
+func (v *pipelineView) judge(r *recorder) (level, reason, string) {
+	if why := v.blocked(r); why != "" {
+		return down, byStates, why
+	}
 	all, good, bad := v.delta.ended()
-	for _, l := range v.snap.Layers {
-		if blocked, total := l.States[open]+l.States[forcedOpen], sum(l.States); blocked > 0 && blocked == total {
-			state := open
-			if l.States[open] == 0 {
-				state = forcedOpen
-			}
-			return down, byStates, is(l.Kind, r.layerName(&l), state, total, total)
-		}
-	}
-	if v.snap.Running > 0 && all == 0 && v.window > 0 {
-		return degraded, byCalls, fmt.Sprintf("%s, and none ended in the last %s", calls(v.snap.Running, "is", "are")+" running", seconds(v.window))
-	}
 	counted := good + bad
-	if bad >= 5 && 2*bad >= counted {
+	panicked := v.delta.results[observe.Panicked]
+	last := "in the last " + seconds(v.window)
+	switch {
+	case v.snap.Running > 0 && all == 0 && v.window > 0:
+		return degraded, byCalls, calls(v.snap.Running, "is", "are") + " running, and none ended " + last
+	case bad >= 5 && 2*bad >= counted:
 		return down, byCalls, v.badCalls(bad, counted)
-	}
-	if bad > 0 && 20*bad >= counted {
+	case bad > 0 && 20*bad >= counted:
 		return degraded, byCalls, v.badCalls(bad, counted)
+	case panicked > 0:
+		return degraded, byCalls, calls(int(panicked), "panicked", "panicked") + " " + last
 	}
-	if n := v.delta.results[observe.Panicked]; n > 0 {
-		return degraded, byCalls, calls(int(n), "", "") + " panicked in the last " + seconds(v.window)
-	}
-	some := func(state ...string) (string, bool) {
-		for _, l := range v.snap.Layers {
-			n := 0
-			for _, s := range state {
-				n += l.States[s]
-			}
-			if n > 0 {
-				return is(l.Kind, r.layerName(&l), state[0], n, sum(l.States)), true
-			}
-		}
-		return "", false
-	}
-	if why, found := some(open, forcedOpen); found {
+	if why := v.some(r, open, forcedOpen); why != "" {
 		return degraded, byStates, why
 	}
-	if why, found := some(disabled); found {
+	if why := v.some(r, disabled); why != "" {
 		return degraded, byDisabling, why
 	}
-	if why, found := some(halfOpen); found && v.busy() {
+	if why := v.some(r, halfOpen); why != "" && v.busy() {
 		return degraded, byStates, why
 	}
 	if all == 0 {
 		return idle, byNothing, ""
 	}
 	return ok, byNothing, ""
+}
+
+// blocked returns at which place all policies refuse calls, "" if there is none.
+func (v *pipelineView) blocked(r *recorder) string {
+	for _, l := range v.snap.Layers {
+		total := sum(l.States)
+		if refusing := l.States[open] + l.States[forcedOpen]; refusing == 0 || refusing < total {
+			continue
+		}
+		state := open
+		if l.States[open] == 0 {
+			state = forcedOpen
+		}
+		return stateText(l.Kind, r.layerName(&l), state, total, total)
+	}
+	return ""
+}
+
+// some returns how many policies at a place are in one of the states, "" if there are none at any place.
+// The text names the first state.
+func (v *pipelineView) some(r *recorder, states ...string) string {
+	for _, l := range v.snap.Layers {
+		n := 0
+		for _, s := range states {
+			n += l.States[s]
+		}
+		if n > 0 {
+			return stateText(l.Kind, r.layerName(&l), states[0], n, sum(l.States))
+		}
+	}
+	return ""
 }
 
 // busy reports whether calls come.
@@ -138,6 +149,7 @@ var resultVerbs = []struct {
 	{observe.Panicked, "panicked"},
 }
 
+// badCalls says how many calls were bad, and in which ways.
 func (v *pipelineView) badCalls(bad, counted uint64) string {
 	var parts []string
 	for _, r := range resultVerbs {
@@ -156,6 +168,7 @@ func (v *pipelineView) badCalls(bad, counted uint64) string {
 	return fmt.Sprintf("%d of %s %s %s", bad, calls(int(counted), "", ""), verb, last)
 }
 
+// sum returns the number of policies in any state.
 func sum(states map[string]int) int {
 	total := 0
 	for _, n := range states {
@@ -164,7 +177,7 @@ func sum(states map[string]int) int {
 	return total
 }
 
-// calls returns a number of calls, with the form of a verb that fits.
+// calls returns a number of calls, with the form of a verb for one call or for many.
 func calls(n int, one, many string) string {
 	if n == 1 {
 		return strings.TrimSpace("1 call " + one)
@@ -180,8 +193,9 @@ func seconds(s float64) string {
 	return fmt.Sprintf("%.0f s", s)
 }
 
-// is says how many policies of a kind and shown name are in a state.
-func is(kind, name, state string, n, total int) string {
+// stateText says how many of the policies with a kind and a shown name are in a state, such as "1 of 2
+// breakers b is open".
+func stateText(kind, name, state string, n, total int) string {
 	one, many := printable(kind), printable(kind)+"s"
 	if name != several {
 		one, many = one+" "+name, many+" "+name
@@ -209,6 +223,7 @@ func (r *recorder) layerName(l *observe.LayerSnapshot) string {
 	return display(l.Name)
 }
 
+// json returns the pipeline as it is part of the state.
 func (v *pipelineView) json(r *recorder, bounds []float64) pipelineJSON {
 	all, good, bad := v.delta.ended()
 	perSecond := func(n uint64) number {

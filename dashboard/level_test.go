@@ -49,7 +49,7 @@ func TestLevelIsFirstMatch(t *testing.T) {
 				t.Errorf("got %v, %q, want %v, %q", got.Level, got.Why, test.want, test.why)
 			}
 			if got.Level.bad() == (got.Why == "") {
-				t.Errorf("a pipeline that is %v has the reason %q", got.Level, got.Why)
+				t.Errorf("got reason %q for level %v, want one only if the level is bad", got.Why, got.Level)
 			}
 		})
 	}

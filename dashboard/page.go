@@ -33,6 +33,7 @@ var (
 	build      = loadAssets()        // the hash of all of them and of the page
 )
 
+// loadAssets fills assets and assetNames, and returns the hash of all files.
 func loadAssets() string {
 	types := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 	entries, err := static.ReadDir("static")
@@ -58,7 +59,8 @@ func loadAssets() string {
 	return hex.EncodeToString(all.Sum(nil)[:8])
 }
 
-func serveAsset(w http.ResponseWriter, r *http.Request, a *asset) {
+// serve sends the file.
+func (a *asset) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
 	write(w, r, a.contentType, http.StatusOK, a.plain, func() []byte { return a.compressed })
 }
@@ -75,63 +77,40 @@ var pageTemplate = template.Must(template.New("page.html").Funcs(template.FuncMa
 	"words":    func(name string) string { return strings.ReplaceAll(name, "_", " ") },
 }).ParseFS(static, "static/page.html"))
 
-// pageData is what the template of the page shows. The lists are for browsers without JavaScript.
+// pageData is what the template of the page shows. The second part is only for the tables that browsers
+// without JavaScript show.
 type pageData struct {
-	State     *state
-	Title     string
-	Host      string
-	PID       int
-	Instance  string
-	Token     string
-	Fresh     bool
-	Missing   string // "pipeline" or "policy"
-	Pipeline  *pipelineJSON
-	Policy    *policyJSON
-	Changes   []changeJSON
-	Troubles  []trouble
-	Pipelines []pipelineJSON
-	Names     map[string]string // of pipelines by ID
-	Only      bool              // trouble
-	Query     string
+	Title    string
+	Host     string
+	PID      int
+	Instance string
+	Token    string // empty if Control refuses
+	State    *state // nil if no sample has succeeded
+	Fresh    bool   // the latest sample succeeded
+	Troubles []trouble
+
+	Missing   string            // what the query asks for and there isn't: "pipeline", "policy", or ""
+	Pipeline  *pipelineJSON     // that the query asks for, or nil
+	Policy    *policyJSON       // that the query asks for, or nil
+	Changes   []changeJSON      // of Policy
+	Pipelines []pipelineJSON    // that match the search
+	Names     map[string]string // of all pipelines, by ID
+	Only      bool              // pipelines in trouble
+	Query     string            // what is searched for in names
 }
 
-// page returns the page for a query, and its status.
+// page returns the page for a query, and its status. Without a state, p is nil.
 func (d *Dashboard) page(p *published, fresh bool, query url.Values, token string) ([]byte, int) {
 	data := pageData{
 		Title: printable(d.config.Title), Host: printable(d.host), Instance: d.instance, Token: token, Fresh: fresh,
-		Only: query.Get("trouble") == "1", Query: query.Get("q"), Names: map[string]string{},
+		Only: query.Get("trouble") == "1", Query: query.Get("q"),
 	}
 	code := http.StatusOK
 	if p != nil {
-		s := p.state
-		data.State, data.PID, data.Troubles, data.Pipelines = s, s.PID, s.Troubles, s.Pipelines
-		for _, pipeline := range s.Pipelines {
-			data.Names[pipeline.ID] = pipeline.Name
-		}
-		switch {
-		case query.Has("pipeline"):
-			i := slices.IndexFunc(s.Pipelines, func(j pipelineJSON) bool { return j.ID == query.Get("pipeline") })
-			if i < 0 {
-				code, data.Missing = http.StatusNotFound, "pipeline"
-				break
-			}
-			data.Pipeline = &s.Pipelines[i]
-			data.Troubles = slices.DeleteFunc(slices.Clone(s.Troubles), func(t trouble) bool { return !slices.Contains(t.Pipelines, data.Pipeline.ID) })
-		case query.Has("policy"):
-			i := slices.IndexFunc(s.Policies, func(j policyJSON) bool { return j.ID == query.Get("policy") })
-			if i < 0 {
-				code, data.Missing = http.StatusNotFound, "policy"
-				break
-			}
-			data.Policy = &s.Policies[i]
-			data.Changes = d.changesOf(data.Policy.ID)
-			data.Troubles = slices.DeleteFunc(slices.Clone(s.Troubles), func(t trouble) bool { return t.Policy != data.Policy.ID })
-		default:
-			q := strings.ToLower(data.Query)
-			data.Pipelines = slices.DeleteFunc(slices.Clone(s.Pipelines), func(j pipelineJSON) bool {
-				return data.Only && !j.Level.bad() || !strings.Contains(strings.ToLower(j.Name), q)
-			})
-		}
+		d.choose(&data, p.state, query)
+	}
+	if data.Missing != "" {
+		code = http.StatusNotFound
 	}
 	var b bytes.Buffer
 	if err := pageTemplate.Execute(&b, data); err != nil {
@@ -140,6 +119,52 @@ func (d *Dashboard) page(p *published, fresh bool, query url.Values, token strin
 	return b.Bytes(), code
 }
 
+// choose fills data with what the query asks for: a pipeline, a policy, or the pipelines of a search.
+func (d *Dashboard) choose(data *pageData, s *state, query url.Values) {
+	data.State, data.PID, data.Troubles, data.Names = s, s.PID, s.Troubles, map[string]string{}
+	for _, p := range s.Pipelines {
+		data.Names[p.ID] = p.Name
+	}
+	switch {
+	case query.Has("pipeline"):
+		id := query.Get("pipeline")
+		i := slices.IndexFunc(s.Pipelines, func(p pipelineJSON) bool { return p.ID == id })
+		if i < 0 {
+			data.Missing = "pipeline"
+			return
+		}
+		data.Pipeline = &s.Pipelines[i]
+		data.Troubles = filter(s.Troubles, func(t trouble) bool { return slices.Contains(t.Pipelines, id) })
+	case query.Has("policy"):
+		id := query.Get("policy")
+		i := slices.IndexFunc(s.Policies, func(p policyJSON) bool { return p.ID == id })
+		if i < 0 {
+			data.Missing = "policy"
+			return
+		}
+		data.Policy = &s.Policies[i]
+		data.Changes = d.changesOf(id)
+		data.Troubles = filter(s.Troubles, func(t trouble) bool { return t.Policy == id })
+	default:
+		q := strings.ToLower(data.Query)
+		data.Pipelines = filter(s.Pipelines, func(p pipelineJSON) bool {
+			return (!data.Only || p.Level.bad()) && strings.Contains(strings.ToLower(p.Name), q)
+		})
+	}
+}
+
+// filter returns the elements for which keep returns true.
+func filter[T any](list []T, keep func(T) bool) []T {
+	var kept []T
+	for _, element := range list {
+		if keep(element) {
+			kept = append(kept, element)
+		}
+	}
+	return kept
+}
+
+// changesOf returns the latest changes of a policy.
 func (d *Dashboard) changesOf(policy string) []changeJSON {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -168,6 +193,8 @@ func percent(share *float64) string {
 	return strconv.FormatFloat(*share*100, 'f', 0, 64) + "%"
 }
 
+// latency returns a quantile: its histogram doesn't distinguish times below the first bound or above the
+// last one.
 func latency(bounds []float64, s *float64) string {
 	switch {
 	case s == nil:
@@ -201,6 +228,7 @@ func short(s float64) string {
 	return age(time.Duration(s * float64(time.Second)))
 }
 
+// rate returns a number per second.
 func rate(r float64) string {
 	switch {
 	case r == 0:
@@ -231,6 +259,7 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%d d %d h", s/86400, s/3600%24)
 }
 
+// value returns a value of a Report.
 func value(v float64, unit string) string {
 	switch {
 	case v != v || v > 1e300 || v < -1e300:

@@ -15,12 +15,12 @@ import (
 const (
 	resultCount = int(observe.Panicked) + 1
 	eventCount  = int(observe.GiveUp) + 1
-	maxChanges  = 50
-	window      = 10 * time.Second
+	maxChanges  = 50               // that are shown of a policy, and of all
+	window      = 10 * time.Second // of rates, shares, and quantiles
 )
 
 // A recorder turns snapshots into states. It keeps what a snapshot lacks: the counts at the beginning
-// of the window, the history, and since when a pipeline has been bad. It has no clock and is not safe
+// of the window, the history, and since when a pipeline has been bad. It reads no clock and is not safe
 // for concurrent use.
 type recorder struct {
 	grid      grid
@@ -33,28 +33,45 @@ type recorder struct {
 
 type key struct{ kind, name string }
 
+// A pipelineMemory is what is kept of a pipeline between samples.
 type pipelineMemory struct {
 	id     string
 	series series
 	since  time.Time // when the level became bad; zero if it is not
 }
 
+// A policyMemory is what is kept of the policies of one kind and name between samples.
 type policyMemory struct {
 	id      string
-	changes []changeJSON // newest first, at most maxChanges
-	encoded json.RawMessage
-	count   uint64 // of the changes so far
-	latest  time.Time
-	left    episode // of states other than closed
-	manual  episode // of states that were set manually
+	changes []changeJSON    // newest first, at most maxChanges; replaced, never modified
+	encoded json.RawMessage // changes in JSON
+	count   uint64          // of the changes so far
+	latest  time.Time       // of the changes
+	left    episode         // of states other than closed
+	manual  episode         // of states that were set manually
 }
 
 // A tally is what the counters were at one moment.
 type tally struct {
 	at        time.Time
-	pipelines map[string]*counts
+	pipelines map[string]*counts // by name
 }
 
+func tallyOf(snap *observe.Snapshot) tally {
+	t := tally{at: snap.At, pipelines: make(map[string]*counts, len(snap.Pipelines))}
+	for i := range snap.Pipelines {
+		p := &snap.Pipelines[i]
+		t.pipelines[p.Name] = count(p, len(snap.Bounds))
+	}
+	return t
+}
+
+// secondsSince returns the time since an earlier tally, 0 if the clock was set back meanwhile.
+func (t tally) secondsSince(earlier tally) float64 {
+	return max(0, t.at.Sub(earlier.at).Seconds())
+}
+
+// counts are the counters of one pipeline.
 type counts struct {
 	results  [resultCount]uint64
 	buckets  []uint64 // of calls that were not refused
@@ -62,6 +79,7 @@ type counts struct {
 	layers   map[place]layerCounts
 }
 
+// A place is where the policies of pipelines of one name are counted together.
 type place struct {
 	position int
 	kind     string
@@ -75,6 +93,7 @@ type layerCounts struct {
 // A delta is the difference of two counts.
 type delta = counts
 
+// count returns the counters of a pipeline whose histograms have that many bounds.
 func count(p *observe.PipelineSnapshot, bounds int) *counts {
 	c := &counts{attempts: p.Attempts, buckets: make([]uint64, bounds+1), layers: make(map[place]layerCounts, len(p.Layers))}
 	for r := range c.results {
@@ -152,71 +171,29 @@ func newRecorder(start time.Time, history, interval time.Duration) *recorder {
 
 // add records a snapshot and returns the state, without what belongs to the process.
 func (r *recorder) add(snap *observe.Snapshot) *state {
-	now := tally{at: snap.At, pipelines: make(map[string]*counts, len(snap.Pipelines))}
-	for i := range snap.Pipelines {
-		p := &snap.Pipelines[i]
-		now.pipelines[p.Name] = count(p, len(snap.Bounds))
-	}
-	base, last := now, now
-	if n := len(r.tallies); n > 0 {
-		last = r.tallies[n-1]
-		// The latest tally that is at least as old as the window; those before it are not needed.
-		keep := 0
-		for keep+1 < n && now.at.Sub(r.tallies[keep+1].at) >= window {
-			keep++
-		}
-		base = r.tallies[keep]
-		r.tallies = slices.Delete(r.tallies, 0, keep)
-	}
-	r.tallies = append(r.tallies, now)
-
+	now := tallyOf(snap)
+	base, last := r.push(now)
 	s := &state{
-		At:       snap.At.UTC(),
-		Window:   max(0, now.at.Sub(base.at).Seconds()),
-		Bounds:   make([]float64, len(snap.Bounds)),
-		Troubles: []trouble{},
+		At:        snap.At.UTC(),
+		Window:    now.secondsSince(base),
+		Bounds:    make([]float64, len(snap.Bounds)),
+		Pipelines: make([]pipelineJSON, 0, len(snap.Pipelines)),
 	}
 	for i, b := range snap.Bounds {
 		s.Bounds[i] = b.Seconds()
 	}
-
 	r.rememberPolicies(snap)
 	s.Changes = r.changes
 
 	views := make([]*pipelineView, len(snap.Pipelines))
-	names := make(map[string]bool, len(snap.Pipelines))
 	for i := range snap.Pipelines {
-		p := &snap.Pipelines[i]
-		names[p.Name] = true
-		memory := r.pipelines[p.Name]
-		if memory == nil {
-			memory = &pipelineMemory{id: id("pipeline", p.Name)}
-			r.pipelines[p.Name] = memory
-		}
-		c := now.pipelines[p.Name]
-		memory.series.add(r.grid, last.at, now.at, c.since(last.pipelines[p.Name]), p.Running, s.Bounds)
-		v := &pipelineView{snap: p, id: memory.id, delta: c.since(base.pipelines[p.Name]), window: s.Window}
-		if base.at.Equal(now.at) {
-			v.delta = c.since(c) // the first sample: nothing is known of the time before it
-		}
-		v.judge(r)
-		switch {
-		case !v.level.bad():
-			memory.since = time.Time{}
-		case memory.since.IsZero():
-			memory.since = snap.At
-		}
-		v.since = memory.since
-		views[i] = v
+		views[i] = r.view(&snap.Pipelines[i], base, last, now, s.Bounds)
 	}
-	maps.DeleteFunc(r.pipelines, func(name string, _ *pipelineMemory) bool { return !names[name] })
+	maps.DeleteFunc(r.pipelines, func(name string, _ *pipelineMemory) bool { return now.pipelines[name] == nil })
 
 	s.Troubles = r.troubles(snap, views)
 	for _, v := range views {
 		s.Pipelines = append(s.Pipelines, v.json(r, s.Bounds))
-	}
-	if s.Pipelines == nil {
-		s.Pipelines = []pipelineJSON{}
 	}
 	slices.SortStableFunc(s.Pipelines, func(a, b pipelineJSON) int {
 		if a.Level != b.Level {
@@ -226,6 +203,47 @@ func (r *recorder) add(snap *observe.Snapshot) *state {
 	})
 	s.Policies = r.policyList(snap, views)
 	return s
+}
+
+// push adds a tally. It returns the one with which the window begins, and the one before now. If now is
+// the first, it is both, and nothing is known of the time before it.
+func (r *recorder) push(now tally) (base, last tally) {
+	n := len(r.tallies)
+	if n == 0 {
+		r.tallies = append(r.tallies, now)
+		return now, now
+	}
+	last = r.tallies[n-1]
+	// The window begins with the latest tally that is at least as old as the window. If there is none,
+	// it begins with the oldest tally. Those before it are no longer needed.
+	first := 0
+	for first+1 < n && now.at.Sub(r.tallies[first+1].at) >= window {
+		first++
+	}
+	base = r.tallies[first]
+	r.tallies = append(slices.Delete(r.tallies, 0, first), now)
+	return base, last
+}
+
+// view records what a pipeline did between the last two tallies, and returns what it did since base.
+func (r *recorder) view(p *observe.PipelineSnapshot, base, last, now tally, bounds []float64) *pipelineView {
+	memory := r.pipelines[p.Name]
+	if memory == nil {
+		memory = &pipelineMemory{id: id(pipelineKind, p.Name)}
+		r.pipelines[p.Name] = memory
+	}
+	c := now.pipelines[p.Name]
+	memory.series.add(r.grid, last.at, now.at, c.since(last.pipelines[p.Name]), p.Running, bounds)
+	v := &pipelineView{snap: p, id: memory.id, delta: c.since(base.pipelines[p.Name]), window: now.secondsSince(base)}
+	v.level, v.reason, v.why = v.judge(r)
+	switch {
+	case !v.level.bad():
+		memory.since = time.Time{}
+	case memory.since.IsZero():
+		memory.since = now.at
+	}
+	v.since = memory.since
+	return v
 }
 
 // rememberPolicies updates what is known of policies. Their texts are redacted only when there are
@@ -280,6 +298,7 @@ func (r *recorder) rememberPolicies(snap *observe.Snapshot) {
 	}
 }
 
+// setChanges keeps the latest changes, redacted.
 func (m *policyMemory) setChanges(recent []observe.Change) {
 	recent = recent[max(0, len(recent)-maxChanges):]
 	m.changes = make([]changeJSON, 0, len(recent))
@@ -295,6 +314,7 @@ func (m *policyMemory) setChanges(recent []observe.Change) {
 	m.encoded = encoded
 }
 
+// latestChanges returns the latest changes of all policies, newest first.
 func (r *recorder) latestChanges() []changeOfJSON {
 	all := []changeOfJSON{}
 	for k, m := range r.policies {
@@ -311,6 +331,7 @@ func (r *recorder) latestChanges() []changeOfJSON {
 	return slices.Clip(all[:min(len(all), maxChanges)])
 }
 
+// sampleJSON returns the error as it is shown, nil for nil.
 func sampleJSON(e *observe.ErrorSample) *errorJSON {
 	if e == nil {
 		return nil
@@ -392,6 +413,7 @@ func orEmpty(list []string) []string {
 	return list
 }
 
+// states returns the counts of policies by state as they are shown.
 func states(counts map[string]int) map[string]int {
 	shown := make(map[string]int, len(counts))
 	for s, n := range counts {

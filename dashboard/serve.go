@@ -18,8 +18,8 @@ const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 
 // ServeHTTP serves the dashboard. Only the end of the request's path counts, so a Dashboard can be
 // mounted at any path, behind http.StripPrefix, and behind proxies. It answers with status 503 after
 // Close, 403 if Authorize or Control refuses the request, or if the request is a cross-site one, 404
-// for unknown paths and IDs, 405 for other methods, and 409 for an action on something that cannot be
-// controlled.
+// for unknown paths and IDs, 405 for other methods, 409 for an action on something that cannot be
+// controlled, and 500 if the Report of a policy panicked, or a listener of a change.
 func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", contentSecurityPolicy)
@@ -31,53 +31,55 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.mu.Lock()
 	closed := d.closed
 	d.mu.Unlock()
-	if closed {
+	switch {
+	case closed:
 		fail(w, http.StatusServiceUnavailable, "the dashboard is closed")
-		return
-	}
-	if !d.config.Authorize(r) {
+	case !d.config.Authorize(r):
 		fail(w, http.StatusForbidden, "not authorized to see the dashboard")
-		return
+	default:
+		d.serve(w, r)
 	}
+}
 
-	segments := strings.Split(r.URL.Path, "/")
-	last := segments[len(segments)-1]
-	parent := func(n int) string { // the n-th segment from the end, 0 being the last
-		if n >= len(segments) {
-			return ""
+// serve serves a request by the end of its path.
+func (d *Dashboard) serve(w http.ResponseWriter, r *http.Request) {
+	segments := strings.Split("//"+r.URL.Path, "/") // at least three
+	n := len(segments)
+	folder, parent, last := segments[n-3], segments[n-2], segments[n-1]
+	read := func(handler http.HandlerFunc) {
+		if allowed(w, r, http.MethodGet, http.MethodHead) {
+			handler(w, r)
 		}
-		return segments[len(segments)-1-n]
 	}
-	reads := func(serve func(http.ResponseWriter, *http.Request)) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			h.Set("Allow", "GET, HEAD")
-			fail(w, http.StatusMethodNotAllowed, "the method must be GET or HEAD")
-			return
-		}
-		serve(w, r)
-	}
-	// A policy comes last, since the dashboard may be mounted below a folder of that name.
 	switch {
 	case last == "":
-		reads(d.servePage)
-	case parent(1) == "static" && assets[last] != nil:
-		reads(func(w http.ResponseWriter, r *http.Request) { serveAsset(w, r, assets[last]) })
+		read(d.servePage)
+	case parent == "static" && assets[last] != nil:
+		read(assets[last].serve)
 	case last == "state.json":
-		reads(d.serveState)
+		read(d.serveState)
 	case last == "history.json":
-		reads(d.serveHistory)
-	case parent(2) == "policies":
-		if r.Method != http.MethodPost {
-			h.Set("Allow", "POST")
-			fail(w, http.StatusMethodNotAllowed, "the method must be POST")
-			return
+		read(d.serveHistory)
+	case folder == "policies": // the last case, since the dashboard may be mounted below a folder of that name
+		if allowed(w, r, http.MethodPost) {
+			d.serveControl(w, r, parent, last)
 		}
-		d.serveControl(w, r, parent(1), last)
 	default:
 		fail(w, http.StatusNotFound, "no such page")
 	}
 }
 
+// allowed reports whether the request has one of the methods. Otherwise, it sends an error.
+func allowed(w http.ResponseWriter, r *http.Request, methods ...string) bool {
+	if slices.Contains(methods, r.Method) {
+		return true
+	}
+	w.Header().Set("Allow", strings.Join(methods, ", "))
+	fail(w, http.StatusMethodNotAllowed, "the method must be "+strings.Join(methods, " or "))
+	return false
+}
+
+// fail sends an error.
 func fail(w http.ResponseWriter, code int, message string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
@@ -146,12 +148,14 @@ func write(w http.ResponseWriter, r *http.Request, contentType string, code int,
 	}
 }
 
+// serveState sends the state.
 func (d *Dashboard) serveState(w http.ResponseWriter, r *http.Request) {
 	if p := d.currentJSON(w, r); p != nil {
 		write(w, r, "application/json", http.StatusOK, p.plain, func() []byte { return d.gzipped(p) })
 	}
 }
 
+// serveHistory sends the history of a pipeline.
 func (d *Dashboard) serveHistory(w http.ResponseWriter, r *http.Request) {
 	p := d.currentJSON(w, r)
 	if p == nil {
@@ -183,18 +187,12 @@ func (d *Dashboard) currentJSON(w http.ResponseWriter, r *http.Request) *publish
 	return nil
 }
 
+// servePage sends the page.
 func (d *Dashboard) servePage(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "" {
-		// StripPrefix removed all of the path. Relative links would be wrong without its final slash.
-		if mount, err := url.ParseRequestURI(r.RequestURI); err == nil && mount.Path != "" && !strings.HasSuffix(mount.Path, "/") {
-			target := "./" + url.PathEscape(path.Base(mount.Path)) + "/"
-			if mount.RawQuery != "" {
-				target += "?" + mount.RawQuery
-			}
-			w.Header().Set("Location", target)
-			w.WriteHeader(http.StatusTemporaryRedirect)
-			return
-		}
+	if target := withSlash(r); target != "" {
+		w.Header().Set("Location", target)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return
 	}
 	p, fresh, err := d.current(r.Context())
 	if err != nil {
@@ -209,8 +207,25 @@ func (d *Dashboard) servePage(w http.ResponseWriter, r *http.Request) {
 	write(w, r, "text/html; charset=utf-8", code, body, func() []byte { return compress(body) })
 }
 
-// serveControl does an action on all live breakers of a name. The order of its answers is: 403, 404,
-// 409, then 500 if a listener panicked.
+// withSlash returns where to redirect a request whose path http.StripPrefix has left empty: relative
+// links would be wrong without a final slash. It returns "" for other requests.
+func withSlash(r *http.Request) string {
+	if r.URL.Path != "" {
+		return ""
+	}
+	mount, err := url.ParseRequestURI(r.RequestURI)
+	if err != nil || mount.Path == "" || strings.HasSuffix(mount.Path, "/") {
+		return ""
+	}
+	target := "./" + url.PathEscape(path.Base(mount.Path)) + "/"
+	if mount.RawQuery != "" {
+		target += "?" + mount.RawQuery
+	}
+	return target
+}
+
+// serveControl does an action on all live breakers of a name. It looks for reasons to refuse the request
+// in the order of their status: 403, 404, 409. The status is 500 if a listener panicked.
 func (d *Dashboard) serveControl(w http.ResponseWriter, r *http.Request, policy, action string) {
 	if !d.config.Control(r) {
 		fail(w, http.StatusForbidden, "not authorized to control breakers")
@@ -236,25 +251,30 @@ func (d *Dashboard) serveControl(w http.ResponseWriter, r *http.Request, policy,
 		fail(w, http.StatusConflict, "the breaker has no name, so it cannot be told from others")
 		return
 	}
-	done, panicked := 0, false
+	done, panicked := d.control(k, act)
+	switch {
+	case done == 0:
+		fail(w, http.StatusConflict, "no breaker of this name is in use")
+	case panicked:
+		fail(w, http.StatusInternalServerError, "done, but a listener of the change panicked")
+	default:
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+// control does an action on all live breakers of a name. It returns their number, and whether a
+// listener of a change panicked.
+func (d *Dashboard) control(k key, act func(controllable)) (done int, panicked bool) {
 	for _, live := range d.observer.Live(k.kind, k.name) {
 		if b, ok := live.(controllable); ok {
-			panicked = !attempt(func() { act(b) }) || panicked
+			panicked = panics(func() { act(b) }) || panicked
 			done++
 		}
 	}
-	if done == 0 {
-		fail(w, http.StatusConflict, "no breaker of this name is in use")
-		return
-	}
 	d.mu.Lock()
-	d.controls++
-	d.mu.Unlock()
-	if panicked {
-		fail(w, http.StatusInternalServerError, "done, but a listener of the change panicked")
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
+	defer d.mu.Unlock()
+	d.controls++ // so that the next state shows the change
+	return done, panicked
 }
 
 // controllable is a *breaker.Breaker, or a type that embeds one.
@@ -265,6 +285,7 @@ type controllable interface {
 	Reset()
 }
 
+// actions are what can be done to breakers, by the last part of the path.
 var actions = map[string]func(controllable){
 	"open":      controllable.ForceOpen,
 	"half-open": controllable.HalfOpen,
@@ -272,13 +293,11 @@ var actions = map[string]func(controllable){
 	"reset":     controllable.Reset,
 }
 
-// attempt calls f and reports whether it returned without a panic.
-func attempt(f func()) (ok bool) {
-	defer func() {
-		recover()
-	}()
+// panics calls f and reports whether it panicked.
+func panics(f func()) (panicked bool) {
+	defer func() { panicked = recover() != nil }()
 	f()
-	return true
+	return false
 }
 
 // hasToken reports whether a POST comes from the dashboard's page.
@@ -310,7 +329,7 @@ func (d *Dashboard) policyByID(r *http.Request, id string) (key, bool) {
 	k, found := find()
 	if !found {
 		d.mu.Lock()
-		d.controls++
+		d.controls++ // makes the latest sample stale
 		d.mu.Unlock()
 		if _, _, err := d.current(r.Context()); err == nil {
 			k, found = find()

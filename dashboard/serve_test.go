@@ -131,11 +131,11 @@ func TestServeHTTPIsMountedAnywhere(t *testing.T) {
 			t.Fatalf("%s: got status %d, %v", start, response.StatusCode, err)
 		}
 		if !strings.HasSuffix(response.Request.URL.Path, "/") || strings.HasSuffix(start, "?q=x") && response.Request.URL.RawQuery != "q=x" {
-			t.Errorf("%s leads to %s, want a path that ends in a slash, and the query", start, response.Request.URL)
+			t.Errorf("%s: got %s, want a path that ends in a slash, and the query", start, response.Request.URL)
 		}
 		links := link.FindAllStringSubmatch(string(body), -1)
 		if len(links) < 3 {
-			t.Errorf("%s: got links %v", start, links)
+			t.Errorf("%s: got links %v, want 3 or more", start, links)
 		}
 		for _, target := range append(links, []string{"", "state.json"}) {
 			u, err := response.Request.URL.Parse(target[1])
@@ -148,11 +148,11 @@ func TestServeHTTPIsMountedAnywhere(t *testing.T) {
 			}
 			linked.Body.Close()
 			if linked.StatusCode != 200 {
-				t.Errorf("%s: %s has status %d", start, u, linked.StatusCode)
+				t.Errorf("%s: got status %d for %s, want 200", start, linked.StatusCode, u)
 			}
 		}
 		if absolute := regexp.MustCompile(`(?:href|src)="(?:/|http)[^"]*"`).FindString(string(body)); absolute != "" {
-			t.Errorf("%s contains an absolute link %s", start, absolute)
+			t.Errorf("%s: got the absolute link %s, want only relative ones", start, absolute)
 		}
 	}
 }
@@ -241,7 +241,7 @@ func TestServeHTTPAsksAuthorizeForEveryRequest(t *testing.T) {
 		}
 	}
 	if asked != len(paths) {
-		t.Errorf("Authorize was called %d times, want %d", asked, len(paths))
+		t.Errorf("got %d calls of Authorize, want %d", asked, len(paths))
 	}
 }
 
@@ -319,7 +319,7 @@ func tokenOf(t *testing.T, d http.Handler) string {
 	t.Helper()
 	match := tokenPattern.FindSubmatch(get(d, "/").Body.Bytes())
 	if match == nil {
-		t.Fatal("the page has no token")
+		t.Fatal("got no token on the page, want one")
 	}
 	return string(match[1])
 }
@@ -327,20 +327,20 @@ func tokenOf(t *testing.T, d http.Handler) string {
 func TestPageHasTokenOnlyWithControl(t *testing.T) {
 	d, _ := opened(t, Config{})
 	if strings.Contains(get(d, "/").Body.String(), "data-token") {
-		t.Error("the page has a token without Control")
+		t.Error("got a token without Control, want none")
 	}
 	d, _ = opened(t, Config{Control: func(r *http.Request) bool { return r.Header.Get("User") == "operator" }})
 	if body := get(d, "/", "User", "guest").Body.String(); strings.Contains(body, "data-token") || strings.Contains(body, d.token) {
-		t.Error("the page has a token for somebody whom Control refuses")
+		t.Error("got a token for somebody whom Control refuses, want none")
 	}
 	if body := get(d, "/", "User", "operator").Body.String(); !strings.Contains(body, `data-token="`+d.token+`"`) {
-		t.Error("the page has no token for somebody whom Control allows")
+		t.Error("got no token for somebody whom Control allows, want one")
 	}
 	if strings.Contains(get(d, "/state.json", "User", "operator").Body.String(), d.token) {
-		t.Error("the state contains the token")
+		t.Error("got the token in the state, want it only on the page")
 	}
 	if other, _ := opened(t, Config{Control: everybody}); tokenOf(t, other) == d.token || len(d.token) < 20 {
-		t.Errorf("the token %q is short, or that of another Dashboard", d.token)
+		t.Errorf("got token %q, want a long one that no other Dashboard has", d.token)
 	}
 }
 
@@ -469,11 +469,11 @@ func TestControlActsOnAllOfTheName(t *testing.T) {
 			for _, p := range stateOf(t, d)["policies"].([]any) {
 				p := p.(map[string]any)
 				if p["name"] == "b" && p["states"].(map[string]any)[want.String()] != 2.0 {
-					t.Errorf("%s: the next state has %v, want 2 %v", action, p["states"], want)
+					t.Errorf("%s: got %v in the next state, want 2 %v", action, p["states"], want)
 				}
 				manual := p["name"] == "b" && (want == breaker.ForcedOpen || want == breaker.Disabled)
 				if (p["manual"] != nil) != manual {
-					t.Errorf("%s: %v: manual is %v", action, p["name"], p["manual"])
+					t.Errorf("%s: %v: got manual %v, want a time: %v", action, p["name"], p["manual"], manual)
 				}
 			}
 		}
@@ -522,7 +522,7 @@ func TestControlLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-func TestStateHasNamesAndTypes(t *testing.T) {
+func TestStateHasEveryName(t *testing.T) {
 	d, _ := opened(t, Config{Title: "shop"})
 	var s map[string]json.RawMessage
 	if err := json.Unmarshal(get(d, "/state.json").Body.Bytes(), &s); err != nil {
@@ -531,7 +531,7 @@ func TestStateHasNamesAndTypes(t *testing.T) {
 	want := "at title host pid started instance build interval window bounds troubles pipelines policies changes"
 	for _, name := range strings.Fields(want) {
 		if value := s[name]; len(value) == 0 || bytes.Equal(value, []byte("null")) {
-			t.Errorf("%s is %s", name, value)
+			t.Errorf("%s: got %q, want a value", name, value)
 		}
 	}
 	if len(s) != len(strings.Fields(want)) {
@@ -540,7 +540,7 @@ func TestStateHasNamesAndTypes(t *testing.T) {
 	elements := func(text json.RawMessage, field string) map[string]json.RawMessage {
 		var list []map[string]json.RawMessage
 		if err := json.Unmarshal(text, &list); err != nil || len(list) == 0 {
-			t.Fatalf("%s: %v: %s", field, err, text)
+			t.Fatalf("%s: got %s, %v, want a list that is not empty", field, text, err)
 		}
 		return list[0]
 	}
@@ -549,7 +549,7 @@ func TestStateHasNamesAndTypes(t *testing.T) {
 		fields := strings.Fields(names)
 		for _, name := range fields {
 			if _, found := object[name]; !found {
-				t.Errorf("%s is missing", name)
+				t.Errorf("got no %s, want it", name)
 			}
 		}
 		if len(object) != len(fields) {
@@ -596,12 +596,12 @@ func TestStateShowsChangesNewestFirst(t *testing.T) {
 			c := c.(map[string]any)
 			at, err := time.Parse(time.RFC3339Nano, c["at"].(string))
 			if err != nil || i > 0 && at.After(last) {
-				t.Fatalf("change %d is of %v (%v), after one of %v", i, at, err, last)
+				t.Fatalf("change %d: got time %v (%v), want none after %v", i, at, err, last)
 			}
 			last = at
 			for _, field := range []string{"policy", "kind", "name", "at", "from", "to", "cause", "error"} {
 				if _, found := c[field]; !found {
-					t.Errorf("change %d has no %s", i, field)
+					t.Errorf("change %d: got no %s, want it", i, field)
 				}
 			}
 		}
@@ -625,7 +625,7 @@ func TestPolicyConfigIsNullIfItDiffers(t *testing.T) {
 	runtime.KeepAlive(b)
 }
 
-func TestTextsAreRedactedEverywhere(t *testing.T) {
+func TestServeHTTPRedactsTextsEverywhere(t *testing.T) {
 	const secret = "SECRET"
 	text := "https://user:SECRET@host/?key=SECRET#SECRET /path?SECRET=SECRET \u202e"
 	sample := observe.ErrorSample{At: begin, Type: "T\u202e", Text: text}
@@ -640,14 +640,14 @@ func TestTextsAreRedactedEverywhere(t *testing.T) {
 	for _, path := range []string{"/state.json", "/", "/?pipeline=" + id("pipeline", "name\u202e"), "/?policy=" + id(breakerKind, "name\u202e")} {
 		body := get(d, path).Body.String()
 		if strings.Contains(body, secret) || strings.Contains(body, "\u202e") || strings.Contains(strings.ReplaceAll(body, `\\u202e`, ""), `"\u202e`) {
-			t.Errorf("%s shows a secret or a character that cannot be printed:\n%s", path, body)
+			t.Errorf("%s: got a secret, or a character that cannot be printed:\n%s", path, body)
 		}
 		if !strings.Contains(body, `\u202e`) {
-			t.Errorf("%s does not show the name:\n%s", path, body)
+			t.Errorf("%s: got\n%s\nwant the name in it", path, body)
 		}
 	}
 	if body := get(d, "/state.json").Body.String(); !strings.Contains(body, `"(unnamed)"`) {
-		t.Errorf("the empty name is not shown:\n%s", body)
+		t.Errorf("got\n%s\nwant (unnamed) in it", body)
 	}
 }
 
@@ -662,11 +662,11 @@ func TestPageEscapesNames(t *testing.T) {
 	for _, query := range []string{"", "?q=" + url.QueryEscape(name), "?pipeline=" + id("pipeline", name), "?policy=" + id(breakerKind, name), "?pipeline=" + url.QueryEscape(name)} {
 		body := get(d, "/"+query).Body.String()
 		if strings.Contains(body, "<script>alert") || strings.Contains(body, "<img") || strings.Count(body, "</noscript>") != 2 {
-			t.Errorf("%s is not escaped:\n%s", query, body)
+			t.Errorf("%s: got markup from a name:\n%s", query, body)
 		}
 		body = strings.ReplaceAll(body, template.HTMLEscapeString(name), "")
 		if regexp.MustCompile(`(?i)<style|\sstyle=|<script>|\son\w+=|javascript:`).MatchString(body) {
-			t.Errorf("%s has an inline script or style:\n%s", query, body)
+			t.Errorf("%s: got an inline script or style:\n%s", query, body)
 		}
 	}
 }
@@ -676,7 +676,11 @@ func TestPageHasTablesWithoutJavaScript(t *testing.T) {
 	p := pipelineOf("payments", map[observe.Result]uint64{observe.Failure: 10}, layerOf(1, breakerKind, "b", map[string]int{open: 1}))
 	p.Errors = map[observe.Result]observe.ErrorSample{observe.Failure: {At: begin, Type: "*net.OpError", Text: "connection refused"}}
 	b := breakerOf("b", open)
-	b.Recent = []observe.Change{{At: begin, From: closed, To: open, Cause: "5 failures in a row"}}
+	b.Recent = []observe.Change{
+		{At: begin, From: closed, To: open, Cause: "5 failures in a row"},
+		{At: begin, From: open, To: halfOpen, Cause: "open time over"},
+		{At: begin, From: halfOpen, To: open, Cause: "a probe failed"},
+	}
 	b.Reports[0].Config = map[string]string{"OpenFor": "5s"}
 	d := start(&fakeSource{snap: observe.Snapshot{Pipelines: []observe.PipelineSnapshot{p, pipelineOf("idle", nil)}, Policies: []observe.PolicySnapshot{b}}}, Config{Control: everybody})
 	defer d.Close()
@@ -684,23 +688,23 @@ func TestPageHasTablesWithoutJavaScript(t *testing.T) {
 		"":           {"1 thing is in trouble", "breaker b is open", "payments", ">idle<", "5 failures in a row"},
 		"?trouble=1": {"payments", "All pipelines"},
 		"?pipeline=" + id("pipeline", "payments"): {"connection refused", "*net.OpError", "breaker", "1 open"},
-		"?policy=" + id(breakerKind, "b"):         {"OpenFor", "5 failures in a row", "1 open"},
+		"?policy=" + id(breakerKind, "b"):         {"OpenFor", "5 failures in a row", "a probe failed", "1 open"},
 	} {
 		body := get(d, "/"+query).Body.String()
 		for _, text := range append(want, `<noscript><meta http-equiv="refresh" content="5"></noscript>`, "<table", "<title>(1) ") {
 			if !strings.Contains(body, text) {
-				t.Errorf("%q does not contain %q:\n%s", query, text, body)
+				t.Errorf("%q: got\n%s\nwant %q in it", query, body, text)
 			}
 		}
 		if strings.Contains(body, "<form") || strings.Count(body, "<h1") != 1 {
-			t.Errorf("%q has a form or not one heading:\n%s", query, body)
+			t.Errorf("%q: got\n%s\nwant one h1 and no form", query, body)
 		}
 	}
 	if body := get(d, "/?trouble=1").Body.String(); strings.Contains(body, ">idle<") {
-		t.Error("with ?trouble=1, an idle pipeline is shown")
+		t.Error("?trouble=1: got an idle pipeline, want only those in trouble")
 	}
 	if body := get(d, "/?q=PAY").Body.String(); strings.Contains(body, ">idle<") || !strings.Contains(body, "payments") {
-		t.Error("?q= does not filter")
+		t.Error("?q=PAY: got other pipelines, or none, want payments")
 	}
 }
 

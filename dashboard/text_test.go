@@ -80,11 +80,11 @@ func TestDisplayShowsWhatCannotBePrinted(t *testing.T) {
 func checkShown(t *testing.T, shown string) {
 	t.Helper()
 	if n := utf8.RuneCountInString(shown); n > maxText || !utf8.ValidString(shown) {
-		t.Errorf("%q has %d characters, want at most %d, valid", shown, n, maxText)
+		t.Errorf("got %d characters in %q, want at most %d, valid", n, shown, maxText)
 	}
 	for _, r := range shown {
 		if !unicode.IsPrint(r) {
-			t.Errorf("%q contains %U, which cannot be printed", shown, r)
+			t.Errorf("got %U in %q, want only what can be printed", r, shown)
 		}
 	}
 }

@@ -13,50 +13,7 @@ import (
 // troubles returns what is wrong. Each breaker name that is not closed is one trouble; each bad
 // pipeline that no breaker explains is another.
 func (r *recorder) troubles(snap *observe.Snapshot, views []*pipelineView) []trouble {
-	list := []trouble{}
-	explained := map[*pipelineView]bool{}
-	// Pipelines that are down, with whether a trouble that is down explains them.
-	type cover struct {
-		trouble   int
-		pipelines []*pipelineView
-	}
-	var covers []cover
-	for i := range snap.Policies {
-		p := &snap.Policies[i]
-		if p.Kind != breakerKind || p.States[closed] == sum(p.States) {
-			continue
-		}
-		affected := affectedBy(p, snap, views)
-		state := worstState(p, affected)
-		if state == "" {
-			continue
-		}
-		t := r.breakerTrouble(p, state, affected)
-		var explains []*pipelineView
-		for _, v := range affected {
-			t.Pipelines = append(t.Pipelines, v.id)
-			if v.level.bad() && (state != disabled || v.reason == byDisabling) {
-				explains = append(explains, v)
-				explained[v] = true
-			}
-		}
-		covers = append(covers, cover{len(list), explains})
-		list = append(list, t)
-	}
-	// A pipeline that is down must not appear only in a trouble that is degraded.
-	shown := map[*pipelineView]bool{}
-	for _, c := range covers {
-		for _, v := range c.pipelines {
-			shown[v] = shown[v] || list[c.trouble].Level == down
-		}
-	}
-	for _, c := range covers {
-		for _, v := range c.pipelines {
-			if v.level == down && !shown[v] {
-				list[c.trouble].Level = down
-			}
-		}
-	}
+	list, explained := r.breakerTroubles(snap, views)
 	for _, v := range views {
 		if v.level.bad() && !explained[v] {
 			list = append(list, r.pipelineTrouble(snap, v))
@@ -69,6 +26,53 @@ func (r *recorder) troubles(snap *observe.Snapshot, views []*pipelineView) []tro
 		return a.Since.Compare(b.Since)
 	})
 	return list
+}
+
+// breakerTroubles returns the troubles of breakers, and the bad pipelines that they explain.
+func (r *recorder) breakerTroubles(snap *observe.Snapshot, views []*pipelineView) (list []trouble, explained map[*pipelineView]bool) {
+	list, explained = []trouble{}, map[*pipelineView]bool{}
+	var explains [][]*pipelineView // by trouble
+	for i := range snap.Policies {
+		p := &snap.Policies[i]
+		if p.Kind != breakerKind || p.States[closed] == sum(p.States) {
+			continue
+		}
+		affected := affectedBy(p, snap, views)
+		state := worstState(p, affected)
+		if state == "" {
+			continue
+		}
+		t := r.breakerTrouble(p, state, affected)
+		var bad []*pipelineView
+		for _, v := range affected {
+			t.Pipelines = append(t.Pipelines, v.id)
+			if v.level.bad() && (state != disabled || v.reason == byDisabling) {
+				bad = append(bad, v)
+				explained[v] = true
+			}
+		}
+		list, explains = append(list, t), append(explains, bad)
+	}
+	raiseLevels(list, explains)
+	return list, explained
+}
+
+// raiseLevels ensures that each pipeline that is down is explained by a trouble that is down: if it has
+// none, all that explain it become down.
+func raiseLevels(list []trouble, explains [][]*pipelineView) {
+	shown := map[*pipelineView]bool{}
+	for i, pipelines := range explains {
+		for _, v := range pipelines {
+			shown[v] = shown[v] || list[i].Level == down
+		}
+	}
+	for i, pipelines := range explains {
+		for _, v := range pipelines {
+			if v.level == down && !shown[v] {
+				list[i].Level = down
+			}
+		}
+	}
 }
 
 // affectedBy returns the pipelines with a breaker of p's name, also those that contain one of them.
@@ -132,6 +136,7 @@ func worstState(p *observe.PolicySnapshot, affected []*pipelineView) string {
 	return ""
 }
 
+// breakerTrouble returns the trouble of a breaker name, without its pipelines.
 func (r *recorder) breakerTrouble(p *observe.PolicySnapshot, state string, affected []*pipelineView) trouble {
 	m := r.policies[key{p.Kind, p.Name}]
 	total, refusing := sum(p.States), p.States[open]+p.States[forcedOpen]
@@ -140,7 +145,7 @@ func (r *recorder) breakerTrouble(p *observe.PolicySnapshot, state string, affec
 		n = refusing
 	}
 	t := trouble{
-		Level: degraded, What: is(p.Kind, display(p.Name), state, n, total), Since: m.left.since.UTC(), Why: redact(m.left.cause), Error: sampleJSON(m.left.err),
+		Level: degraded, What: stateText(p.Kind, display(p.Name), state, n, total), Since: m.left.since.UTC(), Why: redact(m.left.cause), Error: sampleJSON(m.left.err),
 		Pipelines: []string{}, Policy: m.id,
 	}
 	if refusing == total {
@@ -190,6 +195,7 @@ func nextProbe(p *observe.PolicySnapshot) float64 {
 	return first
 }
 
+// probeTime returns the seconds until a probe for people. It never says "0 s".
 func probeTime(wait float64) string {
 	if wait < 1 {
 		return fmt.Sprintf("%.0f ms", max(1, wait*1000))
@@ -218,6 +224,7 @@ func amplification(views []*pipelineView) []string {
 	return advice
 }
 
+// pipelineTrouble returns the trouble of a bad pipeline that no breaker explains.
 func (r *recorder) pipelineTrouble(snap *observe.Snapshot, v *pipelineView) trouble {
 	t := trouble{
 		Level: v.level, What: "Pipeline " + display(v.snap.Name) + " is " + v.level.String(), Since: v.since.UTC(), Why: v.why,

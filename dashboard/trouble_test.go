@@ -64,6 +64,20 @@ func TestTroubleOfBreakerDependsOnState(t *testing.T) {
 	}
 }
 
+func TestTroubleThatIsDownExplainsPipelineThatIsDown(t *testing.T) {
+	p := pipelineOf("p", map[observe.Result]uint64{observe.Refused: 10},
+		layerOf(1, breakerKind, "a", map[string]int{open: 1}), layerOf(2, breakerKind, "b", map[string]int{open: 1, closed: 1}))
+	for _, policies := range [][]observe.PolicySnapshot{
+		{breakerOf("a", open), breakerOf("b", open, closed)},
+		{breakerOf("b", open, closed), breakerOf("a", open)},
+	} {
+		s := record(t, []observe.PipelineSnapshot{p}, policies...)
+		if got, want := what(s), []string{"down: breaker a is open", "degraded: 1 of 2 breakers b is open"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 func TestTroubleOfInnerBreakerExplainsOuterPipeline(t *testing.T) {
 	bad := map[observe.Result]uint64{observe.Refused: 10}
 	s := record(t, []observe.PipelineSnapshot{

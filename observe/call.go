@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -18,36 +19,40 @@ import (
 type callState struct {
 	pipeline *pipeline
 
-	mu       sync.Mutex // guards the following, and the spells of all forks
+	mu       sync.Mutex // guards attempts, timeouts, and the spells of all forks
 	attempts int        // runs of what is inside the pipeline
-	timeouts errorSet   // that policies of the pipeline have made
+	timeouts errorSet   // of errors that policies of the pipeline have created
 
-	// talk is held while listeners are called, so that they are never called concurrently for one
-	// call. It guards the following.
-	talk     sync.Mutex
-	Call     Call
-	contexts []context.Context // that Begin of each listener returned; as many as have begun
-	ended    bool              // the listeners' End is next, or was called
+	// listening is held while listeners are called, so that they are never called concurrently for
+	// one call. It guards the following. Only Begin is called without it: the call has no other
+	// goroutine yet.
+	listening sync.Mutex
+	Call      Call
+	contexts  []context.Context // that each listener's Begin returned; as many as have begun
+	ended     bool              // End of the listeners is next, or was called
 }
 
-// An extra is what a pipeline keeps for one call or fork in addition to its watch.Run.
+// An extra is what a pipeline keeps for one call or fork in addition to its watch.Run. Like that, only
+// the goroutine that holds the call or the fork uses it; what call and spells point to is shared.
 type extra struct {
 	call   *callState
-	spells []*spell // by position: of the latest run of each policy, nil if watch.Run is sufficient
-	own    []spell  // nil, or what spells point to first
+	spells []*spell // by position: of the latest run of each policy; nil while watch.Run is sufficient
+	own    []spell  // with listeners: the first spell of each policy, in one allocation; otherwise nil
 }
 
 // A spell is one run of a policy, in which it may run the rest of the pipeline several times. Forks
-// that the policy makes share it. The call's mu guards it.
+// that the policy makes share it. The call's mu guards it, except shared.
 type spell struct {
-	shared  bool // a fork has it too; set before that fork runs, and read without mu
-	runs    int  // of the rest, so far
-	running int  // of these, not ended
-	failed  bool // a run that was made has failed since the latest one began
-	began   int64
-	ended   int64    // the run that ended last
+	// shared is true if a fork has the spell too. The goroutine that runs the policy sets it before
+	// the first fork runs. From then on, it is only read.
+	shared  bool
+	runs    int      // of the rest, so far
+	running int      // how many of these have not ended
+	failed  bool     // a run that started the effector has failed since the latest run began
+	began   int64    // when the latest run began
+	ended   int64    // when the run that ended last did
 	err     error    // of the run that ended last
-	inner   errorSet // errors that the runs returned and that decide what the policy did
+	inner   errorSet // of errors with a type that matters that the runs returned: the policy did not create them
 }
 
 // extraOf returns the extra of a run, created if necessary.
@@ -74,7 +79,7 @@ func (x *extra) Fork(from, to *watch.Run, inside int) {
 	fork := &extra{call: x.call, spells: make([]*spell, len(x.spells))}
 	if position := inside - 1; position > 0 {
 		s := x.spell(from, position)
-		if !s.shared { // by then, only this goroutine has it
+		if !s.shared { // otherwise other goroutines may be reading it
 			s.shared = true
 		}
 		fork.spells[position] = s
@@ -107,6 +112,7 @@ func (x *extra) renew(run *watch.Run, position int) {
 	run.Ran &^= 1 << position
 }
 
+// runs returns how often the policy at position has run the rest in its current spell.
 func (x *extra) runs(run *watch.Run, position int) int {
 	s := x.spell(run, position)
 	x.call.mu.Lock()
@@ -122,7 +128,8 @@ func (x *extra) returned(run *watch.Run, position int, err error) {
 	s.inner.add(err)
 }
 
-// begin records that the spell's policy runs the rest, and returns the event that this is, if any.
+// begin records that the policy of the spell runs the rest. If that is a Retry or a Hedge, it returns
+// the event.
 func (c *callState) begin(s *spell, now int64) (e Event, happened bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,7 +197,7 @@ func (l *layer) now() int64 {
 	return 0
 }
 
-// runExtra is Counted with an extra.
+// runExtra does what Counted does, for a call with an extra.
 func (l *layer) runExtra(ctx context.Context, next resilience.Next, run *watch.Run, x *extra) (err error) {
 	if l.above == nil {
 		return l.runPolicy(ctx, next, run, x)
@@ -210,6 +217,7 @@ func (l *layer) runExtra(ctx context.Context, next resilience.Next, run *watch.R
 	return err
 }
 
+// runPolicy runs the policy, or what is inside the pipeline, once.
 func (l *layer) runPolicy(ctx context.Context, next resilience.Next, run *watch.Run, x *extra) (err error) {
 	l.pipeline.tally.enter(run, l.position)
 	if l.policy == nil {
@@ -251,15 +259,16 @@ func (c *callState) attempt(ctx context.Context, next resilience.Next) (err erro
 	return err
 }
 
-// runHeard is Run of a pipeline whose observer has listeners.
-func (p *pipeline) runHeard(ctx context.Context, next, inner resilience.Next, run *watch.Run) error {
+// runWithListeners does what Run does, for an observer with listeners.
+func (p *pipeline) runWithListeners(ctx context.Context, next, inner resilience.Next, run *watch.Run) error {
 	start := time.Now()
 	c := &callState{pipeline: p, Call: Call{Pipeline: p.name, Start: start}}
 	run.Front, run.Watcher = watch.Counted, &extra{call: c, spells: make([]*spell, len(p.layers)), own: make([]spell, len(p.layers))}
 	var err error
 	returned := false
 	defer func() { // panics and Goexit too
-		result, took, err := p.done(ctx, run, time.Since(start), returned, err)
+		took := time.Since(start)
+		result := p.done(ctx, run, took, returned, err)
 		p.leave(next, inner, run)
 		c.endCall(result, took, err)
 	}()
@@ -284,8 +293,8 @@ func (c *callState) beginCall(ctx context.Context) context.Context {
 // endCall calls End of all listeners whose Begin has returned, in reverse order. It calls each, even
 // if another panics.
 func (c *callState) endCall(result Result, took time.Duration, err error) {
-	c.talk.Lock()
-	defer c.talk.Unlock()
+	c.listening.Lock()
+	defer c.listening.Unlock()
 	c.ended = true
 	c.Call.Duration, c.Call.Attempts, c.Call.Result, c.Call.Err = took, c.tried(), result, err
 	backwards(len(c.contexts), func(i int) {
@@ -300,8 +309,8 @@ func (c *callState) event(ctx context.Context, e Event) {
 	if !c.pipeline.observer.hasEvent {
 		return
 	}
-	c.talk.Lock()
-	defer c.talk.Unlock()
+	c.listening.Lock()
+	defer c.listening.Unlock()
 	if c.ended {
 		return
 	}
@@ -312,11 +321,11 @@ func (c *callState) event(ctx context.Context, e Event) {
 	}
 }
 
-// beginAttempt calls Attempt of all listeners, unless the call has ended. It appends what they return
-// to ends, also if one of them panics.
+// beginAttempt calls Attempt of all listeners, unless the call has ended. It appends the functions that
+// they return to ends, so that the caller has those of the first ones even if a later one panics.
 func (c *callState) beginAttempt(ctx context.Context, number int, ends *[]func(Result, error)) context.Context {
-	c.talk.Lock()
-	defer c.talk.Unlock()
+	c.listening.Lock()
+	defer c.listening.Unlock()
 	if c.ended {
 		return ctx
 	}
@@ -338,12 +347,12 @@ func (c *callState) endAttempt(ends []func(Result, error), result Result, err er
 	if len(ends) == 0 {
 		return
 	}
-	c.talk.Lock()
-	defer c.talk.Unlock()
+	c.listening.Lock()
+	defer c.listening.Unlock()
 	backwards(len(ends), func(i int) { ends[i](result, err) })
 }
 
-// backwards calls f with n-1 to 0, each even if another call panics.
+// backwards calls f with n-1, n-2, ..., 0, even if a call panics.
 func backwards(n int, f func(i int)) {
 	if n == 0 {
 		return
@@ -360,10 +369,12 @@ func orElse(ctx, instead context.Context) context.Context {
 	return ctx
 }
 
-// An errorSet contains errors by identity: the first one and the latest, so that it stays small
-// however many attempts a call makes. A copy must not be added to.
+// An errorSet contains errors by identity: the first one and the latest ones, so that it stays small
+// however many attempts a call makes. Errors must not be added to a copy of a set, but it may be read
+// while they are added to the original.
 type errorSet struct{ errs []error }
 
+// maxErrors is the largest number of errors in an errorSet.
 const maxErrors = 8
 
 func (s *errorSet) add(err error) {
@@ -374,7 +385,7 @@ func (s *errorSet) add(err error) {
 	if len(kept) == maxErrors {
 		kept = append([]error{kept[0]}, kept[2:]...)
 	}
-	s.errs = append(kept[:len(kept):len(kept)], err) // copies may be read concurrently
+	s.errs = append(slices.Clip(kept), err) // not into an array that a copy of the set refers to
 }
 
 func (s *errorSet) contains(err error) bool {
@@ -386,8 +397,8 @@ func (s *errorSet) contains(err error) bool {
 	return false
 }
 
-// anyIn reports whether err's tree contains one of the errors. A method of err that panics can't be
-// the call's panic.
+// anyIn reports whether err's tree contains one of the errors. It recovers from a method of err that
+// panics, because observing must not make the call panic.
 func (s *errorSet) anyIn(err error) (found bool) {
 	if len(s.errs) == 0 {
 		return false
@@ -396,6 +407,7 @@ func (s *errorSet) anyIn(err error) (found bool) {
 	return s.within(err)
 }
 
+// within does what anyIn does, but lets panics pass.
 func (s *errorSet) within(err error) bool {
 	for err != nil {
 		if s.contains(err) {
@@ -418,8 +430,8 @@ func (s *errorSet) within(err error) bool {
 	return false
 }
 
-// same reports whether a and b are the same error. Errors that can't be compared are the same if
-// they are copies of one interface value.
+// same reports whether a and b are the same error. Errors that can't be compared are the same if they
+// are copies of one interface value, which is a pair of pointers: to the type and to the data.
 func same(a, b error) bool {
 	if *(*[2]unsafe.Pointer)(unsafe.Pointer(&a)) == *(*[2]unsafe.Pointer)(unsafe.Pointer(&b)) {
 		return true

@@ -14,12 +14,13 @@ type Config struct {
 	// Buckets are the upper bounds of the histograms of durations, inclusive. At most 64, positive
 	// and ascending; default 1, 2, and 5 times each power of ten from 1 ms to 10 s.
 	Buckets []time.Duration
-	// MaxNames is the number of pipeline names that are counted apart, and of policy names with
-	// their kind. A new name then replaces the one that has been unused for the longest time; if all
-	// are in use, it is counted as "other". At least 1; default 1000.
+	// MaxNames limits the number of pipeline names that are counted separately, and that of policies'
+	// kinds and names. Beyond the limit, a new name replaces the one that has been unused for the
+	// longest time; if all are in use, it is counted as "other". At least 1; default 1000.
 	MaxNames int
 }
 
+// maxBuckets bounds the memory of a pipeline's counts: six histograms in each of up to 32 stripes.
 const maxBuckets = 64
 
 // Validate returns an error that lists every invalid field of c with its value and range, or nil if

@@ -8,10 +8,10 @@ import (
 	"github.com/effector-go/resilience"
 )
 
-// A Listener is called about each call of a pipeline, on the goroutine of the call or, for starts
-// that a policy runs on another one, of the start; never concurrently for one call. Its functions
-// must be safe for concurrent use, because calls are concurrent. They can make calls and snapshots.
-// Each function can be nil. A panic of a function is the call's panic.
+// A Listener is called during each call of a pipeline, on the goroutine of the call or, for starts that
+// a policy runs on another goroutine, on that one; never concurrently for one call. Its functions must
+// be safe for concurrent use, because calls are concurrent. They can make calls and snapshots. Each
+// function can be nil. A panic of a function is the call's panic.
 //
 // A function that returns a context can add values to it; the policies, the effector, and the next
 // listener receive the result. A nil context changes nothing.
@@ -38,7 +38,7 @@ type Call struct {
 	Pipeline string
 	Start    time.Time
 
-	// The following are set at End.
+	// The following are set before End is called.
 	Duration time.Duration
 	Attempts int // runs of what is inside the pipeline so far
 	Result   Result

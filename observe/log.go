@@ -21,9 +21,9 @@ import (
 //   - Info for other changes;
 //   - Debug for other events.
 //
-// Of the refusals of one policy in one place, it logs one in 10 s, with the attribute count: how many
-// there were since the last one that was logged, itself included. Errors are passed to the handler as
-// values, and events with the context of the call. Log panics if l is nil.
+// Of the refusals of one policy in one place, it logs at most one in 10 s, with the attribute count: how
+// many there were since the previous one that was logged, including this one. Errors are passed to the
+// handler as values, and events with the context of the call. Log panics if l is nil.
 func Log(l *slog.Logger) Listener {
 	if l == nil {
 		panic("observe: Log: l is nil, must be a Logger")
@@ -32,6 +32,7 @@ func Log(l *slog.Logger) Listener {
 	return Listener{Event: g.event, Changed: g.changed}
 }
 
+// A logger is what the listener of Log keeps.
 type logger struct {
 	log *slog.Logger
 
@@ -39,23 +40,25 @@ type logger struct {
 	refusals map[refusalKey]*refusals
 }
 
-// A refusalKey is a policy in one place.
+// A refusalKey identifies a policy in one place.
 type refusalKey struct {
 	pipeline     string
 	layer        int
 	policy, name string
 }
 
+// refusals are those of one policy in one place.
 type refusals struct {
-	logged time.Time // the last line; zero before the first
+	logged time.Time // when the last one was; zero before the first
 	count  int       // since then
 }
 
 const (
 	refusalInterval = 10 * time.Second
-	maxRefusalKeys  = 10_000
+	maxRefusalKeys  = 10_000 // then counting starts over, and refusals are logged too often
 )
 
+// event logs an event of a call.
 func (g *logger) event(ctx context.Context, c *Call, e Event) {
 	level := slog.LevelDebug
 	if e.Kind == Refusal || e.Kind == GiveUp {
@@ -112,6 +115,7 @@ func (g *logger) count(key refusalKey, now time.Time) int {
 	return count
 }
 
+// changed logs a change of state.
 func (g *logger) changed(c resilience.Change) {
 	ctx := context.Background()
 	level := slog.LevelInfo
@@ -128,6 +132,7 @@ func (g *logger) changed(c resilience.Change) {
 	g.log.LogAttrs(ctx, level, "policy changed state", attrs...)
 }
 
+// appendText appends an attribute unless its value is empty.
 func appendText(attrs []slog.Attr, key, value string) []slog.Attr {
 	if value == "" {
 		return attrs
@@ -135,6 +140,7 @@ func appendText(attrs []slog.Attr, key, value string) []slog.Attr {
 	return append(attrs, slog.String(key, value))
 }
 
+// appendError appends the attribute error unless err is nil.
 func appendError(attrs []slog.Attr, err error) []slog.Attr {
 	if err == nil {
 		return attrs

@@ -139,14 +139,21 @@ func TestLogPanicsOnNil(t *testing.T) {
 }
 
 func TestLogKeepsFewRefusals(t *testing.T) { // bounded, whatever the names
-	l, lines, _ := newRecorder(slog.LevelWarn)
-	listener := observe.Log(l)
-	for i := range 30_000 {
-		listener.Event(t.Context(), &observe.Call{Pipeline: fmt.Sprint(i)}, observe.Event{Kind: observe.Refusal})
-	}
-	if got := len(*lines); got != 30_000 {
-		t.Errorf("got %d lines, want one for each name", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l, lines, _ := newRecorder(slog.LevelWarn)
+		listener := observe.Log(l)
+		refuse := func(name int) {
+			listener.Event(t.Context(), &observe.Call{Pipeline: fmt.Sprint(name)}, observe.Event{Kind: observe.Refusal})
+		}
+		for name := range 10_001 {
+			refuse(name)
+		}
+		refuse(0) // forgotten meanwhile, so logged although 10 s have not passed
+		refuse(0)
+		if got := len(*lines); got != 10_002 {
+			t.Errorf("got %d lines, want one for each of 10,001 names and one for the name that was forgotten", got)
+		}
+	})
 }
 
 func FuzzLog(f *testing.F) {

@@ -16,16 +16,15 @@
 // Names of pipelines and policies are for people and become labels of metrics, so there should be few:
 // no user IDs, no URLs. [Config].MaxNames bounds them.
 //
-// A call that succeeds at the first attempt costs two readings of the clock, four atomic operations, and
+// Observing a call that succeeds at the first attempt costs two clock readings, four atomic operations,
 // two or three nanoseconds for each policy, and rarely an allocation (BenchmarkObserve in folder bench).
-// Listeners cost what they do, a few allocations, and, with Event, two readings of the clock for each
-// run of a policy.
+// Listeners cost what they do, a few allocations, and, with Event, two clock readings for each run of a
+// policy.
 package observe
 
 import (
 	"fmt"
 	"reflect"
-	"runtime"
 	"sync"
 	"time"
 	"weak"
@@ -37,14 +36,14 @@ import (
 // listeners. It keeps no pipeline alive, and no policy that is a pointer. Create an Observer with
 // [New]; it is safe for concurrent use.
 type Observer struct {
-	config               Config // with its defaults
-	listeners            []Listener
-	hasAttempt, hasEvent bool // a listener has the function
-	flows                *names[string, *flow]
-	otherFlow            *named[string, *flow] // nil until needed
+	config               Config     // with its defaults
+	listeners            []Listener // of the config; nil if none is called during calls
+	hasAttempt, hasEvent bool       // a listener has the function
 
-	mu sync.Mutex // guards the following, flows, policies, and what they contain, except tallies
-	policyBook
+	mu             sync.Mutex // guards the following and what it refers to, except tallies and errors
+	pipelines      *names[string, *pipelineGroup]
+	otherPipelines *named[string, *pipelineGroup] // those that MaxNames leaves no room for; nil until needed
+	registry
 }
 
 // New creates an Observer. It panics with the text of [Config.Validate] if the config is invalid.
@@ -54,9 +53,9 @@ func New(config Config) *Observer {
 	}
 	config = config.withDefaults()
 	o := &Observer{
-		config:     config,
-		flows:      newNames[string, *flow](config.MaxNames),
-		policyBook: newPolicyBook(config.MaxNames),
+		config:    config,
+		pipelines: newNames[string, *pipelineGroup](config.MaxNames),
+		registry:  newRegistry(config.MaxNames),
 	}
 	for _, l := range config.Listeners {
 		o.hasAttempt = o.hasAttempt || l.Attempt != nil
@@ -68,62 +67,59 @@ func New(config Config) *Observer {
 	return o
 }
 
-// other is the name of what MaxNames leaves no place for.
-const other = "other"
-
 // Pipeline returns a policy that runs the given ones, outermost first, and counts what they do
 // under the name. Pipelines of one name are counted together. The list is copied, with nested
 // [resilience.Pipeline] values flattened. An observed pipeline among the policies is one layer; its
 // policies are layers of their own pipeline. The result is a [resilience.Reporter] of kind "pipeline".
 // Pipeline panics if a policy is nil, at any depth.
 //
-// Create each pipeline once, as policies. Its name and that of its policies are kept when it is
-// collected.
+// Create each pipeline once, like its policies. When it is garbage-collected, its counts stay.
 func (o *Observer) Pipeline(name string, policies ...resilience.Policy) resilience.Policy {
 	flat := flatten(nil, "policies", policies)
-	p := &pipeline{observer: o, name: name}
-	p.tally = newTally(o.config.Buckets, len(flat))
-	p.tally.pipeline = weak.Make(p)
-	for i, policy := range flat {
-		p.add(policy)
-		l := p.layers[i]
-		p.tally.places = append(p.tally.places, place{i + 1, l.kind})
-		p.tally.names = append(p.tally.names, l.name)
+	p := &pipeline{observer: o, name: name, tally: newTally(o.config.Buckets, len(flat))}
+	t := p.tally
+	t.pipeline = weak.Make(p)
+	for _, policy := range flat {
+		l := p.add(policy)
+		t.places = append(t.places, place{l.position, l.kind})
+		t.names = append(t.names, l.name)
 		var m *member
 		if reporter, ok := policy.(resilience.Reporter); ok {
-			m, l.keep = o.meet(reporter)
+			m, l.box = o.member(reporter)
 		}
-		p.tally.members = append(p.tally.members, m)
+		t.members = append(t.members, m)
 	}
 	p.add(nil)
 	o.register(p)
 	return p
 }
 
-// add adds a layer.
-func (p *pipeline) add(policy resilience.Policy) {
+// add adds a layer for a policy, or, if that is nil, for what is inside the pipeline.
+func (p *pipeline) add(policy resilience.Policy) *layer {
 	l := &layer{pipeline: p, policy: policy, position: len(p.layers) + 1}
 	if l.position > 1 {
 		l.above = p.layers[l.position-2]
 	}
 	if policy != nil {
 		_, l.nested = policy.(*pipeline)
-		l.kind, l.name = describe(policy)
+		r := describe(policy)
+		l.kind, l.name = r.Kind, r.Name
 	}
 	p.layers = append(p.layers, l)
 	p.list = append(p.list, calls.Layer(l.position, policy, l))
+	return l
 }
 
-// describe returns the kind and the name of a policy.
-func describe(policy any) (kind, name string) {
+// describe returns the report of a policy, an empty one if it isn't a Reporter. The kind is never
+// empty: without one, it is the policy's type.
+func describe(policy any) (r resilience.Report) {
 	if reporter, ok := policy.(resilience.Reporter); ok {
-		report := reporter.Report()
-		kind, name = report.Kind, report.Name
+		r = reporter.Report()
 	}
-	if kind == "" {
-		kind = reflect.TypeOf(policy).String()
+	if r.Kind == "" {
+		r.Kind = reflect.TypeOf(policy).String()
 	}
-	return kind, name
+	return r
 }
 
 // flatten appends the policies to flat, with those of nested pipelines in their place. It panics for
@@ -149,88 +145,9 @@ func isNil(v any) bool {
 	return !r.IsValid() || (r.Kind() == reflect.Pointer || r.Kind() == reflect.Func) && r.IsNil()
 }
 
-// register makes the pipeline part of snapshots, as long as it lives.
-func (o *Observer) register(p *pipeline) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	p.flow = o.flow(p.name)
-	p.flow.add(p.tally)
-	runtime.AddCleanup(p, func(c cleanup[*tally]) {
-		if o := c.observer.Value(); o != nil {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			o.retire(c.of)
-		}
-	}, cleanup[*tally]{weak.Make(o), p.tally})
-}
-
-// A cleanup is what is necessary when something is collected.
-type cleanup[T any] struct {
-	observer weak.Pointer[Observer]
-	of       T
-}
-
-// flow returns what is kept for a pipeline's name, and adds a user to it.
-func (o *Observer) flow(name string) *flow {
-	create := func() *flow { return newFlow(name) }
-	if o.otherFlow != nil && name == other {
-		return o.otherFlow.value
-	}
-	e := o.flows.use(name, create)
-	if e == nil && o.retireSome() {
-		e = o.flows.use(name, create)
-	}
-	if e == nil {
-		e = o.otherFlow
-	}
-	if e == nil {
-		if e = o.flows.named[other]; e == nil { // otherwise, a pipeline really has that name
-			e = &named[string, *flow]{key: other, value: newFlow(other)}
-		}
-		e.users++ // it stays
-		o.otherFlow = e
-	}
-	e.value.named = e
-	return e.value
-}
-
-// retire removes a pipeline that is collected, and keeps its counts.
-func (o *Observer) retire(t *tally) {
-	f := t.flow
-	if f == nil {
-		return
-	}
-	f.remove(t)
-	if o.otherFlow == nil || f.named != o.otherFlow {
-		o.flows.leave(f.named)
-	}
-}
-
-// retireSome retires pipelines whose cleanup hasn't run yet. It looks at a few, so that the time it
-// takes doesn't depend on how many there are. It reports whether it found any.
-func (o *Observer) retireSome() (found bool) {
-	left := searched
-	for _, e := range o.flows.named {
-		for _, t := range e.value.live {
-			if left--; left < 0 {
-				return found
-			}
-			if t.pipeline.Value() == nil {
-				o.retire(t)
-				found = true
-				break // the list has changed
-			}
-		}
-	}
-	return found
-}
-
-// searched is how many pipelines or policies are looked at for one that is gone.
-const searched = 64
-
 // Watch adds policies and budgets that are used outside pipelines of o, so that snapshots contain
-// them and listeners receive their changes. Watching one again changes nothing. What isn't a pointer
-// is kept. Watch panics if a reporter is nil.
+// them and listeners receive their changes. Watching one again changes nothing. Watch keeps no pointer
+// alive, but keeps other values for as long as o lives. It panics if a reporter is nil.
 func (o *Observer) Watch(reporters ...resilience.Reporter) {
 	for i, r := range reporters {
 		if isNil(r) {
@@ -238,9 +155,9 @@ func (o *Observer) Watch(reporters ...resilience.Reporter) {
 		}
 	}
 	for _, r := range reporters {
-		if _, keep := o.meet(r); keep != nil {
+		if _, b := o.member(r); b != nil {
 			o.mu.Lock()
-			o.kept[keep] = true
+			o.watched[b] = true
 			o.mu.Unlock()
 		}
 	}
@@ -251,7 +168,7 @@ func (o *Observer) Watch(reporters ...resilience.Reporter) {
 func (o *Observer) Live(kind, name string) []resilience.Reporter {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	g := o.group(kind, name)
+	g := o.lookUp(kind, name)
 	if g == nil {
 		return nil
 	}
@@ -269,10 +186,9 @@ func (o *Observer) Live(kind, name string) []resilience.Reporter {
 // an error's method only shows in its text.
 func (o *Observer) Snapshot() Snapshot {
 	now := time.Now()
-	live := o.lively(now)
-	reports := make(map[*member]resilience.Report, len(live))
-	for _, m := range live {
-		reports[m.member] = m.reporter.Report() // under no lock
+	live := o.liveMembers(now)
+	for i := range live {
+		live[i].report = live[i].reporter.Report() // under no lock
 	}
-	return o.snapshot(now, live, reports)
+	return o.snapshot(now, live)
 }

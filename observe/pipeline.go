@@ -12,16 +12,16 @@ import (
 	"github.com/effector-go/resilience/internal/watch"
 )
 
-// calls gives access to what a pipeline keeps of a call.
+// calls are the functions of the root package that access what a pipeline keeps of a call.
 var calls = watch.Use[resilience.Next, resilience.Policy]()
 
-// A pipeline is an observed pipeline.
+// A pipeline is an observed pipeline. It doesn't change after its creation, except for the tally.
 type pipeline struct {
 	observer *Observer
 	name     string
-	flow     *flow // what the observer keeps for the name
+	group    *pipelineGroup
 	tally    *tally
-	layers   []*layer            // the policies, and what is inside the pipeline
+	layers   []*layer            // the policies, then what is inside the pipeline
 	list     []resilience.Policy // layers as policies
 }
 
@@ -30,11 +30,11 @@ type pipeline struct {
 type layer struct {
 	pipeline   *pipeline
 	policy     resilience.Policy
-	keep       *box   // of a policy that isn't a pointer: what the observer refers to
+	box        *box   // keeps a policy that isn't a pointer known to the observer; otherwise nil
 	above      *layer // the next outer one; nil for the outermost
 	position   int    // from 1
-	kind, name string
-	nested     bool // the policy is an observed pipeline, whose policies report to the listeners
+	kind, name string // as in Event
+	nested     bool   // the policy is an observed pipeline, whose policies report to the listeners
 }
 
 // Report describes the pipeline.
@@ -68,7 +68,7 @@ func (p *pipeline) Run(ctx context.Context, next resilience.Next) error {
 	inner, run := calls.Enter(next, p.list, p)
 	p.tally.begin(run)
 	if p.observer.listeners != nil {
-		return p.runHeard(ctx, next, inner, run)
+		return p.runWithListeners(ctx, next, inner, run)
 	}
 	if len(p.layers) > watch.Plain {
 		extraOf(run)
@@ -85,8 +85,9 @@ func (p *pipeline) Run(ctx context.Context, next resilience.Next) error {
 	return err
 }
 
-// done counts a call that has ended, and returns what there is to say about it.
-func (p *pipeline) done(ctx context.Context, run *watch.Run, took time.Duration, returned bool, err error) (Result, time.Duration, error) {
+// done counts a call that has ended, and returns its result. Returned is false after a panic or
+// runtime.Goexit.
+func (p *pipeline) done(ctx context.Context, run *watch.Run, took time.Duration, returned bool, err error) Result {
 	if run.Front < watch.Passed {
 		settle(run) // the call did not run through all layers
 	}
@@ -98,9 +99,9 @@ func (p *pipeline) done(ctx context.Context, run *watch.Run, took time.Duration,
 	}
 	p.tally.end(run, result, took)
 	if err != nil {
-		p.flow.sample(result, err)
+		p.group.sample(result, err)
 	}
-	return result, took, err
+	return result
 }
 
 // leave ends the call's run through the pipeline.
@@ -110,12 +111,13 @@ func (p *pipeline) leave(next, inner resilience.Next, run *watch.Run) {
 		x.call.passTimeouts(calls.Of(next))
 		return
 	}
-	// A policy that has returned although its run of the rest has not breaks its contract, but must
-	// not break another call.
+	// A policy that returns before its run of the rest does breaks its contract, but that must not
+	// break another call.
 	calls.Leave(inner, run.Front == watch.Passed && int(run.Back) == len(p.layers))
 }
 
-// result returns the result of a call that returned err, by the first rule that applies.
+// result returns the result of a call that returned err: the first that applies, in the order that the
+// documentation of Result states.
 func (p *pipeline) result(ctx context.Context, run *watch.Run, err error) Result {
 	if mark.Of(err) == mark.NotFailure {
 		return Success
@@ -133,7 +135,7 @@ func (p *pipeline) result(ctx context.Context, run *watch.Run, err error) Result
 	return resultOf(ctx)
 }
 
-// resultOf returns the result of a call that failed for a reason that only its context may know.
+// resultOf returns the result of a call or attempt that failed, by the end of its context.
 func resultOf(ctx context.Context) Result {
 	switch err := ctx.Err(); {
 	case err == nil:
@@ -145,8 +147,8 @@ func resultOf(ctx context.Context) Result {
 	}
 }
 
-// isRefused reports whether err is [resilience.ErrRefused]. A method of err that panics can't be
-// the call's panic.
+// isRefused reports whether err is [resilience.ErrRefused]. It recovers from a method of err that
+// panics, because observing must not make the call panic.
 func isRefused(err error) (refused bool) {
 	defer func() { _ = recover() }()
 	return errors.Is(err, resilience.ErrRefused)
@@ -162,7 +164,8 @@ func (l *layer) runUnobserved(ctx context.Context, next resilience.Next) error {
 	return l.policy.Run(ctx, next)
 }
 
-// settle records what has happened until now, so that it can be told from what follows.
+// settle ends the call's run through the layers in order, if it has not ended yet: it counts the layers
+// that the call has entered, and records in Ran which policies have run the rest.
 func settle(run *watch.Run) {
 	switch front := run.Front; front {
 	case watch.Counted:
@@ -178,7 +181,8 @@ func settle(run *watch.Run) {
 	run.Front = watch.Counted
 }
 
-// Counted implements [watch.Layer].
+// Counted implements [watch.Layer]. While the call has no extra, it runs on one goroutine, and a second
+// run of the rest can only be a Retry.
 func (l *layer) Counted(ctx context.Context, next resilience.Next, run *watch.Run) error {
 	if run == nil {
 		return l.runUnobserved(ctx, next)
@@ -192,6 +196,7 @@ func (l *layer) Counted(ctx context.Context, next resilience.Next, run *watch.Ru
 	if l.above != nil && run.Ran&(1<<l.above.position) != 0 {
 		t.event(run, l.above.position, Retry)
 	}
+	// The policy above has now run the rest; this one has not, in this run of it.
 	run.Ran = run.Ran&^(1<<l.position) | 1<<(l.position-1)
 	var err error
 	if l.policy == nil {
@@ -227,14 +232,14 @@ func (l *layer) Failed(ctx context.Context, run *watch.Run, err error) {
 	}
 }
 
-// created reports whether the policy has made err itself. If so, and it is that of a timeout, the
+// created reports whether the policy has created err itself. If so, and err is that of a timeout, the
 // call remembers it.
 func (l *layer) created(run *watch.Run, err error, timeout bool) bool {
 	x := extraOf(run)
-	a := x.spell(run, l.position)
+	s := x.spell(run, l.position)
 	x.call.mu.Lock()
 	defer x.call.mu.Unlock()
-	if a.inner.contains(err) {
+	if s.inner.contains(err) {
 		return false
 	}
 	if timeout {

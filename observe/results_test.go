@@ -241,6 +241,22 @@ func TestPipelineEventsOfPolicies(t *testing.T) { // rule 2
 		{"wrapped timeout without a run", []resilience.Policy{returns(fmt.Errorf("x: %w", &typedError{"timeout"}))}, fails(nil), []string{"1 refusal 1"}},
 		{"timeout of the effector", []resilience.Policy{policy(pass), policy(pass)}, fails(&typedError{"timeout"}), nil},
 		{"give-up of the effector", []resilience.Policy{policy(pass), policy(pass)}, fails(&typedError{"retry_exhausted"}), nil},
+		{"timeouts, the first returned", []resilience.Policy{policy(func(ctx context.Context, next resilience.Next) (first error) {
+			for range 20 {
+				if err := next.Run(ctx); first == nil {
+					first = err
+				}
+			}
+			return first
+		}), policy(func(context.Context, resilience.Next) error { return &typedError{"timeout"} })}, fails(nil), []string{"1 retry 19", "2 timeout 20"}},
+		{"another run after a swallowed timeout", []resilience.Policy{
+			policy(func(ctx context.Context, next resilience.Next) error {
+				return errors.Join(next.Run(ctx), next.Run(ctx))
+			}),
+			policy(pass),
+			policy(func(ctx context.Context, next resilience.Next) error { _ = next.Run(ctx); return nil }),
+			returns(&typedError{"timeout"}),
+		}, fails(nil), []string{"1 retry 1", "4 timeout 2"}},
 		{"another run after a success", []resilience.Policy{policy(func(ctx context.Context, next resilience.Next) error {
 			return errors.Join(next.Run(ctx), next.Run(ctx))
 		})}, fails(nil), []string{"1 retry 1"}},

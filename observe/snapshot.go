@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/effector-go/resilience"
@@ -67,4 +69,40 @@ type ErrorSample struct {
 	At   time.Time
 	Type string // ErrorType of the first error in the chain that has it, otherwise a Go type
 	Text string // at most 500 bytes
+}
+
+// snapshot returns the snapshot of the pipelines, and of the policies with their reports.
+func (o *Observer) snapshot(now time.Time, live []liveMember) Snapshot {
+	s := Snapshot{At: now, Bounds: slices.Clone(o.config.Buckets), Pipelines: []PipelineSnapshot{}}
+	states := make(map[*member]string, len(live))
+	for _, m := range live {
+		states[m.member] = m.report.State
+	}
+	o.mu.Lock()
+	groups := o.allPipelines()
+	for _, g := range groups {
+		s.Pipelines = append(s.Pipelines, g.snapshot(len(o.config.Buckets)+1, states))
+	}
+	policies, recent := o.policySnapshots(now, live)
+	o.mu.Unlock()
+
+	// Formatting calls methods of errors, so it is done without the lock.
+	for i, g := range groups {
+		for r := range g.errors {
+			if latest := g.errors[r].Load(); latest != nil {
+				s.Pipelines[i].Errors[Result(r)] = latest.format()
+			}
+		}
+	}
+	for i := range policies {
+		for _, c := range recent[i] {
+			policies[i].Recent = append(policies[i].Recent, c.format())
+		}
+	}
+	slices.SortFunc(s.Pipelines, func(a, b PipelineSnapshot) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(policies, func(a, b PolicySnapshot) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+	})
+	s.Policies = policies
+	return s
 }

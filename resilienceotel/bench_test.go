@@ -12,21 +12,10 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/internal/pipelines"
 	"github.com/effector-go/resilience/observe"
 	"github.com/effector-go/resilience/resilienceotel"
-	"github.com/effector-go/resilience/retry"
-	"github.com/effector-go/resilience/timeout"
 )
-
-func policies() resilience.Pipeline {
-	return resilience.Pipeline{
-		timeout.After(10 * time.Second),
-		retry.New(retry.Config{}),
-		breaker.New(breaker.Config{Name: "users"}),
-		timeout.After(time.Second),
-	}
-}
 
 func answer(context.Context) (int, error) { return 1, nil }
 
@@ -35,9 +24,9 @@ func answer(context.Context) (int, error) { return 1, nil }
 func BenchmarkCall(b *testing.B) {
 	metering := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
 	tracing := sdktrace.NewTracerProvider()
-	b.Run("bare", func(b *testing.B) { call(b, resilience.Compose(answer, policies())) })
+	b.Run("bare", func(b *testing.B) { call(b, resilience.Compose(answer, pipelines.Usual())) })
 	b.Run("observed", func(b *testing.B) {
-		call(b, resilience.Compose(answer, observe.New(observe.Config{}).Pipeline("users", policies()...)))
+		call(b, resilience.Compose(answer, observe.New(observe.Config{}).Pipeline("users", pipelines.Usual()...)))
 	})
 	for _, spans := range []resilienceotel.Spans{resilienceotel.SpanEvents, resilienceotel.SpanCalls, resilienceotel.SpanAttempts, resilienceotel.SpanNone} {
 		b.Run("spans="+spans.String(), func(b *testing.B) {
@@ -46,7 +35,7 @@ func BenchmarkCall(b *testing.B) {
 				b.Fatal(err)
 			}
 			obs := observe.New(observe.Config{Listeners: []observe.Listener{telemetry.Listener()}})
-			call(b, resilience.Compose(answer, obs.Pipeline("users", policies()...)))
+			call(b, resilience.Compose(answer, obs.Pipeline("users", pipelines.Usual()...)))
 		})
 	}
 	b.Run("manual", func(b *testing.B) {
@@ -61,7 +50,7 @@ func BenchmarkCall(b *testing.B) {
 		guarded := resilience.Compose(func(ctx context.Context) (int, error) {
 			attempts.Add(ctx, 1, metric.WithAttributes(pipeline))
 			return answer(ctx)
-		}, policies())
+		}, pipelines.Usual())
 		call(b, func(ctx context.Context) (int, error) {
 			start := time.Now()
 			running.Add(ctx, 1, metric.WithAttributes(pipeline))

@@ -13,7 +13,7 @@ import (
 )
 
 // values lists what the policies of this module report. Instruments must exist before the first
-// policy does, so their names can't be taken from reports. A test compares.
+// policy does, so their names can't be taken from reports. A test compares the two.
 var values = []struct{ kind, name, unit string }{
 	{"adaptive", "limit", "{call}"},
 	{"adaptive", "round_trip", "s"},
@@ -39,7 +39,7 @@ var values = []struct{ kind, name, unit string }{
 	{"timeout", "abandoned", "{call}"},
 }
 
-// instruments are those that a callback observes.
+// instruments are those that Observe's callback observes.
 type instruments struct {
 	meter            metric.Meter
 	running, state   metric.Int64ObservableUpDownCounter
@@ -86,11 +86,15 @@ func newInstruments(meter metric.Meter) (*instruments, error) {
 	return i, err
 }
 
+// addsUp reports whether values in the unit count something, so that those of several policies add up.
 func addsUp(unit string) bool { return strings.HasPrefix(unit, "{") }
 
-// Observe exports what o counts, whenever the MeterProvider's reader collects. Stop ends that; it
-// can be called repeatedly. Each observer needs its own Telemetry and MeterProvider, or their names
-// must differ: of equal names, one of the observers would be exported.
+// Observe exports what o counts, whenever a reader of the MeterProvider collects. Stop ends that; it
+// can be called repeatedly, and returns the same result each time. Observe returns an error if o is nil,
+// or if the MeterProvider returns one.
+//
+// Each observer needs its own Telemetry and MeterProvider, unless the names of their pipelines and
+// policies differ: of two equal names, only one observer's would be exported.
 func (t *Telemetry) Observe(o *observe.Observer) (stop func() error, err error) {
 	if o == nil {
 		return nil, errors.New("resilienceotel: Observe: observer is nil, must be created with observe.New")
@@ -105,7 +109,7 @@ func (t *Telemetry) Observe(o *observe.Observer) (stop func() error, err error) 
 	return sync.OnceValue(registration.Unregister), nil
 }
 
-// observe passes on a snapshot.
+// observe exports a snapshot.
 func (i *instruments) observe(to metric.Observer, s observe.Snapshot) {
 	p := points{}
 	for _, pipeline := range s.Pipelines {
@@ -146,9 +150,9 @@ func (i *instruments) observe(to metric.Observer, s observe.Snapshot) {
 	p.send(to)
 }
 
-// points are what the instruments observe. Names that differ in the program may be the same in
-// valid UTF-8, and several policies may have one name; an instrument takes one value for a set of
-// attributes.
+// points are the values of one collection. They are merged here because an instrument takes one value
+// for a set of attributes: names that differ in the program may be equal once they are valid UTF-8, and
+// several policies may have one name.
 type points map[pointKey]float64
 
 type pointKey struct {
@@ -156,10 +160,12 @@ type pointKey struct {
 	attributes attribute.Set
 }
 
+// add adds value to that of the instrument and the attributes.
 func (p points) add(instrument metric.Observable, value float64, attributes ...attribute.KeyValue) {
 	p[pointKey{instrument, attribute.NewSet(attributes...)}] += value
 }
 
+// largest keeps the largest value of the instrument and the attributes.
 func (p points) largest(instrument metric.Observable, value float64, attributes ...attribute.KeyValue) {
 	key := pointKey{instrument, attribute.NewSet(attributes...)}
 	if before, ok := p[key]; ok {

@@ -39,6 +39,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/effector-go/resilience/internal/errtype"
 	"github.com/effector-go/resilience/observe"
 )
 
@@ -59,8 +60,8 @@ type Config struct {
 // Spans is what the listener adds to traces.
 type Spans int
 
-// What the listener adds to traces. Each includes that events, such as retries, become span events
-// with the names resilience.retry, resilience.refusal, and so on, apart from SpanNone.
+// What the listener adds to traces. With each except SpanNone, events of policies become span events
+// with the names resilience.retry, resilience.refusal, and so on.
 const (
 	SpanEvents   Spans = iota // events on the span of the call's context
 	SpanCalls                 // also a span for each call
@@ -90,8 +91,8 @@ type Telemetry struct {
 	sets     sets
 }
 
-// New creates the instruments of a Telemetry. Its error is the MeterProvider's, or states which
-// field of the Config is invalid.
+// New returns a Telemetry, whose instruments it creates. It returns an error if Spans is invalid, or if
+// the MeterProvider returns one.
 func New(c Config) (*Telemetry, error) {
 	if c.Spans < 0 || int(c.Spans) >= len(spans) {
 		return nil, fmt.Errorf("resilienceotel: Spans is %d, must be SpanEvents, SpanCalls, SpanAttempts, or SpanNone", int(c.Spans))
@@ -106,7 +107,7 @@ func New(c Config) (*Telemetry, error) {
 	duration, err := meter.Float64Histogram("resilience.call.duration",
 		metric.WithUnit("s"),
 		metric.WithDescription("Duration of calls through a pipeline."),
-		// Those of the semantic conventions for HTTP.
+		// The semantic conventions recommend these for HTTP.
 		metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10))
 	observed, err2 := newInstruments(meter)
 	if err := errors.Join(err, err2); err != nil {
@@ -120,7 +121,7 @@ func New(c Config) (*Telemetry, error) {
 	}, nil
 }
 
-// Listener returns a listener that records calls. It can serve several observers.
+// Listener returns a listener that records calls. Several observers can use it.
 func (t *Telemetry) Listener() observe.Listener {
 	l := observe.Listener{End: t.end}
 	if t.spans != SpanNone {
@@ -147,16 +148,18 @@ const (
 	errorKey    = attribute.Key("error.type")
 )
 
-// text returns an attribute. Exporters refuse a whole batch for a text that is not valid UTF-8.
+// text returns an attribute. Its value is valid UTF-8: otherwise exporters refuse the whole batch.
 func text(key attribute.Key, value string) attribute.KeyValue { return key.String(valid(value)) }
 
 func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
+// begin starts the span of a call.
 func (t *Telemetry) begin(ctx context.Context, call *observe.Call) context.Context {
 	ctx, _ = t.start(ctx, spanName(call.Pipeline), text(pipelineKey, call.Pipeline))
 	return ctx
 }
 
+// attempt starts the span of an attempt.
 func (t *Telemetry) attempt(ctx context.Context, call *observe.Call, number int) (context.Context, func(observe.Result, error)) {
 	ctx, span := t.start(ctx, spanName(call.Pipeline)+" attempt", text(pipelineKey, call.Pipeline), attemptKey.Int(number))
 	return ctx, func(result observe.Result, err error) { end(span, result, err) }
@@ -173,6 +176,7 @@ func spanName(pipeline string) string {
 	return valid(pipeline)
 }
 
+// end records the duration of a call, and ends its span.
 func (t *Telemetry) end(ctx context.Context, call *observe.Call) {
 	if t.duration.Enabled(ctx) {
 		t.duration.Record(ctx, call.Duration.Seconds(), t.sets.options(call)...)
@@ -193,25 +197,17 @@ func end(span trace.Span, result observe.Result, err error) {
 		return
 	}
 	span.SetAttributes(text(errorKey, errorType(result, err)))
-	if result == observe.Canceled { // the caller's decision, as for the start that lost a hedge
+	if result == observe.Canceled { // by the caller, or by a hedge that another start won
 		return
 	}
 	description := result.String()
 	if err != nil {
-		description = clip(err.Error())
+		description = strings.ToValidUTF8(errtype.Text(err), "")
 	}
 	span.SetStatus(codes.Error, description)
 }
 
-// clip limits a text that may contain anything, such as the body of an answer.
-func clip(s string) string {
-	const most = 500
-	if len(s) > most {
-		s = s[:most]
-	}
-	return strings.ToValidUTF8(s, "")
-}
-
+// event adds an event to the span of the context.
 func event(ctx context.Context, call *observe.Call, e observe.Event) {
 	span := trace.SpanFromContext(ctx)
 	if !span.IsRecording() {

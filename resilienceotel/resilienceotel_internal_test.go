@@ -3,6 +3,7 @@ package resilienceotel
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -185,9 +186,15 @@ func TestSetsAreCached(t *testing.T) {
 
 func TestSetsAreBounded(t *testing.T) {
 	var s sets
-	for i := range maxSets + 100 {
-		s.options(&observe.Call{Pipeline: fmt.Sprint(i), Result: observe.Failure, Err: statedError{}})
+	var callers sync.WaitGroup
+	for caller := range 4 {
+		callers.Go(func() {
+			for i := range maxSets/4 + 100 {
+				s.options(&observe.Call{Pipeline: fmt.Sprint(caller, i), Result: observe.Failure, Err: statedError{}})
+			}
+		})
 	}
+	callers.Wait()
 	n := 0
 	s.byKey.Range(func(any, any) bool { n++; return true })
 	if want := maxSets + 1; n != want {

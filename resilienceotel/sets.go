@@ -2,7 +2,6 @@ package resilienceotel
 
 import (
 	"sync"
-	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -16,8 +15,10 @@ import (
 // types of errors. Beyond maxSets, calls are recorded as those of the pipeline "other", so that
 // names that never repeat take neither the memory of the program nor that of the metrics' reader.
 type sets struct {
-	byKey sync.Map // of setKey to []metric.RecordOption
-	count atomic.Int64
+	byKey sync.Map // of setKey to []metric.RecordOption; sets are only added
+
+	mu    sync.Mutex // held while a set is added
+	count int        // of sets
 }
 
 const maxSets = 10_000
@@ -28,6 +29,7 @@ type setKey struct {
 	errorType string
 }
 
+// options returns the attributes of a call.
 func (s *sets) options(call *observe.Call) []metric.RecordOption {
 	key := setKey{pipeline: call.Pipeline, result: call.Result}
 	if key.result != observe.Success {
@@ -36,26 +38,35 @@ func (s *sets) options(call *observe.Call) []metric.RecordOption {
 	if options, ok := s.byKey.Load(key); ok {
 		return options.([]metric.RecordOption)
 	}
-	if s.count.Add(1) > maxSets {
-		s.count.Add(-1)
+	return s.add(key)
+}
+
+// add returns the attributes for a key that was not found, or, if there are too many sets, those of the
+// pipeline "other".
+func (s *sets) add(key setKey) []metric.RecordOption {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.count >= maxSets {
 		key.pipeline = "other"
 		if key.errorType != "" {
-			key.errorType = "_OTHER" // of OpenTelemetry's conventions
+			key.errorType = otherError
 		}
-		if options, ok := s.byKey.Load(key); ok {
-			return options.([]metric.RecordOption)
-		}
+	}
+	if options, ok := s.byKey.Load(key); ok { // "other", or another call has added it meanwhile
+		return options.([]metric.RecordOption)
 	}
 	attributes := []attribute.KeyValue{text(pipelineKey, key.pipeline), resultKey.String(key.result.String())}
 	if key.errorType != "" {
 		attributes = append(attributes, text(errorKey, key.errorType))
 	}
-	options, loaded := s.byKey.LoadOrStore(key, []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attributes...))})
-	if loaded {
-		s.count.Add(-1)
-	}
-	return options.([]metric.RecordOption)
+	options := []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(attributes...))}
+	s.byKey.Store(key, options)
+	s.count++
+	return options
 }
+
+// otherError is the error.type that OpenTelemetry's conventions define for errors without a type.
+const otherError = "_OTHER"
 
 // errorType returns the attribute error.type of a call or attempt that was not a success.
 func errorType(result observe.Result, err error) string {
@@ -63,7 +74,7 @@ func errorType(result observe.Result, err error) string {
 		if result == observe.Panicked {
 			return "panic"
 		}
-		return "_OTHER"
+		return otherError
 	}
 	return errtype.Of(err)
 }

@@ -3,38 +3,27 @@ package resilienceprom_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/breaker"
+	"github.com/effector-go/resilience/internal/pipelines"
 	"github.com/effector-go/resilience/observe"
 	"github.com/effector-go/resilience/resilienceprom"
-	"github.com/effector-go/resilience/retry"
-	"github.com/effector-go/resilience/timeout"
 )
-
-// policies is a usual pipeline.
-func policies() resilience.Pipeline {
-	return resilience.Pipeline{
-		timeout.After(10 * time.Second),
-		retry.New(retry.Config{}),
-		breaker.New(breaker.Config{Name: "users"}),
-		timeout.After(time.Second),
-	}
-}
 
 func answer(context.Context) (int, error) { return 1, nil }
 
 // BenchmarkCall compares what a call costs bare, observed, and instrumented manually: with a
-// histogram and a gauge of Prometheus, which count less than the observer does. Exporting costs
-// calls nothing.
+// histogram, a gauge, and a counter of Prometheus, which count less than the observer does. Exporting
+// costs calls nothing.
 func BenchmarkCall(b *testing.B) {
-	b.Run("bare", func(b *testing.B) { call(b, resilience.Compose(answer, policies())) })
+	b.Run("bare", func(b *testing.B) { call(b, resilience.Compose(answer, pipelines.Usual())) })
 	b.Run("observed", func(b *testing.B) {
-		call(b, resilience.Compose(answer, observe.New(observe.Config{}).Pipeline("users", policies()...)))
+		call(b, resilience.Compose(answer, observe.New(observe.Config{}).Pipeline("users", pipelines.Usual()...)))
 	})
 	b.Run("manual", func(b *testing.B) {
 		running := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "running"}, []string{"pipeline"})
@@ -43,7 +32,7 @@ func BenchmarkCall(b *testing.B) {
 		guarded := resilience.Compose(func(ctx context.Context) (int, error) {
 			attempts.WithLabelValues("users").Inc()
 			return answer(ctx)
-		}, policies())
+		}, pipelines.Usual())
 		call(b, func(ctx context.Context) (int, error) {
 			start := time.Now()
 			running.WithLabelValues("users").Inc()
@@ -73,12 +62,12 @@ func call(b *testing.B, effector resilience.Effector[int]) {
 	}
 }
 
-// BenchmarkCollect is one scrape of 100 pipelines.
+// BenchmarkCollect measures a scrape of 100 pipelines.
 func BenchmarkCollect(b *testing.B) {
 	obs := observe.New(observe.Config{})
 	var keep []resilience.Policy
 	for i := range 100 {
-		p := obs.Pipeline(string(rune('A'+i)), policies()...)
+		p := obs.Pipeline(string(rune('A'+i)), pipelines.Usual()...)
 		keep = append(keep, p)
 		if _, err := resilience.Do(b.Context(), p, answer); err != nil {
 			b.Fatal(err)
@@ -92,5 +81,5 @@ func BenchmarkCollect(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	_ = keep
+	runtime.KeepAlive(keep)
 }

@@ -22,7 +22,7 @@
 //
 // The label policy is the kind of a policy, such as "breaker"; name is the Name of its Config.
 // Labels come from the names in the program, so their number is bounded by Config.MaxNames of the
-// observer: don't put users or requests into names.
+// observer. Don't put users or requests into names.
 //
 // The folder has a dashboard for Grafana (grafana.json) and alerting rules (alerts.yaml).
 package resilienceprom
@@ -44,7 +44,7 @@ import (
 //
 // The collector is unchecked: its metrics depend on the policies that run. It keeps nothing itself;
 // each scrape takes one snapshot. It is safe for concurrent use. Register it once per observer and
-// registry; for several observers in one registry, tell them apart with
+// registry. For several observers in one registry, distinguish their metrics by a label, with
 // [prometheus.WrapRegistererWith].
 func New(o *observe.Observer) prometheus.Collector {
 	if o == nil {
@@ -63,6 +63,7 @@ func (c collector) Collect(metrics chan<- prometheus.Metric) {
 	collect(c.observer.Snapshot()).send(metrics)
 }
 
+// collect returns the metrics of a snapshot.
 func collect(s observe.Snapshot) exporter {
 	e := exporter{}
 	for _, p := range s.Pipelines {
@@ -91,6 +92,7 @@ var (
 	stateTime    = &family{name: "resilience_policy_state_seconds_total", help: "Time that policies spent in a state.", labels: []string{"policy", "name", "state"}, kind: prometheus.CounterValue}
 	changes      = &family{name: "resilience_policy_changes_total", help: "Changes of the state of policies.", labels: []string{"policy", "name", "to"}, kind: prometheus.CounterValue}
 
+	// fixed are the families that don't depend on what policies report.
 	fixed = []*family{callDuration, callsRunning, attempts, events, policyState, stateTime, changes}
 )
 
@@ -99,16 +101,18 @@ var (
 // the same series twice would fail the whole scrape. So they are merged here.
 type exporter map[string]*collected
 
+// A collected is a family with its series.
 type collected struct {
 	*family
 	series map[string]*series // by labels
 }
 
+// A series is a value or, of callDuration, a histogram.
 type series struct {
 	labels    []string
 	value     float64
-	histogram *observe.Histogram // of callDuration
-	bounds    []float64
+	histogram *observe.Histogram
+	bounds    []float64 // in seconds
 }
 
 // at returns the series with the labels, and whether it is new.
@@ -131,6 +135,7 @@ func (e exporter) at(f *family, labels ...string) (_ *series, created bool) {
 	return s, false
 }
 
+// add adds a value to the series with the labels.
 func (e exporter) add(f *family, value float64, labels ...string) {
 	switch s, created := e.at(f, labels...); {
 	case created:
@@ -142,6 +147,7 @@ func (e exporter) add(f *family, value float64, labels ...string) {
 	}
 }
 
+// addHistogram adds a histogram to the series of callDuration with the labels.
 func (e exporter) addHistogram(h observe.Histogram, bounds []float64, labels ...string) {
 	s, created := e.at(callDuration, labels...)
 	if created {
@@ -155,6 +161,7 @@ func (e exporter) addHistogram(h observe.Histogram, bounds []float64, labels ...
 	}
 }
 
+// pipeline adds the metrics of a pipeline.
 func (e exporter) pipeline(p observe.PipelineSnapshot, bounds []time.Duration) {
 	seconds := make([]float64, len(bounds))
 	for i, b := range bounds {
@@ -172,6 +179,7 @@ func (e exporter) pipeline(p observe.PipelineSnapshot, bounds []time.Duration) {
 	}
 }
 
+// policy adds the metrics of the policies of one kind and name.
 func (e exporter) policy(p observe.PolicySnapshot) {
 	for state, n := range p.States {
 		e.add(policyState, float64(n), p.Kind, p.Name, state)
@@ -212,7 +220,7 @@ func valueFamily(kind string, v resilience.Value) *family {
 	}
 }
 
-// identifier replaces what a metric's name may not have.
+// identifier replaces the characters that a metric's name must not contain.
 func identifier(name string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
@@ -222,8 +230,7 @@ func identifier(name string) string {
 	}, name)
 }
 
-// reserved reports whether a name is one of the metrics that every program has, or a part of their
-// histogram.
+// reserved reports whether a name is one of the fixed families, or a part of their histogram.
 func reserved(name string) bool {
 	for _, suffix := range []string{"", "_bucket", "_count", "_sum"} {
 		base := strings.TrimSuffix(name, suffix)
@@ -234,6 +241,7 @@ func reserved(name string) bool {
 	return false
 }
 
+// send sends everything that was added.
 func (e exporter) send(metrics chan<- prometheus.Metric) {
 	for _, c := range e {
 		desc := prometheus.NewDesc(c.name, c.help, c.labels, nil)
@@ -247,7 +255,7 @@ func (e exporter) send(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// histogram returns a histogram in the form of Prometheus, whose buckets are cumulative.
+// histogram returns a series of callDuration as Prometheus has it: with cumulative buckets.
 func histogram(desc *prometheus.Desc, s *series) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(s.bounds))
 	var below uint64

@@ -4,48 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/adaptive"
 	"github.com/effector-go/resilience/breaker"
-	"github.com/effector-go/resilience/budget"
-	"github.com/effector-go/resilience/bulkhead"
-	"github.com/effector-go/resilience/hedge"
+	"github.com/effector-go/resilience/internal/pipelines"
 	"github.com/effector-go/resilience/observe"
-	"github.com/effector-go/resilience/ratelimit"
 	"github.com/effector-go/resilience/resilienceprom"
-	"github.com/effector-go/resilience/retry"
-	"github.com/effector-go/resilience/shed"
-	"github.com/effector-go/resilience/throttle"
-	"github.com/effector-go/resilience/timeout"
 )
-
-// everything returns a policy of every kind of the module that reports values.
-func everything(o *observe.Observer) resilience.Policy {
-	tokens := budget.New(budget.Config{Name: "tokens", Ratio: 0.1})
-	o.Watch(tokens)
-	return o.Pipeline("everything",
-		timeout.After(time.Minute),
-		retry.New(retry.Config{Budget: tokens}),
-		hedge.New(hedge.Config{Delay: time.Minute}),
-		adaptive.New(adaptive.Config{}),
-		bulkhead.New(bulkhead.Config{Limit: 1}),
-		ratelimit.New(ratelimit.Config{Rate: 1}),
-		shed.New(shed.Config{}),
-		throttle.New(throttle.Config{Max: 1, Refill: 1, Every: time.Minute}),
-		o.Pipeline("inner", breaker.New(breaker.Config{Name: "db", Consecutive: 1})),
-	)
-}
 
 func TestCollectPassesLint(t *testing.T) {
 	obs := observe.New(observe.Config{})
-	if err := resilience.Run(t.Context(), everything(obs), func(context.Context) error { return nil }); err != nil {
+	everything := pipelines.EveryKind(obs)
+	defer runtime.KeepAlive(everything) // the observer exports the values of live policies
+	if err := resilience.Run(t.Context(), everything, func(context.Context) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	collector := resilienceprom.New(obs)

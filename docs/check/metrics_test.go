@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -18,39 +19,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/effector-go/resilience"
-	"github.com/effector-go/resilience/adaptive"
-	"github.com/effector-go/resilience/breaker"
-	"github.com/effector-go/resilience/budget"
-	"github.com/effector-go/resilience/bulkhead"
-	"github.com/effector-go/resilience/hedge"
+	"github.com/effector-go/resilience/internal/pipelines"
 	"github.com/effector-go/resilience/observe"
-	"github.com/effector-go/resilience/ratelimit"
 	"github.com/effector-go/resilience/resilienceprom"
 	"github.com/effector-go/resilience/retry"
-	"github.com/effector-go/resilience/shed"
-	"github.com/effector-go/resilience/throttle"
-	"github.com/effector-go/resilience/timeout"
 )
 
 // exported returns the labels of every metric that package resilienceprom exports, by name.
 func exported(t *testing.T) map[string][]string {
 	t.Helper()
 	obs := observe.New(observe.Config{})
-	tokens := budget.New(budget.Config{Name: "tokens", Ratio: 0.1})
-	inner := obs.Pipeline("inner", breaker.New(breaker.Config{Name: "db", Consecutive: 1}))
-	outer := obs.Pipeline("outer",
-		timeout.After(time.Minute),
-		retry.New(retry.Config{Budget: tokens}),
-		hedge.New(hedge.Config{Delay: time.Minute}),
-		adaptive.New(adaptive.Config{}),
-		bulkhead.New(bulkhead.Config{Limit: 1}),
-		ratelimit.New(ratelimit.Config{Rate: 1}),
-		shed.New(shed.Config{}),
-		throttle.New(throttle.Config{Max: 1, Refill: 1, Every: time.Minute}),
-		inner,
-	)
-	obs.Watch(tokens)
-	err := resilience.Run(t.Context(), outer, func(context.Context) error { return retry.Permanent(errors.New("failed")) })
+	everything := pipelines.EveryKind(obs)
+	defer runtime.KeepAlive(everything) // the observer exports the values of live policies
+	err := resilience.Run(t.Context(), everything, func(context.Context) error { return retry.Permanent(errors.New("failed")) })
 	if err == nil {
 		t.Fatal("got no error")
 	}

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// A schedule says when the inventory fails: for outage after each calm.
+// A schedule is when the inventory fails: it works for calm, then fails for outage, and so on.
 type schedule struct{ calm, outage time.Duration }
 
 func (s schedule) fails(sinceStart time.Duration) bool {
 	return sinceStart%(s.calm+s.outage) >= s.calm
 }
 
-// inventory is the dependency: a server on loopback.
+// An inventory is the dependency: a server on loopback.
 type inventory struct {
 	http.Server
 	URL string

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,18 +35,54 @@ type service struct {
 	server http.Server
 	url    string
 	stock  resilience.Effector[string]
-	close  []func() error
+	close  []func() error // what Close does, in reverse order
 }
 
-func startService(addr, file, inventory string, log *slog.Logger, traces io.Writer) (*service, error) {
+// startService starts a service that listens on addr. Its pipeline is that of the file, if there is one.
+func startService(addr, file, inventory string, log *slog.Logger, traces io.Writer) (_ *service, err error) {
+	s := &service{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	obs, err := s.newObserver(log, traces)
+	if err != nil {
+		return nil, err
+	}
+	live := dashboard.New(obs, dashboard.Config{Title: "observed"})
+	s.close = append(s.close, live.Close)
+	pipeline, stopWatching, err := newPipeline(obs, file, log)
+	if err != nil {
+		return nil, err
+	}
+	s.close = append(s.close, stopWatching)
+
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+	s.close = append(s.close, func() error { client.CloseIdleConnections(); return nil })
+	s.stock = resilience.Compose(func(ctx context.Context) (string, error) { return get(ctx, client, inventory) }, pipeline)
+
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
+	s.url = "http://" + listener.Addr().String()
+	s.server.Handler = s.routes(obs, live)
+	s.server.ReadHeaderTimeout = 5 * time.Second
+	s.close = append(s.close, s.server.Close)
+	go s.server.Serve(listener)
+	return s, nil
+}
 
-	// OpenTelemetry. A real program would have the exporters of its backend.
+// newObserver returns an observer whose calls are logged and traced. What it counts goes to
+// OpenTelemetry.
+func (s *service) newObserver(log *slog.Logger, traces io.Writer) (*observe.Observer, error) {
+	// A real program would have the exporters of its backend.
 	tracing := sdktrace.NewTracerProvider(sdktrace.WithSyncer(&printer{out: traces}))
 	metering := sdkmetric.NewMeterProvider()
+	s.close = append(s.close,
+		func() error { return metering.Shutdown(context.Background()) },
+		func() error { return tracing.Shutdown(context.Background()) })
 	telemetry, err := resilienceotel.New(resilienceotel.Config{
 		TracerProvider: tracing,
 		MeterProvider:  metering,
@@ -54,27 +91,19 @@ func startService(addr, file, inventory string, log *slog.Logger, traces io.Writ
 	if err != nil {
 		return nil, err
 	}
-
-	// The observer: the log and traces listen, Prometheus reads.
 	obs := observe.New(observe.Config{Listeners: []observe.Listener{observe.Log(log), telemetry.Listener()}})
 	stop, err := telemetry.Observe(obs)
 	if err != nil {
 		return nil, err
 	}
+	s.close = append(s.close, stop)
+	return obs, nil
+}
+
+// routes returns what the service answers.
+func (s *service) routes(obs *observe.Observer, live *dashboard.Dashboard) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(resilienceprom.New(obs))
-
-	live := dashboard.New(obs, dashboard.Config{Title: "observed"})
-	pipeline, stopWatching, err := newPipeline(obs, file, log)
-	if err != nil {
-		return nil, errors.Join(err, listener.Close(), live.Close(), stop())
-	}
-
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
-	s := &service{
-		url:   "http://" + listener.Addr().String(),
-		stock: resilience.Compose(func(ctx context.Context) (string, error) { return get(ctx, client, inventory) }, pipeline),
-	}
 	mux := http.NewServeMux()
 	mux.Handle("/debug/resilience/", live) // only programs on this machine can reach it
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
@@ -92,23 +121,11 @@ func startService(addr, file, inventory string, log *slog.Logger, traces io.Writ
 		}
 		io.WriteString(w, text)
 	})
-	s.server.Handler = mux
-	s.server.ReadHeaderTimeout = 5 * time.Second
-	s.close = []func() error{
-		s.server.Close,
-		live.Close,
-		stopWatching,
-		stop,
-		func() error { client.CloseIdleConnections(); return nil },
-		func() error { return tracing.Shutdown(context.Background()) },
-		func() error { return metering.Shutdown(context.Background()) },
-	}
-	go s.server.Serve(listener)
-	return s, nil
+	return mux
 }
 
-// newPipeline returns the pipeline in front of the inventory: of the file, which it watches, or, if
-// there is none, one in code.
+// newPipeline returns the pipeline in front of the inventory: that of the file, which it watches until
+// stop is called, or, without a file, the one in code.
 func newPipeline(obs *observe.Observer, file string, log *slog.Logger) (_ resilience.Policy, stop func() error, err error) {
 	if file == "" {
 		retries := budget.New(budget.Config{Name: "inventory", Ratio: 0.1, MinPerSecond: 1})
@@ -141,15 +158,15 @@ func newPipeline(obs *observe.Observer, file string, log *slog.Logger) (_ resili
 			}
 			log.Info("the file has changed", "file", file, "changed", d.Changed, "added", d.Added, "removed", d.Removed)
 		})
-		return nil // Watch ends with ctx
+		return nil // Watch ends with the context
 	})
 	return pipeline, func() error { cancel(); return watching.Wait() }, nil
 }
 
 // Close ends everything that startService started.
 func (s *service) Close() (err error) {
-	for _, c := range s.close {
-		err = errors.Join(err, c())
+	for _, end := range slices.Backward(s.close) {
+		err = errors.Join(err, end())
 	}
 	return err
 }
@@ -183,7 +200,7 @@ func (e statusError) Error() string { return fmt.Sprintf("the inventory answered
 // ErrorType is error.type in metrics and traces.
 func (e statusError) ErrorType() string { return fmt.Sprint(int(e)) }
 
-// load calls the service at a steady rate until ctx ends, and waits for the last calls.
+// load calls the service at a steady rate until the context ends, and waits for the last calls.
 func load(ctx context.Context, s *service, perSecond int) {
 	var calls errgroup.Group
 	ticker := time.NewTicker(time.Second / time.Duration(perSecond))

@@ -1,9 +1,10 @@
-// Package errtype names the kinds of errors for metrics, traces, and views.
+// Package errtype describes errors for metrics, traces, and views: by a type and by a short text.
 package errtype
 
 import (
-	"fmt"
 	"reflect"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/effector-go/resilience/internal/mark"
 )
@@ -14,7 +15,7 @@ const (
 	Exhausted = "retry_exhausted"
 )
 
-// Own returns the ErrorType of err itself, "" if it has none. Errors inside err don't count.
+// Own returns the ErrorType of err itself, "" if it has none. It ignores the errors that err wraps.
 func Own(err error) (name string) {
 	e, ok := err.(interface{ ErrorType() string })
 	if !ok {
@@ -28,9 +29,9 @@ func Own(err error) (name string) {
 	return e.ErrorType()
 }
 
-// Of returns the first ErrorType in err's tree: of an error that ended retrying, the one of the last
-// attempt's error. If there is none, it returns the first Go type that isn't of package fmt or errors
-// or a mark, and if there is none either, err's own.
+// Of returns the type of err, "" for nil: the first ErrorType in its tree, or that of the last attempt
+// for an error that ended retrying. If there is no ErrorType, it is the first Go type in the tree that
+// is neither a mark nor defined by package fmt or errors. If there is no such type, it is err's own.
 func Of(err error) (name string) {
 	if err == nil {
 		return ""
@@ -62,6 +63,7 @@ func inner(err error) []error {
 	return nil
 }
 
+// firstName returns the first ErrorType in err's tree, "" if there is none.
 func firstName(err error) string {
 	if err == nil {
 		return ""
@@ -83,6 +85,7 @@ func firstName(err error) string {
 	return ""
 }
 
+// firstType returns the first Go type in err's tree that means something, "" if there is none.
 func firstType(err error) string {
 	if err == nil {
 		return ""
@@ -92,7 +95,7 @@ func firstType(err error) string {
 	default:
 		t := reflect.TypeOf(err)
 		if pkg := base(t).PkgPath(); pkg != "fmt" && pkg != "errors" {
-			return fmt.Sprint(t)
+			return t.String()
 		}
 	}
 	for _, wrapped := range inner(err) {
@@ -103,9 +106,33 @@ func firstType(err error) string {
 	return ""
 }
 
+// base returns what t points to, at any depth. Pointer types have no package.
 func base(t reflect.Type) reflect.Type {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	return t
+}
+
+// maxText is the largest length of a text in bytes. Errors may contain anything, such as the body of
+// a response.
+const maxText = 500
+
+// Text returns the text of err, cut to 500 bytes, before a character that would not fit. It survives
+// an Error method that panics.
+func Text(err error) (text string) {
+	defer func() {
+		if recover() != nil {
+			text = "its method Error panicked"
+		}
+	}()
+	text = err.Error()
+	if len(text) <= maxText {
+		return text
+	}
+	end := maxText
+	for end > maxText-utf8.UTFMax+1 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return strings.Clone(text[:end]) // a substring would keep the whole text in memory
 }

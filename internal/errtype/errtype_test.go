@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/effector-go/resilience/internal/mark"
 )
@@ -58,5 +60,36 @@ func TestOwnIgnoresErrorsInside(t *testing.T) {
 		if got := Own(err); got != want {
 			t.Errorf("%T: got %q, want %q", err, got, want)
 		}
+	}
+}
+
+func TestTextIsCutBeforeCharacterThatDoesNotFit(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                      "",
+		"boom":                                  "boom",
+		strings.Repeat("x", 500):                strings.Repeat("x", 500),
+		strings.Repeat("x", 501):                strings.Repeat("x", 500),
+		strings.Repeat("x", 498) + "äy":         strings.Repeat("x", 498) + "ä",
+		strings.Repeat("x", 499) + "äy":         strings.Repeat("x", 499),
+		strings.Repeat("x", 497) + "\U0001F600": strings.Repeat("x", 497),
+		strings.Repeat("\x80", 600):             strings.Repeat("\x80", 497), // no character starts here
+	} {
+		if got := Text(errors.New(text)); got != want {
+			t.Errorf("%d bytes: got %q, want %q", len(text), got, want)
+		}
+	}
+}
+
+func TestTextSurvivesPanic(t *testing.T) {
+	var none *typed // its methods panic
+	if got, want := Text(none), "its method Error panicked"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestTextKeepsNoLongText(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	if got := Text(errors.New(long)); unsafe.StringData(got) == unsafe.StringData(long) {
+		t.Error("got a part of the long text, want a copy, so that the long text can be collected")
 	}
 }
