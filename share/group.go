@@ -57,9 +57,7 @@ func (c Config) Validate() error {
 	}
 	longer := func(field string, d time.Duration) {
 		mistake(d >= 0, field, d, "0 or more")
-		if c.Fresh >= 0 && d >= 0 {
-			mistake(c.Fresh+d >= 0, "Fresh + "+field, fmt.Sprint(c.Fresh, " + ", d), "at most 292 years")
-		}
+		mistake(max(c.Fresh, 0)+max(d, 0) >= 0, "Fresh + "+field, fmt.Sprint(c.Fresh, " + ", d), "at most 292 years")
 	}
 	mistake(c.Fresh >= 0, "Fresh", c.Fresh, "0 or more")
 	longer("Revalidate", c.Revalidate)

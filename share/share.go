@@ -23,6 +23,7 @@ package share
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,7 +142,7 @@ func (c *call[T]) do(ctx context.Context) (value T, refresh bool, err error) {
 	if ctx.Err() != nil {
 		return value, false, resilience.ContextErr(ctx)
 	}
-	if kept := c.kept(c.fresh); kept != nil {
+	if kept, age := c.latest(); age < c.fresh {
 		return kept.value, false, nil
 	}
 	waiter := shared.NodeOf(ctx)
@@ -171,9 +172,9 @@ type joined[T any] struct {
 func (c *call[T]) join(ctx context.Context, waiter *shared.Node) (joined[T], error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if kept := c.kept(c.revalidate); kept != nil && !c.broken {
+	if kept, age := c.latest(); age < c.revalidate && !c.broken {
 		// It may have become fresh since the caller looked.
-		refresh := c.revalidate > c.fresh && c.kept(c.fresh) == nil && !c.running() && !c.refreshing
+		refresh := age >= c.fresh && !c.running() && !c.refreshing
 		c.refreshing = c.refreshing || refresh
 		return joined[T]{kept: kept, refresh: refresh}, nil
 	}
@@ -223,7 +224,7 @@ func (c *call[T]) refresh(ctx context.Context, release func()) {
 // foreground is a run that callers wait for. It reports an error that they won't receive.
 func (c *call[T]) foreground(ctx context.Context) (T, error) {
 	value, err := c.effector(ctx)
-	if err != nil && c.onError != nil && ctx.Err() == nil && c.kept(c.keep) != nil {
+	if err != nil && c.onError != nil && ctx.Err() == nil && !c.empty() {
 		c.onError(ctx, err)
 	}
 	return value, err
@@ -259,25 +260,30 @@ func (c *call[T]) settle(r *shared.Run[T]) {
 	case err == nil:
 		c.last.Store(&good[T]{value, clock.Now()})
 	default:
-		if kept := c.kept(c.keep); kept != nil {
+		if kept, age := c.latest(); age < c.keep {
 			r.Answer(kept.value)
 		}
 	}
 }
 
-// kept returns the last good value if it is younger than limit.
-func (c *call[T]) kept(limit time.Duration) *good[T] {
+// latest returns the last good value and its age. Without a value, the age is the largest duration,
+// which is below no limit.
+func (c *call[T]) latest() (*good[T], time.Duration) {
 	last := c.last.Load()
 	if last == nil {
-		return nil
+		return nil, math.MaxInt64
 	}
 	// The age is negative if the clock went back, which happens when a package-level effector is
 	// used in a synctest bubble. The value belongs to another time then.
-	if age := time.Duration(clock.Now() - last.since); age < 0 || age >= limit {
-		return nil
+	age := time.Duration(clock.Now() - last.since)
+	if age < 0 {
+		return nil, math.MaxInt64
 	}
-	return last
+	return last, age
 }
 
 // empty reports whether no value is kept.
-func (c *call[T]) empty() bool { return c.kept(c.keep) == nil }
+func (c *call[T]) empty() bool {
+	_, age := c.latest()
+	return age >= c.keep
+}
