@@ -432,6 +432,58 @@ func TestStoreEvictsNoMoreThanNecessary(t *testing.T) {
 	}
 }
 
+// TestStoreInspectedKeyIsStillEvictedFirst: if room was made while KeepIf ran, the key keeps its place
+// among the keys that became idle at the same time.
+func TestStoreInspectedKeyIsStillEvictedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](3, 0)
+		s.KeepIf(func(string) (bool, int64) { s.Forget(4); return false, 0 })
+		use(s, 1, 2, 3, 4)
+		if !has(s, 1) || has(s, 4) {
+			t.Fatal("want 4 forgotten while 1 is inspected")
+		}
+		if use(s, 5); has(s, 1) || !has(s, 2) || !has(s, 3) || !has(s, 5) {
+			t.Errorf("got %v, want 1 evicted for 5", s.All())
+		}
+	})
+}
+
+// TestStoreReportsKeyEvictedBesideKeysInUse: that keys in use exceed the limit delays no report.
+func TestStoreReportsKeyEvictedBesideKeysInUse(t *testing.T) {
+	s := New[int, string](1, 0)
+	var removed []int
+	s.OnRemove(func(key int, _ string) { removed = append(removed, key) })
+	first, second := s.Acquire(1, name), s.Acquire(2, name)
+	use(s, 3)
+	if !slices.Equal(removed, []int{3}) || s.Len() != 2 {
+		t.Errorf("got %v removed with %d keys left, want 3 removed with 2 left", removed, s.Len())
+	}
+	s.Release(first)
+	s.Release(second)
+}
+
+func TestStoreForgetIsSafeForConcurrentUse(t *testing.T) {
+	s := New[int, string](10, 0)
+	var g errgroup.Group
+	for worker := range 4 {
+		g.Go(func() error {
+			for i := range 2000 {
+				key := (worker + i) % 3
+				e := s.Acquire(key, name)
+				s.Forget((worker + i) % 2)
+				if e.Value() != strconv.Itoa(key) {
+					return fmt.Errorf("got %q for key %d", e.Value(), key)
+				}
+				s.Release(e)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestStoreOnRemoveMayUseKeyBeingCreated: the creation of a key evicts another one, and the function
 // registered with OnRemove acquires the new key.
 func TestStoreOnRemoveMayUseKeyBeingCreated(t *testing.T) {
