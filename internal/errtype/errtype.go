@@ -21,11 +21,7 @@ func Own(err error) (name string) {
 	if !ok {
 		return ""
 	}
-	defer func() {
-		if recover() != nil { // a nil pointer, for example
-			name = ""
-		}
-	}()
+	defer func() { recover() }() // a nil pointer, for example
 	return e.ErrorType()
 }
 

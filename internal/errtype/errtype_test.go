@@ -54,6 +54,17 @@ func TestOf(t *testing.T) {
 	}
 }
 
+// A broken is an error whose method Unwrap panics.
+type broken struct{ error }
+
+func (broken) Unwrap() error { panic("broken") }
+
+func TestOfSurvivesPanicOfUnwrap(t *testing.T) {
+	if got, want := Of(broken{errors.New("x")}), "errtype.broken"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestOwnIgnoresErrorsInside(t *testing.T) {
 	var none *typed
 	for err, want := range map[error]string{typed{"a"}: "a", fmt.Errorf("x: %w", typed{"a"}): "", none: "", errors.New("x"): ""} {
