@@ -45,7 +45,7 @@ type Entry[K comparable, V any] struct {
 	// synctest bubble that has ended, and must not be used outside that bubble.
 	ready atomic.Bool
 
-	// The following are written before ready is set, by the caller that added the entry to the store.
+	// The following are written before ready is set, by the caller that added the entry.
 	value V
 	gone  bool // the value could not be created
 
