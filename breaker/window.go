@@ -59,6 +59,10 @@ const (
 
 	fineSpan = 8 // fine epochs in SlowCall
 
+	// maxDelay is by how many fine epochs a judging goroutine may be late when it finds the calls
+	// that were admitted meanwhile.
+	maxDelay = 1 << 20
+
 	missesToGrow = 32   // misses after which one stripe becomes several
 	missesToDeal = 1024 // misses after which goroutines are assigned to stripes again
 
@@ -407,7 +411,7 @@ func (w *window) allSlow(instant, age, epoch, now int64) bool {
 	if age == fineSpan && instant > 0 && w.epoch(instant, w.fine) == epoch-age {
 		return time.Duration(now-instant) >= w.c.SlowCall
 	}
-	return age > fineSpan || age < -buckets // the latter is so old that its tag wrapped around
+	return age > fineSpan || age < -maxDelay // the latter is so old that its tag wrapped around
 }
 
 // judge returns why the breaker must open, or "". If the goroutine was delayed while it counted,
