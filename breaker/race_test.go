@@ -37,7 +37,7 @@ func together(n int, do ...func(i int)) {
 }
 
 func TestPermitCountsOneOfConcurrentDones(t *testing.T) {
-	const rounds = 20_000
+	const rounds = 4000
 	b := New(Config{Consecutive: math.MaxInt})
 	permits := make([]Permit, rounds)
 	for i := range permits {
@@ -51,7 +51,7 @@ func TestPermitCountsOneOfConcurrentDones(t *testing.T) {
 }
 
 func TestPermitReleasesOnceByConcurrentCancels(t *testing.T) {
-	const rounds = 20_000
+	const rounds = 4000
 	b := New(Config{SlowRate: 1, SlowCall: time.Hour})
 	permits := make([]Permit, 2*rounds)
 	for i := range permits {
@@ -68,7 +68,7 @@ func TestPermitReleasesOnceByConcurrentCancels(t *testing.T) {
 func TestStateLocksProbes(t *testing.T) {
 	b := New(Config{ProbeSuccesses: math.MaxInt})
 	b.HalfOpen()
-	together(2000, func(int) {
+	together(500, func(int) {
 		if s := b.State(); s != HalfOpen {
 			t.Errorf("got %v, want half-open", s)
 		}
@@ -83,7 +83,7 @@ func TestStateLocksProbes(t *testing.T) {
 
 // With this debt, the share admits no call. One place is free.
 func TestRampAdmitsOneOfConcurrentCallers(t *testing.T) {
-	const rounds = 20_000
+	const rounds = 4000
 	ramps := make([]ramp, rounds)
 	now := clock.Now()
 	for i := range ramps {
@@ -104,7 +104,7 @@ func TestRampAdmitsOneOfConcurrentCallers(t *testing.T) {
 
 // Misses that wrap around may make two goroutines grow a window.
 func TestWindowGrowsOnceByConcurrentCallers(t *testing.T) {
-	const rounds = 500
+	const rounds = 100
 	windows := make([]*window, rounds)
 	for i := range windows {
 		windows[i] = newWindow(&Config{Window: time.Hour, FailureRate: 1}, 0)
@@ -126,7 +126,7 @@ func TestWindowGrowsOnceByConcurrentCallers(t *testing.T) {
 
 // Two calls are admitted concurrently, at different times of one fine epoch.
 func TestWindowNotesEveryConcurrentInstant(t *testing.T) {
-	const rounds = 20_000
+	const rounds = 4000
 	windows := make([]*window, rounds)
 	for i := range windows {
 		windows[i] = newWindow(&Config{SlowRate: 1, SlowCall: 80, Window: time.Second}, 0)

@@ -445,6 +445,46 @@ func TestWindowCountsRunningCallsAsSlowWithinAnEighth(t *testing.T) {
 	}
 }
 
+// A goroutine is delayed after it has counted its call, the only one at that time, in a fine epoch.
+// Another call comes before it has noted the instant.
+func TestWindowCountsNoCallAsSlowEarlyAfterDelay(t *testing.T) {
+	const delayed, other = 13, 17
+	for name, ended := range map[string][]int64{"none": {}, "one": {11}, "two": {11, 12}, "one in the other's instant": {other}} {
+		w := newWindow(&Config{SlowRate: 1, SlowCall: 80, Window: time.Second}, 0)
+		s := (*w.stripes.Load())[0]
+		var entries []entry
+		for _, start := range ended {
+			entries = append(entries, w.enter(start))
+		}
+		for _, e := range entries {
+			w.leave(e)
+		}
+		w.add(&s.running, delayed, w.fine)
+		w.enter(other)
+		w.noteInstant(&s.instant[1], entry{delayed, &s.running[1], 1}, true)
+		if all, slow := w.running(other + 79); all != 2 || slow > 1 {
+			t.Errorf("%s ended before: got %d slow of %d, want one of 2 at most", name, slow, all)
+		}
+	}
+}
+
+// Two goroutines have counted their calls before they note the instant, which is the same.
+func TestWindowCountsCallsOfOneInstantAsSlowOnTime(t *testing.T) {
+	w := newWindow(&Config{SlowRate: 1, SlowCall: 80, Window: time.Second}, 0)
+	s := (*w.stripes.Load())[0]
+	e := entry{13, &s.running[1], 1}
+	for range 2 {
+		w.add(&s.running, e.start, w.fine)
+	}
+	w.noteInstant(&s.instant[1], e, true)
+	w.noteInstant(&s.instant[1], e, false)
+	for now, want := range map[int64]int64{92: 0, 93: 2} {
+		if _, slow := w.running(now); slow != want {
+			t.Errorf("at %d: got %d slow, want %d", now, slow, want)
+		}
+	}
+}
+
 // A goroutine has counted a call that it admitted, but hasn't noted the instant yet.
 func TestWindowCountsCallWithoutInstantAsSlowLater(t *testing.T) {
 	w := newWindow(&Config{SlowRate: 1, SlowCall: 80, Window: time.Second}, 0)
@@ -456,7 +496,7 @@ func TestWindowCountsCallWithoutInstantAsSlowLater(t *testing.T) {
 	if all, slow := w.running(90); all != 1 || slow != 1 {
 		t.Errorf("got %d slow of %d after an epoch, want 1 of 1", slow, all)
 	}
-	w.noteInstant(&s.instant[0], 9, 0, true)
+	w.noteInstant(&s.instant[0], entry{9, &s.running[0], 0}, true)
 	for now, want := range map[int64]int64{88: 0, 89: 1} {
 		if _, slow := w.running(now); slow != want || !w.someSlowSoon(8) {
 			t.Errorf("at %d: got %d slow, soon %v, want %d, true", now, slow, w.someSlowSoon(8), want)
