@@ -104,7 +104,7 @@ func TestRampAdmitsOneOfConcurrentCallers(t *testing.T) {
 
 // Misses that wrap around may make two goroutines grow a window.
 func TestWindowGrowsOnceByConcurrentCallers(t *testing.T) {
-	const rounds = 100
+	const rounds = 500
 	windows := make([]*window, rounds)
 	for i := range windows {
 		windows[i] = newWindow(&Config{Window: time.Hour, FailureRate: 1}, 0)

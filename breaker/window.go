@@ -232,7 +232,7 @@ func (w *window) enter(now int64) entry {
 // noteInstant notes when a call was admitted. alone means that its word held no other call at that
 // time, so that a known instant is about calls that have ended.
 func (w *window) noteInstant(instant *atomic.Int64, e entry, alone bool) {
-	for ; ; alone = false {
+	for {
 		known, next := instant.Load(), e.start
 		switch {
 		case known == e.start:
@@ -244,14 +244,13 @@ func (w *window) noteInstant(instant *atomic.Int64, e entry, alone bool) {
 		default:
 			next = -e.start
 		}
-		if !instant.CompareAndSwap(known, next) {
-			continue
+		if instant.CompareAndSwap(known, next) {
+			if alone && e.word.Load()&countMask > 1 && w.isOf(e.epoch, known) {
+				// Another call has come since, and may have noted the known instant or relied on it.
+				instant.CompareAndSwap(next, -next)
+			}
+			return
 		}
-		if alone && e.word.Load()&countMask > 1 && w.isOf(e.epoch, known) {
-			// Another call has come since, and may have noted the known instant or relied on it.
-			instant.CompareAndSwap(next, -next)
-		}
-		return
 	}
 }
 

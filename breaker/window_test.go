@@ -472,16 +472,20 @@ func TestWindowCountsNoCallAsSlowEarlyAfterDelay(t *testing.T) {
 func TestWindowCountsCallsOfOneInstantAsSlowOnTime(t *testing.T) {
 	w := newWindow(&Config{SlowRate: 1, SlowCall: 80, Window: time.Second}, 0)
 	s := (*w.stripes.Load())[0]
-	e := entry{13, &s.running[1], 1}
-	for range 2 {
-		w.add(&s.running, e.start, w.fine)
-	}
-	w.noteInstant(&s.instant[1], e, true)
-	w.noteInstant(&s.instant[1], e, false)
-	for now, want := range map[int64]int64{92: 0, 93: 2} {
-		if _, slow := w.running(now); slow != want {
-			t.Errorf("at %d: got %d slow, want %d", now, slow, want)
+	for _, epoch := range []int64{1, 1 + buckets} { // in the same word
+		e := entry{10*epoch + 3, &s.running[1], epoch}
+		for range 2 {
+			w.add(&s.running, e.start, w.fine)
 		}
+		w.noteInstant(&s.instant[1], e, true)
+		w.noteInstant(&s.instant[1], e, false)
+		for _, test := range []struct{ after, slow int64 }{{79, 0}, {80, 2}} {
+			if _, slow := w.running(e.start + test.after); slow != test.slow {
+				t.Errorf("epoch %d: got %d slow %d after they began, want %d", epoch, slow, test.after, test.slow)
+			}
+		}
+		w.leave(e)
+		w.leave(e)
 	}
 }
 
