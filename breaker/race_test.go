@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/clock"
 )
 
@@ -79,6 +80,17 @@ func TestStateLocksProbes(t *testing.T) {
 		}
 		permit.Cancel()
 	})
+}
+
+func TestNotifyLosesNoConcurrentListener(t *testing.T) {
+	const each = 500
+	b := New(Config{})
+	called := 0
+	notify := func(int) { b.Notify(func(resilience.Change) { called++ }) }
+	together(each, notify, notify)
+	if b.ForceOpen(); called != 2*each {
+		t.Errorf("got %d listeners called, want %d", called, 2*each)
+	}
 }
 
 // With this debt, the share admits no call. One place is free.
