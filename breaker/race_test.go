@@ -14,7 +14,7 @@ import (
 )
 
 // together calls each function with each i below n, on a goroutine of its own. The goroutines wait
-// for each other before each i, so that their calls collide.
+// for each other a little before each i, so that most of their calls collide.
 func together(n int, do ...func(i int)) {
 	var g errgroup.Group
 	begun := make([]atomic.Int64, len(do)) // how many calls each goroutine has begun
@@ -23,7 +23,7 @@ func together(n int, do ...func(i int)) {
 			for i := range n {
 				begun[me].Add(1)
 				for other := range begun {
-					for spins := 0; begun[other].Load() <= int64(i); spins++ {
+					for spins := 0; begun[other].Load() <= int64(i) && spins < 2000; spins++ {
 						if spins > 1000 {
 							runtime.Gosched()
 						}
@@ -111,6 +111,16 @@ func TestRampAdmitsOneOfConcurrentCallers(t *testing.T) {
 		if n := ramps[i].running.Load(); admitted[0][i] == admitted[1][i] || n != 1 {
 			t.Fatalf("round %d: got %v and %v, %d running, want one admission", i, admitted[0][i], admitted[1][i], n)
 		}
+	}
+}
+
+func TestWindowLosesNoConcurrentSuccess(t *testing.T) {
+	const each = 10_000
+	w := newWindow(&Config{Window: time.Hour, FailureRate: 1, MinCalls: 1}, clock.Now())
+	succeed := func(int) { w.succeed() }
+	together(each, succeed, succeed)
+	if _, calls := w.failed(0); calls != 2*each {
+		t.Errorf("got %d calls, want %d", calls, 2*each)
 	}
 }
 

@@ -59,8 +59,8 @@ const (
 
 	fineSpan = 8 // fine epochs in SlowCall
 
-	// maxDelay is by how many fine epochs a judging goroutine may be late when it finds the calls
-	// that were admitted meanwhile.
+	// maxDelay is by how many fine epochs a judging goroutine may be late. Words that are newer than
+	// its time by more are so old that their tags wrapped around.
 	maxDelay = 1 << 20
 
 	missesToGrow = 32   // misses after which one stripe becomes several
@@ -421,7 +421,7 @@ func (w *window) allSlow(instant, age, epoch, now int64) bool {
 	if age == fineSpan && instant > 0 && w.epoch(instant, w.fine) == epoch-age {
 		return time.Duration(now-instant) >= w.c.SlowCall
 	}
-	return age > fineSpan || age < -maxDelay // the latter is so old that its tag wrapped around
+	return age > fineSpan || age < -maxDelay
 }
 
 // judge returns why the breaker must open, or "". If the goroutine was delayed while it counted,

@@ -69,18 +69,19 @@ func TestWindowGrowsAfterMisses(t *testing.T) {
 }
 
 // Two goroutines count in one word until one comes between the other's load and swap. That takes a
-// few calls, or, on one processor, a few times that the scheduler stops a goroutine.
+// few calls, or, on one processor, a few times that a goroutine is stopped while the other one runs.
 func TestWindowCountsMiss(t *testing.T) {
 	w := newWindow(&Config{Window: time.Hour, FailureRate: 1}, 0)
 	ring := &(*w.stripes.Load())[0].ended[fastFailure]
+	var thousands [2]atomic.Int64 // of calls
 	var g errgroup.Group
-	for range 2 {
+	for me := range thousands {
 		g.Go(func() error {
-			for range 1 << 23 {
-				if w.misses.Load() > 0 {
-					break
+			for w.misses.Load() == 0 && min(thousands[0].Load(), thousands[1].Load()) < 1<<14 {
+				for range 1000 {
+					w.add(ring, 0, w.width)
 				}
-				w.add(ring, 0, w.width)
+				thousands[me].Add(1)
 			}
 			return nil
 		})
