@@ -115,12 +115,16 @@ func TestRampAdmitsOneOfConcurrentCallers(t *testing.T) {
 }
 
 func TestWindowLosesNoConcurrentSuccess(t *testing.T) {
-	const each = 10_000
+	const rounds, each = 200, 100
 	w := newWindow(&Config{Window: time.Hour, FailureRate: 1, MinCalls: 1}, clock.Now())
-	succeed := func(int) { w.succeed() }
-	together(each, succeed, succeed)
-	if _, calls := w.failed(0); calls != 2*each {
-		t.Errorf("got %d calls, want %d", calls, 2*each)
+	succeed := func(int) {
+		for range each {
+			w.succeed()
+		}
+	}
+	together(rounds, succeed, succeed)
+	if _, calls := w.failed(0); calls != 2*rounds*each {
+		t.Errorf("got %d calls, want %d", calls, 2*rounds*each)
 	}
 }
 
