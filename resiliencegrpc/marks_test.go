@@ -196,13 +196,13 @@ func (s headerSignal) HandleRPC(_ context.Context, event stats.RPCStats) {
 	}
 }
 
-// Rule 2: Canceled is the caller's fault if the connection was closed, and an answer if the server
-// sent it.
+// Rule 2: Canceled is the caller's fault if the connection was closed, even if something has come from
+// the server.
 func TestMarksCanceledByClose(t *testing.T) {
 	var w watcher
 	opened := make(headerSignal, 1)
 	conn := dial(t, loopback(t, &service{empty: func(ctx context.Context) error {
-		grpc.SendHeader(ctx, nil) // so that something comes from the server
+		grpc.SendHeader(ctx, nil)
 		<-ctx.Done()
 		return ctx.Err()
 	}}), every(&w), grpc.WithStatsHandler(opened))

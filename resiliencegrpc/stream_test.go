@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
@@ -689,6 +691,50 @@ func TestStreamSendsOnce(t *testing.T) {
 	}
 }
 
+// A countedRequest counts how often its content is read.
+type countedRequest struct {
+	*outputRequest
+	reads *atomic.Int32
+}
+
+func (r countedRequest) ProtoReflect() protoreflect.Message {
+	r.reads.Add(1)
+	return r.outputRequest.ProtoReflect()
+}
+
+// Rule 5: an attempt on a fork that begins after the policies have ended doesn't read the request.
+func TestStreamForkAfterEndReadsNoRequest(t *testing.T) {
+	begin, ended := make(chan struct{}), make(chan error)
+	late := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		fork := next.Fork()
+		go func() {
+			<-begin
+			ended <- fork.Run(ctx)
+		}()
+		return next.Run(ctx)
+	})
+	conn := dial(t, loopback(t, &service{output: func(_ *outputRequest, stream outputStream) error { return stream.Send(body("x")) }}), everyRepeatable(late))
+	stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, testpb.TestService_StreamingOutputCall_FullMethodName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := countedRequest{&outputRequest{}, new(atomic.Int32)}
+	if err := stream.SendMsg(request); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.RecvMsg(body("")); err != nil {
+		t.Fatal(err)
+	}
+	before := request.reads.Load()
+	close(begin)
+	if err := <-ended; marks(err) != "CallerFault" {
+		t.Errorf("got %v marked %q, want CallerFault", err, marks(err))
+	}
+	if got := request.reads.Load(); before == 0 || got != before {
+		t.Errorf("got %d reads of the request, want the %d of the attempt in time", got, before)
+	}
+}
+
 // Headers that the server sends before it has the request establish the stream, if the caller asks for
 // them or if a limit passes. The request is sent by the caller then.
 func TestStreamIsEstablishedBeforeRequest(t *testing.T) {
@@ -700,33 +746,36 @@ func TestStreamIsEstablishedBeforeRequest(t *testing.T) {
 		}
 	})
 	for _, by := range []string{"header", "limit"} {
-		var w watcher
-		limit := ample
-		if by == "limit" {
-			limit = 20 * time.Millisecond
-		}
-		address, streams := faultyServer(t, nil, 1, early)
-		conn := dial(t, address, everyRepeatable(retries(), timeout.After(limit), &w))
-		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, testpb.TestService_StreamingOutputCall_FullMethodName)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if by == "limit" {
-			time.Sleep(100 * time.Millisecond)
-		} else if header, err := stream.Header(); header == nil || err != nil {
-			t.Errorf("got headers %v, %v before the request, want the server's", header, err)
-		}
-		if err := stream.SendMsg(&outputRequest{}); err != nil {
-			t.Errorf("%s: got %v from SendMsg, want nil", by, err)
-		}
-		if err := stream.CloseSend(); err != nil {
-			t.Errorf("%s: got %v from CloseSend, want nil", by, err)
-		}
-		if err := stream.RecvMsg(body("")); err != nil {
-			t.Errorf("%s: got %v, want the message", by, err)
-		}
-		if err := stream.RecvMsg(body("")); err != io.EOF || streams.Load() != 1 || len(w.errs) != 1 || w.errs[0] != nil {
-			t.Errorf("%s: got %v after %d streams and attempts %v, want the end of the only one", by, err, streams.Load(), w.errs)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			var w watcher
+			var streams atomic.Int32
+			conn := dial(t, "passthrough:///early", everyRepeatable(retries(), timeout.After(time.Second), &w),
+				grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+					client, server := net.Pipe()
+					go serveWire(server, &streams, 1, early, nil)
+					return client, nil
+				}))
+			stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, testpb.TestService_StreamingOutputCall_FullMethodName)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if by == "limit" {
+				time.Sleep(time.Minute)
+			} else if header, err := stream.Header(); header == nil || err != nil {
+				t.Errorf("got headers %v, %v before the request, want the server's", header, err)
+			}
+			if err := stream.SendMsg(&outputRequest{}); err != nil {
+				t.Errorf("%s: got %v from SendMsg, want nil", by, err)
+			}
+			if err := stream.CloseSend(); err != nil {
+				t.Errorf("%s: got %v from CloseSend, want nil", by, err)
+			}
+			if err := stream.RecvMsg(body("")); err != nil {
+				t.Errorf("%s: got %v, want the message", by, err)
+			}
+			if err := stream.RecvMsg(body("")); err != io.EOF || streams.Load() != 1 || len(w.errs) != 1 || w.errs[0] != nil {
+				t.Errorf("%s: got %v after %d streams and attempts %v, want the end of the only one", by, err, streams.Load(), w.errs)
+			}
+		})
 	}
 }
