@@ -3,7 +3,6 @@ package resiliencesql
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -28,7 +27,7 @@ func (a *attempt) connect(db *sql.DB) error {
 	class := a.config.class(err)
 	// While this call waited, others may have used all connections. If it dialed instead, database/sql
 	// counts one connection less now.
-	if ended := a.ctx.Err(); class != Answered && ended != nil && errors.Is(ended, err) {
+	if class != Answered && err == a.ctx.Err() {
 		if stats := db.Stats(); stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections {
 			return resilience.CallerFault(a.notBegun(err, class))
 		}
@@ -52,8 +51,8 @@ func (a *attempt) release(healthy bool) {
 // releaseAfterPing gives up the connection, and reports whether the database still answers on it.
 func (a *attempt) releaseAfterPing() bool { return a.releaseAfter((*sql.Conn).PingContext) }
 
-// releaseAfterRollback gives up the connection after ROLLBACK, which it sends as a statement. To
-// answer that there is no transaction is an answer too.
+// releaseAfterRollback gives up the connection after ROLLBACK, which it sends as a statement, and
+// reports whether the database answers. That there is no transaction is an answer too.
 func (a *attempt) releaseAfterRollback() bool {
 	return a.releaseAfter(func(conn *sql.Conn, ctx context.Context) error {
 		_, err := conn.ExecContext(ctx, "ROLLBACK")
@@ -61,8 +60,8 @@ func (a *attempt) releaseAfterRollback() bool {
 	})
 }
 
-// releaseAfter gives up the connection: to the pool if the database answers to ask, which it
-// reports. If the driver panics, so does releaseAfter.
+// releaseAfter gives up the connection: to the pool if the database answers ask. It reports whether it
+// does. If the driver panics, so does releaseAfter.
 func (a *attempt) releaseAfter(ask func(conn *sql.Conn, ctx context.Context) error) (answered bool) {
 	conn := a.conn
 	a.conn = nil

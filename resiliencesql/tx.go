@@ -33,12 +33,12 @@ type transaction struct {
 	cancel context.CancelCauseFunc
 	stop   func() bool // keeps contextEnded from being called
 
-	// mu guards the fields below. Whoever moves stage away from running decides how the transaction
-	// ends: the attempt's goroutine when fn has returned, or contextEnded.
+	// mu guards the fields below. The goroutine that moves stage away from running decides how the
+	// transaction ends: the attempt's goroutine when fn has returned, or contextEnded.
 	mu         sync.Mutex
 	stage      stage
 	commitTill time.Time      // COMMIT isn't canceled before
-	rollback   <-chan outcome // of ROLLBACK, since stage is ending
+	rollback   <-chan outcome // of ROLLBACK; set when stage becomes ending, then read without mu
 }
 
 // A stage is a part of a transaction. It decides what the end of the attempt's context does.
@@ -68,8 +68,9 @@ func (t *transaction) contextEnded() {
 // startRollback begins ROLLBACK on its own goroutine. Its caller holds mu.
 func (t *transaction) startRollback() {
 	t.stage = ending
-	time.AfterFunc(answerTime, func() { t.cancel(context.DeadlineExceeded) })
+	limit := time.AfterFunc(answerTime, func() { t.cancel(context.DeadlineExceeded) })
 	t.rollback = start(func() error {
+		defer limit.Stop()
 		err := t.tx.Rollback()
 		if err == nil || err != sql.ErrTxDone && t.config.class(err) == Answered { // there is no transaction
 			return nil
