@@ -102,7 +102,9 @@ import (
 // context ends the stream, and the server sees only the caller's deadline.
 //
 // A limit that passes while the server has sent no headers ends the stream. So a stream that may be
-// silent at first, such as a watch, must send its headers early, or needs a key without timeouts.
+// silent at first, such as a watch, must send its headers early, or needs a key without timeouts. A
+// limit that passes later establishes the stream, except for a timeout with Abandon, which doesn't
+// wait for that.
 //
 // A call with [grpc.WaitForReady] waits as long as the policies' timeouts allow. Without a timeout, it
 // waits for a connection as long as the caller does, and a breaker never sees it fail.

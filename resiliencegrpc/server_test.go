@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -165,6 +166,40 @@ func TestServerNeverRunsHandlerTwice(t *testing.T) {
 			}
 			if got := calls.Load(); got != 2 {
 				t.Errorf("%T, %v: got %d calls of 2 handlers, want 2", policy, own, got)
+			}
+		}
+	}
+}
+
+// Rule 11: a policy that runs the handler again while it is running gets an error that is Internal,
+// wrapped or not.
+func TestServerRefusesConcurrentRun(t *testing.T) {
+	for _, format := range []string{"", "policy: %w"} {
+		started, release := make(chan struct{}), make(chan struct{})
+		twice := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			fork := next.Fork()
+			var first errgroup.Group
+			first.Go(func() error { return fork.Run(ctx) })
+			<-started
+			err := next.Run(ctx)
+			release <- struct{}{}
+			if err := first.Wait(); err != nil {
+				t.Errorf("got %v from the first run, want nil", err)
+			}
+			if format != "" {
+				err = fmt.Errorf(format, err)
+			}
+			return err
+		})
+		handler := func(context.Context) error {
+			started <- struct{}{}
+			<-release
+			return nil
+		}
+		errs, _ := callBoth(t, testpb.NewTestServiceClient(dialOnly(t, loopback(t, both(handler), guardedBy(twice)...))))
+		for _, err := range errs {
+			if got := status.Convert(err); got.Code() != codes.Internal || !strings.Contains(got.Message(), "never run twice") {
+				t.Errorf("format %q: got %v, want an Internal that says that a handler is never run twice", format, err)
 			}
 		}
 	}
