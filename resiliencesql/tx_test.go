@@ -424,6 +424,34 @@ func TestTxDriverPanicLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestTxEndsAfterDriverPanicThatFnRecovered runs outside of a bubble: there, time would stand still
+// while COMMIT or ROLLBACK waits for the query's lock, which stays locked.
+func TestTxEndsAfterDriverPanicThatFnRecovered(t *testing.T) {
+	for want, returned := range map[string]error{"Ambiguous": nil, "NotMade": errOwn} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			db := sql.OpenDB(&database{on: func(_ context.Context, op string, _ int) error {
+				if op == "SELECT" {
+					panic("driver")
+				}
+				return nil
+			}})
+			defer db.Close()
+			var policy seen
+			_, err := resiliencesql.Tx(t.Context(), db, &policy, resiliencesql.Config{}, func(ctx context.Context, tx *sql.Tx) (int, error) {
+				func() {
+					defer func() { _ = recover() }()
+					tx.QueryContext(ctx, "SELECT")
+				}()
+				return 0, returned
+			})
+			if marks(policy.err) != want || !errors.Is(err, returned) && returned != nil {
+				t.Errorf("got %v (%s), want %v (%s)", err, marks(policy.err), returned, want)
+			}
+		})
+	}
+}
+
 // TestTxDriverPanicAfterContextEnded runs outside of a bubble: there, time would stand still while
 // ROLLBACK waits for the query's lock.
 func TestTxDriverPanicAfterContextEnded(t *testing.T) {
