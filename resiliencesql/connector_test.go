@@ -19,6 +19,15 @@ import (
 
 // Rule 11.
 
+func TestConnectorDials(t *testing.T) {
+	d := &database{}
+	db := sql.OpenDB(resiliencesql.Connector(d, none))
+	if err := db.PingContext(t.Context()); err != nil || d.logged() != "1 PING" {
+		t.Errorf("got %v after %s, want nil after 1 PING", err, d.logged())
+	}
+	checkClosed(t, db, d)
+}
+
 func TestConnectorOpenBreakerFailsPingImmediately(t *testing.T) {
 	d := &database{on: func(_ context.Context, op string, _ int) error { return io.EOF }}
 	db := sql.OpenDB(resiliencesql.Connector(d, breaker.New(breaker.Config{Consecutive: 1})))
@@ -56,15 +65,21 @@ func TestConnectorMarksErrors(t *testing.T) {
 }
 
 func TestConnectorErrorNeverMatchesErrBadConn(t *testing.T) {
-	for _, bad := range []error{driver.ErrBadConn, fmt.Errorf("dial: %w", errors.Join(errOwn, driver.ErrBadConn))} {
+	for _, bad := range []error{driver.ErrBadConn, fmt.Errorf("dial: %w", errors.Join(errOwn, driver.ErrBadConn, unique))} {
 		d := &database{on: func(context.Context, string, int) error { return bad }}
 		db := sql.OpenDB(resiliencesql.Connector(d, none))
 		err := db.PingContext(t.Context())
 		if err == nil || errors.Is(err, driver.ErrBadConn) || err.Error() != bad.Error() || d.count("CONNECT") != 1 {
 			t.Errorf("got %v after %d dials, want an error with the text of %v, but not ErrBadConn, after 1", err, d.count("CONNECT"), bad)
 		}
-		if errors.Is(err, errOwn) != errors.Is(bad, errOwn) || resiliencesql.Classify(err) != resiliencesql.Ambiguous {
-			t.Errorf("got %v of class %v, want the rest of the tree, and ambiguous", err, resiliencesql.Classify(err))
+		var got, want stateError
+		errors.As(err, &got)
+		errors.As(bad, &want)
+		if errors.Is(err, errOwn) != errors.Is(bad, errOwn) || got != want {
+			t.Errorf("got %v, want an error that matches the rest of %v", err, bad)
+		}
+		if got, want := resiliencesql.Classify(err), resiliencesql.Classify(bad); got != want {
+			t.Errorf("%v: got class %v, want %v", bad, got, want)
 		}
 		db.Close()
 	}

@@ -166,23 +166,29 @@ func TestTxBeginRollsBackAfterUnknownError(t *testing.T) {
 // Rule 2.
 
 func TestTxBeginEndsWithAttempt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := &database{on: func(ctx context.Context, op string, _ int) error {
-			if op != "BEGIN" {
-				return nil
+	for _, failure := range []error{context.DeadlineExceeded, errOwn} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &database{on: func(ctx context.Context, op string, _ int) error {
+				if op != "BEGIN" {
+					return nil
+				}
+				<-ctx.Done()
+				return failure
+			}}
+			db := sql.OpenDB(d)
+			began := time.Now()
+			var policy seen
+			_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{timeout.After(5 * time.Second), &policy}, resiliencesql.Config{}, insert)
+			if took := time.Since(began); took != 5*time.Second || !errors.Is(err, failure) || marks(policy.err) != "NotMade" {
+				t.Errorf("got %v (%s) after %v, want %v (NotMade) after 5s", err, marks(policy.err), took, failure)
 			}
-			<-ctx.Done()
-			return ctx.Err()
-		}}
-		db := sql.OpenDB(d)
-		began := time.Now()
-		_, err := resiliencesql.Tx(t.Context(), db, timeout.After(5*time.Second), resiliencesql.Config{}, insert)
-		if took := time.Since(began); took != 5*time.Second || err == nil {
-			t.Errorf("got %v after %v, want an error after 5s", err, took)
-		}
-		synctest.Wait()
-		checkClosed(t, db, d)
-	})
+			if d.logged() != "1 BEGIN" || db.Stats().OpenConnections != 0 {
+				t.Errorf("%v: got %s and %d connections, want 1 BEGIN and none", failure, d.logged(), db.Stats().OpenConnections)
+			}
+			synctest.Wait()
+			checkClosed(t, db, d)
+		})
+	}
 }
 
 func TestTxBeginThatSucceedsTooLateIsRolledBack(t *testing.T) {
@@ -931,10 +937,12 @@ func TestTxClassifyIsNotCalledWithNil(t *testing.T) {
 		}
 		return resiliencesql.RolledBack
 	}
-	d := &database{on: on("INSERT", errOwn)}
-	got, err := resiliencesql.Tx(t.Context(), opened(t, d), retries(2), resiliencesql.Config{Classify: classify}, insert)
-	if got != 7 || err != nil {
-		t.Errorf("got %v, %v, want 7: errors are RolledBack", got, err)
+	for _, op := range []string{"CONNECT", "BEGIN", "INSERT", "COMMIT"} {
+		d := &database{on: on(op, errOwn)}
+		got, err := resiliencesql.Tx(t.Context(), opened(t, d), retries(2), resiliencesql.Config{Classify: classify}, insert)
+		if got != 7 || err != nil {
+			t.Errorf("%s failed: got %v, %v, want 7, nil: errors are RolledBack", op, got, err)
+		}
 	}
 }
 
