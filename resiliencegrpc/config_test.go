@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -108,6 +109,23 @@ func TestDefaultRetryableUsesStatusOfCall(t *testing.T) {
 			t.Errorf("%v: got true, want false", err)
 		}
 	})
+}
+
+// A pushback that forbids retries is found in the error of a call too, for retries outside the call.
+func TestDefaultRetryableObeysPushbackOfCall(t *testing.T) {
+	wrapping := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return fmt.Errorf("policy: %w", next.Run(ctx))
+	})
+	for pushback, want := range map[string]bool{"-1": false, "0": true} {
+		address := loopback(t, &service{empty: func(ctx context.Context) error {
+			grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", pushback))
+			return status.Error(codes.ResourceExhausted, "busy")
+		}})
+		_, err := testpb.NewTestServiceClient(dial(t, address, every(wrapping))).EmptyCall(t.Context(), &testpb.Empty{})
+		if got := resiliencegrpc.DefaultRetryable(err); got != want {
+			t.Errorf("pushback %s, %v: got %t, want %t", pushback, err, got, want)
+		}
+	}
 }
 
 // A key whose breaker is open is kept beyond MaxKeys; a healthy one is evicted.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -216,6 +217,21 @@ func TestServerPolicyReturnsNilWithoutCall(t *testing.T) {
 	}
 }
 
+// Rule 12: a policy can't turn the handler's error into a success.
+func TestServerHandlersErrorPassesIfPolicyReturnsNil(t *testing.T) {
+	swallowing := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		next.Run(ctx)
+		return nil
+	})
+	s := both(func(context.Context) error { return unavailable })
+	errs, _ := callBoth(t, testpb.NewTestServiceClient(dialOnly(t, loopback(t, s, guardedBy(swallowing)...))))
+	for _, err := range errs {
+		if got := status.Convert(err); got.Code() != codes.Unavailable || got.Message() != "overloaded" {
+			t.Errorf("got %v, want the handler's error", err)
+		}
+	}
+}
+
 // Rule 12: the handler's error passes unchanged, even if a policy wraps it or it is another
 // dependency's refusal; what it is to the policy follows from the code that gRPC assigns to it.
 func TestServerHandlersErrorPasses(t *testing.T) {
@@ -357,6 +373,10 @@ func TestServerStreamRunsInsidePolicy(t *testing.T) {
 		return next.Run(context.WithValue(ctx, contextKey{}, "value"))
 	})
 	client := testpb.NewTestServiceClient(dialOnly(t, loopback(t, &service{duplex: func(stream testpb.TestService_FullDuplexCallServer) error {
+		stream.SetTrailer(metadata.Pairs("key", "trailer"))
+		if err := errors.Join(stream.SetHeader(metadata.Pairs("key", "set")), stream.SendHeader(metadata.Pairs("key", "sent"))); err != nil {
+			t.Errorf("got %v from SetHeader and SendHeader, want nil", err)
+		}
 		for {
 			if !inside || stream.Context().Value(contextKey{}) != "value" {
 				t.Errorf("got inside %t and value %v, want the policy's context", inside, stream.Context().Value(contextKey{}))
@@ -380,6 +400,13 @@ func TestServerStreamRunsInsidePolicy(t *testing.T) {
 	stream.CloseSend()
 	if _, err := stream.Recv(); err != io.EOF {
 		t.Errorf("got %v, want EOF", err)
+	}
+	header, err := stream.Header()
+	if got := header["key"]; !slices.Equal(got, []string{"set", "sent"}) || err != nil {
+		t.Errorf("got header %v, %v, want set and sent", got, err)
+	}
+	if got := stream.Trailer()["key"]; !slices.Equal(got, []string{"trailer"}) {
+		t.Errorf("got trailer %v, want trailer", got)
 	}
 }
 
@@ -428,6 +455,19 @@ func TestServerSkips(t *testing.T) {
 	}
 	if _, err := client.UnaryCall(t.Context(), &testpb.SimpleRequest{}); status.Code(err) != codes.Unavailable {
 		t.Errorf("got %v, want a refusal of the other method", err)
+	}
+	for method, want := range map[string]codes.Code{
+		"/grpc.health.v1.Health/Watch":                   codes.Unimplemented,
+		testpb.TestService_FullDuplexCall_FullMethodName: codes.Unavailable,
+	} {
+		conn := dialOnly(t, loopback(t, &service{}, guardedBy(b)...))
+		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(&testpb.Empty{}); status.Code(err) != want {
+			t.Errorf("%s: got %v, want %v", method, err, want)
+		}
 	}
 }
 

@@ -183,6 +183,74 @@ func TestStreamLimitEndsSilentAttempt(t *testing.T) {
 	})
 }
 
+// Rule 8: a limit that passes while the request waits for flow control ends the attempt.
+func TestStreamLimitEndsBlockedSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w watcher
+		var streams atomic.Int32
+		client := testpb.NewTestServiceClient(dial(t, "passthrough:///blocked", everyRepeatable(retries(), timeout.After(time.Second), &w),
+			grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+				client, server := net.Pipe()
+				go serveWire(server, &streams, 100, func(*wire, uint32) {}, nil)
+				return client, nil
+			})))
+		begun := time.Now()
+		in := &outputRequest{Payload: &testpb.Payload{Body: make([]byte, 1<<20)}} // more than the window
+		stream, err := client.StreamingOutputCall(t.Context(), in)
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if got := time.Since(begun); status.Code(err) != codes.DeadlineExceeded || got != 3*time.Second || streams.Load() != 3 {
+			t.Errorf("got %v after %v and %d streams, want DeadlineExceeded after 3s and 3", err, got, streams.Load())
+		}
+		for _, err := range w.errs {
+			if marks(err) != "" || status.Code(err) != codes.DeadlineExceeded {
+				t.Errorf("got %v marked %q, want DeadlineExceeded without a mark", err, marks(err))
+			}
+		}
+	})
+}
+
+// Header ends when the connection is closed, and RecvMsg returns the error.
+func TestStreamHeaderEndsWithConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, stop := inMemory(t, &service{output: func(_ *outputRequest, stream outputStream) error {
+			<-stream.Context().Done()
+			return nil
+		}}, everyRepeatable(retries()))
+		stream, err := client.StreamingOutputCall(t.Context(), &outputRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Second, stop)
+		if header, err := stream.Header(); header != nil || err != nil {
+			t.Errorf("got %v, %v from Header, want nothing", header, err)
+		}
+		if _, err := stream.Recv(); status.Code(err) != codes.Canceled {
+			t.Errorf("got %v, want Canceled", err)
+		}
+	})
+}
+
+// Before a stream is established, its context is the caller's, and it has no trailer.
+func TestStreamBeforeItIsEstablished(t *testing.T) {
+	client := testpb.NewTestServiceClient(dial(t, loopback(t, &service{output: func(_ *outputRequest, stream outputStream) error {
+		<-stream.Context().Done()
+		return nil
+	}}), every()))
+	ctx := context.WithValue(t.Context(), contextKey{}, "caller's")
+	stream, err := client.StreamingOutputCall(ctx, &outputRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stream.Context(); got != ctx {
+		t.Errorf("got the context %v, want the caller's", got)
+	}
+	if got := stream.Trailer(); got != nil {
+		t.Errorf("got the trailer %v, want nil", got)
+	}
+}
+
 // Rule 8: the error of a stream whose limit has passed.
 func TestStreamReportsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
