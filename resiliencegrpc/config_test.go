@@ -116,14 +116,18 @@ func TestDefaultRetryableObeysPushbackOfCall(t *testing.T) {
 	wrapping := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		return fmt.Errorf("policy: %w", next.Run(ctx))
 	})
-	for pushback, want := range map[string]bool{"-1": false, "0": true} {
+	for _, c := range []struct {
+		code     codes.Code
+		pushback string
+		want     bool
+	}{{codes.Unavailable, "-1", false}, {codes.Unavailable, "0", true}, {codes.Aborted, "-1", false}, {codes.Aborted, "0", true}} {
 		address := loopback(t, &service{empty: func(ctx context.Context) error {
-			grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", pushback))
-			return status.Error(codes.ResourceExhausted, "busy")
+			grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", c.pushback))
+			return status.Error(c.code, "busy")
 		}})
 		_, err := testpb.NewTestServiceClient(dial(t, address, every(wrapping))).EmptyCall(t.Context(), &testpb.Empty{})
-		if got := resiliencegrpc.DefaultRetryable(err); got != want {
-			t.Errorf("pushback %s, %v: got %t, want %t", pushback, err, got, want)
+		if got := resiliencegrpc.DefaultRetryable(err); got != c.want {
+			t.Errorf("pushback %s, %v: got %t, want %t", c.pushback, err, got, c.want)
 		}
 	}
 }

@@ -183,30 +183,39 @@ func TestStreamLimitEndsSilentAttempt(t *testing.T) {
 	})
 }
 
-// Rule 8: a limit that passes while the request waits for flow control ends the attempt.
+// Rule 8: a limit that passes while SendMsg waits for another connection ends the attempt.
 func TestStreamLimitEndsBlockedSend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w watcher
-		var streams atomic.Int32
-		client := testpb.NewTestServiceClient(dial(t, "passthrough:///blocked", everyRepeatable(retries(), timeout.After(time.Second), &w),
-			grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+		var streams, connections atomic.Int32
+		refuseAndClose := fault(func(w *wire, stream uint32) {
+			refuse(w, stream)
+			w.Close()
+		})
+		conn := dial(t, "passthrough:///blocked", everyRepeatable(timeout.After(2*time.Second), &w),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				if connections.Add(1) > 1 {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
 				client, server := net.Pipe()
-				go serveWire(server, &streams, 100, func(*wire, uint32) {}, nil)
+				go serveWire(server, &streams, 1, refuseAndClose, nil)
 				return client, nil
-			})))
+			}))
 		begun := time.Now()
-		in := &outputRequest{Payload: &testpb.Payload{Body: make([]byte, 1<<20)}} // more than the window
-		stream, err := client.StreamingOutputCall(t.Context(), in)
-		if err == nil {
-			_, err = stream.Recv()
+		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, testpb.TestService_StreamingOutputCall_FullMethodName)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got := time.Since(begun); status.Code(err) != codes.DeadlineExceeded || got != 3*time.Second || streams.Load() != 3 {
-			t.Errorf("got %v after %v and %d streams, want DeadlineExceeded after 3s and 3", err, got, streams.Load())
+		time.Sleep(time.Second) // the stream is refused, which SendMsg finds out
+		if err = stream.SendMsg(&outputRequest{}); err == nil {
+			err = stream.RecvMsg(body(""))
 		}
-		for _, err := range w.errs {
-			if marks(err) != "" || status.Code(err) != codes.DeadlineExceeded {
-				t.Errorf("got %v marked %q, want DeadlineExceeded without a mark", err, marks(err))
-			}
+		if got := time.Since(begun); status.Code(err) != codes.DeadlineExceeded || got != 2*time.Second || connections.Load() != 2 {
+			t.Errorf("got %v after %v and %d connections, want DeadlineExceeded after 2s and 2", err, got, connections.Load())
+		}
+		if marks(w.errs[0]) != "NotMade" || status.Code(w.errs[0]) != codes.DeadlineExceeded {
+			t.Errorf("got %v marked %q, want DeadlineExceeded marked NotMade", w.errs[0], marks(w.errs[0]))
 		}
 	})
 }
