@@ -104,6 +104,58 @@ func TestStreamIsEstablishedByItsEnd(t *testing.T) {
 	}
 }
 
+// Rule 8: the policies see the end of a stream that has no message before the caller receives.
+func TestStreamEndsPoliciesBeforeRecv(t *testing.T) {
+	for end, want := range map[error]int{nil: 1, unavailable: 3} {
+		synctest.Test(t, func(t *testing.T) {
+			var w watcher
+			client, stop := inMemory(t, &service{output: func(*outputRequest, outputStream) error { return end }}, everyRepeatable(retries(), &w))
+			defer stop()
+			stream, err := client.StreamingOutputCall(t.Context(), &outputRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if len(w.errs) != want {
+				t.Errorf("end with %v: got attempts %v before Recv, want %d", end, w.errs, want)
+			}
+			if bodies, err := receiveAll(stream); len(bodies) != 0 || status.Code(err) != status.Code(end) {
+				t.Errorf("got %v, %v, want no message and %v", bodies, err, end)
+			}
+		})
+	}
+}
+
+// Nothing is known of a stream that an inner interceptor opens on another connection, so a request for
+// the headers establishes it.
+func TestStreamOnOtherConnection(t *testing.T) {
+	other := dialOnly(t, loopback(t, &service{output: func(_ *outputRequest, stream outputStream) error {
+		stream.SendHeader(metadata.Pairs("key", "value"))
+		for i := range 3 {
+			stream.Send(body(fmt.Sprint(i)))
+		}
+		return nil
+	}}))
+	client := testpb.NewTestServiceClient(dial(t, "passthrough:///none", everyRepeatable(retries()), grpc.WithChainStreamInterceptor(
+		func(ctx context.Context, desc *grpc.StreamDesc, _ *grpc.ClientConn, method string, _ grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return other.NewStream(ctx, desc, method, opts...)
+		})))
+	for _, withHeader := range []bool{false, true} {
+		stream, err := client.StreamingOutputCall(t.Context(), &outputRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if withHeader {
+			if header, err := stream.Header(); err != nil || !slices.Equal(header["key"], []string{"value"}) {
+				t.Errorf("got header %v, %v, want the server's", header, err)
+			}
+		}
+		if bodies, err := receiveAll(stream); !slices.Equal(bodies, []string{"0", "1", "2"}) || err != nil {
+			t.Errorf("with Header %t: got %v, %v, want 0, 1, 2, and the end", withHeader, bodies, err)
+		}
+	}
+}
+
 // Rule 8: once Header was requested, the response headers establish the stream, so a later failure
 // is the caller's.
 func TestStreamIsEstablishedByRequestedHeaders(t *testing.T) {
@@ -500,7 +552,7 @@ func TestStreamIsRefused(t *testing.T) {
 
 // Rule 8: a panic or Goexit of the policies becomes the caller's, in NewStream or later.
 func TestStreamPanicBecomesCallers(t *testing.T) {
-	for _, when := range []string{"before", "after"} {
+	for _, when := range []string{"before", "after, in Recv", "after, in Header"} {
 		for _, how := range []string{"panic", "Goexit"} {
 			fail := func() {
 				if how == "panic" {
@@ -527,7 +579,9 @@ func TestStreamPanicBecomesCallers(t *testing.T) {
 					ended <- result
 				}()
 				stream, err := client.StreamingOutputCall(context.Background(), &outputRequest{})
-				if err == nil {
+				if err == nil && when == "after, in Header" {
+					stream.Header()
+				} else if err == nil {
 					stream.Recv()
 				}
 				result = "returned"
