@@ -19,20 +19,25 @@ type attempt struct {
 
 // connect takes a connection from the pool. The error is marked.
 func (a *attempt) connect(db *sql.DB) error {
+	// If the pool is full, Conn waits for a connection. Otherwise, it may dial: then others may have
+	// filled the pool by the time the dial has failed.
+	waits := isFull(db)
 	conn, err := db.Conn(a.ctx)
 	if err == nil {
 		a.conn = conn
 		return nil
 	}
 	class := a.config.class(err)
-	// While this call waited, others may have used all connections. If it dialed instead, database/sql
-	// counts one connection less now.
-	if class != Answered && err == a.ctx.Err() {
-		if stats := db.Stats(); stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections {
-			return resilience.CallerFault(a.notBegun(err, class))
-		}
+	if waits && class != Answered && err == a.ctx.Err() && isFull(db) {
+		return resilience.CallerFault(a.notBegun(err, class))
 	}
 	return a.notBegun(err, class)
+}
+
+// isFull reports whether all connections that db may open are in use.
+func isFull(db *sql.DB) bool {
+	stats := db.Stats()
+	return stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections
 }
 
 // release gives up the connection, if there still is one: to the pool if it is healthy.

@@ -205,6 +205,9 @@ func TestTxBeginThatSucceedsTooLateIsRolledBack(t *testing.T) {
 		if d.logged() != "1 BEGIN, 1 ROLLBACK" || !errors.Is(err, context.DeadlineExceeded) || marks(policy.err) != "NotMade" {
 			t.Errorf("got %v (%s) after %s, want the context's error (NotMade) after BEGIN and ROLLBACK", err, marks(policy.err), d.logged())
 		}
+		if n := db.Stats().OpenConnections; n != 0 {
+			t.Errorf("got %d connections, want 0: the driver's context may have ended before ROLLBACK", n)
+		}
 		synctest.Wait()
 		checkClosed(t, db, d)
 	})
@@ -551,17 +554,27 @@ func TestTxSendsRollbackAfterCommitFailed(t *testing.T) {
 }
 
 func TestTxClosesRowsThatFnLeftOpen(t *testing.T) {
-	d := &database{}
-	db := opened(t, d)
-	_, err := resiliencesql.Tx(t.Context(), db, none, resiliencesql.Config{}, func(ctx context.Context, tx *sql.Tx) (int, error) {
-		rows, err := tx.QueryContext(context.Background(), "SELECT")
-		if err == nil {
-			rows.Next()
-		}
-		return 0, err
-	})
-	if err != nil || d.count("CLOSE ROWS") != 1 || db.Stats().Idle != 1 {
-		t.Errorf("got %v after %s, %d idle, want nil, closed rows, 1 idle", err, d.logged(), db.Stats().Idle)
+	for _, commit := range []time.Duration{0, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &database{on: func(_ context.Context, op string, _ int) error {
+				if op == "COMMIT" {
+					time.Sleep(commit) // takes no context
+				}
+				return nil
+			}}
+			db := sql.OpenDB(d)
+			_, err := resiliencesql.Tx(t.Context(), db, none, resiliencesql.Config{}, func(ctx context.Context, tx *sql.Tx) (int, error) {
+				rows, err := tx.QueryContext(context.Background(), "SELECT")
+				if err == nil {
+					rows.Next()
+				}
+				return 0, err
+			})
+			if err != nil || d.count("CLOSE ROWS") != 1 || d.count("COMMIT") != 1 || db.Stats().Idle != 1 {
+				t.Errorf("COMMIT takes %v: got %v after %s, %d idle, want nil, closed rows, 1 COMMIT, 1 idle", commit, err, d.logged(), db.Stats().Idle)
+			}
+			checkClosed(t, db, d)
+		})
 	}
 }
 
@@ -869,24 +882,42 @@ func TestTxContextThatEndedInFullPoolIsCallerFault(t *testing.T) {
 	})
 }
 
+// TestTxContextThatEndedInDialIsNoCallerFault, also if another caller, which waits for the connection,
+// takes its place. Otherwise no breaker would see that a server hangs, once the pool is full of dials.
 func TestTxContextThatEndedInDialIsNoCallerFault(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := &database{on: func(ctx context.Context, op string, _ int) error {
-			if op == "CONNECT" {
-				<-ctx.Done()
-				return ctx.Err()
+	for _, waiters := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &database{on: func(ctx context.Context, op string, conn int) error {
+				if op == "CONNECT" && conn == 1 {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			}}
+			db := sql.OpenDB(d)
+			db.SetMaxOpenConns(1)
+			next := make(chan *sql.Conn)
+			for range waiters {
+				go func() {
+					time.Sleep(time.Millisecond)
+					conn, err := db.Conn(t.Context()) // waits until the dial has ended
+					if err != nil {
+						t.Error(err)
+					}
+					next <- conn
+				}()
 			}
-			return nil
-		}}
-		db := sql.OpenDB(d)
-		db.SetMaxOpenConns(1)
-		var policy seen
-		_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{timeout.After(time.Second), &policy}, resiliencesql.Config{}, insert)
-		if marks(policy.err) != "NotMade" {
-			t.Errorf("got %v (%s), want NotMade", err, marks(policy.err))
-		}
-		checkClosed(t, db, d)
-	})
+			var policy seen
+			_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{timeout.After(time.Second), &policy}, resiliencesql.Config{}, insert)
+			if marks(policy.err) != "NotMade" {
+				t.Errorf("%d waiters: got %v (%s), want NotMade", waiters, err, marks(policy.err))
+			}
+			for range waiters {
+				(<-next).Close()
+			}
+			checkClosed(t, db, d)
+		})
+	}
 }
 
 // TestTxContextThatEndedInBeginIsNoCallerFault, although another caller takes the connection's place.
