@@ -46,8 +46,11 @@ func (a *attempt) release(healthy bool) {
 	a.conn = nil
 	switch {
 	case conn == nil:
-	case healthy:
+	case healthy && isFree(closemu(conn)):
 		_ = conn.Close() // fails only if database/sql has closed the connection already
+	case healthy:
+		// Close waits for rows that fn left open. If fn recovered a panic of the driver, it waits forever.
+		_, _ = within(conn.Close)
 	default:
 		_, _ = within(func() error { return discard(conn) })
 	}

@@ -242,6 +242,31 @@ func TestDoDriverPanicThatFnRecoveredClosesConnection(t *testing.T) {
 	}
 }
 
+// TestDoEndsAfterDriverPanicThatFnRecovered is about panics that conn doesn't see. It runs outside of a
+// bubble: there, time would stand still while the connection waits for the statement's lock, which
+// stays locked.
+func TestDoEndsAfterDriverPanicThatFnRecovered(t *testing.T) {
+	db := sql.OpenDB(&database{on: func(_ context.Context, op string, _ int) error {
+		if op == "STMT P" {
+			panic("driver")
+		}
+		return nil
+	}})
+	defer db.Close()
+	got, err := resiliencesql.Do(t.Context(), db, none, resiliencesql.Config{}, func(ctx context.Context, conn resiliencesql.DBTX) (int, error) {
+		stmt, err := conn.PrepareContext(ctx, "P")
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = recover() }()
+		_, err = stmt.ExecContext(ctx)
+		return 0, err
+	})
+	if got != 0 || err != nil {
+		t.Errorf("got %v, %v, want 0, nil", got, err)
+	}
+}
+
 func TestDoPanicOfFnReturnsConnection(t *testing.T) {
 	d := &database{}
 	db := opened(t, d)
