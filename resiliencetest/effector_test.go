@@ -128,6 +128,17 @@ func TestFlakyFailsIndependentlyAtRate(t *testing.T) {
 	}
 }
 
+// The first call with this seed draws 0, the lowest number there is.
+func TestFlakyNeverFailsAtRateZero(t *testing.T) {
+	const seed = 14872824182927586531
+	if drawn := rand.New(rand.NewPCG(seed, 1)).Float64(); drawn != 0 {
+		t.Fatalf("the first call draws %v, want 0: the test needs another seed", drawn)
+	}
+	if _, err := resiliencetest.Flaky[int](0, seed).Do(t.Context()); err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+}
+
 func TestSlowTakesFullDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.Slow[string](time.Second).Returning("v")
@@ -396,6 +407,25 @@ func TestEffectorCountsConcurrentCallers(t *testing.T) {
 					failures.Load(), test.e.Calls(), test.failures, test.e.Running(), test.e.MaxConcurrent())
 			}
 		})
+	}
+}
+
+// The race detector notices an access to the error without the lock.
+func TestEffectorFailingIsSafeForConcurrentUse(t *testing.T) {
+	e := resiliencetest.FailAfter[int](0)
+	var g errgroup.Group
+	for range 8 {
+		g.Go(func() error {
+			for range 500 {
+				if _, err := e.Failing(errOwn).Do(t.Context()); err != errOwn {
+					return fmt.Errorf("got %v, want %v", err, errOwn)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
