@@ -77,7 +77,7 @@ func TestKeyedForgetsKeyWhenBucketIsFull(t *testing.T) {
 	})
 }
 
-// The keys are used in an order in which their buckets don't fill.
+// The buckets fill in another order than that in which the keys are used.
 func TestKeyedForgetsEachKeyWhenItsBucketIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := ratelimit.NewKeyed(ratelimit.KeyedConfig[int]{For: func(seconds int) ratelimit.Config {

@@ -626,7 +626,7 @@ func TestLimiterClockGoingBackBlocksOneFill(t *testing.T) {
 
 // The bucket is empty as of the time to which the clock went back. One of the buckets takes a
 // century to fill.
-func TestLimitedErrorRetryAfterAfterClockWentBack(t *testing.T) {
+func TestLimitedErrorRetryAfterWhenClockWentBack(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	for _, c := range []struct {
 		token time.Duration

@@ -410,23 +410,28 @@ func TestEffectorCountsConcurrentCallers(t *testing.T) {
 	}
 }
 
-// The race detector notices an access to the error without the lock.
-func TestEffectorFailingIsSafeForConcurrentUse(t *testing.T) {
-	e := resiliencetest.FailAfter[int](0)
-	var g errgroup.Group
-	for range 8 {
-		g.Go(func() error {
-			for range 500 {
-				if _, err := e.Failing(errOwn).Do(t.Context()); err != errOwn {
-					return fmt.Errorf("got %v, want %v", err, errOwn)
+// The race detector must find no access to the error without the lock: most calls fail after the
+// error was set, and only the lock orders the two.
+func TestEffectorFailingIsSafeWhileCallsFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := resiliencetest.Hang[int]().Failing(errCause)
+		ctx, cancel := context.WithCancel(t.Context())
+		var g errgroup.Group
+		for range 100 {
+			g.Go(func() error {
+				if _, err := e.Do(ctx); err != errCause && err != errOwn {
+					return fmt.Errorf("got %v, want an error that was set", err)
 				}
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		t.Error(err)
-	}
+				return nil
+			})
+		}
+		synctest.Wait()
+		cancel()
+		e.Failing(errOwn)
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestEffectorMaxConcurrentIsExact(t *testing.T) {
