@@ -50,8 +50,8 @@ type Entry[K comparable, V any] struct {
 	users int
 
 	idleSince  int64 // by package clock; of a kept entry: when it was last inspected
-	isKept     bool
-	inspected  bool // keep is running for it
+	isKept     bool  // of an idle entry: it is in the ring of kept
+	inspected  bool  // keep is running for it
 	prev, next *Entry[K, V]
 }
 
@@ -395,7 +395,6 @@ func (s *Store[K, V]) unlink(e *Entry[K, V]) {
 	e.prev.next, e.next.prev = e.next, e.prev
 	e.prev, e.next = nil, nil
 	if e.isKept {
-		e.isKept = false
 		s.nkept--
 	}
 }
