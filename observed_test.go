@@ -182,3 +182,86 @@ func TestPipelineObservedRunsKeptNext(t *testing.T) {
 		t.Errorf("got %d attempts, %d runs of the second policy, want 3 of each", p.Attempts, p.Layers[1].Entered)
 	}
 }
+
+// A timeoutError is one of a timeout, as package observe sees it.
+type timeoutError struct{ error }
+
+func (timeoutError) ErrorType() string { return "timeout" }
+
+// TestPipelineObservedCountsResultsAndEvents makes each call twice: the state of a call is used again.
+func TestPipelineObservedCountsResultsAndEvents(t *testing.T) {
+	obs := observe.New(observe.Config{})
+	timesOut := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error { return timeoutError{next.Run(ctx)} })
+	wraps := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error { return fmt.Errorf("wrapped: %w", next.Run(ctx)) })
+	nested := obs.Pipeline("nested", wraps, timesOut)
+	type policies = []resilience.Policy
+	for _, c := range []struct {
+		name     string
+		policies []resilience.Policy
+		effector error
+		result   observe.Result
+		position int // of the policy whose events are counted; 0 if there must be none
+		event    observe.EventKind
+	}{
+		{"a success", policies{pass, pass}, nil, observe.Success, 0, 0},
+		{"a failure", policies{pass, pass}, errDown, observe.Failure, 0, 0},
+		{"the effector's own refusal", policies{pass, pass}, resilience.ErrRefused, observe.Failure, 0, 0},
+		{"a policy's refusal", policies{pass, resilience.PolicyFunc(refuse), pass}, nil, observe.Refused, 2, observe.Refusal},
+		{"another run", policies{pass, twice, pass}, nil, observe.Success, 2, observe.Retry},
+		{"another run of a fork", policies{pass, resilience.PolicyFunc(runForks), pass}, nil, observe.Success, 2, observe.Retry},
+		{"a timeout in a nested pipeline", policies{pass, nested}, errDown, observe.TimedOut, 0, 0},
+	} {
+		call := resilience.ComposeRun(func(context.Context) error { return c.effector }, obs.Pipeline(c.name, c.policies...))
+		for range 2 {
+			_ = call(t.Context())
+		}
+		p := snapshotOf(obs, c.name)
+		if n := p.Calls[c.result].Count; n != 2 {
+			t.Errorf("%s: got %d calls with result %v, want 2", c.name, n, c.result)
+		}
+		for _, layer := range p.Layers {
+			for kind, n := range layer.Events {
+				want := uint64(0)
+				if layer.Position == c.position && kind == c.event {
+					want = 2
+				}
+				if n != want {
+					t.Errorf("%s: got %d events %v of policy %d, want %d", c.name, n, kind, layer.Position, want)
+				}
+			}
+		}
+	}
+}
+
+// TestPipelineObservedForgetsEarlierCalls: the state of a call that succeeds is used for the next one,
+// which is refused.
+func TestPipelineObservedForgetsEarlierCalls(t *testing.T) {
+	obs := observe.New(observe.Config{})
+	calls := 0
+	refuseEven := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		if calls++; calls%2 == 0 {
+			return resilience.ErrRefused
+		}
+		return next.Run(ctx)
+	})
+	call := resilience.ComposeRun(func(context.Context) error { return nil }, obs.Pipeline("p", refuseEven))
+	for range 20 {
+		_ = call(t.Context())
+	}
+	p := snapshotOf(obs, "p")
+	if success, refused := p.Calls[observe.Success].Count, p.Calls[observe.Refused].Count; success != 10 || refused != 10 {
+		t.Errorf("got %d successes and %d refusals, want 10 of each", success, refused)
+	}
+}
+
+func TestPipelineObservedAllocatesNothingMore(t *testing.T) {
+	succeed := func(context.Context) error { return nil }
+	for _, n := range []int{1, 2, 31} {
+		policies := slices.Repeat([]resilience.Policy{pass}, n)
+		bare, observed := resilience.ComposeRun(succeed, policies...), resilience.ComposeRun(succeed, observe.New(observe.Config{}).Pipeline("p", policies...))
+		want := testing.AllocsPerRun(1000, func() { _ = bare(t.Context()) })
+		if got := testing.AllocsPerRun(1000, func() { _ = observed(t.Context()) }); got > want {
+			t.Errorf("%d policies: got %v allocations, want %v as without an observer", n, got, want)
+		}
+	}
+}
