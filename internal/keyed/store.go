@@ -207,14 +207,10 @@ func (s *Store[K, V]) Look(key K) (value V, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
-	e := s.entries[key]
-	if e == nil {
-		return value, false
+	if e := s.entries[key]; e != nil && e.ready.Load() {
+		value, ok = e.value, true
 	}
-	if !e.ready.Load() {
-		return value, false
-	}
-	return e.value, true
+	return value, ok
 }
 
 // Forget removes the key. Its current users keep the value that they have.
@@ -271,16 +267,13 @@ func (s *Store[K, V]) expire() {
 func (s *Store[K, V]) shrink() {
 	for len(s.entries) > s.max {
 		e := s.oldest.next
-		switch {
-		case e != &s.oldest:
-			if !s.inspect(e) || len(s.entries) <= s.max {
-				continue
+		if e == &s.oldest {
+			if s.nkept <= s.max {
+				break // keys that are in use will make room
 			}
-		case s.nkept > s.max: // otherwise keys that are in use will make room
 			e = s.kept.next
-		default:
-			s.report()
-			return
+		} else if !s.inspect(e) || len(s.entries) <= s.max {
+			continue
 		}
 		s.drop(e)
 	}
