@@ -27,7 +27,7 @@ type Store[K comparable, V any] struct {
 	keep    func(V) (keep bool, since int64) // see KeepIf; may be nil
 	removed func(K, V)                       // see OnRemove; may be nil
 
-	mu      sync.Mutex // guards the following, and all fields of entries except value
+	mu      sync.Mutex // guards the following, and all fields of entries except value and gone
 	entries map[K]*Entry[K, V]
 	oldest  Entry[K, V]    // head of the ring of idle entries, the longest idle first
 	kept    Entry[K, V]    // head of the ring of idle entries that keep reported, the first one reported first
@@ -40,13 +40,15 @@ type Store[K comparable, V any] struct {
 type Entry[K comparable, V any] struct {
 	key  K
 	made chan struct{} // closed when value is ready, or when it could not be created
-	gone bool          // the value could not be created
 
 	// ready is set just before made is closed. It is checked first, because made may belong to a
 	// synctest bubble that has ended, and must not be used outside that bubble.
 	ready atomic.Bool
 
-	value V // written before made is closed, by the caller that added the entry to the store
+	// Written before made is closed, by the caller that added the entry to the store.
+	value V
+	gone  bool // the value could not be created
+
 	users int
 
 	idleSince  int64 // by package clock; of a kept entry: when it was last inspected
@@ -95,10 +97,7 @@ func (s *Store[K, V]) Acquire(key K, make func(K) (value V, ok bool)) *Entry[K, 
 		if !e.ready.Load() {
 			<-e.made
 		}
-		s.mu.Lock()
-		gone := e.gone
-		s.mu.Unlock()
-		if !gone {
+		if !e.gone {
 			return e
 		}
 	}
