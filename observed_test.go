@@ -130,7 +130,8 @@ func runAgain(ctx context.Context, next resilience.Next) (err error) {
 	return next.Run(ctx)
 }
 
-// runForks returns the result of the last of three forks. It adopts that one twice, and one that didn't run.
+// runForks returns the result of the last of three forks. It adopts that one twice, and one that
+// didn't run.
 func runForks(ctx context.Context, next resilience.Next) error {
 	idle, loser, winner := next.Fork(), next.Fork(), next.Fork()
 	_ = loser.Run(ctx)

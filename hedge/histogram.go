@@ -104,7 +104,7 @@ func (h *histogram) advance(now int64) {
 	minute := now / int64(time.Minute)
 	// Unsigned, so that either is large if the other is positive.
 	passed, behind := uint64(minute-h.minute), uint64(h.minute-minute)
-	if behind < minutes { // 0 in the same minute; more if a goroutine was delayed after it read the clock
+	if behind < minutes { // 0, or more if a goroutine was delayed after it read the clock
 		return
 	}
 	for m := range min(passed, minutes) { // all if the clock jumped back

@@ -161,8 +161,8 @@ func TestLimitCtxHoldsOnlyRunningCall(t *testing.T) {
 	}
 }
 
-// TestLimitCtxAttemptsArmNoLimitAround: attempts one after the other, inside two limits, cost one timer
-// each.
+// TestLimitCtxAttemptsArmNoLimitAround: attempts one after the other, inside two limits, cost one
+// timer each.
 func TestLimitCtxAttemptsArmNoLimitAround(t *testing.T) {
 	limits := nested(context.Background(), 2)
 	for range 3 {

@@ -26,8 +26,8 @@ func TestNodeEndedWaitsForNothing(t *testing.T) {
 	}
 }
 
-// TestNodeAwaitVisitsEachNodeOnce: each pair of runs waits for both of the next pair, so there are 2^60
-// paths.
+// TestNodeAwaitVisitsEachNodeOnce: each pair of runs waits for both of the next pair, so there are
+// 2^60 paths.
 func TestNodeAwaitVisitsEachNodeOnce(t *testing.T) {
 	first, last := new(Node), [2]*Node{new(Node), new(Node)}
 	first.Await(last[0])
