@@ -27,7 +27,7 @@ type Store[K comparable, V any] struct {
 	keep    func(V) (keep bool, since int64) // see KeepIf; may be nil
 	removed func(K, V)                       // see OnRemove; may be nil
 
-	mu      sync.Mutex // guards the following, and all fields of entries except value
+	mu      sync.Mutex // guards the following, and all fields of entries except value and gone
 	entries map[K]*Entry[K, V]
 	oldest  Entry[K, V]    // head of the ring of idle entries, the longest idle first
 	kept    Entry[K, V]    // head of the ring of idle entries that keep reported, the first one reported first
@@ -40,18 +40,20 @@ type Store[K comparable, V any] struct {
 type Entry[K comparable, V any] struct {
 	key  K
 	made chan struct{} // closed when value is ready, or when it could not be created
-	gone bool          // the value could not be created
 
 	// ready is set just before made is closed. It is checked first, because made may belong to a
 	// synctest bubble that has ended, and must not be used outside that bubble.
 	ready atomic.Bool
 
-	value V // written before made is closed, by the caller that added the entry to the store
+	// Written before made is closed, by the caller that added the entry to the store.
+	value V
+	gone  bool // the value could not be created
+
 	users int
 
 	idleSince  int64 // by package clock; of a kept entry: when it was last inspected
-	isKept     bool
-	inspected  bool // keep is running for it
+	isKept     bool  // of an idle entry: it is in the ring of kept
+	inspected  bool  // keep is running for it
 	prev, next *Entry[K, V]
 }
 
@@ -95,10 +97,7 @@ func (s *Store[K, V]) Acquire(key K, make func(K) (value V, ok bool)) *Entry[K, 
 		if !e.ready.Load() {
 			<-e.made
 		}
-		s.mu.Lock()
-		gone := e.gone
-		s.mu.Unlock()
-		if !gone {
+		if !e.gone {
 			return e
 		}
 	}
@@ -207,14 +206,10 @@ func (s *Store[K, V]) Look(key K) (value V, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
-	e := s.entries[key]
-	if e == nil {
-		return value, false
+	if e := s.entries[key]; e != nil && e.ready.Load() {
+		value, ok = e.value, true
 	}
-	if !e.ready.Load() {
-		return value, false
-	}
-	return e.value, true
+	return value, ok
 }
 
 // Forget removes the key. Its current users keep the value that they have.
@@ -271,16 +266,13 @@ func (s *Store[K, V]) expire() {
 func (s *Store[K, V]) shrink() {
 	for len(s.entries) > s.max {
 		e := s.oldest.next
-		switch {
-		case e != &s.oldest:
-			if !s.inspect(e) || len(s.entries) <= s.max {
-				continue
+		if e == &s.oldest {
+			if s.nkept <= s.max {
+				break // keys that are in use will make room
 			}
-		case s.nkept > s.max: // otherwise keys that are in use will make room
 			e = s.kept.next
-		default:
-			s.report()
-			return
+		} else if !s.inspect(e) || len(s.entries) <= s.max {
+			continue
 		}
 		s.drop(e)
 	}
@@ -395,7 +387,6 @@ func (s *Store[K, V]) unlink(e *Entry[K, V]) {
 	e.prev.next, e.next.prev = e.next, e.prev
 	e.prev, e.next = nil, nil
 	if e.isKept {
-		e.isKept = false
 		s.nkept--
 	}
 }

@@ -387,6 +387,7 @@ func TestStoreConcurrentEvictionKeepsLimit(t *testing.T) {
 			for i := range 2000 {
 				use(s, 1000*(worker+1)+i)
 				use(s, 10+i%50)
+				s.Forget(-i)
 			}
 			return nil
 		})
@@ -430,6 +431,22 @@ func TestStoreEvictsNoMoreThanNecessary(t *testing.T) {
 	if !has(s, 1) || !has(s, 3) || s.Len() != 2 {
 		t.Errorf("got %d keys, want 1 and 3", s.Len())
 	}
+}
+
+// TestStoreInspectedKeyStaysFirst: a key that KeepIf was called for is evicted before others that have
+// been idle for as long.
+func TestStoreInspectedKeyStaysFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New[int, string](3, 0)
+		s.KeepIf(func(string) (bool, int64) { s.Forget(3); return false, 0 })
+		use(s, 1, 2, 3, 4) // inspects 1, which stays, because 3 makes room
+		if !has(s, 1) || has(s, 3) {
+			t.Error("want 3 removed for 4")
+		}
+		if use(s, 5); has(s, 1) || !has(s, 2) {
+			t.Error("want 1 evicted for 5")
+		}
+	})
 }
 
 // TestStoreOnRemoveMayUseKeyBeingCreated: the creation of a key evicts another one, and the function
