@@ -144,7 +144,7 @@ func (r *result[T]) fork([]Policy) *facts {
 func (r *result[T]) adopt(fork *facts) {
 	var f *result[T]
 	if fork != nil {
-		f, _ = fork.call.(*result[T])
+		f, _ = unwatched(fork.call).(*result[T])
 	}
 	if f == nil || f.parent != r {
 		panic("resilience: Adopt: fork is not a fork of this call")

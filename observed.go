@@ -130,17 +130,6 @@ func firstLayer(policies []Policy) int {
 	return 0
 }
 
-func (w *watched) adopt(fork *facts) {
-	if fork == nil {
-		w.call.adopt(fork)
-		return
-	}
-	outer := fork.call
-	defer func() { fork.call = outer }()
-	fork.call = unwatched(outer)
-	unwatched(w).adopt(fork)
-}
-
 // unwatched returns the call that c wraps, at any depth.
 func unwatched(c call) call {
 	for {

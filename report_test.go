@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -22,6 +23,17 @@ func TestReportLogValueHasKindNameStateAndValues(t *testing.T) {
 	} {
 		if line := strings.Split(out.String(), "\n")[i]; !strings.HasSuffix(line, " "+want) {
 			t.Errorf("got %s, want %s", line, want)
+		}
+	}
+}
+
+func TestReportOfRootPoliciesHasOnlyKind(t *testing.T) {
+	for want, p := range map[string]resilience.Policy{
+		"at_most_once": resilience.AtMostOnce,
+		"discard":      resilience.Discard(func(int) {}),
+	} {
+		if got := p.(resilience.Reporter).Report(); !reflect.DeepEqual(got, resilience.Report{Kind: want}) {
+			t.Errorf("got %+v, want kind %s and nothing else", got, want)
 		}
 	}
 }

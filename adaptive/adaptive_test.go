@@ -510,15 +510,31 @@ func TestConfigValidateReportsAllErrors(t *testing.T) {
 		},
 		"adaptive: Initial is 30, must be from Min (1) to Max (29)":    func() { adaptive.New(adaptive.Config{Initial: 30, Max: 29}) },
 		"adaptive: Initial is 30, must be from Min (31) to Max (1000)": func() { adaptive.New(adaptive.Config{Initial: 30, Min: 31}) },
-		"adaptive: Min is 5, must be at most Max (4)":                  func() { adaptive.New(adaptive.Config{Min: 5, Max: 4}) },
 		"adaptive: Initial is -1, must be 1 to 1000000, or 0 for 20":   func() { adaptive.New(adaptive.Config{Initial: -1}) },
-		"adaptive: Min is -1, must be 1 to 1000000, or 0 for 1":        func() { adaptive.New(adaptive.Config{Min: -1}) },
 		"adaptive: Max is -1, must be 1 to 1000000, or 0 for 1000":     func() { adaptive.New(adaptive.Config{Max: -1}) },
+		"adaptive: Min is 5, must be at most Max (4)":                  func() { adaptive.New(adaptive.Config{Min: 5, Max: 4}) },
+		"adaptive: Min is -1, must be 1 to 1000000, or 0 for 1":        func() { adaptive.New(adaptive.Config{Min: -1}) },
 		"adaptive: Do: fn is nil, must be a function":                  func() { adaptive.Do[int](t.Context(), good, nil) },
 		"adaptive: Do: l is nil, must be a Limiter made by New":        func() { adaptive.Do(t.Context(), nil, func(context.Context) (int, error) { return 0, nil }) },
 	} {
 		if value := caught(mistake); value != want {
 			t.Errorf("panic with %v, want %s", value, want)
+		}
+	}
+}
+
+func TestLimiterSetConfigKeepsConfigAndLimitTogether(t *testing.T) {
+	l := adaptive.New(adaptive.Config{})
+	for range 1000 {
+		var g errgroup.Group
+		for _, limit := range []int{10, 20} {
+			g.Go(func() error { return l.SetConfig(adaptive.Config{Initial: limit, Min: limit, Max: limit}) })
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if l.Limit() != l.Config().Max {
+			t.Fatalf("limit %d after two concurrent calls, want the %d of the last one", l.Limit(), l.Config().Max)
 		}
 	}
 }

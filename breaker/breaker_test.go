@@ -314,21 +314,23 @@ func TestOpenErrorReportsNameStateAndRetryAfter(t *testing.T) {
 }
 
 func TestBreakerBecomesHalfOpenWithoutTraffic(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var got []breaker.State
-		b := breaker.New(breaker.Config{OnStateChange: func(tr breaker.Transition) { got = append(got, tr.To) }})
-		run(t, b, "fffff")
-		time.Sleep(5*time.Second - 1)
-		wantState(t, b, breaker.Open)
-		time.Sleep(time.Nanosecond)
-		synctest.Wait()
-		if fmt.Sprint(got) != "[open half-open]" {
-			t.Errorf("got transitions to %v, want open, half-open", got)
-		}
-		wantState(t, b, breaker.HalfOpen)
-		run(t, b, "s")
-		wantState(t, b, breaker.Closed)
-	})
+	for _, openFor := range []time.Duration{time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 5 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			var got []breaker.State
+			b := breaker.New(breaker.Config{OpenFor: openFor, OnStateChange: func(tr breaker.Transition) { got = append(got, tr.To) }})
+			run(t, b, "fffff")
+			time.Sleep(openFor - 1)
+			wantState(t, b, breaker.Open)
+			time.Sleep(time.Nanosecond)
+			synctest.Wait()
+			if fmt.Sprint(got) != "[open half-open]" {
+				t.Errorf("open for %v: got transitions to %v, want open, half-open", openFor, got)
+			}
+			wantState(t, b, breaker.HalfOpen)
+			run(t, b, "s")
+			wantState(t, b, breaker.Closed)
+		})
+	}
 }
 
 func TestBreakerLimitsProbes(t *testing.T) {
@@ -632,6 +634,22 @@ func TestDoCountsPanicAsFailureAndKeepsStack(t *testing.T) {
 }
 
 func thatPanics(context.Context) (int, error) { panic("x") }
+
+func TestRunCountsPanicAndGoexitAsFailure(t *testing.T) {
+	for name, end := range map[string]func(){"panic": func() { panic("x") }, "Goexit": runtime.Goexit} {
+		b := breaker.New(breaker.Config{Consecutive: 1})
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			defer func() { recover() }()
+			resilience.Run(t.Context(), b, func(context.Context) error { end(); return nil })
+		}()
+		<-ended
+		if s := b.State(); s != breaker.Open {
+			t.Errorf("%s: got %v, want open", name, s)
+		}
+	}
+}
 
 func TestClassifyPanicReleasesProbe(t *testing.T) {
 	for name, call := range map[string]func(*breaker.Breaker){
@@ -1056,6 +1074,18 @@ func TestConfigValidateNamesFieldValueAndRange(t *testing.T) {
 	}
 }
 
+func TestConfigValidateAcceptsLimits(t *testing.T) {
+	for _, c := range []breaker.Config{
+		{Consecutive: 1}, {Leaky: 1}, {Failures: 1, LastCalls: 1}, {Failures: 1_000_000, LastCalls: 1_000_000},
+		{FailureRate: math.SmallestNonzeroFloat64}, {FailureRate: 1}, {SlowRate: 1, SlowCall: 1}, {Window: time.Microsecond},
+		{MinCalls: 1}, {OpenFor: 1, MaxOpenFor: 1}, {Jitter: 1}, {Probes: 2, ProbeSuccesses: 2}, {ProbeFailures: 1, ProbeTimeout: 1}, {SlowStart: 1},
+	} {
+		if err := c.Validate(); err != nil {
+			t.Errorf("got %v, want nil", err)
+		}
+	}
+}
+
 func FuzzConfig(f *testing.F) {
 	f.Add(5, 0, 0, 0, 0.0, 0.0, int64(0), int64(0), 0, int64(0), int64(0), 0.0, 0, 0, 0, int64(0), int64(0))
 	f.Add(0, 1, 3, 10, 0.5, 0.5, int64(time.Second), int64(time.Second), 3, int64(1), int64(math.MaxInt64), 1.0, 2, 3, 2, int64(1), int64(time.Second))
@@ -1135,6 +1165,61 @@ func TestBreakerCountsErrorWhoseRetryAfterPanics(t *testing.T) {
 	}
 }
 
+// asking is an error that calls ask when a breaker asks for its RetryAfter. At that time, the failure
+// has been counted and meets a rule, but the breaker hasn't opened yet.
+type asking struct{ ask func() }
+
+func (*asking) Error() string { return "asking" }
+func (e *asking) RetryAfter() time.Duration {
+	e.ask()
+	return 7 * time.Second
+}
+
+// A failure meets the rule, and a call succeeds before the breaker has opened. The opening is the
+// failure's, with its error and RetryAfter.
+func TestBreakerOpensForFailureNotForLaterSuccess(t *testing.T) {
+	const slowCall = 800 * time.Millisecond
+	for rules, c := range map[string]breaker.Config{
+		"rate":                {},
+		"rate and another":    {Consecutive: 99},
+		"rate and slow calls": {SlowRate: 1, SlowCall: slowCall},
+	} {
+		for calls, before := range map[string]func(*testing.T, *breaker.Breaker){
+			"first": func(t *testing.T, b *breaker.Breaker) { run(t, b, "fff") },
+			"SlowCall after another": func(t *testing.T, b *breaker.Breaker) {
+				run(t, b, "s")
+				time.Sleep(slowCall)
+				run(t, b, "ff")
+			},
+			"after older ones were forgotten": func(t *testing.T, b *breaker.Breaker) {
+				run(t, b, "sssss")
+				time.Sleep(8 * time.Second)
+				run(t, b, "fff")
+				time.Sleep(2 * time.Second)
+			},
+		} {
+			t.Run(rules+", "+calls, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var got []breaker.Transition
+					c.FailureRate, c.MinCalls = 0.5, 4
+					c.OnStateChange = func(tr breaker.Transition) { got = append(got, tr) }
+					b := breaker.New(c)
+					before(t, b)
+					wantState(t, b, breaker.Closed)
+					err := &asking{func() { run(t, b, "s") }}
+					breaker.Do(t.Context(), b, func(context.Context) (int, error) { return 0, err })
+					if len(got) != 1 || got[0].Err != err {
+						t.Fatalf("got %+v, want one transition with the failure's error", got)
+					}
+					if s := b.Snapshot(); s.State != breaker.Open || s.Until.Sub(s.Since) != 7*time.Second {
+						t.Errorf("got %+v, want open for the failure's RetryAfter", s)
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestHalfOpenForgetsOldOpenings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1})
@@ -1163,6 +1248,25 @@ func TestRetryAfterOfSuccessIsIgnored(t *testing.T) {
 		})
 		if s := b.Snapshot(); s.State != breaker.Open || s.Until.Sub(s.Since) != 5*time.Second {
 			t.Errorf("got %+v, want open for 5s", s)
+		}
+	})
+}
+
+// A hanging call is slow exactly SlowCall after it began, even if another call began and ended
+// shortly before.
+func TestSnapshotCountsLoneHangingCallAsSlowOnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{SlowRate: 1, SlowCall: 800 * time.Millisecond, MinCalls: 99})
+		run(t, b, "s")
+		time.Sleep(50 * time.Millisecond)
+		acquire(b, 1)
+		time.Sleep(800*time.Millisecond - 1)
+		if s := b.Snapshot(); s.Running != 1 || s.Slow != 0 {
+			t.Errorf("got %+v before SlowCall, want one running and none slow", s)
+		}
+		time.Sleep(time.Nanosecond)
+		if s := b.Snapshot(); s.Running != 1 || s.Slow != 1 {
+			t.Errorf("got %+v after SlowCall, want one running and slow", s)
 		}
 	})
 }
@@ -1313,35 +1417,6 @@ func TestPermitReleasesOnce(t *testing.T) {
 	}
 }
 
-func TestPermitCountsOneOfConcurrentDones(t *testing.T) {
-	b := breaker.New(breaker.Config{Consecutive: math.MaxInt})
-	const rounds = 20_000
-	permits := make([]breaker.Permit, rounds)
-	for i := range permits {
-		permits[i], _ = b.Acquire(t.Context())
-	}
-	var g errgroup.Group
-	var turn [2]atomic.Int32 // both goroutines wait for each other before every round
-	for me := range turn {
-		g.Go(func() error {
-			for i := range permits {
-				turn[me].Store(int32(i + 1))
-				for spins := 0; turn[1-me].Load() < int32(i+1); spins++ {
-					if spins > 1000 {
-						runtime.Gosched()
-					}
-				}
-				permits[i].Done(errBoom)
-			}
-			return nil
-		})
-	}
-	g.Wait()
-	if s := b.Snapshot(); s.Consecutive != rounds {
-		t.Errorf("got %d failures, want %d", s.Consecutive, rounds)
-	}
-}
-
 func TestLeakyLosesNoFailure(t *testing.T) {
 	const callers, each, before = 8, 5000, 1000
 	b := breaker.New(breaker.Config{Leaky: math.MaxInt})
@@ -1397,7 +1472,7 @@ func TestHalfOpenKeepsOpenings(t *testing.T) {
 // A breaker that is used in one bubble and then elsewhere loses the timer of its probes.
 func TestProbeTimeoutChecksClockIfTimerIsLost(t *testing.T) {
 	for name, look := range map[string]func(*breaker.Breaker, *breaker.Permit){
-		"State": func(*breaker.Breaker, *breaker.Permit) {},
+		"State": func(b *breaker.Breaker, _ *breaker.Permit) { b.State() },
 		"Acquire": func(b *breaker.Breaker, _ *breaker.Permit) {
 			if _, err := b.Acquire(context.Background()); err == nil {
 				t.Error("got a probe, want the lost one to have failed")
@@ -1408,12 +1483,16 @@ func TestProbeTimeoutChecksClockIfTimerIsLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var b *breaker.Breaker
 			var lost breaker.Permit
+			var got []breaker.State
 			synctest.Test(t, func(t *testing.T) {
-				b = breaker.New(breaker.Config{Probes: 2, ProbeSuccesses: 2})
+				b = breaker.New(breaker.Config{Probes: 2, ProbeSuccesses: 2, OnStateChange: func(tr breaker.Transition) { got = append(got, tr.To) }})
 				b.HalfOpen()
 				lost, _ = b.Acquire(t.Context())
 			})
 			look(b, &lost)
+			if fmt.Sprint(got) != "[half-open open]" {
+				t.Errorf("got transitions to %v, want half-open, open", got)
+			}
 			wantState(t, b, breaker.Open)
 		})
 	}
@@ -1464,16 +1543,21 @@ func TestDefaultClassifyKeepsSuccessOfCanceledCaller(t *testing.T) {
 }
 
 func TestWindowJudgesSuccessInEachTenth(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := breaker.New(breaker.Config{FailureRate: 0.5, MinCalls: 4})
-		run(t, b, "ssss")
-		time.Sleep(9 * time.Second)
-		run(t, b, "fff") // 3 of 7
-		time.Sleep(time.Second)
-		wantState(t, b, breaker.Closed)
-		run(t, b, "s") // 3 of 4: the first four have been forgotten
-		wantState(t, b, breaker.Open)
-	})
+	for _, c := range []breaker.Config{{}, {Consecutive: 99}, {SlowRate: 1, SlowCall: time.Minute}} {
+		c.FailureRate, c.MinCalls = 0.5, 4
+		for _, idle := range []time.Duration{time.Second, 2 * time.Second, 3 * time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				b := breaker.New(c)
+				run(t, b, "ssss")
+				time.Sleep(10*time.Second - idle)
+				run(t, b, "fff") // 3 of 7
+				time.Sleep(idle)
+				wantState(t, b, breaker.Closed)
+				run(t, b, "s") // 3 of 4: the first four have been forgotten
+				wantState(t, b, breaker.Open)
+			})
+		}
+	}
 }
 
 func TestSnapshotCountsSlowCallsByOutcome(t *testing.T) {

@@ -180,7 +180,7 @@ func orDefault[N int | time.Duration](field *N, value N) {
 // for retryAfter.
 func (c *Config) openTime(openings int, retryAfter time.Duration, random float64) time.Duration {
 	d := c.MaxOpenFor
-	if shift := openings - 1; shift < 63 && c.OpenFor <= c.MaxOpenFor>>shift {
+	if shift := openings - 1; c.OpenFor <= c.MaxOpenFor>>shift { // after many openings, the right side is 0
 		d = c.OpenFor << shift
 	}
 	d = max(d, min(retryAfter, c.MaxOpenFor))

@@ -160,6 +160,24 @@ func TestBreakerSetConfigKeepsCountsForNextResult(t *testing.T) {
 	}
 }
 
+// A failure meets the rule, and a call succeeds before the breaker has opened. A Config that lowers no
+// limit doesn't make the success open it.
+func TestBreakerSetConfigLeavesOpeningToFailure(t *testing.T) {
+	for name, c := range map[string]breaker.Config{"same": {Failures: 2, LastCalls: 9}, "others": {Failures: 1, LastCalls: 9}} {
+		var got []breaker.Transition
+		c.OnStateChange = func(tr breaker.Transition) { got = append(got, tr) }
+		b := breaker.New(c)
+		run(t, b, "s")
+		set(t, b, func(c *breaker.Config) { c.Failures = 2 })
+		run(t, b, "f")
+		err := &asking{func() { run(t, b, "s") }}
+		breaker.Do(t.Context(), b, func(context.Context) (int, error) { return 0, err })
+		if len(got) != 1 || got[0].Err != err {
+			t.Errorf("%s: got %+v, want one transition with the failure's error", name, got)
+		}
+	}
+}
+
 func TestBreakerSetConfigForgetsCountsOfOtherKind(t *testing.T) {
 	for name, test := range map[string]struct{ before, after breaker.Config }{
 		"LastCalls":        {breaker.Config{Failures: 5, LastCalls: 9}, breaker.Config{Failures: 5, LastCalls: 10}},

@@ -332,6 +332,20 @@ func TestProbesDecideAtAnyLimit(t *testing.T) {
 	}
 }
 
+// The open time and its jitter add up to almost the largest Duration. As floating-point numbers they
+// are rounded, to multiples of 512 and more.
+func TestOpenTimeSurvivesRoundingOfJitter(t *testing.T) {
+	for _, random := range []float64{0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9} {
+		middle := time.Duration(math.MaxInt64 / (1 + random)) // with its jitter, it is the largest
+		for d := middle - 10_000; d < middle+10_000; d++ {
+			c := Config{OpenFor: d, MaxOpenFor: d, Jitter: 1}
+			if got := c.openTime(1, 0, random); got < d {
+				t.Fatalf("got %d for an open time of %d, lengthened by %v of it", got, d, random)
+			}
+		}
+	}
+}
+
 // After any number of consecutive openings the open time is the largest, counting continues, and a
 // success ends it.
 func TestOpenTimeStaysAtMaxAfterAnyNumberOfOpenings(t *testing.T) {

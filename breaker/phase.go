@@ -310,16 +310,13 @@ func (p *phase) reopen(cause string, retryAfter time.Duration, err error) {
 	next := newPhase(p.b, s, p.cfg, nil)
 	// The timer is never stopped: if it fires late it finds another stay. (Stopping a timer from
 	// outside its synctest bubble is fatal.)
-	if s.openTime > 2*nearEnd {
-		time.AfterFunc(s.openTime-nearEnd, next.openTimeEnds)
-	} else {
-		time.AfterFunc(s.openTime, next.openTimeOver)
-	}
+	time.AfterFunc(s.openTime-nearEnd, next.openTimeEnds)
 	p.change(next, cause, err)
 }
 
-// openTimeEnds makes refusals read the clock for the rest of the open time. If its own timer is
-// late by more than that rest, calls are refused until it has run.
+// openTimeEnds makes refusals read the clock for the rest of the open time, at the end of which the
+// breaker becomes half-open. If its own timer is late by more than that rest, calls are refused
+// until it has run.
 func (p *phase) openTimeEnds() {
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()

@@ -3,6 +3,7 @@ package breaker
 import (
 	"context"
 	"math"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,15 +39,43 @@ func TestBookProbeIgnoresEndedPhase(t *testing.T) {
 	}
 }
 
-func TestProbeAllocatesNoSecondTimer(t *testing.T) {
-	b := New(Config{})
+// A refusal looks at full alone, so it takes no lock.
+func TestProbesAreFullWhileMaximumRuns(t *testing.T) {
+	b := New(Config{Probes: 2})
 	b.HalfOpen()
-	// Two allocations: the probe and its place in the list.
-	if n := testing.AllocsPerRun(100, func() {
-		p, _ := b.Acquire(context.Background())
-		p.Cancel()
-	}); n > 2 {
-		t.Errorf("got %v allocations, want at most 2", n)
+	want := func(full bool) {
+		t.Helper()
+		if got := b.phase.Load().probes.full.Load(); got != full {
+			t.Errorf("got full %v with %d probes running, want %v", got, b.Snapshot().Running, full)
+		}
+	}
+	want(false)
+	first, _ := b.Acquire(t.Context())
+	want(false)
+	second, _ := b.Acquire(t.Context())
+	want(true)
+	first.Cancel()
+	want(false)
+	b.SetConfig(Config{Probes: 1})
+	want(true)
+	second.Cancel()
+	want(false)
+}
+
+func TestProbeAllocatesNoSecondTimer(t *testing.T) {
+	for _, later := range []time.Duration{0, time.Millisecond} { // than the probe before
+		synctest.Test(t, func(t *testing.T) {
+			b := New(Config{})
+			b.HalfOpen()
+			// Two allocations: the probe and its place in the list.
+			if n := testing.AllocsPerRun(100, func() {
+				p, _ := b.Acquire(context.Background())
+				p.Cancel()
+				time.Sleep(later)
+			}); n > 2 {
+				t.Errorf("%v later: got %v allocations, want at most 2", later, n)
+			}
+		})
 	}
 }
 
@@ -147,6 +176,47 @@ func TestOpenTimeTimersIgnoreLaterStates(t *testing.T) {
 			t.Errorf("got %v, want open, without a clock for refusals", p.state)
 		}
 	})
+}
+
+// SetConfig begins while refusals need no clock yet, and replaces the phase after the timer has fired.
+func TestOpenTimeEndsForPhaseThatSetConfigIsMaking(t *testing.T) {
+	b := New(Config{Consecutive: 1, OpenFor: time.Hour, MaxOpenFor: time.Hour})
+	countCalls(b, 1, errCounted)
+	p := b.phase.Load()
+	ended := make(chan struct{})
+	b.mu.Lock() // as SetConfig
+	go func() {
+		defer close(ended)
+		p.openTimeEnds()
+	}()
+	for range 100 {
+		runtime.Gosched()
+	}
+	next := newPhase(b, p.stay, p.cfg, p)
+	p.replace(next)
+	b.mu.Unlock()
+	<-ended
+	if next.refusesAll.Load() {
+		t.Error("refusals by the new Config never read the clock, want them to near the end")
+	}
+}
+
+// The phase of a breaker changes, and its lock is shared by all calls, so a success through a closed
+// breaker needs neither.
+func TestTicketDoneOfSuccessUsesOnlyItsPhase(t *testing.T) {
+	for _, c := range []Config{{}, {Leaky: 9}, {Failures: 9, LastCalls: 9}, {FailureRate: 1}} {
+		p := New(c).phase.Load()
+		p.b = nil
+		func() {
+			defer func() {
+				if v := recover(); v != nil {
+					t.Errorf("%+v: got %v, want no use of the breaker", c, v)
+				}
+			}()
+			call := ticket{phase: p}
+			call.done(t.Context(), nil)
+		}()
+	}
 }
 
 // The path of a call depends on these.

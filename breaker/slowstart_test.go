@@ -213,9 +213,30 @@ func TestSlowStartOpensOnSlowCalls(t *testing.T) {
 		b, got := slowly(t, breaker.Config{SlowRate: 0.5, SlowCall: time.Second, MinCalls: 2, Probes: 2})
 		acquire(b, 2)
 		time.Sleep(time.Second * 9 / 8)
-		acquire(b, 1) // finds that both hang
+		if permits := acquire(b, 1); len(permits) != 0 { // it finds that both hang
+			t.Error("got an admission by the open breaker, want a refusal")
+		}
 		if len(got()) != 1 || got()[0].To != breaker.Open {
 			t.Errorf("got %+v, want one opening", got())
+		}
+	})
+}
+
+// The first call counts for all of Window, as in a closed breaker, however long the probes took.
+func TestSlowStartBeginsItsWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{FailureRate: 1, MinCalls: 9, Window: time.Second, SlowStart: time.Minute})
+		b.HalfOpen()
+		time.Sleep(30 * time.Millisecond)
+		run(t, b, "s") // the probe
+		run(t, b, "f")
+		time.Sleep(time.Second - 1)
+		if s := b.Snapshot(); s.Share == 0 || s.Calls != 1 || s.Failures != 1 {
+			t.Errorf("got %+v just before the window ends, want a slow start with one failure", s)
+		}
+		time.Sleep(time.Nanosecond)
+		if s := b.Snapshot(); s.Calls != 0 {
+			t.Errorf("got %+v after the window, want no calls", s)
 		}
 	})
 }
@@ -294,6 +315,51 @@ func TestSlowStartKeepsRunningProbes(t *testing.T) {
 		run(t, b, "f")
 		wantState(t, b, breaker.Open)
 	})
+}
+
+// While the breaker asks the error of a failed probe for its RetryAfter, other probes succeed.
+func TestSlowStartKeepsProbeThatEndsAsItBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := breaker.New(breaker.Config{Consecutive: 2, Probes: 2, SlowStart: time.Hour})
+		b.HalfOpen()
+		acquire(b, 1)[0].Done(&asking{func() { run(t, b, "ss") }})
+		if s := b.Snapshot(); s.Share == 0 || s.Running != 0 || s.Consecutive != 1 {
+			t.Errorf("got %+v, want a slow start with one failure", s)
+		}
+		run(t, b, "f")
+		wantState(t, b, breaker.Open)
+	})
+}
+
+// A breaker that is used in one bubble and then elsewhere loses the timer of its slow start.
+func TestSlowStartChecksClockIfTimerIsLost(t *testing.T) {
+	for name, look := range map[string]func(*breaker.Breaker, *breaker.Permit){
+		"State": func(b *breaker.Breaker, _ *breaker.Permit) { b.State() },
+		"Acquire": func(b *breaker.Breaker, _ *breaker.Permit) {
+			if permits := acquire(b, 9); len(permits) != 9 {
+				t.Errorf("got %d of 9 admitted, want all", len(permits))
+			}
+		},
+		"Done": func(_ *breaker.Breaker, p *breaker.Permit) { p.Done(errBoom) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b *breaker.Breaker
+			var old *breaker.Permit
+			var got []breaker.State
+			synctest.Test(t, func(t *testing.T) {
+				b = breaker.New(breaker.Config{Consecutive: 1, SlowStart: time.Hour, OnStateChange: func(tr breaker.Transition) { got = append(got, tr.To) }})
+				b.HalfOpen()
+				run(t, b, "s")
+				old = acquire(b, 1)[0]
+			})
+			look(b, old)
+			if fmt.Sprint(got) != "[half-open closed]" {
+				t.Errorf("got transitions to %v, want half-open, closed", got)
+			}
+			old.Done(errBoom) // belongs to the state that has ended
+			wantState(t, b, breaker.Closed)
+		})
+	}
 }
 
 // A probe that has failed by its deadline is none of the slow start's calls.

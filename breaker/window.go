@@ -59,6 +59,10 @@ const (
 
 	fineSpan = 8 // fine epochs in SlowCall
 
+	// maxDelay is by how many fine epochs a judging goroutine may be late. Words that are newer than
+	// its time by more are so old that their tags wrapped around.
+	maxDelay = 1 << 20
+
 	missesToGrow = 32   // misses after which one stripe becomes several
 	missesToDeal = 1024 // misses after which goroutines are assigned to stripes again
 
@@ -220,29 +224,39 @@ func (w *window) enter(now int64) entry {
 	if left := old & countMask; alone && left > 0 {
 		w.carried.Add(int64(left)) // from an epoch long past
 	}
-	w.noteInstant(&s.instant[i], now, epoch, alone)
-	return entry{now, &s.running[i], epoch}
+	e := entry{now, &s.running[i], epoch}
+	w.noteInstant(&s.instant[i], e, alone)
+	return e
 }
 
-// noteInstant notes that a call was admitted now. alone means that the word held no other call at
-// that time, so that the old value is about calls that have ended.
-func (w *window) noteInstant(instant *atomic.Int64, now, epoch int64, alone bool) {
-	for ; ; alone = false {
-		known, next := instant.Load(), now
+// noteInstant notes when a call was admitted. alone means that its word held no other call at that
+// time, so that a known instant is about calls that have ended.
+func (w *window) noteInstant(instant *atomic.Int64, e entry, alone bool) {
+	for {
+		known, next := instant.Load(), e.start
 		switch {
-		case known == now:
+		case known == e.start:
 			return
-		case alone || known == 0 || w.epoch(max(known, -known), w.fine) != epoch:
-			// Store now, unless another call stores first.
+		case alone || !w.isOf(e.epoch, known):
+			// Store next, unless another call stores first.
 		case known < 0:
 			return
 		default:
-			next = -now
+			next = -e.start
 		}
 		if instant.CompareAndSwap(known, next) {
+			if alone && e.word.Load()&countMask > 1 && w.isOf(e.epoch, known) {
+				// Another call has come since, and may have noted the known instant or relied on it.
+				instant.CompareAndSwap(next, -next)
+			}
 			return
 		}
 	}
+}
+
+// isOf reports whether a noted instant, or several, is of the fine epoch.
+func (w *window) isOf(epoch, instant int64) bool {
+	return instant != 0 && w.epoch(max(instant, -instant), w.fine) == epoch
 }
 
 // leave undoes enter, in the window that was entered.
@@ -407,7 +421,7 @@ func (w *window) allSlow(instant, age, epoch, now int64) bool {
 	if age == fineSpan && instant > 0 && w.epoch(instant, w.fine) == epoch-age {
 		return time.Duration(now-instant) >= w.c.SlowCall
 	}
-	return age > fineSpan || age < -buckets // the latter is so old that its tag wrapped around
+	return age > fineSpan || age < -maxDelay
 }
 
 // judge returns why the breaker must open, or "". If the goroutine was delayed while it counted,

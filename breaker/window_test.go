@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -52,14 +53,76 @@ func TestWindowGrowsStripesAndLosesNothing(t *testing.T) {
 	}
 }
 
+func TestWindowGrowsAfterMisses(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	w := newWindow(&Config{Window: time.Hour, FailureRate: 1}, 0)
+	for range missesToGrow - 1 {
+		w.missed()
+	}
+	if n := len(*w.stripes.Load()); n != 1 {
+		t.Errorf("got %d stripes before enough misses, want 1", n)
+	}
+	w.missed()
+	if n := len(*w.stripes.Load()); n != 32 {
+		t.Errorf("got %d stripes, want 32: four for each processor", n)
+	}
+}
+
+func TestWindowSpreadsGoroutinesOverStripes(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	w := newWindow(&Config{Window: time.Hour, FailureRate: 1}, 0)
+	w.grow()
+	var chosen [64]*stripe
+	var g errgroup.Group
+	var all sync.WaitGroup
+	all.Add(len(chosen))
+	for i := range chosen {
+		g.Go(func() error {
+			chosen[i] = w.stripe()
+			all.Done()
+			all.Wait() // until then, all goroutines have a stack
+			return nil
+		})
+	}
+	g.Wait()
+	different := map[*stripe]bool{}
+	for _, s := range chosen {
+		different[s] = true
+	}
+	if len(different) < 8 {
+		t.Errorf("got %d of %d stripes chosen by %d goroutines, want most", len(different), len(*w.stripes.Load()), len(chosen))
+	}
+}
+
+func TestWindowDealsStripesAgainAfterManyMisses(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	w := newWindow(&Config{Window: time.Hour, FailureRate: 1}, 0)
+	w.grow()
+	const deals = 64
+	changes, last := 0, w.stripe()
+	for misses := range int32(deals * missesToDeal) {
+		w.misses.Store(misses)
+		if s := w.stripe(); s != last {
+			changes, last = changes+1, s
+		}
+	}
+	if changes < deals/2 || changes > 2*deals { // a stack may move, too
+		t.Errorf("got another stripe %d times in %d misses, want about %d", changes, deals*missesToDeal, deals)
+	}
+}
+
 func TestWindowKeepsFullCounter(t *testing.T) {
-	b := New(Config{FailureRate: 1, Window: time.Hour})
-	w := b.phase.Load().window
-	word := &(*w.stripes.Load())[0].ended[fastSuccess][0]
-	word.Store(countMask)
-	Do(context.Background(), b, func(context.Context) (int, error) { return 0, nil })
-	if got := word.Load(); got != countMask {
-		t.Errorf("got %x, want %x: the count overflowed into the epoch", got, uint64(countMask))
+	for _, epoch := range []int64{0, 3} {
+		b := New(Config{FailureRate: 1, Window: time.Hour})
+		w := b.phase.Load().window
+		w.began -= epoch * w.width.by
+		word := &(*w.stripes.Load())[0].ended[fastSuccess][epoch]
+		full := tag(epoch) | countMask
+		word.Store(full)
+		Do(context.Background(), b, func(context.Context) (int, error) { return 0, nil })
+		if got := word.Load(); got != full {
+			t.Errorf("got %x, want %x: the count overflowed into the epoch", got, full)
+		}
 	}
 }
 
@@ -292,6 +355,136 @@ func TestWindowJudgesAgainAfterDelay(t *testing.T) {
 	})
 }
 
+// While a call judges, six tenths of the window pass. That overwrites nothing that it has counted.
+func TestWindowOpensForDelayedFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWindow(&Config{FailureRate: 0.5, MinCalls: 5, Window: 10 * time.Millisecond}, clock.Now())
+		for range 4 {
+			w.book(entry{}, Failure)
+		}
+		time.Sleep(9 * time.Millisecond)
+		w.between = func() {
+			w.between = nil
+			time.Sleep(6 * time.Millisecond)
+		}
+		if cause := w.book(entry{}, Failure); cause == "" {
+			t.Error("got no opening, want one: 5 of 5 calls failed")
+		}
+	})
+}
+
+// While a call judges, a long time passes, and calls are admitted.
+func TestWindowCountsNewCallsAsFastAfterDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Config{SlowRate: 0.5, SlowCall: 8 * time.Millisecond, MinCalls: 4, Window: time.Hour})
+		w := b.phase.Load().window
+		w.between = func() {
+			w.between = nil
+			time.Sleep(time.Second)
+			for range 5 {
+				b.Acquire(t.Context())
+			}
+		}
+		if cause := w.judge(clock.Now(), 0); cause != "" {
+			t.Errorf("got %q, want no opening", cause)
+		}
+		if s := b.Snapshot(); s.Running != 5 || s.Slow != 0 {
+			t.Errorf("got %+v, want 5 running and none slow", s)
+		}
+	})
+	w := newWindow(&Config{SlowRate: 1, SlowCall: 80, Window: time.Hour}, 0)
+	w.enter(maxDelay * w.fine.by)
+	if all, slow := w.running(0); all != 1 || slow != 0 {
+		t.Errorf("after the longest delay: got %d running, %d slow, want 1 and 0", all, slow)
+	}
+}
+
+// The calls are admitted in one fine epoch. The second one has read the clock before the first.
+func TestWindowCountsRunningCallsAsSlowWithinAnEighth(t *testing.T) {
+	w := newWindow(&Config{SlowRate: 1, SlowCall: 80, Window: time.Second}, 0)
+	starts := []int64{15, 12}
+	for _, start := range starts {
+		w.enter(start)
+	}
+	for now := range int64(120) {
+		least, most := int64(0), int64(0)
+		for _, start := range starts {
+			if now-start >= 90 {
+				least++
+			}
+			if now-start >= 80 {
+				most++
+			}
+		}
+		if all, slow := w.running(now); now > 15 && (all != 2 || slow < least || slow > most) {
+			t.Errorf("at %d: got %d slow of %d, want %d to %d of 2", now, slow, all, least, most)
+		}
+	}
+}
+
+// A goroutine is delayed after it has counted its call, the only one at that time, in a fine epoch.
+// Another call comes before it has noted the instant.
+func TestWindowCountsNoCallAsSlowEarlyAfterDelay(t *testing.T) {
+	const delayed, other = 13, 17
+	for name, ended := range map[string][]int64{"none": {}, "one": {11}, "two": {11, 12}, "one in the other's instant": {other}} {
+		w := newWindow(&Config{SlowRate: 1, SlowCall: 80, Window: time.Second}, 0)
+		s := (*w.stripes.Load())[0]
+		var entries []entry
+		for _, start := range ended {
+			entries = append(entries, w.enter(start))
+		}
+		for _, e := range entries {
+			w.leave(e)
+		}
+		w.add(&s.running, delayed, w.fine)
+		w.enter(other)
+		w.noteInstant(&s.instant[1], entry{delayed, &s.running[1], 1}, true)
+		if all, slow := w.running(other + 79); all != 2 || slow > 1 {
+			t.Errorf("%s ended before: got %d slow of %d, want one of 2 at most", name, slow, all)
+		}
+	}
+}
+
+// Two goroutines have counted their calls before they note the instant, which is the same.
+func TestWindowCountsCallsOfOneInstantAsSlowOnTime(t *testing.T) {
+	w := newWindow(&Config{SlowRate: 1, SlowCall: 80, Window: time.Second}, 0)
+	s := (*w.stripes.Load())[0]
+	for _, epoch := range []int64{1, 1 + buckets} { // in the same word
+		e := entry{10*epoch + 3, &s.running[1], epoch}
+		for range 2 {
+			w.add(&s.running, e.start, w.fine)
+		}
+		w.noteInstant(&s.instant[1], e, true)
+		w.noteInstant(&s.instant[1], e, false)
+		for _, test := range []struct{ after, slow int64 }{{79, 0}, {80, 2}} {
+			if _, slow := w.running(e.start + test.after); slow != test.slow {
+				t.Errorf("epoch %d: got %d slow %d after they began, want %d", epoch, slow, test.after, test.slow)
+			}
+		}
+		w.leave(e)
+		w.leave(e)
+	}
+}
+
+// A goroutine has counted a call that it admitted, but hasn't noted the instant yet.
+func TestWindowCountsCallWithoutInstantAsSlowLater(t *testing.T) {
+	w := newWindow(&Config{SlowRate: 1, SlowCall: 80, Window: time.Second}, 0)
+	s := (*w.stripes.Load())[0]
+	w.add(&s.running, 9, w.fine)
+	if all, slow := w.running(80); all != 1 || slow != 0 || w.someSlowSoon(8) {
+		t.Errorf("got %d slow of %d, soon %v, want the call not to be slow before 89", slow, all, w.someSlowSoon(8))
+	}
+	if all, slow := w.running(90); all != 1 || slow != 1 {
+		t.Errorf("got %d slow of %d after an epoch, want 1 of 1", slow, all)
+	}
+	w.noteInstant(&s.instant[0], entry{9, &s.running[0], 0}, true)
+	for now, want := range map[int64]int64{88: 0, 89: 1} {
+		if _, slow := w.running(now); slow != want || !w.someSlowSoon(8) {
+			t.Errorf("at %d: got %d slow, soon %v, want %d, true", now, slow, w.someSlowSoon(8), want)
+		}
+	}
+}
+
 // Calls are counted in pairs, first the one that lowers the share and then the one that raises it,
 // so the share is always below half. A concurrent judgment must not combine an older count of the
 // former with a newer count of the latter.
@@ -312,14 +505,19 @@ func TestWindowNeverJudgesInconsistentShare(t *testing.T) {
 			ended := &(*w.stripes.Load())[0].ended
 			ended[test.lighter][0].Store(2)
 			ended[test.worse][0].Store(1)
+			between, want := 0, 2 // the first judgment counts failures twice
+			if test.config.SlowRate > 0 {
+				want = 3
+			}
 			w.between = func() {
+				between++
 				for range 10 {
 					ended[test.lighter][0].Add(1)
 					ended[test.worse][0].Add(1)
 				}
 			}
-			if cause := w.judge(clock.Now(), 0); cause != "" {
-				t.Errorf("got %q, want no opening", cause)
+			if cause := w.judge(clock.Now(), 0); cause != "" || between != want {
+				t.Errorf("got %q after %d changes while it counted, want no opening and %d", cause, between, want)
 			}
 		})
 	}

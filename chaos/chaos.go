@@ -109,12 +109,12 @@ func (c *Chaos) Start(d time.Duration) {
 		if e.seed == 0 {
 			e.seed = rand.Uint64()
 		}
+		c.experiment.Store(e)
 	} else {
 		e.timer.Stop()
 	}
 	e.until = time.Now().Add(d)
 	e.timer = time.AfterFunc(d, func() { c.endDue(e) })
-	c.experiment.Store(e)
 }
 
 const maxTime = 24 * time.Hour

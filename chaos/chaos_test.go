@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"golang.org/x/sync/errgroup"
 
@@ -82,6 +83,98 @@ func TestChaosIsOffUntilStarted(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestStartMovesEndAtInstantOfEnd starts a Chaos again when its time is up. The timer of the former
+// end may run before or after that, and must not end what began then.
+func TestStartMovesEndAtInstantOfEnd(t *testing.T) {
+	for range 100 {
+		for name, restart := range map[string]func(*chaos.Chaos){
+			"moved":               start,
+			"stopped and started": func(c *chaos.Chaos) { c.Stop(); c.Start(time.Hour) },
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				c := chaos.New(chaos.Config{})
+				c.Start(time.Second)
+				time.Sleep(time.Second)
+				restart(c)
+				synctest.Wait()
+				if s := c.Snapshot(); !s.On || time.Until(s.Until) != time.Hour {
+					t.Fatalf("%s: on %t until %v from now, want an hour", name, s.On, time.Until(s.Until))
+				}
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if c.Snapshot().On {
+					t.Errorf("%s: on after the end", name)
+				}
+			})
+		}
+	}
+}
+
+func TestSnapshotUntilIsEndOfExperiment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := chaos.New(chaos.Config{})
+		for _, step := range []struct {
+			name string
+			do   func()
+			want time.Time
+		}{
+			{"new", func() {}, time.Time{}},
+			{"started", func() { c.Start(time.Minute) }, time.Now().Add(time.Minute)},
+			{"moved later", func() { c.Start(time.Hour) }, time.Now().Add(time.Hour)},
+			{"moved sooner", func() { c.Start(time.Second) }, time.Now().Add(time.Second)},
+			{"stopped", c.Stop, time.Time{}},
+		} {
+			step.do()
+			if got := c.Snapshot().Until; !got.Equal(step.want) {
+				t.Errorf("%s: got %v, want %v", step.name, got, step.want)
+			}
+		}
+	})
+}
+
+// TestStartDuringSnapshotAndStop is meant for the race detector.
+func TestStartDuringSnapshotAndStop(t *testing.T) {
+	for _, other := range []func(*chaos.Chaos){func(c *chaos.Chaos) { c.Snapshot() }, (*chaos.Chaos).Stop} {
+		for range 20 {
+			c := chaos.New(chaos.Config{})
+			c.Start(time.Hour)
+			var group errgroup.Group
+			for _, do := range []func(*chaos.Chaos){start, other, start} {
+				group.Go(func() error { do(c); return nil })
+			}
+			group.Wait()
+			c.Stop()
+			if c.Snapshot().On {
+				t.Error("on after Stop")
+			}
+		}
+	}
+}
+
+func start(c *chaos.Chaos) { c.Start(time.Hour) }
+
+// TestStopReleasesChaos: neither a stopped Chaos nor one whose end was moved waits for the former
+// end.
+func TestStopReleasesChaos(t *testing.T) {
+	c := chaos.New(chaos.Config{})
+	c.Start(24 * time.Hour)
+	c.Start(24 * time.Hour)
+	c.Stop()
+	released := weak.Make(c)
+	for n := 0; released.Value() != nil; n++ { // the runtime may keep a stopped timer for a while
+		if n == 1000 {
+			t.Fatal("the Chaos is still in use")
+		}
+		runtime.GC()
+	}
+}
+
+func TestNameIsThatOfConfig(t *testing.T) {
+	if got := chaos.New(chaos.Config{Name: "users"}).Name(); got != "users" {
+		t.Errorf("got %q, want users", got)
+	}
 }
 
 func TestStartPanicsOutOfRange(t *testing.T) {
@@ -249,6 +342,50 @@ func TestChaosRepeatsFaultsOfSeed(t *testing.T) {
 	})
 }
 
+func TestChaosWithoutSeedDrawsOtherFaultsEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var injected []chaos.Injection
+		c := chaos.New(chaos.Config{
+			Faults:   []chaos.Fault{{Share: 0.5, Err: errDown}},
+			OnInject: func(_ context.Context, i chaos.Injection) { injected = append(injected, i) },
+		})
+		var experiments [2][]string
+		for i := range experiments {
+			c.Start(time.Hour)
+			experiments[i] = sequence(c, &injected)
+			c.Stop()
+		}
+		if slices.Equal(experiments[0], experiments[1]) {
+			t.Error("two experiments without a Seed had the same faults")
+		}
+	})
+}
+
+// TestChaosPassesResultOfCallWithoutFault, whatever the reason why it has none.
+func TestChaosPassesResultOfCallWithoutFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fault := chaos.Fault{Share: 1, Hang: true}
+		off := chaos.New(chaos.Config{Faults: []chaos.Fault{fault}})
+		notSelected := chaos.New(chaos.Config{Faults: []chaos.Fault{fault}, Only: func(context.Context) bool { return false }})
+		notDrawn := chaos.New(chaos.Config{})
+		full := chaos.New(chaos.Config{Faults: []chaos.Fault{fault}, MaxActive: 1})
+		for _, c := range []*chaos.Chaos{notSelected, notDrawn, full} {
+			c.Start(time.Hour)
+			defer c.Stop()
+		}
+		go resilience.Run(t.Context(), full, func(context.Context) error { return nil }) // hangs
+		synctest.Wait()
+		for name, c := range map[string]*chaos.Chaos{"off": off, "not selected": notSelected, "not drawn": notDrawn, "MaxActive reached": full} {
+			for _, want := range []error{nil, errDown} {
+				value, err := resilience.Do(t.Context(), c, func(context.Context) (int, error) { return 1, want })
+				if value != 1 || err != want {
+					t.Errorf("%s: got %d, %v, want 1, %v", name, value, err, want)
+				}
+			}
+		}
+	})
+}
+
 func TestChaosSelectsCallsWithOnly(t *testing.T) {
 	type key struct{}
 	c := chaos.New(chaos.Config{
@@ -407,6 +544,20 @@ func TestChaosEndsFaultsWithExperiment(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestChaosFaultWithoutDelayIgnoresContext: only a delay and a hang end with the context.
+func TestChaosFaultWithoutDelayIgnoresContext(t *testing.T) {
+	c := always(chaos.Fault{Err: errDown})
+	defer c.Stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	ends := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		cancel()
+		return next.Run(ctx)
+	})
+	if err := resilience.Run(ctx, resilience.Pipeline{ends, c}, func(context.Context) error { return nil }); !errors.Is(err, errDown) {
+		t.Errorf("got %v, want %v", err, errDown)
 	}
 }
 
@@ -588,7 +739,7 @@ func TestChaosHangEndsAtTimeout(t *testing.T) {
 
 func TestConfigValidateReportsAllErrors(t *testing.T) {
 	for want, config := range map[string]chaos.Config{
-		"": {Faults: []chaos.Fault{{Share: 0.7, Err: errDown}, {Share: 0.2, Lose: true, Err: errDown}, {Share: 0.1, Jitter: 1}}},
+		"": {Faults: []chaos.Fault{{Share: 0.7, Err: errDown}, {Share: 0.2, Lose: true, Err: errDown}, {Share: 0.1, Delay: math.MaxInt64 - 1, Jitter: 1}}},
 		"chaos users: Faults[0].Share is 0, must be greater than 0 and at most 1": {Name: "users", Faults: []chaos.Fault{{Err: errDown}}},
 		"chaos: Faults[1].Share is NaN, must be greater than 0 and at most 1": {Faults: []chaos.Fault{
 			{Share: 0.1, Err: errDown}, {Share: math.NaN(), Hang: true}}},
@@ -617,6 +768,15 @@ func TestConfigValidateReportsAllErrors(t *testing.T) {
 			}()
 			chaos.New(config)
 		}()
+	}
+}
+
+func TestConfigValidateToleratesRoundingOfShares(t *testing.T) {
+	for tooMuch, valid := range map[float64]bool{1e-9: true, 1.1e-9: false} {
+		c := chaos.Config{Faults: []chaos.Fault{{Share: 1, Err: errDown}, {Share: tooMuch, Err: errDown}}}
+		if err := c.Validate(); (err == nil) != valid {
+			t.Errorf("shares that add up to 1 + %v: got %v, want valid %t", tooMuch, err, valid)
+		}
 	}
 }
 

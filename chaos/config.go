@@ -86,8 +86,8 @@ func (c Config) Validate() error {
 		if f.Jitter < 0 {
 			mistake(at+"Jitter", f.Jitter, "0 or more")
 		}
-		if f.Delay > 0 && f.Jitter > 0 && f.Delay+f.Jitter < 0 {
-			mistake(at+"Jitter", f.Jitter, fmt.Sprintf("at most %v with this Delay", maxDelay-f.Delay))
+		if longest := maxDelay - max(0, f.Delay); f.Jitter > longest {
+			mistake(at+"Jitter", f.Jitter, fmt.Sprintf("at most %v with this Delay", longest))
 		}
 		switch kinds := f.kinds(); {
 		case len(kinds) > 1:

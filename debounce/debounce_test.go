@@ -495,3 +495,33 @@ func TestFirstRunAskingForItselfReturnsErrCycle(t *testing.T) {
 		}
 	})
 }
+
+// TestFirstCallerThatLeftWaitsForNothing has a run of a that leaves the run of b, which then asks for
+// a's result.
+func TestFirstCallerThatLeftWaitsForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a, b resilience.Effector[string]
+		a = debounce.First(func(ctx context.Context) (string, error) {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			if _, err := b(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v from b, want context.DeadlineExceeded", err)
+			}
+			time.Sleep(time.Minute)
+			return "a", nil
+		}, time.Second, 0)
+		b = debounce.First(func(ctx context.Context) (string, error) {
+			time.Sleep(2 * time.Second)
+			return a(ctx)
+		}, time.Second, 0)
+		var g errgroup.Group
+		g.Go(func() error { _, err := b(t.Context()); return err }) // keeps the run of b
+		synctest.Wait()
+		if value, err := a(t.Context()); value != "a" || err != nil {
+			t.Errorf("got %q, %v from a, want a, nil", value, err)
+		}
+		if err := g.Wait(); err != nil {
+			t.Errorf("got %v from b, want nil", err)
+		}
+	})
+}

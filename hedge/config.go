@@ -65,7 +65,7 @@ func (c Config) Validate() error {
 	invalid := func(format string, args ...any) {
 		errs = append(errs, errors.New(errtext.Title("hedge", c.Name)+": "+fmt.Sprintf(format, args...)))
 	}
-	quantileOK := c.Quantile == 0 || c.Quantile > 0 && c.Quantile < 1 // false for NaN
+	quantileOK := c.Quantile >= 0 && c.Quantile < 1 // false for NaN
 	if !quantileOK {
 		invalid("Quantile is %v, must be above 0 and below 1, or 0 for none", c.Quantile)
 	}

@@ -3,6 +3,7 @@ package hedge
 import (
 	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -39,4 +40,19 @@ func TestHedgeConfigDefaults(t *testing.T) {
 	if h.settings.Load().budget == nil {
 		t.Error("got no default budget in use")
 	}
+}
+
+func TestHedgeDefaultBudgetKeepsDepositsForFiveMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for wait, want := range map[time.Duration]bool{4 * time.Minute: true, 6 * time.Minute: false} {
+			b := newDefaultBudget()
+			for range 20 {
+				b.Deposit()
+			}
+			time.Sleep(wait)
+			if got := b.Withdraw(); got != want {
+				t.Errorf("got a token %t %v after 20 calls, want %t", got, wait, want)
+			}
+		}
+	})
 }

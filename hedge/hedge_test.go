@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/cenkalti/backoff/v4"
 	"golang.org/x/sync/errgroup"
@@ -475,6 +476,21 @@ func TestHedgeRefusalNeverHidesError(t *testing.T) {
 	})
 }
 
+func TestHedgeReturnsLastRefusalIfAllStartsAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refusals atomic.Int32
+		refuse := resilience.PolicyFunc(func(context.Context, resilience.Next) error {
+			n := refusals.Add(1)
+			time.Sleep(3 * time.Second)
+			return fmt.Errorf("refusal %d: %w", n, resilience.ErrRefused)
+		})
+		err := resilience.Run(t.Context(), resilience.Pipeline{after(1), refuse}, func(context.Context) error { return nil })
+		if want := "refusal 2: " + resilience.ErrRefused.Error(); fmt.Sprint(err) != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	})
+}
+
 // TestHedgeTreatsEffectorsOwnRefusalAsFailure has an effector whose error contains another
 // dependency's refusal.
 func TestHedgeTreatsEffectorsOwnRefusalAsFailure(t *testing.T) {
@@ -881,6 +897,29 @@ func TestHedgeDepositsOnceRefusedCallIsMade(t *testing.T) {
 	})
 }
 
+// TestHedgeMarksDepositIfInnerPolicyAnswers: a cache answers the second start while the first is
+// running. Then the outer retry, which shares the budget, doesn't deposit again.
+func TestHedgeMarksDepositIfInnerPolicyAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(budget.Config{Ratio: 1, TTL: time.Hour})
+		b.Deposit() // for the second start
+		var runs atomic.Int32
+		cache := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			if runs.Add(1) == 2 {
+				return nil
+			}
+			return next.Run(ctx)
+		})
+		p := resilience.Pipeline{retry.New(retry.Config{Budget: b}), hedge.New(hedge.Config{Delay: time.Second, Budget: b}), cache}
+		if _, err := resilience.Do(t.Context(), p, scripted(answer{takes: time.Minute}).call); err != nil || runs.Load() != 2 {
+			t.Fatalf("got %v after %d starts, want nil after 2", err, runs.Load())
+		}
+		if first, second := b.Withdraw(), b.Withdraw(); !first || second {
+			t.Errorf("got withdrawals %t and %t, want one deposit", first, second)
+		}
+	})
+}
+
 func TestHedgeDepositsOnceForAllAttemptsOfRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(budget.Config{Ratio: 100, TTL: time.Hour})
@@ -1172,6 +1211,23 @@ func TestHedgeServesConcurrentCallers(t *testing.T) {
 	for dropped.Load()+got.Load() != made.Load() {
 		runtime.Gosched()
 	}
+}
+
+// TestHedgeHoldsNoTimerAfterCall: otherwise each call would stay in memory until its delay has passed.
+func TestHedgeHoldsNoTimerAfterCall(t *testing.T) {
+	h := hedge.New(hedge.Config{Delay: time.Hour})
+	value := new([1024]byte)
+	held := weak.Make(value)
+	if _, err := hedge.Do(context.WithValue(t.Context(), requestKey{}, value), h, succeed); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; held.Value() != nil; n++ { // the runtime may keep a stopped timer for a while
+		if n == 1000 {
+			t.Fatal("the call is still in use")
+		}
+		runtime.GC()
+	}
+	runtime.KeepAlive(h)
 }
 
 func TestHedgeCallNotHedgedAllocatesAtMostSixTimes(t *testing.T) {

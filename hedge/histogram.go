@@ -51,14 +51,8 @@ func bucket(t time.Duration) int {
 // above returns the smallest duration beyond the bucket.
 func above(bucket int) time.Duration {
 	bucket++
-	if bucket < 2*parts {
-		return time.Duration(bucket)
-	}
-	k := bucket/parts - 1
-	if t := time.Duration(bucket-k*parts) << k; t > 0 {
-		return t
-	}
-	return math.MaxInt64
+	k := max(0, bucket/parts-1)
+	return time.Duration(min(uint64(bucket-k*parts)<<k, math.MaxInt64)) // 1<<63 is beyond the last one
 }
 
 // record counts a duration that was measured now.
@@ -108,17 +102,13 @@ func (h *histogram) settle() {
 // advance removes the minutes that are too old.
 func (h *histogram) advance(now int64) {
 	minute := now / int64(time.Minute)
-	passed := minute - h.minute
-	switch {
-	// Negative if a goroutine was delayed after it read the clock.
-	case passed == 0 || passed < 0 && passed > -minutes:
+	// Unsigned, so that either is large if the other is positive.
+	passed, behind := uint64(minute-h.minute), uint64(h.minute-minute)
+	if behind < minutes { // 0, or more if a goroutine was delayed after it read the clock
 		return
-	case passed < 0 || passed >= minutes: // the clock jumped back, or everything is too old
-		h.slots, h.sum = [minutes]counts{}, counts{}
-	default:
-		for m := h.minute + 1; m <= minute; m++ {
-			h.forget(&h.slots[m%minutes])
-		}
+	}
+	for m := range min(passed, minutes) { // all if the clock jumped back
+		h.forget(&h.slots[(h.minute+1+int64(m))%minutes])
 	}
 	h.minute = minute
 	h.at, h.upTo = 0, int64(h.sum.of[0])

@@ -99,6 +99,21 @@ func TestHistogramForgetsAfterThreeToFourMinutes(t *testing.T) {
 	h.record(long, at(30)) // after many minutes without calls
 	want(30, long, 1)
 	want(1000, 0, 0)
+	for minute, took := range []time.Duration{long, long, short, short} {
+		h.record(took, at(2000+float64(minute)))
+	}
+	want(2005, short, 2) // two minutes passed
+	want(2006, short, 1)
+}
+
+// TestHistogramQuantileIsPositive even if no call is as fast as the share demands: a delay of 0 means
+// that no call is hedged.
+func TestHistogramQuantileIsPositive(t *testing.T) {
+	h := newHistogram(1e-9)
+	h.record(time.Second, 1)
+	if got, samples := h.quantile(1e-9, 1); got <= 0 || samples != 1 {
+		t.Errorf("got %v of %d durations, want a positive time of 1", got, samples)
+	}
 }
 
 // TestHistogramRestartsWhenClockJumpsBack: the clock of a synctest bubble is decades behind. A

@@ -180,6 +180,9 @@ func TestHedgeSetConfigIsSafeForConcurrentUse(t *testing.T) {
 	var group errgroup.Group
 	for i := range 4 {
 		group.Go(func() error {
+			if err := h.SetConfig(hedge.Config{Delay: time.Hour, Quantile: 0.5}); err != nil { // the first ones
+				return err
+			}
 			for n := range 300 {
 				config := h.Config()
 				config.Quantile = float64(n%3+i%2) / 10

@@ -475,3 +475,58 @@ func TestPipelineAdoptsOnlyForksOfTheCall(t *testing.T) { // as a bare one does
 		t.Errorf("got %d, %v, want 7, nil", value, err)
 	}
 }
+
+func TestPipelineRunBesideAnotherIsRetryAfterFailure(t *testing.T) { // rule 2
+	for _, test := range []struct {
+		second error
+		want   []string
+	}{{errBoom, []string{"1 retry 1", "1 hedge 1"}}, {nil, []string{"1 hedge 2"}}} {
+		synctest.Test(t, func(t *testing.T) {
+			threeRuns := policy(func(ctx context.Context, next resilience.Next) error {
+				first, second, third := next.Fork(), next.Fork(), next.Fork()
+				go first.Run(ctx)
+				synctest.Wait()
+				_ = second.Run(ctx)
+				return third.Run(ctx)
+			})
+			o := observe.New(observe.Config{})
+			var starts atomic.Int32
+			_ = resilience.Run(t.Context(), o.Pipeline("p", threeRuns), func(context.Context) error {
+				switch starts.Add(1) {
+				case 1:
+					time.Sleep(time.Second)
+				case 2:
+					return test.second
+				}
+				return nil
+			})
+			equal(t, fmt.Sprintf("events after %v", test.second), happened(pipelineOf(t, o, "p")), test.want)
+			time.Sleep(time.Second)
+		})
+	}
+}
+
+func TestPipelineNextUsedAfterItsCallRunsInnerPolicies(t *testing.T) { // as a bare one does
+	var late resilience.Next
+	keeps := policy(func(ctx context.Context, next resilience.Next) error { late = next; return nil })
+	entered := 0
+	inner := policy(func(ctx context.Context, next resilience.Next) error { entered++; return next.Run(ctx) })
+	o := observe.New(observe.Config{})
+	_ = resilience.Run(t.Context(), o.Pipeline("p", keeps, inner), fails(errBoom))
+	if err := late.Run(t.Context()); err != errBoom || entered != 1 {
+		t.Errorf("got %v, %d runs of the inner policy, want boom, 1", err, entered)
+	}
+	if s := pipelineOf(t, o, "p"); s.Layers[1].Entered != 0 || s.Attempts != 0 {
+		t.Errorf("got %+v, want what runs after the call not counted", s)
+	}
+}
+
+func TestPipelineEventOfErrorThatIsLikeTheInnerOne(t *testing.T) { // rule 2: errors are compared, not their types
+	o := observe.New(observe.Config{})
+	p := o.Pipeline("p", policy(func(ctx context.Context, next resilience.Next) error {
+		_ = next.Run(ctx)
+		return &typedError{"timeout"}
+	}))
+	_ = resilience.Run(t.Context(), p, fails(&typedError{"timeout"}))
+	equal(t, "events", happened(pipelineOf(t, o, "p")), []string{"1 timeout 1"})
+}

@@ -300,6 +300,30 @@ func TestLimiterSetConfigWaiterMayFollowLateCall(t *testing.T) {
 	})
 }
 
+// While calls wait, the first of them holds a timer. Those behind it hold none, unless Wait was
+// shortened since the queue was last empty.
+func TestLimiterWaiterBehindFirstHoldsNoTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		long, short := ratelimit.Config{Rate: 1, Wait: time.Hour}, ratelimit.Config{Rate: 1, Wait: time.Minute}
+		l := ratelimit.New(long)
+		l.Allow()
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		// allocations returns how many a call behind another one makes, after the Config was set.
+		allocations := func(config ratelimit.Config) float64 {
+			var g errgroup.Group
+			defer g.Wait()
+			comes(t.Context(), t, &g, l, time.Second, nil)
+			set(t, l, config)
+			return testing.AllocsPerRun(100, func() { l.Run(ended, resilience.Next{}) })
+		}
+		before, shortened, after := allocations(long), allocations(short), allocations(short)
+		if before >= shortened || after != before {
+			t.Errorf("got %v allocations before, %v after Wait was shortened, and %v later, want more after it was shortened", before, shortened, after)
+		}
+	})
+}
+
 // SetConfig neither rounds what the bucket lacks nor forgets what a late call has earned.
 func TestLimiterSetConfigOfOwnConfigChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

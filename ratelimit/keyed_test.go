@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"golang.org/x/sync/errgroup"
 
@@ -73,6 +74,42 @@ func TestKeyedForgetsKeyWhenBucketIsFull(t *testing.T) {
 		if s := k.Snapshot(1); k.Len() != 0 || s.Available != 2 {
 			t.Errorf("got %d keys and %+v", k.Len(), s)
 		}
+	})
+}
+
+// The buckets fill in another order than that in which the keys are used.
+func TestKeyedForgetsEachKeyWhenItsBucketIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := ratelimit.NewKeyed(ratelimit.KeyedConfig[int]{For: func(seconds int) ratelimit.Config {
+			return ratelimit.Config{Rate: 1, Burst: seconds}
+		}})
+		for _, seconds := range []int{3, 1, 4, 2, 5} {
+			k.AllowN(seconds, seconds)
+		}
+		for second := range 6 {
+			if got, want := k.Len(), 5-second; got != want {
+				t.Errorf("got %d keys after %ds, want %d", got, second, want)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+func TestKeyedHoldsNothingOfForgottenKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		type customer struct{ name string }
+		k := ratelimit.NewKeyed(ratelimit.KeyedConfig[*customer]{Config: ratelimit.Config{Rate: 1}})
+		alice := &customer{"alice"}
+		held := weak.Make(alice)
+		k.Allow(alice)
+		time.Sleep(time.Second)
+		if n := k.Len(); n != 0 {
+			t.Errorf("got %d keys, want 0", n)
+		}
+		if runtime.GC(); held.Value() != nil {
+			t.Error("the forgotten key is still in memory")
+		}
+		runtime.KeepAlive(k)
 	})
 }
 
@@ -258,6 +295,47 @@ func TestKeyedForRacingCallsShareOneBucket(t *testing.T) {
 	if k.Allow("alice") || k.Len() != 1 || asked != 2 {
 		t.Errorf("got a second token of one, or %d keys and %d calls of For, want 1 and 2", k.Len(), asked)
 	}
+}
+
+// Another call adds the key while For runs for 8 s. The bucket fills in 10 s.
+func TestKeyedForSlowCallCountsAsUseOfKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var k *ratelimit.Keyed[string]
+		asked := 0
+		k = ratelimit.NewKeyed(ratelimit.KeyedConfig[string]{For: func(key string) ratelimit.Config {
+			if asked++; asked == 1 {
+				k.Allow(key)
+				time.Sleep(8 * time.Second)
+			}
+			return ratelimit.Config{Rate: 1, Burst: 10}
+		}})
+		k.Allow("alice")
+		if time.Sleep(10*time.Second - 1); k.Len() != 1 {
+			t.Errorf("got %d keys less than 10s after the use, want 1", k.Len())
+		}
+		if time.Sleep(time.Nanosecond); k.Len() != 0 {
+			t.Errorf("got %d keys 10s after the use, want 0", k.Len())
+		}
+	})
+}
+
+// The customer's plan changes while its key is remembered.
+func TestKeyedSnapshotOfForgottenKeyIsThatOfNewOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rate := 1.0
+		k := ratelimit.NewKeyed(ratelimit.KeyedConfig[string]{For: func(string) ratelimit.Config {
+			return ratelimit.Config{Rate: rate}
+		}})
+		k.Allow("alice")
+		rate = 2
+		if s := k.Snapshot("alice"); s.Rate != 1 {
+			t.Errorf("got %+v of a remembered key, want rate 1", s)
+		}
+		time.Sleep(time.Second)
+		if s := k.Snapshot("alice"); s.Rate != 2 {
+			t.Errorf("got %+v of a forgotten key, want rate 2", s)
+		}
+	})
 }
 
 func TestKeyedForPanicsOnInvalidConfig(t *testing.T) {
@@ -494,15 +572,20 @@ func TestKeyedReportSummarizesKeys(t *testing.T) {
 	})
 }
 
-func TestKeyedReportIsSafeWhileKeysComeAndGo(t *testing.T) {
+func TestKeyedIsReadSafelyWhileKeysComeAndGo(t *testing.T) {
 	k := perKey(1e6, 1, 10)
 	var g errgroup.Group
 	for i := range 4 {
 		g.Go(func() error {
 			for j := range 1000 {
 				k.Allow(i*1000 + j)
-				if j%10 == 0 {
+				switch j % 10 {
+				case 0:
 					k.Report()
+				case 3:
+					k.Len()
+				case 6:
+					k.Snapshot(j)
 				}
 			}
 			return nil

@@ -50,8 +50,8 @@ type Limiter struct {
 	// doesn't ask the bucket.
 	queued atomic.Int32
 
-	// shortened is set if SetConfig has shortened Wait while calls waited. A call that comes after
-	// that must not rely on those before it to leave in time. Guarded by mu.
+	// shortened is set if SetConfig has shortened Wait since the queue was last empty. A call that
+	// comes after that must not rely on those before it to leave in time. Guarded by mu.
 	shortened bool
 
 	mu      sync.Mutex    // guards the following
@@ -181,8 +181,8 @@ func (l *Limiter) replaceBucket(change func(Config) Config) {
 	}
 	b.replace(old)
 	l.bucket.Store(b)
-	if b.config.Wait < old.config.Wait && l.waiters.Len() > 0 {
-		l.shortened = true
+	if b.config.Wait < old.config.Wait {
+		l.shortened = true // until a call comes to an empty queue
 	}
 	select {
 	case l.changed <- struct{}{}:

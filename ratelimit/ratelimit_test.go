@@ -342,6 +342,43 @@ func TestLimiterRefusesTurnAtDeadline(t *testing.T) {
 	})
 }
 
+// atDeadline is a context whose deadline has come, but whose timer hasn't fired yet.
+type atDeadline struct{ context.Context }
+
+func (atDeadline) Deadline() (time.Time, bool) { return time.Now(), true }
+
+// The waiting call, due after 1 s, is late. There is another token for the newcomer.
+func TestLimiterRefusesNewcomerAtDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ratelimit.New(ratelimit.Config{Rate: 1, Burst: 2, Wait: time.Minute})
+		l.AllowN(2)
+		var g errgroup.Group
+		starts(t, &g, l, 5*time.Second, 5*time.Second)
+		time.Sleep(4 * time.Second)
+		comes(atDeadline{t.Context()}, t, &g, l, 0, ratelimit.ErrLimited)
+		g.Wait()
+	})
+}
+
+// The turn of the third call would come in 300 years.
+func TestLimiterRefusesTurnBeyondLargestTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const year = 365 * 24 * time.Hour
+		l := ratelimit.New(ratelimit.Config{
+			Rate: 1 / year.Seconds(), Burst: 100, Wait: 210 * year,
+			Cost: func(context.Context) int { return 100 },
+		})
+		l.AllowN(100)
+		ctx, cancel := context.WithCancel(t.Context())
+		var g errgroup.Group
+		comes(ctx, t, &g, l, 0, context.Canceled)
+		comes(ctx, t, &g, l, 0, context.Canceled)
+		comes(ctx, t, &g, l, 0, ratelimit.ErrLimited)
+		cancel()
+		g.Wait()
+	})
+}
+
 // The waiter is refused immediately, as a newcomer would be.
 func TestSetRateRefusesWaiterPastDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -587,6 +624,25 @@ func TestLimiterClockGoingBackBlocksOneFill(t *testing.T) {
 	})
 }
 
+// The bucket is empty as of the time to which the clock went back. One of the buckets takes a
+// century to fill.
+func TestLimitedErrorRetryAfterWhenClockWentBack(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for _, c := range []struct {
+		token time.Duration
+		burst int
+	}{{time.Second, 3}, {year, 100}} {
+		l := ratelimit.New(ratelimit.Config{Rate: 1 / c.token.Seconds(), Burst: c.burst})
+		l.AllowN(c.burst)
+		synctest.Test(t, func(t *testing.T) {
+			err := l.Wait(t.Context())
+			if after, _ := resilience.RetryAfter(err); after.Round(time.Microsecond) != c.token {
+				t.Errorf("burst %d: got %v with RetryAfter %v, want %v", c.burst, err, after, c.token)
+			}
+		})
+	}
+}
+
 var globalWaiting = ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
 
 // A waiter must not wait for anything that was created outside its bubble.
@@ -604,6 +660,21 @@ func TestLimiterOfPackageWaitsInBubble(t *testing.T) {
 				t.Errorf("two turns took %v, want 2s", took)
 			}
 		})
+	}
+}
+
+// SetRate must not notify anything that was created in a bubble.
+func TestSetRateOutsideBubbleAfterWaits(t *testing.T) {
+	l := ratelimit.New(ratelimit.Config{Rate: 1, Wait: time.Minute})
+	synctest.Test(t, func(t *testing.T) {
+		l.Allow()
+		if err := l.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	l.SetRate(2, 1)
+	if got := l.Snapshot().Rate; got != 2 {
+		t.Errorf("got rate %v, want 2", got)
 	}
 }
 
@@ -638,6 +709,7 @@ func TestConfigValidateReportsAllErrors(t *testing.T) {
 		"ratelimit mail: SetRate: rate is 0, must be above 0 and at most 1000000": func() { l.SetRate(0, 1) },
 		"ratelimit mail: SetRate: burst is 0, must be at least 1":                 func() { l.SetRate(1, 0) },
 		"ratelimit: Do: fn is nil, must be a function":                            func() { ratelimit.Do[int](t.Context(), l, nil) },
+		"ratelimit: Do: l is nil, must be a Limiter made by New":                  func() { ratelimit.Do(t.Context(), nil, resiliencetest.FailFirst[int](0).Do) },
 	} {
 		func() {
 			defer func() {

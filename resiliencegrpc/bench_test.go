@@ -61,7 +61,7 @@ func sides(b testing.TB) (bare, guarded func()) {
 	return bare, guarded
 }
 
-// TestUnaryAllocatesLittle: at most 15 allocations more than the bare call.
+// TestUnaryAllocatesLittle checks that a call makes at most 15 allocations more than a bare one.
 func TestUnaryAllocatesLittle(t *testing.T) {
 	bare, guarded := sides(t)
 	fewest := func(call func()) float64 { // the server allocates in the same process

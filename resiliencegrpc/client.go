@@ -18,13 +18,11 @@
 // is obeyed.
 //
 // A call through the pipeline above makes seven allocations more than a bare call with the same
-// deadline and a stats handler (BenchmarkUnary).
+// deadline and a stats handler (TestUnaryAllocatesLittle).
 package resiliencegrpc
 
 import (
 	"context"
-	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,7 +32,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/internal/health"
@@ -48,7 +45,7 @@ import (
 //
 // The options are interceptors for unary calls and for streams, a stats handler, and
 // [grpc.WithDisableRetry]: retries of the service config would multiply those of the policies.
-// Interceptors that are passed before these options see calls, those that are passed after them see
+// Interceptors that are passed before these options see calls; those that are passed after them see
 // attempts.
 //
 // # Errors
@@ -77,12 +74,13 @@ import (
 //
 // The following come first:
 //
-//   - Canceled is a [resilience.CallerFault] unless the server has sent it while nobody had canceled.
+//   - Canceled is a [resilience.CallerFault], unless the server sent it although neither the caller nor
+//     a policy had canceled the attempt.
 //   - Unavailable and DeadlineExceeded before anything was sent are [resilience.NotMade], whatever
 //     the method and Retryable.
 //   - DeadlineExceeded of an attempt whose context has ended is unmarked.
-//   - What fails before the message is sent, without the server, is a CallerFault: a message that is
-//     too large or can't be encoded, an unknown compressor, a credential.
+//   - Any other error before the message was sent is a CallerFault if the server didn't send it: a
+//     message that is too large or can't be encoded, an unknown compressor, a credential.
 //
 // The server's pushback, the trailer grpc-retry-pushback-ms or a RetryInfo detail, is the error's
 // RetryAfter. A pushback that is negative or invalid forbids retries.
@@ -104,7 +102,9 @@ import (
 // context ends the stream, and the server sees only the caller's deadline.
 //
 // A limit that passes while the server has sent no headers ends the stream. So a stream that may be
-// silent at first, such as a watch, must send its headers early, or needs a key without timeouts.
+// silent at first, such as a watch, must send its headers early, or needs a key without timeouts. A
+// limit that passes later establishes the stream, except for a timeout with Abandon, which doesn't
+// wait for that.
 //
 // A call with [grpc.WaitForReady] waits as long as the policies' timeouts allow. Without a timeout, it
 // waits for a connection as long as the caller does, and a breaker never sees it fail.
@@ -124,14 +124,15 @@ func DialOptions(config Config) []grpc.DialOption {
 	}
 }
 
-// A client is what all calls share that use the same options.
+// A client holds what all calls with the same options share.
 type client struct {
 	config Config // with defaults
 	guards *keyed.Store[string, guard]
 	make   func(key string) (guard, bool)
 }
 
-// A guard is the policy of a key, in the pipelines that calls run in.
+// A guard is the policy of a key, and the pipelines for calls with this key. They are flat, so that a
+// call doesn't have to flatten them.
 type guard struct {
 	policy     resilience.Policy
 	repeatable resilience.Pipeline
@@ -144,7 +145,7 @@ func (c *client) newGuard(key string) (g guard, ok bool) {
 		return g, false
 	}
 	resilience.Compose(func(context.Context) (*attempt, error) { return nil, nil }, policy) // panics if policy contains nil
-	flat := append(flattened(nil, policy), forkPolicy{})                                    // flat, so that a call doesn't have to flatten it
+	flat := append(flattened(nil, policy), forkPolicy{})
 	return guard{policy, flat, append(resilience.Pipeline{resilience.AtMostOnce}, flat...)}, true
 }
 
@@ -160,7 +161,7 @@ func flattened(flat resilience.Pipeline, policy resilience.Policy) resilience.Pi
 	return flat
 }
 
-// A call is one call of the caller's.
+// A call is one call, with all of its attempts.
 type call struct {
 	client  *client
 	ctx     context.Context // the caller's
@@ -170,8 +171,8 @@ type call struct {
 
 	attempts atomic.Int32
 
-	// mu guards the following, and what an attempt on a fork reads of the caller's while it makes its
-	// copies: end waits for that, and later attempts see that the call has ended.
+	// mu guards the following. An attempt on a fork also holds it while it copies what belongs to the
+	// caller: so end waits for the copies, and an attempt that begins later sees that the call has ended.
 	mu     sync.Mutex
 	ended  bool
 	failed *attempt // the last one that failed
@@ -230,13 +231,12 @@ func (c *call) end() {
 type attempt struct {
 	context.Context // the policies', with the attempt's metadata
 	call            *call
-	forked          bool // the call may return before the attempt
+	forked          bool // the call may return before the attempt ends
 	targets         *targets
 	trace           trace
 	err             *attemptError  // nil unless it failed
 	reply           any            // of a unary call
-	stream          *streamAttempt // of an attempt to open a stream
-	unsent          bool           // SendMsg has failed
+	stream          *streamAttempt // that this attempt is part of; nil for a unary call
 }
 
 // Value returns the attempt itself for attemptKey.
@@ -291,7 +291,7 @@ func (a *attempt) fail(err error) error {
 }
 
 // mark marks the error by what it means for the policies.
-func (a *attempt) mark(e *attemptError, seen traced) error {
+func (a *attempt) mark(e *attemptError, seen facts) error {
 	code := e.status.Code()
 	reset := strings.HasPrefix(e.status.Message(), resetText)
 	seen.received = seen.received || reset
@@ -318,108 +318,4 @@ func (a *attempt) mark(e *attemptError, seen traced) error {
 	}
 	e.answer, e.after, e.stated = true, 0, false
 	return resilience.NotFailure(e)
-}
-
-// errEnded is the error of an attempt that begins after its call has returned.
-var errEnded = resilience.CallerFault(status.Error(codes.Canceled, "resiliencegrpc: the call has returned"))
-
-// A unaryCall is a unary call.
-type unaryCall struct {
-	call
-	request, reply any
-	invoker        grpc.UnaryInvoker
-}
-
-// unary is a grpc.UnaryClientInterceptor.
-func (c *client) unary(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if c.config.Skip(method) {
-		return invoker(hidden(ctx), method, request, reply, conn, opts...)
-	}
-	u := &unaryCall{
-		call:    call{client: c, ctx: ctx, method: method, conn: conn, options: sorted(opts)},
-		request: request, reply: reply, invoker: invoker,
-	}
-	defer u.end() // also if a policy panics: it may have left an attempt running
-	err := u.run()
-	u.options.finished(err)
-	return err
-}
-
-func (u *unaryCall) run() error {
-	entry, err := u.acquire()
-	if err != nil {
-		return err
-	}
-	defer u.client.guards.Release(entry)
-	last, err := resilience.Do(u.ctx, u.pipeline(entry.Value()), u.attempt)
-	u.end()
-	from, err := u.result(last, err)
-	if from != nil {
-		u.options.handOver(from.targets)
-		if err == nil && from.forked {
-			replace(u.reply, from.reply)
-		}
-	}
-	return err
-}
-
-// attempt makes the call once.
-func (u *unaryCall) attempt(ctx context.Context) (*attempt, error) {
-	a := new(attempt)
-	a.begin(&u.call, ctx)
-	request, reply, rest := u.request, u.reply, u.options.rest
-	if a.forked {
-		var err error
-		if request, reply, rest, err = u.copies(); err != nil {
-			return nil, err
-		}
-	}
-	rest, a.targets = u.options.forAttempt(rest)
-	if err := u.invoker(a, u.method, request, reply, u.conn, rest...); err != nil {
-		return a, a.fail(err)
-	}
-	a.reply = reply
-	return a, nil
-}
-
-// copies returns what an attempt on a fork uses instead of what belongs to the caller.
-func (u *unaryCall) copies() (request, reply any, rest []grpc.CallOption, err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.ended {
-		return nil, nil, nil, errEnded
-	}
-	if reply, err = newLike(u.reply); err != nil {
-		return nil, nil, nil, resilience.CallerFault(err)
-	}
-	return copyOf(u.request), reply, slices.Clone(u.options.rest), nil
-}
-
-// copyOf returns a copy of a request. It shares what isn't a proto.Message.
-func copyOf(request any) any {
-	if m, ok := request.(proto.Message); ok {
-		return proto.Clone(m)
-	}
-	return request
-}
-
-// newLike returns a new message of reply's type.
-func newLike(reply any) (any, error) {
-	if m, ok := reply.(proto.Message); ok {
-		return m.ProtoReflect().New().Interface(), nil
-	}
-	if t := reflect.TypeOf(reply); t != nil && t.Kind() == reflect.Pointer {
-		return reflect.New(t.Elem()).Interface(), nil
-	}
-	return nil, status.Errorf(codes.Internal, "resiliencegrpc: the reply is a %T, must be a pointer, because the policies hedge or abandon", reply)
-}
-
-// replace makes reply equal to own, which newLike has returned for it.
-func replace(reply, own any) {
-	if m, ok := reply.(proto.Message); ok {
-		proto.Reset(m)
-		proto.Merge(m, own.(proto.Message))
-		return
-	}
-	reflect.ValueOf(reply).Elem().Set(reflect.ValueOf(own).Elem())
 }

@@ -24,8 +24,7 @@ type Config struct {
 	Policies func(key string) resilience.Policy
 
 	// Key returns the key of a call. Calls with the same key share a policy, so the key should name
-	// what fails together. The target is the one that was passed to [grpc.NewClient]. The default is
-	// the target.
+	// what fails together. target is the argument of [grpc.NewClient]. The default is the target.
 	Key func(target, method string) string
 
 	// MaxKeys is the maximum number of keys. Beyond it, the healthy key that was idle longest is
@@ -126,49 +125,40 @@ func DefaultRetryable(err error) bool {
 	if err == nil {
 		return false
 	}
+	s := statusOf(err)
+	_, stated := resilience.RetryAfter(err)
+	stated = stated || retryInfo(s) > 0
 	var e *attemptError
-	if !errors.As(err, &e) {
-		e = newAttemptError(err, nil)
-		if after, ok := resilience.RetryAfter(err); ok {
-			e.after, e.stated = after, true
+	if errors.As(err, &e) {
+		if e.forbidden {
+			return false
 		}
+		stated = stated || e.stated // also if the time is 0
 	}
-	switch e.status.Code() {
+	switch s.Code() {
 	case codes.Unavailable:
-		return !e.forbidden
+		return true
 	case codes.ResourceExhausted, codes.Aborted:
-		return e.stated && !e.forbidden
+		return stated
 	}
 	return false
 }
 
 // idempotent is the default of Config.Repeatable.
 func idempotent(method string) bool {
-	service, name, ok := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	service, name, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	descriptor, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service)) // nil if not found
+	registered, ok := descriptor.(protoreflect.ServiceDescriptor)
 	if !ok {
 		return false
 	}
-	found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
-	if err != nil {
-		return false
-	}
-	descriptor, ok := found.(protoreflect.ServiceDescriptor)
-	if !ok {
-		return false
-	}
-	m := descriptor.Methods().ByName(protoreflect.Name(name))
+	m := registered.Methods().ByName(protoreflect.Name(name))
 	if m == nil {
 		return false
 	}
-	options, ok := m.Options().(*descriptorpb.MethodOptions)
-	if !ok {
-		return false
-	}
-	switch options.GetIdempotencyLevel() {
-	case descriptorpb.MethodOptions_NO_SIDE_EFFECTS, descriptorpb.MethodOptions_IDEMPOTENT:
-		return true
-	}
-	return false
+	options, _ := m.Options().(*descriptorpb.MethodOptions) // nil options have the level IDEMPOTENCY_UNKNOWN
+	level := options.GetIdempotencyLevel()
+	return level == descriptorpb.MethodOptions_NO_SIDE_EFFECTS || level == descriptorpb.MethodOptions_IDEMPOTENT
 }
 
 // defaultSkip is the default of Config.Skip and ServerConfig.Skip.

@@ -5,17 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
 	"github.com/effector-go/resilience/resiliencegrpc"
+	"github.com/effector-go/resilience/timeout"
 )
 
 func TestConfigValidateNamesAllMistakes(t *testing.T) {
@@ -39,7 +43,7 @@ func TestServerConfigValidateNamesMistake(t *testing.T) {
 }
 
 func TestOptionsPanicIfInvalid(t *testing.T) {
-	for name, construct := range map[string]func(){
+	for want, construct := range map[string]func(){
 		"resiliencegrpc: Policies is nil, must be a function": func() { resiliencegrpc.DialOptions(resiliencegrpc.Config{}) },
 		"resiliencegrpc: Policy is nil, must be a Policy":     func() { resiliencegrpc.ServerOptions(resiliencegrpc.ServerConfig{}) },
 		"resilience: Compose: policies[0][1] is nil (<nil>), must be a Policy": func() {
@@ -48,8 +52,8 @@ func TestOptionsPanicIfInvalid(t *testing.T) {
 	} {
 		func() {
 			defer func() {
-				if got := fmt.Sprint(recover()); got != name {
-					t.Errorf("got panic %q, want %q", got, name)
+				if got := fmt.Sprint(recover()); got != want {
+					t.Errorf("got panic %q, want %q", got, want)
 				}
 			}()
 			construct()
@@ -84,6 +88,46 @@ func TestDefaultRetryable(t *testing.T) {
 	} {
 		if got := resiliencegrpc.DefaultRetryable(c.err); got != c.want {
 			t.Errorf("%v: got %t, want %t", c.err, got, c.want)
+		}
+	}
+}
+
+// The code of a call's error is that of its status, even if it wraps an attempt's error with another.
+func TestDefaultRetryableUsesStatusOfCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, stop := inMemory(t, &service{}, every(timeout.After(time.Second)),
+			inner(func(context.Context, string, any, any, *grpc.ClientConn, grpc.UnaryInvoker, ...grpc.CallOption) error {
+				time.Sleep(2 * time.Second) // ignores its context
+				return unavailable
+			}))
+		defer stop()
+		_, err := client.EmptyCall(t.Context(), &testpb.Empty{})
+		if status.Code(err) != codes.DeadlineExceeded || !errors.Is(err, unavailable) {
+			t.Fatalf("got %v, want a DeadlineExceeded that wraps %v", err, unavailable)
+		}
+		if resiliencegrpc.DefaultRetryable(err) {
+			t.Errorf("%v: got true, want false", err)
+		}
+	})
+}
+
+// A pushback that forbids retries is found in the error of a call too, for retries outside the call.
+func TestDefaultRetryableObeysPushbackOfCall(t *testing.T) {
+	wrapping := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return fmt.Errorf("policy: %w", next.Run(ctx))
+	})
+	for _, c := range []struct {
+		code     codes.Code
+		pushback string
+		want     bool
+	}{{codes.Unavailable, "-1", false}, {codes.Unavailable, "0", true}, {codes.Aborted, "-1", false}, {codes.Aborted, "0", true}} {
+		address := loopback(t, &service{empty: func(ctx context.Context) error {
+			grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", c.pushback))
+			return status.Error(c.code, "busy")
+		}})
+		_, err := testpb.NewTestServiceClient(dial(t, address, every(wrapping))).EmptyCall(t.Context(), &testpb.Empty{})
+		if got := resiliencegrpc.DefaultRetryable(err); got != c.want {
+			t.Errorf("pushback %s, %v: got %t, want %t", c.pushback, err, got, c.want)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
@@ -196,13 +197,13 @@ func (s headerSignal) HandleRPC(_ context.Context, event stats.RPCStats) {
 	}
 }
 
-// Rule 2: Canceled is the caller's fault if the connection was closed, and an answer if the server
-// sent it.
+// Rule 2: Canceled is the caller's fault if the connection was closed, even if something has come from
+// the server.
 func TestMarksCanceledByClose(t *testing.T) {
 	var w watcher
 	opened := make(headerSignal, 1)
 	conn := dial(t, loopback(t, &service{empty: func(ctx context.Context) error {
-		grpc.SendHeader(ctx, nil) // so that something comes from the server
+		grpc.SendHeader(ctx, nil)
 		<-ctx.Done()
 		return ctx.Err()
 	}}), every(&w), grpc.WithStatsHandler(opened))
@@ -296,6 +297,28 @@ func TestMarksNothingWithoutBegin(t *testing.T) {
 	testpb.NewTestServiceClient(conn).EmptyCall(t.Context(), &testpb.Empty{})
 	if got := marks(w.errs[0]); got != "" {
 		t.Errorf("got %q, want no mark", got)
+	}
+}
+
+// Rule 3: a skipped call that an inner interceptor makes isn't part of the attempt.
+func TestMarksIgnoreSkippedCalls(t *testing.T) {
+	var w watcher
+	address, server := loopbackServer(t, &service{})
+	conn := dial(t, address, every(&w),
+		inner(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			if method == testpb.TestService_EmptyCall_FullMethodName {
+				err := cc.Invoke(ctx, "/grpc.health.v1.Health/Check", &testpb.Empty{}, &testpb.Empty{})
+				if status.Code(err) != codes.Unimplemented {
+					t.Errorf("got %v, want Unimplemented from the server", err)
+				}
+				server.Stop()
+				cc.WaitForStateChange(ctx, connectivity.Ready)
+			}
+			return invoker(ctx, method, req, reply, cc, opts...)
+		}))
+	_, err := testpb.NewTestServiceClient(conn).EmptyCall(t.Context(), &testpb.Empty{})
+	if got := marks(w.errs[0]); got != "NotMade" || status.Code(err) != codes.Unavailable {
+		t.Errorf("got %v marked %q, want Unavailable marked NotMade", err, got)
 	}
 }
 

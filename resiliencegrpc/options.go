@@ -8,20 +8,22 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// options are the call options, sorted by who handles them.
+// options are the options of a call, by what happens to them.
 type options struct {
-	rest []grpc.CallOption // for every attempt
+	rest []grpc.CallOption // passed to every attempt
 
-	headers  []*metadata.MD // targets of the caller
+	// The caller's targets. They are filled once, from those of one attempt.
+	headers  []*metadata.MD
 	trailers []*metadata.MD
 	peers    []*peer.Peer
-	finish   []func(error)
+
+	finish []func(error) // called once
 
 	repeat, overrides bool // of the last AllowRepeat, and whether there is one
 }
 
-// sorted returns the options of a call. It shares the slice if no option needs special treatment.
-func sorted(all []grpc.CallOption) (o options) {
+// newOptions returns the options of a call. It shares the slice if no option needs special treatment.
+func newOptions(all []grpc.CallOption) (o options) {
 	special := 0
 	for _, option := range all {
 		switch option := option.(type) {
@@ -54,21 +56,25 @@ func sorted(all []grpc.CallOption) (o options) {
 	return o
 }
 
-// targets are an attempt's own.
+// targets receive the headers, the trailers, and the peer of one attempt.
 type targets struct {
 	header, trailer metadata.MD
 	peer            peer.Peer
 }
 
 // unset is what a target holds until gRPC sets it, perhaps to nil.
-var unset = metadata.MD{"resiliencegrpc unset": nil}
+var unset = metadata.MD{unsetKey: nil}
+
+// unsetKey has a space, so it is no key of real metadata.
+const unsetKey = "resiliencegrpc unset"
 
 func isSet(md metadata.MD) bool {
-	_, is := md["resiliencegrpc unset"]
-	return !is
+	_, unset := md[unsetKey]
+	return !unset
 }
 
-// forAttempt returns the options for an attempt, and its targets, nil if the caller has none.
+// forAttempt returns the options for an attempt: rest, and the options that fill the attempt's
+// targets, which are nil if the caller has none.
 func (o *options) forAttempt(rest []grpc.CallOption) ([]grpc.CallOption, *targets) {
 	if len(o.headers)+len(o.trailers)+len(o.peers) == 0 {
 		return rest, nil
@@ -101,7 +107,7 @@ func (o *options) handOver(t *targets) {
 	}
 }
 
-// fill sets the caller's targets to md, if gRPC has set it. Each has its own map.
+// fill sets the caller's targets to md if gRPC has set it. Each target gets its own map.
 func fill(targets []*metadata.MD, md metadata.MD) {
 	if !isSet(md) {
 		return

@@ -158,27 +158,30 @@ func (tokenCreds) RequireTransportSecurity() bool { return false }
 
 var _ credentials.PerRPCCredentials = tokenCreds{}
 
-// The promises of gRPC, beside a plain client and a plain server: whatever a call sees on either side
-// is the same with the policies, as long as they have nothing to do.
+// A plainCase is how calls are made, and what the server does.
+type plainCase struct {
+	do      string // the code that the server answers with, or "hang"
+	n       int32  // number of messages in a stream
+	size    int    // of the request's payload, in bytes
+	timeout time.Duration
+	cancel  bool // the caller has left before the call
+	options []grpc.CallOption
+	dial    []grpc.DialOption
+	virtual bool // in virtual time, in memory
+	racy    bool // whether the server's trailers arrive before the client's own error is up to gRPC
+}
+
+// TestPlainBehavior compares calls with those of a plain client and a plain server: whatever a call
+// sees on either side is the same with the policies, as long as they have nothing to do.
 func TestPlainBehavior(t *testing.T) {
-	type options = []grpc.CallOption
 	policies := func(string) resilience.Policy {
 		return resilience.Pipeline{timeout.After(1000 * time.Hour), retry.New(retry.Config{MaxAttempts: 1}), breaker.New(breaker.Config{Consecutive: 1000}), timeout.After(1000 * time.Hour)}
 	}
 	hedged := func(string) resilience.Policy { return hedge.New(hedge.Config{Delay: time.Hour}) }
-	guard := resiliencegrpc.ServerOptions(resiliencegrpc.ServerConfig{Policy: resilience.Pipeline{timeout.After(1000 * time.Hour), breaker.New(breaker.Config{Consecutive: 1000})}})
+	guard := guardedBy(timeout.After(1000*time.Hour), breaker.New(breaker.Config{Consecutive: 1000}))
+	plain := []grpc.DialOption{grpc.WithDisableRetry()}
 
-	cases := map[string]struct {
-		do      string
-		timeout time.Duration
-		cancel  bool
-		options options
-		dial    []grpc.DialOption
-		size    int // of the request's payload
-		n       int32
-		virtual bool // in virtual time, in memory
-		racy    bool // whether the server's trailers arrive before the client's own error is up to gRPC
-	}{
+	for name, c := range map[string]plainCase{
 		"ok":             {n: 3},
 		"empty":          {},
 		"not found":      {do: "NotFound", n: 2},
@@ -191,130 +194,31 @@ func TestPlainBehavior(t *testing.T) {
 		"expired":        {timeout: -time.Second},
 		"expires":        {do: "hang", timeout: time.Minute, virtual: true, racy: true},
 		"left":           {cancel: true},
-		"gzip":           {options: options{grpc.UseCompressor("gzip")}, size: 1000, n: 1},
-		"no compressor":  {options: options{grpc.UseCompressor("none")}},
-		"credentials":    {options: options{grpc.PerRPCCredentials(tokenCreds{})}},
-		"bad token":      {options: options{grpc.PerRPCCredentials(failingCreds{})}},
+		"gzip":           {options: []grpc.CallOption{grpc.UseCompressor("gzip")}, size: 1000, n: 1},
+		"no compressor":  {options: []grpc.CallOption{grpc.UseCompressor("none")}},
+		"credentials":    {options: []grpc.CallOption{grpc.PerRPCCredentials(tokenCreds{})}},
+		"bad token":      {options: []grpc.CallOption{grpc.PerRPCCredentials(failingCreds{})}},
 		"dial creds":     {dial: []grpc.DialOption{grpc.WithPerRPCCredentials(tokenCreds{})}},
-		"too large out":  {options: options{grpc.MaxCallSendMsgSize(10)}, size: 100},
-		"too large in":   {options: options{grpc.MaxCallRecvMsgSize(0)}, size: 100, n: 2, racy: true},
-		"wait for ready": {options: options{grpc.WaitForReady(true)}, n: 1},
-		"subtype":        {options: options{grpc.CallContentSubtype("none")}},
+		"too large out":  {options: []grpc.CallOption{grpc.MaxCallSendMsgSize(10)}, size: 100},
+		"too large in":   {options: []grpc.CallOption{grpc.MaxCallRecvMsgSize(0)}, size: 100, n: 2, racy: true},
+		"wait for ready": {options: []grpc.CallOption{grpc.WaitForReady(true)}, n: 1},
+		"subtype":        {options: []grpc.CallOption{grpc.CallContentSubtype("none")}},
 		"default option": {dial: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.UseCompressor("gzip"))}, n: 1},
 		"retry policy": {do: "Unavailable", dial: []grpc.DialOption{grpc.WithDisableRetry(), grpc.WithDefaultServiceConfig(
 			`{"methodConfig":[{"name":[{}],"timeout":"60s","retryPolicy":{"maxAttempts":3,"initialBackoff":"0.001s","maxBackoff":"0.001s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}]}`)}},
-	}
-	for name, c := range cases {
-		formatMD := formatMD
-		if c.racy {
-			formatMD = func(metadata.MD) string { return "-" }
-		}
-		observe := func(o *observation, server []grpc.ServerOption, client []grpc.DialOption) {
-			client = append(client, grpc.WithStatsHandler(recorder{o}))
-			var conn *grpc.ClientConn
-			if c.virtual {
-				memory, stop := inMemoryServer(t, observed(o), server, append(client, c.dial...)...)
-				defer stop()
-				conn = clientConn(memory)
-			} else {
-				address, running := loopbackServer(t, observed(o), server...)
-				defer running.GracefulStop() // waits for handlers
-				conn = dialOnly(t, address, append(client, c.dial...)...)
-				defer conn.Close()
-			}
-			api := testpb.NewTestServiceClient(conn)
-			payload := &testpb.Payload{Body: make([]byte, c.size)}
-			for _, kind := range []string{"unary", "output", "input", "duplex", "unary as stream"} {
-				ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "do", c.do, "own", "1", "own", "2"))
-				if c.timeout != 0 {
-					ctx, cancel = context.WithTimeout(ctx, c.timeout)
-				}
-				if c.cancel {
-					cancel()
-				}
-				var header, trailer metadata.MD
-				var p peer.Peer
-				finished := make(chan string, 10)
-				call := append(options{grpc.Header(&header), grpc.Trailer(&trailer), grpc.Peer(&p),
-					grpc.OnFinish(func(err error) { finished <- formatErr(err) })}, c.options...)
-				var err error
-				var got []string
-				receive := func(stream interface {
-					Recv() (*testpb.StreamingOutputCallResponse, error)
-					Header() (metadata.MD, error)
-					Trailer() metadata.MD
-				}) {
-					for err == nil {
-						var m *testpb.StreamingOutputCallResponse
-						if m, err = stream.Recv(); err == nil {
-							got = append(got, string(m.GetPayload().GetBody()))
-						}
-					}
-					_, again := stream.Recv()
-					h, headerErr := stream.Header()
-					got = append(got, formatMD(h), fmt.Sprint(headerErr), formatMD(stream.Trailer()), status.Code(again).String())
-				}
-				switch kind {
-				case "unary":
-					var out *testpb.SimpleResponse
-					out, err = api.UnaryCall(ctx, &testpb.SimpleRequest{Payload: payload}, call...)
-					got = append(got, fmt.Sprint(len(out.GetPayload().GetBody()), out.GetUsername()))
-				case "output":
-					var stream testpb.TestService_StreamingOutputCallClient
-					if stream, err = api.StreamingOutputCall(ctx, &outputRequest{Payload: payload, ResponseType: testpb.PayloadType(c.n)}, call...); err == nil {
-						receive(stream)
-					}
-				case "input":
-					var stream testpb.TestService_StreamingInputCallClient
-					if stream, err = api.StreamingInputCall(ctx, call...); err == nil {
-						for range c.n {
-							got = append(got, formatErr(stream.Send(&testpb.StreamingInputCallRequest{Payload: payload})))
-						}
-						var out *testpb.StreamingInputCallResponse
-						out, err = stream.CloseAndRecv()
-						got = append(got, fmt.Sprint(out.GetAggregatedPayloadSize()), formatMD(stream.Trailer()))
-					}
-				case "duplex":
-					var stream testpb.TestService_FullDuplexCallClient
-					if stream, err = api.FullDuplexCall(ctx, call...); err == nil {
-						stream.CloseSend()
-						receive(stream)
-					}
-				case "unary as stream":
-					var stream grpc.ClientStream
-					if stream, err = conn.NewStream(ctx, &grpc.StreamDesc{}, testpb.TestService_UnaryCall_FullMethodName, call...); err == nil {
-						if err = stream.SendMsg(&testpb.SimpleRequest{Payload: payload}); err == nil {
-							stream.CloseSend()
-							out := new(testpb.SimpleResponse)
-							err = stream.RecvMsg(out)
-							got = append(got, fmt.Sprint(len(out.GetPayload().GetBody()), out.GetUsername()), formatMD(stream.Trailer()))
-						}
-					}
-				}
-				cancel() // ends whatever is still open
-				o.add("%s: %s, %v", kind, formatErr(err), got)
-				onFinish := <-finished
-				o.add("%s: OnFinish %s, header %s, trailer %s, peer %t", kind, onFinish, formatMD(header), formatMD(trailer), p.Addr != nil)
-				if len(finished) != 0 {
-					o.add("%s: OnFinish was called more than once", kind)
-				}
-			}
-		}
+	} {
 		compareAll := func(t *testing.T) {
-			var want observation
-			observe(&want, nil, []grpc.DialOption{grpc.WithDisableRetry()})
+			want := c.observe(t, nil, plain)
 			for column, opts := range map[string]struct {
 				server []grpc.ServerOption
 				client []grpc.DialOption
 			}{
 				"client":        {nil, resiliencegrpc.DialOptions(resiliencegrpc.Config{Policies: policies})},
 				"hedged client": {nil, resiliencegrpc.DialOptions(resiliencegrpc.Config{Policies: hedged})},
-				"server":        {guard, []grpc.DialOption{grpc.WithDisableRetry()}},
+				"server":        {guard, plain},
 				"both":          {guard, resiliencegrpc.DialOptions(resiliencegrpc.Config{Policies: policies})},
 			} {
-				var got observation
-				observe(&got, opts.server, opts.client)
-				compare(t, name+", "+column, got.lines, want.lines)
+				compare(t, name+", "+column, c.observe(t, opts.server, opts.client), want)
 			}
 		}
 		if c.virtual {
@@ -323,6 +227,133 @@ func TestPlainBehavior(t *testing.T) {
 			compareAll(t)
 		}
 	}
+}
+
+// observe makes one call of each kind, and returns what was seen.
+func (c plainCase) observe(t *testing.T, server []grpc.ServerOption, client []grpc.DialOption) []string {
+	t.Helper()
+	o := new(observation)
+	client = append(slices.Clip(client), grpc.WithStatsHandler(recorder{o}))
+	client = append(client, c.dial...)
+	if c.virtual {
+		memory, stop := inMemoryServer(t, observed(o), server, client...)
+		c.callAll(o, clientConn(memory))
+		stop()
+		return o.lines
+	}
+	address, running := loopbackServer(t, observed(o), server...)
+	conn := dialOnly(t, address, client...)
+	c.callAll(o, conn)
+	conn.Close()
+	running.GracefulStop() // waits for handlers
+	return o.lines
+}
+
+// callAll makes one call of each kind, and records what its caller sees.
+func (c plainCase) callAll(o *observation, conn *grpc.ClientConn) {
+	for _, kind := range []struct {
+		name string
+		call func(context.Context, *grpc.ClientConn, []grpc.CallOption) ([]string, error)
+	}{{"unary", c.unary}, {"output", c.output}, {"input", c.input}, {"duplex", c.duplex}, {"unary as stream", c.unaryAsStream}} {
+		ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "do", c.do, "own", "1", "own", "2"))
+		if c.timeout != 0 {
+			ctx, cancel = context.WithTimeout(ctx, c.timeout)
+		}
+		if c.cancel {
+			cancel()
+		}
+		var header, trailer metadata.MD
+		var p peer.Peer
+		finished := make(chan string, 10)
+		got, err := kind.call(ctx, conn, append([]grpc.CallOption{grpc.Header(&header), grpc.Trailer(&trailer), grpc.Peer(&p),
+			grpc.OnFinish(func(err error) { finished <- formatErr(err) })}, c.options...))
+		cancel() // ends whatever is still open
+		o.add("%s: %s, %v", kind.name, formatErr(err), got)
+		onFinish := <-finished
+		o.add("%s: OnFinish %s, header %s, trailer %s, peer %t", kind.name, onFinish, c.format(header), c.format(trailer), p.Addr != nil)
+		if len(finished) != 0 {
+			o.add("%s: OnFinish was called more than once", kind.name)
+		}
+	}
+}
+
+// The kinds of calls. Each returns what it received, as text, and the error that ended it.
+
+func (c plainCase) unary(ctx context.Context, conn *grpc.ClientConn, options []grpc.CallOption) ([]string, error) {
+	out, err := testpb.NewTestServiceClient(conn).UnaryCall(ctx, &testpb.SimpleRequest{Payload: c.payload()}, options...)
+	return []string{fmt.Sprint(len(out.GetPayload().GetBody()), out.GetUsername())}, err
+}
+
+func (c plainCase) output(ctx context.Context, conn *grpc.ClientConn, options []grpc.CallOption) ([]string, error) {
+	in := &outputRequest{Payload: c.payload(), ResponseType: testpb.PayloadType(c.n)}
+	stream, err := testpb.NewTestServiceClient(conn).StreamingOutputCall(ctx, in, options...)
+	if err != nil {
+		return nil, err
+	}
+	return c.receive(stream)
+}
+
+func (c plainCase) input(ctx context.Context, conn *grpc.ClientConn, options []grpc.CallOption) (got []string, err error) {
+	stream, err := testpb.NewTestServiceClient(conn).StreamingInputCall(ctx, options...)
+	if err != nil {
+		return nil, err
+	}
+	for range c.n {
+		got = append(got, formatErr(stream.Send(&testpb.StreamingInputCallRequest{Payload: c.payload()})))
+	}
+	out, err := stream.CloseAndRecv()
+	return append(got, fmt.Sprint(out.GetAggregatedPayloadSize()), c.format(stream.Trailer())), err
+}
+
+func (c plainCase) duplex(ctx context.Context, conn *grpc.ClientConn, options []grpc.CallOption) ([]string, error) {
+	stream, err := testpb.NewTestServiceClient(conn).FullDuplexCall(ctx, options...)
+	if err != nil {
+		return nil, err
+	}
+	stream.CloseSend()
+	return c.receive(stream)
+}
+
+func (c plainCase) unaryAsStream(ctx context.Context, conn *grpc.ClientConn, options []grpc.CallOption) ([]string, error) {
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{}, testpb.TestService_UnaryCall_FullMethodName, options...)
+	if err != nil {
+		return nil, err
+	}
+	if err := stream.SendMsg(&testpb.SimpleRequest{Payload: c.payload()}); err != nil {
+		return nil, err
+	}
+	stream.CloseSend()
+	out := new(testpb.SimpleResponse)
+	err = stream.RecvMsg(out)
+	return []string{fmt.Sprint(len(out.GetPayload().GetBody()), out.GetUsername()), c.format(stream.Trailer())}, err
+}
+
+// receive receives all messages of a stream.
+func (c plainCase) receive(stream interface {
+	Recv() (*testpb.StreamingOutputCallResponse, error)
+	Header() (metadata.MD, error)
+	Trailer() metadata.MD
+}) (got []string, err error) {
+	for {
+		var m *testpb.StreamingOutputCallResponse
+		if m, err = stream.Recv(); err != nil {
+			break
+		}
+		got = append(got, string(m.GetPayload().GetBody()))
+	}
+	_, again := stream.Recv()
+	header, headerErr := stream.Header()
+	return append(got, c.format(header), fmt.Sprint(headerErr), c.format(stream.Trailer()), status.Code(again).String()), err
+}
+
+func (c plainCase) payload() *testpb.Payload { return &testpb.Payload{Body: make([]byte, c.size)} }
+
+// format formats metadata, unless it is up to gRPC.
+func (c plainCase) format(md metadata.MD) string {
+	if c.racy {
+		return "-"
+	}
+	return formatMD(md)
 }
 
 // compare compares what was seen, without the order of what happens concurrently.

@@ -23,35 +23,37 @@ import (
 type requestStream struct {
 	streamCall
 
-	// stream is the established attempt, nil before. It is also set under the call's mu.
+	// stream is the established attempt, nil before. It is written under the call's mu, as the fields
+	// below are, and read with or without it.
 	stream atomic.Pointer[streamAttempt]
 
 	// The call's mu guards the following. Every change closes changed and replaces it.
 	changed chan struct{}
 
-	opened   bool   // an attempt is open
-	request  any    // what the caller has sent
-	asked    asking // whether the caller has sent it
-	sent     bool   // an attempt has sent the request
-	header   bool   // the caller has asked for the headers
-	message  any    // for which the caller waits in RecvMsg
-	receives bool   // the caller waits in RecvMsg
-	done     bool   // the policies have ended without a stream
+	// What the caller has asked for.
+	state        requestState
+	request      any  // the message, if state is given
+	wantsHeader  bool // it has called Header
+	wantsMessage bool // it waits in RecvMsg
+	message      any  // that RecvMsg fills
 
-	// Written before done is set.
-	err      error
-	last     *streamAttempt // the attempt that err comes from, nil if from the policies
-	panicked *resilience.PanicError
-	exited   bool // by runtime.Goexit
+	// What the policies and their attempts have done.
+	opened bool // an attempt is open
+	sent   bool // an attempt has sent the request
+	done   bool // the policies have ended without a stream
+
+	// Final once done is set.
+	outcome outcome        // of the policies
+	last    *streamAttempt // the attempt that the error comes from, nil if it comes from the policies
 }
 
-// asking is how far the caller is with its request.
-type asking int
+// A requestState is what the caller has done to send its request.
+type requestState int
 
 const (
-	nothing asking = iota
-	message        // SendMsg was called
-	closed         // CloseSend was called instead
+	awaited requestState = iota // nothing yet
+	given                       // called SendMsg
+	omitted                     // called CloseSend without SendMsg
 )
 
 // update changes the state and notifies those who wait.
@@ -84,42 +86,37 @@ func (r *requestStream) start() (grpc.ClientStream, error) {
 // run runs the policies until a stream is established or they give up.
 func (r *requestStream) run(entry *keyed.Entry[string, guard]) {
 	var a *streamAttempt
-	var err error
-	returned := false
-	defer func() {
-		r.end()
-		if !returned {
-			if value := recover(); value != nil {
-				r.panicked = detached.PanicError(value)
-			} else {
-				r.exited = true
-			}
-		}
-		unclosed := false
-		r.update(func() {
-			if returned && err == nil {
-				unclosed = r.asked == closed && !a.sent
-				r.stream.Store(a)
-			} else {
-				r.err, r.last, r.done = err, a, true
-			}
-		})
-		if unclosed { // CloseSend has returned
-			a.inner.CloseSend()
-		}
-	}()
-	var last *streamAttempt
-	last, err = r.runInside(entry)
+	var policies outcome
+	defer func() { r.finish(a, policies) }()
+	defer policies.capture()
+	last, err := r.runInside(entry)
 	if a, err = r.settle(last, err); err != nil {
 		r.options.finished(err)
 	}
-	returned = true
+	policies.set(err)
 }
 
 func (r *requestStream) runInside(entry *keyed.Entry[string, guard]) (*streamAttempt, error) {
+	defer r.end()
 	defer r.client.guards.Release(entry)
 	policies := append(resilience.Pipeline{discardStreams}, r.pipeline(entry.Value())...)
 	return resilience.Do(r.ctx, policies, r.attempt)
+}
+
+// finish publishes how the policies have ended: with the stream of a, or without a stream.
+func (r *requestStream) finish(a *streamAttempt, policies outcome) {
+	unclosed := false
+	r.update(func() {
+		if policies.returned && policies.err == nil {
+			unclosed = r.state == omitted && !a.sent
+			r.stream.Store(a)
+		} else {
+			r.outcome, r.last, r.done = policies, a, true
+		}
+	})
+	if unclosed { // the caller's CloseSend has returned
+		a.inner.CloseSend()
+	}
 }
 
 // wait waits until ready, which it calls under mu, returns true, or the policies have ended.
@@ -137,15 +134,7 @@ func (r *requestStream) wait(ready func() bool) {
 
 // failure returns the caller's error once done is set. A panic or Goexit of the policies becomes the
 // caller's.
-func (r *requestStream) failure() error {
-	switch {
-	case r.panicked != nil:
-		panic(r.panicked)
-	case r.exited:
-		runtime.Goexit()
-	}
-	return r.err
-}
+func (r *requestStream) failure() error { return r.outcome.get() }
 
 // established waits for the stream. It returns nil if there will be none.
 func (r *requestStream) established() *streamAttempt {
@@ -186,45 +175,53 @@ func (r *requestStream) establish(a *streamAttempt) error {
 		if err != nil {
 			return err
 		}
-		seen := a.trace.seen()
-		switch {
-		case a.headers != nil && seen.begins == 0:
-			return nil // on another connection: nothing is known
-		case a.headers != nil && seen.opened:
-			return nil
-		case a.first == nil && seen.ended && !seen.opened:
-			return a.endWithoutMessage()
-		}
-		// A nil channel is never ready. A reception ends with the stream.
-		var received, headers <-chan struct{}
-		over := a.over
-		if a.headers != nil {
-			headers, over = a.headers.done, nil
-		}
-		if a.first != nil {
-			received, headers, over = a.first.done, nil, nil
-		}
-		select {
-		case <-changed:
-		case <-a.trace.arrived:
-		case <-received:
-			return a.first.failure()
-		case <-headers:
-			if err := a.headers.failure(); err != nil {
-				return err
-			}
-			if !a.trace.seen().opened {
-				return a.endWithoutMessage()
-			}
-		case <-over:
-			return a.ended()
-		case <-a.Context.Done():
-			if a.limitEstablishes() {
-				return nil
-			}
-			return a.canceled()
+		if done, err := a.await(changed); done {
+			return err
 		}
 	}
+}
+
+// await waits until the stream is established, or the attempt fails, or changed is closed. It reports
+// whether the attempt is done, and the error if it has failed.
+func (a *streamAttempt) await(changed <-chan struct{}) (done bool, err error) {
+	seen := a.trace.seen()
+	switch {
+	case a.headers != nil && (seen.opened || seen.begins == 0): // without a Begin, nothing is known
+		return true, nil
+	case a.first == nil && seen.ended && !seen.opened:
+		return true, a.endWithoutMessage()
+	}
+	// The channel that is set here is ready when the stream has ended.
+	var received, headers, over <-chan struct{}
+	switch {
+	case a.first != nil:
+		received = a.first.done
+	case a.headers != nil:
+		headers = a.headers.done
+	default:
+		over = a.over
+	}
+	select {
+	case <-changed:
+	case <-a.trace.arrived:
+	case <-received:
+		return true, a.first.failure()
+	case <-headers:
+		if err := a.headers.failure(); err != nil {
+			return true, err
+		}
+		if !a.trace.seen().opened {
+			return true, a.endWithoutMessage()
+		}
+	case <-over:
+		return true, a.ended()
+	case <-a.Context.Done():
+		if a.limitEstablishes() {
+			return true, nil
+		}
+		return true, a.canceled()
+	}
+	return false, nil
 }
 
 // canceled cancels the stream, because the policies' context has ended, and returns gRPC's error. By
@@ -234,7 +231,7 @@ func (a *streamAttempt) canceled() (err error) {
 	switch {
 	case a.first != nil:
 		<-a.first.done
-		err = a.first.err
+		err = a.first.failure()
 	case a.trace.seen().begins > 0:
 		err = a.inner.RecvMsg(new(emptypb.Empty))
 	}
@@ -265,24 +262,25 @@ func (a *streamAttempt) ended() error {
 func (r *requestStream) serve(a *streamAttempt) (changed <-chan struct{}, err error) {
 	r.mu.Lock()
 	err = r.receive(a)
-	request, asked, changed := r.request, r.asked, r.changed
-	send := err == nil && asked != nothing && !a.sent
-	if send && asked == message && a.forked {
-		if request = copyOf(request); r.ended {
+	request, state, changed := r.request, r.state, r.changed
+	if err == nil && state == given && !a.sent && a.forked {
+		if r.ended {
 			err = status.FromContextError(context.Canceled).Err()
+		} else {
+			request = copyOf(request)
 		}
 	}
 	r.mu.Unlock()
-	if err == nil && send {
-		err = r.send(a, request, asked)
+	if err == nil && state != awaited && !a.sent {
+		err = r.send(a, request, state)
 	}
 	return changed, err
 }
 
 // send sends the request. Until it is sent, the end of the policies' context ends the stream.
-func (r *requestStream) send(a *streamAttempt, request any, asked asking) error {
+func (r *requestStream) send(a *streamAttempt, request any, state requestState) error {
 	a.sent = true
-	if asked == message {
+	if state == given {
 		stop := context.AfterFunc(a.Context, func() {
 			if !a.limitEstablishes() {
 				a.cancel(context.Cause(a.Context))
@@ -291,7 +289,7 @@ func (r *requestStream) send(a *streamAttempt, request any, asked asking) error 
 		err := a.inner.SendMsg(request)
 		stop()
 		if err != nil && err != io.EOF { // all other errors come from RecvMsg
-			a.unsent = true
+			a.sendFailed = true
 			return err
 		}
 	}
@@ -303,13 +301,13 @@ func (r *requestStream) send(a *streamAttempt, request any, asked asking) error 
 // receive begins to receive what the caller waits for: the headers, and the first message. mu must be
 // held.
 func (r *requestStream) receive(a *streamAttempt) error {
-	if r.header && a.headers == nil {
-		a.headers = begin(nil, func(any) error {
+	if r.wantsHeader && a.headers == nil {
+		a.headers = newReception(nil, func(any) error {
 			_, err := a.inner.Header()
 			return err
 		})
 	}
-	if !r.receives || a.first != nil {
+	if !r.wantsMessage || a.first != nil {
 		return nil
 	}
 	message := r.message
@@ -320,12 +318,12 @@ func (r *requestStream) receive(a *streamAttempt) error {
 		}
 		message = own
 	}
-	a.first = begin(message, a.inner.RecvMsg)
+	a.first = newReception(message, a.inner.RecvMsg)
 	return nil
 }
 
 // endWithoutMessage returns the error of a stream that has ended without headers, and so without
-// messages; nil if it has ended well.
+// messages, or nil if its status is OK.
 func (a *streamAttempt) endWithoutMessage() error {
 	switch err := a.inner.RecvMsg(new(emptypb.Empty)); err {
 	case io.EOF:
@@ -337,49 +335,66 @@ func (a *streamAttempt) endWithoutMessage() error {
 	}
 }
 
-// A reception receives something of an attempt's stream on a goroutine of its own, because a limit
-// that passes doesn't end it.
+// A reception receives the headers or the first message of an attempt's stream. It has a goroutine of
+// its own, because a limit that passes doesn't end it.
 type reception struct {
-	message any // the caller's, or, on a fork, one of its own
-	taken   bool
+	message any  // the caller's, or, on a fork, one of its own
+	taken   bool // by the caller
 
-	done     chan struct{} // closed when the following are final
-	err      error
-	panicked *resilience.PanicError
-	returned bool
+	done    chan struct{}
+	outcome // final once done is closed
 }
 
-func begin(message any, receive func(any) error) *reception {
+// newReception begins a reception.
+func newReception(message any, receive func(any) error) *reception {
 	f := &reception{message: message, done: make(chan struct{})}
-	go f.run(receive)
+	go func() {
+		defer close(f.done)
+		defer f.capture()
+		f.set(receive(f.message))
+	}()
 	return f
 }
 
-func (f *reception) run(receive func(any) error) {
-	defer func() {
-		if !f.returned {
-			if value := recover(); value != nil {
-				f.panicked = detached.PanicError(value)
-			}
-		}
-		close(f.done)
-	}()
-	f.err = receive(f.message)
-	f.returned = true
+// failure returns the error of the reception, which must be done, or nil if the stream has ended
+// with OK. A panic or Goexit continues.
+func (f *reception) failure() error {
+	if err := f.get(); err != io.EOF {
+		return err
+	}
+	return nil
 }
 
-// failure returns the error of the reception, which must be done, or nil if the stream has ended
-// well. A panic or Goexit continues.
-func (f *reception) failure() error {
-	switch {
-	case f.panicked != nil:
-		panic(f.panicked)
-	case !f.returned:
-		runtime.Goexit()
-	case f.err == io.EOF:
-		return nil
+// An outcome is how a function ended that ran on a goroutine of its own. The zero outcome is that of
+// runtime.Goexit.
+type outcome struct {
+	err      error
+	returned bool
+	panicked *resilience.PanicError
+}
+
+// set records what the function returned.
+func (o *outcome) set(err error) { o.err, o.returned = err, true }
+
+// capture recovers from a panic of the function. It must be deferred.
+func (o *outcome) capture() {
+	if o.returned {
+		return
 	}
-	return f.err
+	if value := recover(); value != nil {
+		o.panicked = detached.PanicError(value)
+	}
+}
+
+// get returns the error of the function. If it panicked or called Goexit, get does the same.
+func (o *outcome) get() error {
+	switch {
+	case o.panicked != nil:
+		panic(o.panicked)
+	case !o.returned:
+		runtime.Goexit()
+	}
+	return o.err
 }
 
 // SendMsg sends the request, and returns when an attempt has sent it.
@@ -389,13 +404,13 @@ func (r *requestStream) SendMsg(m any) error {
 	}
 	again := false
 	r.update(func() {
-		if again = r.asked != nothing; again {
-			r.header = true
+		if again = r.state != awaited; again {
+			r.wantsHeader = true
 		} else {
-			r.request, r.asked = m, message
+			r.request, r.state = m, given
 		}
 	})
-	if again { // gRPC ends the stream with an error
+	if again { // gRPC ends an established stream with an error
 		if a := r.established(); a != nil {
 			return a.inner.SendMsg(m)
 		}
@@ -406,7 +421,7 @@ func (r *requestStream) SendMsg(m any) error {
 		return a.inner.SendMsg(m)
 	}
 	r.mu.Lock()
-	unsent := r.done && !r.sent && (r.panicked != nil || r.exited || r.last != nil && r.last.unsent)
+	unsent := r.done && !r.sent && (!r.outcome.returned || r.last != nil && r.last.sendFailed)
 	r.mu.Unlock()
 	if unsent {
 		return r.failure()
@@ -419,11 +434,15 @@ func (r *requestStream) CloseSend() error {
 	if a := r.stream.Load(); a != nil {
 		return a.inner.CloseSend()
 	}
+	var established *streamAttempt // meanwhile
 	r.update(func() {
-		if r.asked == nothing {
-			r.asked = closed
+		if established = r.stream.Load(); established == nil && r.state == awaited {
+			r.state = omitted
 		}
 	})
+	if established != nil {
+		return established.inner.CloseSend()
+	}
 	return nil
 }
 
@@ -431,10 +450,10 @@ func (r *requestStream) CloseSend() error {
 func (r *requestStream) RecvMsg(m any) error {
 	a := r.stream.Load()
 	if a == nil {
-		r.update(func() { r.message, r.receives = m, true })
+		r.update(func() { r.message, r.wantsMessage = m, true })
 		a = r.established()
 		r.mu.Lock()
-		r.message, r.receives = nil, false
+		r.message, r.wantsMessage = nil, false
 		r.mu.Unlock()
 		if a == nil {
 			return r.failure()
@@ -446,20 +465,18 @@ func (r *requestStream) RecvMsg(m any) error {
 	}
 	<-first.done
 	first.taken = true
-	if err := first.failure(); err != nil {
-		return err
-	}
-	if first.err == nil && a.forked {
+	err := first.get()
+	if err == nil && a.forked {
 		replace(m, first.message)
 	}
-	return first.err
+	return err
 }
 
 // Header returns the response headers. It establishes the stream when they arrive. If there are none,
 // RecvMsg returns the error.
 func (r *requestStream) Header() (metadata.MD, error) {
 	if r.stream.Load() == nil {
-		r.update(func() { r.header = true })
+		r.update(func() { r.wantsHeader = true })
 		if r.established() == nil {
 			r.failure() // a panic
 		}

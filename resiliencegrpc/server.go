@@ -63,10 +63,10 @@ func (c ServerConfig) Validate() error {
 // [resilience.NotFailure]. An error after the request's context has ended, because the client left or
 // its deadline passed, is a [resilience.CallerFault].
 //
-// Panics pass. A timeout with Abandon runs the handler on its own goroutine; its panic reaches the
-// server as a [*resilience.PanicError], and crashes the program once the handler was abandoned. So an
-// interceptor that recovers belongs inside, after these options. After the call is over, SendMsg and
-// RecvMsg of an abandoned stream's handler return an error.
+// Panics pass. A timeout with Abandon runs the handler on its own goroutine: a panic reaches the server
+// as a [*resilience.PanicError] or, if the handler has already been abandoned, crashes the program. So
+// an interceptor that recovers belongs inside, after these options. After the call is over, SendMsg
+// and RecvMsg of an abandoned stream's handler return an error.
 func ServerOptions(config ServerConfig) []grpc.ServerOption {
 	if err := config.Validate(); err != nil {
 		panic(err.Error())
@@ -107,7 +107,7 @@ type handlerResult struct {
 }
 
 // A handlerError is the error of a handler, as the policy receives it, except for its mark. It hides
-// the marks of the handler's own error.
+// the marks of the handler's own error: only outer marks count.
 type handlerError struct {
 	err    error
 	failed bool
@@ -166,7 +166,7 @@ func contains(err error, handlers *handlerError) bool {
 	return walk(err, func(err error) bool { return err == handlers })
 }
 
-// policyError returns the client's error for an error of the policy.
+// policyError returns the client's error for an error of the policy. late states that a limit passed.
 func (s *serving) policyError(err error, late bool, setTrailer func(metadata.MD)) error {
 	ended := s.ctx.Err()
 	switch {
@@ -184,8 +184,6 @@ func (s *serving) policyError(err error, late bool, setTrailer func(metadata.MD)
 		return refused.Err()
 	case ended != nil:
 		return status.FromContextError(ended).Err()
-	case err == errTwice:
-		return status.Error(codes.Internal, err.Error())
 	}
 	return err
 }
@@ -209,8 +207,8 @@ func (s *serving) handle(ctx context.Context) error {
 	return result.marked
 }
 
-// errTwice is returned while the handler is running, or after it has panicked.
-var errTwice = errors.New("resiliencegrpc: a handler is never run twice")
+// errTwice is the error of another run while the handler is running, or after it has panicked.
+var errTwice = status.Error(codes.Internal, "resiliencegrpc: a handler is never run twice")
 
 func (s *serving) mark(e *handlerError) error {
 	switch {

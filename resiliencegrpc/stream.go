@@ -27,7 +27,7 @@ func (c *client) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.C
 	}
 	r := &requestStream{streamCall: streamCall{
 		// The slice may be the caller's, and attempts may begin after NewStream has returned.
-		call: call{client: c, ctx: ctx, method: method, conn: conn, options: sorted(slices.Clone(opts))},
+		call: call{client: c, ctx: ctx, method: method, conn: conn, options: newOptions(slices.Clone(opts))},
 		desc: desc, streamer: streamer,
 	}}
 	if desc.ClientStreams {
@@ -44,7 +44,7 @@ var discardStreams = resilience.Discard((*streamAttempt).drop)
 func (s *streamCall) openOnly() (grpc.ClientStream, error) {
 	defer s.end()
 	stream, err := s.openInside()
-	if stream == nil {
+	if err != nil {
 		s.options.finished(err)
 		return nil, err
 	}
@@ -100,18 +100,21 @@ type streamAttempt struct {
 	stop   func() bool             // detaches the stream from the policies' context
 	over   chan struct{}           // closed when gRPC has ended the stream
 
-	sent    bool       // the request was sent
-	first   *reception // of the first message, nil until the caller waits for it
-	headers *reception // of the headers, nil until the caller waits for them
+	// The goroutine that makes the attempt owns the following. The caller reads them when it has the
+	// stream, or when the policies have ended.
+	sent       bool       // the request was sent
+	sendFailed bool       // SendMsg has returned an error
+	first      *reception // of the first message, nil until the caller waits for it
+	headers    *reception // of the headers, nil until the caller waits for them
 
-	mu       sync.Mutex // guards the following
+	mu       sync.Mutex // guards the following: gRPC calls onFinish on any goroutine
 	finished bool       // over is closed
 	end      error      // what the stream ended with
 	isChosen bool       // the caller has the stream
 }
 
-// A streamContext is the context of a stream: it ends as the caller's does, and has the values of the
-// policies' context.
+// A streamContext is the context of a stream: it ends with the caller's context, and has the values of
+// the policies' context.
 type streamContext struct {
 	context.Context // the caller's
 	values          *attempt
@@ -153,8 +156,9 @@ func (s *streamCall) open(ctx context.Context) (*streamAttempt, error) {
 	return a, nil
 }
 
-// giveUp ends the stream, and returns the error for the policies. Of a stream that the policies'
-// context has ended, gRPC says that it was canceled; of a unary call, it would say why.
+// giveUp ends the stream, and returns the error for the policies. If a deadline of the policies has
+// ended the stream, gRPC's error is Canceled, because the stream's own context was canceled. It becomes
+// DeadlineExceeded, as for a unary call.
 func (a *streamAttempt) giveUp(err error) error {
 	if status.Code(err) == codes.Canceled && a.Context.Err() == context.DeadlineExceeded && a.call.ctx.Err() == nil {
 		err = status.FromContextError(context.DeadlineExceeded).Err()
@@ -184,7 +188,7 @@ func (a *streamAttempt) onFinish(err error) {
 		return
 	}
 	if chosen {
-		a.tellCaller(err)
+		a.report(err)
 	}
 	a.cancel(nil)
 	close(a.over)
@@ -197,7 +201,7 @@ func (a *streamAttempt) choose() {
 	a.isChosen = true
 	a.mu.Unlock()
 	if finished {
-		a.tellCaller(err)
+		a.report(err)
 	}
 }
 
@@ -208,8 +212,8 @@ func (a *streamAttempt) hasFinished() bool {
 	return a.finished
 }
 
-// tellCaller fills the caller's targets at the end of the stream.
-func (a *streamAttempt) tellCaller(err error) {
+// report fills the caller's targets and calls its OnFinish functions, at the end of the stream.
+func (a *streamAttempt) report(err error) {
 	a.call.options.handOver(a.targets)
 	a.call.options.finished(err)
 }

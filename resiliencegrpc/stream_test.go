@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/effector-go/resilience"
 	"github.com/effector-go/resilience/breaker"
@@ -102,6 +104,58 @@ func TestStreamIsEstablishedByItsEnd(t *testing.T) {
 	}
 }
 
+// Rule 8: the policies see the end of a stream that has no message before the caller receives.
+func TestStreamEndsPoliciesBeforeRecv(t *testing.T) {
+	for end, want := range map[error]int{nil: 1, unavailable: 3} {
+		synctest.Test(t, func(t *testing.T) {
+			var w watcher
+			client, stop := inMemory(t, &service{output: func(*outputRequest, outputStream) error { return end }}, everyRepeatable(retries(), &w))
+			defer stop()
+			stream, err := client.StreamingOutputCall(t.Context(), &outputRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if len(w.errs) != want {
+				t.Errorf("end with %v: got attempts %v before Recv, want %d", end, w.errs, want)
+			}
+			if bodies, err := receiveAll(stream); len(bodies) != 0 || status.Code(err) != status.Code(end) {
+				t.Errorf("got %v, %v, want no message and %v", bodies, err, end)
+			}
+		})
+	}
+}
+
+// Nothing is known of a stream that an inner interceptor opens on another connection, so a request for
+// the headers establishes it.
+func TestStreamOnOtherConnection(t *testing.T) {
+	other := dialOnly(t, loopback(t, &service{output: func(_ *outputRequest, stream outputStream) error {
+		stream.SendHeader(metadata.Pairs("key", "value"))
+		for i := range 3 {
+			stream.Send(body(fmt.Sprint(i)))
+		}
+		return nil
+	}}))
+	client := testpb.NewTestServiceClient(dial(t, "passthrough:///none", everyRepeatable(retries()), grpc.WithChainStreamInterceptor(
+		func(ctx context.Context, desc *grpc.StreamDesc, _ *grpc.ClientConn, method string, _ grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return other.NewStream(ctx, desc, method, opts...)
+		})))
+	for _, withHeader := range []bool{false, true} {
+		stream, err := client.StreamingOutputCall(t.Context(), &outputRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if withHeader {
+			if header, err := stream.Header(); err != nil || !slices.Equal(header["key"], []string{"value"}) {
+				t.Errorf("got header %v, %v, want the server's", header, err)
+			}
+		}
+		if bodies, err := receiveAll(stream); !slices.Equal(bodies, []string{"0", "1", "2"}) || err != nil {
+			t.Errorf("with Header %t: got %v, %v, want 0, 1, 2, and the end", withHeader, bodies, err)
+		}
+	}
+}
+
 // Rule 8: once Header was requested, the response headers establish the stream, so a later failure
 // is the caller's.
 func TestStreamIsEstablishedByRequestedHeaders(t *testing.T) {
@@ -179,6 +233,83 @@ func TestStreamLimitEndsSilentAttempt(t *testing.T) {
 			t.Errorf("got %v, %v after %v, want the second attempt's message after 1s", bodies, err, time.Since(begun))
 		}
 	})
+}
+
+// Rule 8: a limit that passes while SendMsg waits for another connection ends the attempt.
+func TestStreamLimitEndsBlockedSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w watcher
+		var streams, connections atomic.Int32
+		refuseAndClose := fault(func(w *wire, stream uint32) {
+			refuse(w, stream)
+			w.Close()
+		})
+		conn := dial(t, "passthrough:///blocked", everyRepeatable(timeout.After(2*time.Second), &w),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				if connections.Add(1) > 1 {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				client, server := net.Pipe()
+				go serveWire(server, &streams, 1, refuseAndClose, nil)
+				return client, nil
+			}))
+		begun := time.Now()
+		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, testpb.TestService_StreamingOutputCall_FullMethodName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // the stream is refused, which SendMsg finds out
+		if err = stream.SendMsg(&outputRequest{}); err == nil {
+			err = stream.RecvMsg(body(""))
+		}
+		if got := time.Since(begun); status.Code(err) != codes.DeadlineExceeded || got != 2*time.Second || connections.Load() != 2 {
+			t.Errorf("got %v after %v and %d connections, want DeadlineExceeded after 2s and 2", err, got, connections.Load())
+		}
+		if marks(w.errs[0]) != "NotMade" || status.Code(w.errs[0]) != codes.DeadlineExceeded {
+			t.Errorf("got %v marked %q, want DeadlineExceeded marked NotMade", w.errs[0], marks(w.errs[0]))
+		}
+	})
+}
+
+// Header ends when the connection is closed, and RecvMsg returns the error.
+func TestStreamHeaderEndsWithConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, stop := inMemory(t, &service{output: func(_ *outputRequest, stream outputStream) error {
+			<-stream.Context().Done()
+			return nil
+		}}, everyRepeatable(retries()))
+		stream, err := client.StreamingOutputCall(t.Context(), &outputRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Second, stop)
+		if header, err := stream.Header(); header != nil || err != nil {
+			t.Errorf("got %v, %v from Header, want nothing", header, err)
+		}
+		if _, err := stream.Recv(); status.Code(err) != codes.Canceled {
+			t.Errorf("got %v, want Canceled", err)
+		}
+	})
+}
+
+// Before a stream is established, its context is the caller's, and it has no trailer.
+func TestStreamBeforeItIsEstablished(t *testing.T) {
+	client := testpb.NewTestServiceClient(dial(t, loopback(t, &service{output: func(_ *outputRequest, stream outputStream) error {
+		<-stream.Context().Done()
+		return nil
+	}}), every()))
+	ctx := context.WithValue(t.Context(), contextKey{}, "caller's")
+	stream, err := client.StreamingOutputCall(ctx, &outputRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stream.Context(); got != ctx {
+		t.Errorf("got the context %v, want the caller's", got)
+	}
+	if got := stream.Trailer(); got != nil {
+		t.Errorf("got the trailer %v, want nil", got)
+	}
 }
 
 // Rule 8: the error of a stream whose limit has passed.
@@ -421,7 +552,7 @@ func TestStreamIsRefused(t *testing.T) {
 
 // Rule 8: a panic or Goexit of the policies becomes the caller's, in NewStream or later.
 func TestStreamPanicBecomesCallers(t *testing.T) {
-	for _, when := range []string{"before", "after"} {
+	for _, when := range []string{"before", "after, in Recv", "after, in Header"} {
 		for _, how := range []string{"panic", "Goexit"} {
 			fail := func() {
 				if how == "panic" {
@@ -448,7 +579,9 @@ func TestStreamPanicBecomesCallers(t *testing.T) {
 					ended <- result
 				}()
 				stream, err := client.StreamingOutputCall(context.Background(), &outputRequest{})
-				if err == nil {
+				if err == nil && when == "after, in Header" {
+					stream.Header()
+				} else if err == nil {
 					stream.Recv()
 				}
 				result = "returned"
@@ -689,6 +822,50 @@ func TestStreamSendsOnce(t *testing.T) {
 	}
 }
 
+// A countedRequest counts how often its content is read.
+type countedRequest struct {
+	*outputRequest
+	reads *atomic.Int32
+}
+
+func (r countedRequest) ProtoReflect() protoreflect.Message {
+	r.reads.Add(1)
+	return r.outputRequest.ProtoReflect()
+}
+
+// Rule 5: an attempt on a fork that begins after the policies have ended doesn't read the request.
+func TestStreamForkAfterEndReadsNoRequest(t *testing.T) {
+	begin, ended := make(chan struct{}), make(chan error)
+	late := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		fork := next.Fork()
+		go func() {
+			<-begin
+			ended <- fork.Run(ctx)
+		}()
+		return next.Run(ctx)
+	})
+	conn := dial(t, loopback(t, &service{output: func(_ *outputRequest, stream outputStream) error { return stream.Send(body("x")) }}), everyRepeatable(late))
+	stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, testpb.TestService_StreamingOutputCall_FullMethodName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := countedRequest{&outputRequest{}, new(atomic.Int32)}
+	if err := stream.SendMsg(request); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.RecvMsg(body("")); err != nil {
+		t.Fatal(err)
+	}
+	before := request.reads.Load()
+	close(begin)
+	if err := <-ended; marks(err) != "CallerFault" {
+		t.Errorf("got %v marked %q, want CallerFault", err, marks(err))
+	}
+	if got := request.reads.Load(); before == 0 || got != before {
+		t.Errorf("got %d reads of the request, want the %d of the attempt in time", got, before)
+	}
+}
+
 // Headers that the server sends before it has the request establish the stream, if the caller asks for
 // them or if a limit passes. The request is sent by the caller then.
 func TestStreamIsEstablishedBeforeRequest(t *testing.T) {
@@ -700,33 +877,36 @@ func TestStreamIsEstablishedBeforeRequest(t *testing.T) {
 		}
 	})
 	for _, by := range []string{"header", "limit"} {
-		var w watcher
-		limit := ample
-		if by == "limit" {
-			limit = 20 * time.Millisecond
-		}
-		address, streams := faultyServer(t, nil, 1, early)
-		conn := dial(t, address, everyRepeatable(retries(), timeout.After(limit), &w))
-		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, testpb.TestService_StreamingOutputCall_FullMethodName)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if by == "limit" {
-			time.Sleep(100 * time.Millisecond)
-		} else if header, err := stream.Header(); header == nil || err != nil {
-			t.Errorf("got headers %v, %v before the request, want the server's", header, err)
-		}
-		if err := stream.SendMsg(&outputRequest{}); err != nil {
-			t.Errorf("%s: got %v from SendMsg, want nil", by, err)
-		}
-		if err := stream.CloseSend(); err != nil {
-			t.Errorf("%s: got %v from CloseSend, want nil", by, err)
-		}
-		if err := stream.RecvMsg(body("")); err != nil {
-			t.Errorf("%s: got %v, want the message", by, err)
-		}
-		if err := stream.RecvMsg(body("")); err != io.EOF || streams.Load() != 1 || len(w.errs) != 1 || w.errs[0] != nil {
-			t.Errorf("%s: got %v after %d streams and attempts %v, want the end of the only one", by, err, streams.Load(), w.errs)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			var w watcher
+			var streams atomic.Int32
+			conn := dial(t, "passthrough:///early", everyRepeatable(retries(), timeout.After(time.Second), &w),
+				grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+					client, server := net.Pipe()
+					go serveWire(server, &streams, 1, early, nil)
+					return client, nil
+				}))
+			stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, testpb.TestService_StreamingOutputCall_FullMethodName)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if by == "limit" {
+				time.Sleep(time.Minute)
+			} else if header, err := stream.Header(); header == nil || err != nil {
+				t.Errorf("got headers %v, %v before the request, want the server's", header, err)
+			}
+			if err := stream.SendMsg(&outputRequest{}); err != nil {
+				t.Errorf("%s: got %v from SendMsg, want nil", by, err)
+			}
+			if err := stream.CloseSend(); err != nil {
+				t.Errorf("%s: got %v from CloseSend, want nil", by, err)
+			}
+			if err := stream.RecvMsg(body("")); err != nil {
+				t.Errorf("%s: got %v, want the message", by, err)
+			}
+			if err := stream.RecvMsg(body("")); err != io.EOF || streams.Load() != 1 || len(w.errs) != 1 || w.errs[0] != nil {
+				t.Errorf("%s: got %v after %d streams and attempts %v, want the end of the only one", by, err, streams.Load(), w.errs)
+			}
+		})
 	}
 }

@@ -10,26 +10,27 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A trace is what the stats handler has seen of an attempt. An inner interceptor may use another
-// connection for the attempt, and then nothing is seen.
+// A trace records what the stats handler observes of an attempt. An inner interceptor may use another
+// connection for the attempt; then the trace stays empty.
 type trace struct {
 	arrived chan struct{} // of a stream: signals that the response has begun or ended
 
 	mu sync.Mutex // guards the following: events come from several goroutines
-	traced
+	facts
 }
 
-// traced are the facts of a trace. A transparent retry is part of the attempt and starts over. A call
-// that an inner interceptor repeats doesn't: what the earlier call has sent stays sent.
-type traced struct {
-	begins   int      // without those of transparent retries
+// facts are what a trace has recorded. A transparent retry is part of the attempt and
+// starts over. A call that an inner interceptor repeats doesn't: what the earlier call has sent stays
+// sent.
+type facts struct {
+	begins   int      // calls that have begun, without transparent retries
 	headers  bool     // the request's headers were sent
 	message  bool     // the message was sent
-	received bool     // something came from the server
-	opened   bool     // the response's headers
-	ended    bool     // the trailers
 	unsent   bool     // the message could not be encoded, or is too large
-	pushback []string // of the trailer
+	received bool     // something came from the server
+	opened   bool     // the response's headers have arrived
+	ended    bool     // the response's trailers have arrived
+	pushback []string // values of the trailer with pushbackKey
 }
 
 // attemptKey is the key of the attempt in its context.
@@ -87,10 +88,11 @@ func (t *trace) add(event stats.RPCStats) {
 	}
 }
 
+// signal signals arrived. A unary call has no such channel.
 func (t *trace) signal() {
 	select {
 	case t.arrived <- struct{}{}:
-	default: // also if nobody waits
+	default: // a signal is pending
 	}
 }
 
@@ -104,7 +106,7 @@ func (t *trace) begin(transparent bool) {
 	}
 }
 
-// end recognizes a message that could not be sent: gRPC has no event for that.
+// end recognizes, by the text of err, a message that could not be sent: gRPC has no event for that.
 func (t *trace) end(err error) {
 	if !t.headers || t.message {
 		return
@@ -115,7 +117,7 @@ func (t *trace) end(err error) {
 	}
 }
 
-// unsentTexts begin the texts of errors of SendMsg, which gRPC returns after it has opened the stream
+// unsentTexts are the beginnings of the errors that SendMsg returns after gRPC has opened the stream
 // and before it sends the message.
 var unsentTexts = [...]string{
 	"grpc: error while marshaling",
@@ -124,19 +126,19 @@ var unsentTexts = [...]string{
 	"trying to send message larger than max",
 }
 
-// seen returns the facts.
-func (t *trace) seen() traced {
+// seen returns the facts so far.
+func (t *trace) seen() facts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.traced
+	return t.facts
 }
 
-// resetText begins the text of the error of a stream that the server has reset, for which gRPC has no
-// event either.
+// resetText is the beginning of the error of a stream that the server has reset. gRPC has no event for
+// that either.
 const resetText = "stream terminated by RST_STREAM"
 
 // neverSent reports whether the attempt began on the connection and sent nothing.
-func (t *traced) neverSent() bool { return t.begins > 0 && !t.headers }
+func (f *facts) neverSent() bool { return f.begins > 0 && !f.headers }
 
 // local reports whether the attempt failed before its message was sent, without the server.
-func (t *traced) local() bool { return !t.message && !t.received && (!t.headers || t.unsent) }
+func (f *facts) local() bool { return !f.message && !f.received && (!f.headers || f.unsent) }

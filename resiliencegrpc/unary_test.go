@@ -153,7 +153,7 @@ func TestUnaryLeavesTargetsUntouched(t *testing.T) {
 	refusing := resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
 		return errors.Join(next.Run(ctx), resilience.ErrRefused)
 	})
-	header, trailer, p := metadata.Pairs("mine", "1"), metadata.Pairs("mine", "2"), peer.Peer{LocalAddr: nil, Addr: nil}
+	header, trailer, p := metadata.Pairs("mine", "1"), metadata.Pairs("mine", "2"), peer.Peer{}
 	conn := dial(t, loopback(t, &service{empty: func(ctx context.Context) error {
 		grpc.SetTrailer(ctx, metadata.Pairs("server", "1"))
 		return unavailable
@@ -184,7 +184,6 @@ func TestUnaryForksShareNoMemory(t *testing.T) {
 		return err
 	})
 	conn := dial(t, address, everyRepeatable(hedge.New(hedge.Config{Delay: time.Millisecond, Budget: plenty()})), slow)
-	client := testpb.NewTestServiceClient(conn)
 	in := &testpb.SimpleRequest{ResponseStatus: &testpb.EchoStatus{}}
 	var header, trailer metadata.MD
 	var p peer.Peer
@@ -202,7 +201,6 @@ func TestUnaryForksShareNoMemory(t *testing.T) {
 		options[0] = grpc.Header(&header)
 	}
 	close(release)
-	_ = client
 }
 
 // Rule 5: a start that begins after the call has returned touches nothing of the caller's.

@@ -31,10 +31,11 @@ type ServerConfig struct {
 	Failed func(status int) bool
 
 	// Respond, if set, writes the middleware's own responses, for example as JSON. If it doesn't call
-	// WriteHeader, the status is sent before the first Write, or when it returns. By then, w has the headers that outer handlers have set, none of the handler's, and
-	// Retry-After if a time is known. The request is the server's; if the handler may still be
-	// running, it is a copy. The error is the policy's. It is nil if the policy returned no error,
-	// although the handler didn't run or wrote nothing.
+	// WriteHeader, the status is sent before the first Write, or when it returns. w has the headers
+	// that outer handlers have set, none of the handler's, and Retry-After if a time is known. The
+	// request is the server's; if the handler may still be running, it is a copy. The error is the
+	// policy's. It is nil if the policy returned no error, although the handler didn't run or wrote
+	// nothing.
 	//
 	// The default is the status's text, as with [http.Error], but a Content-Type that outer handlers
 	// have set stays.

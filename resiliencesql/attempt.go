@@ -3,7 +3,6 @@ package resiliencesql
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -20,20 +19,25 @@ type attempt struct {
 
 // connect takes a connection from the pool. The error is marked.
 func (a *attempt) connect(db *sql.DB) error {
+	// If the pool is full, Conn waits for a connection. Otherwise, it may dial: then others may have
+	// filled the pool by the time the dial has failed.
+	waits := isFull(db)
 	conn, err := db.Conn(a.ctx)
 	if err == nil {
 		a.conn = conn
 		return nil
 	}
 	class := a.config.class(err)
-	// While this call waited, others may have used all connections. If it dialed instead, database/sql
-	// counts one connection less now.
-	if ended := a.ctx.Err(); class != Answered && ended != nil && errors.Is(ended, err) {
-		if stats := db.Stats(); stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections {
-			return resilience.CallerFault(a.notBegun(err, class))
-		}
+	if waits && class != Answered && err == a.ctx.Err() && isFull(db) {
+		return resilience.CallerFault(a.notBegun(err, class))
 	}
 	return a.notBegun(err, class)
+}
+
+// isFull reports whether all connections that db may open are in use.
+func isFull(db *sql.DB) bool {
+	stats := db.Stats()
+	return stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections
 }
 
 // release gives up the connection, if there still is one: to the pool if it is healthy.
@@ -42,8 +46,11 @@ func (a *attempt) release(healthy bool) {
 	a.conn = nil
 	switch {
 	case conn == nil:
-	case healthy:
+	case healthy && isFree(closemu(conn)):
 		_ = conn.Close() // fails only if database/sql has closed the connection already
+	case healthy:
+		// Close waits for rows that fn left open. If fn recovered a panic of the driver, it waits forever.
+		_, _ = within(conn.Close)
 	default:
 		_, _ = within(func() error { return discard(conn) })
 	}
@@ -52,8 +59,8 @@ func (a *attempt) release(healthy bool) {
 // releaseAfterPing gives up the connection, and reports whether the database still answers on it.
 func (a *attempt) releaseAfterPing() bool { return a.releaseAfter((*sql.Conn).PingContext) }
 
-// releaseAfterRollback gives up the connection after ROLLBACK, which it sends as a statement. To
-// answer that there is no transaction is an answer too.
+// releaseAfterRollback gives up the connection after ROLLBACK, which it sends as a statement, and
+// reports whether the database answers. That there is no transaction is an answer too.
 func (a *attempt) releaseAfterRollback() bool {
 	return a.releaseAfter(func(conn *sql.Conn, ctx context.Context) error {
 		_, err := conn.ExecContext(ctx, "ROLLBACK")
@@ -61,8 +68,8 @@ func (a *attempt) releaseAfterRollback() bool {
 	})
 }
 
-// releaseAfter gives up the connection: to the pool if the database answers to ask, which it
-// reports. If the driver panics, so does releaseAfter.
+// releaseAfter gives up the connection: to the pool if the database answers ask. It reports whether it
+// does. If the driver panics, so does releaseAfter.
 func (a *attempt) releaseAfter(ask func(conn *sql.Conn, ctx context.Context) error) (answered bool) {
 	conn := a.conn
 	a.conn = nil

@@ -72,9 +72,9 @@ func discard(conn *sql.Conn) error {
 	return conn.Raw(func(any) error { return driver.ErrBadConn })
 }
 
-// database/sql holds a read lock of a Conn or Tx while the driver runs. If the driver panics in one of
-// the functions below, or calls Goexit, the lock stays locked, and Tx.Rollback, Tx.Commit, and
-// Conn.Close block forever. unlock unlocks it.
+// database/sql holds a read lock of a Conn or Tx, its closemu, while the driver runs. If the driver
+// panics in one of the functions below, or calls Goexit, the lock stays locked, and Tx.Rollback,
+// Tx.Commit, and Conn.Close block forever.
 var lockHolders = map[string]bool{
 	"database/sql.(*DB).queryDC":        true,
 	"database/sql.(*Rows).close":        true,
@@ -110,19 +110,32 @@ func panickedInDriver() bool {
 
 var packagePath = reflect.TypeFor[Config]().PkgPath()
 
-// unlock unlocks a read lock that a panic of the driver left locked in connOrTx, a *sql.Conn or
-// *sql.Tx. database/sql offers no other way: without it, the connection would stay in use forever.
-// It reports false if this version of database/sql has no such lock.
-func unlock(connOrTx any) bool {
+// closemu returns that lock of connOrTx, a *sql.Conn or *sql.Tx, or nil if this version of
+// database/sql has no such lock. database/sql offers no other way: a connection whose lock stays
+// locked would stay in use forever.
+func closemu(connOrTx any) *sync.RWMutex {
 	field := reflect.ValueOf(connOrTx).Elem().FieldByName("closemu")
 	if !field.IsValid() || field.Type() != reflect.TypeFor[sync.RWMutex]() {
-		return false
+		return nil
 	}
-	mu := (*sync.RWMutex)(field.Addr().UnsafePointer())
-	if mu.TryLock() { // nobody holds it
+	return (*sync.RWMutex)(field.Addr().UnsafePointer())
+}
+
+// isFree reports whether nobody holds mu. It may be nil.
+func isFree(mu *sync.RWMutex) bool {
+	if mu == nil {
+		return true
+	}
+	if mu.TryLock() {
 		mu.Unlock()
 		return true
 	}
-	mu.RUnlock()
-	return true
+	return false
+}
+
+// unlock unlocks a read lock that a panic of the driver left locked in connOrTx.
+func unlock(connOrTx any) {
+	if mu := closemu(connOrTx); !isFree(mu) {
+		mu.RUnlock()
+	}
 }

@@ -93,26 +93,16 @@ func (f *finding) visit(err error) {
 		return
 	}
 	f.left--
-	rank, class := f.safely(inspect, err)
-	if rank < f.rank {
-		f.rank, f.class = rank, class
+	found, class := inspect(err)
+	if found < f.rank {
+		f.rank, f.class = found, class
 	}
-	if rank == unreachable {
+	if found == unreachable {
 		return
 	}
 	for _, inner := range unwrap(err) {
 		f.visit(inner)
 	}
-}
-
-// safely returns what look finds in err, or nothing if a method of err panics.
-func (f *finding) safely(look func(error) (rank, Class), err error) (r rank, c Class) {
-	defer func() {
-		if recover() != nil {
-			r, c = nothing, Unknown
-		}
-	}()
-	return look(err)
 }
 
 // unwrap returns the errors that err wraps, or nil if its Unwrap method panics.
@@ -129,8 +119,13 @@ func unwrap(err error) (inner []error) {
 	return nil
 }
 
-// inspect looks at err alone.
-func inspect(err error) (rank, Class) {
+// inspect looks at err alone. It finds nothing if a method of err panics.
+func inspect(err error) (found rank, class Class) {
+	defer func() {
+		if recover() != nil {
+			found, class = nothing, Unknown
+		}
+	}()
 	if is(err, resilience.ErrRefused) || is(err, sql.ErrConnDone) {
 		return notSent, NotRun
 	}

@@ -266,7 +266,7 @@ func FuzzClassify(f *testing.F) {
 		}
 		class := resiliencesql.Classify(err)
 		if class < resiliencesql.Unknown || class > resiliencesql.Failed {
-			t.Errorf("got %v", class)
+			t.Errorf("got %v, want one of the constants", class)
 		}
 		if again := resiliencesql.Classify(fmt.Errorf("%w", resilience.NotMade(err))); again != class {
 			t.Errorf("got %v when wrapped, want %v", again, class)

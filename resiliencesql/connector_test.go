@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +18,15 @@ import (
 )
 
 // Rule 11.
+
+func TestConnectorDials(t *testing.T) {
+	d := &database{}
+	db := sql.OpenDB(resiliencesql.Connector(d, none))
+	if err := db.PingContext(t.Context()); err != nil || d.logged() != "1 PING" {
+		t.Errorf("got %v after %s, want nil after 1 PING", err, d.logged())
+	}
+	checkClosed(t, db, d)
+}
 
 func TestConnectorOpenBreakerFailsPingImmediately(t *testing.T) {
 	d := &database{on: func(_ context.Context, op string, _ int) error { return io.EOF }}
@@ -57,15 +65,21 @@ func TestConnectorMarksErrors(t *testing.T) {
 }
 
 func TestConnectorErrorNeverMatchesErrBadConn(t *testing.T) {
-	for _, bad := range []error{driver.ErrBadConn, fmt.Errorf("dial: %w", errors.Join(errOwn, driver.ErrBadConn))} {
+	for _, bad := range []error{driver.ErrBadConn, fmt.Errorf("dial: %w", errors.Join(errOwn, driver.ErrBadConn, unique))} {
 		d := &database{on: func(context.Context, string, int) error { return bad }}
 		db := sql.OpenDB(resiliencesql.Connector(d, none))
 		err := db.PingContext(t.Context())
 		if err == nil || errors.Is(err, driver.ErrBadConn) || err.Error() != bad.Error() || d.count("CONNECT") != 1 {
-			t.Errorf("got %v after %d dials, want 1", err, d.count("CONNECT"))
+			t.Errorf("got %v after %d dials, want an error with the text of %v, but not ErrBadConn, after 1", err, d.count("CONNECT"), bad)
 		}
-		if errors.Is(err, errOwn) != errors.Is(bad, errOwn) || resiliencesql.Classify(err) != resiliencesql.Ambiguous {
-			t.Errorf("got %v of class %v, want the rest of the tree, and ambiguous", err, resiliencesql.Classify(err))
+		var got, want stateError
+		errors.As(err, &got)
+		errors.As(bad, &want)
+		if errors.Is(err, errOwn) != errors.Is(bad, errOwn) || got != want {
+			t.Errorf("got %v, want an error that matches the rest of %v", err, bad)
+		}
+		if got, want := resiliencesql.Classify(err), resiliencesql.Classify(bad); got != want {
+			t.Errorf("%v: got class %v, want %v", bad, got, want)
 		}
 		db.Close()
 	}
@@ -73,28 +87,24 @@ func TestConnectorErrorNeverMatchesErrBadConn(t *testing.T) {
 
 func TestConnectorClosesLateConnection(t *testing.T) {
 	for _, abandon := range []int{0, 1} {
-		testLateConnection(t, abandon)
-	}
-}
-
-func testLateConnection(t *testing.T, abandon int) {
-	synctest.Test(t, func(t *testing.T) {
-		d := &database{on: func(_ context.Context, op string, _ int) error {
-			if op == "CONNECT" {
-				time.Sleep(time.Minute) // takes no context
+		synctest.Test(t, func(t *testing.T) {
+			d := &database{on: func(_ context.Context, op string, _ int) error {
+				if op == "CONNECT" {
+					time.Sleep(time.Minute) // takes no context
+				}
+				return nil
+			}}
+			db := sql.OpenDB(resiliencesql.Connector(d, timeout.New(timeout.Config{Limit: time.Second, Abandon: abandon})))
+			if err := db.PingContext(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("abandon %d: got %v, want %v", abandon, err, context.DeadlineExceeded)
 			}
-			return nil
-		}}
-		db := sql.OpenDB(resiliencesql.Connector(d, timeout.New(timeout.Config{Limit: time.Second, Abandon: abandon})))
-		if err := db.PingContext(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
-		}
-		time.Sleep(2 * time.Minute)
-		if n := d.count("CLOSE"); n != 1 {
-			t.Errorf("%d connections were closed, want 1", n)
-		}
-		closed(t, db, d)
-	})
+			time.Sleep(2 * time.Minute)
+			if n := d.count("CLOSE"); n != 1 {
+				t.Errorf("abandon %d: %d connections were closed, want 1", abandon, n)
+			}
+			checkClosed(t, db, d)
+		})
+	}
 }
 
 // withError returns a connection with its error.
@@ -113,7 +123,7 @@ func TestConnectorClosesConnectionWithError(t *testing.T) {
 		if err := db.PingContext(t.Context()); !errors.Is(err, io.EOF) {
 			t.Errorf("got %v, want %v", err, io.EOF)
 		}
-		closed(t, db, d)
+		checkClosed(t, db, d)
 	}
 }
 
@@ -143,17 +153,18 @@ func TestConnectorPassesDriverAndCloserThrough(t *testing.T) {
 }
 
 func TestConnectorPanicsOnNil(t *testing.T) {
-	for name, call := range map[string]func(){
-		"base":   func() { resiliencesql.Connector(nil, none) },
-		"policy": func() { resiliencesql.Connector(&database{}, nil) },
+	const noPolicy = "resiliencesql: Connector: policy is nil or contains nil, must be a Policy"
+	for _, test := range []struct {
+		base   driver.Connector
+		policy resilience.Policy
+		want   string
+	}{
+		{nil, none, "resiliencesql: Connector: base is nil, must be a driver.Connector"},
+		{&database{}, nil, noPolicy},
+		{&database{}, resilience.Pipeline{(*breaker.Breaker)(nil)}, noPolicy},
 	} {
-		func() {
-			defer func() {
-				if text := fmt.Sprint(recover()); !strings.HasPrefix(text, "resilience") || !strings.Contains(text, name+" is nil") {
-					t.Errorf("panicked with %q", text)
-				}
-			}()
-			call()
-		}()
+		if got := panicOf(func() { resiliencesql.Connector(test.base, test.policy) }); got != test.want {
+			t.Errorf("got panic %q, want %q", got, test.want)
+		}
 	}
 }

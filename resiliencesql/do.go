@@ -16,7 +16,7 @@ func runDo[T any](ctx context.Context, c *call, fn func(context.Context, DBTX) (
 		var zero T
 		return zero, err
 	}
-	s.db = s.conn
+	s.fnConn = s.conn
 	fnCtx, cancel := context.WithCancel(ctx)
 	s.cancel = cancel
 	defer s.unwind()
@@ -27,7 +27,7 @@ func runDo[T any](ctx context.Context, c *call, fn func(context.Context, DBTX) (
 // statements is one attempt of Do, and the connection that fn receives.
 type statements struct {
 	attempt
-	db     *sql.Conn          // the connection, also after it was given up: then its methods fail
+	fnConn *sql.Conn          // the connection, kept when it was given up: then its methods fail
 	cancel context.CancelFunc // ends fn's context
 
 	// Statements set these, on any goroutine of fn.
@@ -43,7 +43,7 @@ type statements struct {
 func (s *statements) ExecContext(ctx context.Context, query string, args ...any) (result sql.Result, err error) {
 	returned := false
 	defer func() { s.saw(returned, err) }()
-	result, err = s.db.ExecContext(ctx, query, args...)
+	result, err = s.fnConn.ExecContext(ctx, query, args...)
 	returned = true
 	return result, err
 }
@@ -51,7 +51,7 @@ func (s *statements) ExecContext(ctx context.Context, query string, args ...any)
 func (s *statements) PrepareContext(ctx context.Context, query string) (stmt *sql.Stmt, err error) {
 	returned := false
 	defer func() { s.saw(returned, err) }()
-	stmt, err = s.db.PrepareContext(ctx, query)
+	stmt, err = s.fnConn.PrepareContext(ctx, query)
 	returned = true
 	return stmt, err
 }
@@ -59,7 +59,7 @@ func (s *statements) PrepareContext(ctx context.Context, query string) (stmt *sq
 func (s *statements) QueryContext(ctx context.Context, query string, args ...any) (rows *sql.Rows, err error) {
 	returned := false
 	defer func() { s.sawQuery(returned, err) }()
-	rows, err = s.db.QueryContext(s.ending(ctx), query, args...)
+	rows, err = s.fnConn.QueryContext(s.ending(ctx), query, args...)
 	returned = true
 	return rows, err
 }
@@ -73,7 +73,7 @@ func (s *statements) QueryRowContext(ctx context.Context, query string, args ...
 			s.sawQuery(false, nil)
 		}
 	}()
-	row = s.db.QueryRowContext(s.ending(ctx), query, args...)
+	row = s.fnConn.QueryRowContext(s.ending(ctx), query, args...)
 	returned = true
 	return row
 }
@@ -138,7 +138,7 @@ func (s *statements) finish() {
 	}
 	s.mu.Unlock()
 	for range s.locked.Swap(0) {
-		unlock(s.db)
+		unlock(s.fnConn)
 	}
 }
 

@@ -37,7 +37,10 @@ var (
 	permanentTarget = reflect.PointerTo(permanentType)
 )
 
-var errEndedByFn = errors.New("resiliencesql: the function ended its transaction, which Tx does")
+var (
+	errEndedByFn = errors.New("resiliencesql: the function ended its transaction, which Tx does")
+	errUnclosed  = errors.New("resiliencesql: COMMIT waits for a query that doesn't end: the driver hangs or has panicked in it")
+)
 
 // contention marks an error of an attempt that had no effect and that another one may not have.
 func contention(err error) error { return resilience.NotMade(resilience.Contention(err)) }

@@ -195,26 +195,17 @@ func both(fs ...func(context.Context, string, int) error) func(context.Context, 
 	}
 }
 
-// opened returns d as a *sql.DB. At the end of the test, no connection may be in use or open.
+// opened returns d as a *sql.DB. At the end of the test, it is checked by checkClosed.
 func opened(t *testing.T, d *database) *sql.DB {
 	t.Helper()
 	db := sql.OpenDB(d)
-	t.Cleanup(func() {
-		if n := db.Stats().InUse; n != 0 {
-			t.Errorf("%d connections are in use, want 0", n)
-		}
-		db.Close()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if d.open != 0 {
-			t.Errorf("%d connections are open, want 0; log: %v", d.open, d.log)
-		}
-	})
+	t.Cleanup(func() { checkClosed(t, db, d) })
 	return db
 }
 
-// closedDB does the same at the end of a synctest bubble.
-func closed(t *testing.T, db *sql.DB, d *database) {
+// checkClosed checks that no connection of db is in use, closes db, and checks that no connection of d
+// is open.
+func checkClosed(t *testing.T, db *sql.DB, d *database) {
 	t.Helper()
 	if n := db.Stats().InUse; n != 0 {
 		t.Errorf("%d connections are in use, want 0", n)
@@ -248,6 +239,13 @@ const (
 )
 
 var errOwn = errors.New("the program's own")
+
+// panicOf calls the function and returns the text of its panic, "<nil>" if there is none.
+func panicOf(call func()) (text string) {
+	defer func() { text = fmt.Sprint(recover()) }()
+	call()
+	return ""
+}
 
 // marks names the outer marks of err.
 func marks(err error) string {

@@ -33,12 +33,12 @@ type transaction struct {
 	cancel context.CancelCauseFunc
 	stop   func() bool // keeps contextEnded from being called
 
-	// mu guards the fields below. Whoever moves stage away from running decides how the transaction
-	// ends: the attempt's goroutine when fn has returned, or contextEnded.
+	// mu guards the fields below. The goroutine that moves stage away from running decides how the
+	// transaction ends: the attempt's goroutine when fn has returned, or contextEnded.
 	mu         sync.Mutex
 	stage      stage
 	commitTill time.Time      // COMMIT isn't canceled before
-	rollback   <-chan outcome // of ROLLBACK, since stage is ending
+	rollback   <-chan outcome // of ROLLBACK; set when stage becomes ending, then read without mu
 }
 
 // A stage is a part of a transaction. It decides what the end of the attempt's context does.
@@ -68,8 +68,9 @@ func (t *transaction) contextEnded() {
 // startRollback begins ROLLBACK on its own goroutine. Its caller holds mu.
 func (t *transaction) startRollback() {
 	t.stage = ending
-	time.AfterFunc(answerTime, func() { t.cancel(context.DeadlineExceeded) })
+	limit := time.AfterFunc(answerTime, func() { t.cancel(context.DeadlineExceeded) })
 	t.rollback = start(func() error {
+		defer limit.Stop()
 		err := t.tx.Rollback()
 		if err == nil || err != sql.ErrTxDone && t.config.class(err) == Answered { // there is no transaction
 			return nil
@@ -182,7 +183,7 @@ func (t *transaction) end(err error) error {
 
 // commit sends COMMIT. Only an answer that says that nothing was committed is trusted.
 func (t *transaction) commit() error {
-	err := t.tx.Commit()
+	err := t.sendCommit()
 	switch err {
 	case nil:
 		t.release(true)
@@ -198,6 +199,40 @@ func (t *transaction) commit() error {
 	}
 	t.release(false)
 	return t.inDoubt(err)
+}
+
+// sendCommit calls Commit, which waits until fn's queries are closed. It closes those that fn left
+// open. If the driver panicked in one and fn recovered, Commit waits forever: then sendCommit gives up
+// the connection.
+func (t *transaction) sendCommit() error {
+	queries := closemu(t.tx)
+	if isFree(queries) {
+		return t.tx.Commit()
+	}
+	done := start(t.tx.Commit)
+	o, ok := wait(done)
+	switch {
+	case ok:
+	case isFree(queries): // COMMIT was sent, and has its own limit
+		o = <-done
+	default:
+		t.abandon(done)
+		return errUnclosed
+	}
+	if o.panicked {
+		panic(o.value)
+	}
+	return o.err
+}
+
+// abandon gives up the connection, which is closed when the function that is still using it has ended.
+func (t *transaction) abandon(done <-chan outcome) {
+	conn := t.conn
+	t.conn = nil
+	go func() {
+		<-done
+		_ = discard(conn)
+	}()
 }
 
 // endedByFn returns the error of an attempt whose fn committed or rolled back, and returned err.
@@ -219,12 +254,7 @@ func (t *transaction) awaitRollback() outcome {
 	o, ok := wait(t.rollback)
 	switch {
 	case !ok:
-		conn := t.conn
-		t.conn = nil
-		go func() {
-			<-t.rollback
-			_ = discard(conn)
-		}()
+		t.abandon(t.rollback)
 		return outcome{err: context.DeadlineExceeded}
 	case o.panicked:
 		unlock(t.conn)

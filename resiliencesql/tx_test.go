@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,8 +33,8 @@ func TestTxCommitsWhatFnDid(t *testing.T) {
 	db := opened(t, d)
 	config := resiliencesql.Config{Options: &sql.TxOptions{Isolation: sql.LevelSerializable}}
 	got, err := resiliencesql.Tx(t.Context(), db, none, config, insert)
-	if got != 7 || err != nil || d.logged() != "1 BEGIN Serializable, 1 INSERT, 1 COMMIT" {
-		t.Errorf("got %v, %v after %s", got, err, d.logged())
+	if want := "1 BEGIN Serializable, 1 INSERT, 1 COMMIT"; got != 7 || err != nil || d.logged() != want {
+		t.Errorf("got %v, %v after %s, want 7, nil after %s", got, err, d.logged(), want)
 	}
 	if idle := db.Stats().Idle; idle != 1 {
 		t.Errorf("got %d idle connections, want 1", idle)
@@ -52,26 +51,26 @@ func TestTxReturnsZeroValueWithError(t *testing.T) {
 
 func TestTxPanicsOnNil(t *testing.T) {
 	db := opened(t, &database{})
-	for name, call := range map[string]func(){
-		"db is nil":     func() { resiliencesql.Tx(t.Context(), nil, none, resiliencesql.Config{}, insert) },
-		"policy is nil": func() { resiliencesql.Tx(t.Context(), db, nil, resiliencesql.Config{}, insert) },
-		"fn is nil":     func() { resiliencesql.Tx[int](t.Context(), db, none, resiliencesql.Config{}, nil) },
-		"policy is nil or contains": func() {
-			resiliencesql.Tx(t.Context(), db, resilience.PolicyFunc(nil), resiliencesql.Config{}, insert)
-		},
-		"policy is nil or contains ": func() {
-			resiliencesql.Tx(t.Context(), db, resilience.Pipeline{nil}, resiliencesql.Config{Repeatable: true}, insert)
-		},
+	const noPolicy = "resiliencesql: Tx: policy is nil or contains nil, must be a Policy"
+	for _, test := range []struct {
+		db     *sql.DB
+		policy resilience.Policy
+		fn     func(context.Context, *sql.Tx) (int, error)
+		want   string
+	}{
+		{nil, none, insert, "resiliencesql: Tx: db is nil, must be a *sql.DB"},
+		{db, nil, insert, noPolicy},
+		{db, resilience.PolicyFunc(nil), insert, noPolicy},
+		{db, (*breaker.Breaker)(nil), insert, noPolicy},
+		{db, resilience.Pipeline{none, resilience.Pipeline{nil}}, insert, noPolicy},
+		{db, none, nil, "resiliencesql: Tx: fn is nil, must be a function"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			defer func() {
-				text := fmt.Sprint(recover())
-				if !strings.HasPrefix(text, "resilience") || !strings.Contains(text, strings.TrimSpace(name)) {
-					t.Errorf("panicked with %q", text)
-				}
-			}()
-			call()
-		})
+		for _, repeatable := range []bool{false, true} {
+			config := resiliencesql.Config{Repeatable: repeatable}
+			if got := panicOf(func() { resiliencesql.Tx(t.Context(), test.db, test.policy, config, test.fn) }); got != test.want {
+				t.Errorf("got panic %q, want %q", got, test.want)
+			}
+		}
 	}
 }
 
@@ -116,7 +115,7 @@ func TestTxBeginReplacesLostConnections(t *testing.T) {
 		}
 		got, err := resiliencesql.Tx(t.Context(), db, none, resiliencesql.Config{}, insert)
 		if got != 7 || err != nil || d.count("BEGIN") != 4 {
-			t.Errorf("%v: got %v, %v after %s", lost, got, err, d.logged())
+			t.Errorf("%v: got %v, %v after %s, want 7, nil after 4 BEGIN", lost, got, err, d.logged())
 		}
 	}
 }
@@ -160,30 +159,36 @@ func TestTxBeginRollsBackAfterUnknownError(t *testing.T) {
 	db := opened(t, d)
 	resiliencesql.Tx(t.Context(), db, none, resiliencesql.Config{}, insert)
 	if d.logged() != "1 BEGIN, 1 ROLLBACK" || db.Stats().Idle != 1 {
-		t.Errorf("got %s and %d idle", d.logged(), db.Stats().Idle)
+		t.Errorf("got %s and %d idle, want a ROLLBACK after BEGIN and 1 idle", d.logged(), db.Stats().Idle)
 	}
 }
 
 // Rule 2.
 
 func TestTxBeginEndsWithAttempt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := &database{on: func(ctx context.Context, op string, _ int) error {
-			if op != "BEGIN" {
-				return nil
+	for _, failure := range []error{context.DeadlineExceeded, errOwn} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &database{on: func(ctx context.Context, op string, _ int) error {
+				if op != "BEGIN" {
+					return nil
+				}
+				<-ctx.Done()
+				return failure
+			}}
+			db := sql.OpenDB(d)
+			began := time.Now()
+			var policy seen
+			_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{timeout.After(5 * time.Second), &policy}, resiliencesql.Config{}, insert)
+			if took := time.Since(began); took != 5*time.Second || !errors.Is(err, failure) || marks(policy.err) != "NotMade" {
+				t.Errorf("got %v (%s) after %v, want %v (NotMade) after 5s", err, marks(policy.err), took, failure)
 			}
-			<-ctx.Done()
-			return ctx.Err()
-		}}
-		db := sql.OpenDB(d)
-		began := time.Now()
-		_, err := resiliencesql.Tx(t.Context(), db, timeout.After(5*time.Second), resiliencesql.Config{}, insert)
-		if took := time.Since(began); took != 5*time.Second || err == nil {
-			t.Errorf("got %v after %v, want an error after 5s", err, took)
-		}
-		synctest.Wait()
-		closed(t, db, d)
-	})
+			if d.logged() != "1 BEGIN" || db.Stats().OpenConnections != 0 {
+				t.Errorf("%v: got %s and %d connections, want 1 BEGIN and none", failure, d.logged(), db.Stats().OpenConnections)
+			}
+			synctest.Wait()
+			checkClosed(t, db, d)
+		})
+	}
 }
 
 func TestTxBeginThatSucceedsTooLateIsRolledBack(t *testing.T) {
@@ -198,10 +203,13 @@ func TestTxBeginThatSucceedsTooLateIsRolledBack(t *testing.T) {
 		var policy seen
 		_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{timeout.After(time.Second), &policy}, resiliencesql.Config{}, insert)
 		if d.logged() != "1 BEGIN, 1 ROLLBACK" || !errors.Is(err, context.DeadlineExceeded) || marks(policy.err) != "NotMade" {
-			t.Errorf("got %v (%s) after %s", err, marks(policy.err), d.logged())
+			t.Errorf("got %v (%s) after %s, want the context's error (NotMade) after BEGIN and ROLLBACK", err, marks(policy.err), d.logged())
+		}
+		if n := db.Stats().OpenConnections; n != 0 {
+			t.Errorf("got %d connections, want 0: the driver's context may have ended before ROLLBACK", n)
 		}
 		synctest.Wait()
-		closed(t, db, d)
+		checkClosed(t, db, d)
 	})
 }
 
@@ -252,7 +260,7 @@ func TestTxRollsBackWhileFnRunsWhenContextEnds(t *testing.T) {
 		if idle := db.Stats().Idle; idle != 1 {
 			t.Errorf("got %d idle connections, want 1", idle)
 		}
-		closed(t, db, d)
+		checkClosed(t, db, d)
 	})
 }
 
@@ -281,7 +289,7 @@ func TestTxCommitHasAtLeastOneSecond(t *testing.T) {
 			if took := time.Since(began); took != test.commit || !errors.As(err, &ambiguous) {
 				t.Errorf("fn took %v: got %v after %v, want an AmbiguousError after %v", test.fn, err, took, test.commit)
 			}
-			closed(t, db, d)
+			checkClosed(t, db, d)
 		})
 	}
 }
@@ -304,7 +312,7 @@ func TestTxRollbackHasOneSecond(t *testing.T) {
 		if idle := db.Stats().Idle; idle != 0 {
 			t.Errorf("got %d idle connections, want 0: ROLLBACK failed", idle)
 		}
-		closed(t, db, d)
+		checkClosed(t, db, d)
 	})
 }
 
@@ -324,7 +332,7 @@ func TestTxWaitsTwoSecondsForRollback(t *testing.T) {
 			t.Errorf("got %v (%s) after %v, want %v (NotMade) after 2s", err, marks(policy.err), took, errOwn)
 		}
 		time.Sleep(2 * time.Minute)
-		closed(t, db, d) // the connection was closed when the driver returned
+		checkClosed(t, db, d) // the connection was closed when the driver returned
 	})
 }
 
@@ -344,7 +352,7 @@ func TestTxRollsBackOnPanicAndGoexit(t *testing.T) {
 				})
 			}()
 			if value := <-ended; (value == "leave") != (name == "panic") {
-				t.Errorf("recovered %v", value)
+				t.Errorf("recovered %v, want leave after a panic only", value)
 			}
 			if d.logged() != "1 BEGIN, 1 ROLLBACK" || db.Stats().Idle != 1 {
 				t.Errorf("got %s and %d idle, want a ROLLBACK and 1 idle", d.logged(), db.Stats().Idle)
@@ -412,16 +420,44 @@ func TestTxDriverPanicLeavesNothing(t *testing.T) {
 						resiliencesql.Tx(t.Context(), db, none, resiliencesql.Config{}, test.fn)
 					}()
 					if value := <-ended; (value == "driver") != (name == "panic") {
-						t.Errorf("recovered %v", value)
+						t.Errorf("recovered %v, want driver after a panic only", value)
 					}
 					if pooled := db.Stats().Idle == 1; pooled != test.pooled {
 						t.Errorf("pooled is %v, want %v; log: %v", pooled, test.pooled, d.log)
 					}
 					synctest.Wait()
-					closed(t, db, d)
+					checkClosed(t, db, d)
 				})
 			})
 		}
+	}
+}
+
+// TestTxEndsAfterDriverPanicThatFnRecovered runs outside of a bubble: there, time would stand still
+// while COMMIT or ROLLBACK waits for the query's lock, which stays locked.
+func TestTxEndsAfterDriverPanicThatFnRecovered(t *testing.T) {
+	for want, returned := range map[string]error{"Ambiguous": nil, "NotMade": errOwn} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			db := sql.OpenDB(&database{on: func(_ context.Context, op string, _ int) error {
+				if op == "SELECT" {
+					panic("driver")
+				}
+				return nil
+			}})
+			defer db.Close()
+			var policy seen
+			_, err := resiliencesql.Tx(t.Context(), db, &policy, resiliencesql.Config{}, func(ctx context.Context, tx *sql.Tx) (int, error) {
+				func() {
+					defer func() { _ = recover() }()
+					tx.QueryContext(ctx, "SELECT")
+				}()
+				return 0, returned
+			})
+			if marks(policy.err) != want || !errors.Is(err, returned) && returned != nil {
+				t.Errorf("got %v (%s), want %v (%s)", err, marks(policy.err), returned, want)
+			}
+		})
 	}
 }
 
@@ -441,7 +477,7 @@ func TestTxDriverPanicAfterContextEnded(t *testing.T) {
 		func() {
 			defer func() {
 				if value := recover(); value != "driver" {
-					t.Errorf("recovered %v", value)
+					t.Errorf("recovered %v, want driver", value)
 				}
 			}()
 			resiliencesql.Tx(ctx, db, none, resiliencesql.Config{}, func(ctx context.Context, tx *sql.Tx) (int, error) {
@@ -463,7 +499,7 @@ func TestTxClassifyPanicLeavesNothing(t *testing.T) {
 			}
 			defer func() {
 				if value := recover(); value != "Classify" {
-					t.Errorf("recovered %v", value)
+					t.Errorf("recovered %v, want Classify", value)
 				}
 			}()
 			resiliencesql.Tx(t.Context(), db, none, resiliencesql.Config{Classify: func(err error) resiliencesql.Class {
@@ -507,28 +543,38 @@ func TestTxSendsRollbackAfterCommitFailed(t *testing.T) {
 			d := &database{on: both(on("COMMIT", err), on("ROLLBACK", rollback))}
 			db := opened(t, d)
 			_, got := resiliencesql.Tx(t.Context(), db, none, resiliencesql.Config{}, insert)
-			if !errors.Is(got, err) || d.logged() != "1 BEGIN, 1 INSERT, 1 COMMIT, 1 ROLLBACK" {
-				t.Errorf("got %v after %s", got, d.logged())
+			if want := "1 BEGIN, 1 INSERT, 1 COMMIT, 1 ROLLBACK"; !errors.Is(got, err) || d.logged() != want {
+				t.Errorf("got %v after %s, want %v after %s", got, d.logged(), err, want)
 			}
-			if pooled := db.Stats().Idle == 1; pooled != (rollback != io.EOF) {
-				t.Errorf("ROLLBACK answered %v: pooled is %v", rollback, pooled)
+			if pooled, want := db.Stats().Idle == 1, rollback != io.EOF; pooled != want {
+				t.Errorf("ROLLBACK answered %v: pooled is %v, want %v", rollback, pooled, want)
 			}
 		}
 	}
 }
 
 func TestTxClosesRowsThatFnLeftOpen(t *testing.T) {
-	d := &database{}
-	db := opened(t, d)
-	_, err := resiliencesql.Tx(t.Context(), db, none, resiliencesql.Config{}, func(ctx context.Context, tx *sql.Tx) (int, error) {
-		rows, err := tx.QueryContext(context.Background(), "SELECT")
-		if err == nil {
-			rows.Next()
-		}
-		return 0, err
-	})
-	if err != nil || d.count("CLOSE ROWS") != 1 || db.Stats().Idle != 1 {
-		t.Errorf("got %v after %s, %d idle", err, d.logged(), db.Stats().Idle)
+	for _, commit := range []time.Duration{0, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &database{on: func(_ context.Context, op string, _ int) error {
+				if op == "COMMIT" {
+					time.Sleep(commit) // takes no context
+				}
+				return nil
+			}}
+			db := sql.OpenDB(d)
+			_, err := resiliencesql.Tx(t.Context(), db, none, resiliencesql.Config{}, func(ctx context.Context, tx *sql.Tx) (int, error) {
+				rows, err := tx.QueryContext(context.Background(), "SELECT")
+				if err == nil {
+					rows.Next()
+				}
+				return 0, err
+			})
+			if err != nil || d.count("CLOSE ROWS") != 1 || d.count("COMMIT") != 1 || db.Stats().Idle != 1 {
+				t.Errorf("COMMIT takes %v: got %v after %s, %d idle, want nil, closed rows, 1 COMMIT, 1 idle", commit, err, d.logged(), db.Stats().Idle)
+			}
+			checkClosed(t, db, d)
+		})
 	}
 }
 
@@ -540,7 +586,7 @@ func TestTxRepeatsUntilCommitIsSent(t *testing.T) {
 			d := &database{on: on(op, err)}
 			got, failed := resiliencesql.Tx(t.Context(), opened(t, d), retries(2), resiliencesql.Config{}, insert)
 			if got != 7 || failed != nil || d.count("COMMIT") != 1 {
-				t.Errorf("%s failed with %v: got %v, %v after %s", op, err, got, failed, d.logged())
+				t.Errorf("%s failed with %v: got %v, %v after %s, want 7, nil after 1 COMMIT", op, err, got, failed, d.logged())
 			}
 		}
 	}
@@ -557,7 +603,7 @@ func TestTxNeverRepeatsAfterUnknownOutcome(t *testing.T) {
 		_, got := resilience.Do(t.Context(), resilience.Pipeline{retries(3), retries(3)}, call)
 		var ambiguous *resiliencesql.AmbiguousError
 		if !errors.As(got, &ambiguous) || !errors.Is(got, err) || d.count("BEGIN") != 1 {
-			t.Errorf("COMMIT answered %v: got %v after %s", err, got, d.logged())
+			t.Errorf("COMMIT answered %v: got %v after %s, want an AmbiguousError after 1 BEGIN", err, got, d.logged())
 		}
 	}
 }
@@ -624,7 +670,7 @@ func TestTxVerifyIsCalledOnceEachTime(t *testing.T) {
 		return calls == 2, nil
 	}}, insert)
 	if got != 7 || err != nil || calls != 2 || d.count("COMMIT") != 2 {
-		t.Errorf("got %v, %v after %d calls and %s", got, err, calls, d.logged())
+		t.Errorf("got %v, %v after %d calls and %s, want 7, nil after 2 calls and 2 COMMIT", got, err, calls, d.logged())
 	}
 }
 
@@ -658,7 +704,7 @@ func TestTxVerifyContextEndsAsThatOfCommit(t *testing.T) {
 			if took := time.Since(began); took != test.want {
 				t.Errorf("it ended after %v, want %v", took, test.want)
 			}
-			closed(t, db, d)
+			checkClosed(t, db, d)
 		})
 	}
 }
@@ -677,7 +723,7 @@ func TestTxEndedByFnIsInDoubt(t *testing.T) {
 			db := opened(t, d)
 			got, err := resiliencesql.Tx(t.Context(), db, &policy, resiliencesql.Config{Repeatable: true}, fn)
 			if got != 0 || marks(policy.err) != "CallerFault Ambiguous" || !errors.Is(err, returned) && returned != nil {
-				t.Errorf("%s, %v: got %v, %v (%s)", name, returned, got, err, marks(policy.err))
+				t.Errorf("%s, %v: got %v, %v (%s), want 0 (CallerFault Ambiguous)", name, returned, got, err, marks(policy.err))
 			}
 			if n := db.Stats().OpenConnections; n != 0 {
 				t.Errorf("got %d connections, want 0", n)
@@ -753,7 +799,7 @@ func TestTxNotRunClosesConnection(t *testing.T) {
 		db := opened(t, d)
 		resiliencesql.Tx(t.Context(), db, none, resiliencesql.Config{}, insert)
 		if n := db.Stats().OpenConnections; n != 0 || d.count("ROLLBACK") != 1 {
-			t.Errorf("%v: got %d connections, want 0", err, n)
+			t.Errorf("%v: got %d connections after %d ROLLBACK, want 0 after 1", err, n, d.count("ROLLBACK"))
 		}
 	}
 }
@@ -763,7 +809,7 @@ func TestTxReadOnlyIsRepeatable(t *testing.T) {
 	config := resiliencesql.Config{Options: &sql.TxOptions{ReadOnly: true}}
 	got, err := resiliencesql.Tx(t.Context(), opened(t, d), retries(2), config, insert)
 	if got != 7 || err != nil || d.count("COMMIT") != 2 {
-		t.Errorf("got %v, %v after %s", got, err, d.logged())
+		t.Errorf("got %v, %v after %s, want 7, nil after 2 COMMIT", got, err, d.logged())
 	}
 }
 
@@ -780,7 +826,7 @@ func TestTxKeepsMarksOfFn(t *testing.T) {
 			return 0, err
 		})
 		if marks(policy.err) != want {
-			t.Errorf("fn returned %s: got %v (%s)", want, got, marks(policy.err))
+			t.Errorf("got %v (%s), want %s", got, marks(policy.err), want)
 		}
 	}
 	// A mark inside another error isn't outermost, and a time to wait is no statement.
@@ -812,7 +858,7 @@ func TestTxContextThatEndedBeforeCommitIsNotMade(t *testing.T) {
 			t.Errorf("fn returned %v: got %v (%s), want %s", test.err, err, marks(policy.err), test.want)
 		}
 		if matches := errors.Is(err, context.Canceled) && errors.Is(err, cause); matches != (test.err != unique) {
-			t.Errorf("fn returned %v: got %v, matches the context: %v", test.err, err, matches)
+			t.Errorf("fn returned %v: got %v, which matches the context: %v, want %v", test.err, err, matches, test.err != unique)
 		}
 	}
 }
@@ -832,28 +878,46 @@ func TestTxContextThatEndedInFullPoolIsCallerFault(t *testing.T) {
 			t.Errorf("got %v (%s), want CallerFault", err, marks(policy.err))
 		}
 		conn.Close()
-		closed(t, db, d)
+		checkClosed(t, db, d)
 	})
 }
 
+// TestTxContextThatEndedInDialIsNoCallerFault, also if another caller, which waits for the connection,
+// takes its place. Otherwise no breaker would see that a server hangs, once the pool is full of dials.
 func TestTxContextThatEndedInDialIsNoCallerFault(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := &database{on: func(ctx context.Context, op string, _ int) error {
-			if op == "CONNECT" {
-				<-ctx.Done()
-				return ctx.Err()
+	for _, waiters := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &database{on: func(ctx context.Context, op string, conn int) error {
+				if op == "CONNECT" && conn == 1 {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				return nil
+			}}
+			db := sql.OpenDB(d)
+			db.SetMaxOpenConns(1)
+			next := make(chan *sql.Conn)
+			for range waiters {
+				go func() {
+					time.Sleep(time.Millisecond)
+					conn, err := db.Conn(t.Context()) // waits until the dial has ended
+					if err != nil {
+						t.Error(err)
+					}
+					next <- conn
+				}()
 			}
-			return nil
-		}}
-		db := sql.OpenDB(d)
-		db.SetMaxOpenConns(1)
-		var policy seen
-		_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{timeout.After(time.Second), &policy}, resiliencesql.Config{}, insert)
-		if marks(policy.err) != "NotMade" {
-			t.Errorf("got %v (%s), want NotMade", err, marks(policy.err))
-		}
-		closed(t, db, d)
-	})
+			var policy seen
+			_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{timeout.After(time.Second), &policy}, resiliencesql.Config{}, insert)
+			if marks(policy.err) != "NotMade" {
+				t.Errorf("%d waiters: got %v (%s), want NotMade", waiters, err, marks(policy.err))
+			}
+			for range waiters {
+				(<-next).Close()
+			}
+			checkClosed(t, db, d)
+		})
+	}
 }
 
 // TestTxContextThatEndedInBeginIsNoCallerFault, although another caller takes the connection's place.
@@ -880,7 +944,7 @@ func TestTxContextThatEndedInBeginIsNoCallerFault(t *testing.T) {
 			t.Errorf("got %v (%s) after %d BEGIN, want NotMade after 1", err, marks(policy.err), d.count("BEGIN"))
 		}
 		(<-next).Close()
-		closed(t, db, d)
+		checkClosed(t, db, d)
 	})
 }
 
@@ -904,10 +968,12 @@ func TestTxClassifyIsNotCalledWithNil(t *testing.T) {
 		}
 		return resiliencesql.RolledBack
 	}
-	d := &database{on: on("INSERT", errOwn)}
-	got, err := resiliencesql.Tx(t.Context(), opened(t, d), retries(2), resiliencesql.Config{Classify: classify}, insert)
-	if got != 7 || err != nil {
-		t.Errorf("got %v, %v, want 7: errors are RolledBack", got, err)
+	for _, op := range []string{"CONNECT", "BEGIN", "INSERT", "COMMIT"} {
+		d := &database{on: on(op, errOwn)}
+		got, err := resiliencesql.Tx(t.Context(), opened(t, d), retries(2), resiliencesql.Config{Classify: classify}, insert)
+		if got != 7 || err != nil {
+			t.Errorf("%s failed: got %v, %v, want 7, nil: errors are RolledBack", op, got, err)
+		}
 	}
 }
 

@@ -128,6 +128,17 @@ func TestFlakyFailsIndependentlyAtRate(t *testing.T) {
 	}
 }
 
+// The first call with this seed draws 0, the lowest number there is.
+func TestFlakyNeverFailsAtRateZero(t *testing.T) {
+	const seed = 14872824182927586531
+	if drawn := rand.New(rand.NewPCG(seed, 1)).Float64(); drawn != 0 {
+		t.Fatalf("the first call draws %v, want 0: the test needs another seed", drawn)
+	}
+	if _, err := resiliencetest.Flaky[int](0, seed).Do(t.Context()); err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+}
+
 func TestSlowTakesFullDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := resiliencetest.Slow[string](time.Second).Returning("v")
@@ -397,6 +408,30 @@ func TestEffectorCountsConcurrentCallers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The race detector must find no access to the error without the lock: most calls fail after the
+// error was set, and only the lock orders the two.
+func TestEffectorFailingIsSafeWhileCallsFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := resiliencetest.Hang[int]().Failing(errCause)
+		ctx, cancel := context.WithCancel(t.Context())
+		var g errgroup.Group
+		for range 100 {
+			g.Go(func() error {
+				if _, err := e.Do(ctx); err != errCause && err != errOwn {
+					return fmt.Errorf("got %v, want an error that was set", err)
+				}
+				return nil
+			})
+		}
+		synctest.Wait()
+		cancel()
+		e.Failing(errOwn)
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestEffectorMaxConcurrentIsExact(t *testing.T) {

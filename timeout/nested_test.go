@@ -161,6 +161,20 @@ func TestLimitCtxHoldsOnlyRunningCall(t *testing.T) {
 	}
 }
 
+// TestLimitCtxAttemptsArmNoLimitAround: attempts one after the other, inside two limits, cost one
+// timer each.
+func TestLimitCtxAttemptsArmNoLimitAround(t *testing.T) {
+	limits := nested(context.Background(), 2)
+	for range 3 {
+		attempt := within(limits[1], time.Second)
+		attempt.Done()
+		attempt.end()
+	}
+	if outer, middle := limits[0].state.Load(), limits[1].state.Load(); outer != live || middle != live {
+		t.Errorf("states %d and %d of the limits around three attempts, want live", outer, middle)
+	}
+}
+
 // TestLimitCtxArmedTwiceInsideArmsOuter: of calls that wait concurrently inside a limit, only the
 // first is held. The others are children of the limit, so their number costs nothing.
 func TestLimitCtxArmedTwiceInsideArmsOuter(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 // a program would use.
 func newClient(address string, out io.Writer) (*grpc.ClientConn, error) {
 	options := resiliencegrpc.DialOptions(resiliencegrpc.Config{
-		Policies: func(key string) resilience.Policy {
+		Policies: func(string) resilience.Policy { // the key is the address, which differs from run to run
 			return resilience.Pipeline{
 				timeout.After(5 * time.Second), // all attempts and the waits between them
 				retry.New(retry.Config{

@@ -1,15 +1,13 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"regexp"
 	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
-	"github.com/effector-go/resilience/examples/internal/program"
+	"github.com/effector-go/resilience/examples/internal/programtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -68,43 +66,28 @@ func TestRunPrintsEachAttempt(t *testing.T) {
    GET /down
    the caller gets the error: Get "/down": breaker /down: open, retry in TIME
 `
-	var stdout, stderr bytes.Buffer
-	if status := program.Run(t.Context(), "httpclient", run, nil, &stdout, &stderr); status != 0 || stderr.Len() > 0 {
-		t.Fatalf("exit status %d:\n%s", status, &stderr)
+	got := programtest.Run(t.Context(), "httpclient", run)
+	if got.Status != 0 || got.Stderr != "" {
+		t.Fatalf("got exit status %d and the error %q, want 0 and none", got.Status, got.Stderr)
 	}
-	if got := regexp.MustCompile(`retry in [\d.]+m?s`).ReplaceAllString(stdout.String(), "retry in TIME"); got != want {
-		t.Errorf("got:\n%s", got)
+	if stdout := regexp.MustCompile(`retry in [\d.]+m?s`).ReplaceAllString(got.Stdout, "retry in TIME"); stdout != want {
+		t.Errorf("got:\n%s\nwant:\n%s", stdout, want)
 	}
 }
 
 func TestRunStopsWhenInterrupted(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	var stdout, stderr bytes.Buffer
-	stopper := writerFunc(func(p []byte) (int, error) {
-		if bytes.Contains(p, []byte("retry: waits")) {
-			cancel()
-		}
-		return stdout.Write(p)
-	})
-	if status := program.Run(ctx, "httpclient", run, nil, stopper, &stderr); status != 130 {
-		t.Errorf("exit status %d, want 130:\n%s", status, &stderr)
+	got := programtest.RunUntil(t.Context(), "retry: waits", "httpclient", run)
+	if got.Status != 130 {
+		t.Errorf("got exit status %d, want 130:\n%s", got.Status, got.Stderr)
 	}
-	if got := stdout.String(); !strings.Contains(got, "attempt 1: 503") || strings.Contains(got, "attempt 2") {
-		t.Errorf("want the first attempt and no second one, got:\n%s", got)
+	if !strings.Contains(got.Stdout, "attempt 1: 503") || strings.Contains(got.Stdout, "attempt 2") {
+		t.Errorf("got the output below, want the first attempt and no second one:\n%s", got.Stdout)
 	}
 }
 
-type writerFunc func(p []byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
 func TestRunReportsUsageErrors(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	if status := program.Run(t.Context(), "httpclient", run, []string{"quick"}, &stdout, &stderr); status != 2 {
-		t.Errorf("exit status %d, want 2", status)
-	}
-	if want := `unexpected argument "quick"`; !strings.Contains(stderr.String(), want) || stdout.Len() > 0 {
-		t.Errorf("got the error %q and the output %q, want an error with %q", &stderr, &stdout, want)
+	got := programtest.Run(t.Context(), "httpclient", run, "quick")
+	if want := `unexpected argument "quick"`; got.Status != 2 || !strings.Contains(got.Stderr, want) || got.Stdout != "" {
+		t.Errorf("got %+v, want exit status 2 and only an error with %q", got, want)
 	}
 }

@@ -27,11 +27,12 @@ const (
 // An effector is the call that a client makes.
 type effector = resilience.Effector[page]
 
-// A clientFunc returns a client's call around get. Its breaker, if it has one, reports to onStateChange.
+// A clientFunc returns a client's call around get. Its breaker, if it has one, reports to
+// onStateChange.
 type clientFunc func(get effector, onStateChange func(breaker.Transition)) effector
 
-// naive is the client that many programs have: a timeout for the call, a timeout for each attempt, and
-// retries with exponential backoff and full jitter.
+// naive is the client that many programs have: a timeout for the call, a timeout for each attempt,
+// and retries with exponential backoff and full jitter.
 func naive(get effector, _ func(breaker.Transition)) effector {
 	attempt := func(ctx context.Context) (page, error) {
 		ctx, cancel := context.WithTimeout(ctx, attemptLimit)

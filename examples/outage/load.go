@@ -60,7 +60,7 @@ type client struct {
 	arrivals []time.Duration // of its requests at the server
 	restarts []time.Duration // of the server
 
-	mu     sync.Mutex // guards what follows: a change may come from the breaker's timer
+	mu     sync.Mutex // guards the following: a change may come from the breaker's timer
 	calls  []call
 	states []change // of its breaker, beginning with the first state; empty without a breaker
 }

@@ -6,9 +6,9 @@
 //	go run ./examples/outage -parts         # what each policy contributes
 //	go run ./examples/outage -warm-up 10s   # a server that is cold after the trouble
 //
-// A server has four workers and a queue, and its callers use 60% of its capacity. For five seconds, each
-// request takes ten times as long. Callers time out and retry, but the server goes on working for
-// callers that have gone.
+// A server has four workers and a queue, and its callers use 60% of its capacity. For five seconds,
+// each request takes ten times as long. Callers time out and retry, but the server goes on working
+// for callers that have gone.
 //
 //   - The naive client retries, with backoff and jitter. Its retries are more than the server can
 //     handle, so the queue stays full and every answer comes too late: the server stays down although
@@ -17,14 +17,14 @@
 //   - The pipeline has the same timeouts and number of attempts, a budget for retries, and a circuit
 //     breaker. The queue drains, and the server recovers.
 //
-// With -warm-up, the server restarts at the end of the trouble. It then has a tenth of its capacity, warms
-// up from there, and restarts again if it is overrun meanwhile. Another client appears, the pipeline with a
-// slow start: it sends what the server can take, while the plain pipeline sends everything as soon as its
-// breaker closes, and overruns the server.
+// With -warm-up, the server restarts at the end of the trouble. It then has a tenth of its capacity,
+// warms up from there, and restarts again if it is overrun meanwhile. Another client appears, the
+// pipeline with a slow start: it sends what the server can take, while the plain pipeline sends
+// everything as soon as its breaker closes, and overruns the server.
 //
 // Each client calls its own HTTP server on loopback, in real time. The program prints a table and
-// writes the plots outage.svg and outage.png. Ctrl-C stops it early; the table and the plots then show
-// what it has so far.
+// writes the plots outage.svg and outage.png. Ctrl-C stops it early; the table and the plots then
+// show what it has so far.
 //
 // The files, in reading order: client.go, server.go, load.go, report.go, plot.go.
 package main

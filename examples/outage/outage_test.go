@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,7 +17,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/effector-go/resilience/examples/internal/program"
+	"github.com/effector-go/resilience/examples/internal/programtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -154,7 +155,7 @@ func TestSlowStartDoesNotOverrunColdServer(t *testing.T) {
 func TestPlotHasColorForEveryClient(t *testing.T) {
 	all := config{parts: true, warmUp: time.Second}.clients()
 	if len(all) != 6 || len(clientColors) < len(all) || len(clientWidths) < len(all) {
-		t.Errorf("got %d colors and %d widths for %d clients", len(clientColors), len(clientWidths), len(all))
+		t.Errorf("got %d colors and %d widths for %d clients, want at least 6 of each for 6", len(clientColors), len(clientWidths), len(all))
 	}
 }
 
@@ -167,17 +168,16 @@ func TestPartsRecoverAlone(t *testing.T) {
 		atMost  time.Duration
 		breaker bool
 	}{{"budget only", 8 * time.Second, false}, {"breaker only", 3 * time.Second, true}, {"limit only", time.Second, false}} {
-		var c *client
-		for _, c = range r.clients {
-			if c.name == want.name {
-				break
-			}
+		i := slices.IndexFunc(r.clients, func(c *client) bool { return c.name == want.name })
+		if i < 0 {
+			t.Fatalf("got no client %q", want.name)
 		}
-		if took, ok := recovery(c, cfg); c.name != want.name || !ok || took > want.atMost {
-			t.Errorf("%s: %s recovered after %v (%t), want %v at most", want.name, c.name, took, ok, want.atMost)
+		c := r.clients[i]
+		if took, ok := recovery(c, cfg); !ok || took > want.atMost {
+			t.Errorf("%s: recovered after %v (%t), want %v at most", c.name, took, ok, want.atMost)
 		}
-		if (len(c.states) > 1) != want.breaker {
-			t.Errorf("%s: %d states of a breaker", want.name, len(c.states))
+		if got := len(c.states) > 1; got != want.breaker {
+			t.Errorf("%s: a breaker that changes its state: got %t, want %t", c.name, got, want.breaker)
 		}
 	}
 }
@@ -228,7 +228,7 @@ func TestSummarizeCountsAnswersWithinPatience(t *testing.T) {
 
 func TestServerWorksForCallersThatHaveGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTestServer()
+		s := newServer(time.Now(), config{trouble: time.Second, after: time.Second})
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
 		request := httptest.NewRequestWithContext(gone, http.MethodGet, "/", nil)
@@ -242,7 +242,7 @@ func TestServerWorksForCallersThatHaveGone(t *testing.T) {
 
 func TestServerRefusesRequestsBeyondQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTestServer()
+		s := newServer(time.Now(), config{trouble: time.Second, after: time.Second})
 		statuses := make([]int, workers+queueSize+3)
 		var requests errgroup.Group
 		for i := range statuses {
@@ -267,38 +267,32 @@ func TestServerRefusesRequestsBeyondQueue(t *testing.T) {
 	})
 }
 
-func newTestServer() *server {
-	listener, _ := pipes().listen()
-	s := serve(listener, time.Now(), config{trouble: time.Second, after: time.Second})
-	s.close()
-	s.closing = make(chan struct{}) // handles the requests of ServeHTTP
-	return s
-}
-
 func TestRunPrintsGoodAnswersFirst(t *testing.T) {
 	dir := t.TempDir()
-	var stdout, stderr bytes.Buffer
-	var status int
+	var got programtest.Result
 	synctest.Test(t, func(t *testing.T) {
-		status = program.Run(t.Context(), "outage", pipes().run, []string{"-after", "4s", "-out", dir}, &stdout, &stderr)
+		got = programtest.Run(t.Context(), "outage", pipes().run, "-after", "4s", "-out", dir)
 	})
-	if status != 0 {
-		t.Fatalf("exit status %d:\n%s", status, &stderr)
+	if got.Status != 0 {
+		t.Fatalf("got exit status %d, want 0:\n%s", got.Status, got.Stderr)
 	}
 	columns := []string{"client", "after the trouble", "after", "before"}
-	line := lineWith(stdout.String(), "client")
+	line := lineWith(got.Stdout, "client")
 	for _, column := range columns {
 		_, rest, ok := strings.Cut(line, column)
 		if !ok {
-			t.Fatalf("the table lacks the columns %q in this order:\n%s", columns, &stdout)
+			t.Fatalf("the table lacks the columns %q in this order:\n%s", columns, got.Stdout)
 		}
 		line = rest
 	}
-	if naive := strings.Fields(lineWith(stdout.String(), "naive")); len(naive) < 2 || naive[1] != "0.0%" {
+	if naive := strings.Fields(lineWith(got.Stdout, "naive")); len(naive) < 2 || naive[1] != "0.0%" {
 		t.Errorf("row of the naive client: %q, want 0.0%% first", naive)
 	}
-	checkFiles(t, dir, stdout.String())
+	programtest.CheckFiles(t, dir, got.Stdout, plots...)
 }
+
+// plots are the files that the program writes.
+var plots = []string{"outage.svg", "outage.png"}
 
 // lineWith returns the first line of the text whose first word is the given one.
 func lineWith(text, word string) string {
@@ -310,39 +304,23 @@ func lineWith(text, word string) string {
 	return ""
 }
 
-// checkFiles checks that the plots were written and that stdout names them.
-func checkFiles(t *testing.T, dir, stdout string) {
-	t.Helper()
-	for _, name := range []string{"outage.svg", "outage.png"} {
-		path := filepath.Join(dir, name)
-		if info, err := os.Stat(path); err != nil || info.Size() == 0 {
-			t.Errorf("%s: %v, %v; want a file", name, info, err)
-		}
-		if !strings.Contains(stdout, "wrote "+path+"\n") {
-			t.Errorf("the output doesn't name %s:\n%s", path, stdout)
-		}
-	}
-}
-
 func TestRunReportsWhatItHasWhenInterrupted(t *testing.T) {
 	for _, at := range []time.Duration{0, 1, 5500 * time.Millisecond, 10200 * time.Millisecond} {
 		t.Run(at.String(), func(t *testing.T) {
 			dir := t.TempDir()
-			var stdout, stderr bytes.Buffer
-			var status int
+			var got programtest.Result
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithTimeoutCause(t.Context(), at, context.Canceled)
 				defer cancel()
-				status = program.Run(ctx, "outage", pipes().run, []string{"-out", dir}, &stdout, &stderr)
+				got = programtest.Run(ctx, "outage", pipes().run, "-out", dir)
 			})
-			if status != 130 {
-				t.Errorf("exit status %d, want 130:\n%s", status, &stderr)
+			if got.Status != 130 {
+				t.Errorf("got exit status %d, want 130:\n%s", got.Status, got.Stderr)
 			}
-			want := fmt.Sprintf("stopped after %v of 30s", at.Round(100*time.Millisecond))
-			if !strings.HasPrefix(stdout.String(), want) {
-				t.Errorf("output begins with %q, want %q", firstLine(stdout.String()), want)
+			if want := fmt.Sprintf("stopped after %v of 30s", at.Round(100*time.Millisecond)); !strings.HasPrefix(got.Stdout, want) {
+				t.Errorf("got the output below, want one that begins with %q:\n%s", want, got.Stdout)
 			}
-			checkFiles(t, dir, stdout.String())
+			programtest.CheckFiles(t, dir, got.Stdout, plots...)
 		})
 	}
 }
@@ -371,32 +349,15 @@ func TestMeasureFinishesCallsWhenInterrupted(t *testing.T) {
 	})
 }
 
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return line
-}
-
 // TestRunUsesLoopback starts real servers, and stops when the run has begun.
 func TestRunUsesLoopback(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	dir := t.TempDir()
-	var stdout bytes.Buffer
-	stderr := writerFunc(func(p []byte) (int, error) {
-		if bytes.Contains(p, []byte(before.String())) {
-			cancel()
-		}
-		return len(p), nil
-	})
-	if status := program.Run(ctx, "outage", loopback.run, []string{"-out", dir}, &stdout, stderr); status != 130 {
-		t.Errorf("exit status %d, want 130", status)
+	got := programtest.RunUntil(t.Context(), before.String(), "outage", loopback.run, "-out", dir)
+	if got.Status != 130 {
+		t.Errorf("got exit status %d, want 130:\n%s", got.Status, got.Stderr)
 	}
-	checkFiles(t, dir, stdout.String())
+	programtest.CheckFiles(t, dir, got.Stdout, plots...)
 }
-
-type writerFunc func(p []byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestRunReportsUsageErrors(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
@@ -423,23 +384,20 @@ func TestRunReportsUsageErrors(t *testing.T) {
 		{"parts", `unexpected argument "parts"`},
 	} {
 		t.Run(test.args, func(t *testing.T) {
-			var stdout, stderr bytes.Buffer
-			if status := program.Run(t.Context(), "outage", loopback.run, strings.Fields(test.args), &stdout, &stderr); status != 2 {
-				t.Errorf("exit status %d, want 2", status)
-			}
-			if !strings.Contains(stderr.String(), test.want) || stdout.Len() > 0 {
-				t.Errorf("got the error %q and the output %q, want an error with %q", &stderr, &stdout, test.want)
+			got := programtest.Run(t.Context(), "outage", loopback.run, strings.Fields(test.args)...)
+			if got.Status != 2 || !strings.Contains(got.Stderr, test.want) || got.Stdout != "" {
+				t.Errorf("got %+v, want exit status 2 and only an error with %q", got, test.want)
 			}
 		})
 	}
 }
 
 func TestRunPrintsHelp(t *testing.T) {
-	var stdout, stderr bytes.Buffer
-	if status := program.Run(t.Context(), "outage", loopback.run, []string{"-help"}, &stdout, &stderr); status != 0 {
-		t.Errorf("exit status %d, want 0", status)
+	got := programtest.Run(t.Context(), "outage", loopback.run, "-help")
+	if got.Status != 0 {
+		t.Errorf("got exit status %d, want 0", got.Status)
 	}
-	if !strings.Contains(stderr.String(), "-load share") {
-		t.Errorf("help lacks -load:\n%s", &stderr)
+	if !strings.Contains(got.Stderr, "-load share") {
+		t.Errorf("help lacks -load:\n%s", got.Stderr)
 	}
 }

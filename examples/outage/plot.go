@@ -161,7 +161,8 @@ func addRate(p *plot.Plot, client int, times []time.Duration, end time.Duration)
 	})
 }
 
-// breakerPanel is a strip of the states of each breaker, one below the other in the order of the clients.
+// breakerPanel shows the states of each breaker in a strip, one below the other in the order of the
+// clients.
 func breakerPanel(r *result) *plot.Plot {
 	p := newPanel(r, "", "")
 	p.HideX()

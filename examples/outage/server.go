@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -31,7 +32,7 @@ type server struct {
 	closing chan struct{}  // closed by close
 	running sync.WaitGroup // Serve and the handlers
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following
 	random   *rand.Rand
 	waiting  int
 	arrivals []time.Duration // of requests, since start
@@ -39,9 +40,9 @@ type server struct {
 	restarts []time.Duration // since start
 }
 
-// serve starts a server on the listener.
-func serve(listener net.Listener, start time.Time, cfg config) *server {
-	s := &server{
+// newServer returns a server that isn't connected to a network.
+func newServer(start time.Time, cfg config) *server {
+	return &server{
 		cfg:     cfg,
 		start:   start,
 		workers: make(chan struct{}, workers),
@@ -49,6 +50,11 @@ func serve(listener net.Listener, start time.Time, cfg config) *server {
 		restart: make(chan struct{}),
 		random:  rand.New(rand.NewPCG(cfg.seed, 0)),
 	}
+}
+
+// serve starts a server on the listener.
+func serve(listener net.Listener, start time.Time, cfg config) *server {
+	s := newServer(start, cfg)
 	s.http.Handler = s
 	s.running.Go(func() { s.http.Serve(listener) }) // returns ErrServerClosed
 	if cfg.warmUp > 0 {
@@ -124,7 +130,7 @@ func (s *server) enqueue() (luck float64, restart chan struct{}, ok bool) {
 	return s.random.Float64(), s.restart, true
 }
 
-// restartCold fails all requests and makes the server cold. It needs mu held.
+// restartCold fails all requests and makes the server cold. Its caller holds mu.
 func (s *server) restartCold() {
 	s.restarts = append(s.restarts, time.Since(s.start))
 	close(s.restart)
@@ -156,12 +162,12 @@ func (s *server) dequeue() {
 func (s *server) arrived() []time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]time.Duration(nil), s.arrivals...)
+	return slices.Clone(s.arrivals)
 }
 
 // restarted returns the times of all restarts so far.
 func (s *server) restarted() []time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]time.Duration(nil), s.restarts...)
+	return slices.Clone(s.restarts)
 }

@@ -42,7 +42,10 @@ type lossyConn struct {
 
 func (c *lossyConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	tx, err := c.Conn.(driver.ConnBeginTx).BeginTx(ctx, opts)
-	return &lossyTx{tx, c.driver}, err
+	if err != nil {
+		return nil, err
+	}
+	return &lossyTx{tx, c.driver}, nil
 }
 
 func (c *lossyConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {

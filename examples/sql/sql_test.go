@@ -1,13 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"context"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
-	"github.com/effector-go/resilience/examples/internal/program"
+	"github.com/effector-go/resilience/examples/internal/programtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -39,19 +38,28 @@ func TestRunPrintsEachAttempt(t *testing.T) {
 
 4 transfers took effect; the balances are 60 and 140.
 `
-	var stdout, stderr bytes.Buffer
-	if status := program.Run(t.Context(), "sql", run, nil, &stdout, &stderr); status != 0 || stderr.Len() > 0 {
-		t.Fatalf("exit status %d:\n%s", status, &stderr)
+	got := programtest.Run(t.Context(), "sql", run)
+	if got.Status != 0 || got.Stderr != "" {
+		t.Fatalf("got exit status %d and the error %q, want 0 and none", got.Status, got.Stderr)
 	}
-	if got := stdout.String(); got != want {
-		t.Errorf("got:\n%s", got)
+	if got.Stdout != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got.Stdout, want)
 	}
 }
 
 func TestRunStopsWhenInterrupted(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := run(ctx, nil, &bytes.Buffer{}, &bytes.Buffer{}); err == nil {
-		t.Error("got nil, want an error")
+	got := programtest.RunUntil(t.Context(), "attempt 1", "sql", run)
+	if got.Status != 130 {
+		t.Errorf("got exit status %d, want 130:\n%s", got.Status, got.Stderr)
+	}
+	if !strings.Contains(got.Stdout, "attempt 1") || strings.Contains(got.Stdout, "\n2. ") {
+		t.Errorf("got the output below, want the first scene and no second one:\n%s", got.Stdout)
+	}
+}
+
+func TestRunReportsUsageErrors(t *testing.T) {
+	got := programtest.Run(t.Context(), "sql", run, "quick")
+	if want := `unexpected argument "quick"`; got.Status != 2 || !strings.Contains(got.Stderr, want) || got.Stdout != "" {
+		t.Errorf("got %+v, want exit status 2 and only an error with %q", got, want)
 	}
 }

@@ -17,7 +17,7 @@ const typical = 10 * time.Millisecond
 // takes a hundred times as long, because of a garbage collection, a lost packet, or a lock. Which
 // calls are slow doesn't depend on the load, so a second start of a slow call is probably fast.
 type dependency struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the following
 	random *rand.Rand
 	starts int
 	slow   int // the slow one of the current hundred starts

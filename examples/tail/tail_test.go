@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/effector-go/resilience/examples/internal/program"
+	"github.com/effector-go/resilience/examples/internal/programtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,9 +31,8 @@ func TestHedgeCutsTail(t *testing.T) {
 }
 
 // runVirtually runs the program in virtual time until the interrupt, if there is one.
-func runVirtually(t *testing.T, interrupt time.Duration, args ...string) (status int, stdout, stderr string) {
+func runVirtually(t *testing.T, interrupt time.Duration, args ...string) (got programtest.Result) {
 	t.Helper()
-	var out, errs bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
@@ -46,38 +42,38 @@ func runVirtually(t *testing.T, interrupt time.Duration, args ...string) (status
 		case interrupt > 0:
 			time.AfterFunc(interrupt, cancel)
 		}
-		status = program.Run(ctx, "tail", run, args, &out, &errs)
+		got = programtest.Run(ctx, "tail", run, args...)
 	})
-	return status, out.String(), errs.String()
+	return got
 }
 
 const never = -1
 
 func TestRunPrintsTableAndPlots(t *testing.T) {
 	dir := t.TempDir()
-	status, stdout, stderr := runVirtually(t, never, "-quick", "-out", dir)
-	if status != 0 {
-		t.Fatalf("exit status %d:\n%s", status, stderr)
+	got := runVirtually(t, never, "-quick", "-out", dir)
+	if got.Status != 0 {
+		t.Fatalf("got exit status %d, want 0:\n%s", got.Status, got.Stderr)
 	}
 	for _, want := range []string{"client", "p99", "waits", "hedges", "extra starts"} {
-		if !strings.Contains(stdout, want) {
-			t.Errorf("the output lacks %q:\n%s", want, stdout)
+		if !strings.Contains(got.Stdout, want) {
+			t.Errorf("the output lacks %q:\n%s", want, got.Stdout)
 		}
 	}
-	checkFiles(t, dir, stdout)
+	programtest.CheckFiles(t, dir, got.Stdout, "tail.svg", "tail.png")
 }
 
 func TestRunReportsWhatItHasWhenInterrupted(t *testing.T) {
 	for _, at := range []time.Duration{0, 1234 * time.Millisecond} {
 		dir := t.TempDir()
-		status, stdout, stderr := runVirtually(t, at, "-quick", "-rate", "100", "-out", dir)
-		if status != 130 {
-			t.Errorf("exit status %d, want 130:\n%s", status, stderr)
+		got := runVirtually(t, at, "-quick", "-rate", "100", "-out", dir)
+		if got.Status != 130 {
+			t.Errorf("got exit status %d, want 130:\n%s", got.Status, got.Stderr)
 		}
-		if want := fmt.Sprintf("stopped after %v of 4s", at.Round(100*time.Millisecond)); !strings.HasPrefix(stdout, want) {
-			t.Errorf("want an output that begins with %q, got:\n%s", want, stdout)
+		if want := fmt.Sprintf("stopped after %v of 4s", at.Round(100*time.Millisecond)); !strings.HasPrefix(got.Stdout, want) {
+			t.Errorf("got the output below, want one that begins with %q:\n%s", want, got.Stdout)
 		}
-		checkFiles(t, dir, stdout)
+		programtest.CheckFiles(t, dir, got.Stdout, "tail.svg", "tail.png")
 	}
 }
 
@@ -111,20 +107,6 @@ func TestMeasureFinishesCallsWhenInterrupted(t *testing.T) {
 	}
 }
 
-// checkFiles checks that the plots were written and that stdout names them.
-func checkFiles(t *testing.T, dir, stdout string) {
-	t.Helper()
-	for _, name := range []string{"tail.svg", "tail.png"} {
-		path := filepath.Join(dir, name)
-		if info, err := os.Stat(path); err != nil || info.Size() == 0 {
-			t.Errorf("%s: %v, %v; want a file", name, info, err)
-		}
-		if !strings.Contains(stdout, "wrote "+path+"\n") {
-			t.Errorf("the output doesn't name %s:\n%s", path, stdout)
-		}
-	}
-}
-
 func TestRunReportsUsageErrors(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"-rate 0", "-rate is 0, must be 50 to 2000"},
@@ -139,23 +121,20 @@ func TestRunReportsUsageErrors(t *testing.T) {
 		{"quick", `unexpected argument "quick"`},
 	} {
 		t.Run(test.args, func(t *testing.T) {
-			status, stdout, stderr := runVirtually(t, never, strings.Fields(test.args)...)
-			if status != 2 {
-				t.Errorf("exit status %d, want 2", status)
-			}
-			if !strings.Contains(stderr, test.want) || stdout != "" {
-				t.Errorf("got the error %q and the output %q, want an error with %q", stderr, stdout, test.want)
+			got := runVirtually(t, never, strings.Fields(test.args)...)
+			if got.Status != 2 || !strings.Contains(got.Stderr, test.want) || got.Stdout != "" {
+				t.Errorf("got %+v, want exit status 2 and only an error with %q", got, test.want)
 			}
 		})
 	}
 }
 
 func TestRunPrintsHelp(t *testing.T) {
-	status, _, stderr := runVirtually(t, never, "-help")
-	if status != 0 {
-		t.Errorf("exit status %d, want 0", status)
+	got := runVirtually(t, never, "-help")
+	if got.Status != 0 {
+		t.Errorf("got exit status %d, want 0", got.Status)
 	}
-	if !strings.Contains(stderr, "-quantile share") {
-		t.Errorf("help lacks -quantile:\n%s", stderr)
+	if !strings.Contains(got.Stderr, "-quantile share") {
+		t.Errorf("help lacks -quantile:\n%s", got.Stderr)
 	}
 }

@@ -45,6 +45,9 @@ func TestMonotonicIsInverseOfOf(t *testing.T) {
 }
 
 func TestAddSaturatesAtLargestTime(t *testing.T) {
+	if got := Add(5, 0); got != 5 {
+		t.Errorf("got %d after 0ns, want 5", got)
+	}
 	if Add(5, 7) != 12 || Add(Now(), math.MaxInt64) != math.MaxInt64 {
 		t.Errorf("got %d and %d, want 12 and the largest time", Add(5, 7), Add(Now(), math.MaxInt64))
 	}

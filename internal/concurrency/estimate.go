@@ -98,32 +98,32 @@ func (h *histogram) all() (t tally) {
 }
 
 // sample returns the summary of all times, capped at the bound of a bucket.
-func (h *histogram) sample(cap int) sample {
+func (h *histogram) sample(bucket int) sample {
 	s := sample{all: h.all()}
-	most := bound(cap)
-	for i, bucket := range h {
-		if i > cap {
-			s.above += bucket.n
-			bucket = tally{bucket.n, bucket.n * most, bucket.n * most * most}
+	most := bound(bucket)
+	for i, t := range h {
+		if i > bucket {
+			s.above += t.n
+			t = tally{t.n, t.n * most, t.n * most * most}
 		}
-		s.capped = s.capped.plus(bucket, 1)
+		s.capped = s.capped.plus(t, 1)
 	}
 	return s
 }
 
 // fits reports whether the bound of a bucket is a good cap: no more than this part of the times are
 // above it, and it leaves room for a queue, since a wait that takes all times to the cap is hidden.
-func (h *histogram) fits(cap int, part float64) bool {
-	s := h.sample(cap)
-	return s.above <= part*s.all.n && bound(cap) >= 3*s.capped.mean()
+func (h *histogram) fits(bucket int, part float64) bool {
+	s := h.sample(bucket)
+	return s.above <= part*s.all.n && bound(bucket) >= 3*s.capped.mean()
 }
 
-// bestCap returns the lowest cap that fits.
-func (h *histogram) bestCap(part float64) (cap int) {
-	for cap < len(h)-1 && !h.fits(cap, part) {
-		cap++
+// lowestCap returns the bucket with the lowest bound that fits.
+func (h *histogram) lowestCap(part float64) (bucket int) {
+	for bucket < len(h)-1 && !h.fits(bucket, part) {
+		bucket++
 	}
-	return cap
+	return bucket
 }
 
 // A sample summarizes times in two ways: as they are, and capped, so that none counts for more than

@@ -75,7 +75,7 @@ func TestShareIsNotSureByOneLongCall(t *testing.T) {
 func TestShareFollowsLittlesLaw(t *testing.T) {
 	base, seen := tally{100, 80 * 100, 0}, tally{400, 100 * 400, 0}
 	s := waiting(base, seen, 80, 1)
-	if want := math.Sqrt(1./100+1./400); math.Abs(s.mean-0.2) > 1e-12 || math.Abs(s.deviation-want) > 1e-12 {
+	if want := math.Sqrt(1./100 + 1./400); math.Abs(s.mean-0.2) > 1e-12 || math.Abs(s.deviation-want) > 1e-12 {
 		t.Errorf("got %+v, want 0.2 and %v", s, want)
 	}
 }
@@ -161,7 +161,7 @@ func TestHistogramCapLeavesRoomForQueue(t *testing.T) {
 				h.add(time.Millisecond)
 			}
 		}
-		if got := bound(h.bestCap(fewAbove)); got != test.want {
+		if got := bound(h.lowestCap(fewAbove)); got != test.want {
 			t.Errorf("%d of 1000 calls take long: got a cap of %v, want %v", test.long, time.Duration(got), time.Duration(test.want))
 		}
 	}

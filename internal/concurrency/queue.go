@@ -34,7 +34,7 @@ const (
 // queue is the law of [NewQueue].
 type queue struct {
 	times     histogram // of calls that didn't queue
-	cap       int       // of these times, and of all samples below
+	cap       int       // of these times, and of all samples below: a bucket
 	base      sample    // times, summarized
 	past      sample    // times of the rounds before, for the present limit
 	last      sample    // times of the last round and those before
@@ -380,7 +380,7 @@ func (q *queue) measured(times histogram) {
 func (q *queue) rebase(times histogram) {
 	q.times = times
 	if q.base.empty() || !times.fits(q.cap, mostAbove) || q.cap >= 2 && times.fits(q.cap-2, fewAbove) {
-		q.cap = times.bestCap(fewAbove)
+		q.cap = times.lowestCap(fewAbove)
 		q.past, q.last = sample{}, sample{}
 	}
 	q.base = times.sample(q.cap)

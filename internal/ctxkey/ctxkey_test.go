@@ -23,6 +23,13 @@ func TestCancelKeyIsAnsweredByCancelableContexts(t *testing.T) {
 	}
 }
 
+func TestCancelIsKeyThatCauseAsksFor(t *testing.T) {
+	var probe keyProbe
+	if context.Cause(&probe); probe.key != Cancel {
+		t.Errorf("got %v, want %v", Cancel, probe.key)
+	}
+}
+
 // limited is a context with a limit.
 type limited struct{ context.Context }
 

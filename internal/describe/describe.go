@@ -56,7 +56,6 @@ func text(v reflect.Value) string {
 	case reflect.Interface:
 		switch element := v.Interface().(type) {
 		case error, string:
-			return fmt.Sprint(element)
 		default:
 			return fmt.Sprintf("%T", element)
 		}

@@ -16,12 +16,12 @@ const (
 )
 
 // Own returns the ErrorType of err itself, "" if it has none. It ignores the errors that err wraps.
-func Own(err error) (name string) {
+func Own(err error) string {
 	e, ok := err.(interface{ ErrorType() string })
 	if !ok {
 		return ""
 	}
-	defer func() { recover() }() // a nil pointer, for example
+	defer func() { _ = recover() }() // of a nil pointer, for example
 	return e.ErrorType()
 }
 

@@ -27,7 +27,7 @@ type Store[K comparable, V any] struct {
 	keep    func(V) (keep bool, since int64) // see KeepIf; may be nil
 	removed func(K, V)                       // see OnRemove; may be nil
 
-	mu      sync.Mutex // guards the following, and the fields of entries from users on
+	mu      sync.Mutex // guards the following, and all fields of entries except value and gone
 	entries map[K]*Entry[K, V]
 	oldest  Entry[K, V]    // head of the ring of idle entries, the longest idle first
 	kept    Entry[K, V]    // head of the ring of idle entries that keep reported, the first one reported first
@@ -45,14 +45,14 @@ type Entry[K comparable, V any] struct {
 	// synctest bubble that has ended, and must not be used outside that bubble.
 	ready atomic.Bool
 
-	// The following are written before ready is set, by the caller that added the entry.
+	// Written before made is closed, by the caller that added the entry to the store.
 	value V
 	gone  bool // the value could not be created
 
 	users int
 
 	idleSince  int64 // by package clock; of a kept entry: when it was last inspected
-	isKept     bool  // it is in the ring of kept, if it is idle
+	isKept     bool  // of an idle entry: it is in the ring of kept
 	inspected  bool  // keep is running for it
 	prev, next *Entry[K, V]
 }
@@ -206,9 +206,8 @@ func (s *Store[K, V]) Look(key K) (value V, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
-	e := s.entries[key]
-	if ok = e != nil && e.ready.Load(); ok {
-		value = e.value
+	if e := s.entries[key]; e != nil && e.ready.Load() {
+		value, ok = e.value, true
 	}
 	return value, ok
 }

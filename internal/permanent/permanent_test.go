@@ -10,60 +10,60 @@ import (
 	"github.com/effector-go/resilience/internal/mark"
 )
 
-var (
-	errDown = errors.New("down")
-	missing *backoff.PermanentError // most of its methods panic
-)
+var errDown = errors.New("down")
 
-func TestNewMarksError(t *testing.T) {
-	if err := New(errDown); !Is(err) || Is(errDown) || !errors.Is(err, errDown) || New(nil) != nil {
-		t.Errorf("got %v and %v, want a permanent error and nil", err, New(nil))
+func TestNewMarksErrorForBackoff(t *testing.T) {
+	var permanent *backoff.PermanentError
+	if err := New(errDown); !errors.As(err, &permanent) || permanent.Err != errDown {
+		t.Errorf("got %#v, want a permanent error of %v", err, errDown)
 	}
-	if !Is(fmt.Errorf("get: %w", New(errDown))) {
-		t.Error("got false for a wrapped permanent error, want true")
+	if err := New(nil); err != nil {
+		t.Errorf("got %v for nil, want nil", err)
 	}
 }
 
-func TestWithoutRemovesOutermostMark(t *testing.T) {
-	empty, twice, wrapped := &backoff.PermanentError{}, New(&backoff.PermanentError{Err: errDown}), fmt.Errorf("get: %w", New(errDown))
-	alias := mark.Also(errDown, errors.ErrUnsupported, "")
-	for _, c := range []struct {
-		name      string
-		err, want error
-	}{
-		{"nil", nil, nil},
-		{"no mark", errDown, errDown},
-		{"a mark", New(errDown), errDown},
-		{"two marks", twice, twice.(*backoff.PermanentError).Err},
-		{"a wrapped mark", wrapped, wrapped},
-		{"an alias without a mark", alias, alias},
-		{"a mark of no error", empty, empty},
-		{"a nil mark", missing, missing},
+func TestIsFindsPermanentErrorInTree(t *testing.T) {
+	for err, want := range map[error]bool{
+		New(errDown): true, fmt.Errorf("get: %w", New(errDown)): true, errors.Join(errDown, New(errDown)): true, errDown: false,
 	} {
-		if got := Without(c.err); got != c.want {
-			t.Errorf("%s: got %#v, want %#v", c.name, got, c.want)
+		if got := Is(err); got != want {
+			t.Errorf("%#v: got %t, want %t", err, got, want)
 		}
 	}
 }
 
-func TestWithoutKeepsAlias(t *testing.T) {
-	err := Without(mark.Also(New(errDown), errors.ErrUnsupported, "get: "))
-	if Is(err) || !errors.Is(err, errDown) || !errors.Is(err, errors.ErrUnsupported) || err.Error() != "get: down" {
-		t.Errorf("got %v, want the alias of the error without its mark", err)
+// TestPermanentHidesNoMarks: it is a mark for package mark, too.
+func TestPermanentHidesNoMarks(t *testing.T) {
+	err := New(mark.New(mark.Contention, mark.New(mark.NotMade, errDown)))
+	if mark.Of(err) != mark.Contention || !mark.IsNotMade(err) {
+		t.Errorf("got kind %d, not made %t, want %d, true", mark.Of(err), mark.IsNotMade(err), mark.Contention)
+	}
+	if without := mark.WithoutNotMade(err); mark.Of(without) != mark.Contention || mark.IsNotMade(without) || !Is(without) {
+		t.Errorf("got %#v, want it permanent, with the other mark", without)
+	}
+	for _, err := range []error{(*backoff.PermanentError)(nil), errDown} {
+		if got := mark.Of(err); got != mark.None {
+			t.Errorf("%#v: got kind %d, want none", err, got)
+		}
 	}
 }
 
-// Package mark looks through the mark, and puts it back.
-func TestMarksInsidePermanentErrorCount(t *testing.T) {
-	err := New(mark.New(mark.NotMade, mark.New(mark.Contention, errDown)))
-	if mark.Of(err) != mark.Contention || !mark.IsNotMade(err) {
-		t.Errorf("got kind %v, not made %t, want %v, true", mark.Of(err), mark.IsNotMade(err), mark.Contention)
+func TestWithoutRemovesOutermostMarkOnly(t *testing.T) {
+	var none *backoff.PermanentError
+	empty, wrapped := &backoff.PermanentError{}, fmt.Errorf("get: %w", New(errDown))
+	inner := New(wrapped)
+	for err, want := range map[error]error{
+		errDown: errDown, New(errDown): errDown, New(inner): inner, wrapped: wrapped, none: none, empty: empty,
+	} {
+		if got := Without(err); got != want {
+			t.Errorf("%#v: got %#v, want %#v", err, got, want)
+		}
 	}
-	rest := mark.WithoutNotMade(err)
-	if mark.Of(rest) != mark.Contention || mark.IsNotMade(rest) || !Is(rest) {
-		t.Errorf("got %#v, want a permanent error with the other mark", rest)
-	}
-	if mark.Of(missing) != mark.None || mark.IsNotMade(missing) {
-		t.Error("got a mark of a nil permanent error, want none")
+	errInjected := errors.New("injected")
+	for err, want := range map[error]error{New(errDown): errDown, wrapped: wrapped} {
+		got := Without(mark.Also(err, errInjected, "injected: "))
+		if errors.Unwrap(got) != want || !errors.Is(got, errInjected) || got.Error() != "injected: "+want.Error() {
+			t.Errorf("%#v as an alias: got %#v, want an alias of %#v", err, got, want)
+		}
 	}
 }

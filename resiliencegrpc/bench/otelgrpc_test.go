@@ -35,9 +35,9 @@ func (s *signaling) OnEnd(span sdktrace.ReadOnlySpan) {
 	s.ended <- struct{}{}
 }
 
-// TestOtelgrpcSeesAttempts: with otelgrpc's stats handlers on both sides, in either order with the
-// policies' options, each attempt has a span of its own on the client, a child of the caller's span,
-// and one on the server, a child of the attempt's. An observed pipeline counts the same attempts.
+// TestOtelgrpcSeesAttempts checks that with otelgrpc's stats handlers on both sides, in either order
+// with the policies' options, each attempt has a span of its own on the client, a child of the caller's
+// span, and one on the server, a child of the attempt's. An observed pipeline counts the same attempts.
 func TestOtelgrpcSeesAttempts(t *testing.T) {
 	for _, order := range []string{"before", "after"} {
 		recorder := &signaling{tracetest.NewSpanRecorder(), make(chan struct{}, 100)}
@@ -82,7 +82,7 @@ func TestOtelgrpcSeesAttempts(t *testing.T) {
 			_, err = stream.Recv()
 		}
 		span.End()
-		for range 13 { // the server's spans end a little later than the calls
+		for range 1 + 6 + 6 { // the caller's span, the attempts', and the server's, which end a little later
 			<-recorder.ended
 		}
 		ended := recorder.Ended()

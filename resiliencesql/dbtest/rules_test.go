@@ -126,7 +126,7 @@ func TestTxCommitsOrRollsBack(t *testing.T) {
 			func() {
 				defer func() {
 					if value := recover(); (value != nil) != test.panic {
-						t.Errorf("recovered %v", value)
+						t.Errorf("recovered %v, want a panic: %v", value, test.panic)
 					}
 				}()
 				_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{}, resiliencesql.Config{}, func(ctx context.Context, tx *sql.Tx) (int, error) {
@@ -145,7 +145,7 @@ func TestTxCommitsOrRollsBack(t *testing.T) {
 			}
 		}
 		if stats := db.Stats(); stats.InUse != 0 || stats.Idle == 0 {
-			t.Errorf("got %d connections in use and %d idle", stats.InUse, stats.Idle)
+			t.Errorf("got %d connections in use and %d idle, want 0 and at least 1", stats.InUse, stats.Idle)
 		}
 	})
 }
@@ -204,7 +204,7 @@ func TestTxRepeatsSwallowedErrors(t *testing.T) {
 			return 0, err
 		})
 		if err != nil || attempts != 1 || count(t, db) != 2 {
-			t.Errorf("got %v after %d retries, %d rows", err, attempts, count(t, db))
+			t.Errorf("got %v after %d retries, %d rows, want nil, 1, 2", err, attempts, count(t, db))
 		}
 	}, "pgx", "pq")
 }
