@@ -45,7 +45,7 @@ type queue struct {
 	open    cohort // whose calls are being admitted
 	closing cohort // whose last calls are waited for; inactive if there is none
 
-	before   sample // the round trip before the drain
+	before   sample // the round trip before the drain; empty if the dependency has become faster
 	peak     int    // where the limit began to shrink; 0 if it didn't shrink last
 	calls    int    // since base was measured last
 	interval int    // until the next drain, in units of a drain's calls
@@ -243,8 +243,8 @@ func (q *queue) judge(l *Limit, c cohort) {
 func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
 	seen := c.samples.sample(q.cap)
 	if seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 5) {
-		q.rebase(c.samples) // the dependency has become faster
-		seen, q.past = c.samples.sample(q.cap), sample{}
+		q.before = sample{} // the dependency has become faster, perhaps only during this round
+		return limit, true
 	}
 	all := seen.plus(q.past, fade)
 	q.last = all
@@ -323,12 +323,16 @@ func (q *queue) drainAfter(interval, limit int, seen sample) bool {
 // in steps. If that isn't certain and no queue was seen before, the limit goes on in large steps.
 func (q *queue) drained(c cohort, limit int) (next int) {
 	seen := c.samples.sample(q.cap)
-	s := queued(seen, q.before, max(seen.capped.variation(), q.before.capped.variation()))
-	if !q.confirmed && seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 2) {
-		q.base = sample{} // its calls queued from the start
+	faster := q.before.empty()
+	if (faster || !q.confirmed) && seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 2) {
+		q.base = sample{} // base is of before, or its calls queued from the start
 	}
 	q.confirmed = true
 	q.measured(c.samples)
+	if faster {
+		return limit
+	}
+	s := queued(seen, q.before, max(seen.capped.variation(), q.before.capped.variation()))
 	if s.surely() <= shortest || !crowded(s, limit) {
 		return limit // if this was to be the first queue, it may have been chance
 	}

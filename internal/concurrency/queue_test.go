@@ -213,6 +213,22 @@ func TestQueueDrainsAtFirstQueue(t *testing.T) {
 	}
 }
 
+// TestQueueDrainsIfDependencyIsFaster checks that base is not taken from the round in which the
+// dependency has become faster, since that has times of before, and that the limit stays.
+func TestQueueDrainsIfDependencyIsFaster(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	passes := occupy(l, 100)
+	leave(l, passes[:50], unqueued, Sample)
+	leave(l, passes[50:], unqueued/2, Sample)
+	if !q.open.drain || l.RoundTrip() != unqueued || l.Limit() != 100 {
+		t.Errorf("after a round with times of before: draining %v, round trip %v, limit %d; want a drain, %v, 100", q.open.drain, l.RoundTrip(), l.Limit(), unqueued)
+	}
+	round(l, unqueued/2, Sample)
+	if l.RoundTrip() != unqueued/2 || l.Limit() != 100 {
+		t.Errorf("after the drain: round trip %v, limit %d; want %v, 100", l.RoundTrip(), l.Limit(), unqueued/2)
+	}
+}
+
 // TestQueueSeeksUntilDrainShowsQueue checks that a limit that seemed too high by chance goes on in
 // large steps, and one that is right doesn't.
 func TestQueueSeeksUntilDrainShowsQueue(t *testing.T) {
