@@ -45,6 +45,7 @@ type queue struct {
 	open    cohort // whose calls are being admitted
 	closing cohort // whose last calls are waited for; inactive if there is none
 
+	failing  bool   // more calls were dropped than answered before the drain
 	before   sample // the round trip before the drain; empty if the dependency has become faster
 	peak     int    // where the limit began to shrink; 0 if it didn't shrink last
 	calls    int    // since base was measured last
@@ -205,7 +206,8 @@ func (q *queue) judge(l *Limit, c cohort) {
 	limit := l.Limit()
 	next, drain := limit, false
 	answered := c.samples.all().n
-	switch failing := c.drops.all().n > answered; {
+	failing := c.drops.all().n > answered
+	switch {
 	case failing && q.base.empty():
 		next = limit / 2 // not a single answer at this limit
 	case failing:
@@ -224,7 +226,7 @@ func (q *queue) judge(l *Limit, c cohort) {
 	all := c.samples.sample(q.cap).plus(q.past, fade)
 	switch {
 	case drain:
-		q.past = sample{}
+		q.failing, q.past = failing, sample{}
 		q.beginDrain(l, next)
 	case next == limit && !c.drain:
 		q.past = all
@@ -336,7 +338,7 @@ func (q *queue) drained(c cohort, limit int) (next int) {
 	if s.surely() <= shortest || !crowded(s, limit) {
 		return limit // if this was to be the first queue, it may have been chance
 	}
-	q.seeking = false
+	q.seeking = q.failing // calls that failed may have waited for anything
 	if s.surely() <= longest {
 		return limit
 	}

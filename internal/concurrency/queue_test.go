@@ -294,6 +294,30 @@ func TestQueueRarelyDrainsUnmetLimit(t *testing.T) {
 	}
 }
 
+// TestQueueSeeksAfterFailure checks that what a drain shows after rounds that failed is not taken for
+// the first queue: those calls may have waited for anything, and the way back is as at first.
+func TestQueueSeeksAfterFailure(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	for range 100 {
+		if round(l, 50*unqueued, Drop); q.open.drain {
+			break
+		}
+	}
+	if !q.open.drain {
+		t.Fatal("no drain while calls fail, want one")
+	}
+	round(l, unqueued, Sample)
+	if !q.seeking {
+		t.Error("the way back is in small steps, want large ones")
+	}
+	for before, rounds := l.Limit(), 0; l.Limit() < up(before, leap); rounds++ {
+		if rounds == 3 || l.Limit() > before {
+			t.Fatalf("limit %d after %d and %d rounds, want %d", l.Limit(), before, rounds, up(before, leap))
+		}
+		round(l, unqueued, Sample)
+	}
+}
+
 // TestQueueJumpsAfterDrain checks that the limit need not go on in steps when the queue was
 // measured.
 func TestQueueJumpsAfterDrain(t *testing.T) {
