@@ -23,6 +23,8 @@ const (
 	fewAbove, mostAbove = 0.015, 0.03 // part of the calls above the cap: wanted, and accepted
 	roundAbove          = 20          // calls above the cap in a round; half in a drain, twice in base
 	mostForAbove        = 2000        // calls in a round for the sake of those above the cap
+	tripsForAbove       = 64          // round trips for their sake, or else a small limit grows too slowly
+	seekingForAbove     = 16          // the same while no drain has shown a queue: an error only leads to a drain
 
 	// A limit that has shrunk below this share of its peak is drained. It takes four steps of 5%.
 	doubt = 0.83
@@ -175,7 +177,12 @@ func (q *queue) beginDrain(l *Limit, limit int) {
 // roundCalls returns how many calls a round takes at least, so that chance has little influence on
 // their mean.
 func (q *queue) roundCalls(admit int) int {
-	return max(admit, fewestCalls, int(roundCalls*q.spread()), q.callsFor(roundAbove))
+	trips := tripsForAbove
+	if q.seeking {
+		trips = seekingForAbove
+	}
+	above := min(q.callsFor(roundAbove), trips*admit)
+	return max(admit, fewestCalls, int(roundCalls*q.spread()), above)
 }
 
 // drainCalls returns how many calls a drain takes.

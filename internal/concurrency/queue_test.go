@@ -130,6 +130,23 @@ func TestQueueRoundIsLongerIfTimesVary(t *testing.T) {
 	}
 }
 
+// TestQueueSmallLimitHasShortRounds checks that a small limit, at first or after an incident, need
+// not wait for calls above the cap, which are a thousand round trips apart.
+func TestQueueSmallLimitHasShortRounds(t *testing.T) {
+	for _, test := range []struct {
+		seeking     bool
+		limit, want int
+	}{{true, 2, 32}, {false, 2, 128}, {true, 1000, 2000}, {false, 1000, 2000}} {
+		l, q := newSteadyQueue(test.limit)
+		q.seeking = test.seeking
+		q.last = sample{all: alike(1000, 1, 0), capped: alike(1000, 1, 0), above: 1}
+		q.begin(l, test.limit, test.limit)
+		if q.open.need != test.want {
+			t.Errorf("%+v: a round has %d calls", test, q.open.need)
+		}
+	}
+}
+
 // TestQueueDrainHasItsCallsAlone checks that a drain admits half of the limit until it has its
 // calls, and that none of the calls counts that ran before.
 func TestQueueDrainHasItsCallsAlone(t *testing.T) {
