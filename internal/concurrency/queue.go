@@ -23,6 +23,8 @@ const (
 	fewAbove, mostAbove = 0.015, 0.03 // part of the calls above the cap: wanted, and accepted
 	roundAbove          = 20          // calls above the cap in a round; half in a drain, twice in base
 	mostForAbove        = 2000        // calls in a round for the sake of those above the cap
+	tripsForAbove       = 64          // round trips for their sake, or else a small limit grows too slowly
+	seekingForAbove     = 16          // the same while no drain has shown a queue: an error only leads to a drain
 
 	// A limit that has shrunk below this share of its peak is drained. It takes four steps of 5%.
 	doubt = 0.83
@@ -45,7 +47,8 @@ type queue struct {
 	open    cohort // whose calls are being admitted
 	closing cohort // whose last calls are waited for; inactive if there is none
 
-	before   sample // the round trip before the drain
+	failing  bool   // more calls were dropped than answered before the drain
+	before   sample // the round trip before the drain; empty if the dependency has become faster
 	peak     int    // where the limit began to shrink; 0 if it didn't shrink last
 	calls    int    // since base was measured last
 	interval int    // until the next drain, in units of a drain's calls
@@ -174,7 +177,12 @@ func (q *queue) beginDrain(l *Limit, limit int) {
 // roundCalls returns how many calls a round takes at least, so that chance has little influence on
 // their mean.
 func (q *queue) roundCalls(admit int) int {
-	return max(admit, fewestCalls, int(roundCalls*q.spread()), q.callsFor(roundAbove))
+	trips := tripsForAbove
+	if q.seeking {
+		trips = seekingForAbove
+	}
+	above := min(q.callsFor(roundAbove), trips*admit)
+	return max(admit, fewestCalls, int(roundCalls*q.spread()), above)
 }
 
 // drainCalls returns how many calls a drain takes.
@@ -205,7 +213,8 @@ func (q *queue) judge(l *Limit, c cohort) {
 	limit := l.Limit()
 	next, drain := limit, false
 	answered := c.samples.all().n
-	switch failing := c.drops.all().n > answered; {
+	failing := c.drops.all().n > answered
+	switch {
 	case failing && q.base.empty():
 		next = limit / 2 // not a single answer at this limit
 	case failing:
@@ -224,7 +233,7 @@ func (q *queue) judge(l *Limit, c cohort) {
 	all := c.samples.sample(q.cap).plus(q.past, fade)
 	switch {
 	case drain:
-		q.past = sample{}
+		q.failing, q.past = failing, sample{}
 		q.beginDrain(l, next)
 	case next == limit && !c.drain:
 		q.past = all
@@ -243,8 +252,8 @@ func (q *queue) judge(l *Limit, c cohort) {
 func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
 	seen := c.samples.sample(q.cap)
 	if seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 5) {
-		q.rebase(c.samples) // the dependency has become faster
-		seen, q.past = c.samples.sample(q.cap), sample{}
+		q.before = sample{} // the dependency has become faster, perhaps only during this round
+		return limit, true
 	}
 	all := seen.plus(q.past, fade)
 	q.last = all
@@ -323,16 +332,20 @@ func (q *queue) drainAfter(interval, limit int, seen sample) bool {
 // in steps. If that isn't certain and no queue was seen before, the limit goes on in large steps.
 func (q *queue) drained(c cohort, limit int) (next int) {
 	seen := c.samples.sample(q.cap)
-	s := queued(seen, q.before, max(seen.capped.variation(), q.before.capped.variation()))
-	if !q.confirmed && seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 2) {
-		q.base = sample{} // its calls queued from the start
+	faster := q.before.empty()
+	if (faster || !q.confirmed) && seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 2) {
+		q.base = sample{} // base is of before, or its calls queued from the start
 	}
 	q.confirmed = true
 	q.measured(c.samples)
+	if faster {
+		return limit
+	}
+	s := queued(seen, q.before, max(seen.capped.variation(), q.before.capped.variation()))
 	if s.surely() <= shortest || !crowded(s, limit) {
 		return limit // if this was to be the first queue, it may have been chance
 	}
-	q.seeking = false
+	q.seeking = q.failing // calls that failed may have waited for anything
 	if s.surely() <= longest {
 		return limit
 	}

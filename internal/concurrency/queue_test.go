@@ -130,6 +130,23 @@ func TestQueueRoundIsLongerIfTimesVary(t *testing.T) {
 	}
 }
 
+// TestQueueSmallLimitHasShortRounds checks that a small limit, at first or after an incident, need
+// not wait for calls above the cap, which are a thousand round trips apart.
+func TestQueueSmallLimitHasShortRounds(t *testing.T) {
+	for _, test := range []struct {
+		seeking     bool
+		limit, want int
+	}{{true, 2, 32}, {false, 2, 128}, {true, 1000, 2000}, {false, 1000, 2000}} {
+		l, q := newSteadyQueue(test.limit)
+		q.seeking = test.seeking
+		q.last = sample{all: alike(1000, 1, 0), capped: alike(1000, 1, 0), above: 1}
+		q.begin(l, test.limit, test.limit)
+		if q.open.need != test.want {
+			t.Errorf("%+v: a round has %d calls", test, q.open.need)
+		}
+	}
+}
+
 // TestQueueDrainHasItsCallsAlone checks that a drain admits half of the limit until it has its
 // calls, and that none of the calls counts that ran before.
 func TestQueueDrainHasItsCallsAlone(t *testing.T) {
@@ -213,6 +230,22 @@ func TestQueueDrainsAtFirstQueue(t *testing.T) {
 	}
 }
 
+// TestQueueDrainsIfDependencyIsFaster checks that base is not taken from the round in which the
+// dependency has become faster, since that has times of before, and that the limit stays.
+func TestQueueDrainsIfDependencyIsFaster(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	passes := occupy(l, 100)
+	leave(l, passes[:50], unqueued, Sample)
+	leave(l, passes[50:], unqueued/2, Sample)
+	if !q.open.drain || l.RoundTrip() != unqueued || l.Limit() != 100 {
+		t.Errorf("after a round with times of before: draining %v, round trip %v, limit %d; want a drain, %v, 100", q.open.drain, l.RoundTrip(), l.Limit(), unqueued)
+	}
+	round(l, unqueued/2, Sample)
+	if l.RoundTrip() != unqueued/2 || l.Limit() != 100 {
+		t.Errorf("after the drain: round trip %v, limit %d; want %v, 100", l.RoundTrip(), l.Limit(), unqueued/2)
+	}
+}
+
 // TestQueueSeeksUntilDrainShowsQueue checks that a limit that seemed too high by chance goes on in
 // large steps, and one that is right doesn't.
 func TestQueueSeeksUntilDrainShowsQueue(t *testing.T) {
@@ -275,6 +308,30 @@ func TestQueueRarelyDrainsUnmetLimit(t *testing.T) {
 		if got := q.drainIsDue(100, sample{}, test.met); got != test.want {
 			t.Errorf("%+v with an interval of %d: got %v", test, q.interval, got)
 		}
+	}
+}
+
+// TestQueueSeeksAfterFailure checks that what a drain shows after rounds that failed is not taken for
+// the first queue: those calls may have waited for anything, and the way back is as at first.
+func TestQueueSeeksAfterFailure(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	for range 100 {
+		if round(l, 50*unqueued, Drop); q.open.drain {
+			break
+		}
+	}
+	if !q.open.drain {
+		t.Fatal("no drain while calls fail, want one")
+	}
+	round(l, unqueued, Sample)
+	if !q.seeking {
+		t.Error("the way back is in small steps, want large ones")
+	}
+	for before, rounds := l.Limit(), 0; l.Limit() < up(before, leap); rounds++ {
+		if rounds == 3 || l.Limit() > before {
+			t.Fatalf("limit %d after %d and %d rounds, want %d", l.Limit(), before, rounds, up(before, leap))
+		}
+		round(l, unqueued, Sample)
 	}
 }
 
