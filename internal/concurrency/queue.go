@@ -10,7 +10,8 @@ const (
 	shortest = 0.02 // share of the limit that queues: with less, the limit grows
 	aim      = 0.04 // the share that a step leads to
 	longest  = 0.06 // with more, the limit shrinks
-	step     = 0.05 // largest change of the limit by one round
+	step     = 0.05 // largest step downward of the limit, by one round
+	stepUp   = 0.5  // largest step upward, divided by the square root of the limit: 5% of 100
 	leap     = 0.25 // largest change until a drain has shown a queue, and after steps upward in a row
 
 	fewestCalls = 20  // in a round or a drain
@@ -88,6 +89,9 @@ type cohort struct {
 //     more than is certain. It grows unless the queue is beyond doubt, by three: an error of base
 //     lasts for many rounds, and must not hold down the limit of a dependency that could take more.
 //     Steps upward in a row become larger, so that a mistake is soon corrected.
+//   - Any division of the dependency among several clients would be stable. So a drain that shows a
+//     queue makes room for others, and steps upward are relatively larger for smaller limits. In the
+//     long run all get the same.
 //   - Base is the mean of cohorts that had at most half of the limit to themselves: by chance, or
 //     now and then in a drain, when no more is admitted. Before the first queue other rounds count
 //     as well. What looks like the first queue leads to a drain, and is one if the drain shows it.
@@ -284,7 +288,8 @@ func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
 			next = up(limit, leap)
 		}
 	case l.met(c.peak) && queued(q.base, all, q.base.capped.variation()).beyondDoubt() < shortest:
-		next, q.peak = max(limit+1, towards(limit, s, min(leap, step*(1+float64(grown)/2)))), 0
+		most := min(leap, stepUp/math.Sqrt(float64(limit))*(1+float64(grown)/2))
+		next, q.peak = max(limit+1, towards(limit, s, most)), 0
 		if s.surely() <= 0 {
 			q.grown = grown + 1
 		}
@@ -342,14 +347,17 @@ func (q *queue) drained(c cohort, limit int) (next int) {
 		return limit
 	}
 	s := queued(seen, q.before, max(seen.capped.variation(), q.before.capped.variation()))
-	if s.surely() <= shortest || !crowded(s, limit) {
-		return limit // if this was to be the first queue, it may have been chance
+	if s.surely() > shortest && crowded(s, limit) { // otherwise it may have been chance
+		q.seeking = q.failing // calls that failed may have waited for anything
+		if s.surely() > longest {
+			return towards(limit, s, 0.5)
+		}
 	}
-	q.seeking = q.failing // calls that failed may have waited for anything
-	if s.surely() <= longest {
+	if q.seeking {
 		return limit
 	}
-	return towards(limit, s, 0.5)
+	// Give way to other clients of the dependency, by what seems to queue.
+	return limit - int(min(max(0, s.mean), longest)*float64(limit))
 }
 
 // calm judges a round in which at most half of the limit was used, or the first one.

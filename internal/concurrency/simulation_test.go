@@ -128,6 +128,23 @@ func TestQueueSeesQueueOfLongCallsOnly(t *testing.T) {
 	}
 }
 
+// TestQueueSharesFairlyInTheLongRun checks that a client that comes later gets as much as the first one.
+// Where 1% of the calls take 100 times as long, that takes hours.
+func TestQueueSharesFairlyInTheLongRun(t *testing.T) {
+	for _, d := range times[:6] {
+		if fewScenarios() && d.name != "fixed" {
+			continue
+		}
+		for _, seed := range seeds(t) {
+			r := simulate(scenario{times: d.draw, workers: 40, callers: 80, second: true, length: 10 * time.Minute, seed: seed})
+			t.Logf("seed %d, %s: limits %.1f and %.1f, %.3f of the workers busy", seed, d.name, r.limit, r.second, r.busy)
+			if share := r.second / (r.limit + r.second); share < 0.25 || share > 0.75 || r.busy < 0.98 {
+				t.Errorf("seed %d, %s: limits %.1f and %.1f for 40 workers, %.3f of them busy", seed, d.name, r.limit, r.second, r.busy)
+			}
+		}
+	}
+}
+
 // TestQueueStopsDraining checks that a limit that is right doesn't lead to one drain after the
 // other. In its large steps, the limit meets a number of workers at which 2 to 6% of it queue.
 func TestQueueStopsDraining(t *testing.T) {
@@ -169,6 +186,7 @@ type scenario struct {
 	poisson float64       // if there are no callers: calls arrive at random, this many per meanTime
 	length  time.Duration // measured, after the minute in which the limit is found; default a minute
 	seed    uint64
+	second  bool // another client with as many callers comes after 20 s, with a limit of its own
 }
 
 // A result says what happened in the measured time.
@@ -177,6 +195,7 @@ type result struct {
 	busy    float64 // part of the workers
 	wait    float64 // mean time that a call waited for a worker, in units of the mean service time
 	limit   float64 // on the average
+	second  float64 // that of the second client
 	highest int
 }
 
@@ -188,19 +207,26 @@ func simulate(s scenario) result {
 	}
 	w := &world{scenario: s, limit: NewQueue(20, 1, 1000), random: rand.New(rand.NewPCG(s.seed, 7))}
 	for range s.callers {
-		w.after(w.random.Float64(), event{kind: callerCalls})
+		w.after(w.random.Float64(), event{kind: callerCalls, limit: w.limit})
+	}
+	if s.second {
+		w.second = NewQueue(20, 1, 1000)
+		for range s.callers {
+			w.after(1000+w.random.Float64(), event{kind: callerCalls, limit: w.second})
+		}
 	}
 	if s.callers == 0 {
 		w.after(0, event{kind: arrival})
 	}
 	w.run(settle)
-	w.made, w.refused, w.served, w.busyTime, w.limitTime, w.waited, w.highest = 0, 0, 0, 0, 0, 0, 0
+	w.made, w.refused, w.served, w.busyTime, w.limitTime, w.secondTime, w.waited, w.highest = 0, 0, 0, 0, 0, 0, 0, 0
 	w.run(settle + s.length)
 	return result{
 		refused: w.refused / w.made,
 		busy:    w.busyTime / (s.length.Seconds() * float64(max(1, s.workers))),
 		wait:    w.waited / w.served / meanTime.Seconds(),
 		limit:   w.limitTime / s.length.Seconds(),
+		second:  w.secondTime / s.length.Seconds(),
 		highest: w.highest,
 	}
 }
@@ -209,14 +235,15 @@ func simulate(s scenario) result {
 type world struct {
 	scenario
 	limit  *Limit
+	second *Limit // nil if there is no second client
 	random *rand.Rand
 	now    time.Duration
 	events events
 	busy   int
 	queue  []simulatedCall
 
-	made, refused, served, busyTime, limitTime, waited float64
-	highest                                            int
+	made, refused, served, busyTime, limitTime, secondTime, waited float64
+	highest                                                        int
 }
 
 // after schedules an event after a number of mean service times.
@@ -231,16 +258,19 @@ func (w *world) run(until time.Duration) {
 		passed := (e.at - w.now).Seconds()
 		w.busyTime += passed * float64(w.busy)
 		w.limitTime += passed * float64(w.limit.Limit())
+		if w.second != nil {
+			w.secondTime += passed * float64(w.second.Limit())
+		}
 		w.highest = max(w.highest, w.limit.Limit())
 		w.now = e.at
 		switch e.kind {
 		case callerCalls:
-			w.call(true)
+			w.call(e.limit, true)
 		case arrival:
-			w.call(false)
+			w.call(w.limit, false)
 			w.after(w.random.ExpFloat64()/w.poisson, event{kind: arrival})
 		case answer:
-			w.limit.Leave(e.call.pass, w.now-e.call.began, Sample)
+			e.call.limit.Leave(e.call.pass, w.now-e.call.began, Sample)
 			if e.call.needsWorker {
 				w.busy--
 			}
@@ -250,22 +280,22 @@ func (w *world) run(until time.Duration) {
 				w.serve(next)
 			}
 			if e.call.again {
-				w.call(true)
+				w.call(e.call.limit, true)
 			}
 		}
 	}
 }
 
-func (w *world) call(again bool) {
+func (w *world) call(limit *Limit, again bool) {
 	w.made++
-	pass, ok := w.limit.Enter(Highest)
+	pass, ok := limit.Enter(Highest)
 	takes := w.times(w.random)
 	needsWorker := w.workers > 0 && (!w.long || takes > 1)
-	switch c := (simulatedCall{pass, w.now, takes, needsWorker, again}); {
+	switch c := (simulatedCall{limit, pass, w.now, takes, needsWorker, again}); {
 	case !ok:
 		w.refused++
 		if again {
-			w.after(0.5+w.random.Float64(), event{kind: callerCalls})
+			w.after(0.5+w.random.Float64(), event{kind: callerCalls, limit: limit})
 		}
 	case !needsWorker || w.busy < w.workers:
 		w.serve(c)
@@ -284,6 +314,7 @@ func (w *world) serve(c simulatedCall) {
 }
 
 type simulatedCall struct {
+	limit       *Limit
 	pass        Pass
 	began       time.Duration
 	takes       float64 // mean service times
@@ -292,9 +323,10 @@ type simulatedCall struct {
 }
 
 type event struct {
-	at   time.Duration
-	kind int
-	call simulatedCall
+	at    time.Duration
+	kind  int
+	limit *Limit // of the caller
+	call  simulatedCall
 }
 
 // The kinds of events.
