@@ -256,8 +256,12 @@ func (q *queue) judge(l *Limit, c cohort) {
 func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
 	seen := c.samples.sample(q.cap)
 	if seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 5) {
-		q.before = sample{} // the dependency has become faster, perhaps only during this round
-		return limit, true
+		if seen.capped.mean() < (1-longest)*q.base.capped.mean() {
+			q.before = sample{} // the dependency has become faster, perhaps only during this round
+			return limit, true
+		}
+		q.rebase(c.samples) // it becomes faster little by little
+		seen, q.past = c.samples.sample(q.cap), sample{}
 	}
 	all := seen.plus(q.past, fade)
 	q.last = all

@@ -246,6 +246,22 @@ func TestQueueDrainsIfDependencyIsFaster(t *testing.T) {
 	}
 }
 
+// TestQueueFollowsSlowlyFasterDependencyWithoutDrain checks that a dependency that becomes faster little
+// by little isn't drained again and again, since that refuses calls.
+func TestQueueFollowsSlowlyFasterDependencyWithoutDrain(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	took := unqueued
+	for range 20 {
+		took = took * 97 / 100
+		if round(l, took, Sample); q.open.drain {
+			t.Fatalf("a drain at %v", took)
+		}
+	}
+	if l.RoundTrip() > took*105/100 {
+		t.Errorf("round trip %v, want %v", l.RoundTrip(), took)
+	}
+}
+
 // TestQueueSeeksUntilDrainShowsQueue checks that a limit that seemed too high by chance goes on in
 // large steps, and one that is right doesn't.
 func TestQueueSeeksUntilDrainShowsQueue(t *testing.T) {
