@@ -73,35 +73,38 @@ func (h *histogram) add(took time.Duration) {
 	h[min(octave, len(h)-1)].add(took)
 }
 
-// plus returns h and part of other.
-func (h histogram) plus(other histogram, part float64) histogram {
+// plus adds part of other to h.
+func (h *histogram) plus(other *histogram, part float64) {
 	for i := range h {
-		h[i] = h[i].plus(other[i], part)
+		if other[i].n > 0 {
+			h[i] = h[i].plus(other[i], part)
+		}
 	}
-	return h
 }
 
-// atMost returns h with the weight of at most n calls.
-func (h histogram) atMost(n float64) histogram {
-	if all := h.all(); all.n > n {
-		return histogram{}.plus(h, n/all.n)
+// atMost gives h the weight of at most n calls.
+func (h *histogram) atMost(n float64) {
+	all := 0.0
+	for i := range h {
+		all += h[i].n
 	}
-	return h
-}
-
-// all returns the summary of all times.
-func (h *histogram) all() (t tally) {
-	for _, bucket := range h {
-		t = t.plus(bucket, 1)
+	if all <= n {
+		return
 	}
-	return t
+	for i := range h {
+		h[i] = tally{}.plus(h[i], n/all)
+	}
 }
 
 // sample returns the summary of all times, capped at the bound of a bucket.
-func (h *histogram) sample(bucket int) sample {
-	s := sample{all: h.all()}
+func (h *histogram) sample(bucket int) (s sample) {
 	most := bound(bucket)
-	for i, t := range h {
+	for i := range h {
+		t := h[i]
+		if t.n == 0 {
+			continue
+		}
+		s.all = s.all.plus(t, 1)
 		if i > bucket {
 			s.above += t.n
 			t = tally{t.n, t.n * most, t.n * most * most}
@@ -111,16 +114,9 @@ func (h *histogram) sample(bucket int) sample {
 	return s
 }
 
-// fits reports whether the bound of a bucket is a good cap: no more than this part of the times are
-// above it, and it leaves room for a queue, since a wait that takes all times to the cap is hidden.
-func (h *histogram) fits(bucket int, part float64) bool {
-	s := h.sample(bucket)
-	return s.above <= part*s.all.n && bound(bucket) >= 3*s.capped.mean()
-}
-
 // lowestCap returns the bucket with the lowest bound that fits.
 func (h *histogram) lowestCap(part float64) (bucket int) {
-	for bucket < len(h)-1 && !h.fits(bucket, part) {
+	for bucket < len(h)-1 && !h.sample(bucket).fits(bucket, part) {
 		bucket++
 	}
 	return bucket
@@ -136,6 +132,13 @@ type sample struct {
 }
 
 func (s sample) empty() bool { return s.all.empty() }
+
+// fits reports whether the bound of the bucket, at which the times are capped, is a good cap: no more
+// than this part of the times are above it, and it leaves room for a queue, since a wait that takes all
+// times to the cap is hidden.
+func (s sample) fits(bucket int, part float64) bool {
+	return s.above <= part*s.all.n && bound(bucket) >= 3*s.capped.mean()
+}
 
 // plus returns s and part of other.
 func (s sample) plus(other sample, part float64) sample {

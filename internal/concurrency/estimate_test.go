@@ -136,10 +136,13 @@ func TestHistogramCapsTimes(t *testing.T) {
 	if want := tallyOf(1, 1023, 1024, 2047, 2048, 2048, 2048, 2048, 1); s.capped != want || s.above != 4 || s.all.n != 9 {
 		t.Errorf("got %v, %v above, want %v, 4 above", s.capped, s.above, want)
 	}
-	if got := h.plus(h, 1).atMost(9); got != h {
+	got := h
+	got.plus(&h, 1)
+	got.atMost(9)
+	if got != h {
 		t.Errorf("half of twice the times: got %v, want %v", got, h)
 	}
-	if got := h.atMost(10); got != h {
+	if got.atMost(10); got != h {
 		t.Errorf("at most 10 of 9 times: got %v, want %v", got, h)
 	}
 }

@@ -65,8 +65,10 @@ type cohort struct {
 	running int // its own calls that still run, once it is closing
 	ended   int
 	peak    int // concurrent calls
-	samples histogram
-	drops   histogram // none shorter than base
+
+	answered, dropped int
+	samples           histogram // of the answered ones
+	drops             histogram // none shorter than base
 }
 
 // NewQueue returns a Limit that keeps the dependency's queue short. It begins at initial and stays
@@ -130,9 +132,8 @@ func (q *queue) ended(l *Limit, p Pass, running int, took time.Duration, outcome
 		}
 	}
 	if q.closing.active && (q.closing.running == 0 || q.open.ended > patience*max(l.Limit(), fewestCalls)) {
-		c := q.closing
-		q.closing = cohort{}
-		q.judge(l, c)
+		q.judge(l, &q.closing)
+		q.closing.active = false
 	}
 	if began := running - q.open.older + q.open.ended; !q.closing.active && began >= q.open.need {
 		q.close(l)
@@ -144,8 +145,10 @@ func (q *queue) count(c *cohort, took time.Duration, outcome Outcome) {
 	c.ended++
 	switch outcome {
 	case Sample:
+		c.answered++
 		c.samples.add(took)
 	case Drop: // an answer would have taken at least as long
+		c.dropped++
 		c.drops.add(max(took, q.roundTrip()))
 	}
 }
@@ -213,17 +216,16 @@ func (q *queue) callsFor(above int) int {
 }
 
 // judge sets the limit by a cohort whose calls have ended.
-func (q *queue) judge(l *Limit, c cohort) {
+func (q *queue) judge(l *Limit, c *cohort) {
 	limit := l.Limit()
 	next, drain := limit, false
-	answered := c.samples.all().n
-	failing := c.drops.all().n > answered
+	failing := c.dropped > c.answered
 	switch {
 	case failing && q.base.empty():
 		next = limit / 2 // not a single answer at this limit
 	case failing:
 		next, drain = q.failed(c, limit)
-	case answered == 0:
+	case c.answered == 0:
 		return
 	case c.drain:
 		next = q.drained(c, limit)
@@ -234,33 +236,34 @@ func (q *queue) judge(l *Limit, c cohort) {
 	}
 	next = l.clamp(next)
 
-	all := c.samples.sample(q.cap).plus(q.past, fade)
 	switch {
 	case drain:
 		q.failing, q.past = failing, sample{}
 		q.beginDrain(l, next)
-	case next == limit && !c.drain:
-		q.past = all
-	case next < limit && !c.drain:
-		// The dependency was saturated, so round trips shrink with the limit: by Little's law.
-		q.past = all.scaled(float64(next) / float64(limit))
-		q.begin(l, next, next)
-	default:
+	case next > limit || c.drain:
 		q.past = sample{}
 		q.begin(l, next, next)
+	default:
+		q.past = c.samples.sample(q.cap).plus(q.past, fade)
+		if next < limit {
+			// The dependency was saturated, so round trips shrink with the limit: by Little's law.
+			q.past = q.past.scaled(float64(next) / float64(limit))
+			q.begin(l, next, next)
+		}
 	}
 	l.refused.Store(false)
 }
 
 // loaded judges a round in which calls may have queued.
-func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
+func (q *queue) loaded(l *Limit, c *cohort, limit int) (next int, drain bool) {
 	seen := c.samples.sample(q.cap)
 	if seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 5) {
 		if seen.capped.mean() < (1-longest)*q.base.capped.mean() {
 			q.before = sample{} // the dependency has become faster, perhaps only during this round
 			return limit, true
 		}
-		q.rebase(c.samples) // it becomes faster little by little
+		q.times = c.samples // it becomes faster little by little
+		q.rebase()
 		seen, q.past = c.samples.sample(q.cap), sample{}
 	}
 	all := seen.plus(q.past, fade)
@@ -285,7 +288,8 @@ func (q *queue) loaded(l *Limit, c cohort, limit int) (next int, drain bool) {
 			return next, q.drainAfter(q.interval/2, limit, all)
 		}
 	case q.seeking:
-		q.rebase(q.times.plus(c.samples, 1))
+		q.times.plus(&c.samples, 1)
+		q.rebase()
 		all = c.samples.sample(q.cap).plus(q.past, fade)
 		next = limit
 		if l.met(c.peak) {
@@ -339,14 +343,14 @@ func (q *queue) drainAfter(interval, limit int, seen sample) bool {
 
 // drained judges a drain. What was longer before it was a queue, so that the limit need not go on
 // in steps. If that isn't certain and no queue was seen before, the limit goes on in large steps.
-func (q *queue) drained(c cohort, limit int) (next int) {
+func (q *queue) drained(c *cohort, limit int) (next int) {
 	seen := c.samples.sample(q.cap)
 	faster := q.before.empty()
 	if (faster || !q.confirmed) && seen.capped.mean() < q.base.capped.mean() && seen.capped.differs(q.base.capped, 2) {
 		q.base = sample{} // base is of before, or its calls queued from the start
 	}
 	q.confirmed = true
-	q.measured(c.samples)
+	q.measured(&c.samples)
 	if faster {
 		return limit
 	}
@@ -365,8 +369,8 @@ func (q *queue) drained(c cohort, limit int) (next int) {
 }
 
 // calm judges a round in which at most half of the limit was used, or the first one.
-func (q *queue) calm(l *Limit, c cohort, limit int) (next int) {
-	q.measured(c.samples)
+func (q *queue) calm(l *Limit, c *cohort, limit int) (next int) {
+	q.measured(&c.samples)
 	if q.seeking && l.met(c.peak) {
 		return up(limit, leap)
 	}
@@ -376,8 +380,9 @@ func (q *queue) calm(l *Limit, c cohort, limit int) (next int) {
 // failed judges a round in which more calls were dropped than answered. If they took no longer than
 // answers, nothing is known about a queue. Otherwise the dependency can't answer this many calls in
 // the time that callers have.
-func (q *queue) failed(c cohort, limit int) (next int, drain bool) {
-	both := c.samples.plus(c.drops, 1)
+func (q *queue) failed(c *cohort, limit int) (next int, drain bool) {
+	both := c.samples
+	both.plus(&c.drops, 1)
 	seen := both.sample(q.cap)
 	s := queued(q.base, seen, max(seen.capped.variation(), q.base.capped.variation()))
 	if s.surely() <= longest {
@@ -392,23 +397,27 @@ func (q *queue) failed(c cohort, limit int) (next int, drain bool) {
 }
 
 // measured takes in the times of calls that didn't queue.
-func (q *queue) measured(times histogram) {
-	if seen := times.sample(q.cap); !q.base.empty() && !seen.differs(q.base, 4) {
-		times = times.plus(q.times.atMost(max(4*seen.all.n, q.baseCalls())), 1)
+func (q *queue) measured(times *histogram) {
+	if seen := times.sample(q.cap); q.base.empty() || seen.differs(q.base, 4) {
+		q.times = *times
+	} else {
+		q.times.atMost(max(4*seen.all.n, q.baseCalls()))
+		q.times.plus(times, 1)
 	}
-	q.rebase(times)
+	q.rebase()
 	q.calls, q.peak = 0, 0
 }
 
-// rebase sets the times of calls that didn't queue. It changes the cap if that doesn't fit them, or
-// if one that is lower by two octaves would do.
-func (q *queue) rebase(times histogram) {
-	q.times = times
-	if q.base.empty() || !times.fits(q.cap, mostAbove) || q.cap >= 2 && times.fits(q.cap-2, fewAbove) {
-		q.cap = times.lowestCap(fewAbove)
+// rebase summarizes the times of calls that didn't queue. It changes the cap if that doesn't fit them,
+// or if one that is lower by two octaves would do.
+func (q *queue) rebase() {
+	base := q.times.sample(q.cap)
+	if q.base.empty() || !base.fits(q.cap, mostAbove) || q.cap >= 2 && q.times.sample(q.cap-2).fits(q.cap-2, fewAbove) {
+		q.cap = q.times.lowestCap(fewAbove)
 		q.past, q.last = sample{}, sample{}
+		base = q.times.sample(q.cap)
 	}
-	q.base = times.sample(q.cap)
+	q.base = base
 }
 
 // crowded reports whether more than one call queues. A small limit can't be held closer.

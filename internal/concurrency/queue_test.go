@@ -17,7 +17,8 @@ func newSteadyQueue(limit int) (*Limit, *queue) {
 	for range 10_000 {
 		times.add(unqueued)
 	}
-	q.rebase(times)
+	q.times = times
+	q.rebase()
 	return l, q
 }
 
@@ -221,9 +222,10 @@ func TestQueueDrainsAtFirstQueue(t *testing.T) {
 	fast := histogramOf(tallyOf(7, 7, 8, 8))
 	for _, confirmed := range []bool{false, true} {
 		_, q := newSteadyQueue(100)
-		q.rebase(slow)
+		q.times = slow
+		q.rebase()
 		q.before, q.confirmed = slow.sample(q.cap), confirmed
-		q.drained(cohort{samples: fast}, 100)
+		q.drained(&cohort{samples: fast}, 100)
 		if replaced := q.times == fast; replaced == confirmed || !q.confirmed {
 			t.Errorf("a base that a drain has confirmed (%v) is replaced: %v", confirmed, replaced)
 		}
@@ -298,9 +300,10 @@ func TestQueueDrainsIfDoubtIsMostlyBase(t *testing.T) {
 	}{{100, 100, 300, true}, {100, 90, 300, false}, {1000, 100, 300, false}, {100, 100, 100, false}} {
 		l, q := newSteadyQueue(100)
 		q.seeking, q.interval, q.calls = true, firstDrain, test.calls
-		q.rebase(histogramOf(alike(test.baseCalls, float64(unqueued), 2)))
+		q.times = histogramOf(alike(test.baseCalls, float64(unqueued), 2))
+		q.rebase()
 		longer := histogramOf(alike(300, 1.3*float64(unqueued), 2))
-		next, drain := q.loaded(l, cohort{samples: longer, peak: test.peak}, 100)
+		next, drain := q.loaded(l, &cohort{samples: longer, peak: test.peak}, 100)
 		if next != 100 || drain != test.want {
 			t.Errorf("%+v: limit %d, drain %v; want 100, %v", test, next, drain, test.want)
 		}
@@ -358,11 +361,11 @@ func TestQueueJumpsAfterDrain(t *testing.T) {
 	drain := histogramOf(alike(50, float64(unqueued), 0))
 	before := histogramOf(alike(50, 2*float64(unqueued), 0))
 	q.before = before.sample(q.cap)
-	if got := q.drained(cohort{samples: drain}, 100); got != 52 {
+	if got := q.drained(&cohort{samples: drain}, 100); got != 52 {
 		t.Errorf("limit %d after a drain that shows a queue of a half, want 52", got)
 	}
 	q.before = drain.sample(q.cap)
-	if got := q.drained(cohort{samples: drain}, 100); got != 100 {
+	if got := q.drained(&cohort{samples: drain}, 100); got != 100 {
 		t.Errorf("limit %d after a drain that shows no queue, want 100", got)
 	}
 }
@@ -375,10 +378,11 @@ func TestQueueShrinksByNoMoreThanIsCertain(t *testing.T) {
 		want      int
 	}{{0, 95}, {1, 97}, {3, 100}} {
 		_, q := newSteadyQueue(100)
-		q.rebase(histogramOf(alike(10_000, float64(unqueued), test.variation)))
+		q.times = histogramOf(alike(10_000, float64(unqueued), test.variation))
+		q.rebase()
 		seen := histogramOf(alike(250, 1.25*float64(unqueued), test.variation))
 		l := NewQueue(100, 1, 1000)
-		if next, _ := q.loaded(l, cohort{samples: seen, peak: 90}, 100); next != test.want {
+		if next, _ := q.loaded(l, &cohort{samples: seen, peak: 90}, 100); next != test.want {
 			t.Errorf("variation %v: limit %d, want %d", test.variation, next, test.want)
 		}
 	}
