@@ -249,6 +249,22 @@ func TestTransportBlamesHostForItsCertificate(t *testing.T) {
 	})
 }
 
+// TestTransportBlamesHostForUnverifiedCertificate permanently: each error of a verification is
+// enough, with or without the others around it.
+func TestTransportBlamesHostForUnverifiedCertificate(t *testing.T) {
+	for name, err := range map[string]error{
+		"verification":        &tls.CertificateVerificationError{Err: errors.New("boom")},
+		"unknown authority":   x509.UnknownAuthorityError{},
+		"another name":        x509.HostnameError{Certificate: &x509.Certificate{}, Host: "x"},
+		"invalid certificate": x509.CertificateInvalidError{Reason: x509.Expired},
+	} {
+		base := roundTripper(func(*http.Request) (*http.Response, error) { return nil, fmt.Errorf("handshake: %w", err) })
+		if j := try(t, base, newRequest(t, "GET", "https://example.com/", "")); j.blamed != permanent {
+			t.Errorf("%s: got blamed %s: %v", name, j.blamed, j.err)
+		}
+	}
+}
+
 // TestTransportBlamesHostForBrokenConnections, and for responses that aren't HTTP.
 func TestTransportBlamesHostForBrokenConnections(t *testing.T) {
 	for name, script := range map[string]func(net.Conn){

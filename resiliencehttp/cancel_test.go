@@ -142,6 +142,27 @@ type due struct{ context.Context }
 
 func (due) Deadline() (time.Time, bool) { return time.Unix(0, 0), true }
 
+// TestTransportRequestCancelContextEndsWithCall, so that the request's context holds nothing
+// of it. The response's body stays readable.
+func TestTransportRequestCancelContextEndsWithCall(t *testing.T) {
+	req, cancel := cancelable(t)
+	defer cancel()
+	var policies context.Context
+	response, err := through(&answers{statuses: []int{200}}, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		policies = ctx
+		return next.Run(ctx)
+	})).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if policies.Err() != context.Canceled {
+		t.Errorf("got %v from the policies' context, want %v", policies.Err(), context.Canceled)
+	}
+	if text := readAll(t, response); text != "answer 1" {
+		t.Errorf("got %q", text)
+	}
+}
+
 // TestTransportRequestCancelStartsNoGoroutine if nothing waits for it: Client.Timeout sets it on
 // each request.
 func TestTransportRequestCancelStartsNoGoroutine(t *testing.T) {

@@ -121,6 +121,16 @@ func TestMiddlewareRefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
 	}
 }
 
+// TestMiddlewareDefaultResponseMatchesHTTPError, with its headers.
+func TestMiddlewareDefaultResponseMatchesHTTPError(t *testing.T) {
+	want := httptest.NewRecorder()
+	http.Error(want, "Service Unavailable", 503)
+	got := record(guard(returning(resilience.ErrRefused), mustNotRun(t)), get())
+	if got.StatusCode != 503 || fmt.Sprint(got.Header) != fmt.Sprint(want.Header()) || readAll(t, got) != want.Body.String() {
+		t.Errorf("got %d, %v, want 503, %v", got.StatusCode, got.Header, want.Header())
+	}
+}
+
 func TestMiddlewareOpenBreakerSetsRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := breaker.New(breaker.Config{Consecutive: 1, OpenFor: 10 * time.Second})
@@ -1025,6 +1035,20 @@ func TestMiddlewareRespondWritesOwnResponses(t *testing.T) {
 			t.Errorf("got %d", answer.StatusCode)
 		}
 	})
+}
+
+// TestMiddlewareRespondStatusIsFinal: the middleware sends no second one, even after 200.
+func TestMiddlewareRespondStatusIsFinal(t *testing.T) {
+	for _, status := range []int{101, 200, 503} {
+		handler := resiliencehttp.Middleware(resiliencehttp.ServerConfig{
+			Policy:  returning(resilience.ErrRefused),
+			Respond: func(w http.ResponseWriter, _ *http.Request, _ int, _ error) { w.WriteHeader(status) },
+		})(mustNotRun(t))
+		server := newBare()
+		if handler.ServeHTTP(server, get()); server.status != status {
+			t.Errorf("got last status %d, want Respond's %d", server.status, status)
+		}
+	}
 }
 
 // TestMiddlewareRespondRequestIsSeparate from the one of an abandoned handler, which may change its

@@ -1,6 +1,7 @@
 package resiliencehttp_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -230,6 +231,38 @@ func TestTransportFindsWrappedStatusError(t *testing.T) {
 	if err != nil || readAll(t, response) != "answer 1" {
 		t.Fatalf("got %v, %v", response, err)
 	}
+}
+
+// TestTransportFindsStatusErrorBehindForeignOne, although both are StatusErrors.
+func TestTransportFindsStatusErrorBehindForeignOne(t *testing.T) {
+	another := &resiliencehttp.StatusError{StatusCode: 502}
+	base := &answers{statuses: []int{500}}
+	response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+		return errors.Join(another, next.Run(ctx))
+	})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+	if err != nil || response.StatusCode != 500 || readAll(t, response) != "answer 1" {
+		t.Fatalf("got %v, %v, want the response with status 500", response, err)
+	}
+	checkClosed(t, base.bodies)
+}
+
+// TestTransportFindsFirstOfTwoStatusErrors: two attempts failed, both responses are open, and the
+// policy returned both errors. The first one in the tree is the one that counts.
+func TestTransportFindsFirstOfTwoStatusErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &answers{statuses: []int{503, 500}}
+		response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			first, second := next.Fork(), next.Fork()
+			err := errors.Join(first.Run(ctx), second.Run(ctx))
+			next.Adopt(first)
+			return err
+		})).RoundTrip(newRequest(t, "GET", "http://example.com/", ""))
+		if err != nil || response.StatusCode != 503 || readAll(t, response) != "answer 1" {
+			t.Fatalf("got %v, %v, want the response with status 503", response, err)
+		}
+		synctest.Wait() // the second is dropped concurrently
+		checkClosed(t, base.bodies)
+	})
 }
 
 func TestTransportCanceledCallerGetsError(t *testing.T) {
@@ -585,6 +618,29 @@ func TestTransportGetBodyErrorWrapsAttemptError(t *testing.T) {
 	}
 }
 
+// TestTransportGetBodyErrorWrapsStatusError: a policy that ignores the permanent mark of a failed
+// response starts an attempt without a body. Its error wraps that of the attempt before it.
+func TestTransportGetBodyErrorWrapsStatusError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base, source := &answers{statuses: []int{503}}, &bodies{}
+		req := newRequest(t, "PUT", "http://example.com/", "x")
+		req.GetBody = source.get
+		response, err := through(base, resilience.PolicyFunc(func(ctx context.Context, next resilience.Next) error {
+			next.Run(ctx)
+			return next.Run(ctx)
+		})).RoundTrip(req)
+		var status *resiliencehttp.StatusError
+		if response != nil || !errors.Is(err, errGone) || !errors.As(err, &status) || status.StatusCode != 503 {
+			t.Errorf("got %v, %v, want GetBody's error and status 503", response, err)
+		}
+		if source.calls != 1 || len(base.requests) != 1 {
+			t.Errorf("got %d calls of GetBody and %d requests, want 1 of each", source.calls, len(base.requests))
+		}
+		synctest.Wait() // the response is dropped concurrently
+		checkClosed(t, base.bodies)
+	})
+}
+
 // TestTransportBlamesCallerForGetBodyInBase, which net/http calls to send a request on another connection.
 func TestTransportBlamesCallerForGetBodyInBase(t *testing.T) {
 	base := roundTripper(func(req *http.Request) (*http.Response, error) {
@@ -780,6 +836,7 @@ func TestTransportDrainsDroppedBodyWithinLimits(t *testing.T) {
 	}{
 		"short":                   {size: 10, length: -1, read: 10},
 		"as long as the limit":    {size: 100, length: -1, read: 100},
+		"equal, with its length":  {size: 100, length: 100, read: 100},
 		"longer than the limit":   {size: 1000, length: -1, read: 100},
 		"longer, with its length": {size: 1000, length: 1000, read: 0},
 		"slow":                    {size: 50, length: -1, drip: 30 * time.Millisecond, read: 3, takes: 100 * time.Millisecond},
@@ -1257,4 +1314,55 @@ func TestTransportDeadlineHeaderHoldsTimeLeft(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTransportDeadlineHeaderNeedsNoHeaderMap: a request may have none if Base accepts that.
+func TestTransportDeadlineHeaderNeedsNoHeaderMap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		base := &answers{statuses: []int{200}}
+		transport := resiliencehttp.NewTransport(resiliencehttp.Config{
+			Base: base, DeadlineHeader: "X-Time-Left",
+			Policies: func(string) resilience.Policy { return timeout.After(2 * time.Second) },
+		})
+		req := newRequest(t, "GET", "http://example.com/", "")
+		req.Header = nil
+		response, err := transport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if got := base.requests[0].Header.Get("X-Time-Left"); got != "2000" || req.Header != nil {
+			t.Errorf("got header %q, want 2000; the caller's header became %v", got, req.Header)
+		}
+	})
+}
+
+// TestTransportPassesMemoryBodyUnchanged, since Base may recognize its type, as net/http does.
+// Any other body is watched.
+func TestTransportPassesMemoryBodyUnchanged(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		body      io.Reader
+		unchanged bool
+	}{
+		{"bytes.Buffer", bytes.NewBufferString("x"), true},
+		{"bytes.Reader", bytes.NewReader([]byte("x")), true},
+		{"strings.Reader", strings.NewReader("x"), true},
+		{"a stream", iotest.OneByteReader(strings.NewReader("x")), false},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), "PUT", "http://example.com/", c.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := roundTripper(func(sent *http.Request) (*http.Response, error) {
+			if unchanged := sent.Body == req.Body; unchanged != c.unchanged {
+				t.Errorf("%s: Base received %T for %T, unchanged is %t, want %t", c.name, sent.Body, req.Body, unchanged, c.unchanged)
+			}
+			sent.Body.Close()
+			return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		})
+		if _, err := through(base, resilience.Pipeline{}).RoundTrip(req); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
 }
