@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -63,6 +64,22 @@ func TestConfigValidateAcceptsBounds(t *testing.T) {
 	for _, c := range []Config{{}, {Interval: 100 * time.Millisecond, History: time.Minute}, {Interval: time.Minute, History: 24 * time.Hour}} {
 		if err := c.Validate(); err != nil {
 			t.Errorf("%+v: got %v, want nil", c, err)
+		}
+	}
+}
+
+func TestConfigWithDefaultsNamesProgram(t *testing.T) {
+	defer func(args []string) { os.Args = args }(os.Args)
+	for _, test := range []struct {
+		title, program, want string
+	}{
+		{"", "/usr/bin/payments", "payments"},
+		{"", "payments.exe", "payments"},
+		{"Payments", "/usr/bin/payments", "Payments"},
+	} {
+		os.Args = []string{test.program, "serve"}
+		if got := (Config{Title: test.title}).withDefaults().Title; got != test.want {
+			t.Errorf("title %q of %s: got %q, want %q", test.title, test.program, got, test.want)
 		}
 	}
 }

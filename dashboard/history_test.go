@@ -3,6 +3,7 @@ package dashboard
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,8 @@ func TestQuantileInterpolatesInBucket(t *testing.T) {
 		{[]float64{2, 0, 2, 0}, 0.5, 1},
 		{[]float64{0, 0, 0, 1}, 0.5, 10},
 		{[]float64{98, 0, 0, 2}, 0.99, 10},
-		{[]float64{0, 0, 1, 0}, 1, math.Nextafter(10, 0)}, // at most the bound, so not "that or more"
+		{[]float64{0, 0, 1, 0}, 1, math.Nextafter(10, 0)},       // at most the bound, so not "that or more"
+		{[]float64{0.1, 0.2, 0.3, 0}, 1, math.Nextafter(10, 0)}, // the ranks have a rounding error
 	} {
 		if got := quantile(limits, test.buckets, test.q); got != test.want {
 			t.Errorf("quantile(%v, %v): got %v, want %v", test.buckets, test.q, got, test.want)
@@ -31,6 +33,43 @@ func TestQuantileInterpolatesInBucket(t *testing.T) {
 	}
 	if got := quantile(nil, []float64{3}, 0.5); got != 0 {
 		t.Errorf("without bounds: got %v, want 0", got)
+	}
+}
+
+func TestPointRateCountsAllCalls(t *testing.T) {
+	p := point{results: [resultCount]float32{observe.Success: 1, observe.Failure: 2, observe.Refused: 4, observe.TimedOut: 8, observe.Canceled: 16, observe.Panicked: 32}}
+	if got, bad := p.rate(), p.bad(); got != 63 || bad != 46 {
+		t.Errorf("got %v calls per second, %v bad, want 63, 46", got, bad)
+	}
+}
+
+func TestAppendNumberRoundsOnlyFractions(t *testing.T) {
+	for _, test := range []struct {
+		v    float64
+		want string
+	}{
+		{0, "0"}, {-3, "-3"}, {999999, "999999"}, {1e6, "1e+06"}, {2.5, "2.5"}, {12.3456, "12.35"}, {-0.00012, "-0.00012"},
+		{math.NaN(), "null"}, {math.Inf(1), "null"}, {math.Inf(-1), "null"},
+	} {
+		if got := string(appendNumber(nil, test.v, 4)); got != test.want {
+			t.Errorf("%v: got %s, want %s", test.v, got, test.want)
+		}
+	}
+}
+
+func TestCountAddsUpBucketsOfCallsThatWereMade(t *testing.T) {
+	p := pipelineOf("p", map[observe.Result]uint64{observe.Success: 3, observe.Failure: 4, observe.Refused: 5})
+	for _, test := range []struct {
+		bounds int
+		want   []uint64
+	}{
+		{len(bounds), []uint64{0, 7, 0, 0, 0, 0}},
+		{1, []uint64{0, 7}},
+		{0, []uint64{0}},
+	} {
+		if got := count(&p, test.bounds).buckets; !slices.Equal(got, test.want) {
+			t.Errorf("%d bounds: got %v, want %v", test.bounds, got, test.want)
+		}
 	}
 }
 

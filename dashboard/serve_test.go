@@ -7,12 +7,15 @@ import (
 	"html/template"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -625,6 +628,46 @@ func TestPolicyConfigIsNullIfItDiffers(t *testing.T) {
 	runtime.KeepAlive(b)
 }
 
+func TestPolicyListControlsOnlyLiveBreakersWithName(t *testing.T) {
+	for _, test := range []struct {
+		kind, name string
+		live       int
+		want       bool
+	}{
+		{breakerKind, "users", 1, true},
+		{breakerKind, "users", 0, false},
+		{breakerKind, "", 1, false},
+		{"retry", "users", 1, false},
+	} {
+		p := observe.PolicySnapshot{Kind: test.kind, Name: test.name, Reports: make([]resilience.Report, test.live)}
+		if got := record(t, nil, p).Policies[0].Controls; got != test.want {
+			t.Errorf("%d live policies %s %q: got %v, want %v", test.live, test.kind, test.name, got, test.want)
+		}
+	}
+}
+
+func TestValuesAddsUpReports(t *testing.T) {
+	reports := func(of ...float64) (list []resilience.Report) {
+		for _, v := range of {
+			list = append(list, resilience.Report{Values: []resilience.Value{{Name: "running", Unit: "calls", Value: v}}})
+		}
+		return list
+	}
+	for _, test := range []struct {
+		values          []float64
+		min, max, total number
+	}{
+		{[]float64{3}, 3, 3, 3},
+		{[]float64{3, 1, 2}, 1, 3, 6},
+		{[]float64{1, 3, 2}, 1, 3, 6},
+	} {
+		want := []valueJSON{{Name: "running", Unit: "calls", Min: test.min, Max: test.max, Total: test.total}}
+		if got := values(reports(test.values...)); !slices.Equal(got, want) {
+			t.Errorf("%v: got %+v, want %+v", test.values, got, want)
+		}
+	}
+}
+
 func TestServeHTTPRedactsTextsEverywhere(t *testing.T) {
 	const secret = "SECRET"
 	text := "https://user:SECRET@host/?key=SECRET#SECRET /path?SECRET=SECRET \u202e"
@@ -724,6 +767,70 @@ func TestLatencyShowsFirstAndLastBound(t *testing.T) {
 	for s, want := range map[float64]string{0.0005: "<1 ms", 0.001: "<1 ms", 0.0011: "1.1 ms", 9.99: "10 s", 10: ">10 s", 0.0999: "100 ms"} {
 		if got := latency(limits, &s); got != want {
 			t.Errorf("latency(%v): got %s, want %s", s, got, want)
+		}
+	}
+}
+
+func TestShortHasTwoDigits(t *testing.T) {
+	for s, want := range map[float64]string{
+		0: "0 s", 0.0000012: "1.2 µs", 0.000999: "999 µs", 0.0009995: "1 ms", 0.00995: "10 ms", 0.9994: "999 ms", 0.9995: "1 s", 119: "119 s", 120: "2 min 0 s",
+	} {
+		if got := short(s); got != want {
+			t.Errorf("short(%v): got %s, want %s", s, got, want)
+		}
+	}
+}
+
+func TestRateNeverRoundsDownToZero(t *testing.T) {
+	for r, want := range map[float64]string{
+		0: "0", 0.001: "<0.1", 0.049: "<0.1", 0.05: "0.1", 2: "2", 2.54: "2.5", 9.94: "9.9", 9.95: "10", 99.6: "100", 1234: "1,234", 1234567: "1,234,567",
+	} {
+		if got := rate(r); got != want {
+			t.Errorf("rate(%v): got %s, want %s", r, got, want)
+		}
+	}
+}
+
+func TestAgeHasTwoLargestUnits(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second:                  "0 s",
+		1600 * time.Millisecond:       "2 s",
+		59 * time.Second:              "59 s",
+		time.Minute:                   "1 min 0 s",
+		61 * time.Second:              "1 min 1 s",
+		time.Hour - time.Second:       "59 min 59 s",
+		time.Hour:                     "1 h 0 min",
+		3*time.Hour + 150*time.Second: "3 h 2 min",
+		24*time.Hour - time.Second:    "23 h 59 min",
+		24 * time.Hour:                "1 d 0 h",
+		49*time.Hour + 59*time.Minute: "2 d 1 h",
+	} {
+		if got := age(d); got != want {
+			t.Errorf("age(%v): got %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestValueDependsOnUnit(t *testing.T) {
+	for _, test := range []struct {
+		v    float64
+		unit string
+		want string
+	}{
+		{0.25, "s", "250 ms"},
+		{0.25, "", "0.25"},
+		{0.25, "calls/s", "0.25/s"},
+		{100, "", "100"},
+		{1.999, "", "2"},
+		{1e300, "", strconv.FormatFloat(1e300, 'f', 0, 64)},
+		{math.Nextafter(1e300, math.Inf(1)), "", "–"},
+		{math.Inf(1), "", "–"},
+		{math.Inf(1), "s", "–"},
+		{math.Inf(-1), "", "–"},
+		{math.NaN(), "s", "–"},
+	} {
+		if got := value(test.v, test.unit); got != test.want {
+			t.Errorf("value(%v, %q): got %s, want %s", test.v, test.unit, got, test.want)
 		}
 	}
 }

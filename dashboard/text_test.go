@@ -60,6 +60,16 @@ func TestPrintableCutsAt200Characters(t *testing.T) {
 	}
 }
 
+func TestIsPlainFindsWhatPrintableReplaces(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "payments": true, " ~": true, "a\x1f": false, "\x7fa": false, "é": false, "a\n": false,
+	} {
+		if got := isPlain(text); got != want {
+			t.Errorf("isPlain(%q): got %v, want %v", text, got, want)
+		}
+	}
+}
+
 func TestDisplayShowsWhatCannotBePrinted(t *testing.T) {
 	for name, want := range map[string]string{
 		"":                   "(unnamed)",

@@ -107,6 +107,37 @@ func TestTroubleOfBreakersInOnePlaceExplainsPipeline(t *testing.T) {
 	}
 }
 
+func TestAffectedByLooksInUnnamedPlacesLast(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		states map[string]int // of the breakers b
+		place  string         // the name of the breakers in pipeline own
+		other  string         // the name of another breaker
+		want   []string
+	}{
+		{"same state", map[string]int{open: 1}, "c", "c", []string{"hosts"}},
+		{"no breaker in that state", map[string]int{open: 0, disabled: 1}, "c", "c", nil},
+		{"closed", map[string]int{closed: 1}, "c", "c", nil},
+		{"named place", map[string]int{open: 1}, "b", "c", []string{"own"}},
+		{"unnamed breakers", map[string]int{open: 1}, "c", "", nil},
+		{"named place and unnamed breakers", map[string]int{open: 1}, "b", "", []string{"own"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			own := pipelineOf("own", nil, layerOf(1, breakerKind, test.place, map[string]int{open: 1}))
+			hosts := pipelineOf("hosts", nil, layerOf(1, breakerKind, "", map[string]int{open: 1, closed: 1}))
+			b := observe.PolicySnapshot{Kind: breakerKind, Name: "b", States: test.states}
+			snap := &observe.Snapshot{Policies: []observe.PolicySnapshot{b, breakerOf(test.other, closed)}}
+			var got []string
+			for _, v := range affectedBy(&b, snap, []*pipelineView{{snap: &own}, {snap: &hosts}}) {
+				got = append(got, v.snap.Name)
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 func TestTroubleSinceIsWhenBreakerLeftClosed(t *testing.T) {
 	at := func(s int) time.Time { return begin.Add(time.Duration(s) * time.Second) }
 	change := func(s int, from, to, cause string) observe.Change {
@@ -236,6 +267,26 @@ func TestTroubleAdvises(t *testing.T) {
 				t.Errorf("got %q, want %q in it and %q not in it", got, test.want, test.not)
 			}
 		})
+	}
+}
+
+func TestAmplificationNamesFirstThreePipelines(t *testing.T) {
+	view := func(name string, calls, refused, attempts, retries uint64) *pipelineView {
+		d := &delta{results: [resultCount]uint64{observe.Failure: calls, observe.Refused: refused}, attempts: attempts, layers: map[place]layerCounts{}}
+		d.layers[place{1, "retry"}] = layerCounts{events: [eventCount]uint64{observe.Retry: retries}}
+		return &pipelineView{snap: &observe.PipelineSnapshot{Name: name}, delta: d}
+	}
+	got := amplification([]*pipelineView{
+		view("idle", 0, 0, 0, 0), view("once", 10, 0, 10, 0), view("refused", 0, 10, 0, 1), view("seldom", 10, 0, 14, 4),
+		view("a", 10, 10, 15, 5), view("b", 10, 0, 20, 10), view("c", 10, 0, 30, 20), view("d", 10, 0, 40, 30),
+	})
+	want := []string{
+		"Retries multiply the load of a: 1.5 attempts for each call.",
+		"Retries multiply the load of b: 2.0 attempts for each call.",
+		"Retries multiply the load of c: 3.0 attempts for each call.",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
