@@ -111,6 +111,7 @@ func (s *series) add(g grid, from, to time.Time, d *delta, running int, bounds [
 	if s.len() == 0 {
 		s.first = first
 	}
+	first = max(first, s.first) // if the clock was set back, what came before the oldest point is lost
 	for at := first; at <= last; at++ {
 		for s.first+int64(s.len()) <= at {
 			s.push(g)

@@ -212,6 +212,22 @@ func TestHistoryFillsPointsBeforeLateSample(t *testing.T) {
 	}
 }
 
+func TestHistorySurvivesClockThatIsSetBack(t *testing.T) {
+	r := newRecorder(begin, time.Minute, time.Second)
+	calls := map[observe.Result]uint64{}
+	for i, second := range []int{0, 100, 1000, 1001, 100, 101, 1002} {
+		calls[observe.Success] = uint64(i)
+		r.add(&observe.Snapshot{At: begin.Add(time.Duration(second) * time.Second), Bounds: bounds, Pipelines: []observe.PipelineSnapshot{pipelineOf("p", calls)}})
+	}
+	attempts := 0.0
+	for _, n := range r.pipelines["p"].series.json(r.grid, begin.Add(1002*time.Second)).Attempts {
+		attempts += max(0, float64(n))
+	}
+	if attempts == 0 {
+		t.Error("got a history without calls")
+	}
+}
+
 func TestHistoryKeepsLatestPoints(t *testing.T) {
 	r := newRecorder(begin, time.Minute, time.Second)
 	for i := range 200 {

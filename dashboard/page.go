@@ -225,7 +225,7 @@ func short(s float64) string {
 	case s < 120:
 		return two(s, "s")
 	}
-	return age(time.Duration(s * float64(time.Second)))
+	return age(time.Duration(min(s, 9e9) * float64(time.Second))) // a Duration has room for 9.2e9 s
 }
 
 // rate returns a number per second.

@@ -773,7 +773,7 @@ func TestLatencyShowsFirstAndLastBound(t *testing.T) {
 
 func TestShortHasTwoDigits(t *testing.T) {
 	for s, want := range map[float64]string{
-		0: "0 s", 0.0000012: "1.2 µs", 0.000999: "999 µs", 0.0009995: "1 ms", 0.00995: "10 ms", 0.9994: "999 ms", 0.9995: "1 s", 119: "119 s", 120: "2 min 0 s",
+		0: "0 s", 0.0000012: "1.2 µs", 0.000999: "999 µs", 0.0009995: "1 ms", 0.00995: "10 ms", 0.9994: "999 ms", 0.9995: "1 s", 119: "119 s", 120: "2 min 0 s", 1e10: "104166 d 16 h",
 	} {
 		if got := short(s); got != want {
 			t.Errorf("short(%v): got %s, want %s", s, got, want)
