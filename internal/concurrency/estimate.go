@@ -73,26 +73,12 @@ func (h *histogram) add(took time.Duration) {
 	h[min(octave, len(h)-1)].add(took)
 }
 
-// plus adds part of other to h.
-func (h *histogram) plus(other *histogram, part float64) {
+// mix keeps part of the weight of h and adds other.
+func (h *histogram) mix(keep float64, other *histogram) {
 	for i := range h {
-		if other[i].n > 0 {
-			h[i] = h[i].plus(other[i], part)
+		if h[i].n > 0 || other[i].n > 0 {
+			h[i] = other[i].plus(h[i], keep)
 		}
-	}
-}
-
-// atMost gives h the weight of at most n calls.
-func (h *histogram) atMost(n float64) {
-	all := 0.0
-	for i := range h {
-		all += h[i].n
-	}
-	if all <= n {
-		return
-	}
-	for i := range h {
-		h[i] = tally{}.plus(h[i], n/all)
 	}
 }
 

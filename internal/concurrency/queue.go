@@ -288,7 +288,7 @@ func (q *queue) loaded(l *Limit, c *cohort, limit int) (next int, drain bool) {
 			return next, q.drainAfter(q.interval/2, limit, all)
 		}
 	case q.seeking:
-		q.times.plus(&c.samples, 1)
+		q.times.mix(1, &c.samples)
 		q.rebase()
 		all = c.samples.sample(q.cap).plus(q.past, fade)
 		next = limit
@@ -382,7 +382,7 @@ func (q *queue) calm(l *Limit, c *cohort, limit int) (next int) {
 // the time that callers have.
 func (q *queue) failed(c *cohort, limit int) (next int, drain bool) {
 	both := c.samples
-	both.plus(&c.drops, 1)
+	both.mix(1, &c.drops)
 	seen := both.sample(q.cap)
 	s := queued(q.base, seen, max(seen.capped.variation(), q.base.capped.variation()))
 	if s.surely() <= longest {
@@ -401,8 +401,8 @@ func (q *queue) measured(times *histogram) {
 	if seen := times.sample(q.cap); q.base.empty() || seen.differs(q.base, 4) {
 		q.times = *times
 	} else {
-		q.times.atMost(max(4*seen.all.n, q.baseCalls()))
-		q.times.plus(times, 1)
+		remembered := max(4*seen.all.n, q.baseCalls())
+		q.times.mix(min(1, remembered/q.base.all.n), times)
 	}
 	q.rebase()
 	q.calls, q.peak = 0, 0
@@ -412,7 +412,11 @@ func (q *queue) measured(times *histogram) {
 // or if one that is lower by two octaves would do.
 func (q *queue) rebase() {
 	base := q.times.sample(q.cap)
-	if q.base.empty() || !base.fits(q.cap, mostAbove) || q.cap >= 2 && q.times.sample(q.cap-2).fits(q.cap-2, fewAbove) {
+	tooHigh := func() bool {
+		// For the lower cap to fit, the present one must be ten times the mean.
+		return q.cap >= 2 && bound(q.cap) >= 10*base.capped.mean() && q.times.sample(q.cap-2).fits(q.cap-2, fewAbove)
+	}
+	if q.base.empty() || !base.fits(q.cap, mostAbove) || tooHigh() {
 		q.cap = q.times.lowestCap(fewAbove)
 		q.past, q.last = sample{}, sample{}
 		base = q.times.sample(q.cap)
