@@ -170,6 +170,17 @@ func TestHistogramCapLeavesRoomForQueue(t *testing.T) {
 	}
 }
 
+func TestHistogramLowestCapOfLongestTimes(t *testing.T) {
+	var h histogram
+	h.add(math.MaxInt64)
+	if got := h.lowestCap(fewAbove); got != len(h)-1 {
+		t.Errorf("got bucket %d, want the last one, %d", got, len(h)-1)
+	}
+	if s := (sample{all: tally{n: 3}, capped: tallyOf(341, 341, 342)}); !s.fits(0, 0) {
+		t.Error("a cap of three times the mean doesn't fit")
+	}
+}
+
 func TestTallyDiffersBySignificance(t *testing.T) {
 	var fast, slow, long tally
 	for range 50 {
@@ -180,6 +191,9 @@ func TestTallyDiffersBySignificance(t *testing.T) {
 	long.add(10_000)
 	if !slow.differs(fast, 5) || !fast.differs(slow, 5) {
 		t.Error("times of 100 and 120 don't differ")
+	}
+	if fast.differs(fast, 5) {
+		t.Error("times differ from themselves")
 	}
 	if long.differs(fast, 3) || fast.differs(long, 3) {
 		t.Error("a single long call makes a difference")

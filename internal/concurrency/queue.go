@@ -10,9 +10,8 @@ const (
 	shortest = 0.02 // share of the limit that queues: with less, the limit grows
 	aim      = 0.04 // the share that a step leads to
 	longest  = 0.06 // with more, the limit shrinks
-	step     = 0.05 // largest step downward of the limit, by one round
-	stepUp   = 0.5  // largest step upward, divided by the square root of the limit: 5% of 100
-	leap     = 0.25 // largest change until a drain has shown a queue, and after steps upward in a row
+	step     = 0.05 // largest change of the limit by one round
+	leap     = 0.25 // largest change until a drain has shown a queue
 
 	fewestCalls = 20  // in a round or a drain
 	roundCalls  = 100 // in a round, times the variation: the mean is then known within 10%
@@ -41,7 +40,6 @@ type queue struct {
 	base      sample    // times, summarized
 	past      sample    // times of the rounds before, for the present limit
 	last      sample    // times of the last round and those before
-	grown     int       // steps upward in a row
 	seeking   bool      // no drain has shown a queue yet
 	confirmed bool      // base was measured in a drain
 
@@ -90,10 +88,8 @@ type cohort struct {
 //   - The limit shrinks only if the queue is significant, by two standard deviations, and by no
 //     more than is certain. It grows unless the queue is beyond doubt, by three: an error of base
 //     lasts for many rounds, and must not hold down the limit of a dependency that could take more.
-//     Steps upward in a row become larger, so that a mistake is soon corrected.
 //   - Any division of the dependency among several clients would be stable. So a drain that shows a
-//     queue makes room for others, and steps upward are relatively larger for smaller limits. In the
-//     long run all get the same.
+//     queue makes room for others, and a limit grows by one at least, which is more for a small one.
 //   - Base is the mean of cohorts that had at most half of the limit to themselves: by chance, or
 //     now and then in a drain, when no more is admitted. Before the first queue other rounds count
 //     as well. What looks like the first queue leads to a drain, and is one if the drain shows it.
@@ -272,8 +268,6 @@ func (q *queue) loaded(l *Limit, c *cohort, limit int) (next int, drain bool) {
 	if now := queued(q.base, seen, max(seen.capped.variation(), q.base.capped.variation())); now.surely() > s.surely() {
 		s, all = now, seen
 	}
-	grown := q.grown
-	q.grown = 0
 
 	switch {
 	case s.surely() > longest && crowded(s, limit):
@@ -296,11 +290,7 @@ func (q *queue) loaded(l *Limit, c *cohort, limit int) (next int, drain bool) {
 			next = up(limit, leap)
 		}
 	case l.met(c.peak) && queued(q.base, all, q.base.capped.variation()).beyondDoubt() < shortest:
-		most := min(leap, stepUp/math.Sqrt(float64(limit))*(1+float64(grown)/2))
-		next, q.peak = max(limit+1, towards(limit, s, most)), 0
-		if s.surely() <= 0 {
-			q.grown = grown + 1
-		}
+		next, q.peak = max(limit+1, towards(limit, s, step)), 0
 	default:
 		next = limit
 	}

@@ -94,21 +94,99 @@ func TestQueueJudgesRoundWhenLastCallEnds(t *testing.T) {
 // TestQueueDoesNotWaitForHungCall checks that a round ends without a call that lasts for more
 // than 128 round trips.
 func TestQueueDoesNotWaitForHungCall(t *testing.T) {
-	l := NewQueue(20, 1, 1000)
-	hung := occupy(l, 1)
-	passes := occupy(l, 19)
-	leave(l, passes, unqueued, Sample)
-	call(l, 128*20, unqueued, Sample)
-	if l.RoundTrip() != 0 {
-		t.Errorf("round trip %v after 128 round trips, want 0", l.RoundTrip())
+	for _, test := range []struct{ limit, patience int }{{5, 128 * 20}, {20, 128 * 20}, {40, 128 * 40}} {
+		l := NewQueue(test.limit, 1, 1000)
+		hung := occupy(l, 1)
+		call(l, max(test.limit, fewestCalls)-1, unqueued, Sample)
+		call(l, test.patience, unqueued, Sample)
+		if l.RoundTrip() != 0 {
+			t.Errorf("%+v: round trip %v after 128 round trips, want 0", test, l.RoundTrip())
+		}
+		call(l, 2, unqueued, Sample)
+		if l.RoundTrip() != unqueued {
+			t.Errorf("%+v: round trip %v, want %v", test, l.RoundTrip(), unqueued)
+		}
+		leave(l, hung, time.Hour, Sample)
+		if l.RoundTrip() != unqueued || l.Running() != 0 {
+			t.Errorf("%+v: round trip %v with %d running once the call has ended, want %v and 0", test, l.RoundTrip(), l.Running(), unqueued)
+		}
 	}
-	call(l, 2, unqueued, Sample)
-	if l.RoundTrip() != unqueued {
-		t.Errorf("round trip %v, want %v", l.RoundTrip(), unqueued)
+}
+
+// TestQueueClosesRoundAtItsCalls checks that a round ends when its calls have begun, as many as the limit
+// and twenty at least.
+func TestQueueClosesRoundAtItsCalls(t *testing.T) {
+	for _, test := range []struct{ limit, calls int }{{5, 20}, {20, 20}, {30, 30}} {
+		l := NewQueue(test.limit, 1, 1000)
+		q := l.law.(*queue)
+		rest := occupy(l, 4)
+		call(l, test.calls-5, unqueued, Sample)
+		if q.closing.active {
+			t.Errorf("%+v: the round ended before its last call began", test)
+		}
+		call(l, 1, unqueued, Sample)
+		if !q.closing.active {
+			t.Errorf("%+v: the round didn't end after its last call began", test)
+		}
+		leave(l, rest, unqueued, Sample)
 	}
-	leave(l, hung, time.Hour, Sample)
-	if l.RoundTrip() != unqueued || l.Running() != 0 {
-		t.Errorf("round trip %v with %d running once the call has ended, want %v and 0", l.RoundTrip(), l.Running(), unqueued)
+}
+
+// TestQueueGrowsByOneAtLeast checks a limit of which a step is less than half a call.
+func TestQueueGrowsByOneAtLeast(t *testing.T) {
+	l, _ := newSteadyQueue(5)
+	round(l, unqueued, Sample)
+	if l.Limit() != 6 {
+		t.Errorf("limit %d, want 6", l.Limit())
+	}
+}
+
+// TestQueueSeesSuddenQueueAfterManyRounds checks that a round counts by itself if it shows a queue, however
+// many rounds have shown none.
+func TestQueueSeesSuddenQueueAfterManyRounds(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	none, some := histogramOf(alike(5000, float64(unqueued), 0)), histogramOf(alike(100, 1.2*float64(unqueued), 0))
+	q.past = none.sample(q.cap)
+	if next, _ := q.loaded(l, &cohort{samples: some, peak: 100}, 100); next != 95 {
+		t.Errorf("limit %d, want 95", next)
+	}
+}
+
+// TestQueueForgetsRoundsOfSlowerDependency checks that rounds of before a dependency has become a little
+// faster don't look like a queue.
+func TestQueueForgetsRoundsOfSlowerDependency(t *testing.T) {
+	l, q := newSteadyQueue(100)
+	slower, faster := histogramOf(alike(5000, float64(unqueued), 0)), histogramOf(alike(100, 0.96*float64(unqueued), 0))
+	q.past = slower.sample(q.cap)
+	if next, _ := q.loaded(l, &cohort{samples: faster, peak: 100}, 100); next != 104 {
+		t.Errorf("limit %d, want 104", next)
+	}
+}
+
+// TestQueueDrainMakesRoom checks that a queue that is as long as it should be makes room for other clients.
+func TestQueueDrainMakesRoom(t *testing.T) {
+	for _, test := range []struct {
+		percent float64 // how long calls took before the drain, compared with those in it
+		want    int
+	}{{98, 100}, {100, 100}, {104, 97}, {106, 95}} {
+		_, q := newSteadyQueue(100)
+		drain, before := histogramOf(alike(50, float64(unqueued), 0)), histogramOf(alike(50, test.percent/100*float64(unqueued), 0))
+		q.before = before.sample(q.cap)
+		if got := q.drained(&cohort{samples: drain}, 100); got != test.want {
+			t.Errorf("%v%%: limit %d, want %d", test.percent, got, test.want)
+		}
+	}
+}
+
+// TestQueueKeepsCapWhileItFits checks that the cap isn't changed at each small change of the times.
+func TestQueueKeepsCapWhileItFits(t *testing.T) {
+	for _, test := range []struct{ before, want int }{{11, 12}, {12, 12}, {13, 13}, {14, 12}} { // the bounds are 2.1, 4.2, 8.4, and 16.8 ms
+		q := newQueue()
+		q.times = histogramOf(alike(100, 1e6, 0))
+		q.cap, q.base = test.before, q.times.sample(test.before)
+		if q.rebase(); q.cap != test.want {
+			t.Errorf("cap %d: got %d, want %d", test.before, q.cap, test.want)
+		}
 	}
 }
 
