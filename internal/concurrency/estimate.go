@@ -50,17 +50,17 @@ func (t tally) variation() float64 {
 }
 
 // differs reports whether t and other can hardly be times of the same calls: under that hypothesis
-// their means are more than this many standard deviations apart. Both tallies together show how much the
-// times vary: a tally that happens to lack the rare long calls shows neither the mean nor the
-// variation.
+// their means are more than this many standard deviations apart. Both tallies together show how
+// much the times vary: a tally that happens to lack the rare long calls shows neither the mean nor
+// the variation.
 func (t tally) differs(other tally, deviations float64) bool {
 	both := t.plus(other, 1)
 	apart := (t.mean() - other.mean()) / both.mean()
 	return apart*apart > deviations*deviations*both.variation()*(1/t.n+1/other.n)
 }
 
-// A histogram holds times by octave: the first bucket those below firstBound, and each of the others
-// those up to twice as long as the one before. The last one has no bound.
+// A histogram holds times by octave: the first bucket those below firstBound, and each of the
+// others those up to twice as long as the one before. The last one has no bound.
 type histogram [32]tally
 
 const firstBound = 1024 // nanoseconds
@@ -109,9 +109,9 @@ func (h *histogram) lowestCap(part float64) (bucket int) {
 }
 
 // A sample summarizes times in two ways: as they are, and capped, so that none counts for more than
-// a bound (the statistical term is winsorized). The mean of all times depends on how many of the few
-// longest ones happen to be among them. A queue makes all of them longer, which the capped ones show
-// with far fewer calls.
+// a bound (the statistical term is winsorized). The mean of all times depends on how many of the
+// few longest ones happen to be among them. A queue makes all of them longer, which the capped ones
+// show with far fewer calls.
 type sample struct {
 	all, capped tally
 	above       float64 // number of times above the cap
@@ -119,9 +119,9 @@ type sample struct {
 
 func (s sample) empty() bool { return s.all.empty() }
 
-// fits reports whether the bound of the bucket, at which the times are capped, is a good cap: no more
-// than this part of the times are above it, and it leaves room for a queue, since a wait that takes all
-// times to the cap is hidden.
+// fits reports whether the bound of the bucket, at which the times are capped, is a good cap: no
+// more than this part of the times are above it, and it leaves room for a queue, since a wait that
+// takes all times to the cap is hidden.
 func (s sample) fits(bucket int, part float64) bool {
 	return s.above <= part*s.all.n && bound(bucket) >= 3*s.capped.mean()
 }
@@ -146,8 +146,8 @@ type share struct{ mean, deviation float64 }
 
 // queued estimates the share from the times of calls that didn't queue, and of calls that may have.
 // The variation is that of a call's capped time. The times as they are count only if they show a
-// queue with more certainty than the capped ones, though their error is taken as half as large again:
-// they show a queue that only the longest calls wait in.
+// queue with more certainty than the capped ones, though their error is taken as half as large
+// again: they show a queue that only the longest calls wait in.
 func queued(base, seen sample, variation float64) share {
 	service := base.all.mean()
 	s := waiting(base.capped, seen.capped, service, variation)

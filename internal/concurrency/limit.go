@@ -131,8 +131,8 @@ func (l *Limit) SetBounds(least, most int) {
 // UseQueue continues with the present limit as [NewQueue] does. Nothing is known about round trips.
 func (l *Limit) UseQueue() { l.use(newQueue()) }
 
-// UseAIMD continues with the present limit as [NewAIMD] does. A drop of any call that runs now makes
-// the limit shrink.
+// UseAIMD continues with the present limit as [NewAIMD] does. A drop of any call that runs now
+// makes the limit shrink.
 func (l *Limit) UseAIMD() { l.use(&aimd{}) }
 
 func (l *Limit) use(next law) {

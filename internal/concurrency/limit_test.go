@@ -108,8 +108,8 @@ func TestQueueCountsEveryCohortMember(t *testing.T) {
 	}
 }
 
-// TestLimitSetBoundsEndsDrainBelowMin checks that a drain admits no less than the new minimum, and that
-// bounds that change nothing don't disturb a round.
+// TestLimitSetBoundsEndsDrainBelowMin checks that a drain admits no less than the new minimum, and
+// that bounds that change nothing don't disturb a round.
 func TestLimitSetBoundsEndsDrainBelowMin(t *testing.T) {
 	l, q := newSteadyQueue(100)
 	q.beginDrain(l, 100)

@@ -398,8 +398,8 @@ func (q *queue) measured(times *histogram) {
 	q.calls, q.peak = 0, 0
 }
 
-// rebase summarizes the times of calls that didn't queue. It changes the cap if that doesn't fit them,
-// or if one that is lower by two octaves would do.
+// rebase summarizes the times of calls that didn't queue. It changes the cap if that doesn't fit
+// them, or if one that is lower by two octaves would do.
 func (q *queue) rebase() {
 	base := q.times.sample(q.cap)
 	tooHigh := func() bool {

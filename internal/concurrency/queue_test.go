@@ -113,8 +113,8 @@ func TestQueueDoesNotWaitForHungCall(t *testing.T) {
 	}
 }
 
-// TestQueueClosesRoundAtItsCalls checks that a round ends when its calls have begun, as many as the limit
-// and twenty at least.
+// TestQueueClosesRoundAtItsCalls checks that a round ends when its calls have begun, as many as the
+// limit and twenty at least.
 func TestQueueClosesRoundAtItsCalls(t *testing.T) {
 	for _, test := range []struct{ limit, calls int }{{5, 20}, {20, 20}, {30, 30}} {
 		l := NewQueue(test.limit, 1, 1000)
@@ -141,8 +141,8 @@ func TestQueueGrowsByOneAtLeast(t *testing.T) {
 	}
 }
 
-// TestQueueSeesSuddenQueueAfterManyRounds checks that a round counts by itself if it shows a queue, however
-// many rounds have shown none.
+// TestQueueSeesSuddenQueueAfterManyRounds checks that a round counts by itself if it shows a queue,
+// however many rounds have shown none.
 func TestQueueSeesSuddenQueueAfterManyRounds(t *testing.T) {
 	l, q := newSteadyQueue(100)
 	none, some := histogramOf(alike(5000, float64(unqueued), 0)), histogramOf(alike(100, 1.2*float64(unqueued), 0))
@@ -152,8 +152,8 @@ func TestQueueSeesSuddenQueueAfterManyRounds(t *testing.T) {
 	}
 }
 
-// TestQueueForgetsRoundsOfSlowerDependency checks that rounds of before a dependency has become a little
-// faster don't look like a queue.
+// TestQueueForgetsRoundsOfSlowerDependency checks that rounds of before a dependency has become a
+// little faster don't look like a queue.
 func TestQueueForgetsRoundsOfSlowerDependency(t *testing.T) {
 	l, q := newSteadyQueue(100)
 	slower, faster := histogramOf(alike(5000, float64(unqueued), 0)), histogramOf(alike(100, 0.96*float64(unqueued), 0))
@@ -163,7 +163,8 @@ func TestQueueForgetsRoundsOfSlowerDependency(t *testing.T) {
 	}
 }
 
-// TestQueueDrainMakesRoom checks that a queue that is as long as it should be makes room for other clients.
+// TestQueueDrainMakesRoom checks that a queue that is as long as it should be makes room for other
+// clients.
 func TestQueueDrainMakesRoom(t *testing.T) {
 	for _, test := range []struct {
 		percent float64 // how long calls took before the drain, compared with those in it
@@ -327,8 +328,8 @@ func TestQueueDrainsIfDependencyIsFaster(t *testing.T) {
 	}
 }
 
-// TestQueueFollowsSlowlyFasterDependencyWithoutDrain checks that a dependency that becomes faster little
-// by little isn't drained again and again, since that refuses calls.
+// TestQueueFollowsSlowlyFasterDependencyWithoutDrain checks that a dependency that becomes faster
+// little by little isn't drained again and again, since that refuses calls.
 func TestQueueFollowsSlowlyFasterDependencyWithoutDrain(t *testing.T) {
 	l, q := newSteadyQueue(100)
 	took := unqueued
@@ -409,8 +410,8 @@ func TestQueueRarelyDrainsUnmetLimit(t *testing.T) {
 	}
 }
 
-// TestQueueSeeksAfterFailure checks that what a drain shows after rounds that failed is not taken for
-// the first queue: those calls may have waited for anything, and the way back is as at first.
+// TestQueueSeeksAfterFailure checks that what a drain shows after rounds that failed is not taken
+// for the first queue: those calls may have waited for anything, and the way back is as at first.
 func TestQueueSeeksAfterFailure(t *testing.T) {
 	l, q := newSteadyQueue(100)
 	for range 100 {

@@ -128,8 +128,8 @@ func TestQueueSeesQueueOfLongCallsOnly(t *testing.T) {
 	}
 }
 
-// TestQueueSharesFairlyInTheLongRun checks that a client that comes later gets as much as the first one.
-// Where 1% of the calls take 100 times as long, that takes hours.
+// TestQueueSharesFairlyInTheLongRun checks that a client that comes later gets as much as the first
+// one. Where 1% of the calls take 100 times as long, that takes hours.
 func TestQueueSharesFairlyInTheLongRun(t *testing.T) {
 	for _, d := range times[:6] {
 		if fewScenarios() && d.name != "fixed" {
