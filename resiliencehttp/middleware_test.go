@@ -124,7 +124,7 @@ func TestMiddlewareRefusalIs503WithRetryAfterRoundedUp(t *testing.T) {
 // TestMiddlewareDefaultResponseMatchesHTTPError, with its headers.
 func TestMiddlewareDefaultResponseMatchesHTTPError(t *testing.T) {
 	want := httptest.NewRecorder()
-	http.Error(want, "Service Unavailable", 503)
+	http.Error(want, "Service Unavailable", http.StatusServiceUnavailable)
 	got := record(guard(returning(resilience.ErrRefused), mustNotRun(t)), get())
 	if got.StatusCode != 503 || fmt.Sprint(got.Header) != fmt.Sprint(want.Header()) || readAll(t, got) != want.Body.String() {
 		t.Errorf("got %d, %v, want 503, %v", got.StatusCode, got.Header, want.Header())
