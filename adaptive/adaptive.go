@@ -86,8 +86,8 @@ func Do[T any](ctx context.Context, l *Limiter, fn func(context.Context) (T, err
 	if ctx.Err() != nil {
 		return zero, resilience.ContextErr(ctx)
 	}
-	c, err := l.begin(ctx)
-	if err != nil {
+	var c call
+	if err := c.begin(ctx, l); err != nil {
 		return zero, err
 	}
 	defer c.leave() // panics and Goexit too
@@ -99,13 +99,13 @@ func Do[T any](ctx context.Context, l *Limiter, fn func(context.Context) (T, err
 // Run makes the call if the limit admits it: see [resilience.Policy]. Its error is [*LimitError] if
 // the call is refused. A call that an inner policy refused is ignored, whatever its error.
 func (l *Limiter) Run(ctx context.Context, next resilience.Next) error {
-	c, err := l.begin(ctx)
-	if err != nil {
+	var c call
+	if err := c.begin(ctx, l); err != nil {
 		return err
 	}
 	defer c.leave() // panics and Goexit too
 	starts := next.Starts()
-	err = next.Run(ctx)
+	err := next.Run(ctx)
 	if next.Starts() != starts {
 		c.returned(ctx, err)
 	}
@@ -124,8 +124,8 @@ func (l *Limiter) Acquire(ctx context.Context) (Permit, error) {
 	if ctx.Err() != nil {
 		return Permit{}, resilience.ContextErr(ctx)
 	}
-	c, err := l.begin(ctx)
-	if err != nil {
+	var c call
+	if err := c.begin(ctx, l); err != nil {
 		return Permit{}, err
 	}
 	return Permit{ctx: ctx, call: c}, nil
@@ -237,7 +237,7 @@ type call struct {
 }
 
 // begin admits a call, or refuses it.
-func (l *Limiter) begin(ctx context.Context) (call, error) {
+func (c *call) begin(ctx context.Context, l *Limiter) error {
 	config := l.config.Load()
 	priority := concurrency.Highest
 	if config.Priority != nil {
@@ -245,13 +245,13 @@ func (l *Limiter) begin(ctx context.Context) (call, error) {
 	}
 	pass, ok := l.limit.Enter(priority)
 	if !ok {
-		return call{}, &LimitError{Name: config.Name, Limit: l.limit.Limit(), Priority: priority}
+		return &LimitError{Name: config.Name, Limit: l.limit.Limit(), Priority: priority}
 	}
-	c := call{limiter: l, pass: pass, outcome: Ignored}
+	c.limiter, c.pass, c.outcome = l, pass, Ignored
 	if config.Algorithm == Queue {
 		c.timed, c.began = true, clock.Now()
 	}
-	return c, nil
+	return nil
 }
 
 // returned records how long the call took, and its outcome. A call whose error is marked as a

@@ -4,9 +4,12 @@
 package concurrency
 
 import (
+	"math/bits"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 )
 
 // MaxLimit is the largest possible limit.
@@ -26,104 +29,174 @@ const (
 )
 
 // A Limit is the largest number of concurrent calls. It is safe for concurrent use.
+//
+// Calls on different processors needn't wait for one another. Each leaves its time in a stripe,
+// until the law takes in all stripes when a round may be over. If that is far away, it leaves its
+// place there as well, for the next call.
 type Limit struct {
-	// word holds the number of running calls, the number of admitted ones, and the epoch. Enter
-	// adds to the first by compare-and-swap, Leave subtracts. The others are written by
-	// compare-and-swap with mu held. So a call learns in one step that it may run, and in which
+	// word holds the number of places that are taken, by running calls or in stripes, the epoch,
+	// and how many calls have left in it. Enter adds to the first by compare-and-swap. Leave changes
+	// the first and the last, with mu or a stripe locked. The epoch is written by compare-and-swap,
+	// with mu and all stripes locked. So a call learns in one step that it may run, and in which
 	// epoch; and begin learns in one step how many calls of earlier epochs run.
 	word atomic.Uint64
+	_    [56]byte // the fields below are read by each call and rarely written
 
-	// found is the limit. It is written with mu held. Word admits this many calls, or fewer during
-	// a measurement.
-	found atomic.Int64
+	// admits is how many calls may run: the limit, or fewer during a measurement. found is the
+	// limit. Both are written as the epoch is, and before it.
+	admits, found atomic.Int64
 
-	// refused is set by each call that isn't admitted, and reset with mu held at the end of a
-	// round.
+	// peak is the largest number of concurrent calls in the epoch.
+	peak atomic.Int64
+
+	// using is the number of stripes that may have places, until all stripes are locked.
+	using atomic.Int32
+
+	// refused is set by each call that isn't admitted, and reset with all stripes locked at the end
+	// of a round. While it is set, no stripe has a place.
 	refused atomic.Bool
 
-	mu          sync.Mutex // guards the fields below, and the law's own fields
+	epoch   uint32   // that of the word; read with mu or any stripe locked, and written as that one
+	far     bool     // no round can be over before all stripes are full; read and written as epoch
+	stripes []stripe // as many as a power of two
+	law     law      // itself read and written as epoch
+	_       [40]byte
+
+	mu          sync.Mutex // locked before any stripe; guards the fields below, and the law's own fields
 	least, most int        // bounds of found
-	law         law
 }
 
-// A law sets the limit.
+// A law sets the limit. Its methods are called with mu held, and restart and round with all stripes
+// locked as well.
 type law interface {
-	// ended is called when a call has ended, with the number of calls that ran until then,
-	// including this one. It is called with mu held.
-	ended(l *Limit, p Pass, running int, took time.Duration, outcome Outcome)
-	// roundTrip returns how long a call takes that doesn't queue, 0 while that is unknown. It is
-	// called with mu held.
+	// ended is called for each call that has ended, in any order, and reports whether a round may be
+	// over.
+	ended(l *Limit, p Pass, took time.Duration, outcome Outcome) bool
+	// due reports whether a round may be over, by the word. It is called with mu or a stripe
+	// locked, so it reads only what is written with all of them locked.
+	due(word uint64) bool
+	// round is called when a round may be over, and all calls that have ended are known.
+	round(l *Limit)
+	// roundTrip returns how long a call takes that doesn't queue, 0 while that is unknown.
 	roundTrip() time.Duration
 	// restart begins a round at the limit, with all of it admitted. What is known about round trips
-	// stays; what a round had collected doesn't count. It is called with mu held, when the law is
-	// new or the bounds have moved the limit.
+	// stays; what a round had collected doesn't count. It is called when the law is new or the
+	// bounds have moved the limit.
 	restart(l *Limit, limit int)
 }
 
 func newLimit(initial, least, most int, law law) *Limit {
-	l := &Limit{least: least, most: most, law: law}
+	n := min(maxStripes, 1<<bits.Len(uint(4*runtime.GOMAXPROCS(0)-1)))
+	l := &Limit{least: least, most: most, law: law, stripes: make([]stripe, n)}
 	l.found.Store(int64(initial))
-	l.word.Store(uint64(initial) << admitsShift)
+	l.admits.Store(int64(initial))
 	return l
 }
 
-// The parts of word.
+// The parts of word. The last one may overflow.
 const (
-	partBits    = 20 // MaxLimit is below 2^20
-	partMask    = 1<<partBits - 1
-	admitsShift = partBits
-	epochShift  = 2 * partBits
-	epochBits   = 64 - epochShift
+	runningBits = 20 // MaxLimit is below 2^20
+	epochBits   = 20
+	leftBits    = 64 - leftShift
+	epochShift  = runningBits
+	leftShift   = runningBits + epochBits
 )
 
-func running(word uint64) int  { return int(word & partMask) }
-func admits(word uint64) int   { return int(word >> admitsShift & partMask) }
-func epoch(word uint64) uint64 { return word >> epochShift }
+func running(word uint64) int  { return int(word & (1<<runningBits - 1)) }
+func epoch(word uint64) uint32 { return uint32(word >> epochShift & (1<<epochBits - 1)) }
+func left(word uint64) int     { return int(word >> leftShift) }
+
+// leave ends a call in the word, and returns the word of then.
+func (l *Limit) leave() uint64 { return l.word.Add(1<<leftShift - 1) }
 
 // atLeast reports whether epoch is other or came after it. Epochs wrap around: an epoch that is
 // half of the range ahead came before.
-func atLeast(epoch, other uint64) bool {
+func atLeast(epoch, other uint32) bool {
 	return (epoch-other)&(1<<epochBits-1) < 1<<(epochBits-1)
 }
 
 // A Pass is the admission of one call.
-type Pass struct{ epoch uint64 } // in which it was admitted
+type Pass struct {
+	epoch  uint32 // in which it was admitted
+	stripe uint32 // for what it leaves
+}
 
 // Enter admits a call of the priority, from 0 to Highest, while fewer calls run than
 // limit × (0.6 + 0.1 × priority). An admitted call must Leave.
 func (l *Limit) Enter(priority int) (Pass, bool) {
+	var here byte
+	at := l.stripe(unsafe.Pointer(&here))
+	s := &l.stripes[at]
+	if place := s.place.Load(); place != 0 && l.admitted(running(l.word.Load())-1, priority) && s.place.CompareAndSwap(place, 0) {
+		return Pass{place - 1, at}, true
+	}
 	for {
 		word := l.word.Load()
-		if 10*running(word) >= admits(word)*(6+priority) {
+		calls := running(word)
+		if !l.admitted(calls, priority) {
 			if !l.refused.Load() { // where many are refused it is set already, and need not be written
+				if l.takePlaces() {
+					continue
+				}
 				l.refused.Store(true)
+				if l.takePlaces() { // one that was left in between
+					continue
+				}
 			}
 			return Pass{}, false
 		}
+		if calls >= int(l.peak.Load()) && l.takePlaces() {
+			continue
+		}
 		if l.word.CompareAndSwap(word, word+1) {
-			return Pass{epoch(word)}, true
+			l.reach(calls + 1)
+			return Pass{epoch(word), at}, true
 		}
 	}
 }
 
-// Leave ends an admitted call. The call leaves the word with mu held, so that a law which begins an
-// epoch knows exactly how many calls of each epoch still run.
+// admitted reports whether a call of the priority is admitted while so many others run.
+func (l *Limit) admitted(others, priority int) bool {
+	return 10*others < int(l.admits.Load())*(6+priority)
+}
+
+// reach raises the peak to the number of calls.
+func (l *Limit) reach(calls int) {
+	for {
+		peak := l.peak.Load()
+		if calls <= int(peak) || l.peak.CompareAndSwap(peak, int64(calls)) {
+			return
+		}
+	}
+}
+
+// Leave ends an admitted call. The call leaves the word with mu or a stripe locked, so that a law
+// which begins an epoch knows exactly how many calls of each epoch still run, and all that don't.
 func (l *Limit) Leave(p Pass, took time.Duration, outcome Outcome) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before := running(l.word.Add(^uint64(0))) + 1
-	l.law.ended(l, p, before, took, outcome)
+	s := &l.stripes[p.stripe]
+	due, kept := false, false
+	if outcome == Sample {
+		due, kept = l.keep(s, p, took)
+	}
+	if !kept {
+		due = l.count(s, p, took, outcome)
+	}
+	if due {
+		l.lock()
+		defer l.unlock()
+		l.law.round(l)
+	}
 }
 
 // SetBounds changes the bounds, which are from 1 to MaxLimit, and moves the limit between them.
 // What is known about round trips stays. If the limit and what is admitted are between the new
 // bounds, nothing else changes.
 func (l *Limit) SetBounds(least, most int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.lock()
+	defer l.unlock()
 	l.least, l.most = least, most
 	limit := l.clamp(l.Limit())
-	if limit != l.Limit() || admits(l.word.Load()) < least { // a drain admits less than the limit
+	if limit != l.Limit() || int(l.admits.Load()) < least { // a drain admits less than the limit
 		l.restart(limit)
 	}
 }
@@ -136,8 +209,8 @@ func (l *Limit) UseQueue() { l.use(newQueue()) }
 func (l *Limit) UseAIMD() { l.use(&aimd{}) }
 
 func (l *Limit) use(next law) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.lock()
+	defer l.unlock()
 	l.law = next
 	l.restart(l.Limit())
 }
@@ -147,11 +220,25 @@ func (l *Limit) restart(limit int) {
 	l.refused.Store(false)
 }
 
+// resetPeak sets the peak to the present number of calls. None leaves meanwhile.
+func (l *Limit) resetPeak() {
+	l.peak.Store(0)
+	l.reach(running(l.word.Load()))
+}
+
 // Limit returns the limit as found so far.
 func (l *Limit) Limit() int { return int(l.found.Load()) }
 
 // Running returns the number of running calls.
-func (l *Limit) Running() int { return running(l.word.Load()) }
+func (l *Limit) Running() int {
+	n := running(l.word.Load())
+	for i := range l.stripes {
+		if l.stripes[i].place.Load() != 0 {
+			n--
+		}
+	}
+	return max(0, n) // calls may begin and end meanwhile
+}
 
 // RoundTrip returns how long a call takes that doesn't queue, 0 while that is unknown.
 func (l *Limit) RoundTrip() time.Duration {
@@ -160,14 +247,14 @@ func (l *Limit) RoundTrip() time.Duration {
 	return l.law.roundTrip()
 }
 
-// met reports whether calls were refused in this round, or ran up to the limit.
+// met reports whether calls were refused in this round, or as many ran as are admitted.
 func (l *Limit) met(peak int) bool {
-	return l.refused.Load() || peak >= admits(l.word.Load())
+	return l.refused.Load() || peak >= int(l.admits.Load())
 }
 
 // set changes the limit. If that is a change, it begins an epoch and reports true.
 func (l *Limit) set(limit int) (changed bool) {
-	if admits(l.word.Load()) == limit {
+	if int(l.admits.Load()) == limit {
 		return false
 	}
 	l.begin(limit, limit)
@@ -176,13 +263,18 @@ func (l *Limit) set(limit int) (changed bool) {
 
 // begin sets the limit and begins an epoch, in which admit calls may run. It returns the epoch, and
 // how many calls of earlier ones still run.
-func (l *Limit) begin(limit, admit int) (now uint64, ran int) {
+func (l *Limit) begin(limit, admit int) (now uint32, ran int) {
 	l.found.Store(int64(limit))
+	l.admits.Store(int64(admit)) // before the epoch: Enter reads them in the opposite order
+	l.peak.Store(0)
 	for {
 		word := l.word.Load()
-		next := word&partMask | uint64(admit)<<admitsShift | (epoch(word)+1)<<epochShift
-		if l.word.CompareAndSwap(word, next) {
-			return epoch(next), running(word)
+		ran = running(word)
+		now = (epoch(word) + 1) & (1<<epochBits - 1)
+		if l.word.CompareAndSwap(word, uint64(now)<<epochShift|uint64(ran)) { // none has left
+			l.epoch = now
+			l.reach(ran)
+			return now, ran
 		}
 	}
 }

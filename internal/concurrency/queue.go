@@ -13,12 +13,13 @@ const (
 	step     = 0.05 // largest change of the limit by one round
 	leap     = 0.25 // largest change until a drain has shown a queue
 
-	fewestCalls = 20  // in a round or a drain
-	roundCalls  = 100 // in a round, times the variation: the mean is then known within 10%
-	drainCalls  = 50  // in a drain, times the variation
-	baseCalls   = 200 // that base remembers, times the variation
-	fade        = 0.9 // weight of a round in the next one
-	patience    = 128 // round trips that a round waits for its last calls
+	fewestCalls = 20                  // in a round or a drain
+	roundCalls  = 100                 // in a round, times the variation: the mean is then known within 10%
+	drainCalls  = 50                  // in a drain, times the variation
+	baseCalls   = 200                 // that base remembers, times the variation
+	fade        = 0.9                 // weight of a round in the next one
+	patience    = 128                 // round trips that a round waits for its last calls
+	mostCalls   = 1 << (leftBits - 1) // that the word can count
 
 	fewAbove, mostAbove = 0.015, 0.03 // part of the calls above the cap: wanted, and accepted
 	roundAbove          = 20          // calls above the cap in a round; half in a drain, twice in base
@@ -35,6 +36,12 @@ const (
 
 // queue is the law of [NewQueue].
 type queue struct {
+	// next is how many calls begin in the open cohort until something is to be done, and ran how
+	// many ran when it began. They are apart from the other fields for the sake of processors that
+	// only read them.
+	next, ran int
+	_         [64]byte
+
 	times     histogram // of calls that didn't queue
 	cap       int       // of these times, and of all samples below: a bucket
 	base      sample    // times, summarized
@@ -57,12 +64,12 @@ type queue struct {
 type cohort struct {
 	active  bool
 	drain   bool // no more than half of the limit is admitted
-	epoch   uint64
+	epoch   uint32
 	need    int // calls that begin in it
 	older   int // calls of earlier epochs that still run
 	running int // its own calls that still run, once it is closing
 	ended   int
-	peak    int // concurrent calls
+	peak    int // concurrent calls, once it is closing
 
 	answered, dropped int
 	samples           histogram // of the answered ones
@@ -96,6 +103,7 @@ type cohort struct {
 func NewQueue(initial, least, most int) *Limit {
 	q := newQueue()
 	q.open = cohort{active: true, need: max(initial, fewestCalls)}
+	q.plan(initial)
 	return newLimit(initial, least, most, q)
 }
 
@@ -113,27 +121,49 @@ func (q *queue) roundTrip() time.Duration {
 	return time.Duration(q.base.all.mean())
 }
 
-func (q *queue) ended(l *Limit, p Pass, running int, took time.Duration, outcome Outcome) {
+func (q *queue) ended(_ *Limit, p Pass, took time.Duration, outcome Outcome) bool {
 	q.calls++
-	q.open.peak = max(q.open.peak, running)
-	q.closing.peak = max(q.closing.peak, running)
-	running--
 	if p.epoch == q.open.epoch {
 		q.count(&q.open, took, outcome)
-	} else {
-		q.open.older--
-		if q.closing.active && p.epoch == q.closing.epoch {
-			q.count(&q.closing, took, outcome)
-			q.closing.running--
-		}
+		return false
 	}
-	if q.closing.active && (q.closing.running == 0 || q.open.ended > patience*max(l.Limit(), fewestCalls)) {
+	q.open.older--
+	if !q.closing.active || p.epoch != q.closing.epoch {
+		return false
+	}
+	q.count(&q.closing, took, outcome)
+	q.closing.running--
+	return q.closing.running == 0
+}
+
+func (q *queue) due(word uint64) bool { return q.began(word) >= q.next }
+
+// began returns how many calls have begun in the open cohort: those that have left since, and run
+// now, without those that ran then.
+func (q *queue) began(word uint64) int { return left(word) + running(word) - q.ran }
+
+// plan sets when the word is due. The limit is the present one.
+func (q *queue) plan(limit int) {
+	switch {
+	case !q.closing.active:
+		q.next = q.open.need
+	case q.closing.running == 0:
+		q.next = 0
+	default:
+		q.next = patience*max(limit, fewestCalls) + 1
+	}
+	q.next = min(q.next, mostCalls)
+}
+
+func (q *queue) round(l *Limit) {
+	if q.closing.active && (q.closing.running == 0 || q.began(l.word.Load()) >= q.next) {
 		q.judge(l, &q.closing)
 		q.closing.active = false
 	}
-	if began := running - q.open.older + q.open.ended; !q.closing.active && began >= q.open.need {
+	if !q.closing.active && q.began(l.word.Load()) >= q.open.need {
 		q.close(l)
 	}
+	q.plan(l.Limit())
 }
 
 // count adds a call to its cohort.
@@ -153,6 +183,7 @@ func (q *queue) count(c *cohort, took time.Duration, outcome Outcome) {
 // limit. It is open at least until the closing one has ended, so that no call is lost.
 func (q *queue) close(l *Limit) {
 	q.closing = q.open
+	q.closing.peak = int(l.peak.Load())
 	q.begin(l, l.Limit(), l.Limit())
 	q.closing.running = q.open.older - q.closing.older
 }
@@ -165,8 +196,9 @@ func (q *queue) begin(l *Limit, limit, admit int) {
 		epoch:  epoch,
 		need:   q.roundCalls(admit),
 		older:  running,
-		peak:   running,
 	}
+	q.ran = running
+	q.plan(limit)
 }
 
 // beginDrain opens a cohort that has half of the limit to itself.
@@ -214,6 +246,7 @@ func (q *queue) callsFor(above int) int {
 // judge sets the limit by a cohort whose calls have ended.
 func (q *queue) judge(l *Limit, c *cohort) {
 	limit := l.Limit()
+	c.peak = max(c.peak, int(l.peak.Load()))
 	next, drain := limit, false
 	failing := c.dropped > c.answered
 	switch {

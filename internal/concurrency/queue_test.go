@@ -68,7 +68,7 @@ func round(l *Limit, took time.Duration, outcome Outcome) {
 	began := epoch(l.word.Load())
 	var passes []Pass
 	for n := 0; epoch(l.word.Load()) == began || n < 1; n++ {
-		passes = append(passes, occupy(l, admits(l.word.Load())-l.Running())...)
+		passes = append(passes, occupy(l, int(l.admits.Load())-l.Running())...)
 		l.Leave(passes[0], took, outcome)
 		passes = passes[1:]
 	}
@@ -233,14 +233,14 @@ func TestQueueDrainHasItsCallsAlone(t *testing.T) {
 	l, q := newSteadyQueue(100)
 	before := occupy(l, 60)
 	q.beginDrain(l, 100)
-	if admits(l.word.Load()) != 50 || l.Limit() != 100 {
-		t.Errorf("a drain admits %d of %d, want 50 of 100", admits(l.word.Load()), l.Limit())
+	if l.admits.Load() != 50 || l.Limit() != 100 {
+		t.Errorf("a drain admits %d of %d, want 50 of 100", l.admits.Load(), l.Limit())
 	}
 	leave(l, before, time.Hour, Sample)
 	passes := occupy(l, 50)
 	leave(l, passes[:1], unqueued/2, Sample)
-	if admits(l.word.Load()) != 100 {
-		t.Errorf("%d admitted once the drain has its calls, want 100", admits(l.word.Load()))
+	if l.admits.Load() != 100 {
+		t.Errorf("%d admitted once the drain has its calls, want 100", l.admits.Load())
 	}
 	leave(l, passes[1:], unqueued/2, Sample)
 	if l.RoundTrip() != unqueued/2 {
@@ -283,8 +283,8 @@ func TestQueueShrinksInStepsUntilDrain(t *testing.T) {
 			t.Errorf("limit %d, want %d", l.Limit(), want)
 		}
 	}
-	if !q.open.drain || admits(l.word.Load()) != 41 {
-		t.Errorf("%d admitted, draining %v; want a drain with 41", admits(l.word.Load()), q.open.drain)
+	if !q.open.drain || l.admits.Load() != 41 {
+		t.Errorf("%d admitted, draining %v; want a drain with 41", l.admits.Load(), q.open.drain)
 	}
 }
 

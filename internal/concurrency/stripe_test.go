@@ -1,0 +1,238 @@
+package concurrency
+
+import (
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// newFar returns a limit whose round is far from its end, so that calls leave their places in
+// stripes, and the index of a stripe that is not that of the test's goroutine.
+func newFar(t *testing.T, newLimit func(initial, least, most int) *Limit) (l *Limit, other uint32) {
+	t.Helper()
+	l = newLimit(1000, 1, 1000)
+	l.lock()
+	l.unlock()
+	if !l.far {
+		t.Fatal("a round of 1,000 calls is not far from its end")
+	}
+	p := occupy(l, 1)[0]
+	l.Leave(p, unqueued, Ignored)
+	return l, p.stripe ^ 1
+}
+
+// leavePlaces makes one call in each of n stripes, starting with first.
+func leavePlaces(l *Limit, first uint32, n int) {
+	passes := occupy(l, n)
+	for i := range passes {
+		passes[i].stripe = (first + uint32(i)) % uint32(len(l.stripes))
+	}
+	leave(l, passes, unqueued, Sample)
+}
+
+func places(l *Limit) (n int) {
+	for i := range l.stripes {
+		if l.stripes[i].place.Load() != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func TestLimitLeavesPlaceForNextCall(t *testing.T) {
+	for name, law := range map[string]func(initial, least, most int) *Limit{"queue": NewQueue, "AIMD": NewAIMD} {
+		l, _ := newFar(t, law)
+		call(l, 1, unqueued, Sample)
+		word := l.word.Load()
+		if running(word) != 1 || l.Running() != 0 {
+			t.Errorf("%s: %d places taken, %d running, want a place for no running call", name, running(word), l.Running())
+		}
+		p := occupy(l, 1)
+		if l.word.Load() != word || l.Running() != 1 {
+			t.Errorf("%s: the next call took a place in the word, or %d run, want 1", name, l.Running())
+		}
+		leave(l, p, unqueued, Ignored)
+		if running(l.word.Load()) != 0 || l.Running() != 0 {
+			t.Errorf("%s: %d places taken, %d running, want none", name, running(l.word.Load()), l.Running())
+		}
+	}
+}
+
+// TestLimitAdmitsAsIfStripesHadNoPlaces checks that a place in another stripe counts neither as a
+// running call nor for the peak, whatever the priority.
+func TestLimitAdmitsAsIfStripesHadNoPlaces(t *testing.T) {
+	for priority := range Highest + 1 {
+		l, other := newFar(t, NewQueue)
+		leavePlaces(l, other, 3)
+		if places(l) != 3 || l.Running() != 0 {
+			t.Fatalf("got %d places, %d running, want 3 and 0", places(l), l.Running())
+		}
+		want := 1000 * (6 + priority) / 10
+		for n := range want {
+			if _, ok := l.Enter(priority); !ok {
+				t.Fatalf("priority %d: call %d was refused, want %d", priority, n+1, want)
+			}
+			if peak := int(l.peak.Load()); peak != max(3, n+1) {
+				t.Fatalf("priority %d: peak %d with %d calls", priority, peak, n+1)
+			}
+		}
+		if l.refused.Load() {
+			t.Errorf("priority %d: refused is set, but no call was refused", priority)
+		}
+		if _, ok := l.Enter(priority); ok || l.Running() != want || !l.refused.Load() {
+			t.Errorf("priority %d: admitted %v, %d running, want a refusal with %d", priority, ok, l.Running(), want)
+		}
+	}
+}
+
+// TestLimitTakesPlacesBeforeItRefuses has calls run up to the limit, end, and begin again: the peak
+// doesn't rise then, and it isn't the peak that makes places available.
+func TestLimitTakesPlacesBeforeItRefuses(t *testing.T) {
+	l, other := newFar(t, NewQueue)
+	l.law.(*queue).next = 100_000
+	passes := occupy(l, 1000)
+	for i := range passes[:3] {
+		passes[i].stripe = (other + uint32(i)) % uint32(len(l.stripes))
+	}
+	leave(l, passes[:3], unqueued, Sample)
+	if places(l) != 3 {
+		t.Fatalf("got %d places, want 3", places(l))
+	}
+	occupy(l, 3)
+	if l.refused.Load() || places(l) != 0 || l.Running() != 1000 {
+		t.Errorf("refused %v, %d places, %d running, want no refusal, 0, 1000", l.refused.Load(), places(l), l.Running())
+	}
+
+	if _, ok := l.Enter(Highest); ok {
+		t.Fatal("a call above the limit was admitted")
+	}
+	leave(l, passes[3:6], unqueued, Sample)
+	if places(l) != 0 || l.Running() != 997 {
+		t.Errorf("after a refusal, %d places were left and %d run, want 0 and 997", places(l), l.Running())
+	}
+}
+
+// TestLimitPlaceIsForAdmittedCallsOnly checks a place in the caller's own stripe once the limit has
+// shrunk, and for a low priority.
+func TestLimitPlaceIsForAdmittedCallsOnly(t *testing.T) {
+	l, _ := newFar(t, NewQueue)
+	passes := occupy(l, 601)
+	leave(l, passes[:1], unqueued, Sample)
+	if places(l) != 1 {
+		t.Fatalf("got %d places, want 1", places(l))
+	}
+	if _, ok := l.Enter(0); ok {
+		t.Error("a call of the lowest priority was admitted while 600 of 1,000 run")
+	}
+	if _, ok := l.Enter(1); !ok {
+		t.Error("a call of higher priority was refused while 600 of 1,000 run")
+	}
+}
+
+// TestLimitEndsEpochWithoutPlaces checks that a place of one epoch isn't used in the next one, and
+// that what the stripes kept is known to the round.
+func TestLimitEndsEpochWithoutPlaces(t *testing.T) {
+	l, other := newFar(t, NewQueue)
+	q := l.law.(*queue)
+	leavePlaces(l, other, 3)
+	l.lock()
+	if ended := q.open.ended; ended != 4 || left(l.word.Load()) != 4 || running(l.word.Load()) != 0 || places(l) != 0 {
+		t.Errorf("%d calls have ended, %d have left the word, %d taken, %d places; want 4, 4, 0, 0", ended, left(l.word.Load()), running(l.word.Load()), places(l))
+	}
+	before := l.epoch
+	l.set(900)
+	l.unlock()
+	if p := occupy(l, 1)[0]; p.epoch != before+1 {
+		t.Errorf("a call has the epoch %d, want %d", p.epoch, before+1)
+	}
+}
+
+// TestQueueRoundIsExactWithPlaces checks that a round whose calls leave their places in stripes ends
+// with exactly the call that it ended with if they didn't.
+func TestQueueRoundIsExactWithPlaces(t *testing.T) {
+	l, _ := newFar(t, NewQueue) // has ended one call
+	q := l.law.(*queue)
+	random := rand.New(rand.NewPCG(1, 1))
+	var passes []Pass
+	began, kept := 1, 0
+	for !q.closing.active {
+		if began > 1000 {
+			t.Fatal("the round of 1,000 calls goes on after them")
+		}
+		if len(passes) < 1+random.IntN(20) {
+			passes = append(passes, occupy(l, 1)...)
+			began++
+			continue
+		}
+		p := passes[0]
+		p.stripe = random.Uint32N(uint32(len(l.stripes)))
+		passes = passes[1:]
+		l.Leave(p, unqueued, Sample)
+		kept += places(l)
+	}
+	if began != 1000 || kept == 0 {
+		t.Errorf("the round ended after %d calls, with %d places seen; want 1000, and some", began, kept)
+	}
+	if q.closing.ended+q.closing.running != 1000 || q.closing.running != len(passes) {
+		t.Errorf("the round has %d ended and %d running calls, want %d running of 1000", q.closing.ended, q.closing.running, len(passes))
+	}
+}
+
+// TestLimitHoldsUnderContention runs on more threads than there are processors: never more than
+// the limit run, and all of it can be used when the others have ended.
+func TestLimitHoldsUnderContention(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * runtime.NumCPU()))
+	const limit = 100
+	for name, law := range map[string]func(initial, least, most int) *Limit{"queue": NewQueue, "AIMD": NewAIMD} {
+		l := law(limit, limit, limit)
+		var now, most atomic.Int64
+		var g errgroup.Group
+		for range 8 {
+			g.Go(func() error {
+				var passes []Pass
+				for n := range 50_000 {
+					if p, ok := l.Enter(Highest); ok {
+						passes = append(passes, p)
+						if calls := now.Add(1); calls > most.Load() {
+							most.Store(calls)
+						}
+					}
+					for len(passes) > n/1000%30 {
+						now.Add(-1)
+						l.Leave(passes[0], time.Duration(n), Sample)
+						passes = passes[1:]
+					}
+				}
+				now.Add(int64(-len(passes)))
+				leave(l, passes, time.Second, Sample)
+				return nil
+			})
+		}
+		g.Wait()
+		if most.Load() > limit || most.Load() < limit/2 {
+			t.Errorf("%s: up to %d calls ran, want at most %d, and half of it", name, most.Load(), limit)
+		}
+		if l.Running() != 0 {
+			t.Errorf("%s: %d running, want none", name, l.Running())
+		}
+		l.SetBounds(limit, limit) // also ends a drain
+		var done sync.WaitGroup
+		admitted := 0
+		for range limit {
+			done.Go(func() {
+				if _, ok := l.Enter(Highest); ok {
+					admitted++
+				}
+			})
+			done.Wait() // one after the other, each on its own stack
+		}
+		if want := int(l.admits.Load()); admitted != want {
+			t.Errorf("%s: %d calls admitted, want %d", name, admitted, want)
+		}
+	}
+}
