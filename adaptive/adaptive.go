@@ -22,8 +22,8 @@
 // their times are all the same or vary by a factor of a hundred. [AIMD] is TCP's additive increase
 // and multiplicative decrease (Chiu and Jain, 1989).
 //
-// A call costs two readings of the clock (none with AIMD), a compare-and-swap, an addition, and a
-// short critical section. It allocates nothing (BenchmarkDo).
+// A call costs two readings of the clock (none with AIMD), a few atomic operations, and a lock that
+// calls on different processors seldom share. It allocates nothing (BenchmarkDo).
 package adaptive
 
 import (
