@@ -8,7 +8,9 @@ type aimd struct {
 	cut     uint32 // the epoch that began with the last decrease, if shrank
 	dropped bool   // a call was dropped that began in it or later
 	ends    int    // calls that began since the limit last changed and have ended
-	next    int    // how many calls have left the epoch when a round may be over
+	_       [64]byte
+
+	next int // how many calls have left the epoch when a round may be over; apart from what is written
 }
 
 // NewAIMD returns a Limit that grows by one with each round trip in which it was met and no call
@@ -53,14 +55,14 @@ func (a *aimd) round(l *Limit) {
 	case l.met(int(l.peak.Load())):
 		l.set(l.clamp(limit + 1))
 	}
-	l.refused.Store(false)
+	l.beginRound()
 	a.reset(l)
 }
 
 // reset begins to count calls.
 func (a *aimd) reset(l *Limit) {
 	a.dropped, a.ends = false, 0
-	l.resetPeak()
+	l.peak.Store(int64(running(l.word.Load())))
 	a.plan(l)
 }
 

@@ -30,50 +30,63 @@ const (
 
 // A Limit is the largest number of concurrent calls. It is safe for concurrent use.
 //
-// Calls on different processors needn't wait for one another. Each leaves its time in a stripe,
-// until the law takes in all stripes when a round may be over. If that is far away, it leaves its
-// place there as well, for the next call.
+// Calls on different processors seldom wait for one another. Each call that ends leaves its time in
+// a stripe, and the law takes in all stripes when a round may be over. While that is far away, the
+// call leaves its place there as well, for the next call.
 type Limit struct {
 	// word holds the number of places that are taken, by running calls or in stripes, the epoch,
-	// and how many calls have left in it. Enter adds to the first by compare-and-swap. Leave changes
-	// the first and the last, with mu or a stripe locked. The epoch is written by compare-and-swap,
-	// with mu and all stripes locked. So a call learns in one step that it may run, and in which
-	// epoch; and begin learns in one step how many calls of earlier epochs run.
+	// and how many calls have left in it, apart from those that left their place in a stripe. The
+	// first is raised by Enter, and lowered with mu or a stripe locked. The others are written with
+	// mu or a stripe locked, and the epoch with mu and all stripes locked. So a call learns in one
+	// step that it may run, and in which epoch; and begin learns in one step how many calls of
+	// earlier epochs run.
 	word atomic.Uint64
 	_    [56]byte // the fields below are read by each call and rarely written
 
 	// admits is how many calls may run: the limit, or fewer during a measurement. found is the
-	// limit. Both are written as the epoch is, and before it.
+	// limit. Both are written with mu and all stripes locked.
 	admits, found atomic.Int64
 
-	// peak is the largest number of concurrent calls in the epoch.
+	// peak is the largest number of concurrent calls in the epoch, of which at least one has left. It
+	// is written with mu or a stripe locked.
 	peak atomic.Int64
 
-	// using is the number of stripes that may have places, until all stripes are locked.
-	using atomic.Int32
+	// lagging is the number of stripes that may have kept places since all stripes were last locked.
+	lagging atomic.Int32
 
-	// refused is set by each call that isn't admitted, and reset with all stripes locked at the end
-	// of a round. While it is set, no stripe has a place.
-	refused atomic.Bool
+	// state has the bits shut and refused, and counts rounds above them. A round begins with mu and
+	// all stripes locked, and without the bits.
+	state atomic.Uint32
 
-	epoch   uint32   // that of the word; read with mu or any stripe locked, and written as that one
-	far     bool     // no round can be over before all stripes are full; read and written as epoch
+	// The following fields are read with mu or any stripe locked, and written with mu and all
+	// stripes locked.
+	epoch uint32 // that of the word
+	far   bool   // no round is over before a stripe is full: calls leave their places in stripes
+	law   law
+
 	stripes []stripe // as many as a power of two
-	law     law      // itself read and written as epoch
-	_       [40]byte
+	_       [48]byte
 
 	mu          sync.Mutex // locked before any stripe; guards the fields below, and the law's own fields
 	least, most int        // bounds of found
+	_           [40]byte   // the whole is four cache lines
 }
 
-// A law sets the limit. Its methods are called with mu held, and restart and round with all stripes
-// locked as well.
+// The parts of state.
+const (
+	shut    = 1 << iota // a call found no place in the word: stripes keep none
+	refused             // a call wasn't admitted, since stripes had no places either
+	aRound
+)
+
+// A law sets the limit. Its methods are called with mu held, but due with mu or a stripe locked, and
+// restart and round with mu and all stripes locked.
 type law interface {
 	// ended is called for each call that has ended, in any order, and reports whether a round may be
 	// over.
 	ended(l *Limit, p Pass, took time.Duration, outcome Outcome) bool
-	// due reports whether a round may be over, by the word. It is called with mu or a stripe
-	// locked, so it reads only what is written with all of them locked.
+	// due reports whether a round may be over, by the word. It reads only what round and restart
+	// write.
 	due(word uint64) bool
 	// round is called when a round may be over, and all calls that have ended are known.
 	round(l *Limit)
@@ -90,6 +103,7 @@ func newLimit(initial, least, most int, law law) *Limit {
 	l := &Limit{least: least, most: most, law: law, stripes: make([]stripe, n)}
 	l.found.Store(int64(initial))
 	l.admits.Store(int64(initial))
+	l.lookAhead()
 	return l
 }
 
@@ -106,8 +120,13 @@ func running(word uint64) int  { return int(word & (1<<runningBits - 1)) }
 func epoch(word uint64) uint32 { return uint32(word >> epochShift & (1<<epochBits - 1)) }
 func left(word uint64) int     { return int(word >> leftShift) }
 
-// leave ends a call in the word, and returns the word of then.
-func (l *Limit) leave() uint64 { return l.word.Add(1<<leftShift - 1) }
+// leave ends a call in the word, and returns the word after it. It is called with mu or a stripe
+// locked.
+func (l *Limit) leave() uint64 {
+	word := l.word.Add(1<<leftShift - 1)
+	l.reach(running(word) + 1)
+	return word
+}
 
 // atLeast reports whether epoch is other or came after it. Epochs wrap around: an epoch that is
 // half of the range ahead came before.
@@ -131,26 +150,25 @@ func (l *Limit) Enter(priority int) (Pass, bool) {
 		return Pass{place - 1, at}, true
 	}
 	for {
+		state := l.state.Load() // before the word, so that the word has no places of stripes if it is refused
 		word := l.word.Load()
-		calls := running(word)
-		if !l.admitted(calls, priority) {
-			if !l.refused.Load() { // where many are refused it is set already, and need not be written
-				if l.takePlaces() {
-					continue
-				}
-				l.refused.Store(true)
-				if l.takePlaces() { // one that was left in between
-					continue
-				}
+		if calls := running(word); l.admitted(calls, priority) {
+			if calls >= int(l.peak.Load()) && l.takePlaces() { // so that only calls raise the peak
+				continue
 			}
-			return Pass{}, false
-		}
-		if calls >= int(l.peak.Load()) && l.takePlaces() {
+			if l.word.CompareAndSwap(word, word+1) {
+				return Pass{epoch(word), at}, true
+			}
 			continue
 		}
-		if l.word.CompareAndSwap(word, word+1) {
-			l.reach(calls + 1)
-			return Pass{epoch(word), at}, true
+		if state&refused != 0 {
+			return Pass{}, false
+		}
+		if !l.state.CompareAndSwap(state, state|shut) || l.takePlaces() || l.word.Load() != word {
+			continue
+		}
+		if l.state.CompareAndSwap(state|shut, state|shut|refused) {
+			return Pass{}, false
 		}
 	}
 }
@@ -174,12 +192,12 @@ func (l *Limit) reach(calls int) {
 // which begins an epoch knows exactly how many calls of each epoch still run, and all that don't.
 func (l *Limit) Leave(p Pass, took time.Duration, outcome Outcome) {
 	s := &l.stripes[p.stripe]
-	due, kept := false, false
+	due, done := false, false
 	if outcome == Sample {
-		due, kept = l.keep(s, p, took)
+		due, done = l.leaveInStripe(s, p, took)
 	}
-	if !kept {
-		due = l.count(s, p, took, outcome)
+	if !done {
+		due = l.leaveLocked(s, p, took, outcome)
 	}
 	if due {
 		l.lock()
@@ -217,13 +235,7 @@ func (l *Limit) use(next law) {
 
 func (l *Limit) restart(limit int) {
 	l.law.restart(l, limit)
-	l.refused.Store(false)
-}
-
-// resetPeak sets the peak to the present number of calls. None leaves meanwhile.
-func (l *Limit) resetPeak() {
-	l.peak.Store(0)
-	l.reach(running(l.word.Load()))
+	l.beginRound()
 }
 
 // Limit returns the limit as found so far.
@@ -247,9 +259,12 @@ func (l *Limit) RoundTrip() time.Duration {
 	return l.law.roundTrip()
 }
 
+// beginRound forgets that calls were refused.
+func (l *Limit) beginRound() { l.state.Store(l.state.Load()&^(shut|refused) + aRound) }
+
 // met reports whether calls were refused in this round, or as many ran as are admitted.
 func (l *Limit) met(peak int) bool {
-	return l.refused.Load() || peak >= int(l.admits.Load())
+	return l.state.Load()&refused != 0 || peak >= int(l.admits.Load())
 }
 
 // set changes the limit. If that is a change, it begins an epoch and reports true.
@@ -265,15 +280,16 @@ func (l *Limit) set(limit int) (changed bool) {
 // how many calls of earlier ones still run.
 func (l *Limit) begin(limit, admit int) (now uint32, ran int) {
 	l.found.Store(int64(limit))
-	l.admits.Store(int64(admit)) // before the epoch: Enter reads them in the opposite order
-	l.peak.Store(0)
+	// Until the epoch has begun, as many are admitted as both epochs allow.
+	l.admits.Store(min(l.admits.Load(), int64(admit)))
 	for {
 		word := l.word.Load()
 		ran = running(word)
 		now = (epoch(word) + 1) & (1<<epochBits - 1)
 		if l.word.CompareAndSwap(word, uint64(now)<<epochShift|uint64(ran)) { // none has left
+			l.admits.Store(int64(admit))
 			l.epoch = now
-			l.reach(ran)
+			l.peak.Store(int64(ran))
 			return now, ran
 		}
 	}

@@ -280,7 +280,7 @@ func (q *queue) judge(l *Limit, c *cohort) {
 			q.begin(l, next, next)
 		}
 	}
-	l.refused.Store(false)
+	l.beginRound()
 }
 
 // loaded judges a round in which calls may have queued.

@@ -11,63 +11,71 @@ import (
 type stripe struct {
 	mu     sync.Mutex
 	n      int           // of the times
-	places int           // of the calls that have left a place here, which the word doesn't know of
-	using  bool          // counted in Limit.using
-	place  atomic.Uint32 // epoch + 1 of a place that can be taken, or 0
+	places int           // how often a place was left here since the law took in the times
+	lags   bool          // counted in Limit.lagging
+	place  atomic.Uint32 // of the next call: the epoch + 1, or 0 if there is none
 	took   [28]time.Duration
 }
 
 // maxStripes is the largest number of stripes of a Limit.
 const maxStripes = 16
 
-// stripe returns the stripe for an address on the caller's stack: it differs between goroutines.
+// stripe returns the stripe for an address on the caller's stack: it usually differs between
+// goroutines.
 func (l *Limit) stripe(at unsafe.Pointer) uint32 {
 	const goldenRatio = 0x9e3779b97f4a7c15 // spreads equal distances evenly
 	hash := uint64(uintptr(at)) >> 11 * goldenRatio
 	return uint32(hash>>32) & uint32(len(l.stripes)-1)
 }
 
-// keep ends a call of the present epoch and keeps its time in the stripe, if that has room.
-func (l *Limit) keep(s *stripe, p Pass, took time.Duration) (due, kept bool) {
+// leaveInStripe ends a call of the present epoch and leaves its time in the stripe, if that has room.
+func (l *Limit) leaveInStripe(s *stripe, p Pass, took time.Duration) (due, done bool) {
 	s.mu.Lock()
-	if kept = s.n < len(s.took) && p.epoch == l.epoch; kept {
+	if done = s.n < len(s.took) && p.epoch == l.epoch; done {
 		s.took[s.n] = took
 		s.n++
-		if !l.far || !l.keepPlace(s, p) {
-			due = l.near(l.leave())
+		if !l.far || !l.leavePlace(s, p) {
+			due = l.mayBeDue(l.leave())
 		}
 	}
 	s.mu.Unlock()
-	return due, kept
+	return due, done
 }
 
-// keepPlace keeps the place of a call in the stripe, if it has none and no round can be over.
-func (l *Limit) keepPlace(s *stripe, p Pass) bool {
-	if !s.using {
-		s.using = true
-		l.using.Add(1)
+// leavePlace leaves the place of a call in the stripe, if that has none and no round can be over.
+func (l *Limit) leavePlace(s *stripe, p Pass) bool {
+	if !s.lags {
+		s.lags = true
+		l.lagging.Add(1)
 	}
-	if l.refused.Load() || s.place.Load() != 0 || l.near(l.word.Load()) {
+	word := l.word.Load()
+	if l.state.Load()&shut != 0 || s.place.Load() != 0 || l.mayBeDue(word) {
 		return false
 	}
+	l.reach(running(word))
 	s.place.Store(p.epoch + 1)
-	if l.refused.Load() && s.place.Swap(0) != 0 {
-		return false // the refused call may not have seen the place
+	if l.state.Load()&shut != 0 && s.place.Swap(0) != 0 {
+		return false // the call that set shut may not have seen the place
 	}
 	s.places++
 	return true
 }
 
-// near reports whether a round may be over, by the word and what stripes may keep.
-func (l *Limit) near(word uint64) bool {
+// mayBeDue reports whether a round may be over, by the word and what it may lack.
+func (l *Limit) mayBeDue(word uint64) bool {
 	if l.far {
-		word += uint64(l.using.Load()) * uint64(len(stripe{}.took)) << leftShift
+		word += uint64(l.lagging.Load()) * uint64(len(stripe{}.took)) << leftShift
 	}
 	return l.law.due(word)
 }
 
-// count ends any call and hands it to the law, with those in its stripe.
-func (l *Limit) count(s *stripe, p Pass, took time.Duration, outcome Outcome) (due bool) {
+// lookAhead finds out whether the end of the round is far.
+func (l *Limit) lookAhead() {
+	l.far = !l.law.due(l.word.Load() + uint64(len(stripe{}.took))<<leftShift)
+}
+
+// leaveLocked ends any call and hands it to the law, with those in its stripe.
+func (l *Limit) leaveLocked(s *stripe, p Pass, took time.Duration, outcome Outcome) (due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.leave()
@@ -75,7 +83,7 @@ func (l *Limit) count(s *stripe, p Pass, took time.Duration, outcome Outcome) (d
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.collect(s)
-	return over || l.near(l.word.Load())
+	return over || l.mayBeDue(l.word.Load())
 }
 
 // collect hands the calls in a stripe to the law. It is called with mu and the stripe locked.
@@ -97,13 +105,13 @@ func (l *Limit) lock() {
 		s.mu.Lock()
 		l.collect(s)
 		l.takePlace(s)
-		s.using = false
+		s.lags = false
 	}
-	l.using.Store(0)
+	l.lagging.Store(0)
 }
 
 func (l *Limit) unlock() {
-	l.far = !l.law.due(l.word.Load() + uint64(len(stripe{}.took))<<leftShift)
+	l.lookAhead()
 	for i := range l.stripes {
 		l.stripes[i].mu.Unlock()
 	}
@@ -114,7 +122,7 @@ func (l *Limit) unlock() {
 func (l *Limit) takePlaces() (found bool) {
 	for i := range l.stripes {
 		if s := &l.stripes[i]; s.place.Load() != 0 {
-			s.mu.Lock() // for begin, since the stripe and the word change one after the other
+			s.mu.Lock() // begin must not run between taking the place and lowering the word
 			found = l.takePlace(s) || found
 			s.mu.Unlock()
 		}

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -16,8 +17,6 @@ import (
 func newFar(t *testing.T, newLimit func(initial, least, most int) *Limit) (l *Limit, other uint32) {
 	t.Helper()
 	l = newLimit(1000, 1, 1000)
-	l.lock()
-	l.unlock()
 	if !l.far {
 		t.Fatal("a round of 1,000 calls is not far from its end")
 	}
@@ -34,6 +33,8 @@ func leavePlaces(l *Limit, first uint32, n int) {
 	}
 	leave(l, passes, unqueued, Sample)
 }
+
+func wasRefused(l *Limit) bool { return l.state.Load()&refused != 0 }
 
 func places(l *Limit) (n int) {
 	for i := range l.stripes {
@@ -77,14 +78,14 @@ func TestLimitAdmitsAsIfStripesHadNoPlaces(t *testing.T) {
 			if _, ok := l.Enter(priority); !ok {
 				t.Fatalf("priority %d: call %d was refused, want %d", priority, n+1, want)
 			}
-			if peak := int(l.peak.Load()); peak != max(3, n+1) {
-				t.Fatalf("priority %d: peak %d with %d calls", priority, peak, n+1)
+			if calls := running(l.word.Load()); n >= 3 && calls != n+1 {
+				t.Fatalf("priority %d: %d places are taken by %d calls", priority, calls, n+1)
 			}
 		}
-		if l.refused.Load() {
+		if wasRefused(l) {
 			t.Errorf("priority %d: refused is set, but no call was refused", priority)
 		}
-		if _, ok := l.Enter(priority); ok || l.Running() != want || !l.refused.Load() {
+		if _, ok := l.Enter(priority); ok || l.Running() != want || !wasRefused(l) {
 			t.Errorf("priority %d: admitted %v, %d running, want a refusal with %d", priority, ok, l.Running(), want)
 		}
 	}
@@ -104,8 +105,8 @@ func TestLimitTakesPlacesBeforeItRefuses(t *testing.T) {
 		t.Fatalf("got %d places, want 3", places(l))
 	}
 	occupy(l, 3)
-	if l.refused.Load() || places(l) != 0 || l.Running() != 1000 {
-		t.Errorf("refused %v, %d places, %d running, want no refusal, 0, 1000", l.refused.Load(), places(l), l.Running())
+	if wasRefused(l) || places(l) != 0 || l.Running() != 1000 {
+		t.Errorf("refused %v, %d places, %d running, want no refusal, 0, 1000", wasRefused(l), places(l), l.Running())
 	}
 
 	if _, ok := l.Enter(Highest); ok {
@@ -184,16 +185,19 @@ func TestQueueRoundIsExactWithPlaces(t *testing.T) {
 }
 
 // TestLimitHoldsUnderContention runs on more threads than there are processors: never more than
-// the limit run, and all of it can be used when the others have ended.
+// the limit run, the counts agree at any time, and all of the limit can be used when the others have
+// ended.
 func TestLimitHoldsUnderContention(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * runtime.NumCPU()))
 	const limit = 100
 	for name, law := range map[string]func(initial, least, most int) *Limit{"queue": NewQueue, "AIMD": NewAIMD} {
 		l := law(limit, limit, limit)
-		var now, most atomic.Int64
+		var now, most, callers atomic.Int64
 		var g errgroup.Group
 		for range 8 {
+			callers.Add(1)
 			g.Go(func() error {
+				defer callers.Add(-1)
 				var passes []Pass
 				for n := range 50_000 {
 					if p, ok := l.Enter(Highest); ok {
@@ -213,6 +217,21 @@ func TestLimitHoldsUnderContention(t *testing.T) {
 				return nil
 			})
 		}
+		g.Go(func() error {
+			for callers.Load() > 0 {
+				l.lock()
+				word := l.word.Load()
+				if q, ok := l.law.(*queue); ok && left(word) != q.open.ended+q.ran-q.open.older {
+					t.Errorf("%d calls have left, but %d that began in the epoch and %d that began before", left(word), q.open.ended, q.ran-q.open.older)
+				}
+				if epoch(word) != l.epoch || places(l) != 0 {
+					t.Errorf("epoch %d, %d places, want %d and 0", l.epoch, places(l), epoch(word))
+				}
+				l.unlock()
+				runtime.Gosched()
+			}
+			return nil
+		})
 		g.Wait()
 		if most.Load() > limit || most.Load() < limit/2 {
 			t.Errorf("%s: up to %d calls ran, want at most %d, and half of it", name, most.Load(), limit)
@@ -220,19 +239,82 @@ func TestLimitHoldsUnderContention(t *testing.T) {
 		if l.Running() != 0 {
 			t.Errorf("%s: %d running, want none", name, l.Running())
 		}
-		l.SetBounds(limit, limit) // also ends a drain
-		var done sync.WaitGroup
 		admitted := 0
 		for range limit {
-			done.Go(func() {
+			var done sync.WaitGroup
+			done.Go(func() { // on its own stack
 				if _, ok := l.Enter(Highest); ok {
 					admitted++
 				}
 			})
-			done.Wait() // one after the other, each on its own stack
+			done.Wait()
 		}
 		if want := int(l.admits.Load()); admitted != want {
 			t.Errorf("%s: %d calls admitted, want %d", name, admitted, want)
 		}
+	}
+}
+
+// TestLimitRefusesNoneOfConcurrentCallsThatFit has several calls look for the places in stripes at
+// once: what one of them gives back must be there for the others.
+func TestLimitRefusesNoneOfConcurrentCallsThatFit(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * runtime.NumCPU()))
+	const limit, free, callers = 40, 8, 4
+	for range 10_000 {
+		l := NewAIMD(limit, limit, limit)
+		passes := occupy(l, limit)
+		l.lock()
+		l.law.(*aimd).next = 10_000
+		l.unlock()
+		for i := range passes[:free] {
+			passes[i].stripe = uint32(i % len(l.stripes))
+		}
+		leave(l, passes[:free], unqueued, Sample)
+		if places(l) == 0 {
+			t.Fatal("no call has left its place in a stripe")
+		}
+		var g errgroup.Group
+		var admitted, ready atomic.Int64
+		for range callers {
+			g.Go(func() error {
+				for ready.Add(1); ready.Load() < callers; { // all begin at once
+					runtime.Gosched()
+				}
+				for range free / callers {
+					if _, ok := l.Enter(Highest); ok {
+						admitted.Add(1)
+					}
+				}
+				return nil
+			})
+		}
+		g.Wait()
+		if admitted.Load() != free || l.Running() != limit {
+			t.Fatalf("%d calls admitted and %d running, want %d and %d", admitted.Load(), l.Running(), free, limit)
+		}
+	}
+}
+
+// TestLimitKeepsCacheLinesApart checks that what calls on other processors write is not in a cache
+// line with what each call reads.
+func TestLimitKeepsCacheLinesApart(t *testing.T) {
+	const line = 64
+	if unsafe.Sizeof(uintptr(0)) < 8 {
+		t.Skip("the sizes are those of 64-bit processors")
+	}
+	var l Limit
+	if size := unsafe.Sizeof(l); size%line != 0 {
+		t.Errorf("a Limit has %d bytes, want whole cache lines", size)
+	}
+	word, read, locked := unsafe.Offsetof(l.word)/line, unsafe.Offsetof(l.admits)/line, unsafe.Offsetof(l.mu)/line
+	if last := (unsafe.Offsetof(l.stripes) + unsafe.Sizeof(l.stripes) - 1) / line; word >= read || last >= locked {
+		t.Errorf("the word is in line %d, what each call reads in %d to %d, the lock in %d", word, read, last, locked)
+	}
+	if size := unsafe.Sizeof(stripe{}); size%line != 0 {
+		t.Errorf("a stripe has %d bytes, want whole cache lines", size)
+	}
+	var q queue
+	if unsafe.Offsetof(q.times)-unsafe.Offsetof(q.ran) < line {
+		t.Error("what each call reads is less than a cache line from what is written with the lock")
 	}
 }
