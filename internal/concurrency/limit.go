@@ -150,8 +150,8 @@ func (l *Limit) Enter(priority int) (Pass, bool) {
 		return Pass{place - 1, at}, true
 	}
 	for {
-		state := l.state.Load() // before the word, so that the word has no places of stripes if it is refused
-		word := l.word.Load()
+		// In this order: if refused is set, all places in the word are those of running calls.
+		state, word := l.state.Load(), l.word.Load()
 		if calls := running(word); l.admitted(calls, priority) {
 			if calls >= int(l.peak.Load()) && l.takePlaces() { // so that only calls raise the peak
 				continue

@@ -118,8 +118,8 @@ func TestLimitTakesPlacesBeforeItRefuses(t *testing.T) {
 	}
 }
 
-// TestLimitPlaceIsForAdmittedCallsOnly checks a place in the caller's own stripe once the limit has
-// shrunk, and for a low priority.
+// TestLimitPlaceIsForAdmittedCallsOnly checks that a low priority can't take the place in its
+// stripe if it isn't admitted, and that a higher one can.
 func TestLimitPlaceIsForAdmittedCallsOnly(t *testing.T) {
 	l, _ := newFar(t, NewQueue)
 	passes := occupy(l, 601)
