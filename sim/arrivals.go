@@ -13,7 +13,7 @@ const grid = time.Microsecond
 type arrivals struct {
 	scenario *Scenario
 	seed     uint64
-	number   int           // of calls so far
+	number   int           // of the next call, from 1
 	last     time.Duration // the latest call
 	digits   []int         // by client: the last digits of its next call
 	next     *simCall      // nil after the last call
@@ -65,7 +65,8 @@ func surged(s *Scenario) []segment {
 // advance computes the next call.
 func (a *arrivals) advance() {
 	a.next = nil
-	random := sourceOf(a.seed, a.number+1, 0)
+	a.number++
+	random := sourceOf(a.seed, a.number, 0)
 	interval := -math.Log(random.float())
 	client := min(int(random.float()*float64(a.scenario.Clients)), a.scenario.Clients-1)
 	var at time.Duration
@@ -93,7 +94,6 @@ func (a *arrivals) advance() {
 	if at >= a.scenario.Length {
 		return
 	}
-	a.number++
 	a.last = at
 	a.next = &simCall{number: a.number, client: client, made: at}
 }

@@ -11,6 +11,7 @@ import (
 	"math"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -203,6 +204,17 @@ func TestResultCountsFalseOpenings(t *testing.T) {
 	}
 }
 
+func TestResultCountsNoOpeningOfBreakerThatIsCreatedOpen(t *testing.T) {
+	r := Test(t, brief(), one(func() resilience.Policy {
+		b := newBreaker()
+		b.ForceOpen()
+		return b
+	})).Pipelines["users"]
+	if r.FalseOpenings.Max != 0 || r.Series[0].Open != 1 {
+		t.Errorf("got %v false openings and a share of %v open, want 0 and 1", r.FalseOpenings.Max, r.Series[0].Open)
+	}
+}
+
 func TestSecondHasShareOfOpenBreakers(t *testing.T) {
 	// The second breaker never opens.
 	create := func() resilience.Policy {
@@ -214,6 +226,16 @@ func TestSecondHasShareOfOpenBreakers(t *testing.T) {
 		if got := r.Series[i].Open; !near(got, want, 0.15) {
 			t.Errorf("second %d: got a share of %v open, want %v", i, got, want)
 		}
+	}
+}
+
+func TestLevelMeanIsOfTheTimeBeforeTheEnd(t *testing.T) {
+	l := newLevel(1500 * time.Millisecond)
+	l.add(2, 500*time.Millisecond)
+	l.add(2, 1250*time.Millisecond)
+	l.add(100, 2*time.Second)
+	if got, want := []float64{l.mean(0), l.mean(1)}, []float64{1, 3}; !slices.Equal(got, want) {
+		t.Errorf("got means of %v, want %v", got, want)
 	}
 }
 
@@ -415,7 +437,7 @@ func TestWriteHTMLLoadsNothingAndEscapes(t *testing.T) {
 			t.Errorf("got %s, want only patterns of the page", url)
 		}
 	}
-	for _, want := range []string{"prefers-color-scheme: dark", "@media print", "width=device-width", "&lt;script&gt;", "does not recover", "recovers in", "<!DOCTYPE html>", "role=\"img\""} {
+	for _, want := range []string{"prefers-color-scheme: dark", "@media print", "width=device-width", "&lt;script&gt;", "does not recover", "recovers in", "<li>10s to 15s: 20 times slower</li>", "<!DOCTYPE html>", "role=\"img\""} {
 		if !strings.Contains(page, want) {
 			t.Errorf("got no %q", want)
 		}
@@ -444,6 +466,18 @@ func TestWriteHTMLHasAtMost240PointsPerCurve(t *testing.T) {
 		if length > time.Minute && longest < 100 {
 			t.Errorf("%v: got at most %d points, want a curve", length, longest)
 		}
+	}
+}
+
+func TestWriteHTMLDrawsMeanShareOfOpenBreakers(t *testing.T) {
+	s := Scenario{Rate: Constant(1), Length: 2 * maxBins * time.Second}.withDefaults() // two seconds are one bin
+	result := newTally(&s).Result
+	middle := len(result.Series) / 2
+	result.Series[middle].Open, result.Series[middle+1].Open = 1, 0.5
+	r := &Report{Scenario: s, Pipelines: map[string]*Result{"users": result}}
+	// Each bin is 340/236 = 1.44 wide, and the strip is 14 high.
+	if got, want := r.page().Plots[0].Open, "M0 14H170V3.5H171.4V14H340V14H0Z"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

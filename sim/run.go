@@ -155,24 +155,21 @@ func (r *run) isIdle() bool {
 }
 
 // sleep returns at the given time, or when an attempt needs the driver earlier. Then everything that
-// happens at this time without the driver has happened.
+// happens at this time without the driver has happened. None needs it when sleep begins: step has
+// left only blocked goroutines.
 func (r *run) sleep(timer *time.Timer, now, until time.Duration) {
 	r.mu.Lock()
-	r.asleep = len(r.begun)+len(r.leaving) == 0 && until > now
-	asleep := r.asleep
+	r.asleep = true
 	r.mu.Unlock()
-	if asleep {
-		timer.Reset(until - now)
-		select {
-		case <-timer.C:
-		case <-r.wake:
-		}
-		r.mu.Lock()
-		r.asleep = false
-		r.mu.Unlock()
+	timer.Reset(until - now)
+	select {
+	case <-timer.C:
+	case <-r.wake:
 	}
+	r.mu.Lock()
+	r.asleep = false
+	r.mu.Unlock()
 	synctest.Wait()
-	r.markProgress()
 }
 
 // markProgress notes that the driver makes a step: the virtual time, and a counter in the lowest byte,

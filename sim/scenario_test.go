@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +121,26 @@ func TestValidateAcceptsLibrary(t *testing.T) {
 	}
 }
 
+func TestLibraryIncidentsAreOverAfter70Seconds(t *testing.T) {
+	for name, incidents := range Library() {
+		for _, i := range incidents {
+			if i.From < 30*time.Second || i.end() > 70*time.Second {
+				t.Errorf("%s: got an incident from %v to %v, want none before 30s or after 70s", name, i.From, i.end())
+			}
+		}
+	}
+}
+
+func TestLibraryFlapsFourTimes(t *testing.T) {
+	var want []Incident
+	for _, from := range []time.Duration{30 * time.Second, 40 * time.Second, 50 * time.Second, 60 * time.Second} {
+		want = append(want, Incident{From: from, For: 5 * time.Second, Down: true})
+	}
+	if got := Library()["flapping"]; !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
 // full returns a scenario in which every field is set.
 func full() Scenario {
 	return Scenario{
@@ -170,11 +191,13 @@ func TestScenarioJSONIsStrict(t *testing.T) {
 		`{"server": []}`:                       {`sim: Scenario.Server: a list, must be an object`},
 		`{"incidents": {}}`:                    {`sim: Scenario.Incidents: an object, must be a list`},
 		`{"incidents": [{"for": "1s"}, {"down": 1, "x": {"y": [1, 2]}, "for": true}]}`: {`sim: Scenario.Incidents[1].Down: 1, must be true or false`, `sim: Scenario.Incidents[1]: "x"`, `sim: Scenario.Incidents[1].For: true`},
-		`{"rate": "ramp(1, 2)"}`: {`sim: Scenario.Rate: "ramp(1, 2)", must be a rate`},
-		`{"rate": 0}`:            {`sim: Scenario.Rate: "0", must be a rate: Rate: 0 calls per second, must be above 0`},
-		`[]`:                     {`sim: Scenario: a list, must be an object`},
-		`null`:                   {`sim: Scenario: null, must be an object`},
-		`{"onProgress": 1}`:      {`sim: Scenario: "onProgress"`},
+		`{"rate": "ramp(1, 2)"}`:     {`sim: Scenario.Rate: "ramp(1, 2)", must be a rate`},
+		`{"rate": true}`:             {`sim: Scenario.Rate: true, must be a rate such as "200"`},
+		`{"server": {"network": 5}}`: {`sim: Scenario.Server.Network: 5, must be a distribution such as "fixed(20ms)"`},
+		`{"rate": 0}`:                {`sim: Scenario.Rate: "0", must be a rate: Rate: 0 calls per second, must be above 0`},
+		`[]`:                         {`sim: Scenario: a list, must be an object`},
+		`null`:                       {`sim: Scenario: null, must be an object`},
+		`{"onProgress": 1}`:          {`sim: Scenario: "onProgress"`},
 	} {
 		s := full()
 		err := json.Unmarshal([]byte(text), &s)

@@ -198,14 +198,14 @@ func TestRunReturnsErrorsThatNameThePipeline(t *testing.T) {
 		"a goroutine that remains": {policy(func(ctx context.Context, next resilience.Next) error {
 			go func() { <-make(chan int) }()
 			return next.Run(ctx)
-		}), "goroutine"},
+		}), "a goroutine outlives the run"},
 		"a goroutine with a ticker": {func() resilience.Policy {
 			go func() {
 				for range time.Tick(time.Millisecond) {
 				}
 			}()
 			return naive()
-		}, "goroutine"},
+		}, "a goroutine outlives the run"},
 		"a channel from outside": {policy(func(context.Context, resilience.Next) error { <-outside; return nil }), "5 s"},
 		"a goroutine that waits for the outside": {func() resilience.Policy {
 			go func() {
@@ -332,6 +332,24 @@ func TestRunForgetsWhatItCounted(t *testing.T) {
 	}
 	if r.record != nil || r.server != nil || r.calls != nil || r.policies != nil {
 		t.Error("got a run that keeps what it counted until the report is complete, want none")
+	}
+}
+
+func TestRunForgetsAnswersOfPastSeconds(t *testing.T) {
+	s := Scenario{Rate: Constant(50), Length: 20 * time.Second}.withDefaults()
+	r := &run{scenario: &s, pipeline: "users", parent: t.Context()}
+	most := 0
+	r.create = policy(func(context.Context, resilience.Next) error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		most = max(most, len(r.record.recent))
+		return nil
+	})
+	if _, err := r.do(); err != nil {
+		t.Fatal(err)
+	}
+	if most < 1 || most > 3 {
+		t.Errorf("got answers of up to %d seconds, want those of at most 3, as GoodWithin is 1s", most)
 	}
 }
 

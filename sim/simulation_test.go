@@ -364,6 +364,21 @@ func TestServerAnswers(t *testing.T) {
 	}
 }
 
+func TestServerEmptiesItsQueueWhenItGoesDown(t *testing.T) {
+	const ms = time.Millisecond
+	// The second call waits from 11 ms on, until the server goes down. Its caller leaves just before,
+	// and the server learns it later.
+	s := Scenario{
+		Rate: Replay([]time.Duration{0, ms}), Length: 2 * time.Second, Runs: 1,
+		Server:    Server{Workers: 1, Queue: 1, Service: Fixed(100 * ms), Network: Fixed(20 * ms), GivesUp: true},
+		Incidents: []Incident{{From: 50 * ms, For: 5 * ms, Down: true}},
+	}
+	r := Test(t, s, one(leaving(45*ms))).Pipelines["users"]
+	if !near(r.Series[0].Queue, 0.039, 1e-9) || r.Series[1].Queue != 0 {
+		t.Errorf("got means of %v and %v calls in the queue, want 0.039 and 0", r.Series[0].Queue, r.Series[1].Queue)
+	}
+}
+
 func TestErrDownIsNotMade(t *testing.T) {
 	s := Scenario{Rate: Replay([]time.Duration{0}), Length: time.Second, Runs: 1, Incidents: []Incident{{For: 50 * time.Millisecond, Down: true}}}
 	again := func(ctx context.Context, next resilience.Next) error {

@@ -43,12 +43,12 @@ const (
 // others were in progress took, on average, at least a tenth longer than the quarter that met the
 // fewest. Then only the latter is used for Service. Durations also include the network, so set
 // [Server.Network] to Fixed(0), or subtract its time.
-func ReadTrace(r io.Reader) (*Trace, error) { return readTrace(r, maxTraceSize) }
+func ReadTrace(r io.Reader) (*Trace, error) { return readTrace(r, maxTraceSize, maxTraceCalls) }
 
-// readTrace reads at most a number of bytes.
-func readTrace(r io.Reader, most int64) (*Trace, error) {
-	limited := &io.LimitedReader{R: r, N: most + 1}
-	calls, err := readCalls(limited)
+// readTrace reads at most a number of bytes, and of calls.
+func readTrace(r io.Reader, maxSize int64, maxCalls int) (*Trace, error) {
+	limited := &io.LimitedReader{R: r, N: maxSize + 1}
+	calls, err := readCalls(limited, maxCalls)
 	switch {
 	case limited.N == 0: // whatever is wrong with its last line
 		return nil, errors.New("sim: trace: larger than 1 GiB")
@@ -59,7 +59,7 @@ func readTrace(r io.Reader, most int64) (*Trace, error) {
 }
 
 // readCalls reads the calls of a trace. An error names its line.
-func readCalls(r io.Reader) ([]tracedCall, error) {
+func readCalls(r io.Reader, most int) ([]tracedCall, error) {
 	input := bufio.NewReader(r)
 	if mark, _ := input.Peek(3); string(mark) == "\uFEFF" {
 		input.Discard(3)
@@ -91,8 +91,8 @@ func readCalls(r io.Reader) ([]tracedCall, error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", line, err)
 		}
-		if calls = append(calls, call); len(calls) > maxTraceCalls {
-			return nil, fmt.Errorf("line %d: more than %d calls", line, maxTraceCalls)
+		if calls = append(calls, call); len(calls) > most {
+			return nil, fmt.Errorf("line %d: more than %d calls", line, most)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func fit(calls []tracedCall) (*Trace, error) {
 	t := &Trace{Calls: len(calls)}
 	times, ends := make([]time.Duration, len(calls)), make([]int64, len(calls))
 	for i, c := range calls {
-		if c.start > math.MaxInt64-int64(maxTime) || c.start-calls[0].start < 0 {
+		if c.start-calls[0].start < 0 { // an overflow
 			return nil, fmt.Errorf("sim: trace: the calls span more than %d years", math.MaxInt64/int64(365*24*time.Hour))
 		}
 		times[i], ends[i] = time.Duration(c.start-calls[0].start), c.start+int64(c.took)

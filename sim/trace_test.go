@@ -35,22 +35,23 @@ func TestReadTraceReadsCalls(t *testing.T) {
 
 func TestReadTraceNamesTheLine(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                                       "empty",
-		"start\n1\n":                             "line 1",
-		"1,2\n":                                  "line 1",
-		"start,start,duration\n":                 "line 1",
-		"start,duration\n1,1\nx,1\n":             "line 3: start \"x\"",
-		"start,duration\n1,1\n\n\n1,x\n":         "line 5: duration \"x\"",
-		"start,duration\n1,1\n1\n":               "line 3",
-		"start,duration\n1,-1ms\n":               "line 2: duration",
-		"start,duration\n1,25h\n":                "line 2: duration",
-		"start,duration\n1,\"a\n":                "line 2",
-		"start,duration\nNaN,1\n":                "line 2: start",
-		"start,duration\n1e300,1\n":              "line 2: start",
-		"start,duration\n99999999999,1\n":        "line 2: start",
-		"start,duration,outcome\n1,1,500\n":      "no successful call",
-		"start,duration\n":                       "no successful call",
-		"start,duration\n2026-13-01T00:00:00Z,1": "line 2: start",
+		"":                                              "empty",
+		"start\n1\n":                                    "line 1",
+		"1,2\n":                                         "line 1",
+		"start,start,duration\n":                        "line 1",
+		"start,duration\n1,1\nx,1\n":                    "line 3: start \"x\"",
+		"start,duration\n1,1\n\n\n1,x\n":                "line 5: duration \"x\"",
+		"start,duration\n1,1\n1\n":                      "line 3",
+		"start,duration\n1,-1ms\n":                      "line 2: duration",
+		"start,duration\n1,25h\n":                       "line 2: duration",
+		"start,duration\n1,\"a\n":                       "line 2",
+		"start,duration\nNaN,1\n":                       "line 2: start",
+		"start,duration\n1e300,1\n":                     "line 2: start",
+		"start,duration\n99999999999,1\n":               "line 2: start",
+		"start,duration,outcome\n1,1,500\n":             "no successful call",
+		"start,duration\n-9000000000,1\n9000000000,1\n": "the calls span more than 292 years",
+		"start,duration\n":                              "no successful call",
+		"start,duration\n2026-13-01T00:00:00Z,1":        "line 2: start",
 	} {
 		if got, err := ReadTrace(strings.NewReader(text)); err == nil || got != nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, %v, want nil and an error with %q", text, got, err, want)
@@ -59,18 +60,38 @@ func TestReadTraceNamesTheLine(t *testing.T) {
 }
 
 func TestReadTraceIsBounded(t *testing.T) {
-	text := "start,duration\n1,1\n2,1\n"
-	for most, want := range map[int64]string{
-		int64(len(text)):     "",
-		int64(len(text)) - 1: "sim: trace: larger than 1 GiB", // without the last line's end
-		int64(len(text)) - 3: "sim: trace: larger than 1 GiB", // within the last line
+	text := "start,duration\n1,1\n2,1\n3,1\n"
+	size := int64(len(text))
+	for _, test := range []struct {
+		size  int64
+		calls int
+		want  string
+	}{
+		{size, 3, ""},
+		{size - 1, 3, "sim: trace: larger than 1 GiB"}, // without the last line's end
+		{size - 3, 3, "sim: trace: larger than 1 GiB"}, // within the last line
+		{size, 2, "sim: trace: line 4: more than 2 calls"},
 	} {
-		got, err := readTrace(strings.NewReader(text), most)
-		if want == "" && err == nil && got.Calls == 2 {
+		got, err := readTrace(strings.NewReader(text), test.size, test.calls)
+		if test.want == "" && err == nil && got.Calls == 3 {
 			continue
 		}
-		if err == nil || err.Error() != want {
-			t.Errorf("%d bytes: got %v, %v, want %q", most, got, err, want)
+		if err == nil || got != nil || err.Error() != test.want {
+			t.Errorf("%d bytes and %d calls: got %v, %v, want nil and %q", test.size, test.calls, got, err, test.want)
+		}
+	}
+}
+
+func TestRoundedHasAboutThreeDigits(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		999:                         "999ns",
+		1_234_567:                   "1.23ms",
+		12_345 * time.Second:        "3h25m",
+		1_000_000 * time.Second:     "278h", // from there on, whole hours
+		9_000_000_000 * time.Second: "2500000h",
+	} {
+		if got := short(rounded(d)); got != want {
+			t.Errorf("%v: got %s, want %s", d, got, want)
 		}
 	}
 }
