@@ -70,8 +70,8 @@ func TestLimitAdmitsAsIfStripesHadNoPlaces(t *testing.T) {
 	for priority := range Highest + 1 {
 		l, other := newFar(t, NewQueue)
 		leavePlaces(l, other, 3)
-		if places(l) != 3 || l.Running() != 0 {
-			t.Fatalf("got %d places, %d running, want 3 and 0", places(l), l.Running())
+		if places(l) != 3 || l.Running() != 0 || l.peak.Load() != 3 {
+			t.Fatalf("got %d places, %d running, a peak of %d, want 3, 0, 3", places(l), l.Running(), l.peak.Load())
 		}
 		want := 1000 * (6 + priority) / 10
 		for n := range want {
@@ -150,6 +150,37 @@ func TestLimitEndsEpochWithoutPlaces(t *testing.T) {
 	l.unlock()
 	if p := occupy(l, 1)[0]; p.epoch != before+1 {
 		t.Errorf("a call has the epoch %d, want %d", p.epoch, before+1)
+	}
+}
+
+// TestLimitCollectsFullStripes checks a stripe that is full, and that it lags only once.
+func TestLimitCollectsFullStripes(t *testing.T) {
+	l, other := newFar(t, NewQueue)
+	s, q := &l.stripes[other], l.law.(*queue)
+	size := len(s.took)
+	for range size {
+		leavePlaces(l, other, 1)
+	}
+	if s.n != size || q.open.ended != 1 || l.lagging.Load() != 1 {
+		t.Errorf("%d times in the stripe, %d calls known, %d stripes lag; want %d, 1, 1", s.n, q.open.ended, l.lagging.Load(), size)
+	}
+	leavePlaces(l, other, 1)
+	if s.n != 0 || q.open.ended != size+2 {
+		t.Errorf("%d times in the stripe, %d calls known; want 0, %d", s.n, q.open.ended, size+2)
+	}
+}
+
+// TestLimitIsFarFromTheEndOfLongRounds checks whether calls leave their places in stripes.
+func TestLimitIsFarFromTheEndOfLongRounds(t *testing.T) {
+	l := NewQueue(20, 1, 1000)
+	if l.far {
+		t.Error("a round of 20 calls is far from its end")
+	}
+	l.lock()
+	l.law.(*queue).next = 1000
+	l.unlock()
+	if !l.far {
+		t.Error("a round of 1,000 calls isn't far from its end")
 	}
 }
 
