@@ -118,6 +118,20 @@ func TestLimitTakesPlacesBeforeItRefuses(t *testing.T) {
 	}
 }
 
+// TestLimitLeavesNoPlacesAfterRefusal has a call refused while no stripe has a place.
+func TestLimitLeavesNoPlacesAfterRefusal(t *testing.T) {
+	l, _ := newFar(t, NewQueue)
+	l.law.(*queue).next = 100_000
+	passes := occupy(l, 1000)
+	if _, ok := l.Enter(Highest); ok || !wasRefused(l) {
+		t.Fatalf("admitted %v above the limit, refused %v", ok, wasRefused(l))
+	}
+	leave(l, passes[:3], unqueued, Sample)
+	if places(l) != 0 || l.Running() != 997 {
+		t.Errorf("after a refusal, %d places were left and %d run, want 0 and 997", places(l), l.Running())
+	}
+}
+
 // TestLimitPlaceIsForAdmittedCallsOnly checks that a low priority can't take the place in its
 // stripe if it isn't admitted, and that a higher one can.
 func TestLimitPlaceIsForAdmittedCallsOnly(t *testing.T) {
