@@ -47,7 +47,7 @@ func (a *aimd) round(l *Limit) {
 	limit := l.Limit()
 	switch {
 	case a.dropped:
-		l.set(l.clamp(min(limit-1, limit*9/10)))
+		l.set(l.clamp(limit * 9 / 10))
 		a.shrank, a.cut = true, epoch(l.word.Load())
 	case a.ends < limit: // some of those that have left don't count
 		a.plan(l)

@@ -40,3 +40,42 @@ func TestAIMDRoundCountsCallsSinceLastChange(t *testing.T) {
 		t.Errorf("limit %d, want 12: none of these calls was refused", l.Limit())
 	}
 }
+
+// TestAIMDLooksOnceARound checks when a round may be over: not before as many calls have left as it
+// lacks.
+func TestAIMDLooksOnceARound(t *testing.T) {
+	l := NewAIMD(10, 1, 100)
+	a := l.law.(*aimd)
+	due := func() bool { return a.due(l.word.Load()) }
+	for round := range 3 {
+		call(l, 6, 0, Ignored)
+		call(l, 3, 0, Sample)
+		if due() {
+			t.Errorf("round %d: due after 9 calls, want 10", round)
+		}
+		call(l, 1, 0, Sample)
+		if due() || a.ends != 4 || a.next != left(l.word.Load())+6 {
+			t.Errorf("round %d: due %v, next at %d; want false, since 6 calls are lacking, and %d", round, due(), a.next, left(l.word.Load())+6)
+		}
+		call(l, 6, 0, Sample)
+		if due() || a.ends != 0 || a.next != left(l.word.Load())+10 {
+			t.Errorf("round %d: due %v, %d count, next at %d; want a new round until %d", round, due(), a.ends, a.next, left(l.word.Load())+10)
+		}
+	}
+}
+
+// TestAIMDDueWithOverflow checks the comparison once the number of calls has overflowed.
+func TestAIMDDueWithOverflow(t *testing.T) {
+	const all = 1 << leftBits
+	for _, test := range []struct {
+		next, left uint64
+		want       bool
+	}{
+		{10, 9, false}, {10, 10, true}, {10, all - 1, false}, {all + 5, 5, true}, {all + 5, 4, false},
+		{all + 5, all - 1, false}, {0, all/2 - 1, true}, {0, all / 2, false},
+	} {
+		if got := (&aimd{next: int(test.next)}).due(test.left << leftShift); got != test.want {
+			t.Errorf("%+v: got %v", test, got)
+		}
+	}
+}

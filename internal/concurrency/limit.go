@@ -4,7 +4,6 @@
 package concurrency
 
 import (
-	"math/bits"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -64,7 +63,7 @@ type Limit struct {
 	far   bool   // no round is over before a stripe is full: calls leave their places in stripes
 	law   law
 
-	stripes []stripe // as many as a power of two
+	stripes []stripe
 	_       [48]byte
 
 	mu          sync.Mutex // locked before any stripe; guards the fields below, and the law's own fields
@@ -99,7 +98,7 @@ type law interface {
 }
 
 func newLimit(initial, least, most int, law law) *Limit {
-	n := min(maxStripes, 1<<bits.Len(uint(4*runtime.GOMAXPROCS(0)-1)))
+	n := min(maxStripes, 4*runtime.GOMAXPROCS(0))
 	l := &Limit{least: least, most: most, law: law, stripes: make([]stripe, n)}
 	l.found.Store(int64(initial))
 	l.admits.Store(int64(initial))
@@ -144,7 +143,7 @@ type Pass struct {
 // limit × (0.6 + 0.1 × priority). An admitted call must Leave.
 func (l *Limit) Enter(priority int) (Pass, bool) {
 	var here byte
-	at := l.stripe(unsafe.Pointer(&here))
+	at := l.stripe(uintptr(unsafe.Pointer(&here)))
 	s := &l.stripes[at]
 	if place := s.place.Load(); place != 0 && l.admitted(running(l.word.Load())-1, priority) && s.place.CompareAndSwap(place, 0) {
 		return Pass{place - 1, at}, true
@@ -192,7 +191,7 @@ func (l *Limit) reach(calls int) {
 // which begins an epoch knows exactly how many calls of each epoch still run, and all that don't.
 func (l *Limit) Leave(p Pass, took time.Duration, outcome Outcome) {
 	s := &l.stripes[p.stripe]
-	due, done := false, false
+	var due, done bool
 	if outcome == Sample {
 		due, done = l.leaveInStripe(s, p, took)
 	}

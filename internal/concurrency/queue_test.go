@@ -102,13 +102,32 @@ func TestQueueDoesNotWaitForHungCall(t *testing.T) {
 		if l.RoundTrip() != 0 {
 			t.Errorf("%+v: round trip %v after 128 round trips, want 0", test, l.RoundTrip())
 		}
-		call(l, 2, unqueued, Sample)
+		call(l, 1, unqueued, Sample)
 		if l.RoundTrip() != unqueued {
 			t.Errorf("%+v: round trip %v, want %v", test, l.RoundTrip(), unqueued)
 		}
 		leave(l, hung, time.Hour, Sample)
 		if l.RoundTrip() != unqueued || l.Running() != 0 {
 			t.Errorf("%+v: round trip %v with %d running once the call has ended, want %v and 0", test, l.RoundTrip(), l.Running(), unqueued)
+		}
+	}
+}
+
+// TestQueuePlansWhatTheWordCanCount checks the patience of the largest limit, and that calls of the
+// open round never end one.
+func TestQueuePlansWhatTheWordCanCount(t *testing.T) {
+	l := NewQueue(MaxLimit, 1, MaxLimit)
+	q := l.law.(*queue)
+	q.closing = cohort{active: true, epoch: 1, running: 1}
+	if q.plan(MaxLimit); q.next != mostCalls {
+		t.Errorf("due after %d calls, want %d", q.next, mostCalls)
+	}
+	for _, test := range []struct {
+		epoch uint32
+		want  bool
+	}{{0, false}, {2, false}, {1, true}} {
+		if over := q.ended(l, Pass{epoch: test.epoch}, unqueued, Sample); over != test.want {
+			t.Errorf("a call of epoch %d ends a round: %v, want %v", test.epoch, over, test.want)
 		}
 	}
 }

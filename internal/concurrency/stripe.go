@@ -4,7 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 )
 
 // A stripe keeps what calls of the present epoch leave, until the law takes it in.
@@ -22,10 +21,10 @@ const maxStripes = 16
 
 // stripe returns the stripe for an address on the caller's stack: it usually differs between
 // goroutines.
-func (l *Limit) stripe(at unsafe.Pointer) uint32 {
+func (l *Limit) stripe(at uintptr) uint32 {
 	const goldenRatio = 0x9e3779b97f4a7c15 // spreads equal distances evenly
-	hash := uint64(uintptr(at)) >> 11 * goldenRatio
-	return uint32(hash>>32) & uint32(len(l.stripes)-1)
+	hash := uint64(at) >> 11 * goldenRatio
+	return uint32(hash >> 32 * uint64(len(l.stripes)) >> 32)
 }
 
 // leaveInStripe ends a call of the present epoch and leaves its time in the stripe, if that has room.

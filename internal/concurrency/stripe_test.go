@@ -340,6 +340,32 @@ func TestLimitRefusesNoneOfConcurrentCallsThatFit(t *testing.T) {
 	}
 }
 
+// TestLimitSpreadsStacksOverStripes checks stacks of all usual sizes that are next to each other.
+func TestLimitSpreadsStacksOverStripes(t *testing.T) {
+	l := &Limit{stripes: make([]stripe, 16)}
+	for size := uintptr(2 << 10); size <= 64<<10; size *= 2 {
+		used := map[uint32]bool{}
+		for n := range uintptr(16) {
+			used[l.stripe(0xc000080000+n*size)] = true
+		}
+		if len(used) < 10 {
+			t.Errorf("16 stacks of %d bytes use %d of 16 stripes, want at least 10", size, len(used))
+		}
+	}
+}
+
+// TestLimitHasAsManyStripesAsProcessorsNeed checks that there are four for each processor, but no
+// more than 16.
+func TestLimitHasAsManyStripesAsProcessorsNeed(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	for _, test := range []struct{ processors, want int }{{1, 4}, {2, 8}, {3, 12}, {4, 16}, {5, 16}, {64, 16}} {
+		runtime.GOMAXPROCS(test.processors)
+		if l := NewQueue(20, 1, 1000); len(l.stripes) != test.want {
+			t.Errorf("%d stripes with %d processors, want %d", len(l.stripes), test.processors, test.want)
+		}
+	}
+}
+
 // TestLimitKeepsCacheLinesApart checks that what calls on other processors write is not in a cache
 // line with what each call reads.
 func TestLimitKeepsCacheLinesApart(t *testing.T) {
