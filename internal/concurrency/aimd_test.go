@@ -41,6 +41,27 @@ func TestAIMDRoundCountsCallsSinceLastChange(t *testing.T) {
 	}
 }
 
+// TestAIMDRoundForgetsWhatWasBefore checks a round that follows one at the largest limit, and one
+// that follows a change of the bounds.
+func TestAIMDRoundForgetsWhatWasBefore(t *testing.T) {
+	l := NewAIMD(10, 1, 10)
+	leave(l, occupy(l, 10), 0, Sample)
+	l.SetBounds(1, 100)
+	if call(l, 30, 0, Sample); l.Limit() != 10 {
+		t.Errorf("limit %d, want 10: ten calls ran in an earlier round only", l.Limit())
+	}
+
+	leave(l, occupy(l, 5), 0, Sample)
+	l.SetBounds(20, 100)
+	passes := occupy(l, 20)
+	if leave(l, passes[:19], 0, Sample); l.Limit() != 20 {
+		t.Errorf("limit %d after 19 calls, want 20", l.Limit())
+	}
+	if leave(l, passes[19:], 0, Sample); l.Limit() != 21 {
+		t.Errorf("limit %d after 20 calls, want 21", l.Limit())
+	}
+}
+
 // TestAIMDLooksOnceARound checks when a round may be over: not before as many calls have left as it
 // lacks.
 func TestAIMDLooksOnceARound(t *testing.T) {

@@ -152,8 +152,8 @@ func (l *Limit) Enter(priority int) (Pass, bool) {
 		// In this order: if refused is set, all places in the word are those of running calls.
 		state, word := l.state.Load(), l.word.Load()
 		if calls := running(word); l.admitted(calls, priority) {
-			if calls >= int(l.peak.Load()) && l.takePlaces() { // so that only calls raise the peak
-				continue
+			if calls >= int(l.peak.Load()) {
+				l.takePlaces() // so that only calls raise the peak
 			}
 			if l.word.CompareAndSwap(word, word+1) {
 				return Pass{epoch(word), at}, true
@@ -163,10 +163,11 @@ func (l *Limit) Enter(priority int) (Pass, bool) {
 		if state&refused != 0 {
 			return Pass{}, false
 		}
-		if !l.state.CompareAndSwap(state, state|shut) || l.takePlaces() || l.word.Load() != word {
+		if !l.state.CompareAndSwap(state, state|shut) {
 			continue
 		}
-		if l.state.CompareAndSwap(state|shut, state|shut|refused) {
+		l.takePlaces()
+		if l.word.Load() == word && l.state.CompareAndSwap(state|shut, state|shut|refused) {
 			return Pass{}, false
 		}
 	}

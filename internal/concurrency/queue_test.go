@@ -151,6 +151,17 @@ func TestQueueClosesRoundAtItsCalls(t *testing.T) {
 	}
 }
 
+// TestQueueJudgesRoundWithNextCall checks a round of which no call runs any more when it closes.
+func TestQueueJudgesRoundWithNextCall(t *testing.T) {
+	l := NewQueue(20, 1, 1000)
+	if call(l, 20, unqueued, Sample); l.RoundTrip() != 0 {
+		t.Errorf("round trip %v, want 0 until the next call ends", l.RoundTrip())
+	}
+	if call(l, 1, time.Hour, Sample); l.RoundTrip() != unqueued {
+		t.Errorf("round trip %v, want %v", l.RoundTrip(), unqueued)
+	}
+}
+
 // TestQueueGrowsByOneAtLeast checks a limit of which a step is less than half a call.
 func TestQueueGrowsByOneAtLeast(t *testing.T) {
 	l, _ := newSteadyQueue(5)

@@ -117,23 +117,20 @@ func (l *Limit) unlock() {
 	l.mu.Unlock()
 }
 
-// takePlaces gives the stripes' places back, and reports whether there was one.
-func (l *Limit) takePlaces() (found bool) {
+// takePlaces gives the stripes' places back.
+func (l *Limit) takePlaces() {
 	for i := range l.stripes {
 		if s := &l.stripes[i]; s.place.Load() != 0 {
 			s.mu.Lock() // begin must not run between taking the place and lowering the word
-			found = l.takePlace(s) || found
+			l.takePlace(s)
 			s.mu.Unlock()
 		}
 	}
-	return found
 }
 
 // takePlace gives a stripe's place back, if it has one. It is called with the stripe locked.
-func (l *Limit) takePlace(s *stripe) bool {
-	if s.place.Swap(0) == 0 {
-		return false
+func (l *Limit) takePlace(s *stripe) {
+	if s.place.Swap(0) != 0 {
+		l.word.Add(^uint64(0))
 	}
-	l.word.Add(^uint64(0))
-	return true
 }
