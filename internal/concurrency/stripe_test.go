@@ -159,8 +159,12 @@ func TestLimitEndsEpochWithoutPlaces(t *testing.T) {
 	if ended := q.open.ended; ended != 4 || left(l.word.Load()) != 4 || running(l.word.Load()) != 0 || places(l) != 0 {
 		t.Errorf("%d calls have ended, %d have left the word, %d taken, %d places; want 4, 4, 0, 0", ended, left(l.word.Load()), running(l.word.Load()), places(l))
 	}
+	occupy(l, 2)
 	before := l.epoch
 	l.set(900)
+	if peak := l.peak.Load(); peak != 2 {
+		t.Errorf("peak %d at the beginning of an epoch, want the 2 calls that run", peak)
+	}
 	l.unlock()
 	if p := occupy(l, 1)[0]; p.epoch != before+1 {
 		t.Errorf("a call has the epoch %d, want %d", p.epoch, before+1)
