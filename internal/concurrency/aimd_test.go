@@ -60,6 +60,16 @@ func TestAIMDRoundForgetsWhatWasBefore(t *testing.T) {
 	if leave(l, passes[19:], 0, Sample); l.Limit() != 21 {
 		t.Errorf("limit %d after 20 calls, want 21", l.Limit())
 	}
+
+	passes = occupy(l, 21)
+	if _, ok := l.Enter(Highest); ok {
+		t.Fatal("a call above the limit was admitted")
+	}
+	l.SetBounds(30, 100)
+	leave(l, passes, 0, Ignored)
+	if call(l, 60, 0, Sample); l.Limit() != 30 {
+		t.Errorf("limit %d, want 30: a call was refused in an earlier round only", l.Limit())
+	}
 }
 
 // TestAIMDLooksOnceARound checks when a round may be over: not before as many calls have left as it

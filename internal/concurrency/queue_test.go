@@ -151,6 +151,23 @@ func TestQueueClosesRoundAtItsCalls(t *testing.T) {
 	}
 }
 
+// TestQueueForgetsRoundAtNewBounds checks that nothing of a round that is still to be judged counts
+// once the bounds have moved the limit.
+func TestQueueForgetsRoundAtNewBounds(t *testing.T) {
+	l, q := newSteadyQueue(30)
+	q.past, q.peak = q.base, 30
+	passes := occupy(l, 30)
+	leave(l, passes[:29], unqueued, Sample)
+	if !q.closing.active {
+		t.Fatal("the round isn't closing")
+	}
+	l.SetBounds(50, 100)
+	if q.closing.active || !q.past.empty() || q.peak != 0 {
+		t.Errorf("closing %v, past %v, peak %d; want nothing", q.closing.active, q.past, q.peak)
+	}
+	leave(l, passes[29:], unqueued, Sample)
+}
+
 // TestQueueJudgesRoundWithNextCall checks a round of which no call runs any more when it closes.
 func TestQueueJudgesRoundWithNextCall(t *testing.T) {
 	l := NewQueue(20, 1, 1000)
