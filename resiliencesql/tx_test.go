@@ -882,6 +882,17 @@ func TestTxContextThatEndedInFullPoolIsCallerFault(t *testing.T) {
 	})
 }
 
+// waitForConn is another caller, which waits until the connection of the only one that db may have
+// is free, or its dial or BEGIN has ended.
+func waitForConn(t *testing.T, db *sql.DB, next chan<- *sql.Conn) {
+	time.Sleep(time.Millisecond)
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Error(err)
+	}
+	next <- conn
+}
+
 // TestTxContextThatEndedInDialIsNoCallerFault, also if another caller, which waits for the connection,
 // takes its place. Otherwise no breaker would see that a server hangs, once the pool is full of dials.
 func TestTxContextThatEndedInDialIsNoCallerFault(t *testing.T) {
@@ -898,14 +909,7 @@ func TestTxContextThatEndedInDialIsNoCallerFault(t *testing.T) {
 			db.SetMaxOpenConns(1)
 			next := make(chan *sql.Conn)
 			for range waiters {
-				go func() {
-					time.Sleep(time.Millisecond)
-					conn, err := db.Conn(t.Context()) // waits until the dial has ended
-					if err != nil {
-						t.Error(err)
-					}
-					next <- conn
-				}()
+				go waitForConn(t, db, next)
 			}
 			var policy seen
 			_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{timeout.After(time.Second), &policy}, resiliencesql.Config{}, insert)
@@ -933,11 +937,7 @@ func TestTxContextThatEndedInBeginIsNoCallerFault(t *testing.T) {
 		db := sql.OpenDB(d)
 		db.SetMaxOpenConns(1)
 		next := make(chan *sql.Conn)
-		go func() {
-			time.Sleep(time.Millisecond)
-			conn, _ := db.Conn(t.Context()) // waits until BEGIN has ended
-			next <- conn
-		}()
+		go waitForConn(t, db, next)
 		var policy seen
 		_, err := resiliencesql.Tx(t.Context(), db, resilience.Pipeline{timeout.After(time.Second), &policy}, resiliencesql.Config{}, insert)
 		if marks(policy.err) != "NotMade" || d.count("BEGIN") != 1 {
