@@ -32,7 +32,7 @@ func (a *aimd) ended(l *Limit, p Pass, _ time.Duration, outcome Outcome) bool {
 	switch {
 	case outcome == Drop && (!a.shrank || atLeast(p.epoch, a.cut)):
 		a.dropped = true
-	case outcome == Sample && p.epoch == epoch(l.word.Load()):
+	case outcome == Sample && p.epoch == l.epoch:
 		a.ends++
 	}
 	return a.dropped
@@ -48,7 +48,7 @@ func (a *aimd) round(l *Limit) {
 	switch {
 	case a.dropped:
 		l.set(l.clamp(limit * 9 / 10))
-		a.shrank, a.cut = true, epoch(l.word.Load())
+		a.shrank, a.cut = true, l.epoch
 	case a.ends < limit: // some of those that have left don't count
 		a.plan(l)
 		return

@@ -13,13 +13,14 @@ const (
 	step     = 0.05 // largest change of the limit by one round
 	leap     = 0.25 // largest change until a drain has shown a queue
 
-	fewestCalls = 20                  // in a round or a drain
-	roundCalls  = 100                 // in a round, times the variation: the mean is then known within 10%
-	drainCalls  = 50                  // in a drain, times the variation
-	baseCalls   = 200                 // that base remembers, times the variation
-	fade        = 0.9                 // weight of a round in the next one
-	patience    = 128                 // round trips that a round waits for its last calls
-	mostCalls   = 1 << (leftBits - 1) // that the word can count
+	fewestCalls = 20  // in a round or a drain
+	roundCalls  = 100 // in a round, times the variation: the mean is then known within 10%
+	drainCalls  = 50  // in a drain, times the variation
+	baseCalls   = 200 // that base remembers, times the variation
+	fade        = 0.9 // weight of a round in the next one
+	patience    = 128 // round trips that a round waits for its last calls
+
+	mostCalls = 1 << (leftBits - 1) // that the word can count
 
 	fewAbove, mostAbove = 0.015, 0.03 // part of the calls above the cap: wanted, and accepted
 	roundAbove          = 20          // calls above the cap in a round; half in a drain, twice in base

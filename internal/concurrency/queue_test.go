@@ -188,25 +188,30 @@ func TestQueueGrowsByOneAtLeast(t *testing.T) {
 	}
 }
 
+// limitAfterRounds returns the limit, of 100 before, after a round that took this many times as long
+// as calls that don't queue. Many rounds before it took as long as those.
+func limitAfterRounds(times float64) int {
+	l, q := newSteadyQueue(100)
+	before := histogramOf(alike(5000, float64(unqueued), 0))
+	q.past = before.sample(q.cap)
+	now := histogramOf(alike(100, times*float64(unqueued), 0))
+	next, _ := q.loaded(l, &cohort{samples: now, peak: 100}, 100)
+	return next
+}
+
 // TestQueueSeesSuddenQueueAfterManyRounds checks that a round counts by itself if it shows a queue,
 // however many rounds have shown none.
 func TestQueueSeesSuddenQueueAfterManyRounds(t *testing.T) {
-	l, q := newSteadyQueue(100)
-	none, some := histogramOf(alike(5000, float64(unqueued), 0)), histogramOf(alike(100, 1.2*float64(unqueued), 0))
-	q.past = none.sample(q.cap)
-	if next, _ := q.loaded(l, &cohort{samples: some, peak: 100}, 100); next != 95 {
-		t.Errorf("limit %d, want 95", next)
+	if limit := limitAfterRounds(1.2); limit != 95 {
+		t.Errorf("limit %d, want 95", limit)
 	}
 }
 
 // TestQueueForgetsRoundsOfSlowerDependency checks that rounds of before a dependency has become a
 // little faster don't look like a queue.
 func TestQueueForgetsRoundsOfSlowerDependency(t *testing.T) {
-	l, q := newSteadyQueue(100)
-	slower, faster := histogramOf(alike(5000, float64(unqueued), 0)), histogramOf(alike(100, 0.96*float64(unqueued), 0))
-	q.past = slower.sample(q.cap)
-	if next, _ := q.loaded(l, &cohort{samples: faster, peak: 100}, 100); next != 104 {
-		t.Errorf("limit %d, want 104", next)
+	if limit := limitAfterRounds(0.96); limit != 104 {
+		t.Errorf("limit %d, want 104", limit)
 	}
 }
 

@@ -43,12 +43,15 @@ func (l *Limit) leaveInStripe(s *stripe, p Pass, took time.Duration) (due, done 
 
 // leavePlace leaves the place of a call in the stripe, if that has none and no round can be over.
 func (l *Limit) leavePlace(s *stripe, p Pass) bool {
+	if l.state.Load()&shut != 0 || s.place.Load() != 0 {
+		return false
+	}
 	if !s.lags {
 		s.lags = true
 		l.lagging.Add(1)
 	}
 	word := l.word.Load()
-	if l.state.Load()&shut != 0 || s.place.Load() != 0 || l.mayBeDue(word) {
+	if l.mayBeDue(word) {
 		return false
 	}
 	l.reach(running(word))

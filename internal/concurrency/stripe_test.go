@@ -352,10 +352,11 @@ func TestLimitRefusesNoneOfConcurrentCallsThatFit(t *testing.T) {
 // TestLimitSpreadsStacksOverStripes checks stacks of all usual sizes that are next to each other.
 func TestLimitSpreadsStacksOverStripes(t *testing.T) {
 	l := &Limit{stripes: make([]stripe, 16)}
-	for size := uintptr(2 << 10); size <= 64<<10; size *= 2 {
+	first := uint64(0xc000080000)
+	for size := uint64(2 << 10); size <= 64<<10; size *= 2 {
 		used := map[uint32]bool{}
-		for n := range uintptr(16) {
-			used[l.stripe(0xc000080000+n*size)] = true
+		for n := range uint64(16) {
+			used[l.stripe(uintptr(first+n*size))] = true
 		}
 		if len(used) < 10 {
 			t.Errorf("16 stacks of %d bytes use %d of 16 stripes, want at least 10", size, len(used))
